@@ -1,0 +1,187 @@
+"""The protocol every system follows, and the registry of systems."""
+
+import abc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+PRESETS = ("smoke", "quick", "paper")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A system's settings at one size of experiment.
+
+    `steps` counts updates of the first phase; `image_size` is in pixels (None keeps the data's
+    own); `note` says in one line what departs from the paper.
+    """
+
+    config: Any
+    steps: int
+    image_size: int | None
+    log_every: int
+    checkpoint_every: int
+    note: str
+
+
+class System(nn.Module, abc.ABC):
+    """A trainable model: `step` trains it, `encode`, `decode` and `sample_code` use it.
+
+    Training runs through `phases` in order; `start_phase` prepares the next one, and may change
+    networks and optimisers, but only as a function of the configuration, so that a checkpoint
+    is restored by starting the same phases again and loading tensors.
+
+    Attributes
+    ----------
+    optimizers : dict of str to Optimizer
+        Every optimiser; saved with the weights.
+    phase, phase_step : str, int
+        The current phase, and the updates done in it.
+    reduce_gradients : callable or None
+        Called with the parameters before each optimiser step; averages over processes.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type]
+
+    def __init__(self, config: Any, image_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        if not isinstance(config, self.Config):
+            raise TypeError(
+                f"config is a {type(config).__name__}; accepted by {self.name}: "
+                f"{self.Config.__name__}"
+            )
+        channels, height, width = image_shape
+        if height != width:
+            raise ValueError(f"image_shape is {tuple(image_shape)}; accepted: square images")
+        self.config = config
+        self.image_shape = (channels, height, width)
+        self.optimizers: dict[str, Optimizer] = {}
+        self.phase = "train"
+        self.phase_step = 0
+        self.reduce_gradients: Callable[[list[Tensor]], None] | None = None
+
+    @classmethod
+    @abc.abstractmethod
+    def preset(cls, name: str, data_name: str) -> Preset:
+        """Return the settings of preset `name` for the data set `data_name`."""
+
+    def phases(self, steps: int) -> tuple[tuple[str, int], ...]:
+        """Return (phase, updates) in the order of training; `steps` belong to the first."""
+        return (("train", steps),)
+
+    def start_phase(self, phase: str) -> None:
+        """Prepare for `phase`; deterministic given the configuration."""
+        self.phase, self.phase_step = phase, 0
+
+    def step(self, batch: Tensor) -> dict[str, Tensor]:
+        """Train on images (B, C, H, W) in [0, 1] once and return detached scalars to log."""
+        logs = self.update(batch)
+        self.phase_step += 1
+        return logs
+
+    @abc.abstractmethod
+    def update(self, batch: Tensor) -> dict[str, Tensor]:
+        """Make the optimiser updates of one step of the current phase."""
+
+    @abc.abstractmethod
+    def encode(self, x: Tensor) -> Tensor:
+        """Return codes (N, d) of images (N, C, H, W) in [0, 1]."""
+
+    @abc.abstractmethod
+    def decode(self, code: Tensor) -> Tensor:
+        """Return images (N, C, H, W) in [0, 1] of codes (N, d)."""
+
+    @abc.abstractmethod
+    def sample_code(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return n codes (n, d) drawn from the prior."""
+
+    @property
+    @abc.abstractmethod
+    def code_names(self) -> list[str]:
+        """Return one name a coordinate of the code."""
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device of the weights."""
+        return next(self.parameters()).device
+
+    def descend(self, loss: Tensor, optimizer: str) -> None:
+        """Step the named optimiser down `loss`."""
+        chosen = self.optimizers[optimizer]
+        chosen.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.reduce_gradients is not None:
+            self.reduce_gradients([p for group in chosen.param_groups for p in group["params"]])
+        chosen.step()
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Keep gradients from the parameters of `module`, which still passes them to its input."""
+    learned = [p for p in module.parameters() if p.requires_grad]
+    for parameter in learned:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)
+
+
+_SYSTEMS: dict[str, type[System]] = {}
+_S = TypeVar("_S", bound=type[System])
+
+
+def register(system: _S) -> _S:
+    """Make a system known by its name."""
+    _SYSTEMS[system.name] = system
+    return system
+
+
+def _find(name: str) -> type[System]:
+    if name not in _SYSTEMS:
+        raise ValueError(f"system is {name!r}; accepted: {', '.join(names())}")
+    return _SYSTEMS[name]
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all systems."""
+    return tuple(sorted(_SYSTEMS))
+
+
+def config_class(name: str) -> type:
+    """Return the configuration dataclass of system `name`; ValueError if there is none."""
+    return _find(name).Config
+
+
+def build(name: str, config: Any, image_shape: tuple[int, int, int]) -> System:
+    """Return system `name` with fresh weights for images (C, H, W).
+
+    Raises
+    ------
+    ValueError
+        If there is no such system, or the images do not suit it.
+    TypeError
+        If `config` is not of the system's configuration class.
+    """
+    return _find(name)(config, image_shape)
+
+
+def preset(name: str, preset_name: str, data_name: str) -> Preset:
+    """Return the settings of system `name` at size `preset_name` for data set `data_name`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such system or preset.
+    """
+    system = _find(name)
+    if preset_name not in PRESETS:
+        raise ValueError(f"preset is {preset_name!r}; accepted: {', '.join(PRESETS)}")
+    return system.preset(preset_name, data_name)

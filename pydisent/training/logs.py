@@ -1,0 +1,91 @@
+"""Where the losses go: log.jsonl, TensorBoard and the progress bar."""
+
+import json
+import os
+from types import TracebackType
+from typing import Any
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+from torch.utils.tensorboard import SummaryWriter
+
+from pydisent.training.folder import RunFolder
+
+
+class _Rate(ProgressColumn):
+    """Updates a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "–/s", style="cyan")
+
+
+class Logs:
+    """Write a run's log lines, continuing after `step`; used as a context.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        Where to write; lines after `step` are dropped first.
+    step : int
+        The step of the checkpoint that the run continues from.
+    steps : int
+        All updates of the run, the progress bar's length.
+    progress : bool
+        Whether to show the bar.
+    """
+
+    def __init__(self, folder: RunFolder, step: int, steps: int, progress: bool) -> None:
+        folder.truncate_log(step)
+        self._file = folder.log.open("a")
+        self._board = SummaryWriter(str(folder.tensorboard), purge_step=step + 1)
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}"),
+            disable=not progress,
+        )
+        self._task = self._bar.add_task("train", total=steps, completed=step, losses="")
+
+    def __enter__(self) -> "Logs":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        self._board.close()
+        self._file.close()
+
+    def advance(self, phase: str) -> None:
+        """Move the progress bar by one update."""
+        self._bar.update(self._task, advance=1, description=phase)
+
+    def write(self, step: int, seconds: float, phase: str, values: dict[str, float]) -> None:
+        """Log the losses of `step`."""
+        line: dict[str, Any] = {"step": step, "seconds": round(seconds, 3), "phase": phase}
+        self._file.write(json.dumps(line | values) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(f"{phase}/{name}", value, step)
+        losses = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
+        self._bar.update(self._task, losses=losses)
+
+    def sync(self) -> None:
+        """Flush all lines to the disk."""
+        os.fsync(self._file.fileno())
+        self._board.flush()

@@ -1,0 +1,262 @@
+"""The training loop."""
+
+import math
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from pydisent import data, systems
+from pydisent.systems import System
+from pydisent.training import checkpoint as checkpoints
+from pydisent.training._files import read_json, write_json
+from pydisent.training.environment import environment
+from pydisent.training.folder import RunFolder
+from pydisent.training.logs import Logs
+from pydisent.training.plan import Plan
+from pydisent.training.sampling import BatchSampler
+
+
+class Interrupted(Exception):
+    """Training stopped on a signal after saving; `signum` says which."""
+
+    def __init__(self, signum: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name} at step {step}; saved")
+        self.signum = signum
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or a weight became infinite or NaN."""
+
+
+def train(
+    plan: Plan,
+    path: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    accelerator: str = "auto",
+    keep: int = 2,
+    progress: bool = True,
+) -> RunFolder:
+    """Train `plan` into the run folder `path`, or continue there bit for bit.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to train.
+    path : path
+        The run folder.
+    resume : bool
+        Continue from the last checkpoint if the folder holds this very plan.
+    overwrite : bool
+        Delete the run in the folder first.
+    accelerator : str
+        Lightning Fabric's: "auto", "cpu", "cuda", ...
+    keep : int
+        How many checkpoints stay.
+    progress : bool
+        Whether to show the progress bar.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder is not free and neither `resume` nor `overwrite` is given.
+    ValueError
+        If the folder to resume holds another plan.
+    NonFiniteError
+        If a loss or weight became infinite or NaN; the last good checkpoint stays.
+    Interrupted
+        On SIGINT or SIGTERM, after saving.
+    """
+    folder = _claim(plan, RunFolder(Path(path)), resume, overwrite)
+    fabric = Fabric(accelerator=accelerator, devices=1)
+    fabric.launch()
+    _prepare(plan.seed, fabric.device)
+    dataset = data.load(plan.data, plan.data_path, image_size=plan.image_size)
+    sampler = BatchSampler(len(dataset), plan.config.batch_size, plan.seed)
+    system = systems.build(plan.system, plan.config, dataset.image_shape)
+    write_json(folder.config, plan.to_json())
+    write_json(folder.environment, environment())
+    with _signals() as received:
+        _Loop(plan, folder, fabric.to_device(system), dataset, sampler, keep).run(
+            received, progress
+        )
+    return folder
+
+
+def _claim(plan: Plan, folder: RunFolder, resume: bool, overwrite: bool) -> RunFolder:
+    """Make sure that the folder may be written."""
+    if resume and folder.is_run():
+        kept = Plan.from_json(read_json(folder.config)).to_json()
+        for name, value in plan.to_json().items():
+            if name != "command" and kept[name] != value:
+                raise ValueError(
+                    f"{folder.path} was trained with {name} {kept[name]}, not {value}: "
+                    "it can only be resumed as it was started"
+                )
+    elif overwrite:
+        folder.clear()
+    elif not folder.is_free():
+        raise FileExistsError(
+            f"{folder.path} exists already: continue it with --resume, replace it with "
+            "--overwrite, or choose another folder"
+        )
+    folder.path.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _prepare(seed: int, device: torch.device) -> None:
+    """Seed every generator, and make the arithmetic repeatable and free of denormals."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    torch.manual_seed(seed)
+    if device.type == "cpu":
+        # Weights and moments that decay into denormals halve the speed or worse.
+        torch.set_flush_denormal(True)
+    else:
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+
+
+class _Loop:
+    """One run's state: the system, the step, and what to do at it."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        system: System,
+        dataset: data.ImageDataset,
+        sampler: BatchSampler,
+        keep: int,
+    ) -> None:
+        self.plan, self.folder, self.system = plan, folder, system
+        self.dataset, self.sampler, self.keep = dataset, sampler, keep
+        self.phases = system.phases(plan.steps)
+        self.step = 0
+        self.saved = -1
+        self.seconds = 0.0
+        # Reading a loss waits for a GPU, so there it is done only where something is written.
+        self.check_every = 1 if system.device.type == "cpu" else plan.log_every
+        self.unchecked: list[tuple[int, dict[str, Tensor]]] = []
+
+    def run(self, received: list[int], progress: bool) -> None:
+        """Train from the last checkpoint, if there is one, to the end."""
+        self._restore()
+        started = time.monotonic() - self.seconds
+        total = sum(updates for _, updates in self.phases)
+        self.system.train()
+        with Logs(self.folder, self.step, total, progress) as logs:
+            for phase, updates in self._remaining():
+                while self.system.phase_step < updates:
+                    if received:
+                        self._save(logs)
+                        raise Interrupted(received[0], self.step)
+                    losses = self.system.step(self._batch())
+                    self.step += 1
+                    self.seconds = time.monotonic() - started
+                    self._after(phase, losses, logs)
+            self._save(logs)
+
+    def _restore(self) -> None:
+        checkpoints.discard_unfinished(self.folder.checkpoints)
+        latest = checkpoints.latest_checkpoint(self.folder.checkpoints)
+        if latest is None:
+            self.system.start_phase(self.phases[0][0])
+            return
+        state = checkpoints.load_training(latest, self.system)
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.saved = self.step
+        checkpoints.set_rng_state(state["rng"][0])
+
+    def _remaining(self) -> Iterator[tuple[str, int]]:
+        """Yield the current phase and those after it, each started."""
+        names = [phase for phase, _ in self.phases]
+        first = names.index(self.system.phase)
+        yield self.phases[first]
+        for phase, updates in self.phases[first + 1 :]:
+            self.system.start_phase(phase)
+            yield phase, updates
+
+    def _batch(self) -> Tensor:
+        images = self.dataset.images(torch.from_numpy(self.sampler(self.step)))
+        return images.to(self.system.device, non_blocking=True)
+
+    def _after(self, phase: str, losses: dict[str, Tensor], logs: Logs) -> None:
+        self.unchecked.append((self.step, losses))
+        logged = self.step % self.plan.log_every == 0
+        if logged or self.step % self.check_every == 0:
+            values = self._check()
+            if logged:
+                logs.write(self.step, self.seconds, phase, values)
+        logs.advance(phase)
+        if self.step % self.plan.checkpoint_every == 0:
+            self._save(logs)
+
+    def _check(self) -> dict[str, float]:
+        """Return the last step's losses, having looked at all since the last check."""
+        values: dict[str, float] = {}
+        for step, losses in self.unchecked:
+            values = {name: float(value) for name, value in losses.items()}
+            for name, value in values.items():
+                if not math.isfinite(value):
+                    raise NonFiniteError(f"loss {name!r} is {value} at step {step}; {self._kept()}")
+        self.unchecked.clear()
+        return values
+
+    def _save(self, logs: Logs) -> None:
+        if self.saved == self.step:
+            return
+        self._check()
+        for name, value in self.system.state_dict().items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise NonFiniteError(
+                    f"weight {name!r} is not finite after step {self.step}; {self._kept()}"
+                )
+        logs.sync()
+        checkpoints.save_checkpoint(
+            self.folder.checkpoints,
+            self.system,
+            self.step,
+            self.seconds,
+            [checkpoints.rng_state()],
+            self.keep,
+        )
+        self.saved = self.step
+
+    def _kept(self) -> str:
+        latest = checkpoints.latest_checkpoint(self.folder.checkpoints)
+        return f"the last good checkpoint is {latest}" if latest else "there is no checkpoint yet"
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying; a second one has its usual effect."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    usual: dict[int, Any] = {}
+
+    def receive(signum: int, frame: FrameType | None) -> None:
+        received.append(signum)
+        signal.signal(signum, usual[signum])
+
+    for watched in (signal.SIGINT, signal.SIGTERM):
+        usual[watched] = signal.signal(watched, receive)
+    try:
+        yield received
+    finally:
+        for signum, handler in usual.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,109 @@
+"""What a run trains: everything that, with the code and the machine, fixes its result."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydisent import systems
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run's settings, as `config.json` keeps them.
+
+    Attributes
+    ----------
+    system, data, preset : str
+        Names of the system, the data set and the preset.
+    data_path : str or None
+        Where the data set's files are.
+    image_size : int or None
+        Pixels a side; None keeps the data's own.
+    seed, steps : int
+        The seed, and the updates of the first phase.
+    config : object
+        The system's configuration.
+    log_every, checkpoint_every : int
+        Updates between log lines and between checkpoints.
+    command : tuple of str
+        The command line that started the run.
+    """
+
+    system: str
+    data: str
+    data_path: str | None
+    preset: str
+    image_size: int | None
+    seed: int
+    steps: int
+    config: Any
+    log_every: int
+    checkpoint_every: int
+    command: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; accepted: an integer >= 1")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}; accepted: an integer in [0, 2^63)")
+
+    @classmethod
+    def from_preset(
+        cls,
+        system: str,
+        data: str = "sprites",
+        preset: str = "quick",
+        *,
+        data_path: str | Path | None = None,
+        seed: int = 0,
+        steps: int | None = None,
+        settings: dict[str, Any] | None = None,
+        command: tuple[str, ...] = (),
+    ) -> "Plan":
+        """Return the plan of a preset, with `settings` of the system's configuration replaced.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown or a value is not accepted.
+        """
+        chosen = systems.preset(system, preset, data)
+        return cls(
+            system=system,
+            data=data,
+            data_path=None if data_path is None else str(data_path),
+            preset=preset,
+            image_size=chosen.image_size,
+            seed=seed,
+            steps=chosen.steps if steps is None else steps,
+            config=systems.override(chosen.config, settings or {}),
+            log_every=chosen.log_every,
+            checkpoint_every=chosen.checkpoint_every,
+            command=command,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain values."""
+        return dataclasses.asdict(self) | {"command": list(self.command), "format": FORMAT}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Plan":
+        """Return the plan that `to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            If a value is missing, unknown or not accepted, or the format is another.
+        """
+        if values.get("format") != FORMAT:
+            raise ValueError(f"config.json has format {values.get('format')!r}; accepted: {FORMAT}")
+        fields = {f.name for f in dataclasses.fields(cls)}
+        if missing := sorted(fields - values.keys()):
+            raise ValueError(f"config.json lacks {', '.join(missing)}")
+        read = {name: values[name] for name in fields}
+        config = systems.override(systems.config_class(read["system"])(), read["config"])
+        return cls(**read | {"config": config, "command": tuple(read["command"])})

@@ -1,0 +1,94 @@
+"""A finished or unfinished run, opened for use."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pydisent import data, systems
+from pydisent.data import ImageDataset
+from pydisent.systems import System
+from pydisent.training import checkpoint as checkpoints
+from pydisent.training._files import read_json
+from pydisent.training.folder import RunFolder
+from pydisent.training.plan import Plan
+
+
+@dataclass
+class Run:
+    """What a run folder holds.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    config : dict
+        `config.json`.
+    environment : dict
+        `environment.json`.
+    log : list of dict
+        The lines of `log.jsonl`.
+    scores : dict or None
+        `scores.json`.
+    system : System
+        With the last checkpoint's weights, in eval mode.
+    step : int
+        Updates behind those weights.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    log: list[dict[str, Any]]
+    scores: dict[str, Any] | None
+    system: System
+    step: int
+
+    @cached_property
+    def dataset(self) -> ImageDataset:
+        """Return the data set that the run trained on, at its image size."""
+        return data.load(
+            self.config["data"], self.config["data_path"], image_size=self.config["image_size"]
+        )
+
+
+def open_run(path: str | Path, device: str | torch.device = "cpu") -> Run:
+    """Open a run folder with the weights of its last checkpoint; it may be unfinished.
+
+    Parameters
+    ----------
+    path : path
+        The run folder.
+    device : device
+        Where the weights go.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder, its plan or a checkpoint is missing; the message says which.
+    ValueError
+        If a file is damaged or its format is another.
+    """
+    folder = RunFolder(Path(path))
+    folder.require_run()
+    config = read_json(folder.config)
+    plan = Plan.from_json(config)
+    latest = checkpoints.latest_checkpoint(folder.checkpoints)
+    if latest is None:
+        raise FileNotFoundError(
+            f"{folder.path} has no checkpoint yet: its training stopped before the first one"
+        )
+    shape = checkpoints.read_state(latest)["image_shape"]
+    system = systems.build(plan.system, plan.config, tuple(shape)).to(device)
+    state = checkpoints.load_weights(latest, system)
+    return Run(
+        path=folder.path,
+        config=config,
+        environment=read_json(folder.environment),
+        log=folder.read_log(),
+        scores=folder.read_scores(),
+        system=system.eval(),
+        step=state["step"],
+    )
