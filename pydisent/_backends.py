@@ -1,0 +1,116 @@
+"""Which implementations of the ops are there, which is used, and why another is not."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+#: Written by ``setup.py`` in place of the compiled module when it could not be built.
+_FAILURE_NOTE = Path(__file__).with_name("_build_failure.txt")
+
+_native: ModuleType | None = None
+_native_reason = "pydisent.ops has not been imported"
+
+
+def load_native() -> None:
+    """Import ``pydisent._C``, which registers the compiled kernels, or keep the reason why not."""
+    global _native, _native_reason
+    if _native is not None:
+        return
+    try:
+        _native = importlib.import_module("pydisent._C")
+        _native_reason = ""
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "pydisent._C":
+            note = _FAILURE_NOTE.read_text().strip() if _FAILURE_NOTE.exists() else ""
+            _native_reason = note or (
+                "pydisent._C was never built; install pydisent with a C++ compiler present "
+                "(`pip install --no-build-isolation -e .`)"
+            )
+        else:
+            _native_reason = f"pydisent._C was built but cannot be loaded: {error}"
+
+
+def native_reason(device: str) -> str:
+    """Return why there are no compiled kernels for a device type, or ``""`` if there are."""
+    if _native is None:
+        return _native_reason
+    if device == "cpu":
+        return ""
+    if device != "cuda":
+        return f"there are no compiled kernels for the device type {device!r}"
+    return "" if _native.build_info()["cuda"] else _native.build_info()["cuda_reason"]
+
+
+def is_strict() -> bool:
+    """Tell whether ``PYDISENT_STRICT`` asks for an error where an op would fall back."""
+    return os.environ.get("PYDISENT_STRICT", "0") not in ("", "0")
+
+
+def _library_version(name: str) -> str | None:
+    if importlib.util.find_spec(name) is None:
+        return None
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _device_report(device: str) -> dict[str, Any]:
+    reason = native_reason(device)
+    if device == "cuda" and not reason and not torch.cuda.is_available():
+        reason = "the kernels are built, but torch.cuda.is_available() is false"
+    report: dict[str, Any] = {"active": not reason, "reason": reason}
+    if device == "cpu" and _native is not None:
+        report["instruction_set"] = _native.instruction_set()
+    return report
+
+
+def backends() -> dict[str, Any]:
+    """Report the implementations of every op: what is active, which versions, and why not.
+
+    Returns
+    -------
+    dict
+        JSON-serialisable: ``reference``, ``cpu``, ``cuda`` and ``triton`` with ``active`` and
+        ``reason`` (empty when active); ``build``, the compiled module's compiler and flags, or
+        None; ``ops``, the implementation that ``impl="auto"`` uses for each op and device type;
+        ``versions``; and ``environment``, the variables that choose an implementation.
+    """
+    from .ops._registry import REGISTRY
+
+    triton = _library_version("triton")
+    return {
+        "reference": {"active": True, "reason": ""},
+        "cpu": _device_report("cpu"),
+        "cuda": _device_report("cuda"),
+        "triton": {
+            "active": False,
+            "reason": "no op of this version has a Triton kernel"
+            if triton
+            else "triton is not installed",
+        },
+        "build": None if _native is None else dict(_native.build_info()),
+        "ops": {
+            name: {device: op.implementation(device) for device in ("cpu", "cuda")}
+            for name, op in REGISTRY.items()
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "triton": triton,
+            "nvtx": _library_version("nvtx"),
+        },
+        "environment": {
+            name: os.environ.get(name) for name in ("PYDISENT_IMPL", "PYDISENT_STRICT")
+        },
+    }

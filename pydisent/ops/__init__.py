@@ -1,0 +1,9 @@
+"""Fast ops, each with a pure-PyTorch reference, autograd, and compiled kernels if built."""
+
+from .. import _backends
+from .spectral import masked_power_iteration
+from .tangent import activation_tangent, activation_tangent_
+
+_backends.load_native()
+
+__all__ = ["activation_tangent", "activation_tangent_", "masked_power_iteration"]

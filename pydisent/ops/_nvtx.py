@@ -1,0 +1,18 @@
+"""NVTX ranges around ops: a no-op where the ``nvtx`` package is not installed."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+_NOTHING: AbstractContextManager[Any] = nullcontext()
+
+try:
+    import nvtx
+except ImportError:
+    nvtx = None
+
+
+def op_range(name: str) -> AbstractContextManager[Any]:
+    """Return a context that shows as a range of that name in a profile."""
+    return _NOTHING if nvtx is None else nvtx.annotate(name, domain="pydisent")

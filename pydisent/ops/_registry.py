@@ -1,0 +1,254 @@
+"""Registration of ops: the one place that talks to ``torch.library``.
+
+An op works on any machine, since its reference is its CompositeExplicitAutograd kernel; the
+compiled module only overrides that for CPU and CUDA. The Autograd kernel made here sends forward
+mode and functorch transforms to the differentiable reference: ``autograd.Function`` alone would
+lose a tangent, or stop, there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from .. import _backends
+from ._nvtx import op_range
+
+NAMESPACE = "pydisent"
+IMPLEMENTATIONS = ("auto", "reference", "native")
+
+_LIBRARY = torch.library.Library(NAMESPACE, "DEF")
+
+#: Every registered op by name, in the order of registration.
+REGISTRY: dict[str, Op] = {}
+
+Grads = tuple[Tensor | None, ...]
+
+
+@dataclass(frozen=True)
+class OpSpec:
+    """All there is to say about one op; nothing about it is written a second time.
+
+    Attributes
+    ----------
+    name, schema
+        The op is ``torch.ops.pydisent.<name>``; the schema has no default values, so that every
+        kernel gets every argument.
+    reference
+        Pure PyTorch, differentiable in every mode: the fallback kernel and the tests' oracle.
+    fake
+        The outputs' metadata, for tracing.
+    backward
+        ``backward(inputs, outputs, grads, needs) -> grads`` with an entry an input; ``outputs``
+        holds those listed in ``saves`` and None elsewhere; a gradient may be None for zero.
+        Without it the op's gradient is that of its reference (so it is for backward ops).
+    saves
+        Indices of the outputs that ``backward`` reads.
+    samples
+        ``samples(dtype, device)`` yields small argument tuples, edge cases included.
+    bytes, flops
+        Least memory traffic and arithmetic of a call with these arguments.
+    """
+
+    name: str
+    schema: str
+    reference: Callable[..., Any]
+    fake: Callable[..., Any]
+    samples: Callable[[torch.dtype, torch.device | str], Iterable[tuple[Any, ...]]]
+    bytes: Callable[..., int]
+    flops: Callable[..., int]
+    backward: (
+        Callable[[tuple[Any, ...], tuple[Any, ...], Grads, tuple[bool, ...]], Grads] | None
+    ) = None
+    saves: tuple[int, ...] = ()
+
+    @property
+    def mutates(self) -> bool:
+        """Whether the op writes to an argument; such an op has no gradient."""
+        return "!" in self.schema
+
+
+class Op:
+    """A registered op: call it with all its arguments in the schema's order."""
+
+    def __init__(self, spec: OpSpec, overload: torch._ops.OpOverload) -> None:
+        self.spec = spec
+        self.overload = overload
+
+    def __call__(self, *args: Any, impl: str | None = None) -> Any:
+        """Run the implementation that ``impl``, else ``PYDISENT_IMPL``, else "auto" names."""
+        if impl is None:
+            impl = os.environ.get("PYDISENT_IMPL") or "auto"
+        if torch.compiler.is_compiling():  # the Autograd kernel sees to any transform
+            return self._run(impl, args, transformed=False)
+        with op_range(self.spec.name):
+            return self._run(impl, args, torch._C._are_functorch_transforms_active())
+
+    def _run(self, impl: str, args: tuple[Any, ...], transformed: bool) -> Any:
+        if impl == "native":
+            self._require_native(_device_type(args))
+        elif impl == "reference" or (impl == "auto" and transformed):
+            return self.spec.reference(*args)
+        elif impl != "auto":
+            raise ValueError(f"impl={impl!r}: accepted are {', '.join(map(repr, IMPLEMENTATIONS))}")
+        return self.overload(*args)
+
+    def _require_native(self, device: str) -> None:
+        if self.implementation(device) != "native":
+            reason = _backends.native_reason(device) or "this op has no kernel there"
+            raise RuntimeError(
+                f'{self.spec.name}: impl="native" is not available on {device!r}: {reason}'
+            )
+
+    def implementation(self, device: str) -> str:
+        """Name what ``impl="auto"`` runs on a device type: "native" or "reference"."""
+        key = {"cpu": "CPU", "cuda": "CUDA"}.get(device)
+        qualified = f"{NAMESPACE}::{self.spec.name}"
+        found = key and torch._C._dispatch_has_kernel_for_dispatch_key(qualified, key)
+        return "native" if found else "reference"
+
+
+def register(spec: OpSpec) -> Op:
+    """Define the op of a spec with its fallback, fake and autograd kernels."""
+    _LIBRARY.define(spec.name + spec.schema, tags=(torch.Tag.pt2_compliant_tag,))
+    overload = getattr(torch.ops.pydisent, spec.name).default
+    _LIBRARY.impl(spec.name, _fallback_kernel(spec), "CompositeExplicitAutograd")
+    torch.library.register_fake(f"{NAMESPACE}::{spec.name}", spec.fake, lib=_LIBRARY)
+    _LIBRARY.impl(spec.name, _autograd_kernel(spec, overload), "Autograd", with_keyset=True)
+    REGISTRY[spec.name] = op = Op(spec, overload)
+    return op
+
+
+def _device_type(args: tuple[Any, ...]) -> str:
+    return next(x for x in args if isinstance(x, Tensor)).device.type
+
+
+def _fallback_kernel(spec: OpSpec) -> Callable[..., Any]:
+    def kernel(*args: Any) -> Any:
+        device = _device_type(args)
+        if _backends.is_strict():
+            reason = _backends.native_reason(device) or "it has no kernel there"
+            raise RuntimeError(
+                f"PYDISENT_STRICT=1: {spec.name} would fall back to its reference on "
+                f"{device!r}: {reason}"
+            )
+        outputs = spec.reference(*args)
+        return None if spec.mutates else _with_strides(outputs, spec.fake(*map(_to_meta, args)))
+
+    return kernel
+
+
+def _to_meta(x: Any) -> Any:
+    if not isinstance(x, Tensor):
+        return x
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
+
+
+def _with_strides(outputs: Any, like: Any) -> Any:
+    """Give a fallback's outputs the strides that the fake and the compiled kernels have."""
+    if isinstance(outputs, tuple):
+        return tuple(map(_with_strides, outputs, like))
+    if outputs.stride() == like.stride():
+        return outputs
+    empty = torch.empty_strided(
+        like.shape, like.stride(), dtype=outputs.dtype, device=outputs.device
+    )
+    return empty.copy_(outputs)
+
+
+def _autograd_kernel(spec: OpSpec, overload: torch._ops.OpOverload) -> Callable[..., Any]:
+    after_autograd = torch._C._after_autograd_keyset
+
+    def below(keyset: Any, args: tuple[Any, ...]) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return overload.redispatch(keyset & after_autograd, *args)
+
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, keyset: Any, *args: Any) -> Any:
+            outputs = below(keyset, args)
+            _save(ctx, spec, args, outputs)
+            return outputs
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Tensor | None) -> Any:
+            inputs, outputs = _saved(ctx)
+            needs = ctx.needs_input_grad[1:]
+            if all(grad is None for grad in grads):
+                return (None,) * (1 + len(needs))
+            formula = spec.backward or _reference_backward(spec)
+            return None, *formula(inputs, outputs, grads, needs)
+
+    Function.__name__ = Function.__qualname__ = f"{spec.name}_autograd"
+
+    def differentiable(keyset: Any, *args: Any) -> Any:
+        # A dual tensor or a functorch level: only composed primitives carry the tangent.
+        if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+            return spec.reference(*args)
+        if torch.is_grad_enabled() and torch._C._any_requires_grad(*args):
+            return Function.apply(keyset, *args)
+        return below(keyset, args)
+
+    def mutating(keyset: Any, *args: Any) -> Any:
+        transformed = forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+        if transformed or (torch.is_grad_enabled() and torch._C._any_requires_grad(*args)):
+            raise RuntimeError(
+                f"{spec.name} writes in place and has no derivative; "
+                f"use {spec.name.rstrip('_')}, or torch.no_grad() outside of any transform"
+            )
+        below(keyset, args)
+        for argument, x in zip(overload._schema.arguments, args):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                torch.autograd.graph.increment_version(x)
+
+    return mutating if spec.mutates else differentiable
+
+
+def _save(ctx: Any, spec: OpSpec, args: tuple[Any, ...], outputs: Any) -> None:
+    """Keep tensors with ``save_for_backward`` and the rest, with their places, on the context."""
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    kept = [x if i in spec.saves else None for i, x in enumerate(outputs)]
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*(x if isinstance(x, Tensor) else None for x in (*args, *kept)))
+    ctx.plain = tuple(None if isinstance(x, Tensor) else x for x in args)
+
+
+def _saved(ctx: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    tensors, count = ctx.saved_tensors, len(ctx.plain)
+    inputs = tuple(p if t is None else t for t, p in zip(tensors[:count], ctx.plain))
+    return inputs, tensors[count:]
+
+
+def _reference_backward(spec: OpSpec) -> Callable[..., Grads]:
+    """Make the gradient of an op from autograd through its reference, differentiable again."""
+
+    def backward(
+        inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
+    ) -> Grads:
+        create_graph = torch.is_grad_enabled()
+        with torch.enable_grad():
+            # Aliases are where this gradient ends, and where the graph of a further one goes on.
+            aliases = tuple(x.view_as(x) if need else x for x, need in zip(inputs, needs))
+            results = spec.reference(*aliases)
+            results = results if isinstance(results, tuple) else (results,)
+            pairs = [(r, g) for r, g in zip(results, grads) if g is not None and r.requires_grad]
+            if not pairs:  # such outputs do not depend on such inputs
+                return (None,) * len(inputs)
+            found = iter(
+                torch.autograd.grad(
+                    [r for r, _ in pairs],
+                    [x for x, need in zip(aliases, needs) if need],
+                    [g for _, g in pairs],
+                    create_graph=create_graph,
+                    allow_unused=True,
+                )
+            )
+        return tuple(next(found) if need else None for need in needs)
+
+    return backward
