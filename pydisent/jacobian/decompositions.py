@@ -1,0 +1,591 @@
+"""Functions of torch.nn.functional whose higher derivatives PyTorch gets wrong or lacks, rebuilt.
+
+Every function here takes the arguments of the native one, returns its values to rounding, and is
+composed of operations whose derivatives of every order are right: ``tests/jacobian/
+test_torch_probes.py`` measures both against central differences. The gradient of ‖J q‖² through the
+native layer norm, instance norm, determinant, linear solve or weight norm is silently wrong in at
+least one mode of differentiation; through the others it raises. Running statistics are read and
+never written: a penalty is measured at a point, it is not a training step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_HALVES = (torch.float16, torch.bfloat16)
+
+
+def _widen(x: Tensor) -> Tensor:
+    """Half precision is summed in float32, as the native kernels do."""
+    return x.float() if x.dtype in _HALVES else x
+
+
+def _standardize(x: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
+    centred = x - x.mean(dims, keepdim=True)
+    return centred * torch.rsqrt((centred * centred).mean(dims, keepdim=True) + eps)
+
+
+def _scale_shift(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Apply a per-channel affine map; channels are axis 1."""
+    shape = (1, -1) + (1,) * (x.dim() - 2)
+    if weight is not None:
+        x = x * weight.reshape(shape)
+    if bias is not None:
+        x = x + bias.reshape(shape)
+    return x
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Layer normalization of ``input`` (..., *normalized_shape), as `torch.nn.functional`."""
+    _check_tail("layer_norm", input, normalized_shape)
+    x = _standardize(_widen(input), tuple(range(-len(normalized_shape), 0)), eps)
+    if weight is not None:
+        x = x * weight
+    if bias is not None:
+        x = x + bias
+    return x.to(input.dtype)
+
+
+def rms_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+) -> Tensor:
+    """Root-mean-square normalization of ``input`` (..., *normalized_shape)."""
+    _check_tail("rms_norm", input, normalized_shape)
+    x = _widen(input)
+    dims = tuple(range(-len(normalized_shape), 0))
+    guard = torch.finfo(x.dtype).eps if eps is None else eps
+    x = x * torch.rsqrt((x * x).mean(dims, keepdim=True) + guard)
+    return (x if weight is None else x * weight).to(input.dtype)
+
+
+def _check_tail(name: str, input: Tensor, normalized_shape: Sequence[int]) -> None:
+    tail = tuple(normalized_shape)
+    if not tail or tuple(input.shape[-len(tail) :]) != tail:
+        raise ValueError(
+            f"{name}: normalized_shape {tail} must be the last axes of input, whose shape is "
+            f"{tuple(input.shape)}"
+        )
+
+
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Group normalization of ``input`` (B, C, ...), with C a multiple of ``num_groups``."""
+    if input.dim() < 2 or input.shape[1] % num_groups:
+        raise ValueError(
+            f"group_norm: num_groups {num_groups} must divide the channels of input, whose shape "
+            f"is {tuple(input.shape)}"
+        )
+    x = _widen(input).reshape(input.shape[0], num_groups, -1)
+    x = _standardize(x, (-1,), eps).reshape(input.shape)
+    return _scale_shift(x, weight, bias).to(input.dtype)
+
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Instance normalization of ``input`` (B, C, ...); running statistics are not updated."""
+    if not use_input_stats:
+        return batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
+    x = _standardize(_widen(input), tuple(range(2, input.dim())), eps)
+    return _scale_shift(x, weight, bias).to(input.dtype)
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Batch normalization of ``input`` (B, C, ...) as an affine map of each sample.
+
+    In training mode the batch's mean and variance are constants, detached from the graph: otherwise
+    every output depends on every sample and the per-sample Jacobian is not defined. Running
+    statistics are not updated.
+    """
+    x = _widen(input)
+    if training:
+        dims = (0, *range(2, x.dim()))
+        fixed = x.detach()
+        mean, variance = fixed.mean(dims), fixed.var(dims, correction=0)
+    elif running_mean is None or running_var is None:
+        raise ValueError(
+            "batch_norm: running_mean and running_var must be given when training is False"
+        )
+    else:
+        mean, variance = running_mean, running_var
+    x = _scale_shift(x, None, -mean)
+    x = _scale_shift(x, torch.rsqrt(variance + eps), None)
+    return _scale_shift(x, weight, bias).to(input.dtype)
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Attention of ``query`` (..., L, E) to ``key`` (..., S, E) and ``value`` (..., S, Ev).
+
+    A row that the mask closes to every key attends to nothing and gives zero, as the native one.
+    """
+    if is_causal and attn_mask is not None:
+        raise ValueError(
+            "scaled_dot_product_attention: attn_mask must be None when is_causal is True"
+        )
+    if enable_gqa:
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
+        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
+    scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = (_widen(query) * scale) @ _widen(key).mT
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril()
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attn_mask, -torch.inf)
+    elif attn_mask is not None:
+        scores = scores + attn_mask
+    closed = (scores.detach() == -torch.inf).all(-1, keepdim=True)
+    weights = torch.softmax(scores.masked_fill(closed, 0.0), -1).masked_fill(closed, 0.0)
+    if dropout_p > 0.0:
+        weights = F.dropout(weights, dropout_p)
+    return (weights @ _widen(value)).to(query.dtype)
+
+
+def multi_head_attention_forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim_to_check: int,
+    num_heads: int,
+    in_proj_weight: Tensor | None,
+    in_proj_bias: Tensor | None,
+    bias_k: Tensor | None,
+    bias_v: Tensor | None,
+    add_zero_attn: bool,
+    dropout_p: float,
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    training: bool = True,
+    key_padding_mask: Tensor | None = None,
+    need_weights: bool = True,
+    attn_mask: Tensor | None = None,
+    use_separate_proj_weight: bool = False,
+    q_proj_weight: Tensor | None = None,
+    k_proj_weight: Tensor | None = None,
+    v_proj_weight: Tensor | None = None,
+    static_k: Tensor | None = None,
+    static_v: Tensor | None = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Multi-head attention of ``query`` (L, B, E), ``key`` and ``value`` (S, B, ·), or unbatched.
+
+    Returns the output (L, B, E) and, if ``need_weights``, the weights (B, L, S), else None.
+    """
+    if query.shape[-1] != embed_dim_to_check or query.shape[-1] % num_heads:
+        raise ValueError(
+            f"multi_head_attention_forward: query's last axis is {query.shape[-1]}; it must be "
+            f"embed_dim_to_check ({embed_dim_to_check}) and a multiple of num_heads ({num_heads})"
+        )
+    batched = query.dim() == 3
+    if not batched:
+        query, key, value = query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)
+        key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
+    length, batch, width = query.shape
+    separate = (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else None
+    q, k, v = _project(query, key, value, in_proj_weight, in_proj_bias, separate)
+    extra = 0
+    if bias_k is not None and bias_v is not None:
+        k = torch.cat([k, bias_k.expand(1, batch, -1)])
+        v = torch.cat([v, bias_v.expand(1, batch, -1)])
+        extra += 1
+    q, k, v = (_split_heads(t, num_heads) for t in (q, k, v))
+    if static_k is not None:
+        k = static_k.reshape(batch, num_heads, *static_k.shape[1:])
+    if static_v is not None:
+        v = static_v.reshape(batch, num_heads, *static_v.shape[1:])
+    if add_zero_attn:
+        k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
+        extra += 1
+    mask = _merge_masks(attn_mask, key_padding_mask, batch, num_heads, extra, q.dtype)
+    p = dropout_p if training else 0.0
+    weights = None
+    if need_weights:
+        scores = (q / math.sqrt(q.shape[-1])) @ k.mT
+        weights = torch.softmax(scores if mask is None else scores + mask, -1)
+        weights = F.dropout(weights, p) if p > 0.0 else weights
+        out = weights @ v
+        weights = weights.mean(1) if average_attn_weights else weights
+    else:
+        out = scaled_dot_product_attention(q, k, v, mask, p)
+    out = F.linear(out.permute(2, 0, 1, 3).reshape(length, batch, width), out_proj_weight)
+    out = out if out_proj_bias is None else out + out_proj_bias
+    if not batched:
+        return out.squeeze(1), None if weights is None else weights.squeeze(0)
+    return out, weights
+
+
+def _project(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    in_proj_weight: Tensor | None,
+    in_proj_bias: Tensor | None,
+    separate: Sequence[Tensor | None] | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    if separate is None:
+        if in_proj_weight is None:
+            raise ValueError("multi_head_attention_forward: in_proj_weight must be given")
+        separate = in_proj_weight.chunk(3)
+    biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
+    q, k, v = (
+        F.linear(x, w, b)  # type: ignore[arg-type]
+        for x, w, b in zip((query, key, value), separate, biases)
+    )
+    return q, k, v
+
+
+def _split_heads(x: Tensor, heads: int) -> Tensor:
+    """(S, B, E) -> (B, heads, S, E / heads)."""
+    return x.reshape(x.shape[0], x.shape[1], heads, -1).permute(1, 2, 0, 3)
+
+
+def _merge_masks(
+    attn_mask: Tensor | None,
+    key_padding_mask: Tensor | None,
+    batch: int,
+    heads: int,
+    extra: int,
+    dtype: torch.dtype,
+) -> Tensor | None:
+    """Sum the two masks as an additive one; the ``extra`` appended keys are open to all."""
+
+    def additive(mask: Tensor) -> Tensor:
+        if mask.dtype == torch.bool:
+            mask = torch.zeros_like(mask, dtype=dtype).masked_fill_(mask, -torch.inf)
+        return F.pad(mask, (0, extra))
+
+    merged = None
+    if attn_mask is not None:
+        merged = additive(attn_mask)
+        if merged.dim() == 3:
+            merged = merged.reshape(batch, heads, *merged.shape[1:])
+    if key_padding_mask is not None:
+        padding = additive(key_padding_mask)[:, None, None, :]
+        merged = padding if merged is None else merged + padding
+    return merged
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """Gated linear unit: the first half of ``input`` times the sigmoid of the second."""
+    value, gate = input.chunk(2, dim)
+    return value * torch.sigmoid(gate)
+
+
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """min(max(x + 3, 0), 6) / 6."""
+    out = torch.clamp(input + 3.0, 0.0, 6.0) / 6.0
+    return input.copy_(out) if inplace else out
+
+
+def rrelu(
+    input: Tensor,
+    lower: float = 1.0 / 8,
+    upper: float = 1.0 / 3,
+    training: bool = False,
+    inplace: bool = False,
+) -> Tensor:
+    """Randomized leaky ReLU: slopes are uniform in [lower, upper], or their mean in evaluation."""
+    if training:
+        slope: Any = torch.empty_like(input.detach()).uniform_(lower, upper)
+    else:
+        slope = (lower + upper) / 2
+    out = torch.where(input > 0, input, input * slope)
+    return input.copy_(out) if inplace else out
+
+
+def cdist(
+    x1: Tensor,
+    x2: Tensor,
+    p: float = 2.0,
+    compute_mode: str = "use_mm_for_euclid_dist_if_necessary",
+) -> Tensor:
+    """Distances (..., P, R) between the rows of ``x1`` (..., P, M) and of ``x2`` (..., R, M)."""
+    return _vector_norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p)
+
+
+def pdist(input: Tensor, p: float = 2.0) -> Tensor:
+    """Distances (N (N - 1) / 2,) between the rows of ``input`` (N, M)."""
+    rows, columns = torch.triu_indices(len(input), len(input), 1, device=input.device)
+    return _vector_norm(input[rows] - input[columns], p)
+
+
+def _vector_norm(x: Tensor, p: float) -> Tensor:
+    """p-norm over the last axis, with the native derivative of zero at a zero vector."""
+    if math.isinf(p):
+        return x.abs().amax(-1)
+    if p == 0:
+        return (x != 0).sum(-1).to(x.dtype)
+    if p == 1:
+        return x.abs().sum(-1)
+    sums = (x * x if p == 2 else x.abs().pow(p)).sum(-1)
+    zero = sums == 0
+    return sums.masked_fill(zero, 1.0).pow(1.0 / p).masked_fill(zero, 0.0)
+
+
+def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """Weight normalization g v / ‖v‖; one norm an index of axis ``dim``, one in all if it is -1."""
+    dims = tuple(range(v.dim())) if dim == -1 else tuple(d for d in range(v.dim()) if d != dim)
+    x = _widen(v)
+    norms = (x * x).sum(dims, keepdim=True).sqrt()
+    return (x * (_widen(g) / norms)).to(v.dtype)
+
+
+def logcumsumexp(input: Tensor, dim: int) -> Tensor:
+    """Log of the running sum of exponentials along ``dim``, in memory quadratic in its length."""
+    x = input.movedim(dim, -1)
+    later = torch.ones(2 * (x.shape[-1],), dtype=torch.bool, device=x.device).triu(1)
+    return x.unsqueeze(-2).masked_fill(later, -torch.inf).logsumexp(-1).movedim(-1, dim)
+
+
+def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
+    """Convolution of ``input`` (T, B, C) with ``weight`` (K, C, D) along time."""
+    out = F.conv1d(input.permute(1, 2, 0), weight.permute(2, 1, 0), bias, padding=pad)
+    return out.permute(2, 0, 1)
+
+
+def grid_sample(
+    input: Tensor,
+    grid: Tensor,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool | None = None,
+) -> Tensor:
+    """Sample ``input`` (B, C, H, W) bilinearly at ``grid`` (B, h, w, 2), coordinates in [-1, 1].
+
+    Other modes, reflected padding and volumes are left to PyTorch: right in double backward,
+    an error in forward mode.
+    """
+    if input.dim() != 4 or mode != "bilinear" or padding_mode not in ("zeros", "border"):
+        return F.grid_sample(input, grid, mode, padding_mode, align_corners)
+    sizes = torch.tensor(input.shape[:1:-1], dtype=grid.dtype, device=grid.device)
+    place = (grid + 1) / 2 * (sizes - 1) if align_corners else ((grid + 1) * sizes - 1) / 2
+    if padding_mode == "border":
+        place = torch.minimum(place.clamp(min=0), sizes - 1)
+    corner = place.detach().floor()
+    fraction = place - corner
+    total: Tensor | None = None
+    for offset in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        at = corner + torch.tensor(offset, dtype=grid.dtype, device=grid.device)
+        inside = ((at >= 0) & (at < sizes)).all(-1)
+        x, y = torch.minimum(at.clamp(min=0), sizes - 1).long().unbind(-1)
+        share = torch.stack(
+            [fraction[..., i] if o else 1 - fraction[..., i] for i, o in enumerate(offset)]
+        ).prod(0)
+        index = (y * input.shape[-1] + x).flatten(1).unsqueeze(1).expand(-1, input.shape[1], -1)
+        pixels = input.flatten(2).gather(2, index).unflatten(2, grid.shape[1:3])
+        term = pixels * (share * inside).unsqueeze(1)
+        total = term if total is None else total + term
+    assert total is not None
+    return total
+
+
+def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
+    """Solution of A X = B (or of X A = B), through the inverse: its derivatives are right."""
+    inverse = torch.linalg.inv(A)
+    if B.dim() == 1 or (B.dim() == A.dim() - 1 and B.shape == A.shape[:-1]):
+        row_or_column = inverse if left else inverse.mT
+        return (row_or_column @ B.unsqueeze(-1)).squeeze(-1)
+    return inverse @ B if left else B @ inverse
+
+
+def slogdet(A: Tensor) -> Any:
+    """Sign and log of the absolute value of the determinant of ``A`` (..., n, n)."""
+    sign = torch.linalg.slogdet(A.detach())[0]
+    pivots = torch.linalg.lu(A)[2].diagonal(dim1=-2, dim2=-1)
+    named: Any = torch.return_types
+    return named.linalg_slogdet((sign, pivots.abs().log().sum(-1)))
+
+
+def det(A: Tensor) -> Tensor:
+    """Return the determinant of ``A`` (..., n, n); a singular one has no finite derivatives."""
+    permutation, _, upper = torch.linalg.lu(A)
+    sign = torch.linalg.det(permutation.detach())
+    return sign * upper.diagonal(dim1=-2, dim2=-1).prod(-1)
+
+
+def _from_torch_instance_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool = True,
+) -> Tensor:
+    return instance_norm(
+        input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps
+    )
+
+
+def _from_torch_batch_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool = True,
+) -> Tensor:
+    return batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+def _from_torch_layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enable: bool = True,
+) -> Tensor:
+    return layer_norm(input, normalized_shape, weight, bias, eps)
+
+
+def _from_torch_group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Tensor:
+    return group_norm(input, num_groups, weight, bias, eps)
+
+
+DECOMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    F.layer_norm: layer_norm,
+    torch.layer_norm: _from_torch_layer_norm,
+    F.rms_norm: rms_norm,
+    torch.rms_norm: rms_norm,
+    F.group_norm: group_norm,
+    torch.group_norm: _from_torch_group_norm,
+    F.instance_norm: instance_norm,
+    torch.instance_norm: _from_torch_instance_norm,
+    F.batch_norm: batch_norm,
+    torch.batch_norm: _from_torch_batch_norm,
+    F.scaled_dot_product_attention: scaled_dot_product_attention,
+    F.multi_head_attention_forward: multi_head_attention_forward,
+    F.glu: glu,
+    torch._C._nn.glu: glu,
+    F.hardsigmoid: hardsigmoid,
+    torch._C._nn.hardsigmoid: hardsigmoid,
+    F.rrelu: rrelu,
+    torch.rrelu: rrelu,
+    torch.cdist: cdist,
+    torch.pdist: pdist,
+    torch._weight_norm: weight_norm,
+    torch.logcumsumexp: logcumsumexp,
+    Tensor.logcumsumexp: logcumsumexp,
+    torch.conv_tbc: conv_tbc,
+    F.grid_sample: grid_sample,
+    torch.linalg.solve: solve,
+    torch.linalg.slogdet: slogdet,
+    torch.slogdet: slogdet,
+    Tensor.slogdet: slogdet,
+    torch.linalg.det: det,
+    torch.det: det,
+    Tensor.det: det,
+}
+"""Native function -> the function here that takes the same arguments."""
+
+
+class DecomposedFunctions(TorchFunctionMode):
+    """While active, native calls in `DECOMPOSITIONS` run their decompositions instead.
+
+    PyTorch's fused fast paths of attention and transformer layers switch themselves off while any
+    such mode is active. Scripted functions call the native kernels from C++, out of this mode's
+    reach: `RefuseWrongDerivatives` finds those.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return DECOMPOSITIONS.get(func, func)(*args, **(kwargs or {}))
+
+
+_REFUSED = {
+    "native_layer_norm": "layer_norm",
+    "_scaled_dot_product_flash_attention": "scaled_dot_product_attention",
+    "_scaled_dot_product_flash_attention_for_cpu": "scaled_dot_product_attention",
+    "_scaled_dot_product_efficient_attention": "scaled_dot_product_attention",
+    "_scaled_dot_product_cudnn_attention": "scaled_dot_product_attention",
+    "_weight_norm_interface": "weight_norm",
+    "_linalg_det": "det",
+    "_linalg_slogdet": "slogdet",
+    "_linalg_solve_ex": "solve",
+}
+
+
+class RefuseWrongDerivatives(TorchDispatchMode):
+    """While active, running a native kernel whose higher derivatives are wrong raises RuntimeError.
+
+    Run a function once under this mode and `DecomposedFunctions` to learn whether anything, such as
+    a scripted function, still reaches such a kernel.
+    """
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        public = _REFUSED.get(name)
+        if "batch_norm" in name and _argument(func, "training", args):
+            public = "instance_norm or batch_norm in training mode"
+        if public is not None:
+            raise RuntimeError(
+                f"fn reaches PyTorch's native kernel {func} from compiled or scripted code; its "
+                f"higher derivatives are wrong or missing. Call {public} from Python instead, or "
+                f"build it from elementary operations"
+            )
+        return func(*args, **(kwargs or {}))
+
+
+def _argument(func: Any, name: str, args: Sequence[Any]) -> Any:
+    """Return the positional argument of an operator that its schema calls ``name``, or None."""
+    names = [argument.name for argument in func._schema.arguments[: len(args)]]
+    return args[names.index(name)] if name in names else None

@@ -1,0 +1,245 @@
+"""The rebuilt functions return the native functions' values, in every combination of arguments."""
+
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pydisent.jacobian.decompositions import DECOMPOSITIONS, DecomposedFunctions
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16]
+
+
+def _randn(*shape, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def _same(function, *args, dtype=torch.float64, **kwargs):
+    expected = function(*args, **kwargs)
+    with DecomposedFunctions():
+        got = function(*args, **kwargs)
+    assert DECOMPOSITIONS[function](*args, **kwargs) is not None
+    # Rounding of sums over a few dozen terms, each of order one.
+    tolerance = 200 * torch.finfo(dtype).eps
+    torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("affine", [(), (0,), (0, 1)])
+@pytest.mark.parametrize("eps", [1e-5, 1e-2])
+def test_norms(dtype, affine, eps):
+    x = _randn(3, 4, 2, 6, dtype=dtype) * 2 + 1
+    tail = [_randn(2, 6, dtype=dtype, seed=1 + i) for i in affine]
+    channels = dict(zip(["weight", "bias"], [_randn(4, dtype=dtype, seed=1 + i) for i in affine]))
+    _same(F.layer_norm, x, (2, 6), *tail, eps=eps, dtype=dtype)
+    _same(torch.layer_norm, x, (2, 6), *tail, eps=eps, dtype=dtype)
+    _same(F.group_norm, x, 2, **channels, eps=eps, dtype=dtype)
+    _same(torch.group_norm, x, 2, **channels, eps=eps, dtype=dtype)
+    _same(F.instance_norm, x, **channels, eps=eps, dtype=dtype)
+    _same(F.rms_norm, x, (2, 6), *tail[:1], eps=eps, dtype=dtype)
+    _same(torch.rms_norm, x, (2, 6), *tail[:1], dtype=dtype)
+    statistics = _randn(4, dtype=dtype), _randn(4, dtype=dtype, seed=5).abs() + 0.5
+    _same(F.batch_norm, x, *statistics, **channels, eps=eps, dtype=dtype)
+    _same(F.instance_norm, x, *statistics, **channels, use_input_stats=False, dtype=dtype)
+    _same(F.batch_norm, x, None, None, **channels, training=True, eps=eps, dtype=dtype)
+
+
+def test_torch_level_norms_take_their_own_argument_order():
+    x, weight, bias = _randn(3, 4, 5), _randn(4, seed=1), _randn(4, seed=2)
+    mean, variance = _randn(4, seed=3), _randn(4, seed=4).abs() + 0.5
+    _same(torch.batch_norm, x, weight, bias, mean, variance, False, 0.1, 1e-5, False)
+    _same(torch.instance_norm, x, weight, bias, mean, variance, False, 0.1, 1e-5, False)
+    _same(torch.instance_norm, x, weight, bias, None, None, True, 0.1, 1e-5, False)
+
+
+MASKS = ["none", "bool", "float", "causal", "closed row", "per head"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:2])
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("scale", [None, 0.3])
+@pytest.mark.parametrize("gqa", [False, True])
+def test_scaled_dot_product_attention(dtype, mask, scale, gqa):
+    query = _randn(2, 4, 5, 3, dtype=dtype)
+    key, value = (_randn(2, 2 if gqa else 4, 6, 3, dtype=dtype, seed=s) for s in (1, 2))
+    keep = _randn(5, 6, seed=3) > -0.5
+    keep[:, 0] = True
+    closed = keep.clone()
+    closed[2] = False
+    given = {
+        "none": {},
+        "bool": {"attn_mask": keep},
+        "float": {"attn_mask": _randn(5, 6, dtype=dtype, seed=4)},
+        "causal": {"is_causal": True},
+        "closed row": {"attn_mask": closed},
+        "per head": {"attn_mask": _randn(2, 4, 5, 6, dtype=dtype, seed=4)},
+    }[mask]
+    _same(F.scaled_dot_product_attention, query, key, value, **given, scale=scale,
+          enable_gqa=gqa, dtype=dtype)  # fmt: skip
+
+
+def test_attention_dropout_keeps_the_expectation():
+    q, k, v = (_randn(64, 2, 8, 4, seed=s) for s in range(3))
+    torch.manual_seed(0)
+    attention = DECOMPOSITIONS[F.scaled_dot_product_attention]
+    dropped, whole = attention(q, k, v, dropout_p=0.5), attention(q, k, v)
+    assert not torch.equal(dropped, whole)
+    # The mean of 64 · 2 · 8 draws of each feature; its standard error is below 0.03.
+    torch.testing.assert_close(dropped.mean((0, 1, 2)), whole.mean((0, 1, 2)), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("bias_kv", [False, True])
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize("need", ["none", "mean", "heads"])
+@pytest.mark.parametrize("batched", [False, True])
+def test_multi_head_attention(bias_kv, zero, separate, need, batched):
+    torch.manual_seed(0)
+    attention = nn.MultiheadAttention(
+        6, 2, bias=not zero, add_bias_kv=bias_kv, add_zero_attn=zero, batch_first=True,
+        kdim=5 if separate else None, vdim=7 if separate else None,
+    ).double()  # fmt: skip
+    nn.init.normal_(attention.in_proj_bias) if not zero else None
+    query, key, value = _randn(2, 4, 6), _randn(2, 3, 5 if separate else 6, seed=1), None
+    value = _randn(2, 3, 7, seed=2) if separate else key
+    masks = [None, _randn(4, 3, seed=3) > 1, _randn(4, 3, seed=3)]
+    if batched:
+        masks.append(_randn(4, 4, 3, seed=4))
+    paddings = [None, torch.tensor([[False, False, True], [False, True, False]])]
+    if not batched:
+        query, key, value = query[0], key[0], value[0]
+        paddings[1] = paddings[1][0]
+    for mask, padding in itertools.product(masks, paddings):
+        if mask is not None and mask.dtype == torch.bool:
+            mask[:, 0] = False
+        if padding is not None and mask is not None and mask.dtype != torch.bool:
+            padding = torch.zeros_like(padding, dtype=mask.dtype).masked_fill_(padding, -math.inf)
+        options = {
+            "key_padding_mask": padding,
+            "attn_mask": mask,
+            "need_weights": need != "none",
+            "average_attn_weights": need == "mean",
+        }
+        expected = attention(query, key, value, **options)
+        with DecomposedFunctions():
+            got = attention(query, key, value, **options)
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_causal_hint_of_multi_head_attention():
+    torch.manual_seed(0)
+    attention, x = nn.MultiheadAttention(6, 2, batch_first=True).double(), _randn(2, 4, 6)
+    mask = nn.Transformer.generate_square_subsequent_mask(4, dtype=torch.float64)
+    for need in (False, True):
+        expected = attention(x, x, x, attn_mask=mask, is_causal=True, need_weights=need)
+        with DecomposedFunctions():
+            got = attention(x, x, x, attn_mask=mask, is_causal=True, need_weights=need)
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("grad", [True, False])
+def test_transformer_layers_leave_their_fast_paths(mode, grad):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0, batch_first=True).double()
+    stack = nn.TransformerEncoder(layer, 2)
+    stack.train(mode == "train")
+    x = _randn(2, 4, 6)
+    used = []
+    kept = DECOMPOSITIONS[F.multi_head_attention_forward]
+
+    def spy(*args, **kwargs):
+        used.append(1)
+        return kept(*args, **kwargs)
+
+    DECOMPOSITIONS[F.multi_head_attention_forward] = spy
+    try:
+        with torch.set_grad_enabled(grad):
+            expected = stack(x)
+            with DecomposedFunctions():
+                got = stack(x)
+    finally:
+        DECOMPOSITIONS[F.multi_head_attention_forward] = kept
+    assert len(used) == 2
+    torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:2])
+def test_elementwise_and_distances(dtype):
+    x = _randn(4, 6, dtype=dtype) * 3
+    for dim in (0, 1, -1):
+        _same(F.glu, x, dim, dtype=dtype)
+        _same(torch.logcumsumexp, x * 100, dim, dtype=dtype)
+    _same(F.hardsigmoid, x, dtype=dtype)
+    _same(F.rrelu, x, 0.1, 0.4, dtype=dtype)
+    for p in (0.0, 0.5, 1.0, 2.0, 3.0, math.inf):
+        _same(torch.cdist, x, x[1:] + 1, p, dtype=dtype)
+        _same(torch.pdist, x, p, dtype=dtype)
+    for dim in (0, 1, 2, -1):
+        v = _randn(3, 2, 4, dtype=dtype)
+        shape = [v.shape[d] if d == dim else 1 for d in range(3)]
+        g = _randn(*(shape if dim >= 0 else []), dtype=dtype, seed=1)
+        _same(torch._weight_norm, v, g, dim, dtype=dtype)
+
+
+def test_in_place_variants_write_their_argument():
+    for function in (F.hardsigmoid, F.rrelu):
+        x = _randn(4, 6)
+        expected = function(x)
+        with DecomposedFunctions():
+            assert function(x, inplace=True) is x
+        torch.testing.assert_close(x, expected)
+
+
+def test_random_leaky_relu_in_training_mode():
+    x = _randn(1000)
+    with DecomposedFunctions():
+        y = F.rrelu(x, 0.2, 0.3, training=True)
+    assert torch.equal(y[x > 0], x[x > 0])
+    slopes = (y / x)[x < 0]
+    assert slopes.min() >= 0.2
+    assert slopes.max() <= 0.3
+    assert slopes.std() > 0.02
+
+
+def test_distances_between_equal_points_have_a_zero_derivative():
+    x = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
+    with DecomposedFunctions():
+        torch.cdist(x, x).sum().backward()
+    assert torch.equal(x.grad, torch.zeros_like(x))
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+@pytest.mark.parametrize("corners", [False, True])
+def test_grid_sample(padding, mode, corners):
+    grid = _randn(2, 3, 4, 2, seed=1)
+    _same(F.grid_sample, _randn(2, 3, 5, 4), grid, mode, padding, corners)
+
+
+def test_linear_algebra():
+    a = _randn(2, 3, 3) + 2 * torch.eye(3)
+    for function in (torch.linalg.det, torch.det, torch.linalg.slogdet, torch.Tensor.slogdet):
+        _same(function, a)
+        _same(function, -a[0])
+    for b, left in [(_randn(2, 3, 4), True), (_randn(2, 4, 3), False), (_randn(2, 3), True)]:
+        _same(torch.linalg.solve, a, b, left=left)
+    _same(torch.linalg.solve, a[0], _randn(3))
+    _same(torch.conv_tbc, _randn(5, 2, 3), _randn(2, 3, 4), _randn(4), 1)
+
+
+def test_bad_arguments_are_named():
+    x = _randn(2, 4, 3)
+    with DecomposedFunctions():
+        with pytest.raises(ValueError, match="normalized_shape"):
+            F.layer_norm(x, (4,))
+        with pytest.raises(ValueError, match="num_groups"):
+            F.group_norm(x, 3)
+        with pytest.raises(ValueError, match="running_mean"):
+            F.batch_norm(x, None, None)
+        with pytest.raises(ValueError, match="attn_mask"):
+            F.scaled_dot_product_attention(x, x, x, attn_mask=x @ x.mT, is_causal=True)
