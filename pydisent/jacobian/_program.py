@@ -1,0 +1,146 @@
+"""The tangent program: what a function does to a tangent, one linear step a node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# push(captured, tangents) -> tangents of the outputs; tangents are (K, *primal.shape).
+Push = Callable[[Sequence[Tensor], Sequence[Tensor]], "Tensor | Sequence[Tensor]"]
+
+
+@dataclass(slots=True)
+class Node:
+    """One recorded operation, as a linear map from input tangents to output tangents.
+
+    ``captured`` are positions in ``Program.captured`` of the tensors that the map reads (weights,
+    primal values). ``keep`` says that the map takes them in the dtype that they have. ``overwrites`` says that the map has a form that writes into its tangent.
+    """
+
+    name: str
+    push: Push
+    inputs: tuple[int, ...]
+    captured: tuple[int, ...]
+    outputs: tuple[int, ...]
+    keep: bool = False
+    overwrites: Push | None = None
+
+
+class Program:
+    """The derivative of a traced function at one point, as a list of linear steps.
+
+    Running it forward gives J v for K tangents at once; being made of differentiable operations
+    that are linear in the tangents, autograd transposes it (J' u) and differentiates it with
+    respect to what it captured (the gradient of a Jacobian penalty).
+    """
+
+    def __init__(
+        self,
+        nodes: list[Node],
+        captured: list[Tensor],
+        outputs: list[int | None],
+        output_shapes: list[torch.Size],
+        slot_sizes: dict[int, int],
+        input_slot: int,
+    ) -> None:
+        self.outputs = outputs
+        self.output_shapes = output_shapes
+        self.input_slot = input_slot
+        self.nodes = _drop_unused(nodes, outputs)
+        # One entry a tensor and way of reading it: as it is, or in the dtype of the tangents.
+        reads = dict.fromkeys((i, node.keep) for node in self.nodes for i in node.captured)
+        self.captured = [captured[index] for index, _ in reads]
+        self._kept = [keep for _, keep in reads]
+        places = {read: place for place, read in enumerate(reads)}
+        for node in self.nodes:
+            node.captured = tuple(places[index, node.keep] for index in node.captured)
+        self._slot_sizes = slot_sizes
+        self._last_use = self._liveness()
+
+    def _liveness(self) -> dict[int, int]:
+        last = {}
+        for position, node in enumerate(self.nodes):
+            for slot in node.inputs:
+                last[slot] = position
+        for slot in self.outputs:
+            if slot is not None:
+                last[slot] = len(self.nodes)
+        return last
+
+    @property
+    def depends_on_input(self) -> bool:
+        """Whether any output moves with the input."""
+        return any(slot is not None for slot in self.outputs)
+
+    @property
+    def elements_saved(self) -> int:
+        """Elements that one tangent of the whole batch leaves in memory for a reverse pass."""
+        slots = {slot for node in self.nodes for slot in node.outputs}
+        return sum(self._slot_sizes[slot] for slot in slots)
+
+    @property
+    def elements_peak(self) -> int:
+        """Elements that one tangent of the whole batch needs at once in a forward pass."""
+        largest = 1
+        for node in self.nodes:
+            slots = {*node.inputs, *node.outputs}
+            largest = max(largest, sum(self._slot_sizes[slot] for slot in slots))
+        return largest
+
+    def prepare(self, dtype: torch.dtype) -> list[Tensor]:
+        """The captured tensors cut off from the graph, as ``push`` reads them."""
+        return [
+            tensor.detach() if keep or not tensor.is_floating_point() else tensor.detach().to(dtype)
+            for tensor, keep in zip(self.captured, self._kept, strict=True)
+        ]
+
+    def push(
+        self, tangents: Tensor, captured: Sequence[Tensor], *, overwrite: bool = False
+    ) -> list[Tensor | None]:
+        """Apply J to (K, B, m) tangents: one (K, *output.shape) tensor an output.
+
+        None stands for an output that does not depend on the input. ``overwrite`` lets steps
+        write into tangents that nobody reads again; it needs grad mode to be off.
+        """
+        values = {self.input_slot: tangents}
+        with torch.autocast(tangents.device.type, enabled=False):
+            for position, node in enumerate(self.nodes):
+                arguments = [values[slot] for slot in node.inputs]
+                read = [captured[index] for index in node.captured]
+                dead = [
+                    slot for slot in dict.fromkeys(node.inputs) if self._last_use[slot] == position
+                ]
+                for slot in dead:
+                    del values[slot]
+                step = node.push
+                if overwrite and node.overwrites is not None and dead:
+                    live = [tangents, *values.values()]
+                    if _owns_its_memory(arguments[0], live):
+                        step = node.overwrites
+                results = step(read, arguments)
+                if isinstance(results, Tensor):
+                    results = (results,)
+                values.update(zip(node.outputs, results, strict=True))
+        return [None if slot is None else values[slot] for slot in self.outputs]
+
+
+def _owns_its_memory(tensor: Tensor, live: Sequence[Tensor]) -> bool:
+    """Whether writing into ``tensor`` changes nothing else that is still to be read."""
+    address = tensor.untyped_storage().data_ptr()
+    if any(other.untyped_storage().data_ptr() == address for other in live):
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+
+
+def _drop_unused(nodes: list[Node], outputs: Sequence[int | None]) -> list[Node]:
+    """Leave out the steps whose result no output depends on."""
+    wanted = {slot for slot in outputs if slot is not None}
+    kept = []
+    for node in reversed(nodes):
+        if wanted.intersection(node.outputs):
+            wanted.update(node.inputs)
+            kept.append(node)
+    return kept[::-1]

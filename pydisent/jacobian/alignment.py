@@ -1,0 +1,505 @@
+"""Ramesh et al.'s alignment penalty (Algorithm 3), exact and without unrolling it.
+
+The penalty is a function R of the Gram matrices M_b = J_b'J_b alone. With C_b = dR/dM_b, a constant
+small matrix a sample, its gradient is dR = Σ_b <C_b, dM_b> = 2 Σ_b <J_b C_b, dJ_b>. So it takes a
+few Jacobian-vector products along the leading directions of J C and one reverse pass through
+them, however many eigenvectors and power iterations the penalty has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from pydisent.jacobian._function import FunctionDerivative, output_tensors
+from pydisent.jacobian.decompositions import DecomposedFunctions
+from pydisent.jacobian.linearization import (
+    JACOBIAN_BUDGET,
+    Linearization,
+    gram_of_columns,
+    check_finite,
+    linearize,
+)
+from pydisent.ops import masked_power_iteration
+
+METHODS = ("auto", "gram", "matrix_free", "autograd")
+EPS = 1e-8  # Algorithm 2's guard against division by zero
+
+
+def alignment_penalty(
+    fn: Callable[..., Any],
+    z: Tensor,
+    *args: Any,
+    k: int,
+    iterations: int,
+    reweight: bool = True,
+    probe: Tensor | None = None,
+    method: str = "auto",
+    tolerance: float = 1e-3,
+    compute_dtype: torch.dtype | None = None,
+    chunk: int | None = None,
+    **kwargs: Any,
+) -> Tensor:
+    """Penalise leading right-singular vectors of ``fn``'s Jacobian that leave the first k axes.
+
+    Ramesh et al. 2018, Algorithm 3: T masked power iterations estimate the k leading eigenvectors
+    V of M = J'J at each latent code, and the penalty is the mean over the batch of
+    sum(S ∘ V ∘ V), with S of Eq. 12 and its columns weighted by Eq. 13.
+
+    Parameters
+    ----------
+    fn
+        Any callable of a (B, m) tensor that returns a tensor (B, ...) or a list of such tensors
+        (their squared norms add). It is called once. The gradient flows to whatever it reads.
+    z
+        Latent codes, (B, m), floating point; they get a gradient if they require one.
+    args, kwargs
+        Passed to ``fn`` after ``z``, not differentiated (labels, noise).
+    k
+        Eigenvectors to align, 1 <= k <= m.
+    iterations
+        Power iterations T >= 1.
+    reweight
+        Weight column i by 2(k − i + 1) / (k(k + 1)) (Eq. 13), or by 1.
+    probe
+        Start of the iterations, (B, m, k); by default random signs (Rademacher), drawn from
+        PyTorch's global generator.
+    method
+        "gram": the Gram matrix from m Jacobian-vector products, best for a moderate m.
+        "matrix_free": products with M only, best where 2k(2T − 1) < m. "autograd": plain double
+        backward through the unrolled algorithm, slow, the only one whose own gradient can be taken.
+        "auto": the cheaper one of the first two by that count.
+    tolerance
+        Directions of the gradient that may be left out, in [0, 1); 0 is exact. By the Gram route:
+        the relative Frobenius norm of what is left of J C. Matrix-free: the part of the sum
+        of the magnitudes of C's eigenvalues.
+    compute_dtype
+        Dtype of the tangents, such as ``torch.bfloat16``; sums and small matrices stay in float32.
+    chunk
+        Tangents in memory at once; by default as many as a memory budget of 256 MiB allows.
+
+    Returns
+    -------
+    Tensor
+        The penalty, a scalar, in float32 or wider.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above; if ``fn`` returns values that are not finite, do not depend on
+        ``z``, or lack the batch dimension.
+
+    Notes
+    -----
+    The gradient is that of the unrolled algorithm, computed when backward comes. It cannot be
+    differentiated again, except with ``method="autograd"``.
+    """
+    _check_arguments(z, k, iterations, probe, method, tolerance)
+    if method == "autograd":
+        return _by_autograd(fn, z, args, kwargs, k, iterations, reweight, probe)
+    linear = linearize(fn, z, *args, compute_dtype=compute_dtype, chunk=chunk, **kwargs)
+    problem = _Problem.of(z, linear.dtype, k, iterations, reweight, probe)
+    if method == "auto":
+        method = _cheaper(k, iterations, z.shape[1])
+    evaluate = _gram_route if method == "gram" else _matrix_free_route
+    wants_gradient = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    with torch.no_grad():
+        value, directions = evaluate(linear, problem, tolerance, wants_gradient)
+    return _with_gradient(value, linear, directions) if wants_gradient else value
+
+
+class AlignmentPenalty(nn.Module):
+    """The alignment penalty as a module: ``AlignmentPenalty(k, iterations)(fn, z, *args)``.
+
+    Parameters
+    ----------
+    k, iterations, reweight, method, tolerance, compute_dtype, chunk
+        As of :func:`alignment_penalty`.
+
+    Examples
+    --------
+    >>> penalty = AlignmentPenalty(k=2, iterations=4)
+    >>> generator = nn.Sequential(nn.Linear(8, 16), nn.SiLU(), nn.Linear(16, 32))
+    >>> penalty(generator, torch.randn(4, 8)).shape
+    torch.Size([])
+    """
+
+    def __init__(
+        self,
+        k: int,
+        iterations: int,
+        *,
+        reweight: bool = True,
+        method: str = "auto",
+        tolerance: float = 1e-3,
+        compute_dtype: torch.dtype | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        super().__init__()
+        _check_counts(k, iterations, method, tolerance)
+        self.options: dict[str, Any] = {
+            "k": k,
+            "iterations": iterations,
+            "reweight": reweight,
+            "method": method,
+            "tolerance": tolerance,
+            "compute_dtype": compute_dtype,
+            "chunk": chunk,
+        }
+
+    def forward(
+        self, fn: Callable[..., Any], z: Tensor, *args: Any, probe: Tensor | None = None, **kwargs: Any
+    ) -> Tensor:
+        """The penalty of ``fn`` at latent codes z (B, m): a scalar."""
+        return alignment_penalty(fn, z, *args, probe=probe, **self.options, **kwargs)
+
+    def extra_repr(self) -> str:
+        """The options, for ``repr``."""
+        return ", ".join(f"{name}={value}" for name, value in self.options.items())
+
+
+def _check_counts(k: Any, iterations: Any, method: Any, tolerance: Any) -> None:
+    for name, value in (("k", k), ("iterations", iterations)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} must be a whole number, got {value!r}")
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)):
+        raise TypeError(f"tolerance must be a number in [0, 1), got {tolerance!r}")
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance must be in [0, 1), got {tolerance}")
+
+
+def _check_arguments(z: Any, k: Any, iterations: Any, probe: Any, method: Any, tolerance: Any) -> None:
+    _check_counts(k, iterations, method, tolerance)
+    if not isinstance(z, Tensor) or not z.is_floating_point():
+        got = z.dtype if isinstance(z, Tensor) else type(z).__name__
+        raise TypeError(f"z must be a floating-point tensor (B, m), got {got}")
+    if z.dim() != 2 or 0 in z.shape:
+        raise ValueError(f"z must have shape (B, m) with B, m >= 1, got {tuple(z.shape)}")
+    batch, size = z.shape
+    if k > size:
+        raise ValueError(f"k must be at most m = {size}, the size of a latent code, got {k}")
+    if probe is None:
+        return
+    if not isinstance(probe, Tensor) or not probe.is_floating_point():
+        got = probe.dtype if isinstance(probe, Tensor) else type(probe).__name__
+        raise TypeError(f"probe must be a floating-point tensor (B, m, k), got {got}")
+    if probe.shape != (batch, size, k):
+        raise ValueError(
+            f"probe must have shape (B, m, k) = {(batch, size, k)}, got {tuple(probe.shape)}"
+        )
+
+
+def _cheaper(k: int, iterations: int, size: int) -> str:
+    """Count passes through the network: m against 2T − 1 turns (two passes each) of k vectors."""
+    return "gram" if size <= 2 * k * (2 * iterations - 1) else "matrix_free"
+
+
+# -- the algorithm on small matrices --------------------------------------------------------------
+
+
+def alignment_mask(size: int, k: int, like: Tensor) -> Tensor:
+    """M_k of Eq. 11, (m, k): column j is zero in its first j − 1 rows."""
+    return torch.ones(size, k, dtype=like.dtype, device=like.device).tril()
+
+
+def alignment_signs(size: int, k: int, reweight: bool, like: Tensor) -> Tensor:
+    """S_k of Eq. 12, (m, k): −1 on the diagonal, 1 elsewhere, its columns weighted by Eq. 13."""
+    signs = torch.ones(size, k, dtype=like.dtype, device=like.device)
+    signs.fill_diagonal_(-1)
+    if reweight:
+        signs *= torch.arange(k, 0, -1, dtype=like.dtype, device=like.device) * (2 / (k * (k + 1)))
+    return signs
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What Algorithm 3 is given besides the Jacobian."""
+
+    probe: Tensor  # (B, m, k)
+    mask: Tensor  # (m, k)
+    signs: Tensor  # (m, k)
+    iterations: int
+
+    @classmethod
+    def of(cls, z: Tensor, dtype: torch.dtype, k, iterations, reweight, probe) -> _Problem:
+        batch, size = z.shape
+        dtype = torch.promote_types(dtype, torch.float32)
+        if probe is None:
+            probe = random_signs((batch, size, k), z.device)
+        probe = probe.detach().to(z.device, dtype)
+        mask = alignment_mask(size, k, probe)
+        return cls(probe, mask, alignment_signs(size, k, reweight, probe), iterations)
+
+    def value(self, vectors: Tensor) -> Tensor:
+        """R: the mean over the batch of sum(S ∘ V ∘ V), V (B, m, k)."""
+        return (self.signs * vectors.square()).sum() / vectors.shape[0]
+
+    def value_gradient(self, vectors: Tensor) -> Tensor:
+        """dR/dV."""
+        return self.signs * vectors * (2 / vectors.shape[0])
+
+
+def random_signs(shape: Sequence[int], device: torch.device) -> Tensor:
+    """Rademacher numbers from PyTorch's global generator of ``device``."""
+    return torch.randint(0, 2, tuple(shape), device=device) * 2.0 - 1.0
+
+
+@dataclass(frozen=True)
+class _Directions:
+    """Where the gradient of the penalty is that of Σ_r <seed_r, J tangent_r> or Σ_r λ_r ‖J tangent_r‖².
+
+    ``seeds`` are one (B, r, *out) an output; without them ``weights`` (B, r) are the λ.
+    """
+
+    tangents: Tensor  # (r, B, m)
+    seeds: list[Tensor] | None
+    weights: Tensor | None
+
+
+# -- Gram route ----------------------------------------------------------------------------------
+
+
+def _gram_route(linear: Linearization, problem: _Problem, tolerance: float, wants_gradient: bool):
+    """All of J, a chunk of columns at a time; then everything on (m, m)."""
+    columns = None
+    if linear.jacobian_bytes() <= JACOBIAN_BUDGET:
+        columns = linear.columns(linear._basis())
+        gram = gram_of_columns(columns)
+    else:
+        gram = linear.gram_matrix()
+    if not wants_gradient:
+        vectors, _ = masked_power_iteration(
+            gram, problem.probe, problem.mask, problem.iterations, EPS
+        )
+        return problem.value(vectors), None
+    with torch.enable_grad():
+        source = gram.detach().requires_grad_()
+        vectors, _ = masked_power_iteration(
+            source, problem.probe, problem.mask, problem.iterations, EPS
+        )
+        (slope,) = torch.autograd.grad(vectors, source, problem.value_gradient(vectors.detach()))
+    value = problem.value(vectors.detach())
+    slope = (slope + slope.mT) / 2
+    if columns is None:
+        return value, _leading_eigenvectors(slope, tolerance)
+    return value, _leading_directions(columns, gram, slope, tolerance)
+
+
+def _leading_directions(
+    columns: list[Tensor], gram: Tensor, slope: Tensor, tolerance: float
+) -> _Directions:
+    """The best low-rank form of J C: its right-singular vectors, from the eigenvectors of C M C."""
+    energy, vectors = torch.linalg.eigh(slope @ gram @ slope)
+    energy, vectors = energy.flip(-1).clamp_min(0), vectors.flip(-1)
+    rank = _rank(energy, tolerance**2)
+    vectors = vectors[..., :rank]  # (B, m, r)
+    images = 2 * (slope @ vectors).mT  # seed_r = 2 J C q_r
+    seeds = [
+        (images @ part.flatten(2)).unflatten(2, part.shape[2:]) for part in columns
+    ]
+    return _Directions(vectors.permute(2, 0, 1).contiguous(), seeds, None)
+
+
+def _leading_eigenvectors(slope: Tensor, tolerance: float) -> _Directions:
+    """C = Σ λ q q', the smallest |λ| left out."""
+    weights, vectors = torch.linalg.eigh(slope)
+    order = weights.abs().argsort(-1, descending=True)
+    weights = weights.gather(-1, order)
+    vectors = vectors.gather(-1, order[:, None, :].expand_as(vectors))
+    rank = _rank(weights.abs(), tolerance)
+    tangents = vectors[..., :rank].permute(2, 0, 1).contiguous()
+    return _Directions(tangents, None, weights[:, :rank])
+
+
+def _rank(magnitudes: Tensor, fraction: float) -> int:
+    """How many of the (B, m) descending magnitudes to keep so that the rest sum to a fraction."""
+    left_out = magnitudes.sum(0).double().flip(0).cumsum(0).flip(0)  # from each one on
+    total = left_out[0]
+    return max(1, int((left_out > fraction * total).sum()))
+
+
+# -- matrix-free route ---------------------------------------------------------------------------
+
+
+def _matrix_free_route(
+    linear: Linearization, problem: _Problem, tolerance: float, wants_gradient: bool
+):
+    """T JVP→VJP turns forward and T − 1 in the adjoint; tangents are (k, B, m)."""
+    mask, dtype = problem.mask.mT[:, None, :], problem.probe.dtype
+    product = lambda v: linear.gram_product(v).to(dtype)  # noqa: E731
+    vectors = [mask * problem.probe.permute(2, 0, 1)]
+    images, norms = [], []
+    for _ in range(problem.iterations):
+        images.append(mask * product(vectors[-1]))
+        norms.append(images[-1].norm(dim=-1, keepdim=True))
+        vectors.append(images[-1] / (norms[-1] + EPS))
+    last = vectors[-1].permute(1, 2, 0)
+    value = problem.value(last)
+    if not wants_gradient:
+        return value, None
+    cotangent = problem.value_gradient(last).permute(2, 0, 1)
+    slopes = []
+    for i in reversed(range(problem.iterations)):
+        slopes.append(mask * _normalise_adjoint(cotangent, images[i], norms[i]))
+        if i:
+            cotangent = product(slopes[-1])
+    left = torch.cat(slopes[::-1]).permute(1, 2, 0)  # (B, m, kT)
+    right = torch.cat(vectors[:-1]).permute(1, 2, 0)
+    return value, _leading_eigenvectors_of_product(left, right, tolerance)
+
+
+def _normalise_adjoint(cotangent: Tensor, image: Tensor, norm: Tensor) -> Tensor:
+    """Adjoint of w / (‖w‖ + eps), with no contribution of the norm where it is zero."""
+    guarded = norm + EPS
+    along = (image * cotangent).sum(-1, keepdim=True)
+    inverse = torch.where(norm > 0, 1 / (norm * guarded.square()), torch.zeros_like(norm))
+    return cotangent / guarded - image * (along * inverse)
+
+
+def _leading_eigenvectors_of_product(left: Tensor, right: Tensor, tolerance: float) -> _Directions:
+    """Eigenvectors of sym(left right'), in the span of the factors where that is the smaller."""
+    factors = torch.cat([left, right], -1)
+    if factors.shape[-1] >= factors.shape[-2]:
+        product = left @ right.mT
+        return _leading_eigenvectors((product + product.mT) / 2, tolerance)
+    basis, coordinates = torch.linalg.qr(factors)
+    first, second = coordinates.chunk(2, -1)
+    product = first @ second.mT
+    core = _leading_eigenvectors((product + product.mT) / 2, tolerance)
+    return _Directions((core.tangents.movedim(0, 1) @ basis.mT).movedim(1, 0).contiguous(), None, core.weights)
+
+
+# -- the gradient --------------------------------------------------------------------------------
+
+
+def _with_gradient(value: Tensor, linear: Linearization, directions: _Directions) -> Tensor:
+    """Attach to the value the gradient that flows to whatever the function read."""
+    derivative = linear.derivative
+    if isinstance(derivative, FunctionDerivative):
+        form = _form(derivative.push(directions.tangents.to(linear.dtype)), directions)
+        return value + (form - form.detach()).to(value.dtype)
+    return _Gradient.apply(value, linear, directions, *derivative.captured)
+
+
+def _form(outputs: Sequence[Tensor | None], directions: _Directions, start: int = 0) -> Tensor:
+    """A function of J alone whose gradient is the penalty's."""
+    moved = [i for i, out in enumerate(outputs) if out is not None]
+    count = next(outputs[i].shape[0] for i in moved)
+    part = slice(start, start + count)
+    total = None
+    for i in moved:
+        if directions.seeds is not None:
+            term = (directions.seeds[i][:, part].transpose(0, 1) * outputs[i]).sum()
+        else:
+            squares = outputs[i].flatten(2).float() if outputs[i].dtype.itemsize < 4 else outputs[i].flatten(2)
+            term = (directions.weights[:, part].mT * squares.square().sum(-1)).sum()
+        total = term if total is None else total + term
+    return total
+
+
+class _Gradient(torch.autograd.Function):
+    """Identity on the penalty's value; its backward is the tangent pass and one reverse pass.
+
+    Each chunk's graph is freed before the next is built, so memory does not grow with the rank.
+    """
+
+    @staticmethod
+    def forward(ctx, value, linear, directions, *captured):
+        ctx.linear, ctx.directions = linear, directions
+        ctx.save_for_backward(*captured)
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, cotangent):
+        ctx.saved_tensors  # raises if one was changed in place since  # noqa: B018
+        needed = ctx.needs_input_grad[3:]
+        gradients = _form_gradient(ctx.linear, ctx.directions, needed)
+        scaled = [
+            None if g is None else (g * cotangent.to(g.dtype)).to(saved.dtype)
+            for g, saved in zip(gradients, ctx.saved_tensors)
+        ]
+        return (None, None, None, *scaled)
+
+
+def _form_gradient(
+    linear: Linearization, directions: _Directions, needed: Sequence[bool]
+) -> list[Tensor | None]:
+    """The gradient of ``_form`` with respect to what the function captured, chunk by chunk."""
+    program = linear.derivative
+    leaves = program.prepare(linear.dtype)
+    wanted = [i for i, need in enumerate(needed) if need and leaves[i].is_floating_point()]
+    for i in wanted:
+        leaves[i] = leaves[i].detach().requires_grad_()
+    sums: list[Tensor | None] = [None] * len(leaves)
+    step = linear.chunk_size(graph=True)
+    for start in range(0, directions.tangents.shape[0], step):
+        with torch.enable_grad():
+            tangents = directions.tangents[start : start + step].to(linear.dtype)
+            outputs = program.push(tangents, leaves)
+            moved = [i for i, out in enumerate(outputs) if out is not None and out.requires_grad]
+            seeds = [_seed(outputs[i].detach(), directions, i, start) for i in moved]
+        parts = torch.autograd.grad(
+            [outputs[i] for i in moved], [leaves[i] for i in wanted], seeds, allow_unused=True
+        )
+        for i, part in zip(wanted, parts):
+            if part is not None:
+                part = part.to(torch.promote_types(part.dtype, torch.float32))
+                sums[i] = part if sums[i] is None else sums[i].add_(part)
+    return sums
+
+
+def _seed(output: Tensor, directions: _Directions, index: int, start: int) -> Tensor:
+    """The cotangent at an output of one chunk of directions, laid out as the output is."""
+    part = slice(start, start + output.shape[0])
+    if directions.seeds is None:
+        weights = 2 * directions.weights[:, part].mT
+        return (output * weights.reshape(*weights.shape, *(1,) * (output.dim() - 2))).to(output.dtype)
+    seed = torch.empty_like(output)
+    return seed.copy_(directions.seeds[index][:, part].transpose(0, 1))
+
+
+# -- the oracle ----------------------------------------------------------------------------------
+
+
+def _by_autograd(fn, z, args, kwargs, k, iterations, reweight, probe) -> Tensor:
+    """Algorithm 3 unrolled, every product with M by reverse mode twice, all of it in the graph."""
+    wants_gradient = torch.is_grad_enabled()
+    with torch.enable_grad():
+        z_in = (z if z.requires_grad else z.detach().requires_grad_()).clone()
+        with DecomposedFunctions():
+            outputs = output_tensors(fn(z_in, *args, **kwargs), z)
+        check_finite(outputs)
+        outputs = [output for output in outputs if output.requires_grad]
+        probes = [torch.zeros_like(output, requires_grad=True) for output in outputs]
+        pulled = outputs and torch.autograd.grad(
+            outputs, z_in, probes, create_graph=True, allow_unused=True
+        )
+        if not outputs or pulled[0] is None:
+            raise ValueError("fn must depend on z, but its output is computed without it")
+
+        def product(vectors: Tensor) -> Tensor:
+            columns = []
+            for column in vectors.unbind(-1):
+                pushed = torch.autograd.grad(
+                    pulled, probes, column, create_graph=True, materialize_grads=True
+                )
+                columns += torch.autograd.grad(outputs, z_in, pushed, create_graph=True)
+            return torch.stack(columns, -1)
+
+        problem = _Problem.of(z, z.dtype, k, iterations, reweight, probe)
+        vectors = (problem.mask * problem.probe).to(z.dtype)
+        for _ in range(iterations):
+            image = problem.mask * product(vectors)
+            vectors = image / (image.norm(dim=1, keepdim=True) + EPS)
+        value = problem.value(vectors)
+    return value if wants_gradient else value.detach()
