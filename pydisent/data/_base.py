@@ -1,0 +1,239 @@
+"""Image data sets, and image data sets that cover a whole grid of ground-truth factors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class ImageDataset(ABC):
+    """Images addressed by number, read in batches.
+
+    Parameters
+    ----------
+    name : str
+        What `pydisent.data.load` calls the data.
+    shape : tuple of int
+        (C, H, W) of the images as they are stored or rendered.
+    length : int
+        Number of images.
+    labels : Tensor, optional
+        (length,) int64 class labels.
+    image_size : int, optional
+        Side in pixels of the square images handed out: smaller ones are area averages, larger
+        ones bilinear. None keeps the stored shape.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``image_size`` is not a positive integer.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, int, int],
+        length: int,
+        *,
+        labels: Tensor | None = None,
+        image_size: int | None = None,
+    ) -> None:
+        self.name = name
+        self._length = length
+        self.labels = labels
+        side = None if image_size is None else check_image_size(image_size)
+        self._size = (shape[1], shape[2]) if side is None else (side, side)
+        self.image_shape = (shape[0], *self._size)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {len(self)} images of {self.image_shape})"
+
+    def images(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
+        """Return the images of these numbers, (N, C, H, W) float32 in [0, 1].
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``indices`` are not integers, not one-dimensional, or outside [0, len).
+        """
+        return self._fit(self._read(self._check_indices(indices)))
+
+    @abstractmethod
+    def _read(self, indices: np.ndarray) -> Tensor:
+        """Return the stored images of checked ``indices``, (N, C, H, W) float32 in [0, 1]."""
+
+    def _fit(self, images: Tensor) -> Tensor:
+        if images.shape[-2:] == self._size or not len(images):
+            return images.reshape(len(images), *self.image_shape)
+        if self._size[0] < min(images.shape[-2:]):
+            return F.interpolate(images, self._size, mode="area")
+        return F.interpolate(images, self._size, mode="bilinear", align_corners=False)
+
+    def _check_indices(self, indices: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
+        array = integer_array(indices, "indices")
+        if array.ndim != 1:
+            raise ValueError(f"indices must be one-dimensional, (N,); got shape {array.shape}")
+        if array.size and (array.min() < 0 or array.max() >= len(self)):
+            raise ValueError(
+                f"indices must be in [0, {len(self)}); got values from {array.min()} to "
+                f"{array.max()}"
+            )
+        return array
+
+
+class FactorDataset(ImageDataset):
+    """Images of every combination of some ground-truth factors, each exactly once.
+
+    Image numbers run through the grid with the last factor fastest (C order), so that
+    `factors` and `index` are inverses of each other.
+
+    Parameters
+    ----------
+    name, shape, image_size
+        As for `ImageDataset`.
+    factor_names : sequence of str
+        Names of the f factors.
+    factor_sizes : sequence of int
+        Number of values of each.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, int, int],
+        factor_names: Sequence[str],
+        factor_sizes: Sequence[int],
+        *,
+        image_size: int | None = None,
+    ) -> None:
+        self.factor_names = tuple(factor_names)
+        self.factor_sizes = tuple(int(size) for size in factor_sizes)
+        if len(self.factor_names) != len(self.factor_sizes) or min(self.factor_sizes) < 1:
+            raise ValueError(
+                f"factor_sizes must give a positive number for each of {self.factor_names}; "
+                f"got {self.factor_sizes}"
+            )
+        super().__init__(name, shape, int(np.prod(self.factor_sizes)), image_size=image_size)
+
+    def factors(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
+        """Return the factor values of these images, (N, f) int64, counted from 0.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``indices`` are not integers, not one-dimensional, or outside [0, len).
+        """
+        grid = np.unravel_index(self._check_indices(indices), self.factor_sizes)
+        return torch.from_numpy(np.stack(grid, axis=1).astype(np.int64))
+
+    def index(self, factors: Sequence[Sequence[int]] | np.ndarray | Tensor) -> Tensor:
+        """Return the numbers of the images with these factor values, (N,) int64.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``factors`` are not integers, not (N, f), or a value is outside its factor's range.
+        """
+        array = integer_array(factors, "factors")
+        if array.ndim != 2 or array.shape[1] != len(self.factor_sizes):
+            raise ValueError(
+                f"factors must be (N, {len(self.factor_sizes)}), one column for each of "
+                f"{self.factor_names}; got shape {array.shape}"
+            )
+        if array.size and ((array < 0) | (array >= np.array(self.factor_sizes))).any():
+            raise ValueError(
+                f"factors must be in [0, size) for the sizes {self.factor_sizes} of "
+                f"{self.factor_names}; got columns from {array.min(0)} to {array.max(0)}"
+            )
+        return torch.from_numpy(np.ravel_multi_index(tuple(array.T), self.factor_sizes))
+
+    def sample_factors(self, n: int, generator: np.random.Generator) -> Tensor:
+        """Draw ``n`` factor combinations uniformly from the grid, (n, f) int64.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``generator`` is not a `numpy.random.Generator`, or ``n`` is negative.
+        """
+        if not isinstance(generator, np.random.Generator):
+            raise TypeError(
+                f"generator must be a numpy.random.Generator; got {type(generator).__name__}"
+            )
+        if n < 0:
+            raise ValueError(f"n must be at least 0; got {n}")
+        drawn = generator.integers(0, self.factor_sizes, size=(n, len(self.factor_sizes)))
+        return torch.from_numpy(drawn)
+
+
+class ArrayDataset(ImageDataset):
+    """Images held in memory as bytes.
+
+    Parameters
+    ----------
+    name, image_size
+        As for `ImageDataset`.
+    array : numpy.ndarray
+        (N, C, H, W) uint8.
+    white : int
+        The byte value that stands for 1.
+    labels : Tensor, optional
+        (N,) int64.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        array: np.ndarray,
+        *,
+        white: int = 255,
+        labels: Tensor | None = None,
+        image_size: int | None = None,
+    ) -> None:
+        channels, height, width = array.shape[1:]
+        super().__init__(
+            name, (channels, height, width), len(array), labels=labels, image_size=image_size
+        )
+        self._array = array
+        self._white = white
+
+    def _read(self, indices: np.ndarray) -> Tensor:
+        return torch.from_numpy(self._array[indices]).to(torch.float32).div_(self._white)
+
+
+def integer_array(values: Sequence | np.ndarray | Tensor, name: str) -> np.ndarray:
+    """Return ``values`` as an int64 array; floats and booleans are refused, an empty list is not.
+
+    Raises
+    ------
+    TypeError
+        If ``values`` are not integers.
+    """
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if array.size == 0 and not isinstance(values, np.ndarray | Tensor):
+        array = array.astype(np.int64)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(f"{name} must be integers; got {array.dtype}")
+    return array.astype(np.int64)
+
+
+def check_image_size(image_size: int) -> int:
+    """Return ``image_size`` if it is a positive integer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not.
+    """
+    if isinstance(image_size, bool) or not isinstance(image_size, int | np.integer):
+        raise TypeError(f"image_size must be an integer or None; got {image_size!r}")
+    if image_size < 1:
+        raise ValueError(f"image_size must be at least 1; got {image_size}")
+    return int(image_size)

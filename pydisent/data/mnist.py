@@ -1,0 +1,126 @@
+"""MNIST, and other data in its idx files."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ._base import ArrayDataset
+from ._files import require_path
+
+PREFIXES = {"train": "train", "test": "t10k"}
+EXPECTED = (
+    "a folder with MNIST's idx files, gzip or plain: train-images-idx3-ubyte[.gz] and "
+    "train-labels-idx1-ubyte[.gz], or t10k-images-idx3-ubyte[.gz] and t10k-labels-idx1-ubyte[.gz]"
+)
+SIDE, PADDED = 28, 32
+
+
+class MNIST(ArrayDataset):
+    """Handwritten digits, 1x28x28 in [0, 1], with labels 0 to 9, from idx files in a folder.
+
+    Parameters
+    ----------
+    path : path
+        The folder, with the training files, the test files (t10k-) or both, gzip or plain.
+    split : {"train", "test"}, optional
+        Which of them; by default the training set if it is there, else the test set.
+    image_size : int, optional
+        32 adds two black pixels on each side; any other size resizes: smaller ones are area
+        averages, larger ones bilinear.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a file is missing, has a wrong magic number or shape, is cut short or has bytes left
+        over, the counts of images and labels differ, or a label is above 9.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        *,
+        split: str | None = None,
+        image_size: int | None = None,
+    ) -> None:
+        if split is not None and split not in PREFIXES:
+            raise ValueError(f"split must be 'train', 'test' or None; got {split!r}")
+        folder = require_path(path, EXPECTED)
+        self.split = split or ("train" if find(folder, "train", "images", 3) else "test")
+        files = []
+        for kind, axes in (("images", 3), ("labels", 1)):
+            file = find(folder, PREFIXES[self.split], kind, axes)
+            if file is None:
+                raise FileNotFoundError(
+                    f"path {str(folder)!r} lacks the {self.split} {kind}; expected {EXPECTED}"
+                )
+            files.append(file)
+        images, labels = read_idx(files[0], 3), read_idx(files[1], 1)
+        if images.shape[1:] != (SIDE, SIDE):
+            raise ValueError(
+                f"{str(files[0])!r}: images must be {SIDE}x{SIDE}; got {images.shape[1:]}"
+            )
+        if len(images) != len(labels):
+            raise ValueError(
+                f"path {str(folder)!r} has {len(images)} {self.split} images but "
+                f"{len(labels)} labels"
+            )
+        if labels.max(initial=0) > 9:
+            raise ValueError(f"{str(files[1])!r}: labels must be 0 to 9; got {labels.max()}")
+        super().__init__(
+            "mnist",
+            images[:, None],
+            labels=torch.from_numpy(labels.astype(np.int64)),
+            image_size=image_size,
+        )
+
+    def _fit(self, images: Tensor) -> Tensor:
+        if self._size == (PADDED, PADDED):
+            return F.pad(images, 4 * ((PADDED - SIDE) // 2,))
+        return super()._fit(images)
+
+
+def find(folder: Path, prefix: str, kind: str, axes: int) -> Path | None:
+    """Return the idx file of this kind in ``folder``, plain before gzip, or None."""
+    for separator in "-.":
+        for suffix in ("", ".gz"):
+            file = folder / f"{prefix}-{kind}{separator}idx{axes}-ubyte{suffix}"
+            if file.is_file():
+                return file
+    return None
+
+
+def read_idx(file: Path, axes: int) -> np.ndarray:
+    """Read an idx file of unsigned bytes with this number of axes, gzip or plain.
+
+    Raises
+    ------
+    ValueError
+        If its magic number is not that of such a file, or its length is not what its header says.
+    """
+    data = file.read_bytes()
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (EOFError, OSError, zlib.error) as error:
+            raise ValueError(f"{str(file)!r} is not a whole gzip file: {error}") from error
+    magic, header = 0x800 + axes, 4 + 4 * axes
+    if len(data) < header or int.from_bytes(data[:4], "big") != magic:
+        raise ValueError(
+            f"{str(file)!r} must start with the magic number {magic} and {axes} sizes; got "
+            f"{int.from_bytes(data[:4], 'big')} in {len(data)} bytes"
+        )
+    shape = tuple(int(size) for size in np.frombuffer(data, ">u4", axes, offset=4))
+    expected = header + int(np.prod(shape, dtype=np.int64))
+    if len(data) != expected:
+        raise ValueError(
+            f"{str(file)!r} must have {expected} bytes for its shape {shape}; got {len(data)}"
+        )
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
