@@ -2,12 +2,13 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def _translated_prelu(x: Tensor, leak: Tensor, threshold: Tensor) -> Tensor:
-    shape = (1, -1) + (1,) * (x.dim() - 2)
-    a, c = leak.view(shape), threshold.view(shape)
-    return torch.where(x >= c, x, a * (x - c) + c)
+    # The same function as where(x >= c, x, a(x − c) + c), several times faster on a CPU.
+    c = threshold.view((1, -1) + (1,) * (x.dim() - 2))
+    return F.prelu(x - c, leak) + c
 
 
 class TranslatedPReLU(nn.Module):

@@ -27,9 +27,9 @@ class SpectralGANConfig:
         Images an update.
     penalty_weight : float
         λ, the weight of the alignment penalty (Alg. 3); 0 switches it off.
-    aligned : int
+    k : int
         k, the leading eigenvectors to align; the paper's k.
-    power_iterations : int
+    iterations : int
         T of Alg. 2.
     learning_rate : float
         RMSProp's, of the generator, and of the discriminator unless it has its own.
@@ -58,8 +58,8 @@ class SpectralGANConfig:
     base: int = 64
     batch_size: int = 32
     penalty_weight: float = 0.6
-    aligned: int = 6
-    power_iterations: int = 8
+    k: int = 6
+    iterations: int = 8
     learning_rate: float = 1e-4
     discriminator_learning_rate: float | None = None
     rmsprop_decay: float = 0.9
@@ -73,7 +73,7 @@ class SpectralGANConfig:
     code_regression: float = 0.0
 
     def __post_init__(self) -> None:
-        at_least_one = ("latent_size", "base", "batch_size", "power_iterations", "r1_interval")
+        at_least_one = ("latent_size", "base", "batch_size", "iterations", "r1_interval")
         _require(self, at_least_one, lambda v: v >= 1, ">= 1")
         rates = ("learning_rate", "discriminator_learning_rate", "encoder_learning_rate")
         _require(self, (*rates, "encoder_base", "rmsprop_eps"), lambda v: v > 0, "> 0")
@@ -81,7 +81,7 @@ class SpectralGANConfig:
         _require(self, (*weights, "encoder_steps"), lambda v: 0 <= v < float("inf"), ">= 0")
         _require(self, ("rmsprop_decay",), lambda v: 0 <= v < 1, "in [0, 1)")
         highest = f"between 1 and latent_size = {self.latent_size}"
-        _require(self, ("aligned",), lambda v: 1 <= v <= self.latent_size, highest)
+        _require(self, ("k",), lambda v: 1 <= v <= self.latent_size, highest)
 
 
 def _require(
@@ -189,7 +189,7 @@ class SpectralGAN(System):
         from pydisent import alignment_penalty
 
         c = self.config
-        return alignment_penalty(self.generator, z, k=c.aligned, iterations=c.power_iterations)
+        return alignment_penalty(self.generator, z, k=c.k, iterations=c.iterations)
 
     @stage("encoder")
     def _update_encoder(self, real: Tensor) -> dict[str, Tensor]:
@@ -276,8 +276,8 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "latent_size": 4,
         "base": 4,
         "batch_size": 8,
-        "aligned": 2,
-        "power_iterations": 2,
+        "k": 2,
+        "iterations": 2,
         "learning_rate": 1e-3,
         "encoder_steps": 10,
     },

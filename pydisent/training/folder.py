@@ -63,17 +63,9 @@ class RunFolder:
             raise FileNotFoundError(f"{self.path} is not a run folder: it has no config.json")
 
     def clear(self) -> None:
-        """Delete the run, at once: it is renamed first.
-
-        Raises
-        ------
-        FileExistsError
-            If the folder holds something else than a run.
-        """
-        if self.is_free():
-            return
+        """Delete the run if there is one, at once: it is renamed first."""
         if not self.is_run():
-            raise FileExistsError(f"{self.path} is not a run folder: not overwriting it")
+            return
         doomed = self.path.with_name(f".{self.path.name}.deleted")
         shutil.rmtree(doomed, ignore_errors=True)
         self.path.rename(doomed)

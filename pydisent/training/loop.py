@@ -79,24 +79,30 @@ def train(
     Interrupted
         On SIGINT or SIGTERM, after saving.
     """
-    folder = _claim(plan, RunFolder(Path(path)), resume, overwrite)
+    folder = RunFolder(Path(path))
+    _check_free(plan, folder, resume, overwrite)
     fabric = Fabric(accelerator=accelerator, devices=1)
     fabric.launch()
     _prepare(plan.seed, fabric.device)
     dataset = data.load(plan.data, plan.data_path, image_size=plan.image_size)
     sampler = BatchSampler(len(dataset), plan.config.batch_size, plan.seed)
     system = systems.build(plan.system, plan.config, dataset.image_shape)
-    write_json(folder.config, plan.to_json())
+    if not resume:
+        folder.clear()
+    folder.path.mkdir(parents=True, exist_ok=True)
+    if not folder.is_run():
+        write_json(folder.config, plan.to_json())
     write_json(folder.environment, environment())
+    fabric.to_device(system)
     with _signals() as received:
-        _Loop(plan, folder, fabric.to_device(system), dataset, sampler, keep).run(
-            received, progress
-        )
+        _Loop(plan, folder, system, dataset, sampler, keep).run(received, progress)
     return folder
 
 
-def _claim(plan: Plan, folder: RunFolder, resume: bool, overwrite: bool) -> RunFolder:
-    """Make sure that the folder may be written."""
+def _check_free(plan: Plan, folder: RunFolder, resume: bool, overwrite: bool) -> None:
+    """Raise unless the folder may be written."""
+    if resume and overwrite:
+        raise ValueError("resume and overwrite are both given; accepted: one of them")
     if resume and folder.is_run():
         kept = Plan.from_json(read_json(folder.config)).to_json()
         for name, value in plan.to_json().items():
@@ -105,15 +111,17 @@ def _claim(plan: Plan, folder: RunFolder, resume: bool, overwrite: bool) -> RunF
                     f"{folder.path} was trained with {name} {kept[name]}, not {value}: "
                     "it can only be resumed as it was started"
                 )
-    elif overwrite:
-        folder.clear()
+    elif overwrite and folder.is_run():
+        return
     elif not folder.is_free():
         raise FileExistsError(
-            f"{folder.path} exists already: continue it with --resume, replace it with "
-            "--overwrite, or choose another folder"
+            f"{folder.path} exists already"
+            + (
+                ": continue it with --resume, replace it with --overwrite, or choose another folder"
+                if folder.is_run()
+                else " and is not a run folder: choose another"
+            )
         )
-    folder.path.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _prepare(seed: int, device: torch.device) -> None:

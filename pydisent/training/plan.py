@@ -75,7 +75,7 @@ class Plan:
         return cls(
             system=system,
             data=data,
-            data_path=None if data_path is None else str(data_path),
+            data_path=None if data_path is None else str(Path(data_path).absolute()),
             preset=preset,
             image_size=chosen.image_size,
             seed=seed,

@@ -1,0 +1,431 @@
+"""The command line: train, evaluate, traverse, trace, report, list, info, demo."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+try:
+    from tyro.conf import Positional, arg
+    from tyro.extras import subcommand_cli_from_dict
+except ModuleNotFoundError as missing:  # pragma: no cover
+    raise SystemExit(
+        f"pydisent: the command line needs {missing.name}: pip install 'pydisent[all]'"
+    ) from None
+
+if TYPE_CHECKING:
+    from pydisent.training import Plan, Run
+
+
+def train(
+    system: Positional[str],
+    preset: str | None = None,
+    data: str | None = None,
+    data_path: Path | None = None,
+    out: Path | None = None,
+    seed: int | None = None,
+    steps: int | None = None,
+    settings: Annotated[tuple[str, ...], arg(name="set", metavar="KEY=VALUE ...")] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    threads: int | None = None,
+    accelerator: str = "auto",
+) -> None:
+    """Train a system into a run folder.
+
+    Parameters
+    ----------
+    system : str
+        Which system; `pydisent list` names them all.
+    preset : str
+        smoke (seconds), quick (minutes; the default) or paper.
+    data : str
+        Data set, sprites by default; `pydisent list` names them all.
+    data_path : Path
+        The data set's file or folder.
+    out : Path
+        The run folder; runs/SYSTEM-DATA-PRESET-SEED by default.
+    seed : int
+        Fixes the run bit for bit on one machine and thread count; 0 by default.
+    steps : int
+        Updates of the system, the preset's by default.
+    settings : tuple of str
+        Settings of the system; `pydisent list SYSTEM` shows them all.
+    resume : bool
+        Continue the run in the folder from its last checkpoint, or start it if there is none.
+    overwrite : bool
+        Delete the run in the folder first.
+    threads : int
+        CPU threads.
+    accelerator : str
+        cpu, cuda, mps or auto.
+    """
+    from pydisent.training import RunFolder
+
+    _set_threads(threads)
+    given = {"preset": preset, "data": data, "data_path": data_path, "seed": seed, "steps": steps}
+    asked = {name: value for name, value in given.items() if value is not None}
+    path = out or Path("runs") / "-".join(
+        [system, data or "sprites", preset or "quick", str(seed or 0)]
+    )
+    folder = RunFolder(path)
+    if resume and folder.is_run():
+        plan = _resumed_plan(folder.config, system, asked, _pairs(settings))
+    else:
+        plan = _new_plan(system, asked, _pairs(settings))
+    _train(plan, path, resume=resume, overwrite=overwrite, accelerator=accelerator)
+    _say(f"trained: {path}  (next: pydisent evaluate {path}; pydisent report {path})")
+
+
+def evaluate(
+    run: Positional[Path], metrics: tuple[str, ...] = (), threads: int | None = None
+) -> None:
+    """Score a run and write its scores.json.
+
+    Parameters
+    ----------
+    run : Path
+        The run folder.
+    metrics : tuple of str
+        Which metrics; all that the run's data and system allow by default.
+    threads : int
+        CPU threads.
+    """
+    from pydisent.training import open_run
+
+    _set_threads(threads)
+    opened = open_run(run)
+    _evaluate(opened, metrics)
+    _print_scores([opened])
+
+
+def traverse(run: Positional[Path], out: Path | None = None) -> None:
+    """Draw images along each coordinate of a run's code.
+
+    Parameters
+    ----------
+    run : Path
+        The run folder.
+    out : Path
+        Where the pictures go; RUN/figures by default.
+    """
+    from pydisent.reports import write_traversals
+    from pydisent.training import open_run
+
+    _say_written(write_traversals(open_run(run), out or run / "figures"))
+
+
+def trace(
+    run: Positional[Path],
+    ordinals: tuple[int, ...] = (1, 2, 3),
+    steps: int = 200,
+    out: Path | None = None,
+) -> None:
+    """Draw images along paths that follow the generator's eigenvectors (Ramesh et al., Alg. 1).
+
+    Parameters
+    ----------
+    run : Path
+        The run folder.
+    ordinals : tuple of int
+        Which eigenvectors, 1 the leading one.
+    steps : int
+        Steps along each path.
+    out : Path
+        Where the pictures go; RUN/figures by default.
+    """
+    from pydisent.reports import write_eigenpaths
+    from pydisent.training import open_run
+
+    _say_written(
+        write_eigenpaths(open_run(run), out or run / "figures", ordinals=ordinals, steps=steps)
+    )
+
+
+def report(runs: Positional[tuple[Path, ...]], out: Path | None = None) -> None:
+    """Write one HTML page about a run, or comparing several.
+
+    Parameters
+    ----------
+    runs : tuple of Path
+        The run folders.
+    out : Path
+        Where the page goes; the first run's report folder by default.
+    """
+    from pydisent.reports import write_report
+    from pydisent.training import open_run
+
+    if not runs:
+        raise ValueError("runs is empty; accepted: one run folder or more")
+    opened = [open_run(run) for run in runs]
+    _say_written(write_report(opened, out, ["pydisent", *sys.argv[1:]]))
+
+
+def list_(system: Positional[str | None] = None) -> None:
+    """List systems, data sets, presets and metrics, or one system's settings.
+
+    Parameters
+    ----------
+    system : str
+        Show this system's settings and their value in each preset.
+    """
+    from rich.table import Table
+
+    from pydisent import data, systems
+    from pydisent.training.scoring import metric_names
+
+    if system is not None:
+        _list_settings(system)
+        return
+    table = Table("system", *systems.PRESETS, title="systems: steps of each preset")
+    for name in systems.names():
+        sizes = [systems.preset(name, p, "sprites") for p in systems.PRESETS]
+        table.add_row(name, *(f"{size.steps:,}: {size.note}" for size in sizes))
+    _say(table)
+    _say(f"data sets: {', '.join(data.names())}")
+    _say(f"metrics: {', '.join(metric_names())}")
+
+
+def info() -> None:
+    """Say what is installed, which kernels are active, and why any is not."""
+    import importlib.metadata
+    import json
+
+    from rich.table import Table
+
+    from pydisent.training.environment import environment
+
+    found = environment()
+    backends = found.pop("backends")
+    table = Table("", "", show_header=False)
+    for name, value in found.items():
+        table.add_row(name, str(value if value is not None else "none"))
+    packages = ("lightning-fabric", "safetensors", "tensorboard", "scikit-learn", "matplotlib")
+    for package in (*packages, "triton", "nvtx"):
+        try:
+            table.add_row(package, importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            table.add_row(package, "not installed")
+    _say(table)
+    _say(json.dumps(backends, indent=2, default=str))
+
+
+def demo(out: Path = Path("runs/demo"), seed: int = 0, threads: int | None = None) -> None:
+    """Train the spectral GAN and its plain twin on sprites, score both, and compare them.
+
+    What is there already is kept, and what was interrupted goes on.
+
+    Parameters
+    ----------
+    out : Path
+        Holds both run folders and the report.
+    seed : int
+        Of both runs.
+    threads : int
+        CPU threads.
+    """
+    from pydisent.reports import write_report
+    from pydisent.training import RunFolder, open_run
+
+    _set_threads(threads)
+    opened = []
+    for system in ("spectral-gan", "gan"):
+        path = out / system
+        folder = RunFolder(path)
+        if folder.is_run():
+            plan = _resumed_plan(folder.config, system, {"seed": seed}, {})
+        else:
+            plan = _new_plan(system, {"seed": seed}, {})
+        _train(plan, path, resume=True)
+        run = open_run(path)
+        _evaluate(run, [m for m in _applicable(run) if m not in (run.scores or {})])
+        opened.append(run)
+    page = write_report(opened, out / "report", ["pydisent", *sys.argv[1:]])
+    _print_scores(opened)
+    _say_written(page)
+
+
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "traverse": traverse,
+    "trace": trace,
+    "report": report,
+    "list": list_,
+    "info": info,
+    "demo": demo,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0, 2 for bad input, 1 for a failure, 128 + n on signal n."""
+    try:
+        subcommand_cli_from_dict(
+            _COMMANDS,
+            prog="pydisent",
+            description="Disentangled representation learning: train, score, picture.",
+            args=sys.argv[1:] if argv is None else list(argv),
+        )
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 2
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except Exception as error:
+        if os.environ.get("PYDISENT_TRACEBACK") == "1":
+            raise
+        return _fail(*_explain(error))
+    return 0
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """Return the message and exit code of an expected error; raise any other."""
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("pydisent"):
+        return f"this needs the package {error.name}: pip install 'pydisent[all]'", 2
+    if isinstance(error, (ValueError, OSError)):
+        return str(error), 2
+    from pydisent.training import Interrupted, NonFiniteError
+
+    if isinstance(error, Interrupted):
+        return str(error), 128 + error.signum
+    if isinstance(error, NonFiniteError):
+        return str(error), 1
+    raise error
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"pydisent: {message}", file=sys.stderr)
+    return code
+
+
+def _say(what: Any) -> None:
+    from rich.console import Console
+
+    Console(soft_wrap=isinstance(what, str), highlight=False, markup=False).print(what)
+
+
+def _say_written(paths: Any) -> None:
+    for path in paths if isinstance(paths, (list, tuple)) else [paths]:
+        _say(f"wrote {path}")
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is None:
+        return
+    if threads < 1:
+        raise ValueError(f"threads is {threads}; accepted: an integer >= 1")
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _pairs(settings: Sequence[str]) -> dict[str, str]:
+    """Return {key: value} of "key=value" texts."""
+    for setting in settings:
+        if "=" not in setting:
+            raise ValueError(f"--set got {setting!r}; accepted: KEY=VALUE")
+    return dict(setting.split("=", 1) for setting in settings)
+
+
+def _new_plan(system: str, asked: dict[str, Any], settings: dict[str, str]) -> "Plan":
+    from pydisent.training import Plan
+
+    return Plan.from_preset(system, settings=settings, command=("pydisent", *sys.argv[1:]), **asked)
+
+
+def _resumed_plan(
+    config: Path, system: str, asked: dict[str, Any], settings: dict[str, str]
+) -> "Plan":
+    """Return the plan of a run, having made sure that it is what is asked for."""
+    import json
+
+    from pydisent import systems
+    from pydisent.training import Plan
+
+    plan = Plan.from_json(json.loads(config.read_text()))
+    changed = systems.override(plan.config, settings)
+    kept = plan.to_json()
+    for name, value in {"system": system, **asked}.items():
+        value = str(value.absolute()) if isinstance(value, Path) else value
+        if kept[name] != value:
+            raise ValueError(_mismatch(config.parent, name, kept[name], value))
+    for name, _, value in systems.describe(changed):
+        if value != kept["config"][name]:
+            raise ValueError(_mismatch(config.parent, name, kept["config"][name], value))
+    return plan
+
+
+def _mismatch(path: Path, name: str, kept: Any, asked: Any) -> str:
+    return (
+        f"{path} was trained with {name} {kept}, not {asked}: a run can only be resumed as it "
+        "was started"
+    )
+
+
+def _train(
+    plan: "Plan",
+    path: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    accelerator: str = "auto",
+) -> None:
+    from pydisent.training import Interrupted, train
+
+    _say(f"{plan.system} on {plan.data}, preset {plan.preset}, seed {plan.seed} -> {path}")
+    try:
+        train(plan, path, resume=resume, overwrite=overwrite, accelerator=accelerator)
+    except Interrupted:
+        _say(f"continue with: pydisent train {plan.system} --out {path} --resume")
+        raise
+
+
+def _applicable(run: "Run") -> list[str]:
+    """Return the metrics that the run's data and system allow."""
+    from pydisent.data import FactorDataset
+    from pydisent.training.scoring import metric_names
+
+    lacking = set()
+    if not isinstance(run.dataset, FactorDataset):
+        lacking |= {"z-diff", "factor-vae"}
+        _say(f"{run.dataset.name} has no ground-truth factors: no z-diff, no factor-vae")
+    if not hasattr(run.system.config, "k"):
+        lacking.add("f-diagonal")
+    return [name for name in metric_names() if name not in lacking]
+
+
+def _evaluate(run: "Run", metrics: Sequence[str]) -> None:
+    """Score `run` and add the scores to it and to its folder."""
+    from pydisent.training import RunFolder
+    from pydisent.training.scoring import score
+
+    for name in metrics or _applicable(run):
+        _say(f"{run.path}: {name} ...")
+        RunFolder(run.path).add_scores({name: score(run, name)})
+    run.scores = RunFolder(run.path).read_scores()
+
+
+def _print_scores(runs: Sequence["Run"]) -> None:
+    from rich.table import Table
+
+    names = list(dict.fromkeys(name for run in runs for name in run.scores or {}))
+    table = Table("run", *names, title="scores")
+    for run in runs:
+        scores = run.scores or {}
+        table.add_row(
+            str(run.path), *(f"{scores[n]['score']:.3f}" if n in scores else "–" for n in names)
+        )
+    _say(table)
+
+
+def _list_settings(system: str) -> None:
+    from rich.table import Table
+
+    from pydisent import systems
+
+    presets = [systems.preset(system, p, "sprites").config for p in systems.PRESETS]
+    columns = [systems.describe(config) for config in presets]
+    table = Table("setting", "type", *systems.PRESETS, title=f"{system}: set with --set")
+    for rows in zip(*columns):
+        table.add_row(*rows[0][:2], *(str(value) for _, _, value in rows))
+    _say(table)
