@@ -60,7 +60,9 @@ class FunctionDerivative:
         self._after = save_random_state(z)
         outputs = output_tensors(self.value, z)
         self.output_shapes = [output.shape for output in outputs]
-        self.depends_on_input = any(output.requires_grad for output in outputs) and self._moves(outputs)
+        self.depends_on_input = any(output.requires_grad for output in outputs) and self._moves(
+            outputs
+        )
         self._forward_mode = self.depends_on_input and self._forward_mode_is_right()
 
     def _call(self, z: Tensor) -> Any:
@@ -135,9 +137,7 @@ class FunctionDerivative:
                 outputs, z, probes, create_graph=True, materialize_grads=True
             )
             rows = [
-                torch.autograd.grad(
-                    pulled, probes, t, create_graph=True, materialize_grads=True
-                )
+                torch.autograd.grad(pulled, probes, t, create_graph=True, materialize_grads=True)
                 for t in tangents
             ]
         if not keep:

@@ -133,8 +133,8 @@ def _has_forward_mode(apply: Callable, step: Step) -> bool:
     pulled = torch.autograd.grad(
         outputs, inputs, u[: len(outputs)], allow_unused=True, materialize_grads=True
     )
-    forward = sum(float((a * b).sum()) for a, b in zip(u, moved))
-    reverse = sum(float((a * b).sum()) for a, b in zip(pulled, v))
+    forward = sum(float((a.conj() * b).real.sum()) for a, b in zip(u, moved))
+    reverse = sum(float((a.conj() * b).real.sum()) for a, b in zip(pulled, v))
     return abs(forward - reverse) <= 1e-2 * (abs(forward) + abs(reverse)) + 1e-9
 
 
@@ -144,11 +144,18 @@ def _reverse_twice(apply: Callable, count: int):
     def push(captured, tangents):
         keep = torch.is_grad_enabled()
         with torch.enable_grad():
-            primals = [p if p.requires_grad else p.detach().requires_grad_() for p in captured[:count]]
+            primals = [
+                p if p.requires_grad else p.detach().requires_grad_() for p in captured[:count]
+            ]
             outputs = apply(captured, primals)
             probes = [torch.zeros_like(o, requires_grad=True) for o in outputs]
             pulled = torch.autograd.grad(
-                outputs, primals, probes, create_graph=True, allow_unused=True, materialize_grads=True
+                outputs,
+                primals,
+                probes,
+                create_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
             )
             rows = [
                 torch.autograd.grad(
@@ -207,6 +214,17 @@ for _linear in (
     RULES[_linear] = _jointly_linear
 
 
+@_rule("masked_fill", "index_fill", "scatter", "set_item")
+def _fill(call: Call) -> Step:
+    """A number that is written into a value does not move."""
+    *args, value = call.args
+    if isinstance(value, (int, float)) and len(call.args) > 2:
+        call.args = (*args, 0)
+    if "value" in call.kwargs and not isinstance(call.kwargs["value"], Tensor):
+        call.kwargs = {**call.kwargs, "value": 0}
+    return _jointly_linear(call)
+
+
 @_rule("view", "reshape", "flatten", "unsqueeze", "squeeze", "unflatten")
 def _reshape(call: Call) -> Step:
     """The batch stays in front, as in most networks: no vmap is needed to put K before it."""
@@ -216,7 +234,19 @@ def _reshape(call: Call) -> Step:
     return Step([call.args[0]], [], lambda _, t: t[0].reshape(t[0].shape[0], *shape))
 
 
-@_rule("to", "float", "double", "half", "bfloat16", "type", "type_as", "contiguous", "clone", "cuda", "cpu")
+@_rule(
+    "to",
+    "float",
+    "double",
+    "half",
+    "bfloat16",
+    "type",
+    "type_as",
+    "contiguous",
+    "clone",
+    "cuda",
+    "cpu",
+)
 def _convert(call: Call) -> Step:
     """A change of dtype is none for the tangents: they have the dtype of the computation."""
     source = call.args[0]
@@ -253,7 +283,15 @@ def _concatenate(call: Call) -> Step:
 
 def _operands(call: Call) -> tuple[Any, Any]:
     left, right = call.args[0], call.argument(1, "other")
-    if call.name in ("rsub", "__rsub__", "__radd__", "__rmul__", "__rtruediv__", "__rdiv__", "__rmatmul__"):
+    if call.name in (
+        "rsub",
+        "__rsub__",
+        "__radd__",
+        "__rmul__",
+        "__rtruediv__",
+        "__rdiv__",
+        "__rmatmul__",
+    ):
         left, right = right, left
     return left, right
 
@@ -361,7 +399,9 @@ def _multiply(call: Call) -> Step:
         factor = right if traced[0] is left else left
         if isinstance(factor, Tensor) and differentiable(factor):
             return Step(
-                traced, [factor], lambda c, t: _align(t[0], dims[0], len(shape)) * c[0].to(t[0].dtype)
+                traced,
+                [factor],
+                lambda c, t: _align(t[0], dims[0], len(shape)) * c[0].to(t[0].dtype),
             )
         return Step(traced, [], lambda _, t: _align(t[0], dims[0], len(shape)) * factor)
 
@@ -420,14 +460,20 @@ def _linear_map(call: Call) -> Step:
 def _bilinear(call: Call) -> Step:
     if call.is_traced(call.argument(3, "bias")):
         raise NoRuleError
-    call.args, call.kwargs = tuple(call.argument(i, n) for i, n in enumerate(("input1", "input2", "weight"))), {}
+    call.args, call.kwargs = (
+        tuple(call.argument(i, n) for i, n in enumerate(("input1", "input2", "weight"))),
+        {},
+    )
     return _multilinear(call)
 
 
 def _convolution(call: Call) -> Step:
     source, weight = call.argument(0, "input"), call.argument(1, "weight")
     bias = call.argument(2, "bias")
-    rest, named = call.args[3:], {k: v for k, v in call.kwargs.items() if k not in ("input", "weight", "bias")}
+    rest, named = (
+        call.args[3:],
+        {k: v for k, v in call.kwargs.items() if k not in ("input", "weight", "bias")},
+    )
     function = call.func
     if call.is_traced(bias):
         raise NoRuleError
@@ -441,7 +487,14 @@ def _convolution(call: Call) -> Step:
     return Step([source], [weight], lambda c, t: rows(apply(c[0]), t[0]))
 
 
-for _conv in ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"):
+for _conv in (
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+):
     RULES[_conv] = _convolution
 
 
@@ -544,7 +597,7 @@ for _function in (
     "exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal square pow __pow__ __rpow__ float_power abs absolute "
     "sin cos tan asin acos atan sinh cosh asinh acosh atanh arcsin arccos arctan arcsinh arccosh arctanh sinc "
     "erf erfc erfinv expit logit lgamma digamma i0 i1 i0e i1e xlogy clamp clip clamp_min clamp_max nan_to_num "
-    "deg2rad rad2deg gelu elu selu celu mish hardtanh relu6 hardswish hardsigmoid logsigmoid log_sigmoid softsign "
+    "deg2rad rad2deg gelu elu selu celu mish hardtanh relu6 hardswish logsigmoid log_sigmoid softsign "
     "tanhshrink softshrink hardshrink threshold frac fmod remainder __mod__"
 ).split():
     RULES[_function] = _elementwise

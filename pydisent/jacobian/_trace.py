@@ -101,6 +101,7 @@ class Tracer(TorchFunctionMode):
         self._slots: dict[int, int] = {}
         self._constants: set[int] = set()
         self._stale: set[int] = set()
+        self._origins: dict[int, tuple[Tensor, Any]] = {}  # of h[index]: h and index
         self._alive: list[Tensor] = []  # an id is only a name while its tensor lives
         self._slot_sizes: dict[int, int] = {}
         self._dependence = _Dependence(z)
@@ -183,7 +184,10 @@ class Tracer(TorchFunctionMode):
         plain = _in_place_form(func, name, args, kwargs)
         if plain is not None:
             return self._in_place(func, args, kwargs, *plain)
-        return self._record(func, name, args, kwargs)
+        out = self._record(func, name, args, kwargs)
+        if name == "__getitem__" and out._is_view() and not args[0]._is_view():
+            self._origins[id(out)] = args
+        return out
 
     def _getter(self, func, args, kwargs, traced):
         out = func(*args, **kwargs)
@@ -262,6 +266,10 @@ class Tracer(TorchFunctionMode):
 
     def _in_place(self, func, args, kwargs, plain, plain_args, plain_kwargs):
         target = args[0]
+        base, index = self._origins.get(id(target), (None, None))
+        whole = None if base is None else base.clone()
+        if base is not None:
+            self._slots[id(whole)] = self._slots[id(base)]
         old = self._preserve(target, _name(func))
         out = func(*args, **kwargs)
         self._written(target)
@@ -269,6 +277,10 @@ class Tracer(TorchFunctionMode):
         result = self._record(plain, _name(plain), plain_args, plain_kwargs, target)
         if result is not target:  # recorded by way of a decomposition
             self._slots[id(target)] = self._slots[id(result)]
+        if base is not None:  # writing into h[index] is an assignment to h
+            self._alive.append(whole)
+            self._record(set_item, "set_item", (whole, index, target), {}, base)
+            self._stale.discard(id(base))
         return out
 
     def _set_item(self, func, args):

@@ -153,7 +153,12 @@ class AlignmentPenalty(nn.Module):
         }
 
     def forward(
-        self, fn: Callable[..., Any], z: Tensor, *args: Any, probe: Tensor | None = None, **kwargs: Any
+        self,
+        fn: Callable[..., Any],
+        z: Tensor,
+        *args: Any,
+        probe: Tensor | None = None,
+        **kwargs: Any,
     ) -> Tensor:
         """The penalty of ``fn`` at latent codes z (B, m): a scalar."""
         return alignment_penalty(fn, z, *args, probe=probe, **self.options, **kwargs)
@@ -177,7 +182,9 @@ def _check_counts(k: Any, iterations: Any, method: Any, tolerance: Any) -> None:
         raise ValueError(f"tolerance must be in [0, 1), got {tolerance}")
 
 
-def _check_arguments(z: Any, k: Any, iterations: Any, probe: Any, method: Any, tolerance: Any) -> None:
+def _check_arguments(
+    z: Any, k: Any, iterations: Any, probe: Any, method: Any, tolerance: Any
+) -> None:
     _check_counts(k, iterations, method, tolerance)
     if not isinstance(z, Tensor) or not z.is_floating_point():
         got = z.dtype if isinstance(z, Tensor) else type(z).__name__
@@ -298,14 +305,18 @@ def _leading_directions(
     columns: list[Tensor], gram: Tensor, slope: Tensor, tolerance: float
 ) -> _Directions:
     """The best low-rank form of J C: its right-singular vectors, from the eigenvectors of C M C."""
+    if tolerance == 0:  # the axes do as well as any other full basis, without rounding
+        vectors = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device).expand_as(gram)
+        return _directions_along(vectors, columns, slope)
     energy, vectors = torch.linalg.eigh(slope @ gram @ slope)
     energy, vectors = energy.flip(-1).clamp_min(0), vectors.flip(-1)
-    rank = _rank(energy, tolerance**2)
-    vectors = vectors[..., :rank]  # (B, m, r)
-    images = 2 * (slope @ vectors).mT  # seed_r = 2 J C q_r
-    seeds = [
-        (images @ part.flatten(2)).unflatten(2, part.shape[2:]) for part in columns
-    ]
+    return _directions_along(vectors[..., : _rank(energy, tolerance**2)], columns, slope)
+
+
+def _directions_along(vectors: Tensor, columns: list[Tensor], slope: Tensor) -> _Directions:
+    """Seeds 2 J C q for the orthonormal columns q of ``vectors`` (B, m, r)."""
+    images = 2 * (slope @ vectors).mT
+    seeds = [(images @ part.flatten(2)).unflatten(2, part.shape[2:]) for part in columns]
     return _Directions(vectors.permute(2, 0, 1).contiguous(), seeds, None)
 
 
@@ -375,7 +386,9 @@ def _leading_eigenvectors_of_product(left: Tensor, right: Tensor, tolerance: flo
     first, second = coordinates.chunk(2, -1)
     product = first @ second.mT
     core = _leading_eigenvectors((product + product.mT) / 2, tolerance)
-    return _Directions((core.tangents.movedim(0, 1) @ basis.mT).movedim(1, 0).contiguous(), None, core.weights)
+    return _Directions(
+        (core.tangents.movedim(0, 1) @ basis.mT).movedim(1, 0).contiguous(), None, core.weights
+    )
 
 
 # -- the gradient --------------------------------------------------------------------------------
@@ -400,7 +413,11 @@ def _form(outputs: Sequence[Tensor | None], directions: _Directions, start: int 
         if directions.seeds is not None:
             term = (directions.seeds[i][:, part].transpose(0, 1) * outputs[i]).sum()
         else:
-            squares = outputs[i].flatten(2).float() if outputs[i].dtype.itemsize < 4 else outputs[i].flatten(2)
+            squares = (
+                outputs[i].flatten(2).float()
+                if outputs[i].dtype.itemsize < 4
+                else outputs[i].flatten(2)
+            )
             term = (directions.weights[:, part].mT * squares.square().sum(-1)).sum()
         total = term if total is None else total + term
     return total
@@ -463,7 +480,9 @@ def _seed(output: Tensor, directions: _Directions, index: int, start: int) -> Te
     part = slice(start, start + output.shape[0])
     if directions.seeds is None:
         weights = 2 * directions.weights[:, part].mT
-        return (output * weights.reshape(*weights.shape, *(1,) * (output.dim() - 2))).to(output.dtype)
+        return (output * weights.reshape(*weights.shape, *(1,) * (output.dim() - 2))).to(
+            output.dtype
+        )
     seed = torch.empty_like(output)
     return seed.copy_(directions.seeds[index][:, part].transpose(0, 1))
 

@@ -101,6 +101,7 @@ def trace_eigenpath(
 
 def _repeated(tree: Any, batch: int, times: int) -> Any:
     """Arguments that have the batch in front, once for each ordinal."""
+
     def repeat(value: Any) -> Any:
         if isinstance(value, Tensor) and value.dim() and value.shape[0] == batch:
             return value.repeat(times, *(1,) * (value.dim() - 1))

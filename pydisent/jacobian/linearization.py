@@ -83,7 +83,9 @@ def _check_arguments(z: Any, compute_dtype: Any, chunk: Any) -> None:
     if compute_dtype is not None and not (
         isinstance(compute_dtype, torch.dtype) and compute_dtype.is_floating_point
     ):
-        raise TypeError(f"compute_dtype must be a floating-point torch.dtype, got {compute_dtype!r}")
+        raise TypeError(
+            f"compute_dtype must be a floating-point torch.dtype, got {compute_dtype!r}"
+        )
     if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int)):
         raise TypeError(f"chunk must be a whole number of tangents, got {chunk!r}")
     if chunk is not None and chunk < 1:
@@ -117,7 +119,9 @@ def check_finite(outputs: Sequence[Tensor]) -> None:
     """Raise ValueError if ``fn`` returned NaN or infinity."""
     for output in outputs:
         if not torch.isfinite(output.detach()).all():
-            raise ValueError("fn must return finite values, but its output has NaN or infinity in it")
+            raise ValueError(
+                "fn must return finite values, but its output has NaN or infinity in it"
+            )
 
 
 _said: set[str] = set()
@@ -140,7 +144,7 @@ class Linearization:
     Attributes
     ----------
     value
-        What the function returned, detached: a tensor (B, \\*out) or a list of such tensors.
+        What the function returned, detached: a tensor (B, *out) or a list of such tensors.
     """
 
     def __init__(
@@ -164,7 +168,7 @@ class Linearization:
     # -- products ------------------------------------------------------------------------------
 
     def jvp(self, tangents: Tensor) -> Any:
-        """J V: tangents (K, B, m) to (K, B, \\*out), in the structure of ``value``."""
+        """J V: tangents (K, B, m) to (K, B, *out), in the structure of ``value``."""
         tangents = self._checked_tangents(tangents)
         parts = [self.push(chunk) for chunk in tangents.split(self.chunk_size())]
         if not parts:
@@ -172,7 +176,7 @@ class Linearization:
         return self._structured([torch.cat(column) for column in zip(*parts)])
 
     def vjp(self, cotangents: Any) -> Tensor:
-        """J' U: cotangents (K, B, \\*out), in the structure of ``value``, to (K, B, m)."""
+        """J' U: cotangents (K, B, *out), in the structure of ``value``, to (K, B, m)."""
         flat = self._checked_cotangents(cotangents)
         count = flat[0].shape[0]
         step = self.chunk_size(graph=True)
@@ -210,7 +214,7 @@ class Linearization:
         return self.latent_shape[1] * size * sum(shape.numel() for shape in self._shapes)
 
     def columns(self, tangents: Tensor) -> list[Tensor]:
-        """J V with the batch in front, (B, K, \\*out) an output, in float32 or wider."""
+        """J V with the batch in front, (B, K, *out) an output, in float32 or wider."""
         count, batch = tangents.shape[:2]
         wide = torch.promote_types(self.dtype, torch.float32)
         parts = [
@@ -280,6 +284,6 @@ class Linearization:
 
 
 def gram_of_columns(columns: Sequence[Tensor]) -> Tensor:
-    """J'J (B, m, m) from the columns of J, (B, m, \\*out) an output."""
+    """J'J (B, m, m) from the columns of J, (B, m, *out) an output."""
     flat = [part.flatten(2) for part in columns]
     return sum((part @ part.mT for part in flat[1:]), flat[0] @ flat[0].mT)
