@@ -112,10 +112,10 @@ def mlp_piecewise_activations():
     layers: list[nn.Module] = []
     for activation in [nn.LeakyReLU(0.2), nn.PReLU(), nn.Hardswish(), nn.PReLU(9), nn.Hardtanh(),
                        nn.Hardsigmoid(), nn.ReLU6(), nn.Softshrink(0.05)]:  # fmt: skip
-        layers += [nn.Linear(M if not layers else 9, 9), activation]
-    return nn.Sequential(
-        *perturb(nn.Sequential(*layers)), nn.Linear(9, 18), nn.GLU(), nn.Tanhshrink()
-    )
+        linear = nn.Linear(M if not layers else 9, 9)
+        nn.init.orthogonal_(linear.weight, gain=2.5)
+        layers += [linear, activation]
+    return nn.Sequential(*layers, nn.Linear(9, 18), nn.GLU(), nn.Tanhshrink())
 
 
 @architecture
