@@ -1,0 +1,112 @@
+"""Codes of a data set's images: encode once, index afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data import ImageDataset
+
+Encoder = Callable[[Tensor], Tensor]
+
+
+def encode_dataset(
+    encode: Encoder,
+    dataset: ImageDataset,
+    indices: Sequence[int] | np.ndarray | Tensor | None = None,
+    *,
+    batch_size: int = 1024,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Encode the images of these numbers, or all of them, in batches and without gradients.
+
+    Parameters
+    ----------
+    encode : callable
+        From images (N, C, H, W), float32 in [0, 1], to codes (N, d).
+    dataset : ImageDataset
+        Where the images come from.
+    indices : sequence of int, optional
+        (N,) numbers of images; None for all, in order.
+    batch_size : int
+        Images a call of ``encode``.
+    device : torch.device, optional
+        Where the images are put before ``encode`` sees them; the CPU by default.
+
+    Returns
+    -------
+    Tensor
+        (N, d) codes on the CPU, float64 if ``encode`` gives that, else float32.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is nothing to encode, ``batch_size`` is below 1, or ``encode`` returns something
+        other than N finite codes.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+    numbers = torch.arange(len(dataset)) if indices is None else torch.as_tensor(indices)
+    if not len(numbers):
+        raise ValueError("indices must name at least one image; got none")
+    codes = None
+    with torch.no_grad():
+        for start in range(0, len(numbers), batch_size):
+            images = dataset.images(numbers[start : start + batch_size])
+            batch = _checked(encode(images if device is None else images.to(device)), len(images))
+            if codes is None:
+                codes = torch.empty(len(numbers), batch.shape[1], dtype=batch.dtype)
+            codes[start : start + len(batch)] = batch
+    assert codes is not None
+    return codes
+
+
+class CodeTable:
+    """Codes of just the images that some draws need, looked up by image number.
+
+    Parameters
+    ----------
+    encode, dataset, batch_size, device
+        As for `encode_dataset`.
+    draws : numpy.ndarray
+        Image numbers, of any shape; each different one is encoded once.
+    """
+
+    def __init__(
+        self,
+        encode: Encoder,
+        dataset: ImageDataset,
+        *draws: np.ndarray,
+        batch_size: int,
+        device: torch.device | str | None,
+    ) -> None:
+        needed = np.zeros(len(dataset), bool)
+        for draw in draws:
+            needed[draw] = True
+        numbers = np.flatnonzero(needed)
+        codes = encode_dataset(encode, dataset, numbers, batch_size=batch_size, device=device)
+        self.codes: np.ndarray = codes.numpy()
+        self._row = np.cumsum(needed, dtype=np.int64) - 1
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, draws: np.ndarray) -> np.ndarray:
+        return self.codes[self._row[draws]]
+
+
+def _checked(codes: Tensor, count: int) -> Tensor:
+    if not isinstance(codes, Tensor):
+        raise TypeError(f"encode must return a Tensor; got {type(codes).__name__}")
+    if codes.ndim != 2 or len(codes) != count or not codes.shape[1]:
+        raise ValueError(
+            f"encode must return codes (N, d) for N = {count} images; got {tuple(codes.shape)}"
+        )
+    codes = codes.detach().cpu()
+    codes = codes if codes.dtype == torch.float64 else codes.to(torch.float32)
+    if not codes.isfinite().all():
+        raise ValueError("encode must return finite codes; got NaN or infinity")
+    return codes

@@ -1,0 +1,202 @@
+"""z-diff, also called the beta-VAE score: naming the factor that pairs of images share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..data import FactorDataset
+from ._encode import CodeTable, Encoder
+from ._result import MetricResult
+from ._sampling import check_counts, check_factor_dataset, draw_sharing
+
+Variant = Literal["higgins", "ramesh", "kumar"]
+TRAIN_POINTS = {"higgins": 10_000, "kumar": 10_000, "ramesh": 320_000}
+# Ramesh et al. 2018, App. D: 10 000 updates on batches of 32 fresh points.
+BATCH, STEP_SIZE, MOMENTUM = 32, 1e-2, 0.99
+SVM_C = 0.01
+CHUNK = 4096
+
+
+def z_diff(
+    encode: Encoder,
+    dataset: FactorDataset,
+    *,
+    variant: Variant = "higgins",
+    seed: int = 0,
+    pairs: int = 64,
+    train_points: int | None = None,
+    test_points: int = 5_000,
+    factors: Sequence[str] | None = None,
+    batch_size: int = 1024,
+    device: torch.device | str | None = None,
+) -> MetricResult:
+    """Test accuracy of a linear classifier that names the factor shared by pairs of images.
+
+    A point is the mean of abs(z_0 - z_1), (d,), over pairs whose images share the value of one
+    factor and are otherwise independent; its label is that factor (Higgins et al. 2017; Ramesh
+    et al. 2018, Alg. 4). Only the different images among those drawn are encoded, once each.
+
+    Parameters
+    ----------
+    encode : callable
+        From images (N, C, H, W), float32 in [0, 1], to codes (N, d).
+    dataset : FactorDataset
+        Images with their ground-truth factors.
+    variant : {"higgins", "ramesh", "kumar"}
+        ``higgins``: each pair has a value of its own for the shared factor; logistic regression.
+        ``kumar`` (sec. 4): the same points; one-vs-rest linear SVM with C = 0.01.
+        ``ramesh`` (App. D, Alg. 4): all pairs of a point share one value, a factor called "shape"
+        is never the shared one, and softmax regression takes one Nesterov step (1e-2, momentum
+        0.99) on each batch of 32 fresh points.
+    seed : int
+        Fixes the result.
+    pairs : int
+        Pairs a point.
+    train_points : int, optional
+        Points to train on: 10 000, or 320 000 for ``ramesh`` (10 000 updates).
+    test_points : int
+        Points to test on.
+    factors : sequence of str, optional
+        Names of the factors that may be shared; by default the variant's.
+    batch_size : int
+        Images a call of ``encode``.
+    device : torch.device, optional
+        Where images are put for ``encode``; the CPU by default.
+
+    Returns
+    -------
+    MetricResult
+        Accuracy in [0, 1]; details: train accuracy, accuracy of each factor, images encoded.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of its range, or ``encode`` does not return finite (N, d) codes.
+    """
+    if variant not in TRAIN_POINTS:
+        raise ValueError(f"variant must be one of {', '.join(TRAIN_POINTS)}; got {variant!r}")
+    check_factor_dataset(dataset)
+    train_points = TRAIN_POINTS[variant] if train_points is None else train_points
+    check_counts(pairs=pairs, train_points=train_points, test_points=test_points)
+    if variant == "ramesh" and train_points % BATCH:
+        raise ValueError(f"train_points must be a multiple of {BATCH}; got {train_points}")
+    choices = shared_factors(dataset, variant, factors)
+    classifier = build_classifier(variant)
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, len(choices), train_points + test_points)
+    if len(set(label[:train_points])) < 2:
+        raise ValueError(
+            f"train_points must be enough to see two factors; got {train_points} (seed {seed})"
+        )
+    draws = draw_points(dataset, choices[label], pairs, variant == "ramesh", rng)
+    table = CodeTable(encode, dataset, draws, batch_size=batch_size, device=device)
+    points = mean_differences(table, draws)
+    classifier.fit(points[:train_points], label[:train_points])
+    right = classifier.predict(points) == label
+    test, tested = right[train_points:], label[train_points:]
+    by_factor = (test[tested == c] for c in range(len(choices)))
+    return MetricResult(
+        float(test.mean()),
+        {
+            "variant": variant,
+            "train_accuracy": float(right[:train_points].mean()),
+            "factors": [dataset.factor_names[c] for c in choices],
+            "accuracy_by_factor": [float(r.mean()) if r.size else None for r in by_factor],
+            "pairs": pairs,
+            "train_points": train_points,
+            "test_points": test_points,
+            "images_encoded": len(table),
+            "seed": seed,
+        },
+    )
+
+
+def shared_factors(dataset: FactorDataset, variant: str, names: Sequence[str] | None) -> np.ndarray:
+    """Return the positions of the factors that a point's pairs may share.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two are left, one is named twice, or one is not among the data set's.
+    """
+    known = dataset.factor_names
+    if names is None:
+        names = [name for name in known if variant != "ramesh" or name != "shape"]
+    unknown = [name for name in names if name not in known]
+    if unknown or len(set(names)) != len(names) or len(names) < 2:
+        raise ValueError(
+            f"factors must be two or more different names among {known}; got {tuple(names)}"
+        )
+    return np.array([known.index(name) for name in names])
+
+
+def draw_points(
+    dataset: FactorDataset,
+    factor: np.ndarray,
+    pairs: int,
+    one_value: bool,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Draw each point's pairs, (n, pairs, 2) image numbers, sharing ``factor`` (n,).
+
+    The value shared is one a point (``one_value``; Ramesh Alg. 4), or one a pair (Higgins).
+    """
+    if one_value:
+        return draw_sharing(dataset, factor, (pairs, 2), rng)
+    draws = draw_sharing(dataset, np.repeat(factor, pairs), (2,), rng)
+    return draws.reshape(len(factor), pairs, 2)
+
+
+def mean_differences(table: CodeTable, draws: np.ndarray) -> np.ndarray:
+    """Return each point, the mean of abs(z_0 - z_1) over its pairs: (n, d) float64."""
+    parts = np.array_split(draws, -(-len(draws) // CHUNK))
+    return np.concatenate(
+        [
+            np.abs(table[part[..., 0]] - table[part[..., 1]]).mean(1, dtype=np.float64)
+            for part in parts
+        ]
+    )
+
+
+def build_classifier(variant: str) -> Any:
+    """Return the variant's linear classifier, with scikit-learn's ``fit`` and ``predict``."""
+    if variant == "ramesh":
+        return NesterovSoftmax()
+    if variant == "kumar":
+        from sklearn.svm import LinearSVC
+
+        return LinearSVC(C=SVM_C, random_state=0)
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(max_iter=1000)
+
+
+class NesterovSoftmax:
+    """Softmax regression from zero weights, one Nesterov step a batch, each batch used once.
+
+    Ramesh et al. 2018, App. D.
+    """
+
+    def fit(self, points: np.ndarray, label: np.ndarray) -> NesterovSoftmax:
+        """Train on ``points`` (n, d) with ``label`` (n,) counted from 0, in the order given."""
+        classes = int(label.max()) + 1
+        self.weight = torch.zeros(classes, points.shape[1], dtype=torch.float64)
+        self.bias = torch.zeros(classes, dtype=torch.float64)
+        parameters = [self.weight.requires_grad_(), self.bias.requires_grad_()]
+        optimiser = torch.optim.SGD(parameters, lr=STEP_SIZE, momentum=MOMENTUM, nesterov=True)
+        batches = torch.from_numpy(points).split(BATCH)
+        for batch, target in zip(batches, torch.from_numpy(label).split(BATCH)):
+            optimiser.zero_grad()
+            F.cross_entropy(F.linear(batch, self.weight, self.bias), target).backward()
+            optimiser.step()
+        return self
+
+    @torch.no_grad()
+    def predict(self, points: np.ndarray) -> np.ndarray:
+        """Return the likeliest class of each of ``points`` (n, d)."""
+        return F.linear(torch.from_numpy(points), self.weight, self.bias).argmax(1).numpy()
