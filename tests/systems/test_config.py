@@ -1,0 +1,65 @@
+from dataclasses import dataclass
+
+import pytest
+
+from pydisent import systems
+
+
+@dataclass(frozen=True)
+class Example:
+    size: int = 3
+    rate: float = 0.5
+    rate_of_d: float | None = None
+    flag: bool = False
+    kind: str = "a"
+
+
+def test_texts_are_read_as_the_fields_types():
+    texts = {"size": "7", "rate": "1e-3", "rate_of_d": "2", "flag": "True", "kind": "b"}
+    assert systems.override(Example(), texts) == Example(7, 1e-3, 2.0, True, "b")
+    assert systems.override(Example(rate_of_d=1.0), {"rate_of_d": "none"}).rate_of_d is None
+
+
+def test_values_pass_and_integers_become_floats():
+    changed = systems.override(Example(), {"size": 7, "rate": 2})
+    assert changed == Example(7, 2.0)
+    assert type(changed.rate) is float
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("size", "1.5", "setting size is '1.5'; accepted: int"),
+        ("size", True, "setting size is True"),
+        ("rate_of_d", "x", "accepted: float or none"),
+        ("flag", "perhaps", "accepted: bool"),
+        ("szie", "1", "unknown setting 'szie'.*did you mean 'size'"),
+    ],
+)
+def test_what_does_not_read_is_an_error(key, value, message):
+    with pytest.raises(ValueError, match=message):
+        systems.override(Example(), {key: value})
+
+
+def test_describe_names_types_and_values():
+    assert systems.describe(Example())[2] == ("rate_of_d", "float or none", None)
+
+
+def test_registry():
+    assert {"gan", "spectral-gan"} <= set(systems.names())
+    for call in (
+        lambda: systems.config_class("ganz"),
+        lambda: systems.preset("ganz", "quick", "sprites"),
+        lambda: systems.preset("gan", "big", "sprites"),
+    ):
+        with pytest.raises(ValueError, match="accepted: "):
+            call()
+
+
+@pytest.mark.parametrize("name", systems.names())
+@pytest.mark.parametrize("preset", systems.PRESETS)
+def test_every_preset_is_whole(name, preset):
+    chosen = systems.preset(name, preset, "sprites")
+    assert isinstance(chosen.config, systems.config_class(name))
+    assert chosen.steps >= 1
+    assert chosen.note
