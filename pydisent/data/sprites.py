@@ -35,8 +35,9 @@ HEART_RADII = (
 )
 # fmt: on
 
-# A patch holds any sprite at any sub-pixel shift: the longest radius is 12.78.
-PATCH = 28
+# A patch holds any sprite at any sub-pixel shift: the longest radius, the square's, is 13.58, and
+# the nearest pixel centre outside the patch is 14.5 away from the sprite's.
+PATCH = 29
 
 
 class Sprites(FactorDataset):
@@ -45,7 +46,7 @@ class Sprites(FactorDataset):
     Factors: shape (square, ellipse, heart), scale (0.5 to 1), orientation (0 to 2 pi, turning
     counter-clockwise, both ends included), x (left to right), y (top to bottom). Each of the 720
     shapes in each of its 31x31 sub-pixel shifts is drawn once, when first asked for, and kept
-    as bits: 78 MB when all are drawn.
+    as bits: 80 MB when all are drawn.
 
     Parameters
     ----------

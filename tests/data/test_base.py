@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+import torch
+
+import pydisent.data as data
+from pydisent.data import ArrayDataset, FactorDataset
+
+
+class Grid(FactorDataset):
+    def __init__(self, sizes):
+        super().__init__("grid", (1, 1, 1), [f"f{i}" for i in range(len(sizes))], sizes)
+
+    def _read(self, indices):
+        return torch.from_numpy(indices).float().reshape(-1, 1, 1, 1) / len(self)
+
+
+def noise(n=3, channels=2, side=8):
+    return np.random.default_rng(0).integers(0, 256, (n, channels, side, side), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("sizes", [(3, 6, 40, 32, 32), (1, 5), (4,), (2, 1, 3)])
+def test_index_and_factors_are_inverse_bijections(sizes):
+    grid = Grid(sizes)
+    every = torch.arange(len(grid))
+    factors = grid.factors(every)
+    assert factors.dtype == torch.int64
+    assert len(grid) == np.prod(sizes)
+    assert len(torch.unique(factors, dim=0)) == len(grid)
+    assert torch.equal(grid.index(factors), every)
+    by_hand = torch.cartesian_prod(*(torch.arange(s) for s in sizes)).reshape(len(grid), -1)
+    assert torch.equal(factors, by_hand)
+
+
+def test_sampled_factors_are_uniform_and_follow_the_seed():
+    grid = Grid((3, 4))
+    drawn = grid.sample_factors(12_000, np.random.default_rng(1))
+    counts = torch.bincount(grid.index(drawn), minlength=12).double()
+    assert ((counts - 1000) ** 2 / 1000).sum() < 31.3  # chi-square, 11 degrees, p = 0.001
+    assert torch.equal(drawn, grid.sample_factors(12_000, np.random.default_rng(1)))
+
+
+def test_sample_factors_refuses_other_generators():
+    with pytest.raises(TypeError, match=r"generator.*numpy.random.Generator.*got Generator"):
+        Grid((3, 4)).sample_factors(2, torch.Generator())
+    with pytest.raises(ValueError, match=r"n must be at least 0; got -1"):
+        Grid((3, 4)).sample_factors(-1, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("indices", "error", "words"),
+    [
+        ([0.5], TypeError, "indices must be integers; got float64"),
+        (torch.tensor([True]), TypeError, "indices must be integers; got bool"),
+        ([[0]], ValueError, r"indices must be one-dimensional.*\(1, 1\)"),
+        ([0, 12], ValueError, r"indices must be in \[0, 12\); got values from 0 to 12"),
+        ([-1], ValueError, r"indices must be in \[0, 12\)"),
+    ],
+)
+def test_bad_indices(indices, error, words):
+    with pytest.raises(error, match=words):
+        Grid((3, 4)).images(indices)
+
+
+@pytest.mark.parametrize(
+    ("factors", "error", "words"),
+    [
+        ([[0.0, 1.0]], TypeError, "factors must be integers"),
+        ([[0, 1, 2]], ValueError, r"factors must be \(N, 2\)"),
+        ([0, 1], ValueError, r"factors must be \(N, 2\)"),
+        ([[0, 4]], ValueError, r"factors must be in \[0, size\)"),
+        ([[-1, 0]], ValueError, r"factors must be in \[0, size\)"),
+    ],
+)
+def test_bad_factors(factors, error, words):
+    with pytest.raises(error, match=words):
+        Grid((3, 4)).index(factors)
+
+
+def test_grid_with_an_empty_factor_is_refused():
+    with pytest.raises(ValueError, match="factor_sizes must give a positive number"):
+        Grid((3, 0))
+
+
+def test_stored_bytes_come_out_as_fractions_of_white():
+    array = noise()
+    images = ArrayDataset("noise", array).images([2, 0])
+    assert images.dtype == torch.float32
+    np.testing.assert_allclose(images.double(), array[[2, 0]] / 255, atol=1e-7)
+
+
+@pytest.mark.parametrize("side", [1, 2, 4])
+def test_shrinking_is_the_average_over_areas(side):
+    array = noise()
+    small = ArrayDataset("noise", array, image_size=side)
+    cell = 8 // side
+    by_hand = (array / 255).reshape(3, 2, side, cell, side, cell).mean((3, 5))
+    assert small.image_shape == (2, side, side)
+    np.testing.assert_allclose(small.images(range(3)).double(), by_hand, atol=1e-6)
+
+
+def test_enlarging_keeps_flat_images_flat_and_the_range():
+    flat = ArrayDataset("flat", np.full((1, 1, 4, 4), 51, np.uint8), image_size=9).images([0])
+    torch.testing.assert_close(flat, torch.full((1, 1, 9, 9), 0.2))
+    large = ArrayDataset("noise", noise(), image_size=20).images(range(3))
+    assert large.min() >= 0
+    assert large.max() <= 1
+
+
+def test_no_indices_give_an_empty_batch():
+    for size in (None, 3, 20):
+        dataset = ArrayDataset("noise", noise(), image_size=size)
+        assert dataset.images([]).shape == (0, *dataset.image_shape)
+
+
+@pytest.mark.parametrize(
+    ("size", "error"), [(0, ValueError), (-4, ValueError), (32.0, TypeError), (True, TypeError)]
+)
+def test_bad_image_size(size, error):
+    with pytest.raises(error, match="image_size must be"):
+        data.load("sprites", image_size=size)
+
+
+def test_load_names():
+    assert data.names() == ("sprites", "dsprites", "digits", "mnist")
+    with pytest.raises(ValueError, match=r"name must be one of sprites, dsprites.*got 'sprits'"):
+        data.load("sprits")
+
+
+@pytest.mark.parametrize("name", ["sprites", "digits"])
+def test_load_refuses_a_path_that_would_be_ignored(name, tmp_path):
+    with pytest.raises(ValueError, match="path must be None"):
+        data.load(name, tmp_path)
+
+
+def test_load_refuses_a_split_that_would_be_ignored():
+    with pytest.raises(ValueError, match="split is only for mnist"):
+        data.load("sprites", split="train")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("dsprites", "dsprites_ndarray"), ("mnist", "t10k-images-idx3-ubyte")]
+)
+def test_missing_paths_say_which_files_are_expected(name, words, tmp_path):
+    with pytest.raises(ValueError, match=f"path must be given.*{words}"):
+        data.load(name)
+    with pytest.raises(FileNotFoundError, match=f"path.*does not exist.*{words}"):
+        data.load(name, tmp_path / "nowhere")
