@@ -38,7 +38,8 @@ def power_iterations(gram_product: Callable[[Tensor], Tensor], probe, iterations
     v = projection * probe
     for _ in range(iterations):
         w = projection * gram_product(v)
-        v = w / (w.square().sum(1, keepdim=True).sqrt() + EPS)
+        # Where J is zero so is the gradient: this norm has the derivative 0 at 0, a root has none.
+        v = w / (torch.linalg.vector_norm(w, dim=1, keepdim=True) + EPS)
     return (signs * v * v).sum((1, 2)).mean()
 
 

@@ -34,13 +34,10 @@ def _oracle(name, reweight):
     )  # fmt: skip
 
 
-def _relative(got, expected):
-    """Norm of the difference over the norm, of all tensors together.
-
-    The floor is for gradients that vanish by symmetry (one latent); the others are of order one.
-    """
+def _relative(got, expected, floor=1e-6):
+    """Norm of the difference over the norm, of all tensors together."""
     flat = [torch.cat([t.detach().double().flatten() for t in side]) for side in (got, expected)]
-    return ((flat[0] - flat[1]).norm() / flat[1].norm().clamp_min(1e-4)).item()
+    return ((flat[0] - flat[1]).norm() / flat[1].norm().clamp_min(floor)).item()
 
 
 def _gradients(sample):
@@ -70,11 +67,13 @@ def test_value_and_gradients_equal_the_oracle(name, method, dtype):
     assert value.dtype == dtype
     value.backward()
     bound = 1e-10 if dtype == torch.float64 else 1e-4
+    # One latent has nowhere to turn: terms of order one cancel, and only their rounding is left.
+    floor = 1.0 if name == "mlp_single_sample_single_latent" else 1e-6
     assert abs(value.item() - expected.value) <= bound * max(1, abs(expected.value))
     frozen = [p for p in sample.parameters if not p.requires_grad]
     assert all(p.grad is None for p in frozen)
-    assert _relative(_gradients(sample), expected.parameters) <= bound
-    assert _relative([sample.z.grad], [expected.z]) <= bound
+    assert _relative(_gradients(sample), expected.parameters, floor) <= bound
+    assert _relative([sample.z.grad], [expected.z], floor) <= bound
 
 
 @pytest.mark.parametrize("chunk", [1, 2])
