@@ -1,0 +1,142 @@
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from pydisent import systems
+from pydisent.training import _files, checkpoint
+
+SHAPE = (1, 16, 16)
+
+
+def _system(updates=0, **settings):
+    config = systems.override(systems.preset("gan", "smoke", "sprites").config, settings)
+    torch.manual_seed(0)
+    system = systems.build("gan", config, SHAPE)
+    system.start_phase("train")
+    for _ in range(updates):
+        system.step(torch.rand(8, *SHAPE))
+    return system
+
+
+def _save(folder, system, step, **options):
+    return checkpoint.save_checkpoint(
+        folder, system, step, 1.5, [checkpoint.rng_state()], **options
+    )
+
+
+def _same(a, b):
+    """Whether two nested structures hold bit for bit the same."""
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b))
+    return a == b
+
+
+@pytest.mark.parametrize("phase", ["train", "encoder"])
+def test_weights_and_optimizers_come_back_bit_for_bit(tmp_path, phase):
+    system = _system(2)
+    if phase == "encoder":
+        system.start_phase(phase)
+        system.step(torch.rand(8, *SHAPE))
+    saved = _save(tmp_path, system, 3)
+    other = _system()
+    state = checkpoint.load_training(saved, other)
+    assert (state["step"], state["seconds"]) == (3, 1.5)
+    assert (other.phase, other.phase_step) == (phase, system.phase_step)
+    assert _same(other.state_dict(), system.state_dict())
+    for name, optimizer in system.optimizers.items():
+        assert _same(other.optimizers[name].state_dict(), optimizer.state_dict())
+
+
+def test_generators_come_back():
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(3).tolist()  # noqa: NPY002
+
+    random.gauss(0, 1)
+    state = json.loads(json.dumps(checkpoint.rng_state()))
+    expected = draw()
+    assert draw() != expected
+    checkpoint.set_rng_state(state)
+    assert draw() == expected
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    system = _system()
+    for step in (1, 20, 300):
+        _save(tmp_path, system, step, keep=2)
+    assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-00000020", "step-00000300"]
+    assert checkpoint.latest_checkpoint(tmp_path).name == "step-00000300"
+    files = {p.name for p in checkpoint.latest_checkpoint(tmp_path).iterdir()}
+    assert files == {"model.safetensors", "optimizers.safetensors", "state.json"}
+
+
+class _PowerCut(BaseException):
+    pass
+
+
+def _cut(monkeypatch, calls):
+    """Let that many file operations pass, then stop as a power cut would."""
+    left = [calls]
+
+    def limited(function):
+        def call(*arguments, **named):
+            if left[0] == 0:
+                raise _PowerCut
+            left[0] -= 1
+            return function(*arguments, **named)
+
+        return call
+
+    for owner, name in (
+        (checkpoint.os, "rename"), (_files.os, "replace"), (checkpoint, "sync"), (_files, "sync"),
+        (checkpoint.shutil, "rmtree"), (checkpoint, "save"), (checkpoint.Path, "mkdir"),
+    ):  # fmt: skip
+        monkeypatch.setattr(owner, name, limited(getattr(owner, name)))
+
+
+def test_a_stop_anywhere_leaves_a_whole_checkpoint(tmp_path, monkeypatch):
+    old, new = _system(1), _system(2)
+    outcomes = []
+    for calls in range(40):
+        folder = tmp_path / str(calls)
+        _save(folder, old, 1, keep=1)
+        with monkeypatch.context() as patch:
+            _cut(patch, calls)
+            try:
+                _save(folder, new, 2, keep=1)
+                finished = True
+            except _PowerCut:
+                finished = False
+        checkpoint.discard_unfinished(folder)
+        loaded = _system()
+        step = checkpoint.load_training(checkpoint.latest_checkpoint(folder), loaded)["step"]
+        assert _same(loaded.state_dict(), {1: old, 2: new}[step].state_dict())
+        assert checkpoint.latest_checkpoint(folder).name == f"step-{step:08d}"
+        _save(folder, new, 3, keep=1)
+        assert [p.name for p in folder.glob("step-*")] == ["step-00000003"]
+        outcomes.append(step)
+        if finished:
+            break
+    assert finished
+    assert outcomes[0] == 1
+    assert outcomes == sorted(outcomes)
+    assert len(outcomes) > 8
+
+
+def test_no_checkpoint_is_none_and_a_damaged_one_an_error(tmp_path):
+    assert checkpoint.latest_checkpoint(tmp_path / "nowhere") is None
+    saved = _save(tmp_path, _system(), 1)
+    with pytest.raises(ValueError, match="does not fit gan"):
+        checkpoint.load_weights(saved, _system(base=8))
+    (saved / "state.json").write_text("{")
+    with pytest.raises(ValueError, match=r"state\.json is not valid JSON"):
+        checkpoint.load_weights(saved, _system())
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"lacks model\.safetensors"):
+        checkpoint.latest_checkpoint(tmp_path)

@@ -1,0 +1,155 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from pydisent import systems
+from pydisent.training import NonFiniteError, Plan, RunFolder, open_run, train
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _plan(**options):
+    return Plan.from_preset("gan", preset="smoke", **options)
+
+
+def _train(plan, path, **options):
+    return train(plan, path, accelerator="cpu", progress=False, **options)
+
+
+def _result(path):
+    folder = RunFolder(path)
+    name = (folder.checkpoints / "latest").read_text()
+    weights = (folder.checkpoints / name / "model.safetensors").read_bytes()
+    log = [{k: v for k, v in line.items() if k != "seconds"} for line in folder.read_log()]
+    return weights, log
+
+
+class _Stop(Exception):
+    pass
+
+
+def _stop_at(monkeypatch, step):
+    """Make training raise before that update, which leaves what a kill would leave."""
+    original = systems.System.step
+    seen = []
+
+    def counted(self, batch):
+        seen.append(None)
+        if len(seen) == step:
+            raise _Stop
+        return original(self, batch)
+
+    monkeypatch.setattr(systems.System, "step", counted)
+
+
+def test_a_seed_fixes_the_run_and_another_changes_it(tmp_path):
+    first, second, third = (
+        _train(_plan(seed=s), tmp_path / n).path for n, s in zip("abc", (7, 7, 8))
+    )
+    assert _result(first) == _result(second)
+    assert _result(first)[0] != _result(third)[0]
+
+
+@pytest.mark.parametrize("step", [1, 2, 13, 20, 21, 24])
+def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, step):
+    whole = _result(_train(_plan(), tmp_path / "whole").path)
+    with monkeypatch.context() as patch:
+        _stop_at(patch, step)
+        with pytest.raises(_Stop):
+            _train(_plan(), tmp_path / "stopped")
+    with (tmp_path / "stopped" / "log.jsonl").open("a") as log:
+        log.write('{"step": 1, "sec')  # a line that was being written
+    _train(_plan(), tmp_path / "stopped", resume=True)
+    assert _result(tmp_path / "stopped") == whole
+
+
+def test_log(tmp_path):
+    folder = _train(_plan(), tmp_path / "run")
+    log = [json.loads(line) for line in folder.log.read_text().splitlines()]
+    assert [line["step"] for line in log] == [5, 10, 15, 20, 25, 30]
+    assert [line["phase"] for line in log] == ["train"] * 4 + ["encoder"] * 2
+    assert log[0].keys() == {"step", "seconds", "phase", "discriminator", "generator"}
+    assert log[-1].keys() == {"step", "seconds", "phase", "reconstruction"}
+    assert np.all(np.diff([line["seconds"] for line in log]) >= 0)
+    assert list(folder.tensorboard.iterdir())
+
+
+def test_a_folder_in_use_is_not_touched(tmp_path):
+    folder = _train(_plan(), tmp_path / "run")
+    before = _result(folder.path)
+    with pytest.raises(FileExistsError, match=r"--resume.*--overwrite"):
+        _train(_plan(seed=1), folder.path)
+    with pytest.raises(ValueError, match="was trained with seed 0, not 1"):
+        _train(_plan(seed=1), folder.path, resume=True)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "letter.txt").write_text("mine")
+    for options in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(FileExistsError, match="not a run folder"):
+            _train(_plan(), other, **options)
+    with pytest.raises(ValueError, match="one of them"):
+        _train(_plan(), folder.path, resume=True, overwrite=True)
+    assert _result(folder.path) == before
+    assert [p.name for p in other.iterdir()] == ["letter.txt"]
+    _train(_plan(seed=1), folder.path, overwrite=True)
+    assert _result(folder.path) != before
+
+
+def test_bad_data_leaves_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="batch_size is"):
+        _train(_plan(settings={"batch_size": 10**6}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def _poison(monkeypatch, step, what):
+    original = systems.System.step
+
+    def poisoned(self, batch):
+        logs = original(self, batch)
+        if self.phase_step == step:
+            if what == "loss":
+                logs["generator"] = torch.tensor(float("nan"))
+            else:
+                self.generator.project.bias.data[0] = float("inf")
+        return logs
+
+    monkeypatch.setattr(systems.System, "step", poisoned)
+
+
+def test_a_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    _poison(monkeypatch, 13, "loss")
+    with pytest.raises(NonFiniteError, match=r"loss 'generator' is nan at step 13.*step-00000010"):
+        _train(_plan(), tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    assert run.step == 10
+    assert torch.isfinite(run.system.decode(run.system.sample_code(4))).all()
+
+
+def test_a_non_finite_weight_is_never_saved(tmp_path, monkeypatch):
+    _poison(monkeypatch, 15, "weight")
+    with pytest.raises(NonFiniteError, match=r"weight 'generator.project.bias'.* step 15"):
+        _train(_plan(), tmp_path / "run")
+    assert open_run(tmp_path / "run").step == 10
+
+
+def test_plan_round_trip_and_errors():
+    plan = _plan(seed=3, settings={"r1_weight": 2}, data_path="x", command=("pydisent", "train"))
+    kept = json.loads(json.dumps(plan.to_json()))
+    assert Plan.from_json(kept) == plan
+    assert kept.keys() >= {"system", "data", "data_path", "image_size", "preset", "seed", "steps"}
+    with pytest.raises(ValueError, match="format 9; accepted: 1"):
+        Plan.from_json(kept | {"format": 9})
+    with pytest.raises(ValueError, match="lacks seed"):
+        Plan.from_json({key: value for key, value in kept.items() if key != "seed"})
+    with pytest.raises(ValueError, match="steps is 0"):
+        _plan(steps=0)
+    with pytest.raises(ValueError, match="seed is -1"):
+        _plan(seed=-1)

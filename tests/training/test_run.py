@@ -1,0 +1,53 @@
+import json
+
+import pytest
+import torch
+
+from pydisent.data import ImageDataset
+from pydisent.training import Plan, RunFolder, open_run, train
+
+
+@pytest.fixture(scope="module")
+def run_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "run"
+    plan = Plan.from_preset("spectral-gan", preset="smoke", command=("pydisent", "train"))
+    return train(plan, path, accelerator="cpu", progress=False).path
+
+
+def test_a_finished_run(run_path):
+    run = open_run(run_path)
+    assert run.step == 30
+    assert run.config["system"] == run.system.name == "spectral-gan"
+    assert run.config["config"]["latent_size"] == 4
+    assert run.config["command"] == ["pydisent", "train"]
+    assert run.environment.keys() == {
+        "python", "torch", "pydisent", "platform", "cpu", "threads", "gpu", "backends"
+    }  # fmt: skip
+    assert [line["step"] for line in run.log] == [5, 10, 15, 20, 25, 30]
+    assert run.scores is None
+    assert not run.system.training
+    assert isinstance(run.dataset, ImageDataset)
+    images = run.dataset.images(torch.arange(3))
+    assert run.system.decode(run.system.encode(images)).shape == images.shape
+
+
+def test_scores_accumulate(run_path):
+    folder = RunFolder(run_path)
+    folder.add_scores({"a": {"score": 0.5, "details": {}}})
+    folder.add_scores({"b": {"score": 1.0, "details": {}}})
+    assert open_run(run_path).scores.keys() == {"a", "b"}
+    folder.scores.unlink()
+
+
+def test_what_is_missing_is_named(run_path, tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no run folder"):
+        open_run(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"has no config\.json"):
+        open_run(tmp_path)
+    (tmp_path / "config.json").write_text((run_path / "config.json").read_text())
+    with pytest.raises(FileNotFoundError, match="has no checkpoint yet"):
+        open_run(tmp_path)
+    config = json.loads((run_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"format": 2}))
+    with pytest.raises(ValueError, match="format 2"):
+        open_run(tmp_path)
