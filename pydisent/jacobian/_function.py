@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pydisent.jacobian.decompositions import DecomposedFunctions
+from pydisent.jacobian.decompositions import DecomposedFunctions, RefuseWrongDerivatives
 
 RandomState = tuple[Tensor, Tensor | None]
 
@@ -38,8 +38,8 @@ def output_tensors(value: Any, z: Tensor) -> list[Tensor]:
             raise TypeError(f"fn must return real floating-point tensors, got dtype {leaf.dtype}")
         if leaf.dim() == 0 or leaf.shape[0] != z.shape[0]:
             raise ValueError(
-                f"fn must return tensors with the batch of z in front, (B, ...) with B = {z.shape[0]}, "
-                f"got shape {tuple(leaf.shape)}"
+                "fn must return tensors with the batch of z in front, (B, ...) with "
+                f"B = {z.shape[0]}, got shape {tuple(leaf.shape)}"
             )
     return leaves
 
@@ -56,14 +56,13 @@ class FunctionDerivative:
     def __init__(self, fn: Callable, z: Tensor, args: tuple, kwargs: dict) -> None:
         self._fn, self._z, self._args, self._kwargs = fn, z, args, kwargs
         self._state = save_random_state(z)
-        self.value = self._call(z)
+        with RefuseWrongDerivatives():
+            self.value = self._call(z)
         self._after = save_random_state(z)
         outputs = output_tensors(self.value, z)
         self.output_shapes = [output.shape for output in outputs]
-        self.depends_on_input = any(output.requires_grad for output in outputs) and self._moves(
-            outputs
-        )
-        self._forward_mode = self.depends_on_input and self._forward_mode_is_right()
+        self.moved = [i for i, output in enumerate(outputs) if self._moves(output)]
+        self._forward_mode = bool(self.moved) and self._forward_mode_is_right()
 
     def _call(self, z: Tensor) -> Any:
         restore_random_state(self._state, z)
@@ -71,12 +70,14 @@ class FunctionDerivative:
             return self._fn(z, *self._args, **self._kwargs)
 
     def _outputs(self, z: Tensor) -> list[Tensor]:
-        return pytree.tree_leaves(self._call(z))
+        outputs = pytree.tree_leaves(self._call(z))
+        return [outputs[i] for i in self.moved]
 
-    def _moves(self, outputs: Sequence[Tensor]) -> bool:
-        moved = [output for output in outputs if output.requires_grad]
-        ones = [torch.ones_like(output) for output in moved]
-        (pulled,) = torch.autograd.grad(moved, self._z, ones, allow_unused=True, retain_graph=True)
+    def _moves(self, output: Tensor) -> bool:
+        if not output.requires_grad:
+            return False
+        ones = torch.ones_like(output)
+        (pulled,) = torch.autograd.grad(output, self._z, ones, allow_unused=True, retain_graph=True)
         return pulled is not None
 
     def _forward_mode_is_right(self) -> bool:
@@ -85,20 +86,18 @@ class FunctionDerivative:
         generator = torch.Generator().manual_seed(0)
         v = torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z.device)
         try:
-            outputs, moved = torch.func.jvp(lambda x: self._outputs(x), (z,), (v,))
+            pushed = torch.func.jvp(self._outputs, (z,), (v,))[1]
         except (RuntimeError, NotImplementedError, TypeError):
             return False
         finally:
             restore_random_state(self._after, self._z)
-        forward = [m.detach().sum() for m in moved]
         outputs = pytree.tree_leaves(self.value)
-        kept = [i for i, output in enumerate(outputs) if output.requires_grad]
         (pulled,) = torch.autograd.grad(
-            [outputs[i].sum() for i in kept], self._z, retain_graph=True, allow_unused=True
+            [outputs[i].sum() for i in self.moved], self._z, retain_graph=True
         )
-        reverse = (pulled.detach() * v).sum()
-        total = sum(forward[i] for i in kept)
-        return bool((total - reverse).abs() <= 1e-3 * (total.abs() + reverse.abs()) + 1e-12)
+        forward = sum(float(part.detach().sum()) for part in pushed)
+        reverse = float((pulled.detach() * v).sum())
+        return abs(forward - reverse) <= 1e-3 * (abs(forward) + abs(reverse)) + 1e-12
 
     @property
     def elements_saved(self) -> int:
@@ -113,33 +112,27 @@ class FunctionDerivative:
 
     def push(
         self, tangents: Tensor, captured: Sequence[Tensor] = (), *, overwrite: bool = False
-    ) -> list[Tensor | None]:
-        """J v for each of the K tangents (K, B, m); under grad mode with a graph."""
-        rows = self._by_forward_mode if self._forward_mode else self._by_reverse_twice
+    ) -> list[Tensor]:
+        """J v of the ``moved`` outputs for K tangents (K, B, m); under grad mode with a graph."""
+        by = self._by_forward_mode if self._forward_mode else self._by_reverse_twice
         try:
-            columns = rows(tangents.to(self._z.dtype))
+            rows = by(tangents.to(self._z.dtype))
         finally:
             restore_random_state(self._after, self._z)
-        return [torch.stack(column).to(tangents.dtype) for column in columns]
+        return [torch.stack(column).to(tangents.dtype) for column in zip(*rows)]
 
-    def _by_forward_mode(self, tangents: Tensor):
-        return zip(
-            *(torch.func.jvp(lambda x: self._outputs(x), (self._z,), (t,))[1] for t in tangents)
-        )
+    def _by_forward_mode(self, tangents: Tensor) -> list[Sequence[Tensor]]:
+        return [torch.func.jvp(self._outputs, (self._z,), (t,))[1] for t in tangents]
 
-    def _by_reverse_twice(self, tangents: Tensor):
+    def _by_reverse_twice(self, tangents: Tensor) -> list[Sequence[Tensor]]:
         keep = torch.is_grad_enabled()
         with torch.enable_grad():
             z = self._z if keep else self._z.detach().requires_grad_()
             outputs = self._outputs(z)
             probes = [torch.zeros_like(output, requires_grad=True) for output in outputs]
-            (pulled,) = torch.autograd.grad(
-                outputs, z, probes, create_graph=True, materialize_grads=True
-            )
-            rows = [
+            (pulled,) = torch.autograd.grad(outputs, z, probes, create_graph=True)
+            rows: list[Sequence[Tensor]] = [
                 torch.autograd.grad(pulled, probes, t, create_graph=True, materialize_grads=True)
                 for t in tangents
             ]
-        if not keep:
-            rows = [[part.detach() for part in row] for row in rows]
-        return zip(*rows)
+        return rows if keep else [[part.detach() for part in row] for row in rows]

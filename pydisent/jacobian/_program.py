@@ -17,7 +17,8 @@ class Node:
     """One recorded operation, as a linear map from input tangents to output tangents.
 
     ``captured`` are positions in ``Program.captured`` of the tensors that the map reads (weights,
-    primal values). ``keep`` says that the map takes them in the dtype that they have. ``overwrites`` says that the map has a form that writes into its tangent.
+    primal values). ``keep`` says that the map takes them in the dtype that they have;
+    ``overwrites`` is a form of the map that writes into its tangent, if there is one.
     """
 
     name: str
@@ -46,10 +47,12 @@ class Program:
         slot_sizes: dict[int, int],
         input_slot: int,
     ) -> None:
-        self.outputs = outputs
+        # Outputs that depend on the input, and where each one's tangent is found.
+        self.moved = [i for i, slot in enumerate(outputs) if slot is not None]
+        self._results = [slot for slot in outputs if slot is not None]
         self.output_shapes = output_shapes
         self.input_slot = input_slot
-        self.nodes = _drop_unused(nodes, outputs)
+        self.nodes = _drop_unused(nodes, self._results)
         # One entry a tensor and way of reading it: as it is, or in the dtype of the tangents.
         reads = dict.fromkeys((i, node.keep) for node in self.nodes for i in node.captured)
         self.captured = [captured[index] for index, _ in reads]
@@ -61,19 +64,13 @@ class Program:
         self._last_use = self._liveness()
 
     def _liveness(self) -> dict[int, int]:
-        last = {}
+        last: dict[int, int] = {}
         for position, node in enumerate(self.nodes):
             for slot in node.inputs:
                 last[slot] = position
-        for slot in self.outputs:
-            if slot is not None:
-                last[slot] = len(self.nodes)
+        for slot in self._results:
+            last[slot] = len(self.nodes)
         return last
-
-    @property
-    def depends_on_input(self) -> bool:
-        """Whether any output moves with the input."""
-        return any(slot is not None for slot in self.outputs)
 
     @property
     def elements_saved(self) -> int:
@@ -99,11 +96,11 @@ class Program:
 
     def push(
         self, tangents: Tensor, captured: Sequence[Tensor], *, overwrite: bool = False
-    ) -> list[Tensor | None]:
-        """Apply J to (K, B, m) tangents: one (K, *output.shape) tensor an output.
+    ) -> list[Tensor]:
+        """Apply J to (K, B, m) tangents: one (K, *output.shape) tensor an output of ``moved``.
 
-        None stands for an output that does not depend on the input. ``overwrite`` lets steps
-        write into tangents that nobody reads again; it needs grad mode to be off.
+        ``overwrite`` lets steps write into tangents that nobody reads again; it needs grad mode
+        to be off.
         """
         values = {self.input_slot: tangents}
         with torch.autocast(tangents.device.type, enabled=False):
@@ -124,7 +121,7 @@ class Program:
                 if isinstance(results, Tensor):
                     results = (results,)
                 values.update(zip(node.outputs, results, strict=True))
-        return [None if slot is None else values[slot] for slot in self.outputs]
+        return [values[slot] for slot in self._results]
 
 
 def _owns_its_memory(tensor: Tensor, live: Sequence[Tensor]) -> bool:
@@ -135,9 +132,9 @@ def _owns_its_memory(tensor: Tensor, live: Sequence[Tensor]) -> bool:
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
-def _drop_unused(nodes: list[Node], outputs: Sequence[int | None]) -> list[Node]:
+def _drop_unused(nodes: list[Node], results: Sequence[int]) -> list[Node]:
     """Leave out the steps whose result no output depends on."""
-    wanted = {slot for slot in outputs if slot is not None}
+    wanted = set(results)
     kept = []
     for node in reversed(nodes):
         if wanted.intersection(node.outputs):

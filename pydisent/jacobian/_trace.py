@@ -29,7 +29,7 @@ class UntraceableError(RuntimeError):
 
 
 class NoRuleError(Exception):
-    """This rule does not cover the arguments at hand; the general one takes over."""
+    """A rule does not cover the arguments at hand; the general one takes over."""
 
 
 @dataclass(slots=True)
@@ -68,12 +68,13 @@ Rule = Callable[[Call], Step]
 # Calls that return the value of a traced tensor as something that autograd treats as constant.
 _CONSTANT = frozenset(
     "detach item tolist numpy __bool__ __float__ __int__ __len__ __index__ __repr__ __format__ "
-    "__contains__ __hash__ __array__ is_floating_point is_complex size stride dim numel nelement "
-    "ndimension element_size storage_offset untyped_storage storage data_ptr get_device is_contiguous "
-    "is_nonzero is_same_size is_inference is_pinned is_set_to is_shared is_signed zeros_like "
-    "ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_full "
-    "new_empty new_tensor bernoulli multinomial argmax argmin argsort searchsorted bucketize round "
-    "floor ceil trunc sign sgn isnan isinf isfinite allclose equal".split()
+    "__contains__ __hash__ __array__ is_floating_point is_complex size stride dim numel "
+    "nelement ndimension element_size storage_offset untyped_storage storage data_ptr "
+    "get_device is_contiguous is_nonzero is_same_size is_inference is_pinned is_set_to "
+    "is_shared is_signed zeros_like ones_like empty_like full_like rand_like randn_like "
+    "randint_like new_zeros new_ones new_full new_empty new_tensor bernoulli multinomial argmax "
+    "argmin argsort searchsorted bucketize round floor ceil trunc sign sgn isnan isinf isfinite "
+    "allclose equal".split()
 )
 # In-place methods that change no value.
 _HARMLESS = frozenset("requires_grad_ retain_grad share_memory_ rename_ align_as".split())
@@ -266,9 +267,10 @@ class Tracer(TorchFunctionMode):
 
     def _in_place(self, func, args, kwargs, plain, plain_args, plain_kwargs):
         target = args[0]
-        base, index = self._origins.get(id(target), (None, None))
-        whole = None if base is None else base.clone()
-        if base is not None:
+        origin = self._origins.get(id(target))
+        if origin is not None:
+            base, index = origin
+            whole = base.clone()
             self._slots[id(whole)] = self._slots[id(base)]
         old = self._preserve(target, _name(func))
         out = func(*args, **kwargs)
@@ -277,7 +279,7 @@ class Tracer(TorchFunctionMode):
         result = self._record(plain, _name(plain), plain_args, plain_kwargs, target)
         if result is not target:  # recorded by way of a decomposition
             self._slots[id(target)] = self._slots[id(result)]
-        if base is not None:  # writing into h[index] is an assignment to h
+        if origin is not None:  # writing into h[index] is an assignment to h
             self._alive.append(whole)
             self._record(set_item, "set_item", (whole, index, target), {}, base)
             self._stale.discard(id(base))
@@ -356,7 +358,7 @@ def _in_place_form(func, name, args, kwargs):
             return func, args, {key: v for key, v in kwargs.items() if key != "inplace"}
         position = _inplace_position(func)
         if 0 < position < len(args) and args[position]:
-            return func, args[:position] + (False,) + args[position + 1 :], kwargs
+            return func, (*args[:position], False, *args[position + 1 :]), kwargs
     return None
 
 
@@ -379,7 +381,8 @@ class _Dependence:
         if tensor.grad_fn is None:
             return False
         target = torch.autograd.graph.get_gradient_edge(self.z).node
-        pending, seen = [tensor.grad_fn], set()
+        pending: list[Any] = [tensor.grad_fn]
+        seen: set[Any] = set()
         while pending:
             node = pending.pop()
             if node is None or node in seen or node in self._negative:

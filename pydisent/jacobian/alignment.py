@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from pydisent.jacobian._function import FunctionDerivative, output_tensors
-from pydisent.jacobian.decompositions import DecomposedFunctions
+from pydisent.jacobian.decompositions import DecomposedFunctions, RefuseWrongDerivatives
 from pydisent.jacobian.linearization import (
     JACOBIAN_BUDGET,
     Linearization,
-    gram_of_columns,
     check_finite,
+    gram_of_columns,
+    in_memory_order,
+    like_columns,
     linearize,
 )
 from pydisent.ops import masked_power_iteration
@@ -91,8 +93,8 @@ def alignment_penalty(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as above; if ``fn`` returns values that are not finite, do not depend on
-        ``z``, or lack the batch dimension.
+        If an argument is not as above; if ``fn`` returns values that are not finite, do not depend
+        on ``z``, or lack the batch dimension.
 
     Notes
     -----
@@ -262,9 +264,9 @@ def random_signs(shape: Sequence[int], device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class _Directions:
-    """Where the gradient of the penalty is that of Σ_r <seed_r, J tangent_r> or Σ_r λ_r ‖J tangent_r‖².
+    """Where the penalty's gradient is that of Σ_r <seed_r, J q_r>, or of Σ_r λ_r ‖J q_r‖².
 
-    ``seeds`` are one (B, r, *out) an output; without them ``weights`` (B, r) are the λ.
+    ``tangents`` are the q, ``seeds`` one (B, r, *out) an output; without seeds ``weights`` are λ.
     """
 
     tangents: Tensor  # (r, B, m)
@@ -316,7 +318,11 @@ def _leading_directions(
 def _directions_along(vectors: Tensor, columns: list[Tensor], slope: Tensor) -> _Directions:
     """Seeds 2 J C q for the orthonormal columns q of ``vectors`` (B, m, r)."""
     images = 2 * (slope @ vectors).mT
-    seeds = [(images @ part.flatten(2)).unflatten(2, part.shape[2:]) for part in columns]
+    seeds = []
+    for part in columns:
+        seed = like_columns(part.transpose(0, 1), len(images), images.shape[1], part.dtype)
+        torch.bmm(images, in_memory_order(part), out=in_memory_order(seed))
+        seeds.append(seed)
     return _Directions(vectors.permute(2, 0, 1).contiguous(), seeds, None)
 
 
@@ -398,29 +404,23 @@ def _with_gradient(value: Tensor, linear: Linearization, directions: _Directions
     """Attach to the value the gradient that flows to whatever the function read."""
     derivative = linear.derivative
     if isinstance(derivative, FunctionDerivative):
-        form = _form(derivative.push(directions.tangents.to(linear.dtype)), directions)
+        with torch.enable_grad():
+            pushed = derivative.push(directions.tangents.to(linear.dtype))
+            form = _form(pushed, directions, derivative.moved)
         return value + (form - form.detach()).to(value.dtype)
     return _Gradient.apply(value, linear, directions, *derivative.captured)
 
 
-def _form(outputs: Sequence[Tensor | None], directions: _Directions, start: int = 0) -> Tensor:
+def _form(outputs: Sequence[Tensor], directions: _Directions, moved: Sequence[int]) -> Tensor:
     """A function of J alone whose gradient is the penalty's."""
-    moved = [i for i, out in enumerate(outputs) if out is not None]
-    count = next(outputs[i].shape[0] for i in moved)
-    part = slice(start, start + count)
-    total = None
-    for i in moved:
-        if directions.seeds is not None:
-            term = (directions.seeds[i][:, part].transpose(0, 1) * outputs[i]).sum()
-        else:
-            squares = (
-                outputs[i].flatten(2).float()
-                if outputs[i].dtype.itemsize < 4
-                else outputs[i].flatten(2)
-            )
-            term = (directions.weights[:, part].mT * squares.square().sum(-1)).sum()
-        total = term if total is None else total + term
-    return total
+    seeds, weights = directions.seeds, directions.weights
+    terms = []
+    for i, output in zip(moved, outputs):
+        if seeds is not None:
+            terms.append((seeds[i].transpose(0, 1) * output).sum())
+        elif weights is not None:
+            terms.append((weights.mT * output.flatten(2).square().sum(-1)).sum())
+    return torch.stack(terms).sum()
 
 
 class _Gradient(torch.autograd.Function):
@@ -458,33 +458,32 @@ def _form_gradient(
     for i in wanted:
         leaves[i] = leaves[i].detach().requires_grad_()
     sums: list[Tensor | None] = [None] * len(leaves)
-    step = linear.chunk_size(graph=True)
-    for start in range(0, directions.tangents.shape[0], step):
+    start = 0
+    for tangents in linear.chunks(directions.tangents, graph=True):
         with torch.enable_grad():
-            tangents = directions.tangents[start : start + step].to(linear.dtype)
-            outputs = program.push(tangents, leaves)
-            moved = [i for i, out in enumerate(outputs) if out is not None and out.requires_grad]
-            seeds = [_seed(outputs[i].detach(), directions, i, start) for i in moved]
-        parts = torch.autograd.grad(
-            [outputs[i] for i in moved], [leaves[i] for i in wanted], seeds, allow_unused=True
-        )
+            outputs = program.push(tangents.to(linear.dtype), leaves)
+        seeds = [
+            _seed(output.detach(), directions, i, start)
+            for i, output in zip(program.moved, outputs)
+        ]
+        parts = torch.autograd.grad(outputs, [leaves[i] for i in wanted], seeds, allow_unused=True)
         for i, part in zip(wanted, parts):
             if part is not None:
-                part = part.to(torch.promote_types(part.dtype, torch.float32))
-                sums[i] = part if sums[i] is None else sums[i].add_(part)
+                wide = part.to(torch.promote_types(part.dtype, torch.float32))
+                before = sums[i]
+                sums[i] = wide if before is None else before.add_(wide)
+        start += len(tangents)
     return sums
 
 
 def _seed(output: Tensor, directions: _Directions, index: int, start: int) -> Tensor:
     """The cotangent at an output of one chunk of directions, laid out as the output is."""
-    part = slice(start, start + output.shape[0])
-    if directions.seeds is None:
+    part = slice(start, start + len(output))
+    if directions.weights is not None:
         weights = 2 * directions.weights[:, part].mT
-        return (output * weights.reshape(*weights.shape, *(1,) * (output.dim() - 2))).to(
-            output.dtype
-        )
-    seed = torch.empty_like(output)
-    return seed.copy_(directions.seeds[index][:, part].transpose(0, 1))
+        return output * weights.reshape(*weights.shape, *(1,) * (output.dim() - 2)).to(output.dtype)
+    assert directions.seeds is not None
+    return torch.empty_like(output).copy_(directions.seeds[index][:, part].transpose(0, 1))
 
 
 # -- the oracle ----------------------------------------------------------------------------------
@@ -495,7 +494,7 @@ def _by_autograd(fn, z, args, kwargs, k, iterations, reweight, probe) -> Tensor:
     wants_gradient = torch.is_grad_enabled()
     with torch.enable_grad():
         z_in = (z if z.requires_grad else z.detach().requires_grad_()).clone()
-        with DecomposedFunctions():
+        with DecomposedFunctions(), RefuseWrongDerivatives():
             outputs = output_tensors(fn(z_in, *args, **kwargs), z)
         check_finite(outputs)
         outputs = [output for output in outputs if output.requires_grad]

@@ -71,8 +71,8 @@ def trace_eigenpath(
     Returns
     -------
     Tensor
-        The paths, (len(ordinals), B, N + 1, m), starting with ``z``. The first eigenvector has the sign
-        that makes its largest entry positive; after that the sign is such that a path never turns back.
+        The paths, (len(ordinals), B, N + 1, m), starting with ``z``. The first eigenvector has the
+        sign that makes its largest entry positive; after that a path never turns back.
 
     Raises
     ------

@@ -17,15 +17,15 @@ from pydisent.jacobian._function import (
     save_random_state,
 )
 from pydisent.jacobian._program import Program
-from pydisent.jacobian._rules import RULES, general
 from pydisent.jacobian._trace import Tracer, UntraceableError
 from pydisent.jacobian.decompositions import DECOMPOSITIONS
+from pydisent.jacobian.rules import RULES, general
 
 MEMORY_BUDGET = 256 * 2**20
 """Bytes that the tangents of one chunk may take at once."""
 
 JACOBIAN_BUDGET = 4 * MEMORY_BUDGET
-"""Bytes past which the Jacobian is not kept whole: its Gram matrix then costs a reverse pass more."""
+"""Bytes past which the Jacobian is not kept whole; its Gram matrix then costs a reverse pass."""
 
 _ROWS = 256
 """Rows (tangents times batch) past which a larger chunk only costs memory."""
@@ -59,8 +59,8 @@ def linearize(
     Raises
     ------
     TypeError, ValueError
-        If ``z`` is not a floating (B, m) tensor with B, m >= 1, or the output of ``fn`` is not finite, does not
-        depend on ``z`` or lacks the batch dimension.
+        If ``z`` is not a floating (B, m) tensor with B, m >= 1, or the output of ``fn`` is not
+        finite, does not depend on ``z`` or lacks the batch dimension.
 
     Notes
     -----
@@ -93,7 +93,7 @@ def _check_arguments(z: Any, compute_dtype: Any, chunk: Any) -> None:
 
 
 def _trace(fn: Callable, z: Tensor, args: tuple, kwargs: dict):
-    """The derivative of ``fn`` at ``z``, its value, and the input that the value's graph starts at."""
+    """The derivative of ``fn`` at ``z``, its value, and the input at the head of its graph."""
     fn = getattr(fn, "_orig_mod", fn)  # a torch.compile'd module hides its operations
     state = save_random_state(z)
     with torch.inference_mode(False), torch.enable_grad():
@@ -110,7 +110,7 @@ def _trace(fn: Callable, z: Tensor, args: tuple, kwargs: dict):
             derivative = FunctionDerivative(fn, z_in, args, kwargs)
             value = derivative.value
     check_finite(output_tensors(value, z))
-    if not derivative.depends_on_input:
+    if not derivative.moved:
         raise ValueError("fn must depend on z, but its output is computed without it")
     return derivative, value, z_in
 
@@ -170,7 +170,7 @@ class Linearization:
     def jvp(self, tangents: Tensor) -> Any:
         """J V: tangents (K, B, m) to (K, B, *out), in the structure of ``value``."""
         tangents = self._checked_tangents(tangents)
-        parts = [self.push(chunk) for chunk in tangents.split(self.chunk_size())]
+        parts = [self.push(chunk) for chunk in self.chunks(tangents)]
         if not parts:
             return self._structured([tangents.new_zeros(0, *shape) for shape in self._shapes])
         return self._structured([torch.cat(column) for column in zip(*parts)])
@@ -178,20 +178,22 @@ class Linearization:
     def vjp(self, cotangents: Any) -> Tensor:
         """J' U: cotangents (K, B, *out), in the structure of ``value``, to (K, B, m)."""
         flat = self._checked_cotangents(cotangents)
-        count = flat[0].shape[0]
-        step = self.chunk_size(graph=True)
-        zeros = torch.zeros(count, *self.latent_shape, dtype=self.dtype, device=self.device)
-        rows = [
-            self._pull(zeros[i : i + step], lambda _, i=i: [u[i : i + step] for u in flat])
-            for i in range(0, count, step)
-        ]
-        return torch.cat(rows) if rows else zeros
+        flat = [flat[i] for i in self.derivative.moved]
+        zeros = torch.zeros(len(flat[0]), *self.latent_shape, dtype=self.dtype, device=self.device)
+        rows, start = [zeros[:0]], 0
+        for chunk in self.chunks(zeros, graph=True):
+            part = [cotangent[start : start + len(chunk)] for cotangent in flat]
+            rows.append(self._pull(chunk, lambda _, part=part: part))  # type: ignore[misc]
+            start += len(chunk)
+        return torch.cat(rows)
 
     def gram_product(self, tangents: Tensor) -> Tensor:
         """J'J V: one JVP→VJP turn; tangents (K, B, m) to (K, B, m)."""
         tangents = self._checked_tangents(tangents)
-        step = self.chunk_size(graph=True)
-        rows = [self._pull(chunk, lambda outputs: outputs) for chunk in tangents.split(step)]
+        rows = [
+            self._pull(chunk, lambda outputs: outputs)
+            for chunk in self.chunks(tangents, graph=True)
+        ]
         return torch.cat(rows) if rows else tangents.clone()
 
     def jacobian(self) -> Tensor:
@@ -217,36 +219,35 @@ class Linearization:
         """J V with the batch in front, (B, K, *out) an output, in float32 or wider."""
         count, batch = tangents.shape[:2]
         wide = torch.promote_types(self.dtype, torch.float32)
-        parts = [
-            torch.empty(batch, count, *shape[1:], dtype=wide, device=self.device)
-            for shape in self._shapes
-        ]
-        step = self.chunk_size()
-        for start in range(0, count, step):
-            for part, column in zip(parts, self.push(tangents[start : start + step])):
-                part[:, start : start + step] = column.transpose(0, 1)
+        parts: list[Tensor] = []
+        start = 0
+        for chunk in self.chunks(tangents):
+            columns = self.push(chunk)
+            if not parts:  # in the layout in which the columns come
+                parts = [like_columns(column, batch, count, wide) for column in columns]
+            for part, column in zip(parts, columns):
+                part[:, start : start + len(chunk)] = column.transpose(0, 1)
+            start += len(chunk)
         return parts
 
     def push(self, tangents: Tensor) -> list[Tensor]:
         """One chunk of J V, without a graph: an output that does not move gets zeros."""
         with torch.no_grad():
-            outputs = self.derivative.push(tangents.to(self.dtype), self._captured, overwrite=True)
-        return [
-            tangents.new_zeros(()).expand(tangents.shape[0], *shape) if out is None else out
-            for out, shape in zip(outputs, self._shapes)
-        ]
+            moved = self.derivative.push(tangents.to(self.dtype), self._captured, overwrite=True)
+        still = tangents.new_zeros((), dtype=self.dtype)
+        outputs = [still.expand(len(tangents), *shape) for shape in self._shapes]
+        for i, output in zip(self.derivative.moved, moved):
+            outputs[i] = output
+        return outputs
 
-    def _pull(self, tangents: Tensor, cotangents: Callable) -> Tensor:
+    def _pull(self, tangents: Tensor, cotangents: Callable[[list[Tensor]], list[Tensor]]) -> Tensor:
         """Transpose the (linear) tangent map with autograd, at ``tangents``."""
         with torch.enable_grad():
             source = tangents.detach().to(self.dtype).requires_grad_()
             outputs = self.derivative.push(source, self._captured)
-        moved = [i for i, out in enumerate(outputs) if out is not None and out.requires_grad]
-        seeds = cotangents([None if out is None else out.detach() for out in outputs])
-        (result,) = torch.autograd.grad(
-            [outputs[i] for i in moved], source, [seeds[i].to(outputs[i].dtype) for i in moved]
-        )
-        return result
+        seeds = cotangents([output.detach() for output in outputs])
+        seeds = [seed.to(output.dtype) for seed, output in zip(seeds, outputs)]
+        return torch.autograd.grad(outputs, source, seeds)[0]
 
     def chunk_size(self, *, graph: bool = False) -> int:
         """Tangents to push at once: rows enough to be fast, within the memory budget."""
@@ -255,6 +256,12 @@ class Linearization:
         elements = self.derivative.elements_saved if graph else self.derivative.elements_peak
         fits = MEMORY_BUDGET // max(1, elements * self.dtype.itemsize)
         return max(1, min(fits, -(-_ROWS // self.latent_shape[0])))
+
+    def chunks(self, tangents: Tensor, *, graph: bool = False) -> tuple[Tensor, ...]:
+        """The (K, B, m) tangents in parts of about equal size, none above ``chunk_size``."""
+        count = len(tangents)
+        parts = -(-count // self.chunk_size(graph=graph))
+        return tangents.split(-(-count // parts)) if count else ()
 
     def _basis(self) -> Tensor:
         batch, size = self.latent_shape
@@ -283,7 +290,24 @@ class Linearization:
         return leaves
 
 
+def like_columns(column: Tensor, batch: int, count: int, dtype: torch.dtype) -> Tensor:
+    """An empty (batch, count, *out), channels last in memory if ``column`` (K, B, *out) is."""
+    shape = column.shape[2:]
+    if column.dim() == 5 and column[0].is_contiguous(memory_format=torch.channels_last):
+        channels, height, width = shape
+        storage = column.new_empty(batch, count, height, width, channels, dtype=dtype)
+        return storage.permute(0, 1, 4, 2, 3)
+    return column.new_empty(batch, count, *shape, dtype=dtype)
+
+
+def in_memory_order(part: Tensor) -> Tensor:
+    """A (B, K, *out) tensor as (B, K, n), its elements in the order in which they lie."""
+    if part.dim() == 5 and not part.is_contiguous():
+        part = part.permute(0, 1, 3, 4, 2)
+    return part.flatten(2)
+
+
 def gram_of_columns(columns: Sequence[Tensor]) -> Tensor:
     """J'J (B, m, m) from the columns of J, (B, m, *out) an output."""
-    flat = [part.flatten(2) for part in columns]
+    flat = [in_memory_order(part) for part in columns]
     return sum((part @ part.mT for part in flat[1:]), flat[0] @ flat[0].mT)

@@ -1,0 +1,50 @@
+# make demo | test | bench | lint: each sets up .venv by itself, once.
+PYTHON ?= python3
+# A plain "torch" may bring gigabytes of CUDA packages; this pin is the version measured in bench/results.
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LINTED := $(VENV)/.lint-ready
+SOURCES := pyproject.toml setup.py $(wildcard csrc/*.cpp csrc/*/*)
+
+.PHONY: demo test bench lint format clean
+
+demo: $(READY)
+	$(BIN)/python -m pydisent demo
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+bench: $(READY)
+	$(BIN)/python bench/power_iteration.py
+	$(BIN)/python bench/alignment.py
+
+lint: $(LINTED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu)
+	$(BIN)/mypy
+
+format: $(LINTED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu)
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pydisent needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "No venv: on Debian, apt-get install python3-venv"; exit 1; }
+
+$(READY): $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH) "setuptools>=77" wheel ninja pybind11
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[test]"
+	$(BIN)/python -m pydisent info
+	@touch $@
+
+$(LINTED): $(READY) pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[test,lint]" build
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info pydisent/*.so

@@ -1,0 +1,108 @@
+"""Rules for elementwise functions: one derivative, shared by the K tangents."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pydisent.jacobian._function import restore_random_state, save_random_state
+from pydisent.jacobian._trace import Call, NoRuleError, Step
+from pydisent.jacobian.rules._base import (
+    RULES,
+    flattened,
+    rule,
+)
+from pydisent.ops import activation_tangent, activation_tangent_
+
+
+def _images_last(h: Tensor) -> Tensor:
+    return h.contiguous(memory_format=torch.channels_last) if h.dim() == 4 else h
+
+
+def _activation(call: Call, kind: str, tensors: dict[str, Tensor], **constants: float) -> Step:
+    """An activation whose derivative the ``tangent`` kernels know."""
+    source = call.args[0]
+    if any(call.is_traced(value) for value in tensors.values()):
+        raise NoRuleError
+    names = list(tensors)
+
+    def push_with(function):
+        def push(captured, tangents):
+            extra = dict(zip(names, captured[1:]))
+            return function(_images_last(captured[0]), tangents[0], kind, **extra, **constants)
+
+        return push
+
+    return Step(
+        [source],
+        [source, *tensors.values()],
+        push_with(activation_tangent),
+        keep=True,
+        overwrites=push_with(activation_tangent_),
+    )
+
+
+@rule("relu", "tanh", "sigmoid", "silu")
+def _plain_activation(call: Call) -> Step:
+    return _activation(call, call.name, {})
+
+
+RULES["prelu"] = lambda call: _activation(call, "prelu", {"leak": call.argument(1, "weight")})
+RULES["leaky_relu"] = lambda call: _activation(
+    call, "leaky_relu", {}, negative_slope=call.argument(1, "negative_slope", 0.01)
+)
+RULES["softplus"] = lambda call: _activation(
+    call,
+    "softplus",
+    {},
+    beta=call.argument(1, "beta", 1.0),
+    softplus_threshold=call.argument(2, "threshold", 20.0),
+)
+
+
+def _elementwise(call: Call) -> Step:
+    """f(x) with numbers for the rest: multiply by f'(x), computed once for all tangents."""
+    leaves, _, traced = flattened(call)
+    if len(traced) != 1 or traced[0] is not call.args[0] or call.out.shape != traced[0].shape:
+        raise NoRuleError
+    if any(isinstance(leaf, Tensor) and leaf is not traced[0] for leaf in leaves):
+        raise NoRuleError
+    source, rest, named, function = traced[0], call.args[1:], call.kwargs, call.func
+    derivative = torch.func.jvp(
+        lambda x: function(x, *rest, **named), (source,), (torch.ones_like(source),)
+    )[1]
+    return Step([source], [derivative], lambda c, t: t[0] * c[0].to(t[0].dtype))
+
+
+for _function in (
+    "exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal square pow __pow__ __rpow__ "
+    "float_power abs absolute sin cos tan asin acos atan sinh cosh asinh acosh atanh arcsin "
+    "arccos arctan arcsinh arccosh arctanh sinc erf erfc erfinv expit logit lgamma digamma i0 "
+    "i1 i0e i1e xlogy clamp clip clamp_min clamp_max nan_to_num deg2rad rad2deg gelu elu selu "
+    "celu mish hardtanh relu6 hardswish logsigmoid log_sigmoid softsign tanhshrink softshrink "
+    "hardshrink threshold frac fmod remainder __mod__"
+).split():
+    RULES[_function] = _elementwise
+
+
+@rule("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
+def _dropout(call: Call) -> Step:
+    """Affine in x for the mask that was drawn, which is found by drawing it again."""
+    source, rest, named, function = call.args[0], call.args[1:], call.kwargs, call.func
+    after = save_random_state(source)
+
+    def redraw(value: Tensor) -> Tensor:
+        restore_random_state(call.random_state, source)
+        return function(value, *rest, **named)
+
+    with torch.no_grad():
+        factor = redraw(torch.ones_like(source)) - redraw(torch.zeros_like(source))
+    restore_random_state(after, source)
+    return Step([source], [factor], lambda c, t: t[0] * c[0])
+
+
+@rule("rrelu")
+def _rrelu(call: Call) -> Step:
+    source, out = call.args[0], call.out
+    slope = torch.where(source >= 0, torch.ones_like(source), (out / source).detach())
+    return Step([source], [slope.detach()], lambda c, t: t[0] * c[0])

@@ -1,0 +1,45 @@
+"""Rules for linear operations on images, with K and B as one batch."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from pydisent.jacobian._trace import Call, NoRuleError, Step
+from pydisent.jacobian.rules._base import (
+    RULES,
+    on_rows,
+    rule,
+)
+
+
+def _resample(call: Call) -> Step:
+    source = call.args[0]
+    rest, named, function = call.args[1:], call.kwargs, call.func
+    if not call.is_traced(source) or source.dim() < 3 or not isinstance(call.out, Tensor):
+        raise NoRuleError
+    if any(call.is_traced(leaf) for leaf in pytree.tree_leaves((rest, named))):
+        raise NoRuleError
+    if call.name in ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle") and source.dim() < 4:
+        raise NoRuleError
+    if "pool" in call.name and source.dim() != int(call.name[-2]) + 2:
+        raise NoRuleError
+    return Step([source], [], lambda _, t: on_rows(lambda r: function(r, *rest, **named), t[0]))
+
+
+for _spatial in (
+    "interpolate upsample upsample_nearest upsample_bilinear pixel_shuffle pixel_unshuffle "
+    "channel_shuffle avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
+    "adaptive_avg_pool3d"
+).split():
+    RULES[_spatial] = _resample
+
+
+@rule("pad")
+def _pad(call: Call) -> Step:
+    source, pad = call.args[0], call.argument(1, "pad")
+    mode = call.argument(2, "mode", "constant")
+    if mode == "constant":  # whatever the border's value is, it does not move
+        return Step([source], [], lambda _, t: F.pad(t[0], pad))
+    return Step([source], [], lambda _, t: on_rows(lambda r: F.pad(r, pad, mode), t[0]))

@@ -1,0 +1,194 @@
+"""Rules for operations that are linear in all their traced arguments together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from pydisent.jacobian._trace import Call, NoRuleError, Step, differentiable
+from pydisent.jacobian.rules._base import (
+    RULES,
+    align,
+    flattened,
+    over_tangents,
+    rule,
+)
+
+
+def jointly_linear(call: Call) -> Step:
+    """Views, reshapes, reductions, concatenations: apply the operation itself to the tangents."""
+    leaves, spec, traced = flattened(call)
+    places = [i for i, leaf in enumerate(leaves) if call.is_traced(leaf)]
+    zeroed = [
+        torch.zeros_like(leaf) if differentiable(leaf) and i not in places else leaf
+        for i, leaf in enumerate(leaves)
+    ]
+    func = call.func
+
+    def apply(*tangents):
+        filled = list(zeroed)
+        for place, tangent in zip(places, tangents):
+            filled[place] = tangent
+        args, kwargs = pytree.tree_unflatten(filled, spec)
+        return func(*args, **kwargs)
+
+    def push(captured, tangents):
+        return pytree.tree_leaves(over_tangents(apply, tangents))
+
+    return Step(traced, [], push)
+
+
+for _linear in (
+    "view reshape flatten unflatten squeeze unsqueeze permute transpose swapaxes swapdims "
+    "movedim moveaxis t adjoint getattr expand expand_as broadcast_to repeat tile "
+    "repeat_interleave view_as reshape_as contiguous clone __getitem__ select narrow "
+    "index_select gather take take_along_dim masked_select chunk split split_with_sizes "
+    "tensor_split hsplit vsplit dsplit unbind diagonal diag diag_embed tril triu flip fliplr "
+    "flipud rot90 roll sum nansum mean cumsum trace neg negative __neg__ positive __pos__ stack "
+    "hstack vstack dstack column_stack row_stack atleast_1d atleast_2d atleast_3d unfold fold "
+    "im2col col2im set_item masked_fill index_fill index_add index_copy scatter scatter_add "
+    "slice_scatter select_scatter diagonal_scatter ravel real imag conj resolve_conj "
+    "resolve_neg view_as_real view_as_complex fft ifft rfft irfft fft2 ifft2 rfft2 irfft2 fftn "
+    "ifftn rfftn irfftn fftshift ifftshift diff unsafe_chunk unsafe_split squeeze_copy"
+).split():
+    RULES[_linear] = jointly_linear
+
+
+@rule("masked_fill", "index_fill", "scatter", "set_item")
+def _fill(call: Call) -> Step:
+    """A number that is written into a value does not move."""
+    *args, value = call.args
+    if isinstance(value, (int, float)) and len(call.args) > 2:
+        call.args = (*args, 0)
+    if "value" in call.kwargs and not isinstance(call.kwargs["value"], Tensor):
+        call.kwargs = {**call.kwargs, "value": 0}
+    return jointly_linear(call)
+
+
+@rule("view", "reshape", "flatten", "unsqueeze", "squeeze", "unflatten")
+def _reshape(call: Call) -> Step:
+    """The batch stays in front, as in most networks: no vmap is needed to put K before it."""
+    shape = call.out.shape
+    if call.args[0].is_complex() or not isinstance(call.out, Tensor):
+        raise NoRuleError
+    return Step([call.args[0]], [], lambda _, t: t[0].reshape(t[0].shape[0], *shape))
+
+
+@rule(
+    "to",
+    "float",
+    "double",
+    "half",
+    "bfloat16",
+    "type",
+    "type_as",
+    "contiguous",
+    "clone",
+    "cuda",
+    "cpu",
+)
+def _convert(call: Call) -> Step:
+    """A change of dtype is none for the tangents: they have the dtype of the computation."""
+    source = call.args[0]
+    if not call.is_traced(source) or source.is_complex() != call.out.is_complex():
+        raise NoRuleError
+    if call.out is source:
+        return Step([], [], lambda _, t: [], outputs=[])
+    device = call.out.device
+    return Step([source], [], lambda _, t: t[0].to(device))
+
+
+@rule("cat", "concat", "concatenate")
+def _concatenate(call: Call) -> Step:
+    tensors = list(call.argument(0, "tensors"))
+    dim = call.argument(1, "dim", 0)
+    if not isinstance(dim, int):
+        raise NoRuleError
+    dim = dim % call.out.dim() + 1
+    traced = [tensor for tensor in tensors if call.is_traced(tensor)]
+    flags = [call.is_traced(tensor) for tensor in tensors]
+    shapes = [tensor.shape for tensor in tensors]
+
+    def push(_, tangents):
+        queue = iter(tangents)
+        first = tangents[0]
+        parts = [
+            next(queue) if flag else first.new_zeros(()).expand(first.shape[0], *shape)
+            for flag, shape in zip(flags, shapes)
+        ]
+        return torch.cat(parts, dim)
+
+    return Step(traced, [], push)
+
+
+def operands(call: Call) -> tuple[Any, Any]:
+    """Left and right of a binary operation, whichever way round it was called."""
+    left, right = call.args[0], call.argument(1, "other")
+    if call.name in (
+        "rsub",
+        "__rsub__",
+        "__radd__",
+        "__rmul__",
+        "__rtruediv__",
+        "__rdiv__",
+        "__rmatmul__",
+    ):
+        left, right = right, left
+    return left, right
+
+
+def _binary_sum(call: Call, left: Any, right: Any, scales: tuple[float, float]) -> Step:
+    pairs = [(v, s) for v, s in zip((left, right), scales) if call.is_traced(v)]
+    shape, dims = call.out.shape, [value.dim() for value, _ in pairs]
+    factors = [scale for _, scale in pairs]
+
+    def push(_, tangents):
+        parts = [
+            align(t, d, len(shape)) if f == 1 else align(t, d, len(shape)) * f
+            for t, d, f in zip(tangents, dims, factors)
+        ]
+        total = parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        return total.expand(total.shape[0], *shape)
+
+    return Step([value for value, _ in pairs], [], push)
+
+
+@rule("add", "__add__", "__radd__")
+def _add(call: Call) -> Step:
+    left, right = operands(call)
+    return _binary_sum(call, left, right, (1, call.kwargs.get("alpha", 1)))
+
+
+@rule("sub", "__sub__", "__rsub__", "rsub", "subtract")
+def _subtract(call: Call) -> Step:
+    left, right = operands(call)
+    alpha = call.kwargs.get("alpha", 1)
+    return _binary_sum(call, left, right, (1, -alpha))
+
+
+@rule("where")
+def _where(call: Call) -> Step:
+    if len(call.args) != 3 or not all(isinstance(a, (Tensor, int, float)) for a in call.args):
+        raise NoRuleError
+    if call.args[0].dtype == torch.bool:
+        condition, chosen, other = call.args
+    else:  # Tensor.where(self, condition, other)
+        chosen, condition, other = call.args
+    if not isinstance(condition, Tensor) or condition.dtype != torch.bool:
+        raise NoRuleError
+    shape = call.out.shape
+    flags = [call.is_traced(value) for value in (chosen, other)]
+    traced = [value for value in (chosen, other) if call.is_traced(value)]
+    dims = [value.dim() for value in traced]
+
+    def push(_, tangents):
+        queue = iter(align(t, d, len(shape)) for t, d in zip(tangents, dims))
+        zero = tangents[0].new_zeros(())
+        parts = [next(queue) if flag else zero for flag in flags]
+        result = torch.where(condition, parts[0], parts[1])
+        return result.expand(tangents[0].shape[0], *shape)
+
+    return Step(traced, [], push)

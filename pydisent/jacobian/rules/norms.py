@@ -1,0 +1,140 @@
+"""Rules for softmax and the norms, composed of operations that PyTorch differentiates rightly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pydisent.jacobian._trace import Call, NoRuleError, Step
+from pydisent.jacobian.rules._base import (
+    rule,
+)
+
+
+@rule("softmax", "softmin", "log_softmax")
+def _softmax(call: Call) -> Step:
+    source, dim = call.args[0], call.argument(1, "dim")
+    if not isinstance(dim, int):
+        raise NoRuleError
+    dim = dim % source.dim() - source.dim()
+    if call.name == "log_softmax":
+        return Step(
+            [source], [call.out], lambda c, t: t[0] - (c[0].exp() * t[0]).sum(dim, keepdim=True)
+        )
+    sign = -1 if call.name == "softmin" else 1
+
+    def push(captured, tangents):
+        weights, tangent = captured[0], sign * tangents[0]
+        return weights * (tangent - (weights * tangent).sum(dim, keepdim=True))
+
+    return Step([source], [call.out], push)
+
+
+def _norm_tangent(
+    x: Tensor, tangent: Tensor, dims: tuple[int, ...], eps: float, centred: bool = True
+) -> Tensor:
+    """The tangent of (x − mean) / sqrt(var + eps) over ``dims`` (negative), of primitives only."""
+    if centred:
+        x = x - x.mean(dims, keepdim=True)
+        tangent = tangent - tangent.mean(dims, keepdim=True)
+    inverse = (x.square().mean(dims, keepdim=True) + eps).rsqrt()
+    x_hat = x * inverse
+    return inverse * (tangent - x_hat * (x_hat * tangent).mean(dims, keepdim=True))
+
+
+def _affine(call: Call, weight: Any, bias: Any) -> list[Tensor]:
+    if call.is_traced(weight) or call.is_traced(bias):
+        raise NoRuleError
+    return [] if weight is None else [weight]
+
+
+@rule("layer_norm", "rms_norm")
+def _last_dims_norm(call: Call) -> Step:
+    source, shape = call.args[0], call.argument(1, "normalized_shape")
+    centred = call.name == "layer_norm"
+    weight = call.argument(2, "weight")
+    affine = _affine(call, weight, call.argument(3, "bias") if centred else None)
+    eps = call.argument(4, "eps", 1e-5) if centred else call.argument(3, "eps")
+    eps = torch.finfo(source.dtype).eps if eps is None else eps
+    dims = tuple(range(-len(shape), 0))
+
+    def push(captured, tangents):
+        result = _norm_tangent(captured[0], tangents[0], dims, eps, centred)
+        return result * captured[1] if len(captured) > 1 else result
+
+    return Step([source], [source, *affine], push)
+
+
+def _grouped_norm(call: Call, groups: int, weight: Any, bias: Any, eps: float) -> Step:
+    source = call.args[0]
+    affine = _affine(call, weight, bias)
+    batch, channels = source.shape[:2]
+    spatial = (1,) * (source.dim() - 2)
+
+    def push(captured, tangents):
+        x = captured[0].reshape(batch, groups, -1)
+        tangent = tangents[0]
+        result = _norm_tangent(x, tangent.reshape(tangent.shape[0], *x.shape), (-1,), eps)
+        result = result.reshape(tangent.shape)
+        return result * captured[1].reshape(channels, *spatial) if affine else result
+
+    return Step([source], [source, *affine], push)
+
+
+@rule("group_norm")
+def _group_norm(call: Call) -> Step:
+    groups = call.argument(1, "num_groups")
+    weight, bias = call.argument(2, "weight"), call.argument(3, "bias")
+    return _grouped_norm(call, groups, weight, bias, call.argument(4, "eps", 1e-5))
+
+
+def _running_norm_arguments(call: Call) -> tuple[Any, Any, Any, Any, float]:
+    """Running variance, weight, bias, "use the input's statistics" and eps.
+
+    torch.batch_norm and torch.instance_norm order these otherwise than torch.nn.functional.
+    """
+    flag = "training" if call.name == "batch_norm" else "use_input_stats"
+    default = call.name == "instance_norm"
+    if call.func in (torch.batch_norm, torch.instance_norm):
+        weight, bias, variance = call.args[1], call.args[2], call.args[4]
+    else:
+        variance = call.argument(2, "running_var")
+        weight, bias = call.argument(3, "weight"), call.argument(4, "bias")
+    return variance, weight, bias, call.argument(5, flag, default), call.argument(7, "eps", 1e-5)
+
+
+@rule("instance_norm")
+def _instance_norm(call: Call) -> Step:
+    source = call.args[0]
+    variance, weight, bias, uses_input, eps = _running_norm_arguments(call)
+    if source.dim() < 3:
+        raise NoRuleError
+    if uses_input:
+        return _grouped_norm(call, source.shape[1], weight, bias, eps)
+    return _fixed_norm(call, variance, weight, bias, eps)
+
+
+@rule("batch_norm")
+def _batch_norm(call: Call) -> Step:
+    """In training the batch's statistics are held constant: else no sample has its own Jacobian."""
+    source = call.args[0]
+    variance, weight, bias, training, eps = _running_norm_arguments(call)
+    if training or variance is None:
+        dims = [d for d in range(source.dim()) if d != 1]
+        variance = source.detach().var(dims, unbiased=False)
+    return _fixed_norm(call, variance, weight, bias, eps)
+
+
+def _fixed_norm(call: Call, variance: Tensor, weight: Any, bias: Any, eps: float) -> Step:
+    source = call.args[0]
+    affine = _affine(call, weight, bias)
+    shape = (source.shape[1], *(1,) * (source.dim() - 2))
+    inverse = (variance.detach() + eps).rsqrt()
+
+    def push(captured, tangents):
+        scale = captured[0] * captured[1] if affine else captured[0]
+        return tangents[0] * scale.reshape(shape)
+
+    return Step([source], [inverse, *affine], push)
