@@ -5,7 +5,7 @@ composed of operations whose derivatives of every order are right: ``tests/jacob
 test_torch_probes.py`` measures both against central differences. The gradient of ‖J q‖² through the
 native layer norm, instance norm, determinant, linear solve or weight norm is silently wrong in at
 least one mode of differentiation; through the others it raises. Running statistics are read and
-never written: a penalty is measured at a point, it is not a training step.
+not written, unless `DecomposedFunctions` is told to.
 """
 
 from __future__ import annotations
@@ -545,10 +545,27 @@ class DecomposedFunctions(TorchFunctionMode):
     PyTorch's fused fast paths of attention and transformer layers switch themselves off while any
     such mode is active. Scripted functions call the native kernels from C++, out of this mode's
     reach: `RefuseWrongDerivatives` finds those.
+
+    Parameters
+    ----------
+    write_statistics
+        Let batch and instance norms update their running statistics as native calls would; for
+        the one call of a function that stands for all others.
     """
 
+    def __init__(self, *, write_statistics: bool = False) -> None:
+        super().__init__()
+        self._write_statistics = write_statistics
+
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        return DECOMPOSITIONS.get(func, func)(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if self._write_statistics and func in _KEEP_STATISTICS:
+            with torch.no_grad():
+                func(*args, **kwargs)
+        return DECOMPOSITIONS.get(func, func)(*args, **kwargs)
+
+
+_KEEP_STATISTICS = (F.batch_norm, torch.batch_norm, F.instance_norm, torch.instance_norm)
 
 
 _REFUSED = {

@@ -1,5 +1,6 @@
 """The rebuilt functions return the native functions' values, in every combination of arguments."""
 
+import copy
 import itertools
 import math
 
@@ -166,6 +167,22 @@ def test_transformer_layers_leave_their_fast_paths(mode, grad):
         DECOMPOSITIONS[F.multi_head_attention_forward] = kept
     assert len(used) == 2
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize("momentum", [0.3, None])
+def test_running_statistics_are_written_only_when_asked(write, momentum):
+    norms = nn.Sequential(
+        nn.BatchNorm1d(4, momentum=momentum), nn.InstanceNorm1d(4, track_running_stats=True)
+    )
+    before, native = copy.deepcopy(norms), copy.deepcopy(norms)
+    x = _randn(3, 4, 5, dtype=torch.float32) * 2 + 1
+    native(x)
+    with DecomposedFunctions(write_statistics=write):
+        norms(x)
+    expected = native if write else before
+    for name in ("0.running_mean", "0.running_var", "1.running_mean", "1.running_var"):
+        torch.testing.assert_close(norms.get_buffer(name), expected.get_buffer(name))
 
 
 @pytest.mark.parametrize("dtype", DTYPES[:2])
