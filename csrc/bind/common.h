@@ -1,0 +1,66 @@
+// What every binding needs of torch's stable ABI.
+#pragma once
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "../include/dtypes.h"
+
+namespace pydisent {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+inline DType dtype_of(const Tensor& x, const char* name) {
+  switch (x.scalar_type()) {
+    case ScalarType::Half: return DType::f16;
+    case ScalarType::BFloat16: return DType::bf16;
+    case ScalarType::Float: return DType::f32;
+    case ScalarType::Double: return DType::f64;
+    default:
+      STD_TORCH_CHECK(false, name, ": accepted are float16, bfloat16, float32 and float64");
+  }
+}
+
+inline ScalarType compute_type(bool is_double) {
+  return is_double ? ScalarType::Double : ScalarType::Float;
+}
+
+inline Tensor empty(const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype) {
+  return torch::stable::new_empty(like, sizes, dtype);
+}
+
+inline void copy_strides(const Tensor& x, int64_t* out) {
+  std::copy_n(x.strides().data(), x.dim(), out);
+}
+
+inline void check_shape(const Tensor& x, const char* name, std::vector<int64_t> sizes) {
+  bool same = x.dim() == static_cast<int64_t>(sizes.size());
+  for (size_t i = 0; same && i < sizes.size(); ++i) same = x.size(i) == sizes[i];
+  STD_TORCH_CHECK(same, name, ": its shape does not fit the other arguments");
+}
+
+inline void check_like(const Tensor& x, const char* name, const Tensor& like, ScalarType dtype) {
+  STD_TORCH_CHECK(x.device() == like.device(), name, ": all tensors must be on one device");
+  STD_TORCH_CHECK(x.scalar_type() == dtype, name, ": its dtype does not fit the other arguments");
+}
+
+#ifdef PYDISENT_WITH_CUDA
+inline void* current_stream(const Tensor& x) {
+  void* stream = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(x.get_device_index(), &stream));
+  return stream;
+}
+
+// Raises with CUDA's own words if a launch failed.
+void check_launch(int error);
+#endif
+
+}  // namespace pydisent

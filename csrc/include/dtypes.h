@@ -1,0 +1,18 @@
+// Storage types of the kernels' arguments, without a dependence on torch.
+#pragma once
+
+#include <cstdint>
+
+namespace pydisent {
+
+enum class DType : int { f16, bf16, f32, f64 };
+
+struct Half {
+  uint16_t bits;
+};
+
+struct BFloat16 {
+  uint16_t bits;
+};
+
+}  // namespace pydisent
