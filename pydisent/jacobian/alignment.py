@@ -320,7 +320,7 @@ def _directions_along(vectors: Tensor, columns: list[Tensor], slope: Tensor) -> 
     images = 2 * (slope @ vectors).mT
     seeds = []
     for part in columns:
-        seed = like_columns(part.transpose(0, 1), len(images), images.shape[1], part.dtype)
+        seed = like_columns(part, len(images), images.shape[1], part.dtype)
         torch.bmm(images, in_memory_order(part), out=in_memory_order(seed))
         seeds.append(seed)
     return _Directions(vectors.permute(2, 0, 1).contiguous(), seeds, None)

@@ -290,10 +290,14 @@ class Linearization:
         return leaves
 
 
+def _is_channels_last(part: Tensor) -> bool:
+    return part.dim() == 5 and part.shape[2] > 1 and part.stride(2) == 1
+
+
 def like_columns(column: Tensor, batch: int, count: int, dtype: torch.dtype) -> Tensor:
-    """An empty (batch, count, *out), channels last in memory if ``column`` (K, B, *out) is."""
+    """An empty (batch, count, *out), its images in memory as those of ``column`` (·, ·, *out)."""
     shape = column.shape[2:]
-    if column.dim() == 5 and column[0].is_contiguous(memory_format=torch.channels_last):
+    if _is_channels_last(column):
         channels, height, width = shape
         storage = column.new_empty(batch, count, height, width, channels, dtype=dtype)
         return storage.permute(0, 1, 4, 2, 3)
@@ -301,10 +305,8 @@ def like_columns(column: Tensor, batch: int, count: int, dtype: torch.dtype) -> 
 
 
 def in_memory_order(part: Tensor) -> Tensor:
-    """A (B, K, *out) tensor as (B, K, n), its elements in the order in which they lie."""
-    if part.dim() == 5 and not part.is_contiguous():
-        part = part.permute(0, 1, 3, 4, 2)
-    return part.flatten(2)
+    """A result of ``like_columns`` as (B, K, n), its elements in the order in which they lie."""
+    return (part.permute(0, 1, 3, 4, 2) if _is_channels_last(part) else part).flatten(2)
 
 
 def gram_of_columns(columns: Sequence[Tensor]) -> Tensor:
