@@ -110,10 +110,12 @@ def traverse(run: Positional[Path], out: Path | None = None) -> None:
     out : Path
         Where the pictures go; RUN/figures by default.
     """
-    from pydisent.reports import write_traversals
     from pydisent.training import open_run
 
-    _say_written(write_traversals(open_run(run), out or run / "figures"))
+    opened = open_run(run)
+    from pydisent.reports import write_traversals
+
+    _say_written(write_traversals(opened, out or run / "figures"))
 
 
 def trace(
@@ -284,8 +286,11 @@ def _explain(error: Exception) -> tuple[str, int]:
         return f"this needs the package {error.name}: pip install 'pydisent[all]'", 2
     if isinstance(error, (ValueError, OSError)):
         return str(error), 2
+    from pydisent.systems import NotTrainedError
     from pydisent.training import Interrupted, NonFiniteError
 
+    if isinstance(error, NotTrainedError):
+        return str(error), 2
     if isinstance(error, Interrupted):
         return str(error), 128 + error.signum
     if isinstance(error, NonFiniteError):

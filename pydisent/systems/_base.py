@@ -13,6 +13,10 @@ from torch.optim import Optimizer
 PRESETS = ("smoke", "quick", "paper")
 
 
+class NotTrainedError(RuntimeError):
+    """A part of a system was used before the phase that trains it."""
+
+
 @dataclass(frozen=True)
 class Preset:
     """A system's settings at one size of experiment.

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pydisent.nn import DCGANDiscriminator, DCGANEncoder, DCGANGenerator, clip_leaks_
-from pydisent.systems._base import Preset, System, frozen, register
+from pydisent.systems._base import NotTrainedError, Preset, System, frozen, register
 from pydisent.systems._ranges import stage
 
 
@@ -224,11 +224,11 @@ class SpectralGAN(System):
 
         Raises
         ------
-        RuntimeError
+        NotTrainedError
             Before the encoder's phase of training.
         """
         if self.phase != "encoder":
-            raise RuntimeError(
+            raise NotTrainedError(
                 f"{self.name} cannot encode yet: its encoder is trained after the generator, "
                 f"and training is still in phase {self.phase!r}"
             )

@@ -78,7 +78,7 @@ def _plain(value: Any) -> Any:
 
 
 _METRICS: dict[str, Callable[[Run], dict[str, Any]]] = {
+    "f-diagonal": _f_diagonal,
     "z-diff": _of_factors("z_diff"),
     "factor-vae": _of_factors("factor_vae_score"),
-    "f-diagonal": _f_diagonal,
 }

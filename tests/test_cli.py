@@ -1,0 +1,123 @@
+import json
+
+import pytest
+
+from pydisent import systems
+from pydisent.cli import main
+from pydisent.training import Plan, RunFolder, open_run, train
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "digits"
+    assert _train("--data", "digits", "--out", str(path), "--seed", "3", "--set", "base=2") == 0
+    return path
+
+
+def _train(*options, system="spectral-gan"):
+    return main(["train", system, "--preset", "smoke", "--accelerator", "cpu", *options])
+
+
+def _one_line(capsys):
+    errors = capsys.readouterr().err.strip()
+    assert errors.startswith("pydisent: ")
+    assert "\n" not in errors
+    return errors
+
+
+def test_train_writes_a_run(digits_run):
+    run = open_run(digits_run)
+    assert run.step == 30
+    assert (run.config["data"], run.config["seed"]) == ("digits", 3)
+    assert run.config["config"]["base"] == 2
+    assert run.config["command"][0] == "pydisent"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "base=0"], "base is 0; accepted"),
+        (["--set", "bass=4"], "did you mean 'base'"),
+        (["--set", "base"], "accepted: KEY=VALUE"),
+        (["--preset", "huge"], "preset is 'huge'; accepted: smoke, quick, paper"),
+        (["--data", "cats"], "cats"),
+        (["--data", "mnist", "--data-path", "/nowhere"], "/nowhere"),
+        (["--steps", "0"], "steps is 0"),
+        (["--threads", "0"], "threads is 0"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(tmp_path, capsys, options, message):
+    assert _train(*options, "--out", str(tmp_path / "run")) == 2
+    assert message in _one_line(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_system_and_option(tmp_path, capsys):
+    assert _train("--out", str(tmp_path / "run"), system="spectral-gna") == 2
+    assert "accepted: gan, spectral-gan" in _one_line(capsys)
+    assert _train("--colour", "red") == 2
+    assert main(["dance"]) == 2
+
+
+def test_runs_are_not_overwritten_or_changed_silently(digits_run, capsys):
+    out = ["--out", str(digits_run)]
+    assert _train("--data", "digits", *out) == 2
+    assert "--resume" in _one_line(capsys)
+    for options, message in (
+        (["--seed", "4"], "seed 3, not 4"),
+        (["--data", "sprites"], "data digits, not sprites"),
+        (["--set", "base=8"], "base 2, not 8"),
+    ):
+        assert _train(*options, *out, "--resume") == 2
+        assert message in _one_line(capsys)
+    assert main(["train", "spectral-gan", "--accelerator", "cpu", *out, "--resume"]) == 0
+
+
+def test_evaluate(digits_run, capsys):
+    assert main(["evaluate", str(digits_run)]) == 0
+    output = capsys.readouterr().out
+    assert "digits has no ground-truth factors" in output
+    assert "f-diagonal" in output
+    scores = json.loads((digits_run / "scores.json").read_text())
+    assert scores.keys() == {"f-diagonal"}
+    assert 0 < scores["f-diagonal"]["score"] < 1
+    assert main(["evaluate", str(digits_run), "--metrics", "z-diff"]) == 2
+    assert "'digits' has none" in _one_line(capsys)
+    assert main(["evaluate", str(digits_run), "--metrics", "z-score"]) == 2
+    assert "accepted: z-diff, factor-vae, f-diagonal" in _one_line(capsys)
+
+
+def test_a_generator_without_its_encoder_says_so(tmp_path, capsys):
+    plan = Plan.from_preset("gan", preset="smoke", settings={"encoder_steps": 0})
+    folder = train(plan, tmp_path / "run", accelerator="cpu", progress=False)
+    assert main(["evaluate", str(folder.path), "--metrics", "factor-vae"]) == 2
+    assert "cannot encode" in _one_line(capsys)
+
+
+def test_missing_runs_are_named(tmp_path, capsys):
+    for command in ("evaluate", "traverse", "trace", "report"):
+        assert main([command, str(tmp_path / "nowhere")]) == 2
+        assert "there is no run folder" in _one_line(capsys)
+
+
+def test_list(capsys):
+    assert main(["list"]) == 0
+    output = capsys.readouterr().out
+    for name in (*systems.names(), "sprites", "mnist", "z-diff"):
+        assert name in output
+    assert main(["list", "gan"]) == 0
+    assert "instance_noise" in capsys.readouterr().out
+    assert main(["list", "gun"]) == 2
+
+
+def test_info(capsys):
+    assert main(["info"]) == 0
+    output = capsys.readouterr().out
+    assert "torch" in output
+    assert "reference" in output
+
+
+def test_run_folder_default_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert _train(system="gan") == 0
+    assert RunFolder(tmp_path / "runs" / "gan-sprites-smoke-0").is_run()
