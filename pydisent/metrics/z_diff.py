@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from ..data import FactorDataset
 from ._encode import CodeTable, Encoder
@@ -15,7 +14,7 @@ from ._result import MetricResult
 from ._sampling import check_counts, check_factor_dataset, draw_sharing
 
 Variant = Literal["higgins", "ramesh", "kumar"]
-TRAIN_POINTS = {"higgins": 10_000, "kumar": 10_000, "ramesh": 320_000}
+TRAIN_POINTS = {"higgins": 10_000, "ramesh": 320_000, "kumar": 10_000}
 # Ramesh et al. 2018, App. D: 10 000 updates on batches of 32 fresh points.
 BATCH, STEP_SIZE, MOMENTUM = 32, 1e-2, 0.99
 SVM_C = 0.01
@@ -179,24 +178,30 @@ def build_classifier(variant: str) -> Any:
 class NesterovSoftmax:
     """Softmax regression from zero weights, one Nesterov step a batch, each batch used once.
 
-    Ramesh et al. 2018, App. D.
+    Ramesh et al. 2018, App. D. ``weight`` is (classes, d + 1), the bias last.
     """
 
     def fit(self, points: np.ndarray, label: np.ndarray) -> NesterovSoftmax:
         """Train on ``points`` (n, d) with ``label`` (n,) counted from 0, in the order given."""
-        classes = int(label.max()) + 1
-        self.weight = torch.zeros(classes, points.shape[1], dtype=torch.float64)
-        self.bias = torch.zeros(classes, dtype=torch.float64)
-        parameters = [self.weight.requires_grad_(), self.bias.requires_grad_()]
-        optimiser = torch.optim.SGD(parameters, lr=STEP_SIZE, momentum=MOMENTUM, nesterov=True)
-        batches = torch.from_numpy(points).split(BATCH)
-        for batch, target in zip(batches, torch.from_numpy(label).split(BATCH)):
-            optimiser.zero_grad()
-            F.cross_entropy(F.linear(batch, self.weight, self.bias), target).backward()
-            optimiser.step()
+        # Ten thousand tiny steps: the gradient by hand is ten times as fast as by autograd.
+        rows, target = with_one(points), np.eye(int(label.max()) + 1)[label]
+        self.weight = np.zeros((target.shape[1], rows.shape[1]))
+        velocity = np.zeros_like(self.weight)
+        for start in range(0, len(rows), BATCH):
+            batch = rows[start : start + BATCH]
+            logits = batch @ self.weight.T
+            chance = np.exp(logits - logits.max(1, keepdims=True))
+            chance /= chance.sum(1, keepdims=True)
+            gradient = (chance - target[start : start + BATCH]).T @ batch / len(batch)
+            velocity = MOMENTUM * velocity + gradient
+            self.weight -= STEP_SIZE * (gradient + MOMENTUM * velocity)
         return self
 
-    @torch.no_grad()
     def predict(self, points: np.ndarray) -> np.ndarray:
         """Return the likeliest class of each of ``points`` (n, d)."""
-        return F.linear(torch.from_numpy(points), self.weight, self.bias).argmax(1).numpy()
+        return (with_one(points) @ self.weight.T).argmax(1)
+
+
+def with_one(points: np.ndarray) -> np.ndarray:
+    """Append a column of ones, (n, d) to (n, d + 1), for the bias."""
+    return np.pad(points, ((0, 0), (0, 1)), constant_values=1.0)

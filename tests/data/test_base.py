@@ -25,7 +25,6 @@ def test_index_and_factors_are_inverse_bijections(sizes):
     factors = grid.factors(every)
     assert factors.dtype == torch.int64
     assert len(grid) == np.prod(sizes)
-    assert len(torch.unique(factors, dim=0)) == len(grid)
     assert torch.equal(grid.index(factors), every)
     by_hand = torch.cartesian_prod(*(torch.arange(s) for s in sizes)).reshape(len(grid), -1)
     assert torch.equal(factors, by_hand)
