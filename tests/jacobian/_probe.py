@@ -48,7 +48,6 @@ class Probe:
             self.values, self.derivatives = self._reference(STEP)
             scale = self.derivatives.norm() + 1e-3 * self.values[0]
             if (coarse[1] - self.derivatives).norm() <= 3e-7 * scale:
-                self.scale = scale
                 return
         raise AssertionError("no smooth point was found")
 

@@ -332,10 +332,13 @@ def test_random_numbers_are_consumed_as_by_one_call_and_one_probe(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_backward_twice_through_the_penalty_is_right_or_an_error(method):
+@pytest.mark.parametrize("whole", [False, True], ids=["traced", "whole"])
+@pytest.mark.filterwarnings("ignore:.*cannot be traced.*")
+def test_backward_twice_through_the_penalty_is_right_or_an_error(method, whole):
     net, z = _generator(), _z().requires_grad_()
+    last = Cube.apply if whole else torch.sin
     value = pydisent.alignment_penalty(
-        net, z, k=2, iterations=2, probe=_probe(z, 2), method=method, tolerance=0
+        lambda z: last(net(z)), z, k=2, iterations=2, probe=_probe(z, 2), method=method, tolerance=0
     )
     weight = net[0].weight
     try:
@@ -349,7 +352,9 @@ def test_backward_twice_through_the_penalty_is_right_or_an_error(method):
         moved = copy.deepcopy(net)
         with torch.no_grad():
             moved[0].weight.add_(step * direction)
-        answer = unrolled(moved, moved.parameters(), z, iterations=2, probe=_probe(z, 2))
+        answer = unrolled(
+            lambda z: last(moved(z)), moved.parameters(), z, iterations=2, probe=_probe(z, 2)
+        )
         return answer.parameters[0].square().sum()
 
     direction = torch.randn(weight.shape, generator=torch.Generator().manual_seed(4)).double()
