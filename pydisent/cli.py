@@ -137,12 +137,12 @@ def trace(
     out : Path
         Where the pictures go; RUN/figures by default.
     """
-    from pydisent.reports import write_eigenpaths
     from pydisent.training import open_run
 
-    _say_written(
-        write_eigenpaths(open_run(run), out or run / "figures", ordinals=ordinals, steps=steps)
-    )
+    opened = open_run(run)
+    from pydisent.reports import write_eigenpaths
+
+    _say_written(write_eigenpaths(opened, out or run / "figures", ordinals=ordinals, steps=steps))
 
 
 def report(runs: Positional[tuple[Path, ...]], out: Path | None = None) -> None:
@@ -155,12 +155,13 @@ def report(runs: Positional[tuple[Path, ...]], out: Path | None = None) -> None:
     out : Path
         Where the page goes; the first run's report folder by default.
     """
-    from pydisent.reports import write_report
     from pydisent.training import open_run
 
     if not runs:
         raise ValueError("runs is empty; accepted: one run folder or more")
     opened = [open_run(run) for run in runs]
+    from pydisent.reports import write_report
+
     _say_written(write_report(opened, out, ["pydisent", *sys.argv[1:]]))
 
 
@@ -229,6 +230,7 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, threads: int | None = Non
     """
     from pydisent.reports import write_report
     from pydisent.training import RunFolder, open_run
+    from pydisent.training.scoring import applicable
 
     _set_threads(threads)
     opened = []
@@ -241,7 +243,8 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, threads: int | None = Non
             plan = _new_plan(system, {"seed": seed}, {})
         _train(plan, path, resume=True)
         run = open_run(path)
-        _evaluate(run, [m for m in _applicable(run) if m not in (run.scores or {})])
+        if missing := [m for m in applicable(run) if m not in (run.scores or {})]:
+            _evaluate(run, missing)
         opened.append(run)
     page = write_report(opened, out / "report", ["pydisent", *sys.argv[1:]])
     _print_scores(opened)
@@ -385,28 +388,17 @@ def _train(
         raise
 
 
-def _applicable(run: "Run") -> list[str]:
-    """Return the metrics that the run's data and system allow."""
-    from pydisent.data import FactorDataset
-    from pydisent.training.scoring import metric_names
-
-    lacking = set()
-    if not isinstance(run.dataset, FactorDataset):
-        lacking |= {"z-diff", "factor-vae"}
-        _say(f"{run.dataset.name} has no ground-truth factors: no z-diff, no factor-vae")
-    if not hasattr(run.system.config, "k"):
-        lacking.add("f-diagonal")
-    return [name for name in metric_names() if name not in lacking]
-
-
 def _evaluate(run: "Run", metrics: Sequence[str]) -> None:
-    """Score `run` and add the scores to it and to its folder."""
+    """Score `run` by `metrics`, or all that fit, and add the scores to it and its folder."""
+    from pydisent.data import FactorDataset
     from pydisent.training import RunFolder
-    from pydisent.training.scoring import score
+    from pydisent.training.scoring import applicable, score
 
-    for name in metrics or _applicable(run):
-        _say(f"{run.path}: {name} ...")
-        RunFolder(run.path).add_scores({name: score(run, name)})
+    if not metrics and not isinstance(run.dataset, FactorDataset):
+        _say(f"{run.dataset.name} has no ground-truth factors: no z-diff, no factor-vae")
+    chosen = metrics or applicable(run)
+    _say(f"scoring {run.path}: {', '.join(chosen)}")
+    RunFolder(run.path).add_scores(score(run, chosen))
     run.scores = RunFolder(run.path).read_scores()
 
 

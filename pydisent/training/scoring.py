@@ -1,14 +1,19 @@
 """Scores of a run, by the names the command line uses."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
+from pydisent.data import FactorDataset
 from pydisent.training.run import Run
 
-_HEATMAP_CODES = 256
+if TYPE_CHECKING:
+    from pydisent.metrics import MetricResult
+
+Score = dict[str, Any]
 
 
 def metric_names() -> tuple[str, ...]:
@@ -16,69 +21,104 @@ def metric_names() -> tuple[str, ...]:
     return tuple(_METRICS)
 
 
-def score(run: Run, name: str) -> dict[str, Any]:
-    """Return {"score": float, "details": dict} of one metric on a run.
+def applicable(run: Run) -> tuple[str, ...]:
+    """Return the names of the metrics that the run's data and system allow."""
+    lacking = set() if isinstance(run.dataset, FactorDataset) else {"z-diff", "factor-vae"}
+    if "k" not in run.config["config"]:
+        lacking.add("f-diagonal")
+    return tuple(name for name in _METRICS if name not in lacking)
+
+
+def score(run: Run, names: Sequence[str]) -> dict[str, Score]:
+    """Return {name: {"score": float, "details": dict}} of a run, its data encoded once.
 
     Raises
     ------
     ValueError
         If there is no such metric, or the run's data or system does not allow it.
+    NotTrainedError
+        If a metric needs codes before the run's system can encode.
     """
-    if name not in _METRICS:
-        raise ValueError(f"metric is {name!r}; accepted: {', '.join(_METRICS)}")
-    return _METRICS[name](run)
-
-
-def _of_factors(function: str) -> Callable[[Run], dict[str, Any]]:
-    """Return a scorer by a function of `pydisent.metrics` that needs ground-truth factors."""
-
-    def measure(run: Run) -> dict[str, Any]:
-        from pydisent import metrics
-        from pydisent.data import FactorDataset
-
-        if not isinstance(run.dataset, FactorDataset):
+    for name in names:
+        if name not in _METRICS:
+            raise ValueError(f"metric is {name!r}; accepted: {', '.join(_METRICS)}")
+        if name not in applicable(run):
             raise ValueError(
-                f"this metric compares codes with ground-truth factors, and the data set "
-                f"{run.dataset.name!r} has none; accepted: one with factors, such as 'sprites'"
+                f"metric {name!r} does not fit {run.system.name} on {run.dataset.name}"
+                + ("" if name == "f-diagonal" else ", a data set without ground-truth factors")
+                + f"; accepted: {', '.join(applicable(run)) or 'none'}"
             )
-        result = getattr(metrics, function)(_encoder(run), run.dataset, seed=0)
-        return {"score": float(result.score), "details": _plain(result.details)}
-
-    return measure
+    subject = _Subject(run)
+    return {name: _METRICS[name](subject) for name in names}
 
 
-def _encoder(run: Run) -> Callable[[Tensor], Tensor]:
-    @torch.no_grad()
-    def encode(images: Tensor) -> Tensor:
-        return run.system.encode(images.to(run.system.device)).cpu()
+class _CodeGrid(FactorDataset):
+    """The data set with each image replaced by its code."""
 
-    return encode
+    def __init__(self, source: FactorDataset, codes: Tensor) -> None:
+        shape = (codes.shape[1], 1, 1)
+        super().__init__(source.name, shape, source.factor_names, source.factor_sizes)
+        self._codes = codes[:, :, None, None]
+
+    def _read(self, indices: np.ndarray) -> Tensor:
+        return self._codes[indices]
 
 
-def _f_diagonal(run: Run) -> dict[str, Any]:
+class _Subject:
+    """A run under test; its data set is encoded when the first metric asks."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    @cached_property
+    def codes(self) -> _CodeGrid:
+        from pydisent.metrics import encode_dataset
+
+        system, source = self.run.system, self.run.dataset
+        assert isinstance(source, FactorDataset)
+        return _CodeGrid(source, encode_dataset(system.encode, source, device=system.device))
+
+
+def _z_diff(subject: _Subject) -> Score:
+    from pydisent.metrics import z_diff
+
+    return _plain(z_diff(_as_codes, subject.codes))
+
+
+def _factor_vae(subject: _Subject) -> Score:
+    from pydisent.metrics import factor_vae_score
+
+    return _plain(factor_vae_score(_as_codes, subject.codes))
+
+
+def _f_diagonal(subject: _Subject) -> Score:
     """Return the mean of the first k diagonal entries of F (Ramesh et al., Eq. 6)."""
-    from pydisent import eigenvector_heatmap
+    from pydisent.reports import alignment_summary
 
-    k = getattr(run.system.config, "k", None)
-    if k is None:
-        raise ValueError(f"f-diagonal needs a system with the setting k, not {run.system.name}")
-    codes = run.system.sample_code(_HEATMAP_CODES, torch.Generator().manual_seed(0))
-    heatmap = eigenvector_heatmap(run.system.decode, codes)
-    diagonal = heatmap.diagonal()[:k]
-    return {"score": float(diagonal.mean()), "details": {"diagonal": diagonal.tolist()}}
+    summary = alignment_summary(subject.run)
+    details = {name: summary[name] for name in ("k", "codes", "seed", "diagonal")}
+    return {"score": summary["mean"], "details": details}
 
 
-def _plain(value: Any) -> Any:
+def _as_codes(images: Tensor) -> Tensor:
+    return images.flatten(1)
+
+
+def _plain(result: "MetricResult") -> Score:
+    return {"score": float(result.score), "details": _values(result.details)}
+
+
+def _values(value: Any) -> Any:
     """Return `value` with tensors and arrays as lists."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _values(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value.tolist() if hasattr(value, "tolist") else value
+        return [_values(item) for item in value]
+    return value.tolist() if isinstance(value, (Tensor, np.ndarray, np.generic)) else value
 
 
-_METRICS: dict[str, Callable[[Run], dict[str, Any]]] = {
+_METRICS: dict[str, Callable[[_Subject], Score]] = {
     "f-diagonal": _f_diagonal,
-    "z-diff": _of_factors("z_diff"),
-    "factor-vae": _of_factors("factor_vae_score"),
+    "z-diff": _z_diff,
+    "factor-vae": _factor_vae,
 }
