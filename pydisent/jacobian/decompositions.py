@@ -437,17 +437,23 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
 
 def slogdet(A: Tensor) -> Any:
     """Sign and log of the absolute value of the determinant of ``A`` (..., n, n)."""
-    sign = torch.linalg.slogdet(A.detach())[0]
-    pivots = torch.linalg.lu(A)[2].diagonal(dim1=-2, dim2=-1)
+    pivots, parity = _pivots(A)
     named: Any = torch.return_types
+    sign = parity * pivots.detach().sign().prod(-1)
     return named.linalg_slogdet((sign, pivots.abs().log().sum(-1)))
 
 
 def det(A: Tensor) -> Tensor:
     """Return the determinant of ``A`` (..., n, n); a singular one has no finite derivatives."""
-    permutation, _, upper = torch.linalg.lu(A)
-    sign = torch.linalg.det(permutation.detach())
-    return sign * upper.diagonal(dim1=-2, dim2=-1).prod(-1)
+    pivots, parity = _pivots(A)
+    return parity * pivots.prod(-1)
+
+
+def _pivots(A: Tensor) -> tuple[Tensor, Tensor]:
+    """Diagonal of U in A = PLU, and the sign of P."""
+    rows = torch.linalg.lu_factor(A.detach())[1]
+    swaps = (rows != torch.arange(1, A.shape[-1] + 1, device=A.device)).sum(-1)
+    return torch.linalg.lu(A)[2].diagonal(dim1=-2, dim2=-1), (1 - 2 * (swaps % 2)).to(A.dtype)
 
 
 def _from_torch_instance_norm(
@@ -537,6 +543,9 @@ DECOMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     Tensor.det: det,
 }
 """Native function -> the function here that takes the same arguments."""
+
+
+BATCH_NORMS = (F.batch_norm, torch.batch_norm)
 
 
 class DecomposedFunctions(TorchFunctionMode):

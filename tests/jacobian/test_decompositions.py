@@ -243,6 +243,8 @@ def test_linear_algebra():
     for function in (torch.linalg.det, torch.det, torch.linalg.slogdet, torch.Tensor.slogdet):
         _same(function, a)
         _same(function, -a[0])
+        for rows in itertools.permutations(range(3)):
+            _same(function, a[:, list(rows)])
     for b, left in [(_randn(2, 3, 4), True), (_randn(2, 4, 3), False), (_randn(2, 3), True)]:
         _same(torch.linalg.solve, a, b, left=left)
     _same(torch.linalg.solve, a[0], _randn(3))
