@@ -1,0 +1,26 @@
+"""Pictures of runs, and the page that shows them; needs the `report` extra where it draws."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydisent.reports.alignment import alignment_summary
+    from pydisent.reports.eigenpaths import write_eigenpaths
+    from pydisent.reports.page import write_report
+    from pydisent.reports.traversals import write_traversals
+
+__all__ = ["alignment_summary", "write_eigenpaths", "write_report", "write_traversals"]
+
+# Scoring wants the alignment summary on machines without matplotlib.
+_HOMES = {
+    "alignment_summary": "alignment",
+    "write_eigenpaths": "eigenpaths",
+    "write_report": "page",
+    "write_traversals": "traversals",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

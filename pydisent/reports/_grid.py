@@ -1,0 +1,174 @@
+"""Labelled grids of images whose pixels stay sharp, still or moving."""
+
+import io
+from collections.abc import Sequence
+from functools import cache
+from itertools import accumulate
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from pydisent.reports._style import INK, MUTED, PAPER, RULE, SCALE, SERIES
+
+_CELL = 56 * SCALE  # about the side of an image in the picture
+_GAP = SCALE
+_GROUP_GAP = 10 * SCALE
+_MARGIN = 12 * SCALE
+_TITLE, _LABEL, _SMALL = 13 * SCALE, 11 * SCALE, 9 * SCALE
+_FRAME_MS = 60
+
+
+class ImageGrid:
+    """Where R × C images (channels, H, W) and their labels go in a picture.
+
+    Parameters
+    ----------
+    counts : tuple of int
+        (R, C).
+    image_shape : tuple of int
+        (channels, H, W), one channel or three.
+    title : str
+        Printed above.
+    rows, columns : sequence of str, optional
+        A label for each row (a second line is smaller) and each column.
+    groups : sequence of int, optional
+        Rows of each group; groups stand apart. Default: one group.
+    cell : int
+        About the side of an image in pixels; images are enlarged by a whole factor.
+    """
+
+    def __init__(
+        self,
+        counts: tuple[int, int],
+        image_shape: Sequence[int],
+        *,
+        title: str,
+        rows: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        groups: Sequence[int] | None = None,
+        cell: int = _CELL,
+    ) -> None:
+        self.counts = counts
+        channels, height, width = image_shape
+        if channels not in (1, 3):
+            raise ValueError(f"images have {channels} channels; accepted: 1 or 3")
+        self._factor = max(1, round(cell / max(height, width)))
+        step_x, step_y = width * self._factor + _GAP, height * self._factor + _GAP
+        left = _MARGIN + _label_width(rows or ())
+        top = _MARGIN + 2 * _TITLE + (2 * _LABEL if columns else 0)
+        starts = set(accumulate(groups or ()))
+        offsets = list(accumulate(_GROUP_GAP * (r in starts) for r in range(counts[0])))
+        self._x = [left + c * step_x for c in range(counts[1])]
+        self._y = [top + r * step_y + offsets[r] for r in range(counts[0])]
+        right = max(self._x[-1] + step_x, _MARGIN + round(_font(_TITLE, True).getlength(title)))
+        self.size = (right + _MARGIN, self._y[-1] + step_y + _MARGIN)
+        self._tile = (step_x - _GAP, step_y - _GAP)
+        self._background = Image.new("RGB", self.size, PAPER)
+        self._label(ImageDraw.Draw(self._background), title, rows, columns)
+
+    def _label(
+        self,
+        draw: ImageDraw.ImageDraw,
+        title: str,
+        rows: Sequence[str] | None,
+        columns: Sequence[str] | None,
+    ) -> None:
+        width, height = self._tile
+        draw.text((_MARGIN, _MARGIN), title, INK, _font(_TITLE, True), anchor="la")
+        for x, text in zip(self._x, columns or ()):
+            middle = (x + width // 2, self._y[0] - _LABEL // 2)
+            draw.text(middle, text, MUTED, _font(_LABEL), anchor="ms")
+        for y, text in zip(self._y, rows or ()):
+            first, _, second = text.partition("\n")
+            end, centre = self._x[0] - 8 * SCALE, y + height // 2
+            shift = 6 * SCALE if second else 0
+            draw.text((end, centre - shift), first, INK, _font(_LABEL), anchor="rm")
+            draw.text((end, centre + 7 * SCALE), second, MUTED, _font(_SMALL), anchor="rm")
+        for y in self._y:  # light lines keep light images apart
+            box = (self._x[0] - _GAP, y - _GAP, self._x[-1] + width + _GAP - 1, y + height + 1)
+            draw.rectangle(box, fill=RULE)
+
+    def draw(self, images: Tensor) -> Image.Image:
+        """Return the picture of images (R, C, channels, H, W) in [0, 1]."""
+        picture = self._background.copy()
+        for y, row in zip(self._y, _pixels(images)):
+            for x, tile in zip(self._x, row):
+                enlarged = Image.fromarray(tile).resize(self._tile, Image.Resampling.NEAREST)
+                picture.paste(enlarged, (x, y))
+        return picture
+
+
+def image_grid(images: Tensor, **labels: object) -> Image.Image:
+    """Return the picture of images (R, C, channels, H, W) in [0, 1]; labels as of `ImageGrid`."""
+    counts = (images.shape[0], images.shape[1])
+    return ImageGrid(counts, images.shape[2:], **labels).draw(images)  # type: ignore[arg-type]
+
+
+def animate(grid: ImageGrid, frames: Tensor, labels: Sequence[str]) -> bytes:
+    """Return a GIF that plays frames (T, R, C, channels, H, W) forth and back, without end.
+
+    A bar below shows where in the sequence a frame is, beside its label.
+    """
+    pictures = [
+        _with_bar(grid.draw(frame), label, t / max(1, len(frames) - 1))
+        for t, (frame, label) in enumerate(zip(frames, labels))
+    ]
+    # One palette for all frames, or the colours would flicker.
+    palette = _stacked(pictures).quantize(256, dither=Image.Dither.NONE)
+    drawn = [p.quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
+    loop = drawn + drawn[-2:0:-1]
+    durations = [_FRAME_MS] * len(loop)
+    durations[0] = durations[len(drawn) - 1] = 6 * _FRAME_MS
+    data = io.BytesIO()
+    loop[0].save(
+        data, "GIF", save_all=True, append_images=loop[1:], duration=durations, loop=0, disposal=1
+    )
+    return data.getvalue()
+
+
+def _with_bar(picture: Image.Image, label: str, position: float) -> Image.Image:
+    width, height = picture.size
+    framed = Image.new("RGB", (width, height + 2 * _LABEL), PAPER)
+    framed.paste(picture)
+    draw = ImageDraw.Draw(framed)
+    start, end, y = _MARGIN, width - _MARGIN - 72 * SCALE, height + _LABEL // 2
+    dot, radius = start + position * (end - start), 5 * SCALE
+    draw.line((start, y, end, y), RULE, 2 * SCALE)
+    draw.ellipse((dot - radius, y - radius, dot + radius, y + radius), SERIES[0])
+    draw.text((width - _MARGIN, y), label, INK, _font(_LABEL), anchor="rm")
+    return framed
+
+
+def _stacked(pictures: Sequence[Image.Image]) -> Image.Image:
+    some = pictures[:: max(1, len(pictures) // 5)]
+    width, height = some[0].size
+    stack = Image.new("RGB", (width, height * len(some)))
+    for i, picture in enumerate(some):
+        stack.paste(picture, (0, i * height))
+    return stack
+
+
+def _pixels(images: Tensor) -> np.ndarray:
+    """Return images (..., channels, H, W) in [0, 1] as bytes (..., H, W, 3)."""
+    finite = torch.nan_to_num(images.detach().float().cpu()).clamp(0, 1)
+    rgb = finite.expand(*images.shape[:-3], 3, *images.shape[-2:])
+    return (rgb.movedim(-3, -1) * 255).round().to(torch.uint8).numpy().copy()
+
+
+def _label_width(rows: Sequence[str]) -> int:
+    widths = [
+        _font(size).getlength(part)
+        for text in rows
+        for part, size in zip(text.split("\n"), (_LABEL, _SMALL))
+    ]
+    return round(max(widths)) + 8 * SCALE if widths else 0
+
+
+@cache
+def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)

@@ -1,0 +1,135 @@
+"""Eigenpaths: curves in latent space along a leading eigenvector (Ramesh et al., Fig. 3)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pydisent.jacobian import trace_eigenpath
+from pydisent.reports._codes import base_codes, decode
+from pydisent.reports._files import write_files
+from pydisent.reports._grid import ImageGrid, animate, image_grid
+from pydisent.reports._style import SCALE, image_png
+
+if TYPE_CHECKING:
+    from pydisent.training import Run
+
+_SMALL_CELL = 40 * SCALE
+_FRAMES = 31
+
+
+def write_eigenpaths(
+    run: "Run",
+    out: Path | None = None,
+    *,
+    ordinals: Sequence[int] = (1, 2, 3),
+    steps: int = 200,
+    step_size: float = 1.5e-2,
+    decay: float = 0.0,
+    shown: int = 11,
+    bases: int = 3,
+    seed: int = 0,
+) -> list[Path]:
+    """Draw images along eigenpaths, still and moving, and return the files.
+
+    Parameters
+    ----------
+    run : Run
+        Its system decodes.
+    out : Path, optional
+        Folder of the pictures; RUN/figures by default.
+    ordinals : sequence of int
+        Which eigenvectors to follow, 1 the leading one.
+    steps : int
+        N >= 1 of Alg. 1.
+    step_size : float
+        α > 0.
+    decay : float
+        ρ in [0, 1).
+    shown : int
+        Iterates in the still pictures, evenly spaced from 0 to N; from 2 to N + 1.
+    bases : int
+        Codes to start from, drawn from the prior, >= 1; with one, a picture less is drawn.
+    seed : int
+        Of the draw.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    """
+    files = draw_eigenpaths(
+        run,
+        ordinals=ordinals,
+        steps=steps,
+        step_size=step_size,
+        decay=decay,
+        shown=shown,
+        bases=bases,
+        seed=seed,
+    )
+    return write_files(out or run.path / "figures", files)
+
+
+def draw_eigenpaths(
+    run: "Run",
+    *,
+    ordinals: Sequence[int] = (1, 2, 3),
+    steps: int = 200,
+    step_size: float = 1.5e-2,
+    decay: float = 0.0,
+    shown: int = 11,
+    bases: int = 3,
+    seed: int = 0,
+) -> dict[str, bytes]:
+    """Return the files that `write_eigenpaths` writes, by name."""
+    if not 2 <= shown <= steps + 1:
+        raise ValueError(
+            f"shown is {shown}; accepted: an integer from 2 to steps + 1 = {steps + 1}"
+        )
+    base = base_codes(run.system, bases, seed)
+    path = trace_eigenpath(
+        run.system.decode, base, ordinals=ordinals, step_size=step_size, decay=decay, steps=steps
+    )
+    still, moving = _evenly(steps, shown), _evenly(steps, min(_FRAMES, steps + 1))
+    images = decode(run.system, path[:, :, still])
+    main = _main_coordinates(path, list(run.system.code_names))
+    title = f"{run.system.name}: following eigenvectors"
+    columns = [str(i) for i in still]
+    rows = [f"γ{o}\n{main[r][0]}" for r, o in enumerate(ordinals)]
+    first = image_grid(images[:, 0], title=title, rows=rows, columns=columns)
+    files = {"eigenpaths.png": image_png(first)}
+    if bases > 1:
+        several = image_grid(
+            images.flatten(0, 1),
+            title=f"{title}, from {bases} codes",
+            rows=[f"γ{o}\n{text}" for r, o in enumerate(ordinals) for text in main[r]],
+            columns=columns,
+            groups=[bases] * len(ordinals),
+            cell=_SMALL_CELL,
+        )
+        files["eigenpaths-bases.png"] = image_png(several)
+    frames = decode(run.system, path[:, :, moving]).permute(2, 1, 0, 3, 4, 5)
+    names = [f"γ{o}" for o in ordinals]
+    grid = ImageGrid((bases, len(ordinals)), frames.shape[3:], title=title, columns=names)
+    files["eigenpaths.gif"] = animate(grid, frames, [f"step {i}" for i in moving])
+    return files
+
+
+def _evenly(last: int, count: int) -> list[int]:
+    return torch.linspace(0, last, count, dtype=torch.float64).round().long().tolist()
+
+
+def _main_coordinates(path: Tensor, names: list[str]) -> list[list[str]]:
+    """Say for each path (ordinals, B, N + 1, m) which axis it follows, and how closely.
+
+    The figure is the part of the squared lengths of its steps that lies along that axis.
+    """
+    squares = path.diff(dim=2).square().sum(2)
+    shares, axes = (squares / squares.sum(-1, keepdim=True)).max(-1)
+    return [
+        [f"{share:.0%} along {names[axis]}" for share, axis in zip(*row)]
+        for row in zip(shares.tolist(), axes.tolist())
+    ]

@@ -1,0 +1,178 @@
+"""Plots of alignment, spectra and training, several runs in one look."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from pydisent.reports._style import INK, MUTED, SERIES, figure, figure_png
+
+_WRITTEN = 12  # largest F whose entries are printed
+_CODES = 24  # spectra drawn one by one
+
+
+def heatmaps(summaries: Mapping[str, dict[str, Any]]) -> bytes:
+    """Draw F of each run side by side, the first k × k entries boxed (Ramesh et al., Fig. 5).
+
+    Parameters
+    ----------
+    summaries : dict
+        `alignment_summary` of each run, by the run's label.
+    """
+    from matplotlib.colors import PowerNorm
+
+    columns = min(3, len(summaries))
+    rows = math.ceil(len(summaries) / columns)
+    with figure(90 + 400 * columns, 480 * rows) as drawn:
+        panels = drawn.subplots(rows, columns, squeeze=False).ravel()
+        shades = PowerNorm(0.5, 0, 1)  # so that small entries of a large F are seen
+        for panel, (label, summary) in zip(panels, summaries.items()):
+            image = _heatmap(panel, label, summary, shades)
+        for panel in panels[len(summaries) :]:
+            panel.set_axis_off()
+        bar = drawn.colorbar(image, ax=panels, shrink=0.75, aspect=28, pad=0.02)
+        bar.set_ticks([0, 0.05, 0.2, 0.5, 1], labels=["0", "0.05", "0.2", "0.5", "1"])
+        bar.set_label("mean squared entry")
+        bar.outline.set_visible(False)
+        return figure_png(drawn)
+
+
+def _heatmap(panel: Axes, label: str, summary: dict[str, Any], shades: Any) -> Any:
+    heatmap, k = summary["heatmap"].numpy(), summary["k"]
+    size = len(heatmap)
+    image = panel.imshow(heatmap, cmap="Blues", norm=shades, interpolation="nearest")
+    panel.add_patch(
+        Rectangle((-0.5, -0.5), k, k, fill=False, edgecolor=SERIES[1], linewidth=2, clip_on=False)
+    )
+    panel.set_title(f"{label}: {summary['mean']:.2f}", pad=20)
+    about = "mean of the diagonal" if k == size else f"mean of the first {k} diagonal entries"
+    panel.text(0, 1.02, about, transform=panel.transAxes, color=MUTED, fontsize=7.5)
+    panel.set_xlabel("eigenvector, leading first")
+    panel.set_ylabel("coordinate")
+    panel.grid(False)
+    panel.spines[:].set_visible(False)
+    ticks = range(size) if size <= 16 else range(size // 8 - 1, size, size // 8)
+    panel.set_xticks(ticks, [str(i + 1) for i in ticks])
+    panel.set_yticks(ticks, [str(i + 1) for i in ticks])
+    if size <= _WRITTEN:
+        for (i, j), value in np.ndenumerate(heatmap):
+            colour = "white" if value > 0.28 else INK
+            text = f"{value:.2f}".lstrip("0") if value < 0.995 else "1"
+            panel.text(j, i, text, ha="center", va="center", color=colour, fontsize=6.5)
+    return image
+
+
+def spectra(summaries: Mapping[str, dict[str, Any]]) -> bytes:
+    """Draw log eigenvalues of M at several codes, and their median (Ramesh et al., Fig. 13 a, b).
+
+    Parameters
+    ----------
+    summaries : dict
+        `alignment_summary` of each run, by the run's label.
+    """
+    with figure(60 + 400 * len(summaries), 330) as drawn:
+        panels = drawn.subplots(1, len(summaries), squeeze=False, sharey=True).ravel()
+        for number, (panel, (label, summary)) in enumerate(zip(panels, summaries.items())):
+            colour = SERIES[number % len(SERIES)]
+            values = summary["eigenvalues"].double().numpy()
+            floor = max(values.max() * 1e-12, np.finfo(float).tiny)
+            logs = np.log10(np.maximum(values, floor))
+            ordinal = np.arange(1, logs.shape[1] + 1)
+            panel.plot(ordinal, logs[:_CODES].T, color=colour, alpha=0.18, linewidth=0.8)
+            mark = "o" if len(ordinal) <= 32 else ""
+            median = np.median(logs, 0)
+            panel.plot(ordinal, median, color=colour, linewidth=2, marker=mark, markersize=3.5)
+            panel.axvline(summary["k"] + 0.5, color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)))
+            panel.annotate(
+                f"k = {summary['k']}",
+                (summary["k"] + 0.5, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, -2),
+                textcoords="offset points",
+                va="top",
+                color=MUTED,
+                fontsize=7.5,
+            )
+            panel.set_title(label)
+            panel.set_xlabel("eigenvector, leading first")
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panels[0].set_ylabel("log₁₀ eigenvalue of M")
+        return figure_png(drawn)
+
+
+_LOSSES = {
+    "generator": "generator loss",
+    "discriminator": "discriminator loss",
+    "alignment": "alignment penalty",
+    "r1": "R1, squared gradient",
+    "reconstruction": "reconstruction error",
+    "code_regression": "code regression error",
+}
+
+
+def losses(logs: Mapping[str, Sequence[dict[str, Any]]]) -> bytes:
+    """Draw every logged loss against the step, smoothed, with the values as logged behind.
+
+    Parameters
+    ----------
+    logs : dict
+        Log lines of each run, by the run's label.
+
+    Raises
+    ------
+    ValueError
+        If nothing is logged.
+    """
+    curves = _curves(logs)
+    if not curves:
+        raise ValueError("no loss has been logged yet")
+    columns = min(3, len(curves))
+    rows = math.ceil(len(curves) / columns)
+    with figure(60 + 340 * columns, 30 + 240 * rows) as drawn:
+        panels = drawn.subplots(rows, columns, squeeze=False).ravel()
+        colours = {label: SERIES[i % len(SERIES)] for i, label in enumerate(logs)}
+        for panel, ((phase, name), by_run) in zip(panels, curves.items()):
+            title = _LOSSES.get(name, name.replace("_", " "))
+            panel.set_title(title if phase == "train" else f"{title} ({phase})")
+            for label, (steps, values) in by_run.items():
+                panel.plot(steps, values, color=colours[label], alpha=0.25, linewidth=0.8)
+                panel.plot(steps, _smooth(values), color=colours[label], linewidth=1.8)
+            panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        for panel in panels[len(curves) :]:
+            panel.set_axis_off()
+        for panel in panels[max(0, len(curves) - columns) : len(curves)]:
+            panel.set_xlabel("step")
+        if len(logs) > 1:
+            proxies = [panels[0].plot([], [], color=c, linewidth=2)[0] for c in colours.values()]
+            drawn.legend(proxies, list(colours), loc="outside upper left", ncols=len(logs))
+        return figure_png(drawn)
+
+
+def _curves(
+    logs: Mapping[str, Sequence[dict[str, Any]]],
+) -> dict[tuple[str, str], dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Return {(phase, loss): {run: (steps, values)}} in the order of first appearance."""
+    points: dict[tuple[str, str], dict[str, list[tuple[float, float]]]] = {}
+    for label, lines in logs.items():
+        for line in lines:
+            for name, value in line.items():
+                if name in ("step", "seconds", "phase"):
+                    continue
+                by_run = points.setdefault((line.get("phase", "train"), name), {})
+                by_run.setdefault(label, []).append((line["step"], value))
+    ordered = sorted(points.items(), key=lambda item: item[0][0] != "train")
+    return {
+        key: {label: tuple(np.array(xy, float).T) for label, xy in by_run.items()}
+        for key, by_run in ordered
+    }
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Return the running mean over a twentieth of the values, shorter at the ends."""
+    window = np.ones(2 * (len(values) // 40) + 1)
+    counts = np.convolve(np.ones(len(values)), window, "same")
+    return np.convolve(values, window, "same") / counts

@@ -1,0 +1,102 @@
+"""The report: one page about a run, or comparing several."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydisent.reports import _tables
+from pydisent.reports._files import write_files
+from pydisent.reports._sections import Picture, sections
+from pydisent.reports._style import SCALE
+from pydisent.reports._subjects import Subject, subjects_of
+
+if TYPE_CHECKING:
+    from pydisent.training import Run
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(
+    runs: Sequence["Run"],
+    out: Path | None = None,
+    command: Sequence[str] = (),
+    *,
+    seed: int = 0,
+) -> Path:
+    """Write a self-contained HTML page about runs, its pictures beside it, and return its path.
+
+    A part that cannot be made, such as reconstructions by a system without an encoder, is
+    explained on the page.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        One, or several to compare.
+    out : Path, optional
+        Folder of the page; the first run's report folder by default.
+    command : sequence of str
+        The command line that asked for the page, to be shown on it.
+    seed : int
+        Of codes and images that are drawn.
+
+    Raises
+    ------
+    ValueError
+        If there is no run, or `out` is a file.
+    """
+    if not runs:
+        raise ValueError("runs is empty; accepted: one run or more")
+    subjects = subjects_of(runs, seed)
+    parts = sections(subjects)
+    files = {p.file: p.data for part in parts for p in part.pictures}
+    page = _render(
+        title=_title(subjects),
+        labels=[s.label for s in subjects],
+        sections=parts,
+        summary=_tables.summary(subjects),
+        scores=_tables.score_details(subjects),
+        unscored=[(s.label, str(s.run.path)) for s in subjects if not s.run.scores],
+        settings=_tables.settings(subjects),
+        environment=_tables.environment(subjects),
+        commands=_tables.commands(subjects, command),
+    )
+    folder = out or runs[0].path / "report"
+    return write_files(folder, files | {"index.html": page.encode()})[-1]
+
+
+def _render(**parts: object) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["uri"] = _uri
+    environment.filters["size"] = _size
+    return environment.get_template("report.html").render(**parts)
+
+
+def _title(subjects: Sequence[Subject]) -> str:
+    labels = [s.label for s in subjects]
+    who = labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
+    data = dict.fromkeys(str(s.run.config.get("data", "unknown data")) for s in subjects)
+    return f"{who} on {' and '.join(data)}"
+
+
+def _uri(picture: Picture) -> str:
+    kind = "gif" if picture.moving else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(picture.data).decode()}"
+
+
+def _size(picture: Picture) -> tuple[int, int]:
+    """Return the size in pixels of the page."""
+    import io
+
+    from PIL import Image
+
+    with Image.open(io.BytesIO(picture.data)) as image:
+        return image.width // SCALE, image.height // SCALE
