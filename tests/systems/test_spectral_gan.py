@@ -31,11 +31,12 @@ def test_paper_settings():
         "latent_size": 10, "k": 6, "penalty_weight": 0.6, "base": 64, "batch_size": 32,
         "learning_rate": 1e-4, "rmsprop_decay": 0.9, "rmsprop_eps": 1e-6, "instance_noise": 0.6,
         "r1_weight": 0.0, "discriminator_learning_rate": None, "encoder_steps": 30_000,
-        "encoder_base": None, "code_regression": 0.0,
+        "encoder_base": None, "code_regression": 0.0, "ema_decay": 0.0, "penalty_batch": None,
     }  # fmt: skip
     assert dataclasses.asdict(config).items() >= table_1_and_appendix_c.items()
     assert systems.preset("spectral-gan", "paper", "sprites").steps == 750_000
-    assert systems.preset("spectral-gan", "paper", "mnist").config.instance_noise == 0
+    assert systems.preset("spectral-gan", "paper", "mnist").config.instance_noise == 0.6
+    assert systems.preset("spectral-gan", "paper", "celeba").config.instance_noise == 0
     system = systems.build("spectral-gan", dataclasses.replace(config, base=4), SHAPE)
     for name in ("generator", "discriminator"):
         group = system.optimizers[name].param_groups[0]
@@ -146,6 +147,18 @@ def test_encoder_inverts_a_frozen_generator():
     assert float(logs[-1]["reconstruction"]) < 0.5 * float(logs[0]["reconstruction"])
     assert float(logs[-1]["code_regression"]) < 0.8 * float(logs[0]["code_regression"])
     assert system.encode(images).shape == (8, 4)
+
+
+def test_the_moving_average_decodes():
+    system = _system("gan", ema_decay=0.9)
+    first = system.decode(torch.ones(1, 4))
+    for _ in range(5):
+        system.step(_images())
+    z = torch.ones(1, 4)
+    assert not torch.equal(system.decode(z), first)
+    assert not torch.equal(system.decode(z), system.generator(z))
+    assert torch.equal(system.decode(z), system.average.module(z))
+    assert torch.equal(_system("gan").decode(z), _system("gan").generator(z))
 
 
 def test_protocol():
