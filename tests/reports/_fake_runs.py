@@ -1,0 +1,96 @@
+"""Runs whose generator is known in closed form, without any training."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class FakeConfig:
+    k: int = 2
+    iterations: int = 8
+    penalty_weight: float = 0.5
+    base: int = 64
+
+
+class LinearSystem(nn.Module):
+    """decode(z) = 1/2 + A z for a matrix A of n = C·H·W rows: J = A everywhere."""
+
+    def __init__(self, matrix, image_shape, name="spectral-gan"):
+        super().__init__()
+        self.matrix = nn.Parameter(matrix)
+        self.image_shape, self.name, self.config = image_shape, name, FakeConfig()
+        self.code_names = [f"z{i + 1}" for i in range(matrix.shape[1])]
+        self.device = torch.device("cpu")
+
+    def decode(self, code):
+        return (0.5 + code @ self.matrix.T).unflatten(-1, self.image_shape)
+
+    def encode(self, x):
+        return (x.flatten(1) - 0.5) @ torch.linalg.pinv(self.matrix).T
+
+    def sample_code(self, n, generator=None):
+        return torch.randn(n, self.matrix.shape[1], generator=generator)
+
+    def phases(self, steps):
+        return (("train", steps), ("encoder", 10))
+
+
+class FakeDataset:
+    name = "squares"
+
+    def __init__(self, image_shape):
+        self.image_shape = image_shape
+
+    def __len__(self):
+        return 40
+
+    def images(self, indices):
+        generator = torch.Generator().manual_seed(1)
+        return torch.rand(len(self), *self.image_shape, generator=generator)[indices]
+
+
+@dataclass
+class FakeRun:
+    path: Path
+    system: nn.Module
+    dataset: object
+    config: dict
+    log: list = field(default_factory=list)
+    scores: dict | None = None
+    step: int = 30
+    environment: dict = field(
+        default_factory=lambda: {"python": "3.11", "backends": {"cpu": {"active": True}}}
+    )
+
+
+def axis_matrix(n, scales):
+    """A matrix (n, m) whose columns are orthogonal with these lengths: M = diag(scales²)."""
+    basis, _ = torch.linalg.qr(torch.randn(n, n, generator=torch.Generator().manual_seed(3)))
+    return basis[:, : len(scales)] * torch.tensor(scales)
+
+
+def fake_run(path, scales=(0.9, 0.6, 0.3, 0.1), image_shape=(1, 8, 8), matrix=None, **kwargs):
+    n = image_shape[0] * image_shape[1] * image_shape[2]
+    name = kwargs.pop("name", "spectral-gan")
+    weight = kwargs.pop("penalty_weight", 0.5)
+    system = LinearSystem(axis_matrix(n, scales) if matrix is None else matrix, image_shape, name)
+    config = {
+        "system": name,
+        "data": "squares",
+        "data_path": None,
+        "image_size": image_shape[1],
+        "preset": "smoke",
+        "seed": 0,
+        "steps": 20,
+        "config": {"k": 2, "iterations": 8, "penalty_weight": weight, "base": 4},
+        "command": ["pydisent", "train", name, "--out", "a folder"],
+    }
+    log = [
+        {"step": s, "seconds": s / 4, "phase": "train", "generator": 1 / s, "alignment": -s / 20}
+        for s in range(1, 21)
+    ] + [{"step": 25, "seconds": 75.0, "phase": "encoder", "reconstruction": 0.1}]
+    settings = {"log": log, "dataset": FakeDataset(image_shape)} | kwargs
+    return FakeRun(path=path, system=system, config=config, **settings)

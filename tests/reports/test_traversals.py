@@ -1,0 +1,155 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from _fake_runs import fake_run
+from PIL import Image
+
+from pydisent.reports import write_eigenpaths, write_traversals
+from pydisent.reports._codes import base_codes
+from pydisent.reports.eigenpaths import _main_coordinates, draw_eigenpaths
+from pydisent.reports.pictures import local_svd
+from pydisent.reports.traversals import _traversal_codes, chosen_coordinates, draw_traversals
+
+
+def opened(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(float)
+
+
+def not_blank(path):
+    return opened(path).std() > 1
+
+
+def test_files_of_traversals(tmp_path):
+    files = write_traversals(fake_run(tmp_path), steps=5, bases=2)
+    assert [f.name for f in files] == ["traversals.png", "traversals-bases.png", "traversals.gif"]
+    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == sorted(f.name for f in files)
+    assert all(map(not_blank, files))
+    single = opened(files[0])
+    several = opened(files[1])
+    # 4 coordinates × 5 values of 8 × 8 pixels, 14 and 10 times enlarged, thin gaps, labels beside.
+    assert 4 * 112 < single.shape[0] < 4 * 112 + 200
+    assert 5 * 112 < single.shape[1] < 5 * 112 + 150
+    assert 2 * 4 * 80 < several.shape[0] < 2 * 4 * 80 + 300
+
+
+def test_files_of_eigenpaths(tmp_path):
+    out = tmp_path / "elsewhere"
+    run = fake_run(tmp_path, image_shape=(3, 8, 8))
+    files = write_eigenpaths(run, out, ordinals=(1, 4), steps=6, shown=4, bases=2)
+    assert [f.name for f in files] == ["eigenpaths.png", "eigenpaths-bases.png", "eigenpaths.gif"]
+    assert all(f.parent == out for f in files)
+    assert all(map(not_blank, files))
+    assert 4 * 112 < opened(files[0]).shape[1] < 4 * 112 + 320
+
+
+def test_one_base_needs_no_second_picture(tmp_path):
+    run = fake_run(tmp_path)
+    assert set(draw_traversals(run, steps=2, bases=1)) == {"traversals.png", "traversals.gif"}
+    assert set(draw_eigenpaths(run, ordinals=[1], steps=2, shown=2, bases=1)) == {
+        "eigenpaths.png",
+        "eigenpaths.gif",
+    }
+
+
+def test_same_seed_same_bytes(tmp_path):
+    run = fake_run(tmp_path)
+    first = draw_traversals(run, steps=3, bases=2)
+    assert first == draw_traversals(run, steps=3, bases=2)
+    assert first["traversals.png"] != draw_traversals(run, steps=3, seed=1)["traversals.png"]
+    paths = draw_eigenpaths(run, steps=3, shown=2, bases=2)
+    assert paths == draw_eigenpaths(run, steps=3, shown=2, bases=2)
+
+
+def test_only_the_named_coordinate_varies():
+    base = torch.randn(3, 5)
+    values = torch.tensor([-2.0, 0.0, 2.0])
+    codes = _traversal_codes(base, [4, 1], values)
+    assert codes.shape == (2, 3, 3, 5)
+    for row, coordinate in enumerate([4, 1]):
+        rest = [i for i in range(5) if i != coordinate]
+        assert torch.equal(codes[row, :, :, rest], base[:, rest].expand(3, 3, 4))
+        assert torch.equal(codes[row, :, 0, coordinate], values)
+
+
+def test_coordinates_by_number_and_name(tmp_path):
+    run = fake_run(tmp_path)
+    assert chosen_coordinates(run, None) == [0, 1, 2, 3]
+    assert chosen_coordinates(run, ["z4", 0]) == [3, 0]
+    wide = fake_run(tmp_path, scales=[0.5] * 40)
+    assert chosen_coordinates(wide, None) == list(range(16))
+    wide.config["config"]["k"] = 20
+    assert chosen_coordinates(wide, None) == list(range(20))
+
+
+def test_the_first_base_is_the_same_however_many_there_are(tmp_path):
+    system = fake_run(tmp_path).system
+    many = base_codes(system, 9, seed=2)
+    assert torch.equal(base_codes(system, 1, seed=2), many[:1])
+
+
+def test_a_path_is_named_after_the_axis_it_follows():
+    steps = torch.linspace(0, 1, 5)
+    along_second = torch.stack([0 * steps, steps, 0 * steps], -1)
+    mixed = torch.stack([3**0.5 * steps, 0 * steps, steps], -1)
+    path = torch.stack([along_second, mixed])[:, None]  # (ordinals, B, N + 1, m)
+    assert _main_coordinates(path, ["a", "b", "c"]) == [["100% along b"], ["75% along a"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"span": 0.0}, "span is 0.0; accepted"),
+        ({"span": float("nan")}, "span is nan; accepted"),
+        ({"steps": 1}, "steps is 1; accepted"),
+        ({"bases": 0}, "bases is 0; accepted"),
+        ({"coordinates": [4]}, "coordinates has 4; accepted: integers from 0 to 3"),
+        ({"coordinates": [-1]}, "coordinates has -1; accepted"),
+        ({"coordinates": ["z5"]}, "coordinates has 'z5'; accepted"),
+        ({"coordinates": []}, "coordinates is empty; accepted"),
+    ],
+)
+def test_traversal_arguments(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        write_traversals(fake_run(tmp_path), **arguments)
+    assert not (tmp_path / "figures").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"shown": 1}, "shown is 1; accepted: an integer from 2 to steps"),
+        ({"shown": 4, "steps": 2}, "shown is 4; accepted"),
+        ({"bases": 0}, "bases is 0; accepted"),
+        ({"ordinals": (5,)}, "ordinals must be"),
+        ({"step_size": 0.0}, "step_size must be"),
+        ({"decay": 1.0}, "decay must be"),
+    ],
+)
+def test_eigenpath_arguments(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        write_eigenpaths(fake_run(tmp_path), **arguments)
+
+
+def test_out_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"^out is .*file, which is a file"):
+        write_traversals(fake_run(tmp_path), tmp_path / "file", steps=2, bases=1)
+
+
+def test_steps_along_eigenvectors(tmp_path):
+    picture = local_svd(fake_run(tmp_path), bases=1, directions=3, distance=0.5)
+    pixels = np.asarray(picture).astype(float)
+    assert pixels.std() > 1
+    assert 4 * 112 < pixels.shape[1] < 4 * 112 + 350  # three directions and the code itself
+    data = io.BytesIO()
+    picture.save(data, "png")
+    assert data.getvalue().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("name", "value"), [("directions", 0), ("distance", 0), ("bases", 0)])
+def test_step_arguments(tmp_path, name, value):
+    with pytest.raises(ValueError, match=f"^{name} is {value}; accepted"):
+        local_svd(fake_run(tmp_path), **{name: value})
