@@ -57,16 +57,16 @@ class FunctionDerivative:
         self._fn, self._z, self._args, self._kwargs = fn, z, args, kwargs
         self._state = save_random_state(z)
         with RefuseWrongDerivatives():
-            self.value = self._call(z)
+            self.value = self._call(z, first=True)
         self._after = save_random_state(z)
         outputs = output_tensors(self.value, z)
         self.output_shapes = [output.shape for output in outputs]
         self.moved = [i for i, output in enumerate(outputs) if self._moves(output)]
         self._forward_mode = bool(self.moved) and self._forward_mode_is_right()
 
-    def _call(self, z: Tensor) -> Any:
+    def _call(self, z: Tensor, *, first: bool = False) -> Any:
         restore_random_state(self._state, z)
-        with DecomposedFunctions():
+        with DecomposedFunctions(write_statistics=first):
             return self._fn(z, *self._args, **self._kwargs)
 
     def _outputs(self, z: Tensor) -> list[Tensor]:

@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 
 from pydisent.jacobian._function import save_random_state
 from pydisent.jacobian._program import Node, Program, Push
+from pydisent.jacobian.decompositions import KEEP_STATISTICS
 
 
 class UntraceableError(RuntimeError):
@@ -203,6 +204,9 @@ class Tracer(TorchFunctionMode):
         decomposition = self._decompositions.get(func)
         rule = self._rules.get(name)
         if rule is None and decomposition is not None:
+            if func in KEEP_STATISTICS:
+                with torch.no_grad():  # for what it does to its buffers
+                    func(*args, **kwargs)
             with self:
                 return decomposition(*args, **kwargs)
         call = Call(func, name, args, kwargs, out, self.is_traced)

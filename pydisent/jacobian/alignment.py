@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from pydisent.jacobian._function import FunctionDerivative, output_tensors
 from pydisent.jacobian.decompositions import DecomposedFunctions, RefuseWrongDerivatives
@@ -101,18 +100,21 @@ def alignment_penalty(
     The gradient is that of the unrolled algorithm, computed when backward comes. It cannot be
     differentiated again, except with ``method="autograd"``.
     """
-    _check_arguments(z, k, iterations, probe, method, tolerance)
-    if method == "autograd":
-        return _by_autograd(fn, z, args, kwargs, k, iterations, reweight, probe)
-    linear = linearize(fn, z, *args, compute_dtype=compute_dtype, chunk=chunk, **kwargs)
-    problem = _Problem.of(z, linear.dtype, k, iterations, reweight, probe)
-    if method == "auto":
-        method = _cheaper(k, iterations, z.shape[1])
-    evaluate = _gram_route if method == "gram" else _matrix_free_route
-    wants_gradient = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
-    with torch.no_grad():
-        value, directions = evaluate(linear, problem, tolerance, wants_gradient)
-    return _with_gradient(value, linear, directions) if wants_gradient else value
+    _check_arguments(fn, z, k, iterations, probe, method, tolerance)
+    wants_gradient = torch.is_grad_enabled()
+    with torch.inference_mode(False):
+        z = z.clone() if z.is_inference() else z
+        if method == "autograd":
+            value = _by_autograd(fn, z, args, kwargs, k, iterations, reweight, probe)
+            return value if wants_gradient else value.detach()
+        linear = linearize(fn, z, *args, compute_dtype=compute_dtype, chunk=chunk, **kwargs)
+        problem = _Problem.of(z, linear.dtype, k, iterations, reweight, probe)
+        if method == "auto":
+            method = _cheaper(k, iterations, z.shape[1])
+        evaluate = _gram_route if method == "gram" else _matrix_free_route
+        with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
+            value, directions = evaluate(linear, problem, tolerance, wants_gradient)
+        return _with_gradient(value, linear, directions) if wants_gradient else value
 
 
 class AlignmentPenalty(nn.Module):
@@ -185,8 +187,10 @@ def _check_counts(k: Any, iterations: Any, method: Any, tolerance: Any) -> None:
 
 
 def _check_arguments(
-    z: Any, k: Any, iterations: Any, probe: Any, method: Any, tolerance: Any
+    fn: Any, z: Any, k: Any, iterations: Any, probe: Any, method: Any, tolerance: Any
 ) -> None:
+    if not callable(fn):
+        raise TypeError(f"fn must be callable, got {type(fn).__name__}")
     _check_counts(k, iterations, method, tolerance)
     if not isinstance(z, Tensor) or not z.is_floating_point():
         got = z.dtype if isinstance(z, Tensor) else type(z).__name__
@@ -407,8 +411,29 @@ def _with_gradient(value: Tensor, linear: Linearization, directions: _Directions
         with torch.enable_grad():
             pushed = derivative.push(directions.tangents.to(linear.dtype))
             form = _form(pushed, directions, derivative.moved)
-        return value + (form - form.detach()).to(value.dtype)
+        return _GradientOf.apply(value, form)
     return _Gradient.apply(value, linear, directions, *derivative.captured)
+
+
+def _refuse_double_backward() -> None:
+    if torch.is_grad_enabled():  # what create_graph=True does
+        raise RuntimeError(
+            "the gradient of alignment_penalty cannot be differentiated again "
+            '(create_graph=True); method="autograd" can'
+        )
+
+
+class _GradientOf(torch.autograd.Function):
+    """The penalty's value, with the gradient of another scalar."""
+
+    @staticmethod
+    def forward(ctx, value, form):
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        _refuse_double_backward()
+        return None, cotangent
 
 
 def _form(outputs: Sequence[Tensor], directions: _Directions, moved: Sequence[int]) -> Tensor:
@@ -436,9 +461,8 @@ class _Gradient(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, cotangent):
-        ctx.saved_tensors  # raises if one was changed in place since  # noqa: B018
+        _refuse_double_backward()
         needed = ctx.needs_input_grad[3:]
         gradients = _form_gradient(ctx.linear, ctx.directions, needed)
         scaled = [
@@ -491,10 +515,9 @@ def _seed(output: Tensor, directions: _Directions, index: int, start: int) -> Te
 
 def _by_autograd(fn, z, args, kwargs, k, iterations, reweight, probe) -> Tensor:
     """Algorithm 3 unrolled, every product with M by reverse mode twice, all of it in the graph."""
-    wants_gradient = torch.is_grad_enabled()
     with torch.enable_grad():
         z_in = (z if z.requires_grad else z.detach().requires_grad_()).clone()
-        with DecomposedFunctions(), RefuseWrongDerivatives():
+        with DecomposedFunctions(write_statistics=True), RefuseWrongDerivatives():
             outputs = output_tensors(fn(z_in, *args, **kwargs), z)
         check_finite(outputs)
         outputs = [output for output in outputs if output.requires_grad]
@@ -520,4 +543,4 @@ def _by_autograd(fn, z, args, kwargs, k, iterations, reweight, probe) -> Tensor:
             image = problem.mask * product(vectors)
             vectors = image / (image.norm(dim=1, keepdim=True) + EPS)
         value = problem.value(vectors)
-    return value if wants_gradient else value.detach()
+    return value

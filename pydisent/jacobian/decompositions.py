@@ -545,9 +545,6 @@ DECOMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {
 """Native function -> the function here that takes the same arguments."""
 
 
-BATCH_NORMS = (F.batch_norm, torch.batch_norm)
-
-
 class DecomposedFunctions(TorchFunctionMode):
     """While active, native calls in `DECOMPOSITIONS` run their decompositions instead.
 
@@ -568,13 +565,13 @@ class DecomposedFunctions(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if self._write_statistics and func in _KEEP_STATISTICS:
+        if self._write_statistics and func in KEEP_STATISTICS:
             with torch.no_grad():
                 func(*args, **kwargs)
         return DECOMPOSITIONS.get(func, func)(*args, **kwargs)
 
 
-_KEEP_STATISTICS = (F.batch_norm, torch.batch_norm, F.instance_norm, torch.instance_norm)
+KEEP_STATISTICS = (F.batch_norm, torch.batch_norm, F.instance_norm, torch.instance_norm)
 
 
 _REFUSED = {
@@ -602,7 +599,7 @@ class RefuseWrongDerivatives(TorchDispatchMode):
         public = _REFUSED.get(name)
         if "batch_norm" in name and _argument(func, "training", args):
             public = "instance_norm or batch_norm in training mode"
-        if public is not None:
+        if public is not None and torch.is_grad_enabled():
             raise RuntimeError(
                 f"fn reaches PyTorch's native kernel {func} from compiled or scripted code; its "
                 f"higher derivatives are wrong or missing. Call {public} from Python instead, or "

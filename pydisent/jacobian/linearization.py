@@ -68,12 +68,14 @@ def linearize(
     otherwise the per-sample Jacobian is not defined. A function that cannot be traced is
     differentiated whole by ``torch.func.jvp``, which a warning says once.
     """
-    _check_arguments(z, compute_dtype, chunk)
+    _check_arguments(fn, z, compute_dtype, chunk)
     derivative, value, z_in = _trace(fn, z, args, kwargs)
     return Linearization(value, z_in, derivative, compute_dtype, chunk)
 
 
-def _check_arguments(z: Any, compute_dtype: Any, chunk: Any) -> None:
+def _check_arguments(fn: Any, z: Any, compute_dtype: Any, chunk: Any) -> None:
+    if not callable(fn):
+        raise TypeError(f"fn must be callable, got {type(fn).__name__}")
     if not isinstance(z, Tensor):
         raise TypeError(f"z must be a (B, m) tensor, got {type(z).__name__}")
     if not z.is_floating_point():
@@ -242,12 +244,12 @@ class Linearization:
 
     def _pull(self, tangents: Tensor, cotangents: Callable[[list[Tensor]], list[Tensor]]) -> Tensor:
         """Transpose the (linear) tangent map with autograd, at ``tangents``."""
-        with torch.enable_grad():
-            source = tangents.detach().to(self.dtype).requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            source = tangents.detach().to(self.dtype).clone().requires_grad_()
             outputs = self.derivative.push(source, self._captured)
-        seeds = cotangents([output.detach() for output in outputs])
-        seeds = [seed.to(output.dtype) for seed, output in zip(seeds, outputs)]
-        return torch.autograd.grad(outputs, source, seeds)[0]
+            seeds = cotangents([output.detach() for output in outputs])
+            seeds = [seed.to(output.dtype) for seed, output in zip(seeds, outputs)]
+            return torch.autograd.grad(outputs, source, seeds)[0]
 
     def chunk_size(self, *, graph: bool = False) -> int:
         """Tangents to push at once: rows enough to be fast, within the memory budget."""
@@ -312,4 +314,5 @@ def in_memory_order(part: Tensor) -> Tensor:
 def gram_of_columns(columns: Sequence[Tensor]) -> Tensor:
     """J'J (B, m, m) from the columns of J, (B, m, *out) an output."""
     flat = [in_memory_order(part) for part in columns]
-    return sum((part @ part.mT for part in flat[1:]), flat[0] @ flat[0].mT)
+    with torch.autocast(flat[0].device.type, enabled=False):
+        return sum((part @ part.mT for part in flat[1:]), flat[0] @ flat[0].mT)

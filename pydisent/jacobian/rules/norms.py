@@ -90,45 +90,19 @@ def _group_norm(call: Call) -> Step:
     return _grouped_norm(call, groups, weight, bias, call.argument(4, "eps", 1e-5))
 
 
-def _running_norm_arguments(call: Call) -> tuple[Any, Any, Any, Any, float]:
-    """Running variance, weight, bias, "use the input's statistics" and eps.
-
-    torch.batch_norm and torch.instance_norm order these otherwise than torch.nn.functional.
-    """
-    flag = "training" if call.name == "batch_norm" else "use_input_stats"
-    default = call.name == "instance_norm"
-    if call.func in (torch.batch_norm, torch.instance_norm):
+@rule("instance_norm")
+def _instance_norm(call: Call) -> Step:
+    source = call.args[0]
+    if call.func is torch.instance_norm:  # another order than torch.nn.functional's
         weight, bias, variance = call.args[1], call.args[2], call.args[4]
     else:
         variance = call.argument(2, "running_var")
         weight, bias = call.argument(3, "weight"), call.argument(4, "bias")
-    return variance, weight, bias, call.argument(5, flag, default), call.argument(7, "eps", 1e-5)
-
-
-@rule("instance_norm")
-def _instance_norm(call: Call) -> Step:
-    source = call.args[0]
-    variance, weight, bias, uses_input, eps = _running_norm_arguments(call)
+    eps = call.argument(7, "eps", 1e-5)
     if source.dim() < 3:
         raise NoRuleError
-    if uses_input:
+    if call.argument(5, "use_input_stats", True):
         return _grouped_norm(call, source.shape[1], weight, bias, eps)
-    return _fixed_norm(call, variance, weight, bias, eps)
-
-
-@rule("batch_norm")
-def _batch_norm(call: Call) -> Step:
-    """In training the batch's statistics are held constant: else no sample has its own Jacobian."""
-    source = call.args[0]
-    variance, weight, bias, training, eps = _running_norm_arguments(call)
-    if training or variance is None:
-        dims = [d for d in range(source.dim()) if d != 1]
-        variance = source.detach().var(dims, unbiased=False)
-    return _fixed_norm(call, variance, weight, bias, eps)
-
-
-def _fixed_norm(call: Call, variance: Tensor, weight: Any, bias: Any, eps: float) -> Step:
-    source = call.args[0]
     affine = _affine(call, weight, bias)
     shape = (source.shape[1], *(1,) * (source.dim() - 2))
     inverse = (variance.detach() + eps).rsqrt()
