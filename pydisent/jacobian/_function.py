@@ -66,7 +66,10 @@ class FunctionDerivative:
 
     def _call(self, z: Tensor, *, first: bool = False) -> Any:
         restore_random_state(self._state, z)
-        with DecomposedFunctions(write_statistics=first):
+        with (
+            torch.compiler.set_stance("force_eager"),
+            DecomposedFunctions(write_statistics=first),
+        ):
             return self._fn(z, *self._args, **self._kwargs)
 
     def _outputs(self, z: Tensor) -> list[Tensor]:

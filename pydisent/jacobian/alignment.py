@@ -32,6 +32,7 @@ METHODS = ("auto", "gram", "matrix_free", "autograd")
 EPS = 1e-8  # Algorithm 2's guard against division by zero
 
 
+@torch.compiler.disable
 def alignment_penalty(
     fn: Callable[..., Any],
     z: Tensor,
@@ -517,7 +518,11 @@ def _by_autograd(fn, z, args, kwargs, k, iterations, reweight, probe) -> Tensor:
     """Algorithm 3 unrolled, every product with M by reverse mode twice, all of it in the graph."""
     with torch.enable_grad():
         z_in = (z if z.requires_grad else z.detach().requires_grad_()).clone()
-        with DecomposedFunctions(write_statistics=True), RefuseWrongDerivatives():
+        with (
+            torch.compiler.set_stance("force_eager"),
+            DecomposedFunctions(write_statistics=True),
+            RefuseWrongDerivatives(),
+        ):
             outputs = output_tensors(fn(z_in, *args, **kwargs), z)
         check_finite(outputs)
         outputs = [output for output in outputs if output.requires_grad]

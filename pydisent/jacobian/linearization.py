@@ -31,6 +31,7 @@ _ROWS = 256
 """Rows (tangents times batch) past which a larger chunk only costs memory."""
 
 
+@torch.compiler.disable
 def linearize(
     fn: Callable[..., Any],
     z: Tensor,
@@ -96,14 +97,14 @@ def _check_arguments(fn: Any, z: Any, compute_dtype: Any, chunk: Any) -> None:
 
 def _trace(fn: Callable, z: Tensor, args: tuple, kwargs: dict):
     """The derivative of ``fn`` at ``z``, its value, and the input at the head of its graph."""
-    fn = getattr(fn, "_orig_mod", fn)  # a torch.compile'd module hides its operations
     state = save_random_state(z)
     with torch.inference_mode(False), torch.enable_grad():
         source = z.clone() if z.is_inference() else z
         z_in = (source if source.requires_grad else source.detach().requires_grad_()).clone()
         tracer = Tracer(z_in, RULES, general, DECOMPOSITIONS)
         try:
-            with tracer:
+            # Compiled parts hide their operations; they run eagerly for once.
+            with torch.compiler.set_stance("force_eager"), tracer:
                 value = fn(z_in, *args, **kwargs)
             derivative: Program | FunctionDerivative = tracer.program(output_tensors(value, z))
         except UntraceableError as reason:
