@@ -117,8 +117,7 @@ def animate(grid: ImageGrid, frames: Tensor, labels: Sequence[str]) -> bytes:
         _with_bar(grid.draw(frame), label, t / max(1, len(frames) - 1))
         for t, (frame, label) in enumerate(zip(frames, labels))
     ]
-    # One palette for all frames, or the colours would flicker.
-    palette = _stacked(pictures).quantize(256, dither=Image.Dither.NONE)
+    palette = _palette(pictures)
     drawn = [p.quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
     loop = drawn + drawn[-2:0:-1]
     durations = [_FRAME_MS] * len(loop)
@@ -143,13 +142,22 @@ def _with_bar(picture: Image.Image, label: str, position: float) -> Image.Image:
     return framed
 
 
-def _stacked(pictures: Sequence[Image.Image]) -> Image.Image:
+def _palette(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Return one palette for all pictures, or their colours would flicker.
+
+    Nearly white and nearly black become white and black, which Pillow would not tell apart.
+    """
     some = pictures[:: max(1, len(pictures) // 5)]
     width, height = some[0].size
     stack = Image.new("RGB", (width, height * len(some)))
     for i, picture in enumerate(some):
         stack.paste(picture, (0, i * height))
-    return stack
+    palette = stack.quantize(254, dither=Image.Dither.NONE)
+    colours = np.array(palette.getpalette()[: 254 * 3]).reshape(-1, 3)  # type: ignore[index]
+    colours[colours.min(1) > 247] = 255
+    colours[colours.max(1) < 8] = 0
+    palette.putpalette([0, 0, 0, 255, 255, 255, *colours.ravel().tolist()])
+    return palette
 
 
 def _pixels(images: Tensor) -> np.ndarray:

@@ -258,9 +258,9 @@ def _steps(subjects: Sequence[Subject]) -> Section:
     section = Section(
         "Small steps in latent space",
         "From a code (left), steps of one length along the leading eigenvectors of M, either way, "
-        "and, below, along random directions. Eigenvectors change the image one thing at a time, "
-        "the first ones most; random directions change everything a little. The figures are the "
-        "row's largest root mean square change of a pixel.",
+        "and, below, along random directions. An eigenvector should change one thing, the first "
+        "ones most; a random direction mixes them all. The figures are the row's largest root "
+        "mean square change of a pixel.",
     )
     for subject in subjects:
         section.attempt(subject.label, _steps_of, subjects, subject)

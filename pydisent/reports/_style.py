@@ -41,6 +41,8 @@ _RC: Any = {  # Any, for mypy would list every setting there is
     "ytick.labelsize": 7.5,
     "legend.frameon": False,
     "figure.facecolor": PAPER,
+    "figure.constrained_layout.h_pad": 0.1,
+    "figure.constrained_layout.w_pad": 0.1,
     "savefig.facecolor": PAPER,
 }
 

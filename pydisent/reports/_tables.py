@@ -196,7 +196,10 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _compared(columns: Sequence[dict[str, Any]]) -> list[Row]:
     names = dict.fromkeys(key for column in columns for key in column)
     return [
-        Row(name, [_text(column[name]) if name in column else "–" for column in columns])
+        Row(
+            name.replace("_", " "),
+            [_text(column[name]) if name in column else "–" for column in columns],
+        )
         for name in names
     ]
 
@@ -209,6 +212,8 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, (list, tuple)) and any(isinstance(v, (list, tuple)) for v in value):
+        return "\n".join(_text(v) for v in value)  # a matrix, a line a row
     if isinstance(value, (list, tuple)):
         shown = ", ".join(_text(v) for v in value[:_LONG])
         return shown if len(value) <= _LONG else f"{shown}, … ({len(value)} in all)"

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pydisent.jacobian.eigen import eigenvectors
+from pydisent.jacobian import eigenvectors
 from pydisent.reports._codes import sample_codes
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pydisent.training import Run
 
 _SMALL_CELL = 40 * SCALE
-_FRAMES = 31
+_SHOWN, _FRAMES = 11, 31
 
 
 def write_eigenpaths(
@@ -28,7 +28,7 @@ def write_eigenpaths(
     steps: int = 200,
     step_size: float = 1.5e-2,
     decay: float = 0.0,
-    shown: int = 11,
+    shown: int | None = None,
     bases: int = 3,
     seed: int = 0,
 ) -> list[Path]:
@@ -48,8 +48,9 @@ def write_eigenpaths(
         α > 0.
     decay : float
         ρ in [0, 1).
-    shown : int
-        Iterates in the still pictures, evenly spaced from 0 to N; from 2 to N + 1.
+    shown : int, optional
+        Iterates in the still pictures, evenly spaced from 0 to N; from 2 to N + 1, by default 11
+        or all.
     bases : int
         Codes to start from, drawn from the prior, >= 1; with one, a picture less is drawn.
     seed : int
@@ -80,11 +81,14 @@ def draw_eigenpaths(
     steps: int = 200,
     step_size: float = 1.5e-2,
     decay: float = 0.0,
-    shown: int = 11,
+    shown: int | None = None,
     bases: int = 3,
     seed: int = 0,
 ) -> dict[str, bytes]:
     """Return the files that `write_eigenpaths` writes, by name."""
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; accepted: an integer >= 1")
+    shown = min(_SHOWN, steps + 1) if shown is None else shown
     if not 2 <= shown <= steps + 1:
         raise ValueError(
             f"shown is {shown}; accepted: an integer from 2 to steps + 1 = {steps + 1}"

@@ -15,6 +15,12 @@ _WRITTEN = 12  # largest F whose entries are printed
 _CODES = 24  # spectra drawn one by one
 
 
+def _arrangement(count: int) -> tuple[int, int]:
+    """Return rows and columns for so many panels."""
+    columns = 2 if count == 4 else min(3, count)
+    return math.ceil(count / columns), columns
+
+
 def heatmaps(summaries: Mapping[str, dict[str, Any]]) -> bytes:
     """Draw F of each run side by side, the first k × k entries boxed (Ramesh et al., Fig. 5).
 
@@ -25,9 +31,8 @@ def heatmaps(summaries: Mapping[str, dict[str, Any]]) -> bytes:
     """
     from matplotlib.colors import PowerNorm
 
-    columns = min(3, len(summaries))
-    rows = math.ceil(len(summaries) / columns)
-    with figure(90 + 400 * columns, 480 * rows) as drawn:
+    rows, columns = _arrangement(len(summaries))
+    with figure(90 + 400 * columns, 470 * rows) as drawn:
         panels = drawn.subplots(rows, columns, squeeze=False).ravel()
         shades = PowerNorm(0.5, 0, 1)  # so that small entries of a large F are seen
         for panel, (label, summary) in zip(panels, summaries.items()):
@@ -74,8 +79,9 @@ def spectra(summaries: Mapping[str, dict[str, Any]]) -> bytes:
     summaries : dict
         `alignment_summary` of each run, by the run's label.
     """
-    with figure(60 + 400 * len(summaries), 330) as drawn:
-        panels = drawn.subplots(1, len(summaries), squeeze=False, sharey=True).ravel()
+    rows, columns = _arrangement(len(summaries))
+    with figure(60 + 400 * columns, 340 * rows) as drawn:
+        panels = drawn.subplots(rows, columns, squeeze=False, sharey=True).ravel()
         for number, (panel, (label, summary)) in enumerate(zip(panels, summaries.items())):
             colour = SERIES[number % len(SERIES)]
             values = summary["eigenvalues"].double().numpy()
@@ -100,7 +106,10 @@ def spectra(summaries: Mapping[str, dict[str, Any]]) -> bytes:
             panel.set_title(label)
             panel.set_xlabel("eigenvector, leading first")
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        panels[0].set_ylabel("log₁₀ eigenvalue of M")
+        for panel in panels[::columns]:
+            panel.set_ylabel("log₁₀ eigenvalue of M")
+        for panel in panels[len(summaries) :]:
+            panel.set_axis_off()
         return figure_png(drawn)
 
 
@@ -130,8 +139,7 @@ def losses(logs: Mapping[str, Sequence[dict[str, Any]]]) -> bytes:
     curves = _curves(logs)
     if not curves:
         raise ValueError("no loss has been logged yet")
-    columns = min(3, len(curves))
-    rows = math.ceil(len(curves) / columns)
+    rows, columns = _arrangement(len(curves))
     with figure(60 + 340 * columns, 30 + 240 * rows) as drawn:
         panels = drawn.subplots(rows, columns, squeeze=False).ravel()
         colours = {label: SERIES[i % len(SERIES)] for i, label in enumerate(logs)}
@@ -172,7 +180,7 @@ def _curves(
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """Return the running mean over a twentieth of the values, shorter at the ends."""
-    window = np.ones(2 * (len(values) // 40) + 1)
+    """Return the running mean over a twelfth of the values, shorter at the ends."""
+    window = np.ones(2 * (len(values) // 24) + 1)
     counts = np.convolve(np.ones(len(values)), window, "same")
     return np.convolve(values, window, "same") / counts

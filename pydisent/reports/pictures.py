@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pydisent.jacobian.eigen import eigenvectors
+from pydisent.jacobian import eigenvectors
 from pydisent.reports._codes import base_codes, decode
 from pydisent.reports._grid import image_grid
 from pydisent.reports._style import SCALE

@@ -54,6 +54,12 @@ def test_one_base_needs_no_second_picture(tmp_path):
     }
 
 
+def test_a_path_shorter_than_what_is_usually_shown(tmp_path):
+    run = fake_run(tmp_path, image_shape=(1, 8, 8))
+    picture = opened(write_eigenpaths(run, ordinals=[1], steps=1, bases=1)[0])
+    assert 2 * 112 < picture.shape[1] < 2 * 112 + 320
+
+
 def test_same_seed_same_bytes(tmp_path):
     run = fake_run(tmp_path)
     first = draw_traversals(run, steps=3, bases=2)
@@ -120,6 +126,7 @@ def test_traversal_arguments(tmp_path, arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"steps": 0}, "steps is 0; accepted"),
         ({"shown": 1}, "shown is 1; accepted: an integer from 2 to steps"),
         ({"shown": 4, "steps": 2}, "shown is 4; accepted"),
         ({"bases": 0}, "bases is 0; accepted"),
