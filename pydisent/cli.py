@@ -214,7 +214,12 @@ def info() -> None:
     _say(json.dumps(backends, indent=2, default=str))
 
 
-def demo(out: Path = Path("runs/demo"), seed: int = 0, threads: int | None = None) -> None:
+def demo(
+    out: Path = Path("runs/demo"),
+    preset: str = "quick",
+    seed: int = 0,
+    threads: int | None = None,
+) -> None:
     """Train the spectral GAN and its plain twin on sprites, score both, and compare them.
 
     What is there already is kept, and what was interrupted goes on.
@@ -223,6 +228,8 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, threads: int | None = Non
     ----------
     out : Path
         Holds both run folders and the report.
+    preset : str
+        Of both runs.
     seed : int
         Of both runs.
     threads : int
@@ -233,14 +240,15 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, threads: int | None = Non
     from pydisent.training.scoring import applicable
 
     _set_threads(threads)
+    asked = {"preset": preset, "seed": seed}
     opened = []
     for system in ("spectral-gan", "gan"):
         path = out / system
         folder = RunFolder(path)
         if folder.is_run():
-            plan = _resumed_plan(folder.config, system, {"seed": seed}, {})
+            plan = _resumed_plan(folder.config, system, asked, {})
         else:
-            plan = _new_plan(system, {"seed": seed}, {})
+            plan = _new_plan(system, asked, {})
         _train(plan, path, resume=True)
         run = open_run(path)
         if missing := [m for m in applicable(run) if m not in (run.scores or {})]:

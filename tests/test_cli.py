@@ -100,6 +100,24 @@ def test_missing_runs_are_named(tmp_path, capsys):
         assert "there is no run folder" in _one_line(capsys)
 
 
+def test_demo_compares_both_and_does_nothing_twice(tmp_path, capsys, monkeypatch):
+    # The metrics of codes encode three quarters of a million images.
+    monkeypatch.setattr("pydisent.training.scoring.applicable", lambda run: ("f-diagonal",))
+    command = ["demo", "--preset", "smoke", "--out", str(tmp_path)]
+    assert main(command) == 0
+    output = capsys.readouterr().out
+    assert "f-diagonal" in output
+    assert str(tmp_path / "report" / "index.html") in output.replace("\n", "")
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "spectral-gan" in page
+    written = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/checkpoints/*/*")}
+    assert len({p.parents[2].name for p in written}) == 2
+    assert main(command) == 0
+    assert written == {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/checkpoints/*/*")}
+    assert main([*command, "--seed", "1"]) == 2
+    assert "seed 0, not 1" in _one_line(capsys)
+
+
 def test_list(capsys):
     assert main(["list"]) == 0
     output = capsys.readouterr().out
