@@ -58,19 +58,6 @@ PYDISENT_INLINE T dot(const T* a, const T* b, int64_t n) {
   return total;
 }
 
-// sum of a[i], in an order that depends on n alone
-template <class T, int W>
-PYDISENT_INLINE T sum(const T* a, int64_t n) {
-  using V = typename Vector<T, W>::type;
-  V sums[2] = {};
-  int64_t i = 0;
-  for (; i + 2 * W <= n; i += 2 * W)
-    for (int j = 0; j < 2; ++j) sums[j] += *reinterpret_cast<const V*>(a + i + j * W);
-  T total = horizontal_sum<T, W>(sums[0] + sums[1]);
-  for (; i < n; ++i) total += a[i];
-  return total;
-}
-
 #if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)
 #define PYDISENT_HAS_SHUFFLE 1
 // Of the rows a and b, D apart: exchanges a's lanes with bit D set and b's lanes with it clear.

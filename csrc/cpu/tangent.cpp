@@ -211,7 +211,7 @@ PYDISENT_INLINE void prepare(const ActivationTangentParams& p, Block<O>& b, int6
   evaluate(p, b, n);
 }
 
-template <class S, class O, int BYTES>
+template <class S, class O>
 PYDISENT_INLINE void forward_chunks(const ActivationTangentParams& p, int64_t begin, int64_t end) {
   Block<O> b;
   const int64_t last = std::min(end * p.chunk, p.positions);
@@ -227,8 +227,22 @@ PYDISENT_INLINE void forward_chunks(const ActivationTangentParams& p, int64_t be
   }
 }
 
+// sum of x[i] in double precision, in an order that depends on n alone
+template <class O>
+PYDISENT_INLINE double sum_wide(const O* x, int64_t n) {
+  constexpr int lanes = 16;
+  double sums[lanes] = {};
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes)
+    for (int j = 0; j < lanes; ++j) sums[j] += x[i + j];
+  for (; i < n; ++i) sums[0] += x[i];
+  double total = 0;
+  for (int j = 0; j < lanes; ++j) total += sums[j];
+  return total;
+}
+
 // Adds a block's products to the sums of its chunk, channel by channel.
-template <class O, int BYTES>
+template <class O>
 PYDISENT_INLINE void add_leak_gradient(const ActivationTangentParams& p, const O* products,
                                        int64_t first, int64_t n, double* sums) {
   const bool per_position = p.inner == 1;
@@ -237,12 +251,12 @@ PYDISENT_INLINE void add_leak_gradient(const ActivationTangentParams& p, const O
     if (per_position) {
       for (int64_t j = 0; j < run; ++j) sums[channel + j] += products[i + j];
     } else {
-      sums[channel] += sum<O, BYTES / sizeof(O)>(products + i, run);
+      sums[channel] += sum_wide(products + i, run);
     }
   });
 }
 
-template <class S, class O, int BYTES>
+template <class S, class O>
 PYDISENT_INLINE void backward_chunks(const ActivationTangentParams& p, int64_t begin, int64_t end) {
   Block<O> b;
   alignas(64) O sums[kBlock];
@@ -268,7 +282,7 @@ PYDISENT_INLINE void backward_chunks(const ActivationTangentParams& p, int64_t b
       if (reduces)
         for (int64_t i = 0; i < n; ++i) sums[i] *= b.slope[i];
       if (p.leak) {
-        add_leak_gradient<O, BYTES>(p, sums, first, n, p.leak_partials + chunk * p.channels);
+        add_leak_gradient(p, sums, first, n, p.leak_partials + chunk * p.channels);
         for (int64_t i = 0; i < n; ++i) sums[i] = 0;
       }
       store_positions(p, first, n, sums);
@@ -280,12 +294,12 @@ PYDISENT_INLINE void backward_chunks(const ActivationTangentParams& p, int64_t b
   template <int BYTES>                                                                      \
   PYDISENT_INLINE void forward_##S##_##O(const ActivationTangentParams& p, int64_t begin,   \
                                          int64_t end) {                                     \
-    forward_chunks<S, O, BYTES>(p, begin, end);                                             \
+    forward_chunks<S, O>(p, begin, end);                                             \
   }                                                                                         \
   template <int BYTES>                                                                      \
   PYDISENT_INLINE void backward_##S##_##O(const ActivationTangentParams& p, int64_t begin,  \
                                           int64_t end) {                                    \
-    backward_chunks<S, O, BYTES>(p, begin, end);                                            \
+    backward_chunks<S, O>(p, begin, end);                                            \
   }                                                                                         \
   PYDISENT_MULTIVERSION(run_forward_##S##_##O, ActivationTangentParams, forward_##S##_##O)  \
   PYDISENT_MULTIVERSION(run_backward_##S##_##O, ActivationTangentParams, backward_##S##_##O)

@@ -20,6 +20,9 @@ enum class Activation : int {
   softplus
 };
 
+#ifdef __CUDACC__
+__host__ __device__
+#endif
 inline bool is_piecewise_linear(Activation kind) { return kind <= Activation::translated_prelu; }
 
 struct ActivationTangentParams {

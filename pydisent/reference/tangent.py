@@ -54,20 +54,20 @@ def derivatives(
         else:
             first = torch.where(positive, 1.0, _per_channel(leak.to(h.dtype), h))
         return first, torch.zeros_like(h)
+    # Products of sigmoids: differences such as 1 - tanh² would lose the digits of small results.
     if kind == "tanh":
-        y = torch.tanh(h)
-        first = 1 - y * y
-        return first, -2 * y * first
+        first = 4 * torch.sigmoid(2 * h) * torch.sigmoid(-2 * h)
+        return first, -2 * torch.tanh(h) * first
     if kind == "softplus":
-        linear = h * beta > softplus_threshold
-        s = torch.sigmoid(h * beta)
-        second = beta * s * (1 - s)
+        u = h * beta
+        linear, s = u > softplus_threshold, torch.sigmoid(u)
+        second = beta * s * torch.sigmoid(-u)
         return torch.where(linear, 1.0, s), torch.where(linear, 0.0, second)
-    s = torch.sigmoid(h)
-    t = s * (1 - s)
+    s, complement = torch.sigmoid(h), torch.sigmoid(-h)
+    odd = -torch.tanh(h / 2)  # 1 - 2 s
     if kind == "sigmoid":
-        return t, t * (1 - 2 * s)
-    return s * (1 + h * (1 - s)), t * (2 + h * (1 - 2 * s))
+        return s * complement, s * complement * odd
+    return s * (1 + h * complement), s * complement * (2 + h * odd)
 
 
 def activation_tangent(
@@ -136,6 +136,6 @@ def activation_tangent_backward(
 
 
 def translated_prelu(x: Tensor, leak: Tensor, threshold: Tensor) -> Tensor:
-    """Compute x where x >= c, else a (x − c) + c; leak a and threshold c are per channel (dim 1)."""
+    """Compute x where x >= c, else a (x − c) + c, with a leak a and threshold c per channel."""
     a, c = _per_channel(leak, x), _per_channel(threshold, x)
     return torch.where(x >= c, x, a * (x - c) + c)
