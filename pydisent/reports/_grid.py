@@ -84,13 +84,13 @@ class ImageGrid:
             draw.text(middle, text, MUTED, _font(_LABEL), anchor="ms")
         for y, text in zip(self._y, rows or ()):
             first, _, second = text.partition("\n")
-            end, centre = self._x[0] - 8 * SCALE, y + height // 2
+            x, centre = self._x[0] - 8 * SCALE, y + height // 2
             shift = 6 * SCALE if second else 0
-            draw.text((end, centre - shift), first, INK, _font(_LABEL), anchor="rm")
-            draw.text((end, centre + 7 * SCALE), second, MUTED, _font(_SMALL), anchor="rm")
+            draw.text((x, centre - shift), first, INK, _font(_LABEL), anchor="rm")
+            draw.text((x, centre + 7 * SCALE), second, MUTED, _font(_SMALL), anchor="rm")
         for y in self._y:  # light lines keep light images apart
-            box = (self._x[0] - _GAP, y - _GAP, self._x[-1] + width + _GAP - 1, y + height + 1)
-            draw.rectangle(box, fill=RULE)
+            end = (self._x[-1] + width + _GAP - 1, y + height + _GAP - 1)
+            draw.rectangle((self._x[0] - _GAP, y - _GAP, *end), fill=RULE)
 
     def draw(self, images: Tensor) -> Image.Image:
         """Return the picture of images (R, C, channels, H, W) in [0, 1]."""

@@ -64,7 +64,7 @@ def subjects_of(runs: Sequence["Run"], seed: int) -> list[Subject]:
     """
     names = [run.system.name for run in runs]
     if len(set(names)) < len(names):
-        names = [run.path.name for run in runs]
+        names = [run.path.resolve().name for run in runs]
     counts = Counter(names)
     labels = [f"{n}-{i + 1}" if counts[n] > 1 else n for i, n in enumerate(names)]
     aligned = [leading(run) for run in runs if penalty_weight(run) > 0]
