@@ -31,7 +31,7 @@ def test_paper_settings():
         "latent_size": 10, "k": 6, "penalty_weight": 0.6, "base": 64, "batch_size": 32,
         "learning_rate": 1e-4, "rmsprop_decay": 0.9, "rmsprop_eps": 1e-6, "instance_noise": 0.6,
         "r1_weight": 0.0, "discriminator_learning_rate": None, "encoder_steps": 30_000,
-        "encoder_base": None, "code_regression": 0.0, "ema_decay": 0.0, "penalty_batch": None,
+        "encoder_base": None, "code_regression": 0.0, "ema_decay": 0.0,
     }  # fmt: skip
     assert dataclasses.asdict(config).items() >= table_1_and_appendix_c.items()
     assert systems.preset("spectral-gan", "paper", "sprites").steps == 750_000
@@ -176,7 +176,7 @@ def test_protocol():
     [
         ("k", 5), ("k", 0), ("iterations", 0), ("batch_size", 0), ("learning_rate", 0.0),
         ("rmsprop_decay", 1.0), ("penalty_weight", -1.0), ("instance_noise", float("nan")),
-        ("penalty_batch", 0), ("encoder_steps", -1),
+        ("encoder_steps", -1),
     ],
 )  # fmt: skip
 def test_bad_settings_are_named(name, value):
