@@ -15,7 +15,7 @@ except ModuleNotFoundError as missing:  # pragma: no cover
     ) from None
 
 if TYPE_CHECKING:
-    from pydisent.training import Plan, Run
+    from pydisent.training import Plan, Run, RunFolder
 
 
 def train(
@@ -57,7 +57,7 @@ def train(
     overwrite : bool
         Delete the run in the folder first.
     threads : int
-        CPU threads.
+        CPU threads; a resumed run goes on with as many as before by default.
     accelerator : str
         cpu, cuda, mps or auto.
     """
@@ -71,7 +71,8 @@ def train(
     )
     folder = RunFolder(path)
     if resume and folder.is_run():
-        plan = _resumed_plan(folder.config, system, asked, _pairs(settings))
+        plan = _resumed_plan(folder, system, asked, _pairs(settings))
+        _set_threads(threads or _threads_before(folder))
     else:
         plan = _new_plan(system, asked, _pairs(settings))
     _train(plan, path, resume=resume, overwrite=overwrite, accelerator=accelerator)
@@ -246,7 +247,7 @@ def demo(
         path = out / system
         folder = RunFolder(path)
         if folder.is_run():
-            plan = _resumed_plan(folder.config, system, asked, {})
+            plan = _resumed_plan(folder, system, asked, {})
         else:
             plan = _new_plan(system, asked, {})
         _train(plan, path, resume=True)
@@ -350,25 +351,28 @@ def _new_plan(system: str, asked: dict[str, Any], settings: dict[str, str]) -> "
 
 
 def _resumed_plan(
-    config: Path, system: str, asked: dict[str, Any], settings: dict[str, str]
+    folder: "RunFolder", system: str, asked: dict[str, Any], settings: dict[str, str]
 ) -> "Plan":
     """Return the plan of a run, having made sure that it is what is asked for."""
-    import json
-
     from pydisent import systems
     from pydisent.training import Plan
 
-    plan = Plan.from_json(json.loads(config.read_text()))
+    plan = Plan.from_json(folder.read_config())
     changed = systems.override(plan.config, settings)
     kept = plan.to_json()
     for name, value in {"system": system, **asked}.items():
         value = str(value.absolute()) if isinstance(value, Path) else value
         if kept[name] != value:
-            raise ValueError(_mismatch(config.parent, name, kept[name], value))
+            raise ValueError(_mismatch(folder.path, name, kept[name], value))
     for name, _, value in systems.describe(changed):
         if value != kept["config"][name]:
-            raise ValueError(_mismatch(config.parent, name, kept["config"][name], value))
+            raise ValueError(_mismatch(folder.path, name, kept["config"][name], value))
     return plan
+
+
+def _threads_before(folder: "RunFolder") -> int | None:
+    """Return how many threads the run had: another number rounds differently."""
+    return folder.read_environment()["threads"] if folder.environment.is_file() else None
 
 
 def _mismatch(path: Path, name: str, kept: Any, asked: Any) -> str:

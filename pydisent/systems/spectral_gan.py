@@ -150,8 +150,9 @@ class SpectralGAN(System):
         return Preset(cls.Config(**settings), **_SIZES[name])
 
     def phases(self, steps: int) -> tuple[tuple[str, int], ...]:
-        """Return the GAN's updates, then the encoder's."""
-        return (("train", steps), ("encoder", self.config.encoder_steps))
+        """Return the GAN's updates, then the encoder's, if it has any."""
+        encoder = self.config.encoder_steps
+        return (("train", steps), *([("encoder", encoder)] if encoder else []))
 
     def update(self, batch: Tensor) -> dict[str, Tensor]:
         """Update discriminator and generator once, or the encoder in its phase."""
@@ -307,8 +308,8 @@ _SIZES: dict[str, dict[str, Any]] = {
         "image_size": 32,
         "log_every": 25,
         "checkpoint_every": 500,
-        "note": "32×32, base 16, k = 3, higher learning rates, a slower discriminator, the generator's "
-        "moving average; the encoder is small and also learns from generated images",
+        "note": "32×32, base 16, k = 3, higher learning rates, a slower discriminator, a moving "
+        "average of the generator; the encoder is small and also learns from generated images",
     },
     "smoke": {
         "steps": 20,

@@ -71,6 +71,14 @@ class RunFolder:
         self.path.rename(doomed)
         shutil.rmtree(doomed)
 
+    def read_config(self) -> dict[str, Any]:
+        """Return the plan's values."""
+        return read_json(self.config)
+
+    def read_environment(self) -> dict[str, Any]:
+        """Return the record of versions and machine."""
+        return read_json(self.environment)
+
     def read_log(self) -> list[dict[str, Any]]:
         """Return the log's objects; an unfinished last line is left out."""
         if not self.log.is_file():

@@ -19,7 +19,7 @@ from torch import Tensor
 from pydisent import data, systems
 from pydisent.systems import System
 from pydisent.training import checkpoint as checkpoints
-from pydisent.training._files import read_json, write_json
+from pydisent.training._files import write_json
 from pydisent.training.environment import environment
 from pydisent.training.folder import RunFolder
 from pydisent.training.logs import Logs
@@ -104,7 +104,7 @@ def _check_free(plan: Plan, folder: RunFolder, resume: bool, overwrite: bool) ->
     if resume and overwrite:
         raise ValueError("resume and overwrite are both given; accepted: one of them")
     if resume and folder.is_run():
-        kept = Plan.from_json(read_json(folder.config)).to_json()
+        kept = Plan.from_json(folder.read_config()).to_json()
         for name, value in plan.to_json().items():
             if name != "command" and kept[name] != value:
                 raise ValueError(

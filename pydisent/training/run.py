@@ -11,7 +11,6 @@ from pydisent import data, systems
 from pydisent.data import ImageDataset
 from pydisent.systems import System
 from pydisent.training import checkpoint as checkpoints
-from pydisent.training._files import read_json
 from pydisent.training.folder import RunFolder
 from pydisent.training.plan import Plan
 
@@ -73,7 +72,7 @@ def open_run(path: str | Path, device: str | torch.device = "cpu") -> Run:
     """
     folder = RunFolder(Path(path))
     folder.require_run()
-    config = read_json(folder.config)
+    config = folder.read_config()
     plan = Plan.from_json(config)
     latest = checkpoints.latest_checkpoint(folder.checkpoints)
     if latest is None:
@@ -86,7 +85,7 @@ def open_run(path: str | Path, device: str | torch.device = "cpu") -> Run:
     return Run(
         path=folder.path,
         config=config,
-        environment=read_json(folder.environment),
+        environment=folder.read_environment(),
         log=folder.read_log(),
         scores=folder.read_scores(),
         system=system.eval(),

@@ -169,6 +169,7 @@ def test_protocol():
     assert system.decode(codes).shape == (5, *SHAPE)
     assert system.code_names == ["z1", "z2", "z3", "z4"]
     assert system.phases(9) == (("train", 9), ("encoder", 10))
+    assert _system(encoder_steps=0).phases(9) == (("train", 9),)
 
 
 @pytest.mark.parametrize(
