@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from pydisent.jacobian._trace import Call, NoRuleError, Step, differentiable
+from pydisent.jacobian._upsampling import double, is_doubling
 from pydisent.jacobian.rules._base import (
     RULES,
     align,
@@ -148,11 +149,18 @@ def _convolution(call: Call) -> Step:
     if call.is_traced(weight):
         call.args, call.kwargs = (source, weight, None, *rest), named
         return multilinear(call)
-    apply = lambda weight: lambda rows: function(rows, weight, None, *rest, **named)  # noqa: E731
     if source.dim() == weight.dim() - 1:  # no batch: the K tangents are one
-        return Step([source], [weight], lambda c, t: apply(c[0])(t[0]))
-    rows = on_image_rows if source.dim() == 4 else on_rows
-    return Step([source], [weight], lambda c, t: rows(apply(c[0]), t[0]))
+        return Step([source], [weight], lambda c, t: function(t[0], c[0], None, *rest, **named))
+    tiny = call.name == "conv_transpose2d" and is_doubling(source, weight, *rest, **named)
+
+    def push(captured, tangents):
+        weight, tangent = captured[0], tangents[0]
+        if tiny and tangent.dtype == torch.bfloat16:
+            return on_image_rows(lambda rows: double(rows, weight), tangent)
+        on = on_image_rows if source.dim() == 4 else on_rows
+        return on(lambda rows: function(rows, weight, None, *rest, **named), tangent)
+
+    return Step([source], [weight], push)
 
 
 for _conv in (
