@@ -1,7 +1,7 @@
 """Ramesh, Choi & LeCun (2018): a GAN whose Jacobian's singular vectors align with the axes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -271,6 +271,12 @@ class GAN(SpectralGAN):
     name = "gan"
     Config = GANConfig
 
+    @classmethod
+    def preset(cls, name: str, data_name: str) -> Preset:
+        """Return the spectral GAN's settings with the penalty off."""
+        preset = super().preset(name, data_name)
+        return replace(preset, config=replace(preset.config, penalty_weight=0.0))
+
 
 _SETTINGS: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -278,6 +284,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "base": 16,
         "learning_rate": 1e-3,
         "discriminator_learning_rate": 3e-4,
+        "penalty_weight": 1.0,
         "k": 3,
         "ema_decay": 0.995,
         "encoder_base": 16,
@@ -304,11 +311,11 @@ _SIZES: dict[str, dict[str, Any]] = {
         "note": "as published",
     },
     "quick": {
-        "steps": 2000,
+        "steps": 1500,
         "image_size": 32,
         "log_every": 25,
         "checkpoint_every": 500,
-        "note": "32×32, base 16, k = 3, higher learning rates, a slower discriminator, a moving "
+        "note": "32×32, base 16, k, λ = 3, 1, higher learning rates, a slower discriminator, a moving "
         "average of the generator; the encoder is small and also learns from generated images",
     },
     "smoke": {
