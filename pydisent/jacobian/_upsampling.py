@@ -54,7 +54,8 @@ class _Double(torch.autograd.Function):
     def forward(ctx, rows, weight):
         ctx.save_for_backward(rows, weight)
         count, _, height, width = rows.shape
-        product = (_windows(rows) @ _taps(weight)).view(count, height + 1, width + 1, 2, 2, -1)
+        blocks = (count, height + 1, width + 1, 2, 2, weight.shape[1])
+        product = (_windows(rows) @ _taps(weight)).view(blocks)
         image = rows.new_empty(count, 2 * height, 2 * width, weight.shape[1])
         for a, b in _PHASES:
             image[:, a::2, b::2] = product[:, a : a + height, b : b + width, a, b]
