@@ -315,8 +315,8 @@ _SIZES: dict[str, dict[str, Any]] = {
         "image_size": 32,
         "log_every": 25,
         "checkpoint_every": 500,
-        "note": "32×32, base 16, k, λ = 3, 1, higher learning rates, a slower discriminator, a moving "
-        "average of the generator; the encoder is small and also learns from generated images",
+        "note": "32×32, base 16, k = 3, λ = 1, higher learning rates, a slower discriminator, a "
+        "moving average of the generator; the encoder is small and also learns from its images",
     },
     "smoke": {
         "steps": 20,

@@ -73,12 +73,14 @@ def train(
     FileExistsError
         If the folder is not free and neither `resume` nor `overwrite` is given.
     ValueError
-        If the folder to resume holds another plan.
+        If the folder to resume holds another plan, or an argument is not accepted.
     NonFiniteError
         If a loss or weight became infinite or NaN; the last good checkpoint stays.
     Interrupted
         On SIGINT or SIGTERM, after saving.
     """
+    if keep < 1:
+        raise ValueError(f"keep is {keep}; accepted: an integer >= 1")
     folder = RunFolder(Path(path))
     _check_free(plan, folder, resume, overwrite)
     fabric = Fabric(accelerator=accelerator, devices=1)
