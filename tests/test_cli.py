@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import torch
 
 from pydisent import systems
 from pydisent.cli import main
@@ -71,6 +72,20 @@ def test_runs_are_not_overwritten_or_changed_silently(digits_run, capsys):
         assert _train(*options, *out, "--resume") == 2
         assert message in _one_line(capsys)
     assert main(["train", "spectral-gan", "--accelerator", "cpu", *out, "--resume"]) == 0
+
+
+def test_a_resumed_run_keeps_its_threads(tmp_path):
+    """Another number of threads would round differently."""
+    before = torch.get_num_threads()
+    try:
+        out = ["--out", str(tmp_path / "run")]
+        assert _train("--threads", "1", *out) == 0
+        torch.set_num_threads(2)
+        assert _train(*out, "--resume") == 0
+        assert torch.get_num_threads() == 1
+        assert open_run(tmp_path / "run").environment["threads"] == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_evaluate(digits_run, capsys):
