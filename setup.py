@@ -5,6 +5,7 @@ without them. TORCH_CUDA_ARCH_LIST and MAX_JOBS are torch's own. If the C++ code
 pydisent installs all the same and runs on its references; PYDISENT_STRICT=1 makes that an error.
 """
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from setuptools import Distribution, setup
 
 ROOT = Path(__file__).parent.resolve()
-# Value-preserving only: no reassociation, no flush to zero, no instruction set of the build machine.
+# What changes no result: no reassociation, no flush to zero. And no -march of this machine.
 CXX_FLAGS = ["-O3", "-std=c++20", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 CXX_FLAGS += ["-Wall", "-Wno-psabi", "-g0"]
 NVCC_FLAGS = ["-O3", "-std=c++20", "-lineinfo", "--extra-device-vectorization"]
@@ -56,16 +57,20 @@ def kernels():
     reason = cuda_unavailable()
     defines = [
         ("TORCH_TARGET_VERSION", TORCH_ABI),
-        ("PYDISENT_TORCH", torch.__version__),
-        ("PYDISENT_FLAGS", " ".join(CXX_FLAGS)),
-        ("PYDISENT_CUDA_REASON", reason),
+        ("PYDISENT_TORCH", json.dumps(torch.__version__)),
+        ("PYDISENT_FLAGS", json.dumps(" ".join(CXX_FLAGS))),
+        ("PYDISENT_CUDA_REASON", json.dumps(reason)),
     ]
     files, flags = ["csrc/module.cpp", *sources("cpu", "bind")], {"cxx": CXX_FLAGS}
     extension = CppExtension
     if not reason:
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", CUDA_ARCHS)
         archs = os.environ["TORCH_CUDA_ARCH_LIST"].replace(";", " ")
-        defines += [("PYDISENT_WITH_CUDA", "1"), ("USE_CUDA", "1"), ("PYDISENT_CUDA_ARCHS", archs)]
+        defines += [
+            ("PYDISENT_WITH_CUDA", "1"),
+            ("USE_CUDA", "1"),
+            ("PYDISENT_CUDA_ARCHS", json.dumps(archs)),
+        ]
         files += sources("cuda", suffixes=(".cu",))
         flags["nvcc"] = NVCC_FLAGS
         extension = CUDAExtension
@@ -85,6 +90,7 @@ def build_command():
 
     class BuildKernels(BuildExtension):
         def run(self):
+            """Build, or note why not."""
             in_source = self.inplace or getattr(self, "editable_mode", False)
             package = ROOT / "pydisent" if in_source else Path(self.build_lib) / "pydisent"
             (package / NOTE).unlink(missing_ok=True)
@@ -109,6 +115,7 @@ class WithTritonKernels(Distribution):
     """
 
     def parse_config_files(self, *args, **kwargs):
+        """Read pyproject.toml, then add to the packages."""
         super().parse_config_files(*args, **kwargs)
         self.packages = [*self.packages, "pydisent.triton_kernels"]
         self.package_dir = {**(self.package_dir or {}), "pydisent.triton_kernels": "triton_kernels"}

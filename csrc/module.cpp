@@ -5,9 +5,6 @@
 
 namespace py = pybind11;
 
-#define PYDISENT_STRING_(x) #x
-#define PYDISENT_STRING(x) PYDISENT_STRING_(x)
-
 static py::dict build_info() {
   py::dict info;
 #if defined(__clang__)
@@ -15,16 +12,16 @@ static py::dict build_info() {
 #else
   info["compiler"] = "gcc " __VERSION__;
 #endif
-  info["flags"] = PYDISENT_STRING(PYDISENT_FLAGS);
-  info["torch"] = PYDISENT_STRING(PYDISENT_TORCH);
+  info["flags"] = PYDISENT_FLAGS;
+  info["torch"] = PYDISENT_TORCH;
 #ifdef PYDISENT_WITH_CUDA
   info["cuda"] = true;
-  info["cuda_archs"] = PYDISENT_STRING(PYDISENT_CUDA_ARCHS);
+  info["cuda_archs"] = PYDISENT_CUDA_ARCHS;
   info["cuda_reason"] = "";
 #else
   info["cuda"] = false;
   info["cuda_archs"] = "";
-  info["cuda_reason"] = PYDISENT_STRING(PYDISENT_CUDA_REASON);
+  info["cuda_reason"] = PYDISENT_CUDA_REASON;
 #endif
   return info;
 }

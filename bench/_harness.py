@@ -1,0 +1,123 @@
+"""What every benchmark shares: the gate, the timer, the environment, the JSON file.
+
+A benchmark answers one question. It first shows that every contender computes the right thing,
+against float64; a contender that does not gets no time, so a speedup is never reported on a red
+gate. Contenders are timed in turns, so that a disturbance hits them alike.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import pydisent
+
+RESULTS = Path(__file__).with_name("results")
+
+
+def relative_error(got: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
+    """Return the largest relative error, in the norm of each tensor; NaN if any is NaN."""
+    errors = [
+        float((g.double().cpu() - e.cpu()).norm() / e.cpu().norm().clamp(min=1e-300))
+        for g, e in zip(got, exact, strict=True)
+    ]
+    return max(errors, key=lambda e: (e != e, e))
+
+
+def gate(
+    contenders: dict[str, Callable[[], Sequence[Tensor]]], exact: Sequence[Tensor], bound: float
+) -> dict[str, dict[str, Any]]:
+    """Run each contender once and tell whether it is within the bound of the exact result."""
+    report = {}
+    for name, run in contenders.items():
+        error = relative_error(run(), exact)
+        report[name] = {"error": error, "bound": bound, "passes": bool(error <= bound)}
+        print(f"gate  {name:24} error {error:.1e}  {'ok' if error <= bound else 'RED'}")
+    return report
+
+
+def measure(
+    contenders: dict[str, Callable[[Any], Any]],
+    prepare: dict[str, Callable[[], Any]],
+    seconds: float = 3.0,
+    device: str = "cpu",
+) -> dict[str, dict[str, float]]:
+    """Time contenders in turns for about so many seconds each.
+
+    ``prepare[name]()`` makes the argument of each call, untimed.
+    """
+    synchronise = torch.cuda.synchronize if device == "cuda" else lambda: None
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    spent = dict.fromkeys(contenders, 0.0)
+    for name, run in contenders.items():
+        for _ in range(3):
+            run(prepare[name]())
+    while min(spent.values()) < seconds:
+        for name, run in contenders.items():
+            # A few calls at a time: all but the first find the caches as a training loop would.
+            for _ in range(5 if spent[name] < seconds else 0):
+                argument = prepare[name]()
+                synchronise()
+                begin = time.perf_counter()
+                run(argument)
+                synchronise()
+                times[name].append(time.perf_counter() - begin)
+                spent[name] += times[name][-1]
+    return {name: percentiles(values) for name, values in times.items()}
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """Return p20, p50 and p80 in seconds, and the number of calls they are of."""
+    ordered = sorted(seconds)
+    found = {f"p{q}": ordered[round(q / 100 * (len(ordered) - 1))] for q in (20, 50, 80)}
+    return {**found, "calls": len(ordered)}
+
+
+def environment() -> dict[str, Any]:
+    """Describe the machine and the software that the figures belong to."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text())
+        model = found.group(1) if found else model
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_average": os.getloadavg(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "platform": platform.platform(),
+        "backends": pydisent.backends(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def machine_name(about: dict[str, Any]) -> str:
+    """Name the folder of results: the GPU if there is one, else the CPU and its cores."""
+    name = about["gpu"] or f"{about['cpu']}-{about['cores']}-cores"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def write_result(
+    question: str, result: dict[str, Any], about: dict[str, Any] | None = None
+) -> Path:
+    """Write a result with its environment to ``results/<machine>/<question>.json``."""
+    about = about or environment()
+    path = RESULTS / machine_name(about) / f"{question}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(
+        json.dumps({"question": question, **result, "environment": about}, indent=1) + "\n"
+    )
+    temporary.replace(path)
+    return path
