@@ -7,6 +7,7 @@ pydisent installs all the same and runs on its references; PYDISENT_STRICT=1 mak
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def kernels():
 
 def build_command():
     """Make a build_ext that leaves a note instead of failing the installation."""
-    from torch.utils.cpp_extension import BuildExtension
+    from torch.utils.cpp_extension import BuildExtension, get_cxx_compiler
 
     class BuildKernels(BuildExtension):
         def run(self):
@@ -95,12 +96,16 @@ def build_command():
             package = ROOT / "pydisent" if in_source else Path(self.build_lib) / "pydisent"
             (package / NOTE).unlink(missing_ok=True)
             try:
+                if shutil.which(get_cxx_compiler()) is None:
+                    raise FileNotFoundError(f"no C++ compiler: {get_cxx_compiler()} was not found")
                 super().run()
             except (Exception, SystemExit) as error:
                 if os.environ.get("PYDISENT_STRICT", "0") not in ("", "0"):
                     raise
                 reason = f"pydisent._C could not be built: {' '.join(str(error).split())}"
                 package.mkdir(parents=True, exist_ok=True)
+                for stale in package.glob("_C.*"):
+                    stale.unlink()
                 (package / NOTE).write_text(reason + "\n")
                 print(f"warning: {reason}; pydisent will run on its references", file=sys.stderr)
                 self.extensions = []

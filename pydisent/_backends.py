@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import importlib.util
 import os
 import platform
@@ -12,8 +13,9 @@ from typing import Any
 
 import torch
 
+_FOLDER = Path(__file__).parent
 #: Written by ``setup.py`` in place of the compiled module when it could not be built.
-_FAILURE_NOTE = Path(__file__).with_name("_build_failure.txt")
+_FAILURE_NOTE = _FOLDER / "_build_failure.txt"
 
 _native: ModuleType | None = None
 _native_reason = "pydisent.ops has not been imported"
@@ -25,17 +27,19 @@ def load_native() -> None:
     if _native is not None:
         return
     try:
+        # Beside this file alone: an editable install elsewhere would lend a module of its own.
+        if not importlib.machinery.PathFinder.find_spec("pydisent._C", [str(_FOLDER)]):
+            raise ModuleNotFoundError(name="pydisent._C")
         _native = importlib.import_module("pydisent._C")
         _native_reason = ""
+    except ModuleNotFoundError:
+        note = _FAILURE_NOTE.read_text().strip() if _FAILURE_NOTE.exists() else ""
+        _native_reason = note or (
+            "pydisent._C was never built; install pydisent with a C++ compiler present "
+            "(`pip install --no-build-isolation -e .`)"
+        )
     except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == "pydisent._C":
-            note = _FAILURE_NOTE.read_text().strip() if _FAILURE_NOTE.exists() else ""
-            _native_reason = note or (
-                "pydisent._C was never built; install pydisent with a C++ compiler present "
-                "(`pip install --no-build-isolation -e .`)"
-            )
-        else:
-            _native_reason = f"pydisent._C was built but cannot be loaded: {error}"
+        _native_reason = f"pydisent._C was built but cannot be loaded: {error}"
 
 
 def native_reason(device: str) -> str:

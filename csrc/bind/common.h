@@ -20,10 +20,14 @@ using torch::stable::Tensor;
 
 inline DType dtype_of(const Tensor& x, const char* name) {
   switch (x.scalar_type()) {
-    case ScalarType::Half: return DType::f16;
-    case ScalarType::BFloat16: return DType::bf16;
-    case ScalarType::Float: return DType::f32;
-    case ScalarType::Double: return DType::f64;
+    case ScalarType::Half:
+      return DType::f16;
+    case ScalarType::BFloat16:
+      return DType::bf16;
+    case ScalarType::Float:
+      return DType::f32;
+    case ScalarType::Double:
+      return DType::f64;
     default:
       STD_TORCH_CHECK(false, name, ": accepted are float16, bfloat16, float32 and float64");
   }

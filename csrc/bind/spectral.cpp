@@ -15,7 +15,8 @@ int64_t samples_per_thread(int64_t work_of_a_sample) {
 }
 
 void check_inputs(const Tensor& gram, const Tensor& probe, const Tensor& mask, int64_t iterations) {
-  STD_TORCH_CHECK(gram.dim() == 3 && probe.dim() == 3, "gram and probe: accepted are (B, m, m) and (B, m, k)");
+  STD_TORCH_CHECK(gram.dim() == 3 && probe.dim() == 3,
+                  "gram and probe: accepted are (B, m, m) and (B, m, k)");
   const int64_t batch = gram.size(0), m = gram.size(1), k = probe.size(2);
   check_shape(gram, "gram", {batch, m, m});
   check_shape(probe, "probe", {batch, m, k});
@@ -88,13 +89,13 @@ Four forward_cpu(const Tensor gram, const Tensor probe, const Tensor mask, int64
 }
 
 std::tuple<Tensor, Tensor> backward_cpu(const Tensor grad_vectors, const Tensor grad_norms,
-                                        const Tensor gram, const Tensor mask,
-                                        const Tensor iterates, const Tensor iterate_norms,
-                                        double eps) {
+                                        const Tensor gram, const Tensor mask, const Tensor iterates,
+                                        const Tensor iterate_norms, double eps) {
   const Tensor saved = torch::stable::contiguous(iterates);
   const Tensor saved_norms = torch::stable::contiguous(iterate_norms);
   Tensor grad_probe;
-  auto p = backward_params(grad_vectors, grad_norms, gram, mask, saved, saved_norms, eps, grad_probe);
+  auto p =
+      backward_params(grad_vectors, grad_norms, gram, mask, saved, saved_norms, eps, grad_probe);
   Tensor grad_gram = empty(gram, {p.batch, p.m, p.m}, gram.scalar_type());
   p.grad_gram = grad_gram.data_ptr();
   const int64_t grain = samples_per_thread(2 * p.m * p.m * p.k * p.iterations);
@@ -122,7 +123,8 @@ std::tuple<Tensor, Tensor> backward_cuda(const Tensor grad_vectors, const Tensor
   const Tensor saved = torch::stable::contiguous(iterates);
   const Tensor saved_norms = torch::stable::contiguous(iterate_norms);
   Tensor grad_probe;
-  auto p = backward_params(grad_vectors, grad_norms, gram, mask, saved, saved_norms, eps, grad_probe);
+  auto p =
+      backward_params(grad_vectors, grad_norms, gram, mask, saved, saved_norms, eps, grad_probe);
   const int64_t depth = p.iterations * p.k;
   Tensor weights = empty(gram, {p.batch, depth, p.m}, saved.scalar_type());
   p.weights = weights.data_ptr();

@@ -26,7 +26,8 @@ Activation activation_of(const std::string& kind) {
 bool is_dense(const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides) {
   std::vector<size_t> order(sizes.size());
   std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return strides[a] < strides[b]; });
+  std::sort(order.begin(), order.end(),
+            [&](size_t a, size_t b) { return strides[a] < strides[b]; });
   int64_t expected = 1;
   for (size_t d : order) {
     if (sizes[d] == 1) continue;
@@ -75,9 +76,8 @@ struct Layout {
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(x.get(), &device));
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(x.get(), &index));
     AtenTensorHandle made = nullptr;
-    TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(full_sizes.size(), full_sizes.data(),
-                                                    full_strides.data(), dtype, device, index,
-                                                    &made));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+        full_sizes.size(), full_sizes.data(), full_strides.data(), dtype, device, index, &made));
     return Tensor(made);
   }
 
@@ -193,9 +193,9 @@ void backward_cpu(Call& call) {
   const int64_t chunks = call.plan_chunks();
   std::vector<double> partials(p.leak ? chunks * p.channels : 0, 0.0);
   p.leak_partials = partials.data();
-  torch::stable::parallel_for(
-      0, chunks, call.chunks_per_thread(),
-      [&](int64_t begin, int64_t end) { activation_tangent_backward_cpu(p, begin, end); });
+  torch::stable::parallel_for(0, chunks, call.chunks_per_thread(), [&](int64_t begin, int64_t end) {
+    activation_tangent_backward_cpu(p, begin, end);
+  });
   if (p.leak) activation_tangent_leak_cpu(p);
 }
 
@@ -221,10 +221,10 @@ Tensor finish_leak(Call& call, const Tensor& total, const Tensor& leak) {
   return torch::stable::reshape(result, sizes);
 }
 
-#define PYDISENT_ARGUMENTS                                                                  \
-  const Tensor h, const Tensor tangents, const std::string kind,                            \
-      const std::optional<Tensor> leak, const std::optional<Tensor> threshold,              \
-      double negative_slope, double beta, double softplus_threshold, bool turn
+#define PYDISENT_ARGUMENTS                                                                         \
+  const Tensor h, const Tensor tangents, const std::string kind, const std::optional<Tensor> leak, \
+      const std::optional<Tensor> threshold, double negative_slope, double beta,                   \
+      double softplus_threshold, bool turn
 #define PYDISENT_PARAMETERS \
   h, tangents, kind, leak, threshold, negative_slope, beta, softplus_threshold, turn
 

@@ -37,11 +37,17 @@ template <class S>
 S narrow(float x);
 
 template <>
-inline __attribute__((always_inline)) float narrow<float>(float x) { return x; }
+inline __attribute__((always_inline)) float narrow<float>(float x) {
+  return x;
+}
 template <>
-inline __attribute__((always_inline)) double narrow<double>(double x) { return x; }
+inline __attribute__((always_inline)) double narrow<double>(double x) {
+  return x;
+}
 template <>
-inline __attribute__((always_inline)) float narrow<float>(double x) { return static_cast<float>(x); }
+inline __attribute__((always_inline)) float narrow<float>(double x) {
+  return static_cast<float>(x);
+}
 
 template <>
 inline __attribute__((always_inline)) BFloat16 narrow<BFloat16>(float x) {

@@ -26,9 +26,12 @@ InstructionSet instruction_set() {
 
 const char* instruction_set_name() {
   switch (instruction_set()) {
-    case InstructionSet::avx512: return "avx512";
-    case InstructionSet::avx2: return "avx2";
-    default: return "baseline";
+    case InstructionSet::avx512:
+      return "avx512";
+    case InstructionSet::avx2:
+      return "avx2";
+    default:
+      return "baseline";
   }
 }
 

@@ -49,8 +49,8 @@ PYDISENT_INLINE T dot(const T* a, const T* b, int64_t n) {
   int64_t i = 0;
   for (; i + 4 * W <= n; i += 4 * W)
     for (int j = 0; j < 4; ++j)
-      sums[j] += *reinterpret_cast<const V*>(a + i + j * W) *
-                 *reinterpret_cast<const V*>(b + i + j * W);
+      sums[j] +=
+          *reinterpret_cast<const V*>(a + i + j * W) * *reinterpret_cast<const V*>(b + i + j * W);
   for (; i + W <= n; i += W)
     sums[0] += *reinterpret_cast<const V*>(a + i) * *reinterpret_cast<const V*>(b + i);
   T total = horizontal_sum<T, W>((sums[0] + sums[1]) + (sums[2] + sums[3]));
@@ -98,7 +98,7 @@ class Scratch {
 #if defined(__x86_64__)
 #define PYDISENT_MULTIVERSION(name, Params, body)                                              \
   __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2"))) static void \
-      name##_avx512(const Params& p, int64_t begin, int64_t end) {                             \
+  name##_avx512(const Params& p, int64_t begin, int64_t end) {                                 \
     body<64>(p, begin, end);                                                                   \
   }                                                                                            \
   __attribute__((target("avx2,fma,f16c,bmi2"))) static void name##_avx2(                       \
@@ -110,14 +110,15 @@ class Scratch {
   }                                                                                            \
   static void name(const Params& p, int64_t begin, int64_t end) {                              \
     switch (instruction_set()) {                                                               \
-      case InstructionSet::avx512: return name##_avx512(p, begin, end);                        \
-      case InstructionSet::avx2: return name##_avx2(p, begin, end);                            \
-      default: return name##_baseline(p, begin, end);                                          \
+      case InstructionSet::avx512:                                                             \
+        return name##_avx512(p, begin, end);                                                   \
+      case InstructionSet::avx2:                                                               \
+        return name##_avx2(p, begin, end);                                                     \
+      default:                                                                                 \
+        return name##_baseline(p, begin, end);                                                 \
     }                                                                                          \
   }
 #else
-#define PYDISENT_MULTIVERSION(name, Params, body)                                 \
-  static void name(const Params& p, int64_t begin, int64_t end) {                 \
-    body<16>(p, begin, end);                                                      \
-  }
+#define PYDISENT_MULTIVERSION(name, Params, body) \
+  static void name(const Params& p, int64_t begin, int64_t end) { body<16>(p, begin, end); }
 #endif

@@ -41,8 +41,7 @@ PYDISENT_INLINE void product_tile(const T* a, int64_t a_p, int64_t a_r, const T*
 // C (rows x columns) = sum_p A[p, r] B[p, :]. Rows of B are read up to the next multiple of W.
 template <class T, int W, int R, int NV>
 PYDISENT_INLINE void product_panel(const T* a, int64_t a_p, int64_t a_r, int64_t rows, const T* b,
-                                   int64_t b_p, int64_t depth, T* c, int64_t c_r,
-                                   int64_t columns) {
+                                   int64_t b_p, int64_t depth, T* c, int64_t c_r, int64_t columns) {
   int64_t r = 0;
   for (; r + R <= rows; r += R)
     product_tile<T, W, R, NV>(a + r * a_r, a_p, a_r, b, b_p, depth, c + r * c_r, c_r, columns);
@@ -112,14 +111,14 @@ PYDISENT_INLINE void forward_samples(const PowerIterationParams& p, int64_t begi
   T* w = product_scratch;
   for (int64_t b = begin; b < end; ++b) {
     load_transposed<W>(static_cast<const S*>(p.gram) + b * p.gram_strides[0], p.gram_strides + 1, m,
-                    static_cast<T*>(matrix), padded);
+                       static_cast<T*>(matrix), padded);
     T* v = static_cast<T*>(p.iterates) + b * (steps + 1) * k * m;
     T* norms = static_cast<T*>(p.iterate_norms) + b * steps * k;
     const S* probe = static_cast<const S*>(p.probe) + b * p.probe_strides[0];
     for (int64_t c = 0; c < k; ++c)
       for (int64_t i = 0; i < m; ++i)
-        v[c * m + i] = pattern[c * m + i] *
-                       widen(probe[i * p.probe_strides[1] + c * p.probe_strides[2]]);
+        v[c * m + i] =
+            pattern[c * m + i] * widen(probe[i * p.probe_strides[1] + c * p.probe_strides[2]]);
     for (int64_t t = 0; t < steps; ++t, v += k * m, norms += k) {
       product<T, W>(v, 1, m, k, matrix, padded, m, w, padded, m);
       for (int64_t c = 0; c < k; ++c) {
@@ -134,8 +133,7 @@ PYDISENT_INLINE void forward_samples(const PowerIterationParams& p, int64_t begi
     S* vectors = static_cast<S*>(p.vectors) + b * m * k;
     for (int64_t i = 0; i < m; ++i)
       for (int64_t c = 0; c < k; ++c) vectors[i * k + c] = narrow<S>(v[c * m + i]);
-    for (int64_t c = 0; c < k; ++c)
-      static_cast<S*>(p.norms)[b * k + c] = narrow<S>(norms[c - k]);
+    for (int64_t c = 0; c < k; ++c) static_cast<S*>(p.norms)[b * k + c] = narrow<S>(norms[c - k]);
   }
 }
 
@@ -180,17 +178,17 @@ PYDISENT_INLINE void backward_samples(const PowerIterationBackwardParams& p, int
   load_mask(static_cast<const S*>(p.mask), p.mask_strides, m, k, static_cast<T*>(pattern));
   for (int64_t b = begin; b < end; ++b) {
     int64_t matrix_stride, iterates_stride;
-    const T* matrix = padded_rows<W>(
-        static_cast<const S*>(p.gram) + b * p.gram_strides[0], m, m, p.gram_strides[1],
-        p.gram_strides[2], static_cast<T*>(matrix_scratch), &matrix_stride);
+    const T* matrix = padded_rows<W>(static_cast<const S*>(p.gram) + b * p.gram_strides[0], m, m,
+                                     p.gram_strides[1], p.gram_strides[2],
+                                     static_cast<T*>(matrix_scratch), &matrix_stride);
     const T* iterates = static_cast<const T*>(p.iterates) + b * (steps + 1) * k * m;
     const T* norms = static_cast<const T*>(p.iterate_norms) + b * steps * k;
     const S* grad_vectors = static_cast<const S*>(p.grad_vectors) + b * p.grad_vectors_strides[0];
     const S* grad_norms = static_cast<const S*>(p.grad_norms) + b * p.grad_norms_strides[0];
     for (int64_t c = 0; c < k; ++c)
       for (int64_t i = 0; i < m; ++i)
-        v_bar[c * padded + i] = widen(
-            grad_vectors[i * p.grad_vectors_strides[1] + c * p.grad_vectors_strides[2]]);
+        v_bar[c * padded + i] =
+            widen(grad_vectors[i * p.grad_vectors_strides[1] + c * p.grad_vectors_strides[2]]);
     for (int64_t t = steps; t > 0; --t) {
       T* y = weights + (t - 1) * k * m;
       for (int64_t c = 0; c < k; ++c) {
@@ -218,17 +216,17 @@ PYDISENT_INLINE void backward_samples(const PowerIterationBackwardParams& p, int
   }
 }
 
-#define PYDISENT_INSTANTIATE(S)                                                                   \
-  template <int BYTES>                                                                            \
-  PYDISENT_INLINE void forward_##S(const PowerIterationParams& p, int64_t begin, int64_t end) {   \
-    forward_samples<S, BYTES>(p, begin, end);                                                     \
-  }                                                                                               \
-  template <int BYTES>                                                                            \
-  PYDISENT_INLINE void backward_##S(const PowerIterationBackwardParams& p, int64_t begin,         \
-                                    int64_t end) {                                                \
-    backward_samples<S, BYTES>(p, begin, end);                                                    \
-  }                                                                                               \
-  PYDISENT_MULTIVERSION(run_forward_##S, PowerIterationParams, forward_##S)                       \
+#define PYDISENT_INSTANTIATE(S)                                                                 \
+  template <int BYTES>                                                                          \
+  PYDISENT_INLINE void forward_##S(const PowerIterationParams& p, int64_t begin, int64_t end) { \
+    forward_samples<S, BYTES>(p, begin, end);                                                   \
+  }                                                                                             \
+  template <int BYTES>                                                                          \
+  PYDISENT_INLINE void backward_##S(const PowerIterationBackwardParams& p, int64_t begin,       \
+                                    int64_t end) {                                              \
+    backward_samples<S, BYTES>(p, begin, end);                                                  \
+  }                                                                                             \
+  PYDISENT_MULTIVERSION(run_forward_##S, PowerIterationParams, forward_##S)                     \
   PYDISENT_MULTIVERSION(run_backward_##S, PowerIterationBackwardParams, backward_##S)
 
 PYDISENT_INSTANTIATE(Half)
@@ -240,20 +238,28 @@ PYDISENT_INSTANTIATE(double)
 
 void masked_power_iteration_cpu(const PowerIterationParams& p, int64_t begin, int64_t end) {
   switch (p.dtype) {
-    case DType::f16: return run_forward_Half(p, begin, end);
-    case DType::bf16: return run_forward_BFloat16(p, begin, end);
-    case DType::f32: return run_forward_float(p, begin, end);
-    case DType::f64: return run_forward_double(p, begin, end);
+    case DType::f16:
+      return run_forward_Half(p, begin, end);
+    case DType::bf16:
+      return run_forward_BFloat16(p, begin, end);
+    case DType::f32:
+      return run_forward_float(p, begin, end);
+    case DType::f64:
+      return run_forward_double(p, begin, end);
   }
 }
 
 void masked_power_iteration_backward_cpu(const PowerIterationBackwardParams& p, int64_t begin,
                                          int64_t end) {
   switch (p.dtype) {
-    case DType::f16: return run_backward_Half(p, begin, end);
-    case DType::bf16: return run_backward_BFloat16(p, begin, end);
-    case DType::f32: return run_backward_float(p, begin, end);
-    case DType::f64: return run_backward_double(p, begin, end);
+    case DType::f16:
+      return run_backward_Half(p, begin, end);
+    case DType::bf16:
+      return run_backward_BFloat16(p, begin, end);
+    case DType::f32:
+      return run_backward_float(p, begin, end);
+    case DType::f64:
+      return run_backward_double(p, begin, end);
   }
 }
 

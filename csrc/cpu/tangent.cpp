@@ -112,8 +112,7 @@ PYDISENT_INLINE void evaluate(const ActivationTangentParams& p, Block<O>& b, int
       for (int64_t i = 0; i < n; ++i) store(b, i, silu_derivatives(b.h[i]), turn);
       return;
     case Activation::softplus:
-      for (int64_t i = 0; i < n; ++i)
-        store(b, i, softplus_derivatives(b.h[i], beta, bound), turn);
+      for (int64_t i = 0; i < n; ++i) store(b, i, softplus_derivatives(b.h[i], beta, bound), turn);
       return;
     case Activation::relu:  // NaN counts as positive, as it does in PyTorch
       for (int64_t i = 0; i < n; ++i) b.value[i] = b.h[i] <= 0 ? O(0) : O(1);
@@ -148,10 +147,14 @@ template <class O>
 PYDISENT_INLINE void load_positions(const ActivationTangentParams& p, int64_t first, int64_t n,
                                     O* to) {
   switch (p.h_type) {
-    case DType::f16: return widen_row<Half>(p.h, first, n, to);
-    case DType::bf16: return widen_row<BFloat16>(p.h, first, n, to);
-    case DType::f32: return widen_row<float>(p.h, first, n, to);
-    case DType::f64: return widen_row<double>(p.h, first, n, to);
+    case DType::f16:
+      return widen_row<Half>(p.h, first, n, to);
+    case DType::bf16:
+      return widen_row<BFloat16>(p.h, first, n, to);
+    case DType::f32:
+      return widen_row<float>(p.h, first, n, to);
+    case DType::f64:
+      return widen_row<double>(p.h, first, n, to);
   }
 }
 
@@ -165,9 +168,12 @@ template <class O>
 PYDISENT_INLINE void store_positions(const ActivationTangentParams& p, int64_t first, int64_t n,
                                      const O* from) {
   switch (p.h_type) {
-    case DType::f16: return narrow_row<Half>(from, n, p.grad_h, first);
-    case DType::bf16: return narrow_row<BFloat16>(from, n, p.grad_h, first);
-    case DType::f32: return narrow_row<float>(from, n, p.grad_h, first);
+    case DType::f16:
+      return narrow_row<Half>(from, n, p.grad_h, first);
+    case DType::bf16:
+      return narrow_row<BFloat16>(from, n, p.grad_h, first);
+    case DType::f32:
+      return narrow_row<float>(from, n, p.grad_h, first);
     case DType::f64:
       if constexpr (std::is_same_v<O, double>) narrow_row<double>(from, n, p.grad_h, first);
       return;
@@ -193,13 +199,15 @@ PYDISENT_INLINE void load_channels(const ActivationTangentParams& p, const doubl
                                    int64_t first, int64_t n, O* to) {
   if (!parameter) return;
   const bool per_position = p.inner == 1;
-  for_channel_runs(p, first, n, [&](int64_t channel, int64_t i, int64_t run)
-                   __attribute__((always_inline)) {
-    if (per_position)
-      for (int64_t j = 0; j < run; ++j) to[i + j] = static_cast<O>(parameter[channel + j]);
-    else
-      for (int64_t j = 0; j < run; ++j) to[i + j] = static_cast<O>(parameter[channel]);
-  });
+  for_channel_runs(p, first, n,
+                   [&](int64_t channel, int64_t i, int64_t run) __attribute__((always_inline)) {
+                     if (per_position)
+                       for (int64_t j = 0; j < run; ++j)
+                         to[i + j] = static_cast<O>(parameter[channel + j]);
+                     else
+                       for (int64_t j = 0; j < run; ++j)
+                         to[i + j] = static_cast<O>(parameter[channel]);
+                   });
 }
 
 template <class O>
@@ -246,14 +254,14 @@ template <class O>
 PYDISENT_INLINE void add_leak_gradient(const ActivationTangentParams& p, const O* products,
                                        int64_t first, int64_t n, double* sums) {
   const bool per_position = p.inner == 1;
-  for_channel_runs(p, first, n, [&](int64_t channel, int64_t i, int64_t run)
-                   __attribute__((always_inline)) {
-    if (per_position) {
-      for (int64_t j = 0; j < run; ++j) sums[channel + j] += products[i + j];
-    } else {
-      sums[channel] += sum_wide(products + i, run);
-    }
-  });
+  for_channel_runs(p, first, n,
+                   [&](int64_t channel, int64_t i, int64_t run) __attribute__((always_inline)) {
+                     if (per_position) {
+                       for (int64_t j = 0; j < run; ++j) sums[channel + j] += products[i + j];
+                     } else {
+                       sums[channel] += sum_wide(products + i, run);
+                     }
+                   });
 }
 
 template <class S, class O>
@@ -290,18 +298,18 @@ PYDISENT_INLINE void backward_chunks(const ActivationTangentParams& p, int64_t b
   }
 }
 
-#define PYDISENT_INSTANTIATE(S, O)                                                          \
-  template <int BYTES>                                                                      \
-  PYDISENT_INLINE void forward_##S##_##O(const ActivationTangentParams& p, int64_t begin,   \
-                                         int64_t end) {                                     \
-    forward_chunks<S, O>(p, begin, end);                                             \
-  }                                                                                         \
-  template <int BYTES>                                                                      \
-  PYDISENT_INLINE void backward_##S##_##O(const ActivationTangentParams& p, int64_t begin,  \
-                                          int64_t end) {                                    \
-    backward_chunks<S, O>(p, begin, end);                                            \
-  }                                                                                         \
-  PYDISENT_MULTIVERSION(run_forward_##S##_##O, ActivationTangentParams, forward_##S##_##O)  \
+#define PYDISENT_INSTANTIATE(S, O)                                                         \
+  template <int BYTES>                                                                     \
+  PYDISENT_INLINE void forward_##S##_##O(const ActivationTangentParams& p, int64_t begin,  \
+                                         int64_t end) {                                    \
+    forward_chunks<S, O>(p, begin, end);                                                   \
+  }                                                                                        \
+  template <int BYTES>                                                                     \
+  PYDISENT_INLINE void backward_##S##_##O(const ActivationTangentParams& p, int64_t begin, \
+                                          int64_t end) {                                   \
+    backward_chunks<S, O>(p, begin, end);                                                  \
+  }                                                                                        \
+  PYDISENT_MULTIVERSION(run_forward_##S##_##O, ActivationTangentParams, forward_##S##_##O) \
   PYDISENT_MULTIVERSION(run_backward_##S##_##O, ActivationTangentParams, backward_##S##_##O)
 
 PYDISENT_INSTANTIATE(Half, float)
@@ -314,27 +322,27 @@ PYDISENT_INSTANTIATE(double, double)
 
 }  // namespace
 
-#define PYDISENT_DISPATCH(direction)                                                       \
-  const bool wide = p.h_type == DType::f64 || p.tangents_type == DType::f64;               \
-  switch (p.tangents_type) {                                                               \
-    case DType::f16:                                                                       \
-      return wide ? run_##direction##_Half_double(p, begin, end)                           \
-                  : run_##direction##_Half_float(p, begin, end);                           \
-    case DType::bf16:                                                                      \
-      return wide ? run_##direction##_BFloat16_double(p, begin, end)                       \
-                  : run_##direction##_BFloat16_float(p, begin, end);                       \
-    case DType::f32:                                                                       \
-      return wide ? run_##direction##_float_double(p, begin, end)                          \
-                  : run_##direction##_float_float(p, begin, end);                          \
-    case DType::f64: return run_##direction##_double_double(p, begin, end);                \
+#define PYDISENT_DISPATCH(direction)                                         \
+  const bool wide = p.h_type == DType::f64 || p.tangents_type == DType::f64; \
+  switch (p.tangents_type) {                                                 \
+    case DType::f16:                                                         \
+      return wide ? run_##direction##_Half_double(p, begin, end)             \
+                  : run_##direction##_Half_float(p, begin, end);             \
+    case DType::bf16:                                                        \
+      return wide ? run_##direction##_BFloat16_double(p, begin, end)         \
+                  : run_##direction##_BFloat16_float(p, begin, end);         \
+    case DType::f32:                                                         \
+      return wide ? run_##direction##_float_double(p, begin, end)            \
+                  : run_##direction##_float_float(p, begin, end);            \
+    case DType::f64:                                                         \
+      return run_##direction##_double_double(p, begin, end);                 \
   }
 
 void activation_tangent_cpu(const ActivationTangentParams& p, int64_t begin, int64_t end) {
   PYDISENT_DISPATCH(forward)
 }
 
-void activation_tangent_backward_cpu(const ActivationTangentParams& p, int64_t begin,
-                                     int64_t end) {
+void activation_tangent_backward_cpu(const ActivationTangentParams& p, int64_t begin, int64_t end) {
   PYDISENT_DISPATCH(backward)
 }
 

@@ -201,8 +201,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     if constexpr (!kResident) operand = y, result = y;
     if (t == steps)
       for (int64_t at = threadIdx.x; at < k * m; at += kThreads)
-        result[at] = widen(grad_vectors[at % m * p.grad_vectors_strides[1] +
-                                        at / m * p.grad_vectors_strides[2]]);
+        result[at] = widen(
+            grad_vectors[at % m * p.grad_vectors_strides[1] + at / m * p.grad_vectors_strides[2]]);
     const int64_t parts = t == steps ? 1 : plan.parts;
     __syncthreads();
     for (int64_t c = warp; c < k; c += kThreads / kWarp) {
@@ -223,18 +223,18 @@ __global__ void __launch_bounds__(kThreads, 1)
       }
     }
     __syncthreads();
-    product<true, kResident>(
-        matrix, operand, m, k, plan.columns, plan.parts,
-        [&](int64_t part, int64_t c, int64_t i, T value) {
-          if (kResident) {
-            result[(part * k + c) * m + i] = value;
-          } else if (t > 1) {
-            y[(c - k) * m + i] = value;  // at Y_{t-1}
-          } else {
-            const T keep = widen(mask[i * p.mask_strides[0] + c * p.mask_strides[1]]);
-            narrow(keep * value, grad_probe[i * k + c]);
-          }
-        });
+    product<true, kResident>(matrix, operand, m, k, plan.columns, plan.parts,
+                             [&](int64_t part, int64_t c, int64_t i, T value) {
+                               if (kResident) {
+                                 result[(part * k + c) * m + i] = value;
+                               } else if (t > 1) {
+                                 y[(c - k) * m + i] = value;  // at Y_{t-1}
+                               } else {
+                                 const T keep =
+                                     widen(mask[i * p.mask_strides[0] + c * p.mask_strides[1]]);
+                                 narrow(keep * value, grad_probe[i * k + c]);
+                               }
+                             });
     __syncthreads();
   }
   if constexpr (kResident)
@@ -287,20 +287,28 @@ int backward(const PowerIterationBackwardParams& p, cudaStream_t stream) {
 int masked_power_iteration_cuda(const PowerIterationParams& p, void* stream) {
   const auto s = static_cast<cudaStream_t>(stream);
   switch (p.dtype) {
-    case DType::f16: return forward<__half>(p, s);
-    case DType::bf16: return forward<__nv_bfloat16>(p, s);
-    case DType::f32: return forward<float>(p, s);
-    default: return forward<double>(p, s);
+    case DType::f16:
+      return forward<__half>(p, s);
+    case DType::bf16:
+      return forward<__nv_bfloat16>(p, s);
+    case DType::f32:
+      return forward<float>(p, s);
+    default:
+      return forward<double>(p, s);
   }
 }
 
 int masked_power_iteration_backward_cuda(const PowerIterationBackwardParams& p, void* stream) {
   const auto s = static_cast<cudaStream_t>(stream);
   switch (p.dtype) {
-    case DType::f16: return backward<__half>(p, s);
-    case DType::bf16: return backward<__nv_bfloat16>(p, s);
-    case DType::f32: return backward<float>(p, s);
-    default: return backward<double>(p, s);
+    case DType::f16:
+      return backward<__half>(p, s);
+    case DType::bf16:
+      return backward<__nv_bfloat16>(p, s);
+    case DType::f32:
+      return backward<float>(p, s);
+    default:
+      return backward<double>(p, s);
   }
 }
 

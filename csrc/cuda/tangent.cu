@@ -18,7 +18,8 @@ struct Derivatives {
 
 // From e = exp(-|x|), so that nothing cancels where the results are small.
 template <class O>
-__device__ __forceinline__ Derivatives<O> smooth_derivatives(const ActivationTangentParams& p, O x) {
+__device__ __forceinline__ Derivatives<O> smooth_derivatives(const ActivationTangentParams& p,
+                                                             O x) {
   if (p.kind == Activation::tanh) {
     const O e = exp(-2 * fabs(x)), q = 1 / (1 + e), first = 4 * e * q * q;
     return {first, (x < 0 ? 2 : -2) * (1 - e) * q * first};
@@ -28,8 +29,10 @@ __device__ __forceinline__ Derivatives<O> smooth_derivatives(const ActivationTan
   const O s = u < 0 ? e * q : q, complement = u < 0 ? q : e * q;
   const O odd = (u < 0 ? 1 : -1) * (1 - e) * q;  // 1 - 2 s
   switch (p.kind) {
-    case Activation::sigmoid: return {e * q * q, e * q * q * odd};
-    case Activation::silu: return {s * (1 + x * complement), e * q * q * (2 + x * odd)};
+    case Activation::sigmoid:
+      return {e * q * q, e * q * q * odd};
+    case Activation::silu:
+      return {s * (1 + x * complement), e * q * q * (2 + x * odd)};
     default: {
       const bool linear = u > static_cast<O>(p.softplus_threshold);
       return {linear ? O(1) : s, linear ? O(0) : static_cast<O>(p.beta) * e * q * q};
@@ -45,29 +48,36 @@ __device__ __forceinline__ Derivatives<O> derivatives(const ActivationTangentPar
   if (p.kind == Activation::leaky_relu)
     return {x > 0 ? O(1) : static_cast<O>(p.negative_slope), O(0)};
   const int64_t channel = position / p.inner % p.channels;
-  const bool positive = p.kind == Activation::prelu
-                            ? x > 0
-                            : x >= static_cast<O>(p.threshold[channel]);
+  const bool positive =
+      p.kind == Activation::prelu ? x > 0 : x >= static_cast<O>(p.threshold[channel]);
   return {positive ? O(1) : static_cast<O>(p.leak[channel]), positive ? O(0) : O(1)};
 }
 
 template <class O>
 __device__ __forceinline__ O load_position(const ActivationTangentParams& p, int64_t at) {
   switch (p.h_type) {
-    case DType::f16: return widen(static_cast<const __half*>(p.h)[at]);
-    case DType::bf16: return widen(static_cast<const __nv_bfloat16*>(p.h)[at]);
-    case DType::f32: return static_cast<const float*>(p.h)[at];
-    default: return static_cast<O>(static_cast<const double*>(p.h)[at]);
+    case DType::f16:
+      return widen(static_cast<const __half*>(p.h)[at]);
+    case DType::bf16:
+      return widen(static_cast<const __nv_bfloat16*>(p.h)[at]);
+    case DType::f32:
+      return static_cast<const float*>(p.h)[at];
+    default:
+      return static_cast<O>(static_cast<const double*>(p.h)[at]);
   }
 }
 
 template <class O>
 __device__ __forceinline__ void store_position(const ActivationTangentParams& p, int64_t at, O x) {
   switch (p.h_type) {
-    case DType::f16: return narrow(x, static_cast<__half*>(p.grad_h)[at]);
-    case DType::bf16: return narrow(x, static_cast<__nv_bfloat16*>(p.grad_h)[at]);
-    case DType::f32: return narrow(x, static_cast<float*>(p.grad_h)[at]);
-    default: static_cast<double*>(p.grad_h)[at] = x;
+    case DType::f16:
+      return narrow(x, static_cast<__half*>(p.grad_h)[at]);
+    case DType::bf16:
+      return narrow(x, static_cast<__nv_bfloat16*>(p.grad_h)[at]);
+    case DType::f32:
+      return narrow(x, static_cast<float*>(p.grad_h)[at]);
+    default:
+      static_cast<double*>(p.grad_h)[at] = x;
   }
 }
 
@@ -216,10 +226,14 @@ int dispatch(const ActivationTangentParams& p, bool is_backward, cudaStream_t st
 int dispatch_type(const ActivationTangentParams& p, bool is_backward, void* stream) {
   const auto s = static_cast<cudaStream_t>(stream);
   switch (p.tangents_type) {
-    case DType::f16: return dispatch<__half>(p, is_backward, s);
-    case DType::bf16: return dispatch<__nv_bfloat16>(p, is_backward, s);
-    case DType::f32: return dispatch<float>(p, is_backward, s);
-    default: return dispatch<double>(p, is_backward, s);
+    case DType::f16:
+      return dispatch<__half>(p, is_backward, s);
+    case DType::bf16:
+      return dispatch<__nv_bfloat16>(p, is_backward, s);
+    case DType::f32:
+      return dispatch<float>(p, is_backward, s);
+    default:
+      return dispatch<double>(p, is_backward, s);
   }
 }
 

@@ -23,23 +23,25 @@ enum class Activation : int {
 #ifdef __CUDACC__
 __host__ __device__
 #endif
-inline bool is_piecewise_linear(Activation kind) { return kind <= Activation::translated_prelu; }
+    inline bool is_piecewise_linear(Activation kind) {
+  return kind <= Activation::translated_prelu;
+}
 
 struct ActivationTangentParams {
-  const void* h;                // (N,)
-  const void* tangents;         // (K, N), tangents_stride between rows
-  const void* grad;             // (K, N), grad_stride between rows; backward only
-  void* out;                    // (K, N), out_stride: the product, or grad_tangents; may be tangents
-  void* grad_h;                 // (N,); backward only
-  const double* leak;           // (channels,) or null
-  const double* threshold;      // (channels,) or null
-  double* leak_partials;        // CPU backward with a leak: (chunks, channels), zeros on entry
-  void* outside;                // CUDA backward with a leak: (N,), float or double
-  double* grad_leak;            // backward with a leak: (channels,)
-  int64_t count, positions;     // K, N
+  const void* h;             // (N,)
+  const void* tangents;      // (K, N), tangents_stride between rows
+  const void* grad;          // (K, N), grad_stride between rows; backward only
+  void* out;                 // (K, N), out_stride: the product, or grad_tangents; may be tangents
+  void* grad_h;              // (N,); backward only
+  const double* leak;        // (channels,) or null
+  const double* threshold;   // (channels,) or null
+  double* leak_partials;     // CPU backward with a leak: (chunks, channels), zeros on entry
+  void* outside;             // CUDA backward with a leak: (N,), float or double
+  double* grad_leak;         // backward with a leak: (channels,)
+  int64_t count, positions;  // K, N
   int64_t channels, inner;
   int64_t tangents_stride, grad_stride, out_stride;
-  int64_t chunk;                // positions a work item of the CPU kernels
+  int64_t chunk;  // positions a work item of the CPU kernels
   double negative_slope, beta, softplus_threshold;
   Activation kind;
   DType h_type, tangents_type;  // of h and grad_h; of tangents, grad and out
