@@ -86,6 +86,8 @@ def test_signals_save_and_exit(tmp_path, uninterrupted, signum, code):
     step = json.loads((path / "log.jsonl").read_text().splitlines()[-1])["step"]
     latest = (path / "checkpoints" / "latest").read_text()
     assert int(latest.removeprefix("step-")) >= step
+    if signum == signal.SIGINT:
+        return  # Each further process costs seconds, and both signals are saved alike.
     process = _start(path, "--resume")
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
