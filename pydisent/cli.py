@@ -248,6 +248,7 @@ def demo(
         folder = RunFolder(path)
         if folder.is_run():
             plan = _resumed_plan(folder, system, asked, {})
+            _set_threads(threads or _threads_before(folder))
         else:
             plan = _new_plan(system, asked, {})
         _train(plan, path, resume=True)
