@@ -219,7 +219,7 @@ def demo(
     out: Path = Path("runs/demo"),
     preset: str = "quick",
     seed: int = 0,
-    threads: int | None = None,
+    threads: int = 1,
 ) -> None:
     """Train the spectral GAN and its plain twin on sprites, score both, and compare them.
 
@@ -234,7 +234,7 @@ def demo(
     seed : int
         Of both runs.
     threads : int
-        CPU threads.
+        CPU threads; networks this small gain little from more, and lose much on a busy machine.
     """
     from pydisent.reports import write_report
     from pydisent.training import RunFolder, open_run
@@ -248,7 +248,6 @@ def demo(
         folder = RunFolder(path)
         if folder.is_run():
             plan = _resumed_plan(folder, system, asked, {})
-            _set_threads(threads or _threads_before(folder))
         else:
             plan = _new_plan(system, asked, {})
         _train(plan, path, resume=True)
