@@ -7,6 +7,7 @@ pydisent installs all the same and runs on its references; PYDISENT_STRICT=1 mak
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -96,8 +97,9 @@ def build_command():
             package = ROOT / "pydisent" if in_source else Path(self.build_lib) / "pydisent"
             (package / NOTE).unlink(missing_ok=True)
             try:
-                if shutil.which(get_cxx_compiler()) is None:
-                    raise FileNotFoundError(f"no C++ compiler: {get_cxx_compiler()} was not found")
+                compiler = shlex.split(get_cxx_compiler())[0]
+                if shutil.which(compiler) is None:
+                    raise FileNotFoundError(f"no C++ compiler: {compiler} was not found")
                 super().run()
             except (Exception, SystemExit) as error:
                 if os.environ.get("PYDISENT_STRICT", "0") not in ("", "0"):

@@ -81,8 +81,9 @@ PYDISENT_INLINE Derivatives<O> silu_derivatives(O x) {
 template <class O>
 PYDISENT_INLINE Derivatives<O> softplus_derivatives(O x, O beta, O threshold) {
   const O u = x * beta, e = exp_nonpositive(-std::fabs(u)), q = 1 / (1 + e);
-  const bool linear = u > threshold;
-  return {linear ? O(1) : (u < 0 ? e * q : q), linear ? O(0) : beta * e * q * q};
+  const O s = u < 0 ? e * q : q;
+  // Compared twice, for a bool kept in between stops the vectoriser.
+  return {u > threshold ? O(1) : s, u > threshold ? O(0) : beta * e * q * q};
 }
 
 // What a block of positions needs: E (D or D²), and E' (∂E/∂leak for the piecewise linear kinds).

@@ -129,6 +129,10 @@ def _device_type(args: tuple[Any, ...]) -> str:
     return next(x for x in args if isinstance(x, Tensor)).device.type
 
 
+def _requires_grad(args: tuple[Any, ...]) -> bool:
+    return any(isinstance(x, Tensor) and x.requires_grad for x in args)
+
+
 def _fallback_kernel(spec: OpSpec) -> Callable[..., Any]:
     def kernel(*args: Any) -> Any:
         device = _device_type(args)
@@ -191,13 +195,13 @@ def _autograd_kernel(spec: OpSpec, overload: torch._ops.OpOverload) -> Callable[
         # A dual tensor or a functorch level: only composed primitives carry the tangent.
         if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
             return spec.reference(*args)
-        if torch.is_grad_enabled() and torch._C._any_requires_grad(*args):
+        if torch.is_grad_enabled() and _requires_grad(args):
             return Function.apply(keyset, *args)
         return below(keyset, args)
 
     def mutating(keyset: Any, *args: Any) -> Any:
         transformed = forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
-        if transformed or (torch.is_grad_enabled() and torch._C._any_requires_grad(*args)):
+        if transformed or (torch.is_grad_enabled() and _requires_grad(args)):
             raise RuntimeError(
                 f"{spec.name} writes in place and has no derivative; "
                 f"use {spec.name.rstrip('_')}, or torch.no_grad() outside of any transform"

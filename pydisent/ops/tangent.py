@@ -152,6 +152,8 @@ def _fake_backward(
 def _backward(
     inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
 ) -> Grads:
+    if not (needs[0] or needs[3]):  # a product with the same derivative, and no sum over K
+        return None, _forward(inputs[0], grads[0], *inputs[2:]), *[None] * (len(inputs) - 2)
     grad_h, grad_tangents, grad_leak = _adjoint(grads[0], *inputs)
     leak = None if inputs[3] is None else grad_leak
     return grad_h, grad_tangents, None, leak, *[None] * (len(inputs) - 4)

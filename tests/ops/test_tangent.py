@@ -116,6 +116,20 @@ def test_layouts_agree_and_are_kept(kind, channels_last_h):
         assert torch.equal(written, out), name
 
 
+@pytest.mark.parametrize("kind", ["silu", "prelu"])
+def test_gradient_to_the_tangents_alone(kind):
+    """With a constant primal the adjoint is the op itself, which is self-adjoint."""
+    keywords = ACTIVATIONS[kind][1]
+    h = torch.randn(2, 3, 5, dtype=torch.float64)
+    tangents = torch.randn(4, *h.shape, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda t: activation_tangent(h, t, kind, turn=True, **keywords), (tangents,)
+    )
+    assert torch.autograd.gradgradcheck(
+        lambda t: activation_tangent(h, t, kind, **keywords), (tangents,)
+    )
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_leak_gradient_sums_over_all_but_channels(count):
     torch.manual_seed(0)
