@@ -1,4 +1,4 @@
-"""Other ways to the alignment penalty's gradient, as people write them: what pydisent is measured against."""
+"""Other ways to the alignment penalty's gradient, which pydisent is measured against."""
 
 from __future__ import annotations
 
@@ -29,31 +29,57 @@ def _algorithm(product: Callable[[Tensor], Tensor], probe: Tensor, iterations: i
 
 
 def listing_1(generator: Callable, z: Tensor, probe: Tensor, iterations: int) -> Tensor:
-    """The paper's Listing 1: J v by reverse mode twice, the batch tiled k times."""
-    batch, m, k = probe.shape
+    """The paper's Listing 1, call for call: J v by reverse mode twice, the batch tiled k times."""
+    images, tiled = _tiled(generator, z, probe.shape[-1])
+
+    def forward_gradients(ys, xs, d_xs):
+        v = torch.ones_like(ys, requires_grad=True)
+        (g,) = torch.autograd.grad(ys, xs, v, create_graph=True)
+        return torch.autograd.grad(g, v, d_xs, create_graph=True)[0]
+
+    def jt_j_v(ys, xs, vs):
+        jv = forward_gradients(ys, xs, vs)
+        return torch.autograd.grad(ys, xs, jv, create_graph=True)[0]
+
+    return _algorithm(_on_rows(lambda rows: jt_j_v(images, tiled, rows)), probe, iterations)
+
+
+def listing_1_hoisted(generator: Callable, z: Tensor, probe: Tensor, iterations: int) -> Tensor:
+    """Listing 1 by a careful hand: J'v, which does not change, is made once for all T products."""
+    images, tiled = _tiled(generator, z, probe.shape[-1])
+    v = torch.ones_like(images, requires_grad=True)
+    (g,) = torch.autograd.grad(images, tiled, v, create_graph=True)
+
+    def jt_j_v(rows):
+        (jv,) = torch.autograd.grad(g, v, rows, create_graph=True)
+        return torch.autograd.grad(images, tiled, jv, create_graph=True)[0]
+
+    return _algorithm(_on_rows(jt_j_v), probe, iterations)
+
+
+def _tiled(generator: Callable, z: Tensor, k: int) -> tuple[Tensor, Tensor]:
     tiled = z.detach().repeat_interleave(k, 0).requires_grad_()
-    images = generator(tiled)
-    dummy = torch.ones_like(images, requires_grad=True)
-    (pulled,) = torch.autograd.grad(images, tiled, dummy, create_graph=True)
+    return generator(tiled), tiled
 
-    def product(vectors: Tensor) -> Tensor:
+
+def _on_rows(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A product of (B k, m) rows as one of (B, m, k) vectors."""
+
+    def on_vectors(vectors: Tensor) -> Tensor:
+        batch, m, k = vectors.shape
         rows = vectors.transpose(1, 2).reshape(batch * k, m)
-        (pushed,) = torch.autograd.grad(pulled, dummy, rows, create_graph=True)
-        (back,) = torch.autograd.grad(images, tiled, pushed, create_graph=True)
-        return back.reshape(batch, k, m).transpose(1, 2)
+        return product(rows).reshape(batch, k, m).transpose(1, 2)
 
-    return _algorithm(product, probe, iterations)
+    return on_vectors
 
 
 def torch_func(generator: Callable, z: Tensor, probe: Tensor, iterations: int) -> Tensor:
     """``torch.func``: jvp and vjp of the generator, the batch tiled k times, unrolled."""
-    batch, m, k = probe.shape
-    tiled = z.detach().repeat_interleave(k, 0)
+    tiled = z.detach().repeat_interleave(probe.shape[-1], 0)
 
-    def product(vectors: Tensor) -> Tensor:
-        rows = vectors.transpose(1, 2).reshape(batch * k, m)
-        _, pushed = torch.func.jvp(generator, (tiled,), (rows,))
+    def jt_j_v(rows):
+        _, jv = torch.func.jvp(generator, (tiled,), (rows,))
         _, pull = torch.func.vjp(generator, tiled)
-        return pull(pushed)[0].reshape(batch, k, m).transpose(1, 2)
+        return pull(jv)[0]
 
-    return _algorithm(product, probe, iterations)
+    return _algorithm(_on_rows(jt_j_v), probe, iterations)

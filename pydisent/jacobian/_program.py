@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-# push(captured, tangents) -> tangents of the outputs; tangents are (K, *primal.shape).
-Push = Callable[[Sequence[Tensor], Sequence[Tensor]], "Tensor | Sequence[Tensor]"]
-
-
-@dataclass(slots=True)
-class Node:
-    """One recorded operation, as a linear map from input tangents to output tangents.
-
-    ``captured`` are positions in ``Program.captured`` of the tensors that the map reads (weights,
-    primal values). ``keep`` says that the map takes them in the dtype that they have;
-    ``overwrites`` is a form of the map that writes into its tangent, if there is one.
-    """
-
-    name: str
-    push: Push
-    inputs: tuple[int, ...]
-    captured: tuple[int, ...]
-    outputs: tuple[int, ...]
-    keep: bool = False
-    overwrites: Push | None = None
+from pydisent.jacobian._diagonal import fuse_diagonals
+from pydisent.jacobian._node import Node
 
 
 class Program:
@@ -60,6 +41,7 @@ class Program:
         places = {read: place for place, read in enumerate(reads)}
         for node in self.nodes:
             node.captured = tuple(places[index, node.keep] for index in node.captured)
+        self.nodes = fuse_diagonals(self.nodes, self._results)
         self._slot_sizes = slot_sizes
         self._last_use = self._liveness()
 

@@ -21,7 +21,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from pydisent.jacobian._function import save_random_state
-from pydisent.jacobian._program import Node, Program, Push
+from pydisent.jacobian._node import Node, Push, Scale
+from pydisent.jacobian._program import Program
 from pydisent.jacobian.decompositions import KEEP_STATISTICS
 
 
@@ -62,6 +63,8 @@ class Step:
     outputs: Sequence[Tensor] | None = None
     keep: bool = False
     overwrites: Push | None = None
+    scale: Scale | None = None
+    is_identity: bool = False
 
 
 Rule = Callable[[Call], Step]
@@ -236,7 +239,17 @@ class Tracer(TorchFunctionMode):
         captured = tuple(self._capture(tensor) for tensor in step.captured)
         slots = tuple(self._new_slot(tensor) for tensor in outputs)
         self._nodes.append(
-            Node(name, step.push, inputs, captured, slots, step.keep, step.overwrites)
+            Node(
+                name,
+                step.push,
+                inputs,
+                captured,
+                slots,
+                step.keep,
+                step.overwrites,
+                step.scale,
+                step.is_identity,
+            )
         )
 
     # -- writing in place --------------------------------------------------------------------

@@ -1,7 +1,9 @@
-"""Transposed convolution of tiny images by one matrix product, for bf16 tangents on the CPU.
+"""DCGAN's transposed convolution (kernel 4, stride 2, padding 1) where oneDNN is slow at it.
 
-oneDNN's bf16 transposed convolution of 4×4 images takes twice the time of this (measured on a Xeon
-with AMX), and a DCGAN spends a third of its tangents' time there.
+An output pixel sees a 2×2 window of the input. The four pixels of a 2×2 block of the output (its
+phases) see windows that overlap, so an ordinary product of all windows with the taps of all four
+phases holds the output, which is then interleaved. On a Xeon with AMX the product takes a third of
+oneDNN's time where there are few output channels, and half of it for tiny images in bf16.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_LARGEST = 16  # pixels of an input image; at 8×8 oneDNN is as fast
+_TINY = 16  # pixels of an input image; at 8×8 oneDNN is as fast
+_FEW = 4  # output channels; their four phases fill one vector register
 
 
 def is_doubling(
@@ -25,12 +28,11 @@ def is_doubling(
     groups: int = 1,
     dilation: Any = 1,
 ) -> bool:
-    """Whether these are the arguments of DCGAN's layer (kernel 4, stride 2, padding 1), tiny."""
+    """Whether these arguments of ``conv_transpose2d`` (but its bias) are DCGAN's, on the CPU."""
     expected = ((stride, 2), (padding, 1), (output_padding, 0), (dilation, 1))
     return (
         source.device.type == "cpu"
         and source.dim() == 4
-        and source.shape[2] * source.shape[3] <= _LARGEST
         and tuple(weight.shape[2:]) == (4, 4)
         and groups == 1
         and all(value in (wanted, (wanted, wanted), [wanted, wanted]) for value, wanted in expected)
@@ -38,25 +40,34 @@ def is_doubling(
 
 
 def double(rows: Tensor, weight: Tensor) -> Tensor:
-    """``conv_transpose2d(rows, weight, stride=2, padding=1)`` for weight (C, D, 4, 4)."""
-    return _Double.apply(rows, weight)
+    """``conv_transpose2d(rows, weight, stride=2, padding=1)``, the fastest way; (C, D, 4, 4)."""
+    height, width = rows.shape[2:]
+    if weight.shape[1] <= _FEW:
+        product = F.conv2d(rows, _taps(weight).permute(3, 4, 5, 2, 0, 1).flatten(0, 2), padding=1)
+        product = product.permute(0, 2, 3, 1)
+    elif height * width <= _TINY and rows.dtype == torch.bfloat16:
+        x = F.pad(rows.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+        windows = torch.cat([x[:, :-1, :-1], x[:, :-1, 1:], x[:, 1:, :-1], x[:, 1:, 1:]], -1)
+        product = windows @ _taps(weight).flatten(3).flatten(0, 2)
+    else:
+        return F.conv_transpose2d(rows, weight, stride=2, padding=1)
+    return _Interleave.apply(product.unflatten(3, (2, 2, weight.shape[1])))
 
 
-class _Double(torch.autograd.Function):
-    """One product: all 2×2 windows of the input times all taps of the four phases of the output.
+def _taps(weight: Tensor) -> Tensor:
+    """(p, q, C, a, b, D): row p of a window (0 above) reaches phase a by kernel row 3 − a − 2p."""
+    kernel = weight.flip(2, 3).unflatten(3, (2, 2)).unflatten(2, (2, 2))  # C D p a q b
+    return kernel.permute(2, 4, 0, 3, 5, 1)
 
-    An output pixel sees a 2×2 window of the input. The four pixels of a 2×2 block of the output
-    (its phases) see windows that overlap, so the product of (N (H + 1) (W + 1), 4C) and (4C, 4D)
-    holds the output.
-    """
+
+class _Interleave(torch.autograd.Function):
+    """Windows' four phases, (N, H + 1, W + 1, 2, 2, D), to images (N, D, 2H, 2W), channels last."""
 
     @staticmethod
-    def forward(ctx, rows, weight):
-        ctx.save_for_backward(rows, weight)
-        count, _, height, width = rows.shape
-        blocks = (count, height + 1, width + 1, 2, 2, weight.shape[1])
-        product = (_windows(rows) @ _taps(weight)).view(blocks)
-        image = rows.new_empty(count, 2 * height, 2 * width, weight.shape[1])
+    def forward(ctx, product):
+        count, height, width, _, _, channels = product.shape
+        height, width = height - 1, width - 1
+        image = product.new_empty(count, 2 * height, 2 * width, channels)
         for a, b in _PHASES:
             image[:, a::2, b::2] = product[:, a : a + height, b : b + width, a, b]
         return image.permute(0, 3, 1, 2)
@@ -64,38 +75,13 @@ class _Double(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, cotangent):
-        rows, weight = ctx.saved_tensors
-        count, channels, height, width = rows.shape
         image = cotangent.permute(0, 2, 3, 1)
-        product = image.new_zeros(count, height + 1, width + 1, 2, 2, weight.shape[1])
+        count, height, width, channels = image.shape
+        height, width = height // 2, width // 2
+        product = image.new_zeros(count, height + 1, width + 1, 2, 2, channels)
         for a, b in _PHASES:
             product[:, a : a + height, b : b + width, a, b] = image[:, a::2, b::2]
-        product = product.flatten(0, 2).flatten(1)
-        grad_rows = grad_weight = None
-        if ctx.needs_input_grad[0]:
-            windows = (product @ _taps(weight).mT).view(count, height + 1, width + 1, 4, channels)
-            parts = [
-                windows[:, 1 - p : height + 1 - p, 1 - q : width + 1 - q, 2 * p + q]
-                for p, q in _PHASES
-            ]
-            grad_rows = (parts[0] + parts[1] + (parts[2] + parts[3])).permute(0, 3, 1, 2)
-        if ctx.needs_input_grad[1]:
-            taps = (_windows(rows).mT @ product).view(2, 2, channels, 2, 2, -1)  # p q C a b D
-            grad_weight = taps.permute(2, 5, 0, 3, 1, 4).flatten(4).flatten(2, 3).flip(2, 3)
-        return grad_rows, grad_weight
+        return product
 
 
 _PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
-
-
-def _windows(rows: Tensor) -> Tensor:
-    """The 2×2 windows of the padded images: (N (H + 1) (W + 1), 4C), rows and columns before C."""
-    x = F.pad(rows.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
-    windows = torch.cat([x[:, :-1, :-1], x[:, :-1, 1:], x[:, 1:, :-1], x[:, 1:, 1:]], -1)
-    return windows.flatten(0, 2)
-
-
-def _taps(weight: Tensor) -> Tensor:
-    """(4C, 4D): row p of a window (0 above) reaches phase a through kernel row 3 − a − 2p."""
-    kernel = weight.flip(2, 3).unflatten(3, (2, 2)).unflatten(2, (2, 2))  # C D p a q b
-    return kernel.permute(2, 4, 0, 3, 5, 1).flatten(0, 2).flatten(1)

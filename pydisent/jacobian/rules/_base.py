@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pydisent.jacobian._trace import Call, Rule
+from pydisent.jacobian._diagonal import like_tangent
+from pydisent.jacobian._node import Push, Scale
+from pydisent.jacobian._trace import Call, Rule, Step
 
 RULES: dict[str, Rule] = {}
 
@@ -56,3 +58,26 @@ def align(tangent: Tensor, primal_dim: int, out_dim: int) -> Tensor:
 def flattened(call: Call) -> tuple[list[Any], Any, list[Tensor]]:
     leaves, spec = pytree.tree_flatten((call.args, call.kwargs))
     return leaves, spec, [leaf for leaf in leaves if call.is_traced(leaf)]
+
+
+def elementwise_step(
+    call: Call, inputs: Sequence[Tensor], captured: Sequence[Tensor], push: Push, scale: Scale
+) -> Step:
+    """A step that fuses with its neighbours where no input is broadcast."""
+    if any(tensor.shape != call.out.shape for tensor in inputs):
+        return Step(inputs, captured, push)
+    return Step(inputs, captured, push, scale=scale)
+
+
+def multiplication(call: Call, source: Tensor, factor: Tensor) -> Step:
+    """The step that multiplies the tangent of ``source`` by ``factor``."""
+    dim, out_dim = source.dim(), call.out.dim()
+
+    def push(captured, tangents):
+        tangent = align(tangents[0], dim, out_dim)
+        return tangent * like_tangent(captured[0], tangent).to(tangent.dtype)
+
+    step = elementwise_step(call, [source], [factor], push, lambda c, s: c[0] * s[0])
+    if step.scale is not None:
+        step.overwrites = lambda c, t: t[0].mul_(like_tangent(c[0], t[0]))
+    return step

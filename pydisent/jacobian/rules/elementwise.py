@@ -5,18 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pydisent.jacobian._diagonal import like_tangent
 from pydisent.jacobian._function import restore_random_state, save_random_state
 from pydisent.jacobian._trace import Call, NoRuleError, Step
 from pydisent.jacobian.rules._base import (
     RULES,
     flattened,
+    multiplication,
     rule,
 )
 from pydisent.ops import activation_tangent, activation_tangent_
-
-
-def _images_last(h: Tensor) -> Tensor:
-    return h.contiguous(memory_format=torch.channels_last) if h.dim() == 4 else h
 
 
 def _activation(call: Call, kind: str, tensors: dict[str, Tensor], **constants: float) -> Step:
@@ -29,16 +27,26 @@ def _activation(call: Call, kind: str, tensors: dict[str, Tensor], **constants: 
     def push_with(function):
         def push(captured, tangents):
             extra = dict(zip(names, captured[1:]))
-            return function(_images_last(captured[0]), tangents[0], kind, **extra, **constants)
+            return function(
+                like_tangent(captured[0], tangents[0]), tangents[0], kind, **extra, **constants
+            )
 
         return push
+
+    push = push_with(activation_tangent)
+
+    def scale(captured, factors):
+        h = captured[0]
+        factor = factors[0] if isinstance(factors[0], Tensor) else h.new_tensor(factors[0])
+        return push(captured, [factor.expand(h.shape)[None]])[0]
 
     return Step(
         [source],
         [source, *tensors.values()],
-        push_with(activation_tangent),
+        push,
         keep=True,
         overwrites=push_with(activation_tangent_),
+        scale=scale,
     )
 
 
@@ -71,7 +79,7 @@ def _elementwise(call: Call) -> Step:
     derivative = torch.func.jvp(
         lambda x: function(x, *rest, **named), (source,), (torch.ones_like(source),)
     )[1]
-    return Step([source], [derivative], lambda c, t: t[0] * c[0].to(t[0].dtype))
+    return multiplication(call, source, derivative)
 
 
 for _function in (
@@ -98,11 +106,11 @@ def _dropout(call: Call) -> Step:
     with torch.no_grad():
         factor = redraw(torch.ones_like(source)) - redraw(torch.zeros_like(source))
     restore_random_state(after, source)
-    return Step([source], [factor], lambda c, t: t[0] * c[0])
+    return multiplication(call, source, factor)
 
 
 @rule("rrelu")
 def _rrelu(call: Call) -> Step:
     source, out = call.args[0], call.out
     slope = torch.where(source >= 0, torch.ones_like(source), (out / source).detach())
-    return Step([source], [slope.detach()], lambda c, t: t[0] * c[0])
+    return multiplication(call, source, slope.detach())

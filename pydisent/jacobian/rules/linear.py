@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from pydisent.jacobian._diagonal import like_tangent
 from pydisent.jacobian._trace import Call, NoRuleError, Step, differentiable
 from pydisent.jacobian.rules._base import (
     RULES,
     align,
+    elementwise_step,
     flattened,
     over_tangents,
     rule,
@@ -47,7 +49,7 @@ for _linear in (
     "repeat_interleave view_as reshape_as contiguous clone __getitem__ select narrow "
     "index_select gather take take_along_dim masked_select chunk split split_with_sizes "
     "tensor_split hsplit vsplit dsplit unbind diagonal diag diag_embed tril triu flip fliplr "
-    "flipud rot90 roll sum nansum mean cumsum trace neg negative __neg__ positive __pos__ stack "
+    "flipud rot90 roll sum nansum mean cumsum trace positive __pos__ stack "
     "hstack vstack dstack column_stack row_stack atleast_1d atleast_2d atleast_3d unfold fold "
     "im2col col2im set_item masked_fill index_fill index_add index_copy scatter scatter_add "
     "slice_scatter select_scatter diagonal_scatter ravel real imag conj resolve_conj "
@@ -98,7 +100,10 @@ def _convert(call: Call) -> Step:
     if call.out is source:
         return Step([], [], lambda _, t: [], outputs=[])
     device = call.out.device
-    return Step([source], [], lambda _, t: t[0].to(device))
+    step = Step([source], [], lambda _, t: t[0].to(device))
+    if device == source.device:
+        step.scale, step.is_identity = (lambda _, s: s[0]), True
+    return step
 
 
 @rule("cat", "concat", "concatenate")
@@ -153,7 +158,12 @@ def _binary_sum(call: Call, left: Any, right: Any, scales: tuple[float, float]) 
         total = parts[0] if len(parts) == 1 else parts[0] + parts[1]
         return total.expand(total.shape[0], *shape)
 
-    return Step([value for value, _ in pairs], [], push)
+    def scale(_, values):
+        return sum(value * factor for value, factor in zip(values, factors))
+
+    step = elementwise_step(call, [value for value, _ in pairs], [], push, scale)
+    step.is_identity = step.scale is not None and factors == [1]
+    return step
 
 
 @rule("add", "__add__", "__radd__")
@@ -188,7 +198,23 @@ def _where(call: Call) -> Step:
         queue = iter(align(t, d, len(shape)) for t, d in zip(tangents, dims))
         zero = tangents[0].new_zeros(())
         parts = [next(queue) if flag else zero for flag in flags]
-        result = torch.where(condition, parts[0], parts[1])
+        result = torch.where(like_tangent(condition, tangents[0]), parts[0], parts[1])
         return result.expand(tangents[0].shape[0], *shape)
 
-    return Step(traced, [], push)
+    def scale(_, values):
+        queue = iter(values)
+        parts = [_as_tensor(next(queue) if flag else 0.0, condition) for flag in flags]
+        return torch.where(condition, parts[0], parts[1])
+
+    return elementwise_step(call, traced, [], push, scale)
+
+
+def _as_tensor(value: Tensor | float, like: Tensor) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    return torch.tensor(value, dtype=torch.float64, device=like.device)
+
+
+@rule("neg", "negative", "__neg__")
+def _negative(call: Call) -> Step:
+    return elementwise_step(call, [call.args[0]], [], lambda _, t: -t[0], lambda _, s: -s[0])

@@ -7,12 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from pydisent.jacobian._diagonal import like_tangent
 from pydisent.jacobian._trace import Call, NoRuleError, Step, differentiable
 from pydisent.jacobian._upsampling import double, is_doubling
 from pydisent.jacobian.rules._base import (
     RULES,
     align,
+    elementwise_step,
     flattened,
+    multiplication,
     on_image_rows,
     on_rows,
     over_tangents,
@@ -67,18 +70,18 @@ def _multiply(call: Call) -> Step:
     if len(traced) == 1:
         factor = right if traced[0] is left else left
         if isinstance(factor, Tensor) and differentiable(factor):
-            return Step(
-                traced,
-                [factor],
-                lambda c, t: align(t[0], dims[0], len(shape)) * c[0].to(t[0].dtype),
-            )
-        return Step(traced, [], lambda _, t: align(t[0], dims[0], len(shape)) * factor)
+            return multiplication(call, traced[0], factor)
+        push = lambda _, t: align(t[0], dims[0], len(shape)) * factor  # noqa: E731
+        return elementwise_step(call, traced, [], push, lambda _, s: s[0] * factor)
 
-    def push(captured, tangents):
+    def push_both(captured, tangents):
         first, second = (align(t, d, len(shape)) for t, d in zip(tangents, dims))
-        return first * captured[1] + second * captured[0]
+        return first * like_tangent(captured[1], first) + second * like_tangent(captured[0], second)
 
-    return Step(traced, traced, push)
+    def scale(captured, factors):
+        return captured[1] * factors[0] + captured[0] * factors[1]
+
+    return elementwise_step(call, traced, traced, push_both, scale)
 
 
 @rule("div", "__truediv__", "__rtruediv__", "__div__", "__rdiv__", "divide", "true_divide")
@@ -90,18 +93,25 @@ def _divide(call: Call) -> Step:
     if not call.is_traced(right):
         inside = left.dim()
         if differentiable(right):
-            return Step([left], [right], lambda c, t: align(t[0], inside, dim) / c[0])
-        return Step([left], [], lambda _, t: align(t[0], inside, dim) / right)
+            push = lambda c, t: align(t[0], inside, dim) / like_tangent(c[0], t[0])  # noqa: E731
+            return elementwise_step(call, [left], [right], push, lambda c, s: s[0] / c[0])
+        push = lambda _, t: align(t[0], inside, dim) / right  # noqa: E731
+        return elementwise_step(call, [left], [], push, lambda _, s: s[0] / right)
     inputs = [value for value in (left, right) if call.is_traced(value)]
     dims = [value.dim() for value in inputs]
 
-    def push(captured, tangents):
-        divisor, quotient = captured
+    def push_both(captured, tangents):
         parts = [align(t, d, dim) for t, d in zip(tangents, dims)]
+        divisor, quotient = (like_tangent(value, parts[-1]) for value in captured)
         change = -quotient * parts[-1] / divisor
         return change if len(parts) == 1 else parts[0] / divisor + change
 
-    return Step(inputs, [right, call.out], push)
+    def scale(captured, factors):
+        divisor, quotient = captured
+        change = -quotient * factors[-1] / divisor
+        return change if len(factors) == 1 else factors[0] / divisor + change
+
+    return elementwise_step(call, inputs, [right, call.out], push_both, scale)
 
 
 @rule("matmul", "__matmul__", "__rmatmul__")
@@ -122,7 +132,14 @@ def _linear_map(call: Call) -> Step:
     if call.is_traced(weight):
         call.args, call.kwargs = (source, weight), {}
         return multilinear(call)
-    return Step([source], [weight], lambda c, t: F.linear(t[0], c[0]))
+    return Step([source], [weight], lambda c, t: _linear(t[0], c[0]))
+
+
+def _linear(tangent: Tensor, weight: Tensor) -> Tensor:
+    """``F.linear``, which copies the weight a row if tangents are expanded over the batch."""
+    if tangent.dim() == 3 and tangent.stride(1) == 0:
+        return F.linear(tangent[:, 0], weight)[:, None].expand(-1, tangent.shape[1], -1)
+    return F.linear(tangent, weight)
 
 
 @rule("bilinear")
@@ -151,16 +168,14 @@ def _convolution(call: Call) -> Step:
         return multilinear(call)
     if source.dim() == weight.dim() - 1:  # no batch: the K tangents are one
         return Step([source], [weight], lambda c, t: function(t[0], c[0], None, *rest, **named))
-    tiny = call.name == "conv_transpose2d" and is_doubling(source, weight, *rest, **named)
-
-    def push(captured, tangents):
-        weight, tangent = captured[0], tangents[0]
-        if tiny and tangent.dtype == torch.bfloat16:
-            return on_image_rows(lambda rows: double(rows, weight), tangent)
-        on = on_image_rows if source.dim() == 4 else on_rows
-        return on(lambda rows: function(rows, weight, None, *rest, **named), tangent)
-
-    return Step([source], [weight], push)
+    if call.name == "conv_transpose2d" and is_doubling(source, weight, *rest, **named):
+        return Step([source], [weight], lambda c, t: on_image_rows(lambda r: double(r, c[0]), t[0]))
+    on = on_image_rows if source.dim() == 4 else on_rows
+    return Step(
+        [source],
+        [weight],
+        lambda c, t: on(lambda r: function(r, c[0], None, *rest, **named), t[0]),
+    )
 
 
 for _conv in (
