@@ -88,20 +88,22 @@ class Op:
         if torch.compiler.is_compiling():  # the Autograd kernel sees to any transform
             return self._run(impl, args, transformed=False)
         with op_range(self.spec.name):
-            return self._run(impl, args, torch._C._are_functorch_transforms_active())
+            return self._run(impl, args, _is_transformed())
 
     def _run(self, impl: str, args: tuple[Any, ...], transformed: bool) -> Any:
         if impl == "native":
-            self._require_native(_device_type(args))
+            self._require_native(_device_type(args), transformed)
         elif impl == "reference" or (impl == "auto" and transformed):
             return self.spec.reference(*args)
         elif impl != "auto":
             raise ValueError(f"impl={impl!r}: accepted are {', '.join(map(repr, IMPLEMENTATIONS))}")
         return self.overload(*args)
 
-    def _require_native(self, device: str) -> None:
-        if self.implementation(device) != "native":
+    def _require_native(self, device: str, transformed: bool) -> None:
+        if transformed or self.implementation(device) != "native":
             reason = _backends.native_reason(device) or "this op has no kernel there"
+            if transformed:
+                reason = "forward mode and torch.func transforms run the reference"
             raise RuntimeError(
                 f'{self.spec.name}: impl="native" is not available on {device!r}: {reason}'
             )
@@ -127,6 +129,10 @@ def register(spec: OpSpec) -> Op:
 
 def _device_type(args: tuple[Any, ...]) -> str:
     return next(x for x in args if isinstance(x, Tensor)).device.type
+
+
+def _is_transformed() -> bool:
+    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
 
 
 def _requires_grad(args: tuple[Any, ...]) -> bool:
@@ -193,15 +199,14 @@ def _autograd_kernel(spec: OpSpec, overload: torch._ops.OpOverload) -> Callable[
 
     def differentiable(keyset: Any, *args: Any) -> Any:
         # A dual tensor or a functorch level: only composed primitives carry the tangent.
-        if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+        if _is_transformed():
             return spec.reference(*args)
         if torch.is_grad_enabled() and _requires_grad(args):
             return Function.apply(keyset, *args)
         return below(keyset, args)
 
     def mutating(keyset: Any, *args: Any) -> Any:
-        transformed = forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
-        if transformed or (torch.is_grad_enabled() and _requires_grad(args)):
+        if _is_transformed() or (torch.is_grad_enabled() and _requires_grad(args)):
             raise RuntimeError(
                 f"{spec.name} writes in place and has no derivative; "
                 f"use {spec.name.rstrip('_')}, or torch.no_grad() outside of any transform"

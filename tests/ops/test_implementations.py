@@ -73,6 +73,13 @@ def test_native_that_is_not_there_says_why(monkeypatch):
         tiny_call(impl="native")
 
 
+@needs_native
+def test_native_is_refused_where_only_the_reference_runs():
+    h = torch.randn(2, 3)
+    with pytest.raises(RuntimeError, match=r"torch\.func transforms run the reference"):
+        torch.func.jvp(lambda x: activation_tangent(x, x[None], "tanh", impl="native"), (h,), (h,))
+
+
 WITHOUT_NATIVE = """
 import sys
 sys.modules["pydisent._C"] = None
