@@ -1,10 +1,10 @@
 """What does the alignment penalty cost per generator update? Ramesh et al.'s Fig. 4, measured.
 
-The generator is the paper's DCGAN (base 64, m = 128, 64×64×3). Three questions, each answered in one run
-on one machine, with the gradient checked against float64 first:
+The generator is the paper's DCGAN (base 64, m = 128, 64×64×3). Three questions, each answered in
+one run on one machine, with the gradient checked against float64 first:
 
-- headline: penalty and gradient alone at k = T = 8 (batch 8) and k = 32, T = 8 (batch 4): time, peak memory
-  above the model's own (in a process of its own), gradient error;
+- headline: penalty and gradient alone at k = T = 8 (batch 8) and k = 32, T = 8 (batch 4): time,
+  peak memory above the model's own (in a process of its own), gradient error;
 - grid: one RMSProp update of the generator relative to one without the penalty, over k and T;
 - compiled: the same for ``torch.compile`` of the ``torch.func`` version, where it compiles.
 
