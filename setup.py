@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from setuptools import Distribution, setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent.resolve()
 # What changes no result: no reassociation, no flush to zero. And no -march of this machine.
@@ -115,21 +115,10 @@ def build_command():
     return BuildKernels.with_options(no_python_abi_suffix=False)
 
 
-class WithTritonKernels(Distribution):
-    """Adds the package that lies outside of pydisent/ to those that pyproject.toml finds.
-
-    It must not be installed as ``triton_kernels``, an importable name of Triton's own.
-    """
-
-    def parse_config_files(self, *args, **kwargs):
-        """Read pyproject.toml, then add to the packages."""
-        super().parse_config_files(*args, **kwargs)
-        self.packages = [*self.packages, "pydisent.triton_kernels"]
-        self.package_dir = {**(self.package_dir or {}), "pydisent.triton_kernels": "triton_kernels"}
-
-
 setup(
-    distclass=WithTritonKernels,
+    # triton_kernels/ must not be installed under that name, which is one of Triton's own.
+    packages=[*find_packages(include=["pydisent", "pydisent.*"]), "pydisent.triton_kernels"],
+    package_dir={"pydisent.triton_kernels": "triton_kernels"},
     ext_modules=[kernels()],
     cmdclass={"build_ext": build_command()},
 )

@@ -1,0 +1,198 @@
+"""Draws the committed results, and writes the README's tables from them.
+
+``python bench/plot.py`` draws ``bench/results/<machine>/alignment.png`` and rewrites what stands
+between the markers in ``README.md``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).with_name("results")
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+NAMES = {
+    "listing_1": "Listing 1 (double backward, batch tiled k times)",
+    "listing_1_hoisted": "Listing 1, J'v made once for all products",
+    "torch_func": "`torch.func.jvp` and `vjp`, unrolled",
+    "gram_fp32": "**pydisent**, Gram route, fp32",
+    "gram_bf16": "**pydisent**, Gram route, bf16 tangents",
+    "matrix_free_fp32": "pydisent, matrix-free, fp32",
+    "matrix_free_bf16": "pydisent, matrix-free, bf16 tangents",
+}
+COLOURS = {
+    "listing_1": "#000000",
+    "listing_1_hoisted": "#999999",
+    "torch_func": "#D55E00",
+    "gram_fp32": "#0072B2",
+    "gram_bf16": "#56B4E9",
+    "matrix_free_fp32": "#009E73",
+    "matrix_free_bf16": "#CC79A7",
+}
+
+
+def load(folder: Path, question: str) -> dict[str, Any] | None:
+    path = folder / f"{question}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def machine(environment: dict) -> str:
+    """The machine and the software in words."""
+    versions = environment["backends"]["versions"]
+    device = environment["gpu"] or f"{environment['cpu']}, {environment['cores']} cores"
+    return (
+        f"{device}, {environment['threads']} threads, torch {versions['torch']}, "
+        f"Python {versions['python']}"
+    )
+
+
+def alignment_table(result: dict) -> list[str]:
+    lines = [
+        "The alignment penalty and its gradient on the paper's DCGAN (base 64, m = 128, 64×64×3), "
+        "against the paper's Listing 1 in the same run, float32 unless said "
+        f"({machine(result['environment'])}):",
+        "",
+    ]
+    for case in result["headline"].values():
+        lines += [
+            f"k = {case['k']}, T = {case['iterations']}, batch {case['batch']}:",
+            "",
+            "| way | time (p50) | speed-up | peak memory | gradient error |",
+            "| --- | ---: | ---: | ---: | ---: |",
+        ]
+        for name, row in case["methods"].items():
+            if "p50" not in row:
+                error = f"{row['gradient_error']:.1e}"
+                lines.append(f"| {NAMES[name]} | not timed: fails its gate | | | {error} |")
+                continue
+            lines.append(
+                f"| {NAMES[name]} | {row['p50']:.2f} s | {row['speedup']:.1f}× "
+                f"| {row['peak_mib']:.0f} MiB | {row['gradient_error']:.1e} |"
+            )
+        lines.append("")
+    lines += [
+        "Peak memory is above what the process held before; the gradient error is relative to "
+        "float64.",
+        "",
+    ]
+    return lines
+
+
+def compiled_lines(result: dict) -> list[str]:
+    lines = []
+    for case in result.get("compiled", []):
+        where = f"k = {case['k']}, T = {case['iterations']}, batch {case['batch']}"
+        if "failed" in case:
+            lines.append(
+                f"- `torch.compile` of the `torch.func` version, {where}: {case['failed']}."
+            )
+        else:
+            lines.append(
+                f"- `torch.compile` of the `torch.func` version, {where}: {case['p50']:.2f} s "
+                f"(after {case['compile_seconds']:.0f} s of compilation)."
+            )
+    return [*lines, ""] if lines else []
+
+
+def power_iteration_lines(result: dict) -> list[str]:
+    full = {name: row["p50"] * 1e3 for name, row in result["seconds"]["full"].items()}
+    ours = full["pydisent"]
+    others = ", ".join(
+        f"{name} {value:.2f} ms ({value / ours:.1f}×)"
+        for name, value in full.items()
+        if name != "pydisent"
+    )
+    return [
+        "`masked_power_iteration`, forward and backward, Gram matrices (32, 128, 128), k = T = 8: "
+        f"pydisent {ours:.2f} ms, {others}.",
+        "",
+    ]
+
+
+def demo_table(result: dict) -> list[str]:
+    systems = result["systems"]
+    first = next(iter(systems.values()))
+    lines = [
+        f"`make demo` (preset `quick`: {first['data']} at {first['image_size']} px, "
+        f"{first['updates']} updates, seed {first['seed']}, {first['threads']} thread):",
+        "",
+        f"| system | mean of the first {first['k']} diagonal entries of F | z-diff "
+        "| FactorVAE score | minutes |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, row in systems.items():
+        scores = row["scores"]
+        lines.append(
+            f"| {name} | {scores['f-diagonal']:.2f} | {scores['z-diff']:.2f} "
+            f"| {scores['factor-vae']:.2f} | {row['seconds'] / 60:.1f} |"
+        )
+    return [*lines, ""]
+
+
+def tables() -> str:
+    """The README's results, machine by machine."""
+    lines: list[str] = []
+    for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir()):
+        found = load(folder, "alignment")
+        if found:
+            lines += [*alignment_table(found), *compiled_lines(found)]
+        for question, write in (
+            ("power_iteration", power_iteration_lines),
+            ("demo", demo_table),
+        ):
+            result = load(folder, question)
+            lines += write(result) if result else []
+        lines += [
+            f"![Relative cost of a generator update](bench/results/{folder.name}/alignment.png)",
+            "",
+        ]
+    return "\n".join(lines).strip()
+
+
+def readme_with(text: str, results: str) -> str:
+    """``text`` with what stands between the markers replaced."""
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    return f"{before}{BEGIN}\n{results}\n{END}{after}"
+
+
+def draw(grid: dict, path: Path) -> None:
+    """Fig. 4: a generator update relative to one without the penalty, against k, one panel a T."""
+    from matplotlib.figure import Figure
+
+    rows = grid["rows"]
+    steps = sorted({row["iterations"] for row in rows})
+    figure = Figure(figsize=(3.2 * len(steps), 3.8), layout="constrained")
+    axes = figure.subplots(1, len(steps), sharey=True, squeeze=False)[0]
+    for axis, count in zip(axes, steps):
+        for method, colour in COLOURS.items():
+            points = [(r["k"], r["relative_cost"]) for r in rows
+                      if r["method"] == method and r["iterations"] == count]  # fmt: skip
+            if points:
+                label = NAMES[method].replace("*", "").replace("`", "")
+                axis.plot(*zip(*sorted(points)), "o-", color=colour, label=label, markersize=4)
+        axis.set(title=f"T = {count}", xlabel="eigenvectors k", xscale="log", yscale="log")
+        axis.set_xticks(sorted({row["k"] for row in rows}), labels=sorted({r["k"] for r in rows}))
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("cost of an update\nrelative to one without")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir()):
+        found = load(folder, "alignment")
+        if found and "grid" in found:
+            draw(found["grid"], folder / "alignment.png")
+            print(folder / "alignment.png")
+    README.write_text(readme_with(README.read_text(), tables()))
+    print(README)
+
+
+if __name__ == "__main__":
+    main()
