@@ -39,6 +39,24 @@ def is_doubling(
     )
 
 
+def is_projection(
+    source: Tensor,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> bool:
+    """Whether ``conv_transpose2d`` is a linear layer: from one pixel to the kernel's size."""
+    expected = ((padding, 0), (output_padding, 0), (dilation, 1))
+    return (
+        source.dim() == 4
+        and tuple(source.shape[2:]) == (1, 1)
+        and groups == 1
+        and all(value in (wanted, (wanted, wanted), [wanted, wanted]) for value, wanted in expected)
+    )
+
+
 def double(rows: Tensor, weight: Tensor) -> Tensor:
     """``conv_transpose2d(rows, weight, stride=2, padding=1)``, the fastest way; (C, D, 4, 4)."""
     height, width = rows.shape[2:]

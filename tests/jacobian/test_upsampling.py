@@ -4,14 +4,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pydisent.jacobian._upsampling import double, is_doubling
+import pydisent
+from pydisent.jacobian._upsampling import double, is_doubling, is_projection
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 4, 4), (1, 1, 1, 1), (3, 2, 2, 8), (0, 2, 4, 4)])
-def test_double_is_the_transposed_convolution(shape):
+@pytest.mark.parametrize("outputs", [1, 3, 5])
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 4, 4), (1, 1, 1, 1), (3, 2, 2, 8), (0, 2, 4, 4), (2, 3, 5, 7)]
+)
+def test_double_is_the_transposed_convolution(shape, outputs):
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(shape[1], 5, 4, 4, generator=generator, dtype=torch.float64)
+    weight = torch.randn(shape[1], outputs, 4, 4, generator=generator, dtype=torch.float64)
     weight.requires_grad_()
     expected = F.conv_transpose2d(rows, weight, stride=2, padding=1)
     found = double(rows, weight)
@@ -25,7 +29,16 @@ def test_double_is_the_transposed_convolution(shape):
         torch.testing.assert_close(a, b)
 
 
-def test_only_dcgans_tiny_layer_qualifies():
+def test_tiny_images_in_bf16():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(-3, 4, (3, 4, 4, 4), generator=generator).bfloat16()
+    weight = torch.randint(-3, 4, (4, 6, 4, 4), generator=generator).bfloat16()
+    expected = F.conv_transpose2d(rows.float(), weight.float(), stride=2, padding=1)
+    # Whole numbers of this size are exact up to the rounding of the result.
+    assert torch.equal(double(rows, weight), expected.bfloat16())
+
+
+def test_only_dcgans_layer_qualifies():
     rows, weight = torch.zeros(1, 2, 4, 4), torch.zeros(2, 3, 4, 4)
     assert is_doubling(rows, weight, 2, 1)
     assert is_doubling(rows, weight, (2, 2), (1, 1), (0, 0), 1, (1, 1))
@@ -33,5 +46,17 @@ def test_only_dcgans_tiny_layer_qualifies():
     assert not is_doubling(rows, weight, 1, 1)
     assert not is_doubling(rows, weight, 2, 1, 1)
     assert not is_doubling(rows, weight, 2, 1, 0, 2)
-    assert not is_doubling(torch.zeros(1, 2, 8, 8), weight, 2, 1)
     assert not is_doubling(rows, torch.zeros(2, 3, 3, 3), 2, 1)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_first_layer_from_one_pixel(stride):
+    torch.manual_seed(0)
+    layer = torch.nn.ConvTranspose2d(5, 3, (4, 3), stride, 0).double()
+    z = torch.randn(2, 5, dtype=torch.float64)
+    found = pydisent.linearize(lambda z: layer(z[:, :, None, None]), z).jacobian()
+    expected = layer.weight.detach().flatten(1).mT.expand(2, -1, -1)
+    torch.testing.assert_close(found, expected)
+    assert is_projection(z[:, :, None, None], stride, 0)
+    assert not is_projection(z[:, :, None, None], stride, 1)
+    assert not is_projection(torch.zeros(1, 2, 2, 1), 1, 0)

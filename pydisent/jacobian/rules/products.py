@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 
 from pydisent.jacobian._diagonal import like_tangent
 from pydisent.jacobian._trace import Call, NoRuleError, Step, differentiable
-from pydisent.jacobian._upsampling import double, is_doubling
+from pydisent.jacobian._upsampling import double, is_doubling, is_projection
 from pydisent.jacobian.rules._base import (
     RULES,
     align,
@@ -168,6 +168,15 @@ def _convolution(call: Call) -> Step:
         return multilinear(call)
     if source.dim() == weight.dim() - 1:  # no batch: the K tangents are one
         return Step([source], [weight], lambda c, t: function(t[0], c[0], None, *rest, **named))
+    if call.name == "conv_transpose2d" and is_projection(source, *rest, **named):
+        channels, *kernel = weight.shape[1:]
+        return Step(
+            [source],
+            [weight],
+            lambda c, t: _linear(t[0].flatten(2), c[0].flatten(1).mT).unflatten(
+                2, (channels, *kernel)
+            ),
+        )
     if call.name == "conv_transpose2d" and is_doubling(source, weight, *rest, **named):
         return Step([source], [weight], lambda c, t: on_image_rows(lambda r: double(r, c[0]), t[0]))
     on = on_image_rows if source.dim() == 4 else on_rows
