@@ -25,6 +25,7 @@ from pydisent.jacobian.linearization import (
     in_memory_order,
     like_columns,
     linearize,
+    refuse_transforms,
 )
 from pydisent.ops import masked_power_iteration
 
@@ -190,6 +191,7 @@ def _check_counts(k: Any, iterations: Any, method: Any, tolerance: Any) -> None:
 def _check_arguments(
     fn: Any, z: Any, k: Any, iterations: Any, probe: Any, method: Any, tolerance: Any
 ) -> None:
+    refuse_transforms()
     if not callable(fn):
         raise TypeError(f"fn must be callable, got {type(fn).__name__}")
     _check_counts(k, iterations, method, tolerance)

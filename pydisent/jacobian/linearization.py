@@ -74,7 +74,17 @@ def linearize(
     return Linearization(value, z_in, derivative, compute_dtype, chunk)
 
 
+def refuse_transforms() -> None:
+    """Raise RuntimeError inside ``torch.func.grad``, ``vmap`` and their like."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise RuntimeError(
+            "pydisent's Jacobian engine cannot run inside a torch.func transform (grad, vmap); "
+            "call it outside of one and take gradients with backward() or torch.autograd.grad"
+        )
+
+
 def _check_arguments(fn: Any, z: Any, compute_dtype: Any, chunk: Any) -> None:
+    refuse_transforms()
     if not callable(fn):
         raise TypeError(f"fn must be callable, got {type(fn).__name__}")
     if not isinstance(z, Tensor):

@@ -490,3 +490,16 @@ def test_a_whole_function_fallback_says_so_once():
             )
     about = [w for w in caught if "my_untraceable_generator" in str(w.message)]
     assert len(about) == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_functional_transform_around_the_penalty_is_refused_in_words(method):
+    net, z = _generator(), _z()
+
+    def loss(z):
+        return pydisent.alignment_penalty(net, z, k=2, iterations=2, method=method)
+
+    with pytest.raises(RuntimeError, match=r"torch\.func transform"):
+        torch.func.grad(loss)(z)
+    with pytest.raises(RuntimeError, match=r"torch\.func transform"):
+        torch.vmap(loss, randomness="same")(z.expand(2, -1, -1))
