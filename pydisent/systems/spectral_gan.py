@@ -311,7 +311,7 @@ _SIZES: dict[str, dict[str, Any]] = {
         "note": "as published",
     },
     "quick": {
-        "steps": 1500,
+        "steps": 2500,
         "image_size": 32,
         "log_every": 25,
         "checkpoint_every": 500,
