@@ -227,7 +227,7 @@ def main() -> None:
     if "grid" in options.parts:
         result["grid"] = grid(options.k, options.iterations, options.batch, 3)
     if "compiled" in options.parts:
-        result["compiled"] = [compiled(8, 1, 8), compiled(8, 2, 8)]
+        result["compiled"] = [compiled(8, steps, 8) for steps in (1, 2, 8)]
     result.pop("environment", None)
     print(write_result("alignment", result, about))
 
