@@ -91,8 +91,7 @@ def compiled_lines(result: dict) -> list[str]:
             )
         else:
             lines.append(
-                f"- `torch.compile` of the `torch.func` version, {where}: {case['p50']:.2f} s "
-                f"(after {case['compile_seconds']:.0f} s of compilation)."
+                f"- `torch.compile` of the `torch.func` version, {where}: {case['p50']:.2f} s."
             )
     return [*lines, ""] if lines else []
 
