@@ -503,3 +503,17 @@ def test_a_functional_transform_around_the_penalty_is_refused_in_words(method):
         torch.func.grad(loss)(z)
     with pytest.raises(RuntimeError, match=r"torch\.func transform"):
         torch.vmap(loss, randomness="same")(z.expand(2, -1, -1))
+
+
+def test_real_values_times_complex_constants():
+    torch.manual_seed(0)
+    net = torch.nn.Linear(5, 4).double()
+    phase = torch.randn(4, dtype=torch.complex128)
+
+    def fn(z):
+        turned = (net(z) * phase) * 1j + (net(z) * 2j).sin()
+        return torch.cat([turned.real, turned.imag], 1)
+
+    z = torch.randn(3, 5, dtype=torch.float64)
+    expected = torch.stack([torch.func.jacrev(lambda x: fn(x[None])[0])(x) for x in z])
+    torch.testing.assert_close(pydisent.linearize(fn, z).jacobian(), expected.detach())

@@ -64,7 +64,8 @@ def elementwise_step(
     call: Call, inputs: Sequence[Tensor], captured: Sequence[Tensor], push: Push, scale: Scale
 ) -> Step:
     """A step that fuses with its neighbours where no input is broadcast."""
-    if any(tensor.shape != call.out.shape for tensor in inputs):
+    shape, is_complex = call.out.shape, call.out.is_complex()
+    if any(tensor.shape != shape or tensor.is_complex() != is_complex for tensor in inputs):
         return Step(inputs, captured, push)
     return Step(inputs, captured, push, scale=scale)
 
@@ -75,7 +76,9 @@ def multiplication(call: Call, source: Tensor, factor: Tensor) -> Step:
 
     def push(captured, tangents):
         tangent = align(tangents[0], dim, out_dim)
-        return tangent * like_tangent(captured[0], tangent).to(tangent.dtype)
+        factor = like_tangent(captured[0], tangent)
+        # A complex factor makes a real tangent complex; a cast would drop its imaginary part.
+        return tangent * (factor if factor.is_complex() else factor.to(tangent.dtype))
 
     step = elementwise_step(call, [source], [factor], push, lambda c, s: c[0] * s[0])
     if step.scale is not None:
