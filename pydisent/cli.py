@@ -1,4 +1,4 @@
-"""The command line: train, evaluate, traverse, trace, report, list, info, demo."""
+"""The command line: train, sweep, evaluate, compare, traverse, trace, report, ..."""
 
 import os
 import sys
@@ -15,6 +15,7 @@ except ModuleNotFoundError as missing:  # pragma: no cover
     ) from None
 
 if TYPE_CHECKING:
+    from pydisent.reports.comparison import Comparison
     from pydisent.training import Plan, Run, RunFolder
 
 
@@ -166,6 +167,27 @@ def report(runs: Positional[tuple[Path, ...]], out: Path | None = None) -> None:
     _say_written(write_report(opened, out, ["pydisent", *sys.argv[1:]]))
 
 
+def compare(runs: Positional[tuple[Path, ...]], out: Path | None = None) -> None:
+    """Compare scores over seeds, in tables and against the reconstruction error (Kumar, Fig. 1).
+
+    Parameters
+    ----------
+    runs : tuple of Path
+        Run folders, or folders of sweeps, which stand for all runs in them.
+    out : Path
+        Where tables and picture go; the folder comparison beside the first run by default, and in
+        a sweep's folder if that is all that is given.
+    """
+    from pydisent.reports import compare, write_comparison
+
+    comparison = compare(runs)
+    swept = len(runs) == 1 and (runs[0] / "sweep.json").is_file()
+    folder = out or (runs[0] if swept else runs[0].parent) / "comparison"
+    written = write_comparison(comparison, folder)
+    _print_comparison(comparison)
+    _say_written(written)
+
+
 def list_(system: Positional[str | None] = None) -> None:
     """List systems, data sets, presets and metrics, or one system's settings.
 
@@ -266,6 +288,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "traverse": traverse,
     "trace": trace,
     "report": report,
+    "compare": compare,
     "list": list_,
     "info": info,
     "demo": demo,
@@ -425,6 +448,18 @@ def _print_scores(runs: Sequence["Run"]) -> None:
             str(run.path), *(f"{scores[n]['score']:.3f}" if n in scores else "–" for n in names)
         )
     _say(table)
+
+
+def _print_comparison(comparison: "Comparison") -> None:
+    from rich.table import Table
+
+    title = f"{comparison.data}: mean ± standard deviation over seeds (n)"
+    table = Table(*comparison.header, title=title)
+    for row in comparison.rows():
+        table.add_row(*row)
+    _say(table)
+    for remark in comparison.remarks():
+        _say(remark)
 
 
 def _list_settings(system: str) -> None:
