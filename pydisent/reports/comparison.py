@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import math
 import statistics
@@ -329,7 +330,7 @@ def _check_data(runs: Sequence[ScoredRun]) -> None:
 def _group(group: Sequence[ScoredRun], runs: Sequence[ScoredRun]) -> Group:
     system = group[0].config["system"]
     ordered = sorted(group, key=lambda run: run.config["seed"])
-    for run, other in zip(ordered, ordered[1:]):
+    for run, other in itertools.pairwise(ordered):
         if run.config["seed"] == other.config["seed"]:
             raise ValueError(
                 f"{run.path} and {other.path} are the same run, with seed {run.config['seed']}; "

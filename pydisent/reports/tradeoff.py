@@ -101,8 +101,8 @@ def _draw_panel(
     for number, curve in enumerate(points):
         if not curve:
             continue
-        x, y = ([pair[axis].mean for pair in curve] for axis in (0, 1))
-        x_bar, y_bar = ([pair[axis].std or 0 for pair in curve] for axis in (0, 1))
+        x, x_bar = zip(*((error.mean, error.std or 0) for error, _, _ in curve))
+        y, y_bar = zip(*((score.mean, score.std or 0) for _, score, _ in curve))
         look = _look(number)
         if any(x_bar) or any(y_bar):
             panel.errorbar(
