@@ -245,7 +245,7 @@ def sweep(
         )
 
 
-def compare(runs: Positional[tuple[Path, ...]], out: Path | None = None) -> None:
+def compare(runs: Positional[tuple[Path, ...]], out: Path | None = None, udr: bool = False) -> None:
     """Compare scores over seeds, in tables and against the reconstruction error (Kumar, Fig. 1).
 
     Parameters
@@ -255,11 +255,14 @@ def compare(runs: Positional[tuple[Path, ...]], out: Path | None = None) -> None
     out : Path
         Where tables and picture go; the folder comparison beside the first run by default, and in
         a sweep's folder if that is all that is given.
+    udr : bool
+        Also measure how well runs that differ by their seeds alone agree (UDR); this opens them
+        and encodes 1000 images with each.
     """
     if not runs:
         raise ValueError("runs is empty; accepted: one run folder or more")
     swept = len(runs) == 1 and (runs[0] / "sweep.json").is_file()
-    _compare(runs, out or (runs[0] if swept else runs[0].parent) / "comparison")
+    _compare(runs, out or (runs[0] if swept else runs[0].parent) / "comparison", udr)
 
 
 def list_(system: Positional[str | None] = None) -> None:
@@ -550,12 +553,16 @@ def _print_scores(runs: Sequence["Run"]) -> None:
     _say(table)
 
 
-def _compare(runs: Sequence[Path], out: Path) -> None:
+def _compare(runs: Sequence[Path], out: Path, udr: bool = False) -> None:
     from rich.table import Table
 
     from pydisent.reports import compare, write_comparison
 
     comparison = compare(runs)
+    if udr:
+        from pydisent.reports.ranking import with_udr
+
+        comparison = with_udr(comparison)
     written = write_comparison(comparison, out)
     title = f"{comparison.data}: mean ± standard deviation over seeds (n)"
     table = Table(*comparison.header, title=title)

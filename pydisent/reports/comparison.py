@@ -163,8 +163,7 @@ class Comparison:
             lacking = [
                 metric
                 for metric in self.metrics
-                # F has a diagonal of k entries in systems with a k alone.
-                if metric not in run.scores and (metric != "f-diagonal" or "k" in run.settings)
+                if metric not in run.scores and _is_due(metric, run)
             ]
             if lacking or not run.scores:
                 chosen = f" --metrics {' '.join(lacking)}" if lacking else ""
@@ -286,6 +285,11 @@ def place(value: Any) -> tuple[int, float, str]:
     """Return a key that sorts settings: numbers by size, then the rest by name."""
     number = isinstance(value, (int, float))
     return (0, float(value), "") if number else (1, 0.0, str(value))
+
+
+def _is_due(metric: str, run: ScoredRun) -> bool:
+    """Return whether `evaluate` could add the score: not UDR, and F where a system has a k."""
+    return metric != "udr" and (metric != "f-diagonal" or "k" in run.settings)
 
 
 def _run_folders(paths: Sequence[Path]) -> Iterator[Path]:
