@@ -67,8 +67,8 @@ def _scored(run: ScoredRun, score: float) -> ScoredRun:
 
 
 @torch.no_grad()
-def _posteriors(run: "Run", pictures: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def _posteriors(run: "Run", pictures: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
     """Return the codes (N, d), and the mean KL to the prior of each (d,) in nats."""
     parts = [run.system.posterior(batch.to(run.system.device)) for batch in pictures]  # type: ignore[operator]
     mu, logvar = (torch.cat(side).double().cpu() for side in zip(*parts))
-    return mu, ((mu.square() + logvar.exp() - 1 - logvar) / 2).mean(0)
+    return mu.numpy(), ((mu.square() + logvar.exp() - 1 - logvar) / 2).mean(0).numpy()
