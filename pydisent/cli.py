@@ -563,7 +563,6 @@ def _compare(runs: Sequence[Path], out: Path, udr: bool = False) -> None:
         from pydisent.reports.ranking import with_udr
 
         comparison = with_udr(comparison)
-    written = write_comparison(comparison, out)
     title = f"{comparison.data}: mean ± standard deviation over seeds (n)"
     table = Table(*comparison.header, title=title)
     table.columns[0].no_wrap = True
@@ -572,7 +571,7 @@ def _compare(runs: Sequence[Path], out: Path, udr: bool = False) -> None:
     _say(table)
     for remark in comparison.remarks():
         _say(remark)
-    _say_written(written)
+    _say_written(write_comparison(comparison, out))
 
 
 def _list_settings(system: str) -> None:

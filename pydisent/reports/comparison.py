@@ -303,11 +303,14 @@ def _run_folders(paths: Sequence[Path]) -> Iterator[Path]:
 def _read_run(path: Path) -> ScoredRun:
     folder = RunFolder(path)
     folder.require_run()
-    config = folder.read_config()
+    config, entries = folder.read_config(), folder.read_scores() or {}
+    for file, value in ((folder.config, config), (folder.scores, entries)):
+        if not isinstance(value, dict):
+            raise ValueError(f"{file} must be a JSON object; got {type(value).__name__}")
     if missing := [n for n in ("system", "data", "seed", "config", *_DECIDE) if n not in config]:
         raise ValueError(f"{folder.config} lacks {', '.join(missing)}")
     scores = {}
-    for metric, entry in (folder.read_scores() or {}).items():
+    for metric, entry in entries.items():
         value = entry.get("score") if isinstance(entry, dict) else None
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(f"{folder.scores}: {metric} has no number as its score; got {entry!r}")

@@ -300,8 +300,9 @@ class _Manifest:
 
     def _read(self) -> None:
         kept = read_json(self.file)
-        if kept.get("format") != FORMAT:
-            raise ValueError(f"{self.file} has format {kept.get('format')!r}; accepted: {FORMAT}")
+        found = kept.get("format") if isinstance(kept, dict) else None
+        if found != FORMAT:
+            raise ValueError(f"{self.file} has format {found!r}; accepted: {FORMAT}")
         for name, value in self.asked.items():
             if kept["asked"].get(name) != value:
                 raise ValueError(

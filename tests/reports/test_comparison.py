@@ -123,6 +123,7 @@ def test_what_is_no_run_or_damaged_is_named(tmp_path):
     scores = run / "scores.json"
     for text, words in (
         ('{"sap": {"score": 0.1', r"scores\.json is not valid JSON"),
+        ("[0.1]", r"scores\.json must be a JSON object; got list"),
         ('{"sap": {"value": 1}}', r"scores\.json: sap has no number as its score"),
         ('{"sap": {"score": true}}', r"scores\.json: sap has no number"),
     ):
