@@ -18,7 +18,9 @@ DEVICES = [
     ),
 ]
 #: Arguments without a gradient: constants by definition.
-CONSTANTS = ("mask", "threshold")
+CONSTANTS = ("mask", "threshold", "dimension")
+#: Tensors of two dimensions, neither of which is the batch.
+UNBATCHED = ("mask", "means", "y_means", "z_means", "covariance", "moments")
 
 
 def differentiable_ops():
@@ -78,7 +80,11 @@ def run(name, args, impl=None):
 
 
 def convert(args, dtype):
-    return tuple(x.to(dtype) if isinstance(x, torch.Tensor) else x for x in args)
+    return tuple(x.to(dtype) if is_floating(x) else x for x in args)
+
+
+def is_floating(x):
+    return isinstance(x, torch.Tensor) and x.is_floating_point()
 
 
 def with_nonfinite(x):
@@ -92,7 +98,8 @@ def with_nonfinite(x):
 def strided(x):
     """The same values in memory with gaps, an offset and reversed order of dimensions."""
     sizes = [2 * s + 1 for s in reversed(x.shape)]
-    big = torch.full(sizes, float("nan"), dtype=x.dtype, device=x.device)
+    unread = float("nan") if x.is_floating_point() else -1
+    big = torch.full(sizes, unread, dtype=x.dtype, device=x.device)
     view = big.permute(*reversed(range(x.dim())))[tuple(slice(1, None, 2) for _ in x.shape)]
     return view.copy_(x)
 
@@ -263,7 +270,7 @@ def test_expanded_inputs(name, device):
 def test_nonfinite_values_propagate_as_in_the_reference(name, device):
     for args in samples(name, torch.float32, device):
         for i, x in enumerate(args):
-            if not isinstance(x, torch.Tensor) or x.numel() == 0:
+            if not is_floating(x) or x.numel() == 0:
                 continue
             changed = [with_nonfinite(x) if j == i else y for j, y in enumerate(args)]
             got, want = run(name, changed), run(name, changed, impl="reference")
@@ -291,7 +298,7 @@ def enlarged(name, args, times=64):
     """Repeat the batch until the work is shared among threads."""
     in_second = ("tangents", "grad")
     batched = [
-        isinstance(x, torch.Tensor) and x.dim() > 1 and n != "mask"
+        isinstance(x, torch.Tensor) and (x.dim() > 1 or n == "dimension") and n not in UNBATCHED
         for n, x in zip(argument_names(name), args)
     ]
     return tuple(
