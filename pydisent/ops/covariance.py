@@ -11,7 +11,7 @@ from torch import Tensor
 from ..reference import covariance as reference
 from ..reference._dtypes import compute_dtype
 from ._check import require, require_floating, require_matching
-from ._registry import Grads, OpSpec, _reference_backward, register
+from ._registry import Grads, Op, OpSpec, _reference_backward, register
 
 
 def covariance_penalty(
@@ -168,32 +168,47 @@ def _fake_third_moment(z: Tensor, logvar: Tensor | None) -> tuple[Tensor, Tensor
     return _scalar(z), z.new_empty((4, z.shape[1]), dtype=compute_dtype(z))
 
 
+def _with_saved(
+    op: Op, inputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...], found: Grads
+) -> Grads:
+    """Add what the saved outputs contribute, which have cotangents in a second derivative only."""
+    if all(grad is None for grad in grads[1:]):
+        return found
+    more = _reference_backward(op.spec)(inputs, (), (None, *grads[1:]), needs)
+    return tuple(y if x is None else x if y is None else x + y for x, y in zip(found, more))
+
+
 def _backward_covariance(
     inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
 ) -> Grads:
     mu, logvar, lambda_od, lambda_d = inputs
-    if grads[1] is not None or grads[2] is not None:
-        # Only a second derivative has cotangents of what was saved.
-        return _reference_backward(_covariance.spec)(inputs, outputs, grads, needs)
-    grad_mu, grad_logvar = _covariance_adjoint(grads[0], mu, logvar, *outputs[1:], *inputs[2:])
-    return grad_mu, None if logvar is None else grad_logvar, None, None
+    found: Grads = (None,) * 4
+    if grads[0] is not None:
+        _, means, covariance = outputs
+        grad_mu, grad_logvar = _covariance_adjoint(
+            grads[0], mu, logvar, means, covariance, lambda_od, lambda_d
+        )
+        found = grad_mu, None if logvar is None else grad_logvar, None, None
+    return _with_saved(_covariance, inputs, grads, needs, found)
 
 
 def _backward_cross_covariance(
     inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
 ) -> Grads:
-    if any(grad is not None for grad in grads[1:]):
-        return _reference_backward(_cross_covariance.spec)(inputs, outputs, grads, needs)
-    return _cross_covariance_adjoint(grads[0], *inputs, *outputs[1:])
+    found: Grads = None, None
+    if grads[0] is not None:
+        found = _cross_covariance_adjoint(grads[0], *inputs, *outputs[1:])
+    return _with_saved(_cross_covariance, inputs, grads, needs, found)
 
 
 def _backward_third_moment(
     inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
 ) -> Grads:
-    if grads[1] is not None:
-        return _reference_backward(_third_moment.spec)(inputs, outputs, grads, needs)
-    grad_z, grad_logvar = _third_moment_adjoint(grads[0], *inputs, outputs[1])
-    return grad_z, None if inputs[1] is None else grad_logvar
+    found: Grads = None, None
+    if grads[0] is not None:
+        grad_z, grad_logvar = _third_moment_adjoint(grads[0], *inputs, outputs[1])
+        found = grad_z, None if inputs[1] is None else grad_logvar
+    return _with_saved(_third_moment, inputs, grads, needs, found)
 
 
 class _Draw:

@@ -100,7 +100,7 @@ def strided(x):
     sizes = [2 * s + 1 for s in reversed(x.shape)]
     unread = float("nan") if x.is_floating_point() else -1
     big = torch.full(sizes, unread, dtype=x.dtype, device=x.device)
-    view = big.permute(*reversed(range(x.dim())))[tuple(slice(1, None, 2) for _ in x.shape)]
+    view = big.permute(tuple(reversed(range(x.dim()))))[tuple(slice(1, None, 2) for _ in x.shape)]
     return view.copy_(x)
 
 
@@ -188,6 +188,7 @@ def test_hessian_equals_that_of_double_backward(name):
 
 @pytest.mark.parametrize("name", REGISTRY)
 def test_compiles_whole(name):
+    torch._dynamo.reset()  # each op compiles the one lambda below anew
     op, args = REGISTRY[name], samples(name, torch.float32)[0]
     compiled = torch.compile(lambda *a: op(*a), fullgraph=True, backend="aot_eager")
     if op.spec.mutates:
