@@ -18,8 +18,6 @@ int64_t items_per_thread(int64_t work_of_an_item) {
   return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, work_of_an_item));
 }
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 Samples samples_of(const Tensor& x, const char* name) {
   STD_TORCH_CHECK(x.dim() == 2, name, ": accepted is (B, d)");
   Samples samples{x.data_ptr(), x.size(1), {}};
@@ -32,19 +30,6 @@ Samples samples_of(const std::optional<Tensor>& x, const char* name, const Tenso
   check_shape(*x, name, {like.size(0), like.size(1)});
   check_like(*x, name, like, like.scalar_type());
   return samples_of(*x, name);
-}
-
-double scalar_of(const Tensor& x, const char* name) {
-  STD_TORCH_CHECK(x.numel() == 1, name, ": accepted is a scalar");
-  return x.scalar_type() == ScalarType::Double ? *static_cast<const double*>(x.data_ptr())
-                                               : *static_cast<const float*>(x.data_ptr());
-}
-
-void store_scalar(const Tensor& x, double value) {
-  if (x.scalar_type() == ScalarType::Double)
-    *static_cast<double*>(x.data_ptr()) = value;
-  else
-    *static_cast<float*>(x.data_ptr()) = static_cast<float>(value);
 }
 
 // Fills the outputs that p points to, and returns the sums of squares off and on the diagonal.
