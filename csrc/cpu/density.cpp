@@ -25,7 +25,8 @@ PYDISENT_INLINE void store(T* x, typename Vector<T, W>::type v) {
   *reinterpret_cast<typename Vector<T, W>::type*>(x) = v;
 }
 
-// The posteriors of columns [first, first + n) in one dimension.
+// The posteriors of columns from first on, in one dimension. Log-densities are doubled throughout,
+// log-weights too, so that u² needs no factor: the half comes with the subtraction before exp.
 template <class T>
 struct Columns {
   const T *mean, *scale, *offset;
@@ -35,7 +36,7 @@ struct Columns {
         scale(mean + p.padded),
         offset(scale + p.padded) {}
 
-  // (z - mu) / (std sqrt 2): the difference first, for z² - 2 z mu + mu² would cancel
+  // u = (z - mu) / std: the difference first, for z² - 2 z mu + mu² would cancel
   template <int W>
   PYDISENT_INLINE typename Vector<T, W>::type distance(T z, int64_t j) const {
     return (z - load<T, W>(mean + j)) * load<T, W>(scale + j);
@@ -43,13 +44,13 @@ struct Columns {
 
   template <int W>
   PYDISENT_INLINE typename Vector<T, W>::type log_density(T z, int64_t j) const {
-    const auto t = distance<W>(z, j);
-    return load<T, W>(offset + j) - t * t;
+    const auto u = distance<W>(z, j);
+    return load<T, W>(offset + j) - u * u;
   }
 };
 
-// Logarithms of a row's weights in a tile, above that of most columns; -inf beyond the batch.
-// Returns whether any is not zero.
+// Doubled logarithms of a row's weights in a tile, less that of most columns; -inf beyond the
+// batch. Returns whether any is not zero.
 template <class T>
 PYDISENT_INLINE bool tile_weights(const AggregatePosteriorParams& p, int64_t row, int64_t first,
                                   int64_t n, T* weights) {
@@ -60,12 +61,12 @@ PYDISENT_INLINE bool tile_weights(const AggregatePosteriorParams& p, int64_t row
   const bool has_following = special && following >= 0 && following < n;
   if (!has_own && !has_following && valid == n) return false;
   for (int64_t j = 0; j < n; ++j) weights[j] = j < valid ? T(0) : -kInfinity<T>;
-  if (has_following) weights[following] = static_cast<T>(p.following_weight - p.other_weight);
-  if (has_own) weights[own] = static_cast<T>(p.own_weight - p.other_weight);
+  if (has_following) weights[following] = static_cast<T>(2 * (p.following_weight - p.other_weight));
+  if (has_own) weights[own] = static_cast<T>(2 * (p.own_weight - p.other_weight));
   return true;
 }
 
-// Adds the exponentials of x to a sum of exponentials, lane by lane: sum * exp(peak).
+// Adds the exponentials of x / 2 to a sum of exponentials, lane by lane: sum * exp(peak / 2).
 template <class T, int W>
 PYDISENT_INLINE void add_exponentials(const T* x, int64_t n, T* peaks, T* sums) {
   using V = typename Vector<T, W>::type;
@@ -75,9 +76,10 @@ PYDISENT_INLINE void add_exponentials(const T* x, int64_t n, T* peaks, T* sums) 
     const V value = load<T, W>(x + j);
     top = value > top ? value : top;
   }
-  const V shift = top == -kInfinity<T> ? V{} : top;  // -inf - -inf would be NaN
-  V sum = load<T, W>(sums) * exp_nonpositive<T, W>(peak - shift);
-  for (int64_t j = 0; j < n; j += W) sum += exp_nonpositive<T, W>(load<T, W>(x + j) - shift);
+  const V shift = top == -kInfinity<T> ? V{} : T(0.5) * top;  // -inf - -inf would be NaN
+  V sum = load<T, W>(sums) * exp_nonpositive<T, W>(T(0.5) * peak - shift);
+  for (int64_t j = 0; j < n; j += W)
+    sum += exp_nonpositive<T, W>(T(0.5) * load<T, W>(x + j) - shift);
   store<T, W>(peaks, top);
   store<T, W>(sums, sum);
 }
@@ -87,9 +89,9 @@ template <class T, int W>
 PYDISENT_INLINE T log_total(const T* peaks, const T* sums, double log_weight) {
   T top = -kInfinity<T>;
   for (int w = 0; w < W; ++w) top = std::max(top, peaks[w]);
-  const T shift = top == -kInfinity<T> ? T(0) : top;
-  const T total =
-      horizontal_sum<T, W>(load<T, W>(sums) * exp_nonpositive<T, W>(load<T, W>(peaks) - shift));
+  const T shift = top == -kInfinity<T> ? T(0) : T(0.5) * top;
+  const T total = horizontal_sum<T, W>(
+      load<T, W>(sums) * exp_nonpositive<T, W>(T(0.5) * load<T, W>(peaks) - shift));
   return shift + (std::log(total) + static_cast<T>(log_weight));
 }
 
@@ -144,33 +146,38 @@ PYDISENT_INLINE void forward_blocks(const AggregatePosteriorParams& p, int64_t b
   }
 }
 
+// Responsibilities of a row sum to 1: below this they change no sum, and products with them would
+// be subnormal numbers, which processors are slow at.
+template <class T>
+constexpr T kLeastLogResponsibility = sizeof(T) == 8 ? -500 : -60;
+
 // w q(z | x_j) / q(z). The exponent is <= 0 but for rounding, which must not overflow where
 // log-densities are 1e13.
 template <class T, int W>
 PYDISENT_INLINE typename Vector<T, W>::type responsibility(typename Vector<T, W>::type value,
                                                            T log_total) {
   using V = typename Vector<T, W>::type;
-  const V x = value - log_total, one = V{} + T(1);
-  return exp_nonpositive<T, W>(x > one ? one : x);
+  const V x = T(0.5) * value - log_total, one = V{} + T(1);
+  return exp_nonpositive<T, W>(x > one ? one : x, kLeastLogResponsibility<T>);
 }
 
-// Adds one row and one dimension of a tile to the gradients of its columns; returns its part of
-// -grad_z / 2. The cotangent of a log-density is the joint's part, given, and the marginal's.
+// Adds one row and one dimension of a tile to the gradients of its columns (twice that of logvar);
+// returns its part of -grad_z. The cotangent of a log-density is the joint's part, given, and the marginal's.
 template <class T, int W, bool Weighted>
 PYDISENT_INLINE T backward_row(const Columns<T>& columns, T z, T grad, T log_total, const T* joint,
                                const T* weights, int64_t n, T* grad_mu, T* grad_logvar) {
   using V = typename Vector<T, W>::type;
   V sum = {};
   for (int64_t j = 0; j < n; j += W) {
-    const V t = columns.template distance<W>(z, j);
-    V value = load<T, W>(columns.offset + j) - t * t;
+    const V u = columns.template distance<W>(z, j);
+    V value = load<T, W>(columns.offset + j) - u * u;
     if constexpr (Weighted) value += load<T, W>(weights + j);
     V c = load<T, W>(joint + j) + grad * responsibility<T, W>(value, log_total);
     if constexpr (Weighted) c = load<T, W>(weights + j) == -kInfinity<T> ? V{} : c;
-    const V ct = c * t, along = ct * load<T, W>(columns.scale + j);
+    const V along = c * u * load<T, W>(columns.scale + j);
     sum += along;
     store<T, W>(grad_mu + j, load<T, W>(grad_mu + j) + along);
-    store<T, W>(grad_logvar + j, load<T, W>(grad_logvar + j) + ct * t - T(0.5) * c);
+    store<T, W>(grad_logvar + j, load<T, W>(grad_logvar + j) + c * (u * u - T(1)));
   }
   return horizontal_sum<T, W>(sum);
 }
@@ -227,7 +234,7 @@ PYDISENT_INLINE void backward_tile(const AggregatePosteriorParams& p, int64_t fi
                                                              weights[r], n, to_mu, to_logvar)
                                   : backward_row<T, W, false>(columns, z, grad, total, joint[r],
                                                               weights[r], n, to_mu, to_logvar);
-        partials[at] = (is_first ? T(0) : partials[at]) - 2 * sum;
+        partials[at] = (is_first ? T(0) : partials[at]) - sum;
       }
     }
   }
@@ -249,8 +256,8 @@ PYDISENT_INLINE void backward_chunks(const AggregatePosteriorParams& p, int64_t 
                           static_cast<T*>(to_logvar));
       for (int64_t j = first; j < std::min(first + n, p.batch); ++j)
         for (int64_t k = 0; k < p.d; ++k) {
-          static_cast<T*>(p.grad_mu)[j * p.d + k] = 2 * to_mu[k * kColumns + j - first];
-          static_cast<T*>(p.grad_logvar)[j * p.d + k] = to_logvar[k * kColumns + j - first];
+          static_cast<T*>(p.grad_mu)[j * p.d + k] = to_mu[k * kColumns + j - first];
+          static_cast<T*>(p.grad_logvar)[j * p.d + k] = T(0.5) * to_logvar[k * kColumns + j - first];
         }
     }
   }
@@ -267,8 +274,8 @@ void fill_table(const AggregatePosteriorParams& p, int64_t begin, int64_t end) {
       const int64_t at = std::min(j, p.batch - 1) * p.d + k;
       const double v = logvar[at];
       mean[j] = mu[at];
-      scale[j] = static_cast<T>(std::exp(-0.5 * v) * 0.70710678118654752440);
-      offset[j] = static_cast<T>(-0.5 * (v + 1.83787706640934548356));  // log(2 pi)
+      scale[j] = static_cast<T>(std::exp(-0.5 * v));
+      offset[j] = static_cast<T>(-(v + 1.83787706640934548356));  // log(2 pi)
     }
   }
 }

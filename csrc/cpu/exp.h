@@ -47,7 +47,7 @@ PYDISENT_INLINE X exp_series(X r, X p) {
 
 // X is T or a vector of it, U the unsigned integers of the same shape.
 template <class T, class X, class U>
-PYDISENT_INLINE X exp_of(X x) {
+PYDISENT_INLINE X exp_of(X x, T least) {
   using C = ExpConstants<T>;
   const X shifted = x * C::kInverseLn2 + C::kShift, n = shifted - C::kShift;
   const X r = (x - n * C::kLn2High) - n * C::kLn2Low;
@@ -55,22 +55,23 @@ PYDISENT_INLINE X exp_of(X x) {
   // The integer is in the low bits of shifted.
   const U power = (bit_cast<U>(shifted) << C::kMantissa) +
                   (static_cast<typename C::Bits>(C::kBias) << C::kMantissa);
-  return x < C::kLeast ? X{} : series * bit_cast<X>(power);
+  return x < least ? X{} : series * bit_cast<X>(power);
 }
 
-// exp(x) to about one unit in the last place for x <= 0, and on to 80; below the smallest normal
-// number it is 0, and NaN stays NaN.
+// exp(x) to about one unit in the last place for x <= 0, and on to 80; 0 for x < least, which by
+// default is where the result would not be a normal number; NaN stays NaN.
 template <class T>
-PYDISENT_INLINE T exp_nonpositive(T x) {
-  return exp_of<T, T, typename ExpConstants<T>::Bits>(x);
+PYDISENT_INLINE T exp_nonpositive(T x, T least = ExpConstants<T>::kLeast) {
+  return exp_of<T, T, typename ExpConstants<T>::Bits>(x, least);
 }
 
 template <class T, int W>
-PYDISENT_INLINE typename Vector<T, W>::type exp_nonpositive(typename Vector<T, W>::type x) {
+PYDISENT_INLINE typename Vector<T, W>::type exp_nonpositive(typename Vector<T, W>::type x,
+                                                            T least = ExpConstants<T>::kLeast) {
   // Without the alignment of one element, which only matters in memory.
   typedef T X __attribute__((vector_size(W * sizeof(T))));
   typedef typename ExpConstants<T>::Bits U __attribute__((vector_size(W * sizeof(T))));
-  return exp_of<T, X, U>(x);
+  return exp_of<T, X, U>(x, least);
 }
 
 }  // namespace pydisent
