@@ -6,6 +6,7 @@ from .covariance import (
     cross_covariance_penalty,
     third_central_moment_penalty,
 )
+from .density import aggregate_posterior, total_correlation
 from .latent import gaussian_kl, perceptual_simplicity_loss, reparameterized_sample
 from .spectral import masked_power_iteration
 from .tangent import activation_tangent, activation_tangent_
@@ -15,6 +16,7 @@ _backends.load_native()
 __all__ = [
     "activation_tangent",
     "activation_tangent_",
+    "aggregate_posterior",
     "covariance_penalty",
     "cross_covariance_penalty",
     "gaussian_kl",
@@ -22,4 +24,5 @@ __all__ = [
     "perceptual_simplicity_loss",
     "reparameterized_sample",
     "third_central_moment_penalty",
+    "total_correlation",
 ]
