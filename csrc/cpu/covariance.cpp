@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "exponential.h"
+#include "exp.h"
 #include "product.h"
 
 namespace pydisent {

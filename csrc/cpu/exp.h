@@ -31,10 +31,20 @@ struct ExpConstants<double> {
   static constexpr double kLn2Low = 1.90821492927058770002e-10;
   static constexpr double kLeast = -708.3;
   static constexpr int kMantissa = 52, kBias = 1023;
-  static constexpr double kSeries[] = {
-      1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880,
-      1.0 / 40320,      1.0 / 5040,      1.0 / 720,      1.0 / 120,     1.0 / 24,
-      1.0 / 6,          0.5,             1.0,            1.0};
+  static constexpr double kSeries[] = {1.0 / 6227020800,
+                                       1.0 / 479001600,
+                                       1.0 / 39916800,
+                                       1.0 / 3628800,
+                                       1.0 / 362880,
+                                       1.0 / 40320,
+                                       1.0 / 5040,
+                                       1.0 / 720,
+                                       1.0 / 120,
+                                       1.0 / 24,
+                                       1.0 / 6,
+                                       0.5,
+                                       1.0,
+                                       1.0};
 };
 
 // kSeries as a polynomial in r, by Horner's rule from the term I of the value p on
@@ -72,6 +82,48 @@ PYDISENT_INLINE typename Vector<T, W>::type exp_nonpositive(typename Vector<T, W
   typedef T X __attribute__((vector_size(W * sizeof(T))));
   typedef typename ExpConstants<T>::Bits U __attribute__((vector_size(W * sizeof(T))));
   return exp_of<T, X, U>(x, least);
+}
+
+// 2^n for an integer n whose power is a normal number
+template <class T>
+PYDISENT_INLINE T power_of_two(T n) {
+  using C = ExpConstants<T>;
+  using U = typename C::Bits;
+  return bit_cast<T>((bit_cast<U>(n + C::kShift) << C::kMantissa) +
+                     (static_cast<U>(C::kBias) << C::kMantissa));
+}
+
+// e^x = (1 + q) a b with powers of two a and b, which are in range where their product is not.
+template <class T>
+struct Exponential {
+  T q, a, b, inverse_b;
+};
+
+template <class T>
+PYDISENT_INLINE Exponential<T> split_exponential(T x) {
+  using C = ExpConstants<T>;
+  constexpr T low = sizeof(T) == 8 ? -746 : -104, high = sizeof(T) == 8 ? 711 : 90;
+  x = x < low ? low : (x > high ? high : x);
+  const T n = (x * C::kInverseLn2 + C::kShift) - C::kShift;
+  const T half = (n * T(0.5) + C::kShift) - C::kShift, rest = n - half;
+  const T r = (x - n * C::kLn2High) - n * C::kLn2Low;
+  T p = C::kSeries[0];  // (e^r - 1 - r) / r²
+  for (size_t i = 1; i + 2 < std::size(C::kSeries); ++i) p = p * r + C::kSeries[i];
+  return {r + r * r * p, power_of_two(half), power_of_two(rest), power_of_two(-rest)};
+}
+
+// e^x for any x
+template <class T>
+PYDISENT_INLINE T exponential(T x) {
+  const Exponential<T> e = split_exponential(x);
+  return (e.q * e.a + e.a) * e.b;
+}
+
+// e^x - 1, whose digits survive around x = 0
+template <class T>
+PYDISENT_INLINE T exponential_minus_one(T x) {
+  const Exponential<T> e = split_exponential(x);
+  return (e.q * e.a + (e.a - e.inverse_b)) * e.b;
 }
 
 }  // namespace pydisent

@@ -2,8 +2,7 @@
 
 #include <algorithm>
 
-#include "exponential.h"
-#include "product.h"
+#include "exp.h"
 
 namespace pydisent {
 namespace {

@@ -7,15 +7,6 @@
 
 namespace pydisent {
 
-template <class S>
-struct ComputeType {
-  using type = float;
-};
-template <>
-struct ComputeType<double> {
-  using type = double;
-};
-
 // C[r, 0 : columns] = sum_p A[p, r] B[p, 0 : NV * W] for R rows, accumulated in registers; with
 // kAdd the sum is added to C.
 template <class T, int W, int R, int NV, bool kAdd>
