@@ -326,6 +326,7 @@ _covariance = register(
         samples=_samples_covariance,
         bytes=_bytes,
         flops=_flops_covariance,
+        triton="covariance_penalty",
     )
 )
 _covariance_adjoint = register(
@@ -338,6 +339,7 @@ _covariance_adjoint = register(
         samples=_samples_covariance_backward,
         bytes=_bytes_adjoint,
         flops=_flops_covariance_adjoint,
+        triton="covariance_penalty_backward",
     )
 )
 _cross_covariance = register(
@@ -352,6 +354,7 @@ _cross_covariance = register(
         samples=_samples_cross_covariance,
         bytes=_bytes,
         flops=_flops_cross_covariance,
+        triton="cross_covariance_penalty",
     )
 )
 _cross_covariance_adjoint = register(
@@ -364,6 +367,7 @@ _cross_covariance_adjoint = register(
         samples=_samples_cross_covariance_backward,
         bytes=_bytes_adjoint,
         flops=_flops_cross_covariance_adjoint,
+        triton="cross_covariance_penalty_backward",
     )
 )
 _third_moment = register(
@@ -377,6 +381,7 @@ _third_moment = register(
         samples=_samples_third_moment,
         bytes=_bytes,
         flops=_flops_third_moment,
+        triton="third_central_moment_penalty",
     )
 )
 _third_moment_adjoint = register(
@@ -389,5 +394,6 @@ _third_moment_adjoint = register(
         samples=_samples_third_moment_backward,
         bytes=_bytes_adjoint,
         flops=_flops_third_moment_adjoint,
+        triton="third_central_moment_penalty_backward",
     )
 )

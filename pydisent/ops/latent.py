@@ -316,6 +316,7 @@ _kl = register(
         samples=_samples_kl,
         bytes=_bytes_kl,
         flops=_flops_kl,
+        triton="gaussian_kl",
     )
 )
 _kl_adjoint = register(
@@ -328,6 +329,7 @@ _kl_adjoint = register(
         samples=_samples_kl_backward,
         bytes=_bytes_kl_backward,
         flops=_flops_kl_backward,
+        triton="gaussian_kl_backward",
     )
 )
 _sample = register(
@@ -340,6 +342,7 @@ _sample = register(
         samples=_samples_sample,
         bytes=_bytes_sample,
         flops=_flops_sample,
+        triton="reparameterized_sample",
     )
 )
 _sample_adjoint = register(
@@ -352,6 +355,7 @@ _sample_adjoint = register(
         samples=_samples_sample_backward,
         bytes=_bytes_sample_backward,
         flops=_flops_sample_backward,
+        triton="reparameterized_sample_backward",
     )
 )
 _simplicity = register(
@@ -364,6 +368,7 @@ _simplicity = register(
         samples=_samples_simplicity,
         bytes=_bytes_simplicity,
         flops=_flops_simplicity,
+        triton="perceptual_simplicity_loss",
     )
 )
 _simplicity_adjoint = register(
@@ -376,5 +381,6 @@ _simplicity_adjoint = register(
         samples=_samples_simplicity_backward,
         bytes=_bytes_simplicity_backward,
         flops=_flops_simplicity_backward,
+        triton="perceptual_simplicity_loss_backward",
     )
 )
