@@ -24,7 +24,16 @@ FAMILIES = sorted({REGISTRY[name].spec.family for name in WITH_TRITON})
 
 IN_INTERPRETER = """
 import json, sys, torch
+from triton.runtime import interpreter
 from pydisent.ops._registry import REGISTRY
+
+convert_float = interpreter._convert_float
+def rounding(data, source, target, mode):
+    if (source.name, target.name) != ("fp32", "bf16"):
+        return convert_float(data, source, target, mode)
+    # The interpreter cuts digits off here, where a GPU rounds to the nearest.
+    return torch.from_numpy(data.copy()).bfloat16().view(torch.int16).numpy().view("uint16")
+interpreter._convert_float = rounding
 
 op = REGISTRY[sys.argv[1]]
 tuple_of = lambda outputs: outputs if isinstance(outputs, tuple) else (outputs,)
