@@ -14,6 +14,7 @@ from typing import Any
 
 from pydisent.reports._files import write_files
 from pydisent.training import RunFolder
+from pydisent.training._text import plain
 from pydisent.training.run import updates
 
 # The settings that decide a score, beside those of the system; the seed is what is averaged over.
@@ -276,11 +277,6 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
     return write_files(out, files | ({"tradeoff.png": picture} if picture else {}))
 
 
-def plain(value: Any) -> str:
-    """Return a setting as short as it can be read."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def place(value: Any) -> tuple[int, float, str]:
     """Return a key that sorts settings: numbers by size, then the rest by name."""
     number = isinstance(value, (int, float))
@@ -303,7 +299,8 @@ def _run_folders(paths: Sequence[Path]) -> Iterator[Path]:
 def _read_run(path: Path) -> ScoredRun:
     folder = RunFolder(path)
     folder.require_run()
-    config, entries = folder.read_config(), folder.read_scores() or {}
+    config: Any = folder.read_config()
+    entries: Any = folder.read_scores() or {}
     for file, value in ((folder.config, config), (folder.scores, entries)):
         if not isinstance(value, dict):
             raise ValueError(f"{file} must be a JSON object; got {type(value).__name__}")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pydisent.losses import gaussian_kl
 from pydisent.reports.comparison import Comparison, Group, ScoredRun
 from pydisent.training import open_run
 
@@ -71,4 +72,4 @@ def _posteriors(run: "Run", pictures: Sequence[Tensor]) -> tuple[np.ndarray, np.
     """Return the codes (N, d), and the mean KL to the prior of each (d,) in nats."""
     parts = [run.system.posterior(batch.to(run.system.device)) for batch in pictures]  # type: ignore[operator]
     mu, logvar = (torch.cat(side).double().cpu() for side in zip(*parts))
-    return mu.numpy(), ((mu.square() + logvar.exp() - 1 - logvar) / 2).mean(0).numpy()
+    return mu.numpy(), gaussian_kl(mu, logvar, reduction="dimensions").numpy()

@@ -9,7 +9,8 @@ from matplotlib.patheffects import withStroke
 
 from pydisent.reports._style import MUTED, PAPER, SERIES, figure, figure_png
 from pydisent.reports._tables import _SCORES
-from pydisent.reports.comparison import RECONSTRUCTION, Comparison, Estimate, Group, place, plain
+from pydisent.reports.comparison import RECONSTRUCTION, Comparison, Estimate, Group, place
+from pydisent.training._text import plain
 
 _MARKS = "osD^vP"
 _COLUMNS = 3
@@ -73,16 +74,16 @@ def draw_tradeoff(comparison: Comparison) -> bytes | None:
         return None
     columns = min(_COLUMNS, len(drawn)) if len(drawn) != 4 else 2
     rows = math.ceil(len(drawn) / columns)
-    entries = math.ceil(len(curves) / (columns + 1))
-    with figure(60 + 380 * columns, 40 + 20 * entries + 300 * rows) as page:
+    labels, width = [curve.label for curve in curves], 60 + 380 * columns
+    beside = max(1, min(len(labels), width // (55 + 6 * max(map(len, labels)))))
+    with figure(width, 40 + 20 * math.ceil(len(labels) / beside) + 300 * rows) as page:
         panels = page.subplots(rows, columns, squeeze=False).ravel()
         for panel, (metric, points) in zip(panels, drawn.items()):
             _draw_panel(panel, metric, points)
         for panel in panels[len(drawn) :]:
             panel.set_axis_off()
         proxies = [panels[0].plot([], [], **_look(n))[0] for n in range(len(curves))]
-        labels = [curve.label for curve in curves]
-        page.legend(proxies, labels, loc="outside upper left", ncols=columns + 1)
+        page.legend(proxies, labels, loc="outside upper left", ncols=beside)
         return figure_png(page)
 
 
@@ -90,6 +91,7 @@ def _look(number: int) -> dict[str, Any]:
     return {
         "color": SERIES[number % len(SERIES)],
         "marker": _MARKS[(number + number // len(SERIES)) % len(_MARKS)],
+        "linestyle": "-" if number < len(SERIES) else (0, (5, 2)),
         "linewidth": 1.4,
         "markersize": 4.5,
     }

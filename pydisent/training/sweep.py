@@ -13,6 +13,7 @@ from typing import Any
 
 from pydisent import data, systems
 from pydisent.training._files import read_json, write_json
+from pydisent.training._text import plain
 from pydisent.training.engine import Engine, Job, Outcome
 from pydisent.training.folder import RunFolder
 from pydisent.training.loop import Interrupted
@@ -119,11 +120,8 @@ class SweepPlan:
 def slug(system: str, plan: Plan, settings: Mapping[str, Any]) -> str:
     """Return a readable folder name of a run: system, settings of the grid, seed."""
     config = {name: value for name, _, value in systems.describe(plan.config)}
-    words = [system]
-    for name in settings:
-        value = config[name]
-        words += [name, f"{value:g}" if isinstance(value, float) else str(value)]
-    return re.sub(r"[^\w.+-]", "_", "-".join([*words, "seed", str(plan.seed)]))
+    words = [word for name in settings for word in (name, plain(config[name]))]
+    return re.sub(r"[^\w.+-]", "_", "-".join([system, *words, "seed", str(plan.seed)]))
 
 
 class SweepInterrupted(Interrupted):
@@ -301,8 +299,8 @@ class _Manifest:
     def _read(self) -> None:
         kept = read_json(self.file)
         found = kept.get("format") if isinstance(kept, dict) else None
-        if found != FORMAT:
-            raise ValueError(f"{self.file} has format {found!r}; accepted: {FORMAT}")
+        if found != FORMAT or not {"asked", "runs"} <= kept.keys():
+            raise ValueError(f"{self.file} has format {found!r}; accepted: {FORMAT}, whole")
         for name, value in self.asked.items():
             if kept["asked"].get(name) != value:
                 raise ValueError(
