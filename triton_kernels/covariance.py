@@ -12,27 +12,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ._common import compute_dtype, exponential, split_float
+
 
 @triton.jit
 def _load(x, rows, columns, row_stride, column_stride, batch, count, DOUBLE: tl.constexpr):
     """Elements x[rows, columns], with zeros outside."""
     inside = (rows < batch)[:, None] & (columns < count)[None, :]
-    offsets = rows.to(tl.int64)[:, None] * row_stride + columns.to(tl.int64)[None, :] * column_stride
+    offsets = (
+        rows.to(tl.int64)[:, None] * row_stride + columns.to(tl.int64)[None, :] * column_stride
+    )
     return tl.load(x + offsets, mask=inside, other=0.0).to(tl.float64 if DOUBLE else tl.float32)
-
-
-@triton.jit
-def _exp(x, DOUBLE: tl.constexpr):
-    """Compute e^x; in float32 by a reduced argument, as the hardware's loses digits of large x."""
-    if DOUBLE:
-        result = tl.exp(x)
-    else:
-        x = tl.where(x > 90.0, 90.0, tl.where(x < -105.0, -105.0, x))
-        n = tl.floor(x * 1.4426950408889634 + 0.5)
-        r = (x - n * 0.693359375) + n * 2.12194440e-4
-        half = tl.floor(n * 0.5)
-        result = (tl.exp(r) * tl.exp2(half)) * tl.exp2(n - half)
-    return result
 
 
 @triton.jit
@@ -77,7 +67,9 @@ def _variances(
     for start in range(0, batch, ROWS):
         rows = start + tl.arange(0, ROWS)
         x_block = _load(x, rows, columns, row_stride, column_stride, batch, count, DOUBLE)
-        total += tl.sum(tl.where((rows < batch)[:, None], _exp(x_block, DOUBLE), 0.0), axis=0)
+        total += tl.sum(
+            tl.where((rows < batch)[:, None], exponential(x_block, DOUBLE), 0.0), axis=0
+        )
     return total / tl.maximum(batch, 1).to(T)
 
 
@@ -183,7 +175,7 @@ def covariance_adjoint_kernel(
         variance = tl.load(covariance + diagonal, mask=j < n, other=1.0)
         v = _load(logvar, b, j, logvar_row, logvar_column, batch, n, DOUBLE)
         weights = on * (variance - 1) * (scale / 2)
-        tl.store(grad_logvar + offsets, weights[None, :] * _exp(v, DOUBLE), mask=inside)
+        tl.store(grad_logvar + offsets, weights[None, :] * exponential(v, DOUBLE), mask=inside)
 
 
 @triton.jit
@@ -201,7 +193,9 @@ def third_moment_kernel(
         c = _centred(z, rows, j, z_row, z_column, batch, d, mean, rest, DOUBLE)
         square, cube = c * c, c * c * c
         if HAS_LOGVAR:
-            v = _exp(_load(logvar, rows, j, logvar_row, logvar_column, batch, d, DOUBLE), DOUBLE)
+            v = exponential(
+                _load(logvar, rows, j, logvar_row, logvar_column, batch, d, DOUBLE), DOUBLE
+            )
             v = tl.where((rows < batch)[:, None], v, 0.0)
             square, cube = square + v, cube + 3 * c * v
         squares += tl.sum(square, axis=0)
@@ -235,24 +229,14 @@ def third_moment_adjoint_kernel(
     inside = (b < batch)[:, None] & (j < d)[None, :]
     offsets = b.to(tl.int64)[:, None] * d + j[None, :]
     if HAS_LOGVAR:
-        v = _exp(_load(logvar, b, j, logvar_row, logvar_column, batch, d, DOUBLE), DOUBLE)
+        v = exponential(_load(logvar, b, j, logvar_row, logvar_column, batch, d, DOUBLE), DOUBLE)
         square += v
         tl.store(grad_logvar + offsets, weights[None, :] * (c * v), mask=inside)
     tl.store(grad_z + offsets, weights[None, :] * (square - variance[None, :]), mask=inside)
 
 
-def _parts(x: float) -> tuple[float, float]:
-    """Split a number in two: Triton passes a float as float32, which is short for float64."""
-    high = float(torch.tensor(x, dtype=torch.float32))
-    return high, x - high
-
-
 def _tile(size: int, double: bool) -> int:
     return min(16 if double else 64, max(16, triton.next_power_of_2(size)))
-
-
-def _wide(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def _total(sums: Tensor) -> Tensor:
@@ -270,12 +254,12 @@ def _run_covariance(
     (batch, k), d, double = left.shape, right.shape[1], left.dtype == torch.float64
     tile = _tile(max(k, d), double)
     grid = triton.cdiv(k, tile), triton.cdiv(d, tile)
-    sums = left.new_empty(grid[0] * grid[1], dtype=_wide(left))
-    covariance = left.new_empty((k, d), dtype=_wide(left))
+    sums = left.new_empty(grid[0] * grid[1], dtype=compute_dtype(left))
+    covariance = left.new_empty((k, d), dtype=compute_dtype(left))
     covariance_kernel[grid](
         left, right, left if logvar is None else logvar, left_means, right_means, covariance, sums,
         *_strides(left), *_strides(right), *_strides(logvar), batch, k, d,
-        *_parts(lambda_od), *_parts(lambda_d),
+        *split_float(lambda_od), *split_float(lambda_d),
         SYMMETRIC=symmetric, HAS_LOGVAR=logvar is not None, DOUBLE=double, ROWS=32, TILE=tile,
     )  # fmt: skip
     return _total(sums), covariance
@@ -294,7 +278,7 @@ def _run_adjoint(
     covariance_adjoint_kernel[triton.cdiv(batch, rows), triton.cdiv(n, tile)](
         grad, x, x if logvar is None else logvar, means.contiguous(), covariance, out, grad_logvar,
         *_strides(x), *_strides(logvar), *_strides(covariance), batch, m, n,
-        *_parts(lambda_od), *_parts(lambda_d),
+        *split_float(lambda_od), *split_float(lambda_d),
         FACTOR=factor, SYMMETRIC=symmetric, HAS_LOGVAR=logvar is not None, DOUBLE=double,
         ROWS=rows, TILE=tile,
     )  # fmt: skip
@@ -305,7 +289,7 @@ def covariance_penalty(
     mu: Tensor, logvar: Tensor | None, lambda_od: float, lambda_d: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Launch the op of that name."""
-    means = mu.new_empty((2, mu.shape[1]), dtype=_wide(mu))
+    means = mu.new_empty((2, mu.shape[1]), dtype=compute_dtype(mu))
     penalty, covariance = _run_covariance(mu, mu, logvar, means, means, True, lambda_od, lambda_d)
     return penalty, means, covariance
 
@@ -325,8 +309,8 @@ def covariance_penalty_backward(
 
 def cross_covariance_penalty(y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Launch the op of that name."""
-    y_means = y.new_empty((2, y.shape[1]), dtype=_wide(y))
-    z_means = z.new_empty((2, z.shape[1]), dtype=_wide(z))
+    y_means = y.new_empty((2, y.shape[1]), dtype=compute_dtype(y))
+    z_means = z.new_empty((2, z.shape[1]), dtype=compute_dtype(z))
     penalty, covariance = _run_covariance(y, z, None, y_means, z_means, False, 1.0, 0.0)
     return penalty, y_means, z_means, covariance
 
@@ -344,8 +328,8 @@ def third_central_moment_penalty(z: Tensor, logvar: Tensor | None) -> tuple[Tens
     """Launch the op of that name."""
     batch, d = z.shape
     tile = _tile(d, False)
-    moments = z.new_empty((4, d), dtype=_wide(z))
-    sums = z.new_empty(triton.cdiv(d, tile), dtype=_wide(z))
+    moments = z.new_empty((4, d), dtype=compute_dtype(z))
+    sums = z.new_empty(triton.cdiv(d, tile), dtype=compute_dtype(z))
     third_moment_kernel[(sums.numel(),)](
         z, z if logvar is None else logvar, moments, sums, *_strides(z), *_strides(logvar),
         batch, d, HAS_LOGVAR=logvar is not None, DOUBLE=z.dtype == torch.float64,
@@ -403,4 +387,5 @@ def _compilations() -> list[tuple[object, dict[str, str], dict[str, int]]]:
     return found
 
 
+#: What tests compile for every GPU: kernel, types of its arguments, values of its constants.
 COMPILE = _compilations()

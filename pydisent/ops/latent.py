@@ -150,7 +150,7 @@ def _check_dimension(dimension: Tensor, codes: Tensor) -> None:
     if torch._C._are_functorch_transforms_active():
         return
     low, high = (int(x) for x in torch.aminmax(dimension))
-    require(0 <= low and high < d, "dimension", f"values in [{low}, {high}]", f"in [0, {d - 1}]")
+    require(low >= 0 and high < d, "dimension", f"values in [{low}, {high}]", f"in [0, {d - 1}]")
 
 
 def _fake_kl(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -322,8 +322,7 @@ _kl = register(
 _kl_adjoint = register(
     OpSpec(
         name="gaussian_kl_backward",
-        schema="(Tensor grad_kl, Tensor mu, Tensor logvar)"
-        " -> (Tensor grad_mu, Tensor grad_logvar)",
+        schema="(Tensor grad_kl, Tensor mu, Tensor logvar) -> (Tensor grad_mu, Tensor grad_logvar)",
         reference=reference.gaussian_kl_backward,
         fake=_fake_kl_backward,
         samples=_samples_kl_backward,
