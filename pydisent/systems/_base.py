@@ -54,6 +54,7 @@ class System(nn.Module, abc.ABC):
 
     name: ClassVar[str]
     Config: ClassVar[type]
+    config: Any
 
     def __init__(self, config: Any, image_shape: tuple[int, int, int]) -> None:
         super().__init__()

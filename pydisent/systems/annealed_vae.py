@@ -37,7 +37,7 @@ class AnnealedVAEConfig(VAEConfig):
 
 @register
 class AnnealedVAE(VAE):
-    """Minimise −E_q[log p(x|z)] + γ |KL(q(z|x) ‖ N(0, I)) − C|, C growing (Burgess et al., Eq. 8)."""
+    """Minimise −E_q[log p(x|z)] + γ |KL(q(z|x) ‖ N(0, I)) − C| (Burgess et al., Eq. 8)."""
 
     name = "annealed-vae"
     Config = AnnealedVAEConfig

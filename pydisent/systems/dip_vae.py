@@ -1,4 +1,4 @@
-"""Kumar, Sattigeri & Balakrishnan (2018): VAEs whose codes' covariance is pulled to the identity."""
+"""Kumar et al. (2018): VAEs whose codes' covariance is pulled to the identity."""
 
 import math
 from dataclasses import dataclass
