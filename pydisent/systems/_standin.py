@@ -20,7 +20,7 @@ def dip_vae_penalty(mu, logvar=None, *, variant="ii", lambda_od, lambda_d, lambd
     d = c.diagonal()
     p = lambda_od * (c.square().sum() - d.square().sum()) + lambda_d * (d - 1).square().sum()
     if lambda_3:
-        p = p + lambda_3 * (m**3).mean(0).square().sum()
+        p = p + lambda_3 * (m**3 + 3 * m * logvar.exp()).mean(0).square().sum()
     return p
 
 

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -35,7 +34,6 @@ class BetaVAE(VAE):
     name = "beta-vae"
     Config = BetaVAEConfig
     config: BetaVAEConfig
-    strengths: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def regularizer(self, latents: Latents) -> tuple[Tensor, dict[str, Tensor]]:
         """Return β KL."""

@@ -46,7 +46,7 @@ class DIPVAE1(VAE):
     name = "dip-vae-1"
     Config = DIPVAE1Config
     config: DIPVAE1Config
-    strengths: ClassVar[dict[str, dict[str, Any]]] = {"quick": {"batch_size": 64}, "smoke": {}}
+    strengths: ClassVar[dict[str, dict[str, Any]]] = {"quick": {"lambda_od": 2.5}}
     published_for: ClassVar[dict[str, dict[str, Any]]] = {
         "celeba": {"batch_size": 100, "lambda_od": 2.0, "diagonal_ratio": 50.0}
     }
@@ -90,10 +90,7 @@ class DIPVAE2(DIPVAE1):
     name = "dip-vae-2"
     Config = DIPVAE2Config
     config: DIPVAE2Config
-    strengths: ClassVar[dict[str, dict[str, Any]]] = {
-        "quick": {"batch_size": 64, "lambda_od": 50.0},
-        "smoke": {},
-    }
+    strengths: ClassVar[dict[str, dict[str, Any]]] = {"quick": {"lambda_od": 50.0}}
     published_for: ClassVar[dict[str, dict[str, Any]]] = {
         "celeba": {"batch_size": 100, "lambda_od": 80.0, "diagonal_ratio": 0.5, "lambda_3": 0.0}
     }
