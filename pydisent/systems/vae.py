@@ -131,7 +131,7 @@ class VAE(System):
         self.descend(loss, "vae")
         active = (per_dimension.detach() > _ACTIVE).sum()
         logs = {"loss": loss, "reconstruction": reconstruction, "kl": latents.kl, **terms}
-        return latents, {k: v.detach() for k, v in logs.items()} | {"active": active}
+        return latents, {k: v.detach() for k, v in logs.items()} | {"active_dimensions": active}
 
     def regularizer(self, latents: Latents) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what is added to −log p(x|z), and its terms to log beside the KL."""

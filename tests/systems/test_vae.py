@@ -48,7 +48,7 @@ def test_loss_is_the_negative_elbo(smoke, images, replay, std):
     assert float(logs["reconstruction"]) == pytest.approx(float(expected), rel=1e-5)
     assert float(logs["kl"]) == pytest.approx(float(kl), rel=1e-5)
     assert float(logs["loss"]) == pytest.approx(float(expected + kl), rel=1e-5)
-    assert int(logs["active"]) == int((_kl(mu, logvar).mean(0) > 0.01).sum())
+    assert int(logs["active_dimensions"]) == int((_kl(mu, logvar).mean(0) > 0.01).sum())
 
 
 @pytest.mark.parametrize("name", FAMILY)
@@ -58,7 +58,7 @@ def test_two_steps_train_encoder_and_decoder(smoke, images, name, channels):
     before = _weights(system.encoder), _weights(system.decoder)
     for _ in range(2):
         logs = system.step(images(system))
-        assert logs.keys() >= {"loss", "reconstruction", "kl", "active"}
+        assert logs.keys() >= {"loss", "reconstruction", "kl", "active_dimensions"}
         assert all(torch.isfinite(value) and not value.requires_grad for value in logs.values())
     assert not torch.equal(_weights(system.encoder), before[0])
     assert not torch.equal(_weights(system.decoder), before[1])
