@@ -4,6 +4,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from pydisent.nn._init import glorot_
+
 _START = 4  # px at the narrow end of both networks
 
 
@@ -29,7 +31,7 @@ class ConvEncoder(nn.Sequential):
 
     4×4 convolutions of stride 2 down to 4×4 pixels, a dense layer, and a linear one, with ReLU
     between them: at 64 px 32, 32, 64 and 64 feature maps and 256 units, as in the comparison of
-    Locatello et al. (2019).
+    Locatello et al. (2019). Weights start by Glorot's uniform rule, biases at zero.
 
     Parameters
     ----------
@@ -65,6 +67,7 @@ class ConvEncoder(nn.Sequential):
             layers += [nn.Conv2d(inputs, maps, 4, 2, 1), nn.ReLU()]
         dense = nn.Linear(widths[-1] * _START**2, hidden)
         super().__init__(*layers, nn.Flatten(), dense, nn.ReLU(), nn.Linear(hidden, outputs))
+        glorot_(self)
 
 
 class ConvDecoder(nn.Module):
@@ -102,6 +105,7 @@ class ConvDecoder(nn.Module):
         for inputs, maps in pairwise(widths):
             layers += [nn.ConvTranspose2d(inputs, maps, 4, 2, 1), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
+        glorot_(self)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return the logits of the pixels for codes z (B, latent_size)."""

@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from pydisent.nn._init import glorot_
+
 
 class LatentDiscriminator(nn.Sequential):
     """Map codes (B, latent_size) to two logits (B, 2): of a joint draw and of a permuted one.
@@ -30,3 +32,4 @@ class LatentDiscriminator(nn.Sequential):
         for i in range(layers):
             hidden += [nn.Linear(width if i else latent_size, width), nn.LeakyReLU(0.2)]
         super().__init__(*hidden, nn.Linear(width, 2))
+        glorot_(self)

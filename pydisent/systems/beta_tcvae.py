@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -46,7 +45,6 @@ class BetaTCVAE(VAE):
     name = "beta-tcvae"
     Config = BetaTCVAEConfig
     config: BetaTCVAEConfig
-    strengths: ClassVar[dict[str, dict[str, Any]]] = {"quick": {"beta": 4.0}}
 
     def regularizer(self, latents: Latents) -> tuple[Tensor, dict[str, Tensor]]:
         """Return KL + (β − 1) TC.

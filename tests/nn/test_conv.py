@@ -61,6 +61,18 @@ def test_discriminator_equals_its_definition():
     torch.testing.assert_close(net(z), h.float(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("net", [ConvEncoder(20), ConvDecoder(10), LatentDiscriminator(10)])
+def test_initial_weights_follow_glorot(net):
+    """Uniform with variance 2 / (inputs + outputs) of a unit, a unit seeing 4×4 pixels."""
+    for layer in net.modules():
+        if not list(layer.parameters(recurse=False)):
+            continue
+        fans = sum(layer.weight.shape[:2]) * layer.weight[0, 0].numel()
+        assert layer.weight.abs().max() <= (6 / fans) ** 0.5
+        assert layer.weight.square().mean() == pytest.approx(2 / fans, rel=0.15)
+        assert not layer.bias.any()
+
+
 @pytest.mark.parametrize(
     ("size", "maps"),
     [
