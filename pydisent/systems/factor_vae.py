@@ -12,7 +12,6 @@ from pydisent.nn import LatentDiscriminator
 from pydisent.systems._base import frozen, register
 from pydisent.systems._config import require
 from pydisent.systems._ranges import stage
-from pydisent.systems._standin import reparameterized_sample
 from pydisent.systems.vae import VAE, Latents, VAEConfig
 
 
@@ -96,15 +95,14 @@ class FactorVAE(VAE):
 
     def update(self, batch: Tensor) -> dict[str, Tensor]:
         """Update the autoencoder once, then the discriminator."""
-        if self.config.permuted_batch == "same":
-            latents, logs = self.update_autoencoder(batch)
-            return logs | self.update_discriminator(latents.z.detach(), latents.z.detach())
-        first, second = batch.chunk(2)
+        second_batch = self.config.permuted_batch == "second"
+        first, second = batch.chunk(2) if second_batch else (batch, None)
         latents, logs = self.update_autoencoder(first)
-        with torch.no_grad():
-            mu, logvar = self.posterior(second)
-            others, _ = reparameterized_sample(mu, logvar, torch.randn_like(mu))
-        return logs | self.update_discriminator(latents.z.detach(), others)
+        codes = others = latents.z.detach()
+        if second is not None:
+            with torch.no_grad():
+                others = self.draw_latents(second).z
+        return logs | self.update_discriminator(codes, others)
 
     def regularizer(self, latents: Latents) -> tuple[Tensor, dict[str, Tensor]]:
         """Return KL + γ TC."""

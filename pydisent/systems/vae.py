@@ -61,12 +61,20 @@ class VAEConfig:
 
 
 class Latents(NamedTuple):
-    """A batch's posteriors N(mu, e^logvar), draws z from them, all (B, d), and their mean KL."""
+    """A batch's posteriors N(mu, e^logvar) and draws z from them, (B, d) each.
+
+    `kl_by_dimension` (d,) is their divergence from the prior in nats, its mean over the batch.
+    """
 
     mu: Tensor
     logvar: Tensor
     z: Tensor
-    kl: Tensor
+    kl_by_dimension: Tensor
+
+    @property
+    def kl(self) -> Tensor:
+        """Return the KL of all dimensions, a scalar."""
+        return self.kl_by_dimension.sum()
 
 
 @register
@@ -121,17 +129,20 @@ class VAE(System):
     @stage("autoencoder")
     def update_autoencoder(self, batch: Tensor) -> tuple[Latents, dict[str, Tensor]]:
         """Step encoder and decoder down the loss; return the codes it was of, and its terms."""
-        mu, logvar = self.posterior(batch)
-        z, kl = reparameterized_sample(mu, logvar, torch.randn_like(mu))
-        per_dimension = kl.mean(0)
-        latents = Latents(mu, logvar, z, per_dimension.sum())
-        reconstruction = self.reconstruction_loss(z, batch)
+        latents = self.draw_latents(batch)
+        reconstruction = self.reconstruction_loss(latents.z, batch)
         added, terms = self.regularizer(latents)
         loss = reconstruction + added
         self.descend(loss, "vae")
-        active = (per_dimension.detach() > _ACTIVE).sum()
+        active = (latents.kl_by_dimension.detach() > _ACTIVE).sum()
         logs = {"loss": loss, "reconstruction": reconstruction, "kl": latents.kl, **terms}
         return latents, {k: v.detach() for k, v in logs.items()} | {"active_dimensions": active}
+
+    def draw_latents(self, x: Tensor) -> Latents:
+        """Encode images (B, C, H, W) and draw one code an image."""
+        mu, logvar = self.posterior(x)
+        z, kl = reparameterized_sample(mu, logvar, torch.randn_like(mu))
+        return Latents(mu, logvar, z, kl.mean(0))
 
     def regularizer(self, latents: Latents) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what is added to −log p(x|z), and its terms to log beside the KL."""
