@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from pydisent.losses import total_correlation
 from pydisent.systems._base import register
 from pydisent.systems._config import require
-from pydisent.systems._standin import total_correlation
 from pydisent.systems.vae import VAE, Latents, VAEConfig
 
 

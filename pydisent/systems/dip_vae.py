@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from pydisent.losses import dip_vae_penalty
 from pydisent.systems._base import register
 from pydisent.systems._config import require
-from pydisent.systems._standin import dip_vae_penalty
 from pydisent.systems.vae import VAE, Latents, VAEConfig
 
 

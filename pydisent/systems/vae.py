@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pydisent.nn import ConvDecoder, ConvEncoder
+from pydisent.ops import reparameterized_sample
 from pydisent.systems._base import Preset, System, register
 from pydisent.systems._config import require
 from pydisent.systems._ranges import stage
-from pydisent.systems._standin import reparameterized_sample
 
 _ACTIVE = 0.01  # nats; a dimension below carries nothing (the mask of UDR, Duan et al., 2020)
 
