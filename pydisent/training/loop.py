@@ -84,8 +84,9 @@ def train(
     fabric.launch()
     _prepare(plan.seed, fabric.device)
     dataset = data.load(plan.data, plan.data_path, image_size=plan.image_size)
-    sampler = BatchSampler(len(dataset), plan.config.batch_size, plan.seed)
     system = systems.build(plan.system, plan.config, dataset.image_shape)
+    system.dataset_size = len(dataset)
+    sampler = BatchSampler(len(dataset), system.images_per_step, plan.seed)
     if not resume:
         folder.clear()
     folder.path.mkdir(parents=True, exist_ok=True)
