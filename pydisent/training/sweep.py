@@ -248,10 +248,10 @@ def _check(plan: SweepPlan, runs: Mapping[str, Plan], metrics: Sequence[str]) ->
         if size not in datasets:
             datasets[size] = data.load(plan.data, plan.data_path, image_size=size)
             datasets[size].images([0])  # so that pictures are decoded once, not by each worker
-        BatchSampler(len(datasets[size]), each.config.batch_size, each.seed)
+        system = systems.build(each.system, each.config, datasets[size].image_shape)
+        BatchSampler(len(datasets[size]), system.images_per_step, each.seed)
         if each.system not in seen:
             seen.add(each.system)
-            system = systems.build(each.system, each.config, datasets[size].image_shape)
             run = Run(Path(name), each.to_json(), {}, [], None, system, 0)
             run.__dict__["dataset"] = datasets[size]
             unfit = [metric for metric in metrics if metric not in applicable(run)]
