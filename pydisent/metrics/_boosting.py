@@ -44,7 +44,9 @@ class SortedCodes:
         self.test = test_codes.astype(np.float32)
         self.order = self.columns.argsort(1, kind="stable").astype(np.intp)
 
-    def are_close(self, code: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    def are_close(
+        self, code: np.ndarray | np.integer, low: np.ndarray, high: np.ndarray
+    ) -> np.ndarray:
         """Return whether a split between the samples ``low`` and ``high`` parts nothing."""
         return self.columns[code, high] <= self.columns[code, low] + CLOSE
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import ImageDataset
+from ..data import FactorDataset, ImageDataset
 
 Encoder = Callable[[Tensor], Tensor]
 
@@ -45,7 +45,7 @@ def encode_dataset(
     ------
     ValueError, TypeError
         If there is nothing to encode, ``batch_size`` is below 1, or ``encode`` returns something
-        other than N finite codes.
+        other than N finite codes, of the same size for all images.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1; got {batch_size}")
@@ -59,9 +59,50 @@ def encode_dataset(
             batch = _checked(encode(images if device is None else images.to(device)), len(images))
             if codes is None:
                 codes = torch.empty(len(numbers), batch.shape[1], dtype=batch.dtype)
+            if batch.shape[1] != codes.shape[1]:
+                raise ValueError(
+                    f"encode must return codes of one size; got {codes.shape[1]} for the first "
+                    f"{start} images and {batch.shape[1]} after them"
+                )
             codes[start : start + len(batch)] = batch
     assert codes is not None
     return codes
+
+
+class EncodedDataset(FactorDataset):
+    """A data set with its images replaced by their codes, for metrics to share one encoding.
+
+    Pass it with its `encode` in place of the encoder and the data set that it was made from.
+
+    Parameters
+    ----------
+    source : FactorDataset
+        The data set.
+    codes : Tensor
+        (n, d).
+    pool : numpy.ndarray, optional
+        (n,) ascending numbers of the images that the codes are of; None if of all.
+    """
+
+    def __init__(self, source: FactorDataset, codes: Tensor, pool: np.ndarray | None) -> None:
+        shape = (codes.shape[1], 1, 1)
+        super().__init__(source.name, shape, source.factor_names, source.factor_sizes)
+        self.pool = pool
+        self._codes = codes[:, :, None, None]
+
+    @staticmethod
+    def encode(images: Tensor) -> Tensor:
+        """Return the codes (N, d) that stand for images here, (N, d, 1, 1)."""
+        return images.flatten(1)
+
+    def _read(self, indices: np.ndarray) -> Tensor:
+        if self.pool is None:
+            return self._codes[indices]
+        rows = np.searchsorted(self.pool, indices).clip(max=len(self.pool) - 1)
+        if (self.pool[rows] != indices).any():
+            lacking = indices[self.pool[rows] != indices][0]
+            raise ValueError(f"indices must be of images that were encoded; got {lacking}")
+        return self._codes[rows]
 
 
 class CodeTable:

@@ -82,7 +82,7 @@ def _informative(codes: Sequence[Array], kl: Sequence[Array], threshold: float) 
         raise ValueError(
             f"codes and kl must be of the same two models or more; got {len(codes)} and {len(kl)}"
         )
-    models = []
+    models: list[np.ndarray] = []
     for number, (given, divergence) in enumerate(zip(codes, kl)):
         table = check_codes(given, f"codes[{number}]")
         nats = check_codes(np.reshape(divergence, (1, -1)), f"kl[{number}]")[0]

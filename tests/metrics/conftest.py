@@ -81,8 +81,8 @@ def record(monkeypatch):
         seen = {}
         draw, table = module.draw_sharing, module.CodeTable
 
-        def draw_sharing(dataset, factor, shape, rng):
-            seen["factor"], seen["drawn"] = factor, draw(dataset, factor, shape, rng)
+        def draw_sharing(dataset, factor, shape, rng, pool):
+            seen["factor"], seen["drawn"] = factor, draw(dataset, factor, shape, rng, pool)
             return seen["drawn"]
 
         def code_table(encode, dataset, *draws, **options):
