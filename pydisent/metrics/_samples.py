@@ -18,7 +18,7 @@ def encode_once(
     *,
     max_images: int | None = None,
     seed: int = 0,
-    batch_size: int = 1024,
+    batch_size: int | None = None,
     device: torch.device | str | None = None,
 ) -> EncodedDataset:
     """Encode a data set for several metrics: ``z_diff(codes.encode, codes)``.
@@ -60,7 +60,7 @@ def sample_codes(
     train: int = 10_000,
     test: int = 5_000,
     seed: int = 0,
-    batch_size: int = 1024,
+    batch_size: int | None = None,
     device: torch.device | str | None = None,
 ) -> Samples:
     """Draw images uniformly from the grid and encode them, for metrics that take tables.
@@ -78,8 +78,8 @@ def sample_codes(
         How many samples.
     seed : int
         Fixes the draw.
-    batch_size : int
-        Images a call of ``encode``.
+    batch_size : int, optional
+        Images a call of ``encode``; see `encode_dataset`.
     device : torch.device, optional
         Where images are put for ``encode``; the CPU by default.
 

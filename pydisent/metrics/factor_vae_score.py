@@ -54,7 +54,7 @@ def factor_vae_score(
     prune_std: float | None = None,
     compat: Literal["disentanglement_lib"] | None = None,
     max_images: int | None = None,
-    batch_size: int = 1024,
+    batch_size: int | None = None,
     device: torch.device | str | None = None,
 ) -> MetricResult:
     """Accuracy of the majority-vote classifier from least-varying code to fixed factor.
@@ -89,8 +89,8 @@ def factor_vae_score(
     max_images : int, optional
         Draw from so many images alone, themselves drawn uniformly from the grid; by default, the
         definition, from all.
-    batch_size : int
-        Images a call of ``encode``.
+    batch_size : int, optional
+        Images a call of ``encode``; see `encode_dataset`.
     device : torch.device, optional
         Where images are put for ``encode``; the CPU by default.
 

@@ -32,7 +32,7 @@ def z_diff(
     test_points: int = 5_000,
     factors: Sequence[str] | None = None,
     max_images: int | None = None,
-    batch_size: int = 1024,
+    batch_size: int | None = None,
     device: torch.device | str | None = None,
 ) -> MetricResult:
     """Test accuracy of a linear classifier that names the factor shared by pairs of images.
@@ -66,8 +66,8 @@ def z_diff(
     max_images : int, optional
         Draw from so many images alone, themselves drawn uniformly from the grid; by default, the
         definition, from all.
-    batch_size : int
-        Images a call of ``encode``.
+    batch_size : int, optional
+        Images a call of ``encode``; see `encode_dataset`.
     device : torch.device, optional
         Where images are put for ``encode``; the CPU by default.
 

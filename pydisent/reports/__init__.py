@@ -6,15 +6,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pydisent.reports.alignment import alignment_summary
     from pydisent.reports.eigenpaths import write_eigenpaths
+    from pydisent.reports.matrices import write_matrices
     from pydisent.reports.page import write_report
     from pydisent.reports.traversals import write_traversals
 
-__all__ = ["alignment_summary", "write_eigenpaths", "write_report", "write_traversals"]
+__all__ = [
+    "alignment_summary",
+    "write_eigenpaths",
+    "write_matrices",
+    "write_report",
+    "write_traversals",
+]
 
 # Scoring wants the alignment summary on machines without matplotlib.
 _HOMES = {
     "alignment_summary": "alignment",
     "write_eigenpaths": "eigenpaths",
+    "write_matrices": "matrices",
     "write_report": "page",
     "write_traversals": "traversals",
 }
