@@ -35,12 +35,11 @@ def mutual_information(table: Table, bins: int) -> np.ndarray:
     information = np.empty((d, len(table.sizes)))
     for j, size in enumerate(table.sizes):
         cells = cell * size + table.labels[:, [j]]
-        joint = np.bincount(cells.ravel(), minlength=d * bins * size) / count
-        joint = joint.reshape(d, bins, size)
-        # A constant code fills one bin, where the ratio is exactly 1: its information is exactly 0.
-        independent = joint.sum(2, keepdims=True) * joint.sum(1, keepdims=True)
-        ratio = np.divide(joint, independent, out=np.ones_like(joint), where=joint > 0)
-        information[:, j] = (joint * np.log(ratio)).sum((1, 2))
+        joint = np.bincount(cells.ravel(), minlength=d * bins * size).reshape(d, bins, size)
+        # In whole numbers the ratio is exactly 1, and so the information 0, of a constant code.
+        chance = joint.sum(2, keepdims=True) * joint.sum(1, keepdims=True)
+        ratio = np.divide(joint * count, chance, out=np.ones(joint.shape), where=joint > 0)
+        information[:, j] = (joint * np.log(ratio)).sum((1, 2)) / count
     return information.clip(min=0)
 
 

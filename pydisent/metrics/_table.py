@@ -108,9 +108,7 @@ def check_tables(
         ("test_factors", values.shape[1], len(train.sizes)),
     ):
         if got != wanted:
-            raise ValueError(
-                f"{name} must have as many columns as in training, {wanted}; got {got}"
-            )
+            raise ValueError(f"{name} must have {wanted} columns, as in training; got {got}")
     labels = np.full_like(values, -1)
     for j, column in enumerate(check_factors(factors, len(train.codes)).T):
         known = np.unique(column)

@@ -74,16 +74,11 @@ def _draw(panel: Axes, name: str, matrix: np.ndarray, score: dict[str, Any]) -> 
     panel.spines[:].set_visible(False)
     if len(matrix) > _WRITTEN:
         return
+    digits = 0 if (matrix == matrix.round()).all() else 2
     for (i, j), value in np.ndenumerate(matrix):
         colour = "white" if value > 0.55 * most else INK
-        panel.text(j, i, _entry(value), ha="center", va="center", color=colour, fontsize=6.5)
-
-
-def _entry(value: float) -> str:
-    """Return two decimals without the leading zero, or a whole number of votes."""
-    if value >= 10 or value == 0:
-        return f"{value:.0f}"
-    return f"{value:.2f}".removeprefix("0")
+        text = f"{value:.{digits}f}" if digits == 0 else f"{value:.2f}".removeprefix("0")
+        panel.text(j, i, text, ha="center", va="center", color=colour, fontsize=6.5)
 
 
 def write_matrices(run: "Run", out: Path) -> list[Path]:
