@@ -80,9 +80,12 @@ def train(
 
 
 def evaluate(
-    run: Positional[Path], metrics: tuple[str, ...] = (), threads: int | None = None
+    run: Positional[Path],
+    metrics: tuple[str, ...] = (),
+    all_images: bool = False,
+    threads: int | None = None,
 ) -> None:
-    """Score a run and write its scores.json.
+    """Score a run: print a table, write its scores.json, and draw codes against factors.
 
     Parameters
     ----------
@@ -90,6 +93,8 @@ def evaluate(
         The run folder.
     metrics : tuple of str
         Which metrics; all that the run's data and system allow by default.
+    all_images : bool
+        Draw from all images of the grid of factors, not from 100 000 of them.
     threads : int
         CPU threads.
     """
@@ -97,8 +102,13 @@ def evaluate(
 
     _set_threads(threads)
     opened = open_run(run)
-    _evaluate(opened, metrics)
+    _evaluate(opened, metrics, all_images)
     _print_scores([opened])
+    from pydisent.reports import write_matrices
+    from pydisent.reports.matrices import matrices_of
+
+    if matrices_of(opened.scores):
+        _say_written(write_matrices(opened, run / "figures"))
 
 
 def traverse(run: Positional[Path], out: Path | None = None) -> None:
@@ -526,17 +536,19 @@ def _train(
         raise
 
 
-def _evaluate(run: "Run", metrics: Sequence[str]) -> None:
+def _evaluate(run: "Run", metrics: Sequence[str], all_images: bool = False) -> None:
     """Score `run` by `metrics`, or all that fit, and add the scores to it and its folder."""
     from pydisent.data import FactorDataset
     from pydisent.training import RunFolder
-    from pydisent.training.scoring import applicable, score
+    from pydisent.training.scoring import MAX_IMAGES, applicable, score
 
     if not metrics and not isinstance(run.dataset, FactorDataset):
-        _say(f"{run.dataset.name} has no ground-truth factors: no z-diff, no factor-vae")
+        _say(f"{run.dataset.name} has no ground-truth factors: no scores against them")
     chosen = metrics or applicable(run)
     _say(f"scoring {run.path}: {', '.join(chosen)}")
-    RunFolder(run.path).add_scores(score(run, chosen))
+    RunFolder(run.path).add_scores(
+        score(run, chosen, max_images=None if all_images else MAX_IMAGES)
+    )
     run.scores = RunFolder(run.path).read_scores()
 
 
@@ -544,12 +556,10 @@ def _print_scores(runs: Sequence["Run"]) -> None:
     from rich.table import Table
 
     names = list(dict.fromkeys(name for run in runs for name in run.scores or {}))
-    table = Table("run", *names, title="scores")
-    for run in runs:
-        scores = run.scores or {}
-        table.add_row(
-            str(run.path), *(f"{scores[n]['score']:.3f}" if n in scores else "–" for n in names)
-        )
+    table = Table("", *(str(run.path) for run in runs), title="scores")
+    for name in names:
+        found = [(run.scores or {}).get(name) for run in runs]
+        table.add_row(name, *(f"{s['score']:.4f}" if s else "–" for s in found))
     _say(table)
 
 

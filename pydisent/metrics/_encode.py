@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import ImageDataset
+from ..data import FactorDataset, ImageDataset
 
 Encoder = Callable[[Tensor], Tensor]
 
@@ -18,7 +18,7 @@ def encode_dataset(
     dataset: ImageDataset,
     indices: Sequence[int] | np.ndarray | Tensor | None = None,
     *,
-    batch_size: int = 1024,
+    batch_size: int | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
     """Encode the images of these numbers, or all of them, in batches and without gradients.
@@ -31,8 +31,9 @@ def encode_dataset(
         Where the images come from.
     indices : sequence of int, optional
         (N,) numbers of images; None for all, in order.
-    batch_size : int
-        Images a call of ``encode``.
+    batch_size : int, optional
+        Images a call of ``encode``; 64 on the CPU by default, whose caches hold a convolutional
+        encoder's activations of as many, and 1024 elsewhere.
     device : torch.device, optional
         Where the images are put before ``encode`` sees them; the CPU by default.
 
@@ -45,8 +46,10 @@ def encode_dataset(
     ------
     ValueError, TypeError
         If there is nothing to encode, ``batch_size`` is below 1, or ``encode`` returns something
-        other than N finite codes.
+        other than N finite codes, of the same size for all images.
     """
+    if batch_size is None:
+        batch_size = 64 if torch.device(device or "cpu").type == "cpu" else 1024
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1; got {batch_size}")
     numbers = torch.arange(len(dataset)) if indices is None else torch.as_tensor(indices)
@@ -59,9 +62,50 @@ def encode_dataset(
             batch = _checked(encode(images if device is None else images.to(device)), len(images))
             if codes is None:
                 codes = torch.empty(len(numbers), batch.shape[1], dtype=batch.dtype)
+            if batch.shape[1] != codes.shape[1]:
+                raise ValueError(
+                    f"encode must return codes of one size; got {codes.shape[1]} for the first "
+                    f"{start} images and {batch.shape[1]} after them"
+                )
             codes[start : start + len(batch)] = batch
     assert codes is not None
     return codes
+
+
+class EncodedDataset(FactorDataset):
+    """A data set with its images replaced by their codes, for metrics to share one encoding.
+
+    Pass it with its `encode` in place of the encoder and the data set that it was made from.
+
+    Parameters
+    ----------
+    source : FactorDataset
+        The data set.
+    codes : Tensor
+        (n, d).
+    pool : numpy.ndarray, optional
+        (n,) ascending numbers of the images that the codes are of; None if of all.
+    """
+
+    def __init__(self, source: FactorDataset, codes: Tensor, pool: np.ndarray | None) -> None:
+        shape = (codes.shape[1], 1, 1)
+        super().__init__(source.name, shape, source.factor_names, source.factor_sizes)
+        self.pool = pool
+        self._codes = codes[:, :, None, None]
+
+    @staticmethod
+    def encode(images: Tensor) -> Tensor:
+        """Return the codes (N, d) that stand for images here, (N, d, 1, 1)."""
+        return images.flatten(1)
+
+    def _read(self, indices: np.ndarray) -> Tensor:
+        if self.pool is None:
+            return self._codes[indices]
+        rows = np.searchsorted(self.pool, indices).clip(max=len(self.pool) - 1)
+        if (self.pool[rows] != indices).any():
+            lacking = indices[self.pool[rows] != indices][0]
+            raise ValueError(f"indices must be of images that were encoded; got {lacking}")
+        return self._codes[rows]
 
 
 class CodeTable:
@@ -80,7 +124,7 @@ class CodeTable:
         encode: Encoder,
         dataset: ImageDataset,
         *draws: np.ndarray,
-        batch_size: int,
+        batch_size: int | None,
         device: torch.device | str | None,
     ) -> None:
         needed = np.zeros(len(dataset), bool)

@@ -1,10 +1,11 @@
-"""Draws of images that share the value of one factor."""
+"""Draws of images: from the whole grid of factors, or from a pool, a fixed random part of it."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ..data import FactorDataset
+from ._encode import EncodedDataset
 
 # Image numbers are 32-bit: the largest variant of z-diff draws forty million of them.
 NUMBER = np.int32
@@ -42,8 +43,52 @@ def check_counts(**counts: int) -> None:
             raise ValueError(f"{name} must be at least 1; got {count}")
 
 
+def image_pool(dataset: FactorDataset, max_images: int | None, seed: int) -> np.ndarray | None:
+    """Return the numbers of the images that draws are limited to, or None for the whole grid.
+
+    A data set that is encoded already brings its own pool.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``max_images`` is not a positive integer, or is given for an encoded data set.
+    """
+    if isinstance(dataset, EncodedDataset):
+        if max_images is not None:
+            raise ValueError(
+                f"max_images must be None for a data set that is encoded already; got {max_images}"
+            )
+        return dataset.pool
+    return draw_pool(dataset, max_images, seed)
+
+
+def draw_pool(dataset: FactorDataset, max_images: int | None, seed: int) -> np.ndarray | None:
+    """Draw ``max_images`` different image numbers, ascending; None if that is no limit."""
+    if max_images is None:
+        return None
+    check_counts(max_images=max_images)
+    if max_images >= len(dataset):
+        return None
+    drawn = np.random.default_rng((seed, len(dataset))).choice(
+        len(dataset), max_images, replace=False, shuffle=False
+    )
+    return np.sort(drawn).astype(NUMBER)
+
+
+def draw_uniform(
+    dataset: FactorDataset, count: int, rng: np.random.Generator, pool: np.ndarray | None = None
+) -> np.ndarray:
+    """Draw (count,) image numbers uniformly and independently."""
+    drawn = rng.integers(0, len(dataset) if pool is None else len(pool), count, dtype=NUMBER)
+    return drawn if pool is None else pool[drawn]
+
+
 def draw_sharing(
-    dataset: FactorDataset, factor: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator
+    dataset: FactorDataset,
+    factor: np.ndarray,
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+    pool: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draw sets of images that share a uniformly drawn value of one factor, the rest uniform.
 
@@ -57,12 +102,21 @@ def draw_sharing(
         The shape (*s) of a set of images.
     rng : numpy.random.Generator
         Source of randomness.
+    pool : numpy.ndarray, optional
+        The images to draw from; the whole grid by default.
 
     Returns
     -------
     numpy.ndarray
         (n, *s) int32 image numbers.
+
+    Raises
+    ------
+    ValueError
+        If the pool has no image with one of a factor's values.
     """
+    if pool is not None:
+        return _draw_sharing_from(pool, dataset, factor, shape, rng)
     # number = (outer * size + value) * stride + inner, with stride the product of the sizes after
     # the factor: one integer drawn for (outer, inner) is uniform over all the other factors.
     sizes = dataset.factor_sizes
@@ -74,4 +128,29 @@ def draw_sharing(
         others = rng.integers(0, len(dataset) // size, size=(len(sets), *shape), dtype=NUMBER)
         outer, inner = np.divmod(others, stride)
         out[sets] = (outer * size + value) * stride + inner
+    return out
+
+
+def _draw_sharing_from(
+    pool: np.ndarray,
+    dataset: FactorDataset,
+    factor: np.ndarray,
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    values = dataset.factors(pool).numpy()
+    out = np.empty((len(factor), *shape), NUMBER)
+    for shared in np.unique(factor):
+        sets = np.flatnonzero(factor == shared)
+        size = dataset.factor_sizes[shared]
+        count = np.bincount(values[:, shared], minlength=size)
+        if not count.all():
+            raise ValueError(
+                f"max_images must leave an image of each factor's every value; {len(pool)} leave "
+                f"none with {dataset.factor_names[shared]} = {count.argmin()}"
+            )
+        by_value, first = np.argsort(values[:, shared], kind="stable"), np.cumsum(count) - count
+        value = rng.integers(0, size, size=(len(sets), *(1 for _ in shape)))
+        nth = rng.integers(0, count[value], size=(len(sets), *shape))
+        out[sets] = pool[by_value[first[value] + nth]]
     return out

@@ -11,7 +11,13 @@ import torch
 from ..data import FactorDataset
 from ._encode import CodeTable, Encoder
 from ._result import MetricResult
-from ._sampling import NUMBER, check_counts, check_factor_dataset, draw_sharing
+from ._sampling import (
+    check_counts,
+    check_factor_dataset,
+    draw_sharing,
+    draw_uniform,
+    image_pool,
+)
 
 CHUNK = 1024
 
@@ -47,7 +53,8 @@ def factor_vae_score(
     variance_samples: int | None = None,
     prune_std: float | None = None,
     compat: Literal["disentanglement_lib"] | None = None,
-    batch_size: int = 1024,
+    max_images: int | None = None,
+    batch_size: int | None = None,
     device: torch.device | str | None = None,
 ) -> MetricResult:
     """Accuracy of the majority-vote classifier from least-varying code to fixed factor.
@@ -79,8 +86,11 @@ def factor_vae_score(
         Codes with a smaller standard deviation never win a vote; nor do constant ones.
     compat : {"disentanglement_lib"}, optional
         Its ``num_active_dims`` in the details: the number of codes, pruned or not (a fault).
-    batch_size : int
-        Images a call of ``encode``.
+    max_images : int, optional
+        Draw from so many images alone, themselves drawn uniformly from the grid; by default, the
+        definition, from all.
+    batch_size : int, optional
+        Images a call of ``encode``; see `encode_dataset`.
     device : torch.device, optional
         Where images are put for ``encode``; the CPU by default.
 
@@ -104,10 +114,11 @@ def factor_vae_score(
     }
     settings = check_settings(variant, compat, given)
     check_factor_dataset(dataset)
+    pool = image_pool(dataset, max_images, seed)
     rng = np.random.default_rng(seed)
-    population = rng.integers(0, len(dataset), settings.variance_samples, dtype=NUMBER)
+    population = draw_uniform(dataset, settings.variance_samples, rng, pool)
     factor = rng.integers(0, len(dataset.factor_sizes), settings.train_votes + settings.eval_votes)
-    draws = draw_sharing(dataset, factor, (settings.batch,), rng)
+    draws = draw_sharing(dataset, factor, (settings.batch,), rng, pool)
     table = CodeTable(encode, dataset, population, draws, batch_size=batch_size, device=device)
     variance = table[population].var(0, ddof=1, dtype=np.float64)
     active = (np.sqrt(variance) >= settings.prune_std) & (variance > 0)
@@ -117,6 +128,7 @@ def factor_vae_score(
         "std": np.sqrt(variance).tolist(),
         "num_active_dims": len(active) if compat else int(active.sum()),
         "images_encoded": len(table),
+        "images_drawn_from": len(dataset) if pool is None else len(pool),
         "seed": seed,
     }
     if not active.any():

@@ -11,7 +11,7 @@ import torch
 from ..data import FactorDataset
 from ._encode import CodeTable, Encoder
 from ._result import MetricResult
-from ._sampling import check_counts, check_factor_dataset, draw_sharing
+from ._sampling import check_counts, check_factor_dataset, draw_sharing, image_pool
 
 Variant = Literal["higgins", "ramesh", "kumar"]
 TRAIN_POINTS = {"higgins": 10_000, "ramesh": 320_000, "kumar": 10_000}
@@ -31,7 +31,8 @@ def z_diff(
     train_points: int | None = None,
     test_points: int = 5_000,
     factors: Sequence[str] | None = None,
-    batch_size: int = 1024,
+    max_images: int | None = None,
+    batch_size: int | None = None,
     device: torch.device | str | None = None,
 ) -> MetricResult:
     """Test accuracy of a linear classifier that names the factor shared by pairs of images.
@@ -62,8 +63,11 @@ def z_diff(
         Points to test on.
     factors : sequence of str, optional
         Names of the factors that may be shared; by default the variant's.
-    batch_size : int
-        Images a call of ``encode``.
+    max_images : int, optional
+        Draw from so many images alone, themselves drawn uniformly from the grid; by default, the
+        definition, from all.
+    batch_size : int, optional
+        Images a call of ``encode``; see `encode_dataset`.
     device : torch.device, optional
         Where images are put for ``encode``; the CPU by default.
 
@@ -86,13 +90,14 @@ def z_diff(
         raise ValueError(f"train_points must be a multiple of {BATCH}; got {train_points}")
     choices = shared_factors(dataset, variant, factors)
     classifier = build_classifier(variant)
+    pool = image_pool(dataset, max_images, seed)
     rng = np.random.default_rng(seed)
     label = rng.integers(0, len(choices), train_points + test_points)
     if len(set(label[:train_points])) < 2:
         raise ValueError(
             f"train_points must be enough to see two factors; got {train_points} (seed {seed})"
         )
-    draws = draw_points(dataset, choices[label], pairs, variant == "ramesh", rng)
+    draws = draw_points(dataset, choices[label], pairs, variant == "ramesh", rng, pool)
     table = CodeTable(encode, dataset, draws, batch_size=batch_size, device=device)
     points = mean_differences(table, draws)
     classifier.fit(points[:train_points], label[:train_points])
@@ -110,6 +115,7 @@ def z_diff(
             "train_points": train_points,
             "test_points": test_points,
             "images_encoded": len(table),
+            "images_drawn_from": len(dataset) if pool is None else len(pool),
             "seed": seed,
         },
     )
@@ -140,14 +146,15 @@ def draw_points(
     pairs: int,
     one_value: bool,
     rng: np.random.Generator,
+    pool: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draw each point's pairs, (n, pairs, 2) image numbers, sharing ``factor`` (n,).
 
     The value shared is one a point (``one_value``; Ramesh Alg. 4), or one a pair (Higgins).
     """
     if one_value:
-        return draw_sharing(dataset, factor, (pairs, 2), rng)
-    draws = draw_sharing(dataset, np.repeat(factor, pairs), (2,), rng)
+        return draw_sharing(dataset, factor, (pairs, 2), rng, pool)
+    draws = draw_sharing(dataset, np.repeat(factor, pairs), (2,), rng, pool)
     return draws.reshape(len(factor), pairs, 2)
 
 

@@ -9,6 +9,7 @@ from pydisent.reports._codes import base_codes, dataset_images, decode
 from pydisent.reports._style import image_png
 from pydisent.reports._subjects import Subject
 from pydisent.reports.eigenpaths import draw_eigenpaths
+from pydisent.reports.matrices import draw_matrices, matrices_of
 from pydisent.reports.traversals import chosen_coordinates, draw_traversals
 
 _WALL = 64
@@ -66,7 +67,10 @@ class Section:
 def sections(subjects: Sequence[Subject]) -> list[Section]:
     """Return all sections of pictures, in the order of the page."""
     makers = (_samples, _alignment, _traversals, _eigenpaths, _spectra, _steps, _pairs, _losses)
-    return [make(subjects) for make in makers]
+    parts = [make(subjects) for make in makers]
+    if any(matrices_of(s.run.scores) for s in subjects):
+        parts.insert(2, _matrices(subjects))
+    return parts
 
 
 def _name(subjects: Sequence[Subject], subject: Subject, file: str) -> str:
@@ -145,6 +149,28 @@ def _heatmaps(measured: Sequence[Subject]) -> Picture:
         f"Heat map of F: {said}.",
         f"F over {codes} codes; 1 is a perfect match, and 1/m is what chance gives in a code of "
         "size m.",
+    )
+
+
+def _matrices(subjects: Sequence[Subject]) -> Section:
+    section = Section(
+        "Codes and factors",
+        "What each code knows about each ground-truth factor, by the figures that the scores are "
+        "made from. In a disentangled code each column has one dark entry, and no row has two.",
+    )
+    for subject in subjects:
+        section.attempt(subject.label, _matrices_of, subjects, subject)
+    return section
+
+
+def _matrices_of(subjects: Sequence[Subject], subject: Subject) -> Picture:
+    scores = subject.run.scores or {}
+    said = ", ".join(f"{name} {scores[name]['score']:.3f}" for name in matrices_of(scores))
+    return Picture(
+        _name(subjects, subject, "matrices.png"),
+        draw_matrices(scores),
+        f"Matrices of codes against factors of {subject.label}: {said}.",
+        f"{subject.label}: a row a code, a column a factor; each matrix has its own shades.",
     )
 
 

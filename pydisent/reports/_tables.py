@@ -8,7 +8,18 @@ from typing import Any
 from pydisent.reports._subjects import Subject
 from pydisent.reports.alignment import leading
 
-_SCORES = {"z-diff": "z-diff", "factor-vae": "FactorVAE score", "f-diagonal": "F diagonal"}
+_SCORES = {
+    "z-diff": "z-diff",
+    "factor-vae": "FactorVAE score",
+    "sap": "SAP",
+    "mig": "MIG",
+    "dci": "DCI disentanglement",
+    "modularity": "Modularity",
+    "irs": "IRS",
+    "attributes": "Attribute classification",
+    "reconstruction": "Reconstruction error",
+    "f-diagonal": "F diagonal",
+}
 _LONG = 16
 
 
@@ -51,7 +62,7 @@ def summary(subjects: Sequence[Subject]) -> list[Row]:
         ]
     rows.append(_row(subjects, "Mean of the first k diagonal entries of F", _diagonal, max))
     for name in dict.fromkeys(["z-diff", "factor-vae", *_scored(subjects)]):
-        if name != "f-diagonal":  # the row above, measured anew
+        if name not in ("f-diagonal", "reconstruction"):  # the rows around, measured anew
             rows.append(_row(subjects, _SCORES.get(name, name), _score_of(name), max))
     rows.append(_row(subjects, "Reconstruction error", lambda s: s.reconstruction_error, min, 4))
     rows.append(Row("Training time", [_time(s) for s in subjects]))

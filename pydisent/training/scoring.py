@@ -1,8 +1,9 @@
 """Scores of a run, by the names the command line uses."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from torch import Tensor
@@ -11,9 +12,16 @@ from pydisent.data import FactorDataset
 from pydisent.training.run import Run
 
 if TYPE_CHECKING:
-    from pydisent.metrics import MetricResult
+    from pydisent.metrics import EncodedDataset, MetricResult
+    from pydisent.metrics._samples import Samples
 
 Score = dict[str, Any]
+
+# z-diff and FactorVAE draw from so many images of a larger grid: their mean over seeds moves by
+# less than their spread over seeds, and most of the encoding is saved.
+MAX_IMAGES = 100_000
+RECONSTRUCTED = 10_000
+ATTRIBUTE_TRAIN, ATTRIBUTE_TEST = 10_000, 5_000
 
 
 def metric_names() -> tuple[str, ...]:
@@ -23,14 +31,24 @@ def metric_names() -> tuple[str, ...]:
 
 def applicable(run: Run) -> tuple[str, ...]:
     """Return the names of the metrics that the run's data and system allow."""
-    lacking = set() if isinstance(run.dataset, FactorDataset) else {"z-diff", "factor-vae"}
-    if "k" not in run.config["config"]:
-        lacking.add("f-diagonal")
-    return tuple(name for name in _METRICS if name not in lacking)
+    return tuple(name for name, metric in _METRICS.items() if _NEEDS[metric.needs](run))
 
 
-def score(run: Run, names: Sequence[str]) -> dict[str, Score]:
+def score(
+    run: Run, names: Sequence[str], *, max_images: int | None = MAX_IMAGES, seed: int = 0
+) -> dict[str, Score]:
     """Return {name: {"score": float, "details": dict}} of a run, its data encoded once.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    names : sequence of str
+        Which metrics.
+    max_images : int or None
+        Metrics of factors draw from so many images of the grid, the same for all; None for all.
+    seed : int
+        Of every draw.
 
     Raises
     ------
@@ -44,64 +62,136 @@ def score(run: Run, names: Sequence[str]) -> dict[str, Score]:
             raise ValueError(f"metric is {name!r}; accepted: {', '.join(_METRICS)}")
         if name not in applicable(run):
             raise ValueError(
-                f"metric {name!r} does not fit {run.system.name} on {run.dataset.name}"
-                + ("" if name == "f-diagonal" else ", a data set without ground-truth factors")
-                + f"; accepted: {', '.join(applicable(run)) or 'none'}"
+                f"metric {name!r} does not fit {run.system.name} on {run.dataset.name}: it needs "
+                f"{_METRICS[name].needs}; accepted: {', '.join(applicable(run)) or 'none'}"
             )
-    subject = _Subject(run)
-    return {name: _METRICS[name](subject) for name in names}
-
-
-class _CodeGrid(FactorDataset):
-    """The data set with each image replaced by its code."""
-
-    def __init__(self, source: FactorDataset, codes: Tensor) -> None:
-        shape = (codes.shape[1], 1, 1)
-        super().__init__(source.name, shape, source.factor_names, source.factor_sizes)
-        self._codes = codes[:, :, None, None]
-
-    def _read(self, indices: np.ndarray) -> Tensor:
-        return self._codes[indices]
+    subject = _Subject(run, max_images, seed)
+    return {name: _plain(_METRICS[name].measure(subject)) for name in names}
 
 
 class _Subject:
-    """A run under test; its data set is encoded when the first metric asks."""
+    """A run under test; what several metrics share is made when the first one asks."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, run: Run, max_images: int | None, seed: int) -> None:
+        self.run, self.max_images, self.seed = run, max_images, seed
 
     @cached_property
-    def codes(self) -> _CodeGrid:
-        from pydisent.metrics import encode_dataset
+    def codes(self) -> "EncodedDataset":
+        from pydisent.metrics import encode_once
 
         system, source = self.run.system, self.run.dataset
         assert isinstance(source, FactorDataset)
-        return _CodeGrid(source, encode_dataset(system.encode, source, device=system.device))
+        return encode_once(
+            system.encode,
+            source,
+            max_images=self.max_images,
+            seed=self.seed,
+            device=system.device,
+        )
+
+    @cached_property
+    def samples(self) -> "Samples":
+        from pydisent.metrics import sample_codes
+
+        return sample_codes(self.codes.encode, self.codes, seed=self.seed)
+
+    @property
+    def names(self) -> Score:
+        """Return what the rows and columns of a metric's matrices stand for."""
+        return {"codes": self.run.system.code_names, "factors": list(self.codes.factor_names)}
 
 
-def _z_diff(subject: _Subject) -> Score:
-    from pydisent.metrics import z_diff
-
-    return _plain(z_diff(_as_codes, subject.codes))
-
-
-def _factor_vae(subject: _Subject) -> Score:
-    from pydisent.metrics import factor_vae_score
-
-    return _plain(factor_vae_score(_as_codes, subject.codes))
-
-
-def _f_diagonal(subject: _Subject) -> Score:
+def _f_diagonal(subject: _Subject) -> "MetricResult":
     """Return the mean of the first k diagonal entries of F (Ramesh et al., Eq. 6)."""
+    from pydisent.metrics import MetricResult
     from pydisent.reports import alignment_summary
 
     summary = alignment_summary(subject.run)
     details = {name: summary[name] for name in ("k", "codes", "seed", "diagonal")}
-    return {"score": summary["mean"], "details": details}
+    return MetricResult(summary["mean"], details)
 
 
-def _as_codes(images: Tensor) -> Tensor:
-    return images.flatten(1)
+def _z_diff(subject: _Subject) -> "MetricResult":
+    from pydisent.metrics import z_diff
+
+    return z_diff(subject.codes.encode, subject.codes, seed=subject.seed)
+
+
+def _factor_vae(subject: _Subject) -> "MetricResult":
+    from pydisent.metrics import factor_vae_score
+
+    result = factor_vae_score(subject.codes.encode, subject.codes, seed=subject.seed)
+    return _with(result, subject.names)
+
+
+def _sap(subject: _Subject) -> "MetricResult":
+    """Return Kumar et al.'s score, and disentanglement_lib's two beside it."""
+    from pydisent.metrics import sap
+
+    samples = subject.samples
+    variants: tuple[Literal["svm", "continuous"], ...] = ("svm", "continuous")
+    others: Score = {name: sap(*samples, variant=name).score for name in variants}
+    return _with(sap(*samples), subject.names | others)
+
+
+def _mig(subject: _Subject) -> "MetricResult":
+    from pydisent.metrics import mig
+
+    return _with(mig(*subject.samples[:2]), subject.names)
+
+
+def _dci(subject: _Subject) -> "MetricResult":
+    from pydisent.metrics import dci
+
+    return _with(dci(*subject.samples, seed=subject.seed), subject.names)
+
+
+def _modularity(subject: _Subject) -> "MetricResult":
+    from pydisent.metrics import modularity
+
+    return _with(modularity(*subject.samples[:2]), subject.names)
+
+
+def _irs(subject: _Subject) -> "MetricResult":
+    from pydisent.metrics import irs
+
+    return _with(irs(*subject.samples[:2]), subject.names)
+
+
+def _reconstruction(subject: _Subject) -> "MetricResult":
+    from pydisent.metrics import reconstruction_error
+
+    system, source = subject.run.system, subject.run.dataset
+    numbers = np.random.default_rng(subject.seed).permutation(len(source))[:RECONSTRUCTED]
+    result = reconstruction_error(
+        lambda images: system.decode(system.encode(images)),
+        source,
+        numbers,
+        device=system.device,
+    )
+    return _with(result, {"seed": subject.seed})
+
+
+def _attributes(subject: _Subject) -> "MetricResult":
+    """Return Kumar et al.'s attribute classification, of images that are drawn once each."""
+    from pydisent.metrics import attribute_classification, encode_dataset
+
+    system, source = subject.run.system, cast(Any, subject.run.dataset)
+    order = np.random.default_rng(subject.seed).permutation(len(source))
+    train = min(ATTRIBUTE_TRAIN, 2 * len(source) // 3)
+    numbers = order[: train + ATTRIBUTE_TEST]
+    codes = encode_dataset(system.encode, source, numbers, device=system.device)
+    attributes = source.attributes[numbers]
+    result = attribute_classification(
+        codes[:train], attributes[:train], codes[train:], attributes[train:]
+    )
+    return _with(result, {"attributes": list(source.attribute_names), "seed": subject.seed})
+
+
+def _with(result: "MetricResult", details: dict[str, Any]) -> "MetricResult":
+    from pydisent.metrics import MetricResult
+
+    return MetricResult(result.score, {**result.details, **details})
 
 
 def _plain(result: "MetricResult") -> Score:
@@ -117,8 +207,33 @@ def _values(value: Any) -> Any:
     return value.tolist() if isinstance(value, (Tensor, np.ndarray, np.generic)) else value
 
 
-_METRICS: dict[str, Callable[[_Subject], Score]] = {
-    "f-diagonal": _f_diagonal,
-    "z-diff": _z_diff,
-    "factor-vae": _factor_vae,
+@dataclass(frozen=True)
+class _Metric:
+    measure: Callable[[_Subject], "MetricResult"]
+    needs: str
+
+
+_FACTORS = "a data set with ground-truth factors"
+_ATTRIBUTES = "a data set with attributes"
+_IMAGES = "images"
+_LEADING = "a system with the setting k"
+
+_NEEDS: dict[str, Callable[[Run], bool]] = {
+    _FACTORS: lambda run: isinstance(run.dataset, FactorDataset),
+    _ATTRIBUTES: lambda run: getattr(run.dataset, "attributes", None) is not None,
+    _IMAGES: lambda run: True,
+    _LEADING: lambda run: "k" in run.config["config"],
+}
+
+_METRICS = {
+    "f-diagonal": _Metric(_f_diagonal, _LEADING),
+    "z-diff": _Metric(_z_diff, _FACTORS),
+    "factor-vae": _Metric(_factor_vae, _FACTORS),
+    "sap": _Metric(_sap, _FACTORS),
+    "mig": _Metric(_mig, _FACTORS),
+    "dci": _Metric(_dci, _FACTORS),
+    "modularity": _Metric(_modularity, _FACTORS),
+    "irs": _Metric(_irs, _FACTORS),
+    "reconstruction": _Metric(_reconstruction, _IMAGES),
+    "attributes": _Metric(_attributes, _ATTRIBUTES),
 }

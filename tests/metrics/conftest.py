@@ -53,6 +53,33 @@ class Encoders:
         return torch.sin(images.flatten(1).double() @ waves)
 
 
+@pytest.fixture(scope="session")
+def table():
+    """Codes of a whole small grid by an encoder's name, and its factors: exactly independent."""
+    small = FactorGrid((3, 4, 5, 2, 6))
+    images, factors = small.images(range(720)), small.factors(range(720)).numpy()
+
+    def codes(name):
+        return getattr(Encoders, name)(images).double().numpy(), factors
+
+    return codes
+
+
+@pytest.fixture(scope="session")
+def mixture():
+    """Fixed random codes that know something about several factors, with ties and a constant."""
+    rng = np.random.default_rng(11)
+
+    def draw(count):
+        factors = rng.integers(0, (3, 2, 7, 24), size=(count, 4)) - 1  # any integers, from any one
+        mixed = factors @ np.random.default_rng(12).normal(size=(4, 3)) * [1.0, 5.0, 0.2]
+        exact = np.stack([factors[:, 2] * 3.0, np.full(count, 0.1)], 1)
+        codes = np.concatenate([mixed + rng.normal(size=(count, 3)), exact], 1)
+        return codes, factors
+
+    return (*draw(600), *draw(400))
+
+
 @pytest.fixture
 def grid():
     return FactorGrid((3, 6, 40, 32, 32))
@@ -81,8 +108,8 @@ def record(monkeypatch):
         seen = {}
         draw, table = module.draw_sharing, module.CodeTable
 
-        def draw_sharing(dataset, factor, shape, rng):
-            seen["factor"], seen["drawn"] = factor, draw(dataset, factor, shape, rng)
+        def draw_sharing(dataset, factor, shape, rng, pool):
+            seen["factor"], seen["drawn"] = factor, draw(dataset, factor, shape, rng, pool)
             return seen["drawn"]
 
         def code_table(encode, dataset, *draws, **options):

@@ -1,0 +1,103 @@
+"""Codes for several metrics at once: of a whole data set, and samples of it with factors."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ..data import FactorDataset
+from ._encode import CodeTable, EncodedDataset, Encoder, encode_dataset
+from ._sampling import NUMBER, check_counts, check_factor_dataset, draw_pool, image_pool
+
+
+def encode_once(
+    encode: Encoder,
+    dataset: FactorDataset,
+    *,
+    max_images: int | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    device: torch.device | str | None = None,
+) -> EncodedDataset:
+    """Encode a data set for several metrics: ``z_diff(codes.encode, codes)``.
+
+    Parameters
+    ----------
+    encode, dataset, batch_size, device
+        As for `encode_dataset`.
+    max_images : int, optional
+        Encode so many images, drawn uniformly from the grid, and let metrics draw from them alone;
+        None, the metrics' definition, encodes all.
+    seed : int
+        Of that draw.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `encode_dataset` does, or if ``max_images`` is not a positive integer.
+    """
+    check_factor_dataset(dataset)
+    pool = draw_pool(dataset, max_images, seed)
+    codes = encode_dataset(encode, dataset, pool, batch_size=batch_size, device=device)
+    return EncodedDataset(dataset, codes, pool)
+
+
+class Samples(NamedTuple):
+    """Codes (N, d) and factors (N, f) to train on, and (M, d) and (M, f) to test on."""
+
+    codes: np.ndarray
+    factors: np.ndarray
+    test_codes: np.ndarray
+    test_factors: np.ndarray
+
+
+def sample_codes(
+    encode: Encoder,
+    dataset: FactorDataset,
+    *,
+    train: int = 10_000,
+    test: int = 5_000,
+    seed: int = 0,
+    batch_size: int | None = None,
+    device: torch.device | str | None = None,
+) -> Samples:
+    """Draw images uniformly from the grid and encode them, for metrics that take tables.
+
+    The images are all different where there are enough of them, so that none is in training and
+    test at once; else they are drawn independently.
+
+    Parameters
+    ----------
+    encode : callable
+        From images (N, C, H, W), float32 in [0, 1], to codes (N, d).
+    dataset : FactorDataset
+        Images with their ground-truth factors, or what `encode_once` made of them.
+    train, test : int
+        How many samples.
+    seed : int
+        Fixes the draw.
+    batch_size : int, optional
+        Images a call of ``encode``; see `encode_dataset`.
+    device : torch.device, optional
+        Where images are put for ``encode``; the CPU by default.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a count is not positive, or ``encode`` does not return finite (N, d) codes.
+    """
+    check_factor_dataset(dataset)
+    check_counts(train=train, test=test)
+    pool = image_pool(dataset, None, seed)
+    size = len(dataset) if pool is None else len(pool)
+    rng = np.random.default_rng(seed)
+    if train + test <= size:
+        drawn = rng.choice(size, train + test, replace=False).astype(NUMBER)
+    else:
+        drawn = rng.integers(0, size, train + test, dtype=NUMBER)
+    numbers = drawn if pool is None else pool[drawn]
+    table = CodeTable(encode, dataset, numbers, batch_size=batch_size, device=device)
+    codes, factors = table[numbers], dataset.factors(numbers).numpy()
+    return Samples(codes[:train], factors[:train], codes[train:], factors[train:])

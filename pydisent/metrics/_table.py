@@ -1,0 +1,152 @@
+"""Checks of the tables that metrics are made from: codes and factors of the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from ..data._base import integer_array
+
+Array = np.ndarray | Tensor | Sequence
+
+
+@dataclass(frozen=True)
+class Table:
+    """Codes and factors of the same images.
+
+    Attributes
+    ----------
+    codes : numpy.ndarray
+        (N, d) float64.
+    labels : numpy.ndarray
+        (N, f) int64; a factor's values counted from 0 in ascending order.
+    sizes : numpy.ndarray
+        (f,) how many values each factor takes.
+    """
+
+    codes: np.ndarray
+    labels: np.ndarray
+    sizes: np.ndarray
+
+
+def check_codes(codes: Array, name: str = "codes") -> np.ndarray:
+    """Return ``codes`` as (N, d) float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not real numbers, not two-dimensional, empty, or not finite.
+    """
+    array = codes.detach().cpu().double().numpy() if isinstance(codes, Tensor) else codes
+    array = np.asarray(array)
+    if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
+        raise TypeError(f"{name} must be real numbers; got {array.dtype}")
+    array = array.astype(np.float64)
+    if array.ndim != 2 or not array.size:
+        raise ValueError(f"{name} must be (N, d) with N and d at least 1; got {array.shape}")
+    if not np.isfinite(array).all():
+        row, column = np.argwhere(~np.isfinite(array))[0]
+        raise ValueError(
+            f"{name} must be finite; got {array[row, column]} in row {row}, column {column}"
+        )
+    return array
+
+
+def check_factors(factors: Array, count: int, name: str = "factors") -> np.ndarray:
+    """Return ``factors`` as (N, f) int64 with ``count`` rows.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not integers, not two-dimensional, or not one row a code.
+    """
+    array = integer_array(factors, name)
+    if array.ndim != 2 or not array.shape[1]:
+        raise ValueError(f"{name} must be (N, f) with f at least 1; got {array.shape}")
+    if len(array) != count:
+        raise ValueError(f"{name} must have one row a code, {count}; got {len(array)}")
+    return array
+
+
+def check_table(codes: Array, factors: Array) -> Table:
+    """Return codes (N, d) and factors (N, f), checked.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `check_codes` and `check_factors` do, or if a factor has a single value.
+    """
+    checked = check_codes(codes)
+    return _labelled(checked, check_factors(factors, len(checked)))
+
+
+def check_tables(
+    codes: Array, factors: Array, test_codes: Array | None, test_factors: Array | None
+) -> tuple[Table, Table | None]:
+    """Return a training table and a test table, if one is given, with the same labels.
+
+    A value that only the test table has gets the label −1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `check_table` does, if the test table is given by half, or its columns are others.
+    """
+    train = check_table(codes, factors)
+    if test_codes is None and test_factors is None:
+        return train, None
+    if test_codes is None or test_factors is None:
+        given, lacking = ("test_factors", "test_codes")[:: 1 if test_codes is None else -1]
+        raise ValueError(f"{lacking} must be given with {given}; got None")
+    held_out = check_codes(test_codes, "test_codes")
+    values = check_factors(test_factors, len(held_out), "test_factors")
+    for name, got, wanted in (
+        ("test_codes", held_out.shape[1], train.codes.shape[1]),
+        ("test_factors", values.shape[1], len(train.sizes)),
+    ):
+        if got != wanted:
+            raise ValueError(f"{name} must have {wanted} columns, as in training; got {got}")
+    labels = np.full_like(values, -1)
+    for j, column in enumerate(check_factors(factors, len(train.codes)).T):
+        known = np.unique(column)
+        at = np.searchsorted(known, values[:, j]).clip(max=len(known) - 1)
+        labels[:, j] = np.where(known[at] == values[:, j], at, -1)
+    return train, Table(held_out, labels, train.sizes)
+
+
+def check_bins(bins: int, count: int) -> None:
+    """Check a number of bins for ``count`` samples.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not an integer of at least 2, or there are fewer samples than bins.
+    """
+    if isinstance(bins, bool) or not isinstance(bins, int | np.integer):
+        raise TypeError(f"bins must be an integer; got {bins!r}")
+    if bins < 2:
+        raise ValueError(f"bins must be at least 2; got {bins}")
+    if count < bins:
+        raise ValueError(f"codes must have at least as many rows as bins, {bins}; got {count}")
+
+
+def top_two_gap(matrix: np.ndarray) -> np.ndarray:
+    """Return the largest entry of each column less the second largest, 0 where there is none."""
+    ordered = np.sort(np.pad(matrix, ((1, 0), (0, 0))) if len(matrix) == 1 else matrix, axis=0)
+    return ordered[-1] - ordered[-2]
+
+
+def _labelled(codes: np.ndarray, factors: np.ndarray) -> Table:
+    labels, sizes = np.empty_like(factors), np.empty(factors.shape[1], np.int64)
+    for j, column in enumerate(factors.T):
+        values, labels[:, j] = np.unique(column, return_inverse=True)
+        sizes[j] = len(values)
+        if len(values) < 2:
+            raise ValueError(
+                f"factors must take at least two values each; column {j} is {values[0]} in all "
+                f"{len(column)} rows"
+            )
+    return Table(codes, labels, sizes)

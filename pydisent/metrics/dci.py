@@ -1,0 +1,118 @@
+"""DCI: disentanglement, completeness and informativeness of the codes' importances."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ._boosting import SortedCodes, boost
+from ._result import MetricResult
+from ._table import Array, Table, check_tables
+
+TINY = 1e-11
+
+Fit = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def dci(
+    codes: Array,
+    factors: Array,
+    test_codes: Array | None = None,
+    test_factors: Array | None = None,
+    *,
+    estimator: Literal["presorted", "gbt"] = "presorted",
+    seed: int = 0,
+) -> MetricResult:
+    """Disentanglement, completeness and informativeness (Eastwood and Williams 2018).
+
+    Boosted trees predict each factor from the codes; R_ij is the importance of code i for factor
+    j. Disentanglement is the mean over codes of 1 − H_f(R_i·), weighted by the codes' importance;
+    completeness is that of 1 − H_d(R_·j) over factors, as in disentanglement_lib.
+
+    Parameters
+    ----------
+    codes, factors : array
+        (N, d) codes, and (N, f) integers, both d and f at least 2.
+    test_codes, test_factors : array, optional
+        (M, d) and (M, f); without them there is no test accuracy.
+    estimator : {"presorted", "gbt"}
+        ``gbt``: scikit-learn's ``GradientBoostingClassifier``, the definition, minutes for ten
+        thousand samples. ``presorted``: the same algorithm, written to sort the codes once and
+        to grow trees on all of PyTorch's threads.
+    seed : int
+        Of the choice between equally good splits.
+
+    Returns
+    -------
+    MetricResult
+        Disentanglement in [0, 1]; details: ``completeness``, ``informativeness`` (test accuracy)
+        and ``informativeness_train``, means over factors; ``importance`` R (d, f).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a table is malformed or given by half, has a single column, or ``estimator`` is unknown.
+    """
+    if estimator not in ESTIMATORS:
+        raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}; got {estimator!r}")
+    train, test = check_tables(codes, factors, test_codes, test_factors)
+    for name, columns in (("codes", train.codes.shape[1]), ("factors", len(train.sizes))):
+        if columns < 2:
+            raise ValueError(f"{name} must have at least 2 columns to share importance; got 1")
+    importance, fitted, held_out = ESTIMATORS[estimator](train, test, seed)
+    return MetricResult(
+        concentration(importance),
+        {
+            "completeness": concentration(importance.T),
+            "informativeness": None if test is None else float(held_out.mean()),
+            "informativeness_train": float(fitted.mean()),
+            "importance": importance.tolist(),
+            "estimator": estimator,
+            "samples": len(train.codes),
+            "test_samples": 0 if test is None else len(test.codes),
+            "seed": seed,
+        },
+    )
+
+
+def concentration(importance: np.ndarray) -> float:
+    """Return the mean over rows of 1 − H(row) / log(columns), weighted by the rows' sums.
+
+    1e-11 is added to each entry for the entropy, as disentanglement_lib does; without any
+    importance all rows weigh the same.
+    """
+    share = importance + TINY
+    share /= share.sum(1, keepdims=True)
+    entropy = -(share * np.log(share)).sum(1) / np.log(share.shape[1])
+    mass = importance.sum(1) if importance.sum() else np.ones(len(importance))
+    return float(((1 - entropy) * mass).sum() / mass.sum())
+
+
+def _by_presorted(train: Table, test: Table | None, seed: int) -> Fit:
+    rng = np.random.default_rng(seed)
+    held_out = train.codes[:0] if test is None else test.codes
+    answers = train.labels[:0] if test is None else test.labels
+    codes = SortedCodes(train.codes, held_out)
+    fits = [
+        boost(codes, train.labels[:, j], answers[:, j], size, rng, torch.get_num_threads())
+        for j, size in enumerate(train.sizes)
+    ]
+    importance = np.stack([fit.importance for fit in fits], 1)
+    return importance, np.array([f.train for f in fits]), np.array([f.test for f in fits])
+
+
+def _by_gbt(train: Table, test: Table | None, seed: int) -> Fit:
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    importance, fitted, held_out = [], [], []
+    for j, labels in enumerate(train.labels.T):
+        model = GradientBoostingClassifier(random_state=seed).fit(train.codes, labels)
+        importance.append(model.feature_importances_)
+        fitted.append(model.score(train.codes, labels))
+        held_out.append(np.nan if test is None else model.score(test.codes, test.labels[:, j]))
+    return np.stack(importance, 1), np.array(fitted), np.array(held_out)
+
+
+ESTIMATORS = {"presorted": _by_presorted, "gbt": _by_gbt}

@@ -1,0 +1,72 @@
+"""IRS: how still a code stands while all factors but its own are changed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._information import discretise
+from ._result import MetricResult
+from ._table import Array, check_bins, check_table
+
+
+def irs(
+    codes: Array, factors: Array, *, quantile: float = 0.99, bins: int | None = 20
+) -> MetricResult:
+    """Interventional robustness score (Suter et al. 2019).
+
+    For code i and factor j: 1 less the mean over the factor's values v of the deviations' quantile
+    Q(abs(z_i − E[z_i | v])), relative to the largest deviation from the code's mean. Each code
+    counts with its best factor, weighted by that largest deviation.
+
+    Parameters
+    ----------
+    codes : array
+        (N, d) codes, a row an image.
+    factors : array
+        (N, f) integers.
+    quantile : float
+        In (0, 1]: which quantile of the deviations; 1 is the paper's maximum, and 0.99
+        disentanglement_lib's.
+    bins : int or None
+        A factor of more values is put in as many equal bins, as disentanglement_lib does; None
+        takes all values as they are.
+
+    Returns
+    -------
+    MetricResult
+        Score in [0, 1], 0 if every code is constant; details: ``matrix`` (d, f) and the
+        ``weights`` of the codes (both 0 for a constant one), the ``parents`` (the best factor of
+        each code; None for a constant one), and ``num_active_dims``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If codes are not finite, factors not integers or constant, or an option out of its range.
+    """
+    table = check_table(codes, factors)
+    if not 0 < quantile <= 1:
+        raise ValueError(f"quantile must be in (0, 1]; got {quantile}")
+    labels = table.labels
+    if bins is not None:
+        check_bins(bins, len(labels))
+        labels = discretise(labels.astype(np.float64), bins)
+    active = np.ptp(table.codes, axis=0) > 0
+    weights = np.where(active, np.abs(table.codes - table.codes.mean(0)).max(0), 0.0)
+    matrix = np.zeros((len(active), labels.shape[1]))
+    for j, column in enumerate(labels.T):
+        groups = [table.codes[column == value][:, active] for value in np.unique(column)]
+        deviations = [np.quantile(np.abs(g - g.mean(0)), quantile, axis=0) for g in groups]
+        matrix[active, j] = 1 - np.mean(deviations, axis=0) / weights[active]
+    best = matrix.max(1)
+    return MetricResult(
+        float(np.average(best, weights=weights)) if active.any() else 0.0,
+        {
+            "matrix": matrix.tolist(),
+            "weights": weights.tolist(),
+            "parents": [int(j) if on else None for j, on in zip(matrix.argmax(1), active)],
+            "num_active_dims": int(active.sum()),
+            "quantile": quantile,
+            "bins": bins,
+            "samples": len(table.codes),
+        },
+    )

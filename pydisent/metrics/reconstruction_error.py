@@ -1,0 +1,98 @@
+"""Reconstruction error: what is lost between an image and its reconstruction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data import ImageDataset
+from ._result import MetricResult
+from ._sampling import check_counts
+
+# A sigmoid gives exact zeros and ones in float32, where the logarithm would be infinite.
+LEAST_CHANCE = 1e-6
+
+
+def reconstruction_error(
+    reconstruct: Callable[[Tensor], Tensor],
+    dataset: ImageDataset,
+    indices: Sequence[int] | np.ndarray | Tensor | None = None,
+    *,
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+) -> MetricResult:
+    """Mean squared error of a pixel between images and their reconstructions.
+
+    Parameters
+    ----------
+    reconstruct : callable
+        From images (N, C, H, W), float32 in [0, 1], to their reconstructions, same shape.
+    dataset : ImageDataset
+        Where the images come from.
+    indices : sequence of int, optional
+        Numbers of the images; None for all.
+    batch_size : int
+        Images a call.
+    device : torch.device, optional
+        Where images are put for ``reconstruct``; the CPU by default.
+
+    Returns
+    -------
+    MetricResult
+        Score, 0 for a perfect reconstruction; a pixel is one channel's value. Details: the
+        standard error of the mean over images, ``per_image`` (summed over pixels),
+        ``absolute_error`` of a pixel, and ``bernoulli``, the cross-entropy of a pixel in nats
+        with the reconstruction, kept in [1e-6, 1 − 1e-6], as the chance of white.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is no image, ``batch_size`` is below 1, or ``reconstruct`` returns something
+        other than as many finite images of the same shape.
+    """
+    check_counts(batch_size=batch_size)
+    numbers = torch.arange(len(dataset)) if indices is None else torch.as_tensor(indices)
+    if not len(numbers):
+        raise ValueError("indices must name at least one image; got none")
+    errors: list[Tensor] = []
+    with torch.no_grad():
+        for start in range(0, len(numbers), batch_size):
+            images = dataset.images(numbers[start : start + batch_size])
+            made = reconstruct(images if device is None else images.to(device))
+            errors.append(_errors(images, _checked(made, images)))
+    squared, absolute, bernoulli = torch.cat(errors, 1)
+    deviation = float(squared.std()) if len(squared) > 1 else float("nan")
+    return MetricResult(
+        float(squared.mean()),
+        {
+            "standard_error": deviation / len(squared) ** 0.5 if len(squared) > 1 else None,
+            "per_image": float(squared.mean()) * int(np.prod(dataset.image_shape)),
+            "absolute_error": float(absolute.mean()),
+            "bernoulli": float(bernoulli.mean()),
+            "images": len(squared),
+        },
+    )
+
+
+def _errors(images: Tensor, made: Tensor) -> Tensor:
+    """Return each image's mean squared, absolute and Bernoulli error, (3, N) float64."""
+    x, p = images.flatten(1).double(), made.flatten(1).double()
+    chance = p.clamp(LEAST_CHANCE, 1 - LEAST_CHANCE)
+    bernoulli = -(x * chance.log() + (1 - x) * (-chance).log1p())
+    return torch.stack([((x - p) ** 2).mean(1), (x - p).abs().mean(1), bernoulli.mean(1)])
+
+
+def _checked(made: Tensor, images: Tensor) -> Tensor:
+    if not isinstance(made, Tensor):
+        raise TypeError(f"reconstruct must return a Tensor; got {type(made).__name__}")
+    if made.shape != images.shape:
+        raise ValueError(
+            f"reconstruct must return images {tuple(images.shape)}; got {tuple(made.shape)}"
+        )
+    made = made.detach().cpu()
+    if not made.isfinite().all():
+        raise ValueError("reconstruct must return finite images; got NaN or infinity")
+    return made

@@ -1,0 +1,135 @@
+"""SAP: how much better one code predicts a factor than any other code does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from ._result import MetricResult
+from ._table import Array, Table, check_tables, top_two_gap
+from ._thresholds import threshold_accuracy
+
+VARIANTS = ("thresholds", "svm", "continuous")
+SVM_C = 0.01
+CONSTANT = 1e-12  # the variance below which a code's correlation counts as 0
+
+
+def sap(
+    codes: Array,
+    factors: Array,
+    test_codes: Array | None = None,
+    test_factors: Array | None = None,
+    *,
+    variant: Literal["thresholds", "svm", "continuous"] = "thresholds",
+    continuous: Sequence[int] = (),
+    prune_std: float = 0.05,
+) -> MetricResult:
+    """Separated attribute predictability: the gap of the two best codes, averaged over factors.
+
+    S_ij says how well code i alone predicts factor j (Kumar et al. 2018, sec. 3).
+
+    Parameters
+    ----------
+    codes, factors : array
+        (N, d) codes, and (N, f) integers.
+    test_codes, test_factors : array, optional
+        (M, d) and (M, f); without them the first two stand in for them.
+    variant : {"thresholds", "svm", "continuous"}
+        ``thresholds``, of the paper: the balanced accuracy of the best c − 1 thresholds for a
+        factor of c values, fitted to the test samples themselves and exact; the intervals'
+        classes may be any (see `continuous` for the paper's other half); a code whose standard
+        deviation is below ``prune_std`` is inactive and scores 0.
+        ``svm``, of disentanglement_lib: test accuracy of a linear SVM (C = 0.01, balanced
+        classes) trained on the first samples.
+        ``continuous``, of disentanglement_lib: the squared correlation over the first samples.
+    continuous : sequence of int
+        Columns of factors that are quantities: ``thresholds`` then takes the R² of a line, as the
+        paper does for them.
+    prune_std : float
+        For ``thresholds``.
+
+    Returns
+    -------
+    MetricResult
+        Score in [0, 1]; details: ``matrix`` S (d, f) and the ``gap`` of each factor. A lone
+        code's gap is to 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a table is malformed or given by half, or an option unknown or out of its range.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"variant must be one of {', '.join(VARIANTS)}; got {variant!r}")
+    train, held_out = check_tables(codes, factors, test_codes, test_factors)
+    _check_options(variant, continuous, prune_std, len(train.sizes))
+    test = train if held_out is None else held_out
+    details: dict[str, Any] = {"variant": variant}
+    if variant == "thresholds":
+        matrix = _by_thresholds(test, continuous, prune_std)
+        details |= {"continuous": list(continuous), "prune_std": prune_std}
+    elif variant == "svm":
+        matrix, details["not_converged"] = _by_svm(train, test)
+    else:
+        matrix = _squared_correlation(train.codes, train.labels)
+    gap = top_two_gap(matrix)
+    details |= {"gap": gap.tolist(), "matrix": matrix.tolist()}
+    details |= {"samples": len(train.codes), "test_samples": len(held_out.codes) if held_out else 0}
+    return MetricResult(float(gap.mean()), details)
+
+
+def _check_options(variant: str, continuous: Sequence[int], prune_std: float, factors: int) -> None:
+    if continuous and variant != "thresholds":
+        raise ValueError(f"continuous is for variant 'thresholds'; got {variant!r} with it")
+    if any(column not in range(factors) for column in continuous):
+        raise ValueError(f"continuous must be columns in [0, {factors}); got {tuple(continuous)}")
+    if not 0 <= prune_std < float("inf"):
+        raise ValueError(f"prune_std must be finite and at least 0; got {prune_std}")
+
+
+def _by_thresholds(test: Table, continuous: Sequence[int], prune_std: float) -> np.ndarray:
+    if (test.labels < 0).any():
+        raise ValueError("test_factors must have no value that factors lacks")
+    active = test.codes.std(0) >= prune_std
+    matrix = np.zeros((len(active), len(test.sizes)))
+    if active.any():
+        matrix[active] = np.stack(
+            [
+                _squared_correlation(test.codes[:, active], labels[:, None])[:, 0]
+                if j in continuous
+                else threshold_accuracy(test.codes[:, active], labels, size)
+                for j, (labels, size) in enumerate(zip(test.labels.T, test.sizes))
+            ],
+            1,
+        )
+    return matrix
+
+
+def _by_svm(train: Table, test: Table) -> tuple[np.ndarray, int]:
+    """Return S, and how many of the classifiers did not converge."""
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.svm import LinearSVC
+
+    matrix, unconverged = np.empty((train.codes.shape[1], len(train.sizes))), 0
+    for i, j in np.ndindex(matrix.shape):
+        classifier = LinearSVC(C=SVM_C, class_weight="balanced", random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            classifier.fit(train.codes[:, [i]], train.labels[:, j])
+        unconverged += int(classifier.n_iter_ >= classifier.max_iter)
+        matrix[i, j] = (classifier.predict(test.codes[:, [i]]) == test.labels[:, j]).mean()
+    return matrix, unconverged
+
+
+def _squared_correlation(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """Return R² of a line from each code (N, d) to each factor (N, f): (d, f)."""
+    x, y = codes - codes.mean(0), factors - factors.mean(0)
+    varies = (x**2).mean(0) > CONSTANT
+    squared = np.zeros((x.shape[1], y.shape[1]))
+    x = x[:, varies]
+    squared[varies] = (x.T @ y) ** 2 / np.outer((x**2).sum(0), (y**2).sum(0))
+    return squared

@@ -1,0 +1,128 @@
+"""UDR: whether models trained from different seeds agree on their codes, up to order and sign."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from ._result import MetricResult
+from ._table import Array, check_codes
+
+LASSO_ALPHA = 0.1
+
+
+def udr(
+    codes: Sequence[Array],
+    kl: Sequence[Array],
+    *,
+    similarity: Literal["lasso", "spearman"] = "lasso",
+    kl_threshold: float = 0.01,
+    seed: int = 0,
+) -> MetricResult:
+    """Unsupervised disentanglement ranking of models by their codes of the same images.
+
+    R_ab says how similar code a of one model is to code b of another; a pair of models scores the
+    mean of (max_a R_ab)² / sum_a R_ab over b, averaged with the same over a (Duan et al. 2020, as
+    in disentanglement_lib). Only informative codes take part. A model scores the median over its
+    pairs with all others, and the result is the median over all pairs.
+
+    Parameters
+    ----------
+    codes : sequence of array
+        (N, d) codes of the same N images by each of two models or more.
+    kl : sequence of array
+        (d,) each model's mean KL(q(z_a | x) ‖ p(z_a)) in nats.
+    similarity : {"lasso", "spearman"}
+        ``lasso``: the absolute weights of a lasso (α = 0.1) from one model's standardised codes to
+        each of the other's; ``spearman``: absolute rank correlation.
+    kl_threshold : float
+        Codes with a larger KL are informative.
+    seed : int
+        Of the lasso.
+
+    Returns
+    -------
+    MetricResult
+        Score in [0, 1] up to the lasso's overshoot; details: ``models`` (n,), ``pairs`` (n, n) with
+        None on the diagonal (row: the model regressed from), ``informative`` codes of each model.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there are fewer than two models, codes are malformed or of different numbers of images,
+        or an option is unknown or out of its range.
+    """
+    if similarity not in ("lasso", "spearman"):
+        raise ValueError(f"similarity must be one of lasso, spearman; got {similarity!r}")
+    if not 0 <= kl_threshold < float("inf"):
+        raise ValueError(f"kl_threshold must be finite and at least 0; got {kl_threshold}")
+    models = _informative(codes, kl, kl_threshold)
+    pairs = np.full((len(models), len(models)), np.nan)
+    for i, j in np.ndindex(pairs.shape):
+        if i != j:
+            pairs[i, j] = _agreement(models[i], models[j], similarity, seed)
+    off = ~np.eye(len(models), dtype=bool)
+    return MetricResult(
+        float(np.median(pairs[off])),
+        {
+            "models": [float(np.median(pairs[off[:, j], j])) for j in range(len(models))],
+            "pairs": [[None if np.isnan(x) else float(x) for x in row] for row in pairs],
+            "informative": [model.shape[1] for model in models],
+            "similarity": similarity,
+            "kl_threshold": kl_threshold,
+        },
+    )
+
+
+def _informative(codes: Sequence[Array], kl: Sequence[Array], threshold: float) -> list[np.ndarray]:
+    """Return the informative codes of each model, standardised."""
+    if len(codes) < 2 or len(kl) != len(codes):
+        raise ValueError(
+            f"codes and kl must be of the same two models or more; got {len(codes)} and {len(kl)}"
+        )
+    models: list[np.ndarray] = []
+    for number, (given, divergence) in enumerate(zip(codes, kl)):
+        table = check_codes(given, f"codes[{number}]")
+        nats = check_codes(np.reshape(divergence, (1, -1)), f"kl[{number}]")[0]
+        if len(nats) != table.shape[1]:
+            raise ValueError(
+                f"kl[{number}] must have one value a code, {table.shape[1]}; got {len(nats)}"
+            )
+        if models and len(table) != len(models[0]):
+            raise ValueError(
+                f"codes[{number}] must be of the same {len(models[0])} images; got {len(table)}"
+            )
+        kept = table[:, (nats > threshold) & (np.ptp(table, axis=0) > 0)]
+        models.append((kept - kept.mean(0)) / kept.std(0))
+    return models
+
+
+def _agreement(first: np.ndarray, second: np.ndarray, similarity: str, seed: int) -> float:
+    if not first.shape[1] or not second.shape[1]:
+        return 0.0
+    matrix = _lasso(first, second, seed) if similarity == "lasso" else _spearman(first, second)
+    sides = [_strength(matrix, axis) for axis in (0, 1)]
+    return float(np.mean(sides))
+
+
+def _strength(matrix: np.ndarray, axis: int) -> float:
+    total = matrix.sum(axis)
+    squared = matrix.max(axis) ** 2
+    return float(np.divide(squared, total, out=np.zeros_like(total), where=total > 0).mean())
+
+
+def _lasso(first: np.ndarray, second: np.ndarray, seed: int) -> np.ndarray:
+    from sklearn.linear_model import Lasso
+
+    model = Lasso(alpha=LASSO_ALPHA, random_state=seed).fit(first, second)
+    return np.abs(model.coef_).reshape(second.shape[1], first.shape[1]).T
+
+
+def _spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(codes, axis=0) for codes in (first, second)]
+    x, y = (r - r.mean(0) for r in ranks)
+    return np.abs(x.T @ y) / np.sqrt(np.outer((x**2).sum(0), (y**2).sum(0)))

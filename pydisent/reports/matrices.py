@@ -1,0 +1,92 @@
+"""The matrices of codes against factors that metrics are made from."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from pydisent.reports._files import write_files
+from pydisent.reports._style import INK, MUTED, figure, figure_png
+
+if TYPE_CHECKING:
+    from pydisent.training import Run
+
+# metric -> its title, its matrix (d, f) among its details, and what an entry is
+_MATRICES = {
+    "mig": ("MIG", "mutual_information", "mutual information, nats"),
+    "sap": ("SAP", "matrix", "balanced accuracy of one code alone"),
+    "dci": ("DCI", "importance", "importance in boosted trees"),
+    "factor-vae": ("FactorVAE", "votes", "votes of the least varying code"),
+}
+_WRITTEN = 16  # most codes whose entries are printed
+
+
+def matrices_of(scores: dict[str, Any] | None) -> dict[str, np.ndarray]:
+    """Return the matrices (d, f) that are among a run's scores, by metric."""
+    found = {}
+    for name, (_, key, _) in _MATRICES.items():
+        details = (scores or {}).get(name, {}).get("details", {})
+        if key in details and "codes" in details and "factors" in details:
+            found[name] = np.array(details[key], float)
+    return found
+
+
+def draw_matrices(scores: dict[str, Any]) -> bytes:
+    """Draw the codes × factors matrices of a run's scores side by side, each in its own shades.
+
+    Parameters
+    ----------
+    scores : dict
+        `Run.scores`.
+
+    Raises
+    ------
+    ValueError
+        If no metric with a matrix is among them.
+    """
+    found = matrices_of(scores)
+    if not found:
+        raise ValueError(f"no matrix has been measured yet; one comes with {', '.join(_MATRICES)}")
+    columns = 2 if len(found) == 4 else len(found)
+    rows = -(-len(found) // columns)
+    codes, factors = next(iter(found.values())).shape
+    height = 110 + 22 * min(max(codes, 6), 40)
+    with figure(40 + (120 + 52 * max(factors, 4)) * columns, height * rows) as drawn:
+        panels = drawn.subplots(rows, columns, squeeze=False).ravel()
+        for panel, (name, matrix) in zip(panels, found.items()):
+            _draw(panel, name, matrix, scores[name])
+        return figure_png(drawn)
+
+
+def _draw(panel: Axes, name: str, matrix: np.ndarray, score: dict[str, Any]) -> None:
+    title, _, about = _MATRICES[name]
+    details = score["details"]
+    most = matrix.max() or 1.0
+    panel.imshow(matrix, cmap="Blues", vmin=0, vmax=most, aspect="auto", interpolation="nearest")
+    panel.set_title(f"{title}: {score['score']:.3f}", pad=20)
+    panel.text(0, 1.02, about, transform=panel.transAxes, color=MUTED, fontsize=7.5)
+    panel.set_xticks(range(matrix.shape[1]), details["factors"])
+    step = -(-len(matrix) // 40)
+    panel.set_yticks(range(0, len(matrix), step), details["codes"][::step])
+    panel.tick_params(length=0)
+    panel.grid(False)
+    panel.spines[:].set_visible(False)
+    if len(matrix) > _WRITTEN:
+        return
+    digits = 0 if (matrix == matrix.round()).all() else 2
+    for (i, j), value in np.ndenumerate(matrix):
+        colour = "white" if value > 0.55 * most else INK
+        text = f"{value:.{digits}f}" if digits == 0 else f"{value:.2f}".removeprefix("0")
+        panel.text(j, i, text, ha="center", va="center", color=colour, fontsize=6.5)
+
+
+def write_matrices(run: "Run", out: Path) -> list[Path]:
+    """Write matrices.png of a run's scores into a folder, and return its path in a list.
+
+    Raises
+    ------
+    ValueError
+        If no metric with a matrix is among the scores, or `out` is a file.
+    """
+    return write_files(out, {"matrices.png": draw_matrices(run.scores or {})})

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+import torch
+
+from pydisent.metrics import dci, irs, mig, modularity, sap
+
+METRICS = [mig, modularity, sap, dci, irs]
+CODES = np.random.default_rng(0).normal(size=(60, 3))
+FACTORS = np.random.default_rng(1).integers(0, 3, size=(60, 2))
+
+
+def changed(array, row, column, value):
+    array = np.array(array, float if isinstance(value, float) else None)
+    array[row, column] = value
+    return array
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    ("codes", "factors", "error", "words"),
+    [
+        (changed(CODES, 7, 2, np.nan), FACTORS, ValueError, "codes must be finite; got nan in row 7"),
+        (changed(CODES, 8, 1, np.inf), FACTORS, ValueError, "got inf in row 8, column 1"),
+        (CODES[:, 0], FACTORS, ValueError, r"codes must be \(N, d\).*got \(60,\)"),
+        (CODES[:0], FACTORS[:0], ValueError, r"codes must be \(N, d\).*got \(0, 3\)"),
+        (CODES.astype(str), FACTORS, TypeError, "codes must be real numbers"),
+        (CODES, FACTORS[:59], ValueError, "factors must have one row a code, 60; got 59"),
+        (CODES, FACTORS[:, 0], ValueError, r"factors must be \(N, f\).*got \(60,\)"),
+        (CODES, FACTORS / 1.0, TypeError, "factors must be integers; got float64"),
+        (CODES, FACTORS > 0, TypeError, "factors must be integers; got bool"),
+        (CODES, FACTORS * [1, 0], ValueError, "column 1 is 0 in all 60 rows"),
+    ],
+)
+def test_malformed_tables(metric, codes, factors, error, words):
+    with pytest.raises(error, match=words):
+        metric(codes, factors)
+
+
+@pytest.mark.parametrize("metric", [sap, dci])
+@pytest.mark.parametrize(
+    ("test_codes", "test_factors", "words"),
+    [
+        (CODES, None, "test_factors must be given with test_codes; got None"),
+        (None, FACTORS, "test_codes must be given with test_factors; got None"),
+        (CODES[:, :2], FACTORS, "test_codes must have 3 columns, as in training; got 2"),
+        (CODES, FACTORS[:, :1], "test_factors must have 2 columns, as in training; got 1"),
+        (CODES, FACTORS[:9], "test_factors must have one row a code, 60; got 9"),
+        (changed(CODES, 0, 0, -np.inf), FACTORS, "test_codes must be finite; got -inf in row 0"),
+    ],
+)
+def test_malformed_test_tables(metric, test_codes, test_factors, words):
+    with pytest.raises(ValueError, match=words):
+        metric(CODES, FACTORS, test_codes, test_factors)
+
+
+@pytest.mark.parametrize("metric", [mig, modularity, irs])
+def test_fewer_samples_than_bins(metric):
+    with pytest.raises(ValueError, match="at least as many rows as bins, 20; got 19"):
+        metric(CODES[:19], FACTORS[:19])
+
+
+@pytest.mark.parametrize("metric", [mig, modularity, irs])
+def test_tensors_of_any_precision_and_lists(metric):
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        codes = torch.from_numpy(CODES).to(dtype)
+        result = metric(codes.requires_grad_(), torch.from_numpy(FACTORS))
+        assert result == metric(codes.detach().double().numpy().tolist(), FACTORS.tolist())
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_details_are_ready_for_json(metric):
+    import json
+
+    result = metric(CODES, FACTORS)
+    assert json.loads(json.dumps(result.details)) == result.details
+    assert isinstance(result.score, float)
