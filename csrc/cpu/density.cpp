@@ -90,8 +90,8 @@ PYDISENT_INLINE T log_total(const T* peaks, const T* sums, double log_weight) {
   T top = -kInfinity<T>;
   for (int w = 0; w < W; ++w) top = std::max(top, peaks[w]);
   const T shift = top == -kInfinity<T> ? T(0) : T(0.5) * top;
-  const T total = horizontal_sum<T, W>(
-      load<T, W>(sums) * exp_nonpositive<T, W>(T(0.5) * load<T, W>(peaks) - shift));
+  const T total = horizontal_sum<T, W>(load<T, W>(sums) *
+                                       exp_nonpositive<T, W>(T(0.5) * load<T, W>(peaks) - shift));
   return shift + (std::log(total) + static_cast<T>(log_weight));
 }
 
@@ -162,7 +162,8 @@ PYDISENT_INLINE typename Vector<T, W>::type responsibility(typename Vector<T, W>
 }
 
 // Adds one row and one dimension of a tile to the gradients of its columns (twice that of logvar);
-// returns its part of -grad_z. The cotangent of a log-density is the joint's part, given, and the marginal's.
+// returns its part of -grad_z. The cotangent of a log-density is the joint's part, given, and the
+// marginal's.
 template <class T, int W, bool Weighted>
 PYDISENT_INLINE T backward_row(const Columns<T>& columns, T z, T grad, T log_total, const T* joint,
                                const T* weights, int64_t n, T* grad_mu, T* grad_logvar) {
@@ -193,19 +194,16 @@ PYDISENT_INLINE void joint_cotangents(const AggregatePosteriorParams& p, int64_t
     for (int64_t r = 0; r < rows; ++r) {
       const T z = static_cast<const T*>(p.z)[(row + r) * p.d + k];
       for (int64_t j = 0; j < n; j += W)
-        store<T, W>(joint[r] + j,
-                    load<T, W>(joint[r] + j) + columns.template log_density<W>(z, j));
+        store<T, W>(joint[r] + j, load<T, W>(joint[r] + j) + columns.template log_density<W>(z, j));
     }
   }
   for (int64_t r = 0; r < rows; ++r) {
     const T grad = static_cast<const T*>(p.grad_joint)[row + r];
-    const T total =
-        static_cast<const T*>(p.log_joint)[row + r] - static_cast<T>(p.other_weight);
+    const T total = static_cast<const T*>(p.log_joint)[row + r] - static_cast<T>(p.other_weight);
     if (weighted[r])
       for (int64_t j = 0; j < n; ++j) joint[r][j] += weights[r][j];
     for (int64_t j = 0; j < n; j += W)
-      store<T, W>(joint[r] + j,
-                  grad * responsibility<T, W>(load<T, W>(joint[r] + j), total));
+      store<T, W>(joint[r] + j, grad * responsibility<T, W>(load<T, W>(joint[r] + j), total));
   }
 }
 
@@ -219,8 +217,7 @@ PYDISENT_INLINE void backward_tile(const AggregatePosteriorParams& p, int64_t fi
   const T other = static_cast<T>(p.other_weight);
   for (int64_t row = 0; row < p.batch; row += kDensityRows) {
     const int64_t rows = std::min(kDensityRows, p.batch - row);
-    for (int64_t r = 0; r < rows; ++r)
-      weighted[r] = tile_weights(p, row + r, first, n, weights[r]);
+    for (int64_t r = 0; r < rows; ++r) weighted[r] = tile_weights(p, row + r, first, n, weights[r]);
     joint_cotangents<T, W>(p, row, rows, first, n, weighted, weights, joint);
     for (int64_t k = 0; k < p.d; ++k) {
       const Columns<T> columns(p, k, first);
@@ -257,7 +254,8 @@ PYDISENT_INLINE void backward_chunks(const AggregatePosteriorParams& p, int64_t 
       for (int64_t j = first; j < std::min(first + n, p.batch); ++j)
         for (int64_t k = 0; k < p.d; ++k) {
           static_cast<T*>(p.grad_mu)[j * p.d + k] = to_mu[k * kColumns + j - first];
-          static_cast<T*>(p.grad_logvar)[j * p.d + k] = T(0.5) * to_logvar[k * kColumns + j - first];
+          static_cast<T*>(p.grad_logvar)[j * p.d + k] =
+              T(0.5) * to_logvar[k * kColumns + j - first];
         }
     }
   }
@@ -290,18 +288,18 @@ void sum_partials(const AggregatePosteriorParams& p, int64_t begin, int64_t end)
     for (int64_t i = begin * p.d; i < end * p.d; ++i) grad_z[i] += partials[c * size + i];
 }
 
-#define PYDISENT_INSTANTIATE(T)                                                                 \
-  template <int BYTES>                                                                          \
-  PYDISENT_INLINE void forward_##T(const AggregatePosteriorParams& p, int64_t begin,            \
-                                   int64_t end) {                                               \
-    forward_blocks<T, BYTES>(p, begin, end);                                                    \
-  }                                                                                             \
-  template <int BYTES>                                                                          \
-  PYDISENT_INLINE void backward_##T(const AggregatePosteriorParams& p, int64_t begin,           \
-                                    int64_t end) {                                              \
-    backward_chunks<T, BYTES>(p, begin, end);                                                   \
-  }                                                                                             \
-  PYDISENT_MULTIVERSION(run_forward_##T, AggregatePosteriorParams, forward_##T)                 \
+#define PYDISENT_INSTANTIATE(T)                                                       \
+  template <int BYTES>                                                                \
+  PYDISENT_INLINE void forward_##T(const AggregatePosteriorParams& p, int64_t begin,  \
+                                   int64_t end) {                                     \
+    forward_blocks<T, BYTES>(p, begin, end);                                          \
+  }                                                                                   \
+  template <int BYTES>                                                                \
+  PYDISENT_INLINE void backward_##T(const AggregatePosteriorParams& p, int64_t begin, \
+                                    int64_t end) {                                    \
+    backward_chunks<T, BYTES>(p, begin, end);                                         \
+  }                                                                                   \
+  PYDISENT_MULTIVERSION(run_forward_##T, AggregatePosteriorParams, forward_##T)       \
   PYDISENT_MULTIVERSION(run_backward_##T, AggregatePosteriorParams, backward_##T)
 
 PYDISENT_INSTANTIATE(float)

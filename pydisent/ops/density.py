@@ -195,6 +195,7 @@ _forward = register(
         samples=_samples,
         bytes=_bytes,
         flops=_flops,
+        triton="aggregate_posterior",
     )
 )
 _adjoint = register(
@@ -208,5 +209,6 @@ _adjoint = register(
         samples=_samples_backward,
         bytes=_bytes_backward,
         flops=_flops_backward,
+        triton="aggregate_posterior_backward",
     )
 )

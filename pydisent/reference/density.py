@@ -45,7 +45,7 @@ def _chunks(
 
 
 def _log_densities(z: Tensor, mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
-    """u = (z_id − mu_jd) / std_jd and log N(z_id; mu_jd, var_jd), both (rows, B, d)."""
+    """Return u = (z_id − mu_jd) / std_jd and log N(z_id; mu_jd, var_jd), both (rows, B, d)."""
     u = (z[:, None] - mu) * torch.exp(-0.5 * logvar)
     return u, -0.5 * (u * u + (logvar + _LOG_2PI))
 

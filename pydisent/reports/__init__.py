@@ -5,15 +5,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydisent.reports.alignment import alignment_summary
+    from pydisent.reports.comparison import compare, write_comparison
     from pydisent.reports.eigenpaths import write_eigenpaths
     from pydisent.reports.page import write_report
     from pydisent.reports.traversals import write_traversals
 
-__all__ = ["alignment_summary", "write_eigenpaths", "write_report", "write_traversals"]
+__all__ = [
+    "alignment_summary",
+    "compare",
+    "write_comparison",
+    "write_eigenpaths",
+    "write_report",
+    "write_traversals",
+]
 
 # Scoring wants the alignment summary on machines without matplotlib.
 _HOMES = {
     "alignment_summary": "alignment",
+    "compare": "comparison",
+    "write_comparison": "comparison",
     "write_eigenpaths": "eigenpaths",
     "write_report": "page",
     "write_traversals": "traversals",

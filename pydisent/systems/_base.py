@@ -46,12 +46,15 @@ class System(nn.Module, abc.ABC):
         Every optimiser; saved with the weights.
     phase, phase_step : str, int
         The current phase, and the updates done in it.
+    dataset_size : int or None
+        Images in the training data; the training loop sets it before the first step.
     reduce_gradients : callable or None
         Called with the parameters before each optimiser step; averages over processes.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type]
+    config: Any
 
     def __init__(self, config: Any, image_shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -68,12 +71,18 @@ class System(nn.Module, abc.ABC):
         self.optimizers: dict[str, Optimizer] = {}
         self.phase = "train"
         self.phase_step = 0
+        self.dataset_size: int | None = None
         self.reduce_gradients: Callable[[list[Tensor]], None] | None = None
 
     @classmethod
     @abc.abstractmethod
     def preset(cls, name: str, data_name: str) -> Preset:
         """Return the settings of preset `name` for the data set `data_name`."""
+
+    @property
+    def images_per_step(self) -> int:
+        """Return how many images `step` takes."""
+        return self.config.batch_size
 
     def phases(self, steps: int) -> tuple[tuple[str, int], ...]:
         """Return (phase, updates) in the order of training; `steps` belong to the first."""
