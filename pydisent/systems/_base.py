@@ -134,6 +134,21 @@ class System(nn.Module, abc.ABC):
         chosen.step()
 
 
+class GaussianCodes(System):
+    """A system with the prior N(0, I) on codes of the configuration's `latent_size`."""
+
+    def sample_code(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return n codes (n, m) from N(0, I)."""
+        device = generator.device if generator is not None else self.device
+        z = torch.randn(n, self.config.latent_size, generator=generator, device=device)
+        return z.to(self.device)
+
+    @property
+    def code_names(self) -> list[str]:
+        """Return z1, z2, ..."""
+        return [f"z{i + 1}" for i in range(self.config.latent_size)]
+
+
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
     """Keep gradients from the parameters of `module`, which still passes them to its input."""

@@ -14,7 +14,7 @@ from pydisent.nn import (
     ExponentialAverage,
     clip_leaks_,
 )
-from pydisent.systems._base import NotTrainedError, Preset, System, frozen, register
+from pydisent.systems._base import GaussianCodes, NotTrainedError, Preset, frozen, register
 from pydisent.systems._config import require
 from pydisent.systems._ranges import stage
 
@@ -95,7 +95,7 @@ class SpectralGANConfig:
 
 
 @register
-class SpectralGAN(System):
+class SpectralGAN(GaussianCodes):
     """A DCGAN trained with the alignment penalty, then an encoder that inverts it.
 
     Parameters
@@ -235,17 +235,6 @@ class SpectralGAN(System):
     def decode(self, code: Tensor) -> Tensor:
         """Return G(z), images (N, C, H, W) in [0, 1], of codes z (N, m)."""
         return (self.average or self.generator)(code)
-
-    def sample_code(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return n codes (n, m) from N(0, I)."""
-        device = generator.device if generator is not None else self.device
-        z = torch.randn(n, self.config.latent_size, generator=generator, device=device)
-        return z.to(self.device)
-
-    @property
-    def code_names(self) -> list[str]:
-        """Return z1 ... zm."""
-        return [f"z{i + 1}" for i in range(self.config.latent_size)]
 
 
 @dataclass(frozen=True)

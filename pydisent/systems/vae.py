@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from pydisent.nn import ConvDecoder, ConvEncoder
 from pydisent.ops import reparameterized_sample
-from pydisent.systems._base import Preset, System, register
+from pydisent.systems._base import GaussianCodes, Preset, register
 from pydisent.systems._config import require
 from pydisent.systems._ranges import stage
 
@@ -78,7 +78,7 @@ class Latents(NamedTuple):
 
 
 @register
-class VAE(System):
+class VAE(GaussianCodes):
     """Maximise E_q[log p(x|z)] − KL(q(z|x) ‖ N(0, I)) (Kumar et al., Eq. 1).
 
     A descendant overrides `regularizer`, what is added to −log p(x|z).
@@ -169,17 +169,6 @@ class VAE(System):
     def decode(self, code: Tensor) -> Tensor:
         """Return the mean of p(x|z), images (N, C, H, W) in [0, 1], of codes z (N, d)."""
         return self.decoder(code).sigmoid()
-
-    def sample_code(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return n codes (n, d) from N(0, I)."""
-        device = generator.device if generator is not None else self.device
-        z = torch.randn(n, self.config.latent_size, generator=generator, device=device)
-        return z.to(self.device)
-
-    @property
-    def code_names(self) -> list[str]:
-        """Return z1 ... zd."""
-        return [f"z{i + 1}" for i in range(self.config.latent_size)]
 
 
 _SETTINGS: dict[str, dict[str, Any]] = {
