@@ -14,6 +14,9 @@ from torch import Tensor
 
 from ._common import compute_dtype, exponential, split_float
 
+# Rows that a program takes at a time.
+_ROWS = 32
+
 
 @triton.jit
 def _load(x, rows, columns, row_stride, column_stride, batch, count, DOUBLE: tl.constexpr):
@@ -153,7 +156,7 @@ def covariance_adjoint_kernel(
     on = tl.full((), 0.0, T) + on_high + on_low
     scale = FACTOR * tl.load(grad) / tl.maximum(batch, 1).to(T)
     total = tl.zeros((ROWS, TILE), T)
-    STEP: tl.constexpr = 1 if DOUBLE else 16  # a longer product spills
+    STEP: tl.constexpr = 1 if DOUBLE else 16
     for start in range(0, m, STEP):
         i = start + tl.arange(0, STEP)
         mean = tl.load(means + i, mask=i < m, other=0.0)
@@ -236,7 +239,7 @@ def third_moment_adjoint_kernel(
 
 
 def _tile(size: int, double: bool) -> int:
-    return min(16 if double else 64, max(16, triton.next_power_of_2(size)))
+    return min(16 if double else 32, max(16, triton.next_power_of_2(size)))
 
 
 def _total(sums: Tensor) -> Tensor:
@@ -260,7 +263,7 @@ def _run_covariance(
         left, right, left if logvar is None else logvar, left_means, right_means, covariance, sums,
         *_strides(left), *_strides(right), *_strides(logvar), batch, k, d,
         *split_float(lambda_od), *split_float(lambda_d),
-        SYMMETRIC=symmetric, HAS_LOGVAR=logvar is not None, DOUBLE=double, ROWS=32, TILE=tile,
+        SYMMETRIC=symmetric, HAS_LOGVAR=logvar is not None, DOUBLE=double, ROWS=_ROWS, TILE=tile,
     )  # fmt: skip
     return _total(sums), covariance
 
@@ -274,13 +277,13 @@ def _run_adjoint(
     grad_logvar = x.new_empty(0) if logvar is None else x.new_empty(batch, n)
     if batch == 0:
         return out, grad_logvar
-    tile, rows = _tile(max(m, n), double), 32
-    covariance_adjoint_kernel[triton.cdiv(batch, rows), triton.cdiv(n, tile)](
+    tile = _tile(max(m, n), double)
+    covariance_adjoint_kernel[triton.cdiv(batch, _ROWS), triton.cdiv(n, tile)](
         grad, x, x if logvar is None else logvar, means.contiguous(), covariance, out, grad_logvar,
         *_strides(x), *_strides(logvar), *_strides(covariance), batch, m, n,
         *split_float(lambda_od), *split_float(lambda_d),
         FACTOR=factor, SYMMETRIC=symmetric, HAS_LOGVAR=logvar is not None, DOUBLE=double,
-        ROWS=rows, TILE=tile,
+        ROWS=_ROWS, TILE=tile,
     )  # fmt: skip
     return out, grad_logvar
 
@@ -333,7 +336,7 @@ def third_central_moment_penalty(z: Tensor, logvar: Tensor | None) -> tuple[Tens
     third_moment_kernel[(sums.numel(),)](
         z, z if logvar is None else logvar, moments, sums, *_strides(z), *_strides(logvar),
         batch, d, HAS_LOGVAR=logvar is not None, DOUBLE=z.dtype == torch.float64,
-        ROWS=32, TILE=tile,
+        ROWS=_ROWS, TILE=tile,
     )  # fmt: skip
     return _total(sums), moments
 
@@ -346,11 +349,11 @@ def third_central_moment_penalty_backward(
     grad_z = z.new_empty(batch, d)
     grad_logvar = z.new_empty(0) if logvar is None else z.new_empty(batch, d)
     if batch > 0:
-        tile, rows = _tile(d, False), 32
-        third_moment_adjoint_kernel[triton.cdiv(batch, rows), triton.cdiv(d, tile)](
+        tile = _tile(d, False)
+        third_moment_adjoint_kernel[triton.cdiv(batch, _ROWS), triton.cdiv(d, tile)](
             grad, z, z if logvar is None else logvar, moments.contiguous(), grad_z, grad_logvar,
             *_strides(z), *_strides(logvar), batch, d,
-            HAS_LOGVAR=logvar is not None, DOUBLE=z.dtype == torch.float64, ROWS=rows, TILE=tile,
+            HAS_LOGVAR=logvar is not None, DOUBLE=z.dtype == torch.float64, ROWS=_ROWS, TILE=tile,
         )  # fmt: skip
     return grad_z, grad_logvar
 
@@ -368,9 +371,10 @@ def _compilations() -> list[tuple[object, dict[str, str], dict[str, int]]]:
         (third_moment_kernel, {"HAS_LOGVAR": 1}),
         (third_moment_adjoint_kernel, {"HAS_LOGVAR": 1}),
     ):
-        for narrow, wide, tile in (("*fp32", "*fp32", 16), ("*fp32", "*fp32", 64),
-                                   ("*bf16", "*fp32", 64), ("*fp64", "*fp64", 16)):  # fmt: skip
-            constants = {**options, "DOUBLE": int(narrow == "*fp64"), "ROWS": 32, "TILE": tile}
+        for narrow, wide in (("*fp32", "*fp32"), ("*bf16", "*fp32"), ("*fp64", "*fp64")):
+            double = narrow == "*fp64"
+            constants = {**options, "DOUBLE": int(double), "ROWS": _ROWS}
+            constants["TILE"] = _tile(32, double)
             signature = {}
             for name in kernel.arg_names:
                 if name in constants:

@@ -37,7 +37,7 @@ def covariance_penalty(
     lambda_od, lambda_d
         Weights >= 0 of the entries off and on the diagonal.
     impl
-        One of ``pydisent.backends()``'s names; by default ``PYDISENT_IMPL``, else "auto".
+        "auto", "reference", "native" or "triton"; by default ``PYDISENT_IMPL``, else "auto".
 
     Returns
     -------
@@ -70,7 +70,7 @@ def cross_covariance_penalty(y: Tensor, z: Tensor, *, impl: str | None = None) -
     y, z
         (B, k) and (B, d), of one dtype. An empty batch has the covariance zero.
     impl
-        One of ``pydisent.backends()``'s names; by default ``PYDISENT_IMPL``, else "auto".
+        "auto", "reference", "native" or "triton"; by default ``PYDISENT_IMPL``, else "auto".
 
     Returns
     -------
@@ -111,7 +111,7 @@ def third_central_moment_penalty(
     logvar
         (B, d), in the dtype of ``z``.
     impl
-        One of ``pydisent.backends()``'s names; by default ``PYDISENT_IMPL``, else "auto".
+        "auto", "reference", "native" or "triton"; by default ``PYDISENT_IMPL``, else "auto".
 
     Returns
     -------

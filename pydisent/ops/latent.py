@@ -27,7 +27,7 @@ def gaussian_kl(mu: Tensor, logvar: Tensor, *, impl: str | None = None) -> Tenso
     mu, logvar
         (B, d), or any one shape; of one dtype.
     impl
-        One of ``pydisent.backends()``'s names; by default ``PYDISENT_IMPL``, else "auto".
+        "auto", "reference", "native" or "triton"; by default ``PYDISENT_IMPL``, else "auto".
 
     Returns
     -------
@@ -59,7 +59,7 @@ def reparameterized_sample(
     noise
         Of that shape and dtype, drawn from N(0, 1) by the caller.
     impl
-        One of ``pydisent.backends()``'s names; by default ``PYDISENT_IMPL``, else "auto".
+        "auto", "reference", "native" or "triton"; by default ``PYDISENT_IMPL``, else "auto".
 
     Returns
     -------
@@ -111,7 +111,7 @@ def perceptual_simplicity_loss(
         "paper", or "author_code": the sum over the dimensions, averaged over the two images,
         which is d/2 times as much.
     impl
-        One of ``pydisent.backends()``'s names; by default ``PYDISENT_IMPL``, else "auto".
+        "auto", "reference", "native" or "triton"; by default ``PYDISENT_IMPL``, else "auto".
 
     Returns
     -------
