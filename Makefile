@@ -19,6 +19,9 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/python bench/power_iteration.py
+	$(BIN)/python bench/density.py
+	$(BIN)/python bench/covariance.py
+	$(BIN)/python bench/metrics.py
 	$(BIN)/python bench/alignment.py
 
 lint: $(LINTED)

@@ -96,19 +96,90 @@ def compiled_lines(result: dict) -> list[str]:
     return [*lines, ""] if lines else []
 
 
+def versus(passes: dict, scale: float, unit: str) -> str:
+    """Median times in words, ours first, the others with how many times ours they take."""
+    times = {name: row["p50"] * scale for name, row in passes.items()}
+    ours = times.pop("pydisent")
+    others = ", ".join(f"{n} {t:.3g} {unit} ({t / ours:.1f}×)" for n, t in times.items())
+    return f"pydisent {ours:.3g} {unit}, {others}"
+
+
 def power_iteration_lines(result: dict) -> list[str]:
-    full = {name: row["p50"] * 1e3 for name, row in result["seconds"]["full"].items()}
-    ours = full["pydisent"]
-    others = ", ".join(
-        f"{name} {value:.2f} ms ({value / ours:.1f}×)"
-        for name, value in full.items()
-        if name != "pydisent"
-    )
     return [
         "`masked_power_iteration`, forward and backward, Gram matrices (32, 128, 128), k = T = 8: "
-        f"pydisent {ours:.2f} ms, {others}.",
+        f"{versus(result['seconds']['full'], 1e3, 'ms')}.",
         "",
     ]
+
+
+def density_lines(result: dict) -> list[str]:
+    lines = [
+        f"`total_correlation` ({result['estimator']}, d = {result['size']}), forward and backward, "
+        "against the B × B × d broadcast:",
+        "",
+    ]
+    for case in result["cases"]:
+        memory = ", ".join(f"{name} {mib:.3g}" for name, mib in case["peak_mib"].items())
+        lines.append(
+            f"- B = {case['batch']}: {versus(case['seconds']['full'], 1e3, 'ms')}; "
+            f"peak MiB: {memory}."
+        )
+    return [*lines, ""]
+
+
+def covariance_lines(result: dict) -> list[str]:
+    lines = ["Penalties on covariances, forward and backward:", ""]
+    for question, found in result["questions"].items():
+        shapes = " × ".join(f"({', '.join(map(str, shape))})" for shape in found["shapes"])
+        lines.append(f"- `{question}`, {shapes}: {versus(found['seconds']['full'], 1e6, 'µs')}.")
+    return [*lines, ""]
+
+
+def metrics_lines(result: dict) -> list[str]:
+    seconds = result["seconds"]
+    lines = [
+        f"Metrics of a network of the published size on 64×64 `sprites`: encoding "
+        f"{result['images']:,} images {seconds['encode']:.0f} s, then FactorVAE "
+        f"{seconds['factor-vae']:.1f} s, z-diff {seconds['z-diff']:.1f} s, SAP "
+        f"{seconds['sap']:.1f} s, MIG {seconds['mig']:.2f} s, modularity "
+        f"{seconds['modularity']:.2f} s: {seconds['group of five']:.0f} s together. DCI:",
+        "",
+    ]
+    for name, case in result.get("dci", {}).items():
+        lines.append(
+            f"- {name}: {case['presorted']['seconds']:.1f} s, scikit-learn's trees "
+            f"{case['gbt']['seconds']:.0f} s ({case['speedup']:.0f}×); scores at most "
+            f"{case['difference']:.4f} apart."
+        )
+    return [*lines, ""]
+
+
+FAMILY_SCORES = {
+    "reconstruction": "squared error a pixel",
+    "mig": "MIG",
+    "sap": "SAP",
+    "dci": "DCI",
+    "factor-vae": "FactorVAE",
+    "z-diff": "z-diff",
+    "modularity": "modularity",
+}
+
+
+def family_table(result: dict) -> list[str]:
+    runs = result["runs"]
+    lines = [
+        f"The VAE family, preset `{result['preset']}` ({result['data']} at "
+        f"{result['image_size']} px, {result['steps']:,} updates):",
+        "",
+        f"| system | {' | '.join(FAMILY_SCORES.values())} | minutes | seed |",
+        "| --- |" + " ---: |" * (len(FAMILY_SCORES) + 2),
+    ]
+    for run in runs:
+        cells = [f"{run['scores'][name]:.{4 if name == 'reconstruction' else 2}f}"
+                 for name in FAMILY_SCORES]  # fmt: skip
+        minutes = run["seconds"] / 60
+        lines.append(f"| {run['system']} | {' | '.join(cells)} | {minutes:.1f} | {run['seed']} |")
+    return [*lines, ""]
 
 
 def demo_table(result: dict) -> list[str]:
@@ -140,7 +211,11 @@ def tables() -> str:
             lines += [*alignment_table(found), *compiled_lines(found)]
         for question, write in (
             ("power_iteration", power_iteration_lines),
+            ("density", density_lines),
+            ("covariance", covariance_lines),
+            ("metrics", metrics_lines),
             ("demo", demo_table),
+            ("vae_family", family_table),
         ):
             result = load(folder, question)
             lines += write(result) if result else []
