@@ -111,7 +111,7 @@ def test_evaluate_draws_codes_against_factors(tmp_path, capsys, monkeypatch):
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
     assert scores.keys() == {"mig", "sap"}
     assert scores["mig"]["details"]["factors"] == ["shape", "scale", "orientation", "x", "y"]
-    assert scores["mig"]["details"]["samples"] == 3000
+    assert scores["mig"]["details"]["samples"] == 10_000
     assert (tmp_path / "run" / "figures" / "matrices.png").read_bytes()[:4] == b"\x89PNG"
 
 

@@ -2,9 +2,9 @@ import io
 
 import numpy as np
 import pytest
+from _fake_runs import fake_run
 from PIL import Image
 
-from _fake_runs import fake_run
 from pydisent.reports import write_matrices, write_report
 from pydisent.reports.matrices import draw_matrices, matrices_of
 
