@@ -83,6 +83,21 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     return {**found, "calls": len(ordered)}
 
 
+def peak_rise(run: Callable[[], Any]) -> float:
+    """Return the MiB that a call takes at its worst moment above what the process held before."""
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = _status("VmRSS")
+    run()
+    return (_status("VmHWM") - before) / 1024
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1])
+    raise RuntimeError(f"/proc/self/status has no {field}")
+
+
 def environment() -> dict[str, Any]:
     """Describe the machine and the software that the figures belong to."""
     model = platform.processor() or platform.machine()

@@ -19,12 +19,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from _baselines import listing_1, listing_1_hoisted, torch_func
-from _harness import RESULTS, environment, machine_name, percentiles, write_result
+from _harness import RESULTS, environment, machine_name, peak_rise, percentiles, write_result
 from torch import Tensor
 
 import pydisent
@@ -143,17 +142,7 @@ def peak(method: str, k: int, iterations: int, batch: int) -> float:
 def _peak_here(method: str, k: int, iterations: int, batch: int) -> None:
     generator, z, probe = setting(k, batch)
     generator(z).sum().backward()  # libraries loaded, the model's own memory taken
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before = _status("VmRSS")
-    gradient(generator, z, probe, iterations, METHODS[method])
-    print((_status("VmHWM") - before) / 1024)
-
-
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1])
-    raise RuntimeError(f"/proc/self/status has no {field}")
+    print(peak_rise(lambda: gradient(generator, z, probe, iterations, METHODS[method])))
 
 
 def update_time(penalty: Callable | None, k: int, iterations: int, batch: int, repeats: int):

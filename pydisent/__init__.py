@@ -1,6 +1,6 @@
 """Fast, correct losses, ops and full systems for learning disentangled representations."""
 
-from . import jacobian, ops
+from . import jacobian, losses, ops
 from ._backends import backends
 from .jacobian import (
     AlignmentPenalty,
@@ -10,6 +10,13 @@ from .jacobian import (
     linearize,
     trace_eigenpath,
 )
+from .losses import (
+    beta_tc_decomposition,
+    cross_covariance_penalty,
+    dip_vae_penalty,
+    gaussian_kl,
+    total_correlation,
+)
 
 __version__ = "0.1.0"
 
@@ -18,9 +25,15 @@ __all__ = [
     "Linearization",
     "alignment_penalty",
     "backends",
+    "beta_tc_decomposition",
+    "cross_covariance_penalty",
+    "dip_vae_penalty",
     "eigenvector_heatmap",
+    "gaussian_kl",
     "jacobian",
     "linearize",
+    "losses",
     "ops",
+    "total_correlation",
     "trace_eigenpath",
 ]

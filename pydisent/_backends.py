@@ -53,6 +53,18 @@ def native_reason(device: str) -> str:
     return "" if _native.build_info()["cuda"] else _native.build_info()["cuda_reason"]
 
 
+def triton_reason(device: str) -> str:
+    """Return why Triton kernels cannot run on a device type, or ``""`` if they can."""
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    if device == "cuda":
+        return "" if torch.version.cuda else "this torch has no CUDA"
+    if device == "cpu":
+        interpreted = os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
+        return "" if interpreted else "on the CPU it runs in its interpreter (TRITON_INTERPRET=1)"
+    return f"there are no Triton kernels for the device type {device!r}"
+
+
 def is_strict() -> bool:
     """Tell whether ``PYDISENT_STRICT`` asks for an error where an op would fall back."""
     return os.environ.get("PYDISENT_STRICT", "0") not in ("", "0")
@@ -92,17 +104,14 @@ def backends() -> dict[str, Any]:
     """
     from .ops._registry import REGISTRY
 
-    triton = _library_version("triton")
+    triton = triton_reason("cuda")
+    if not triton and not torch.cuda.is_available():
+        triton = "torch.cuda.is_available() is false"
     return {
         "reference": {"active": True, "reason": ""},
         "cpu": _device_report("cpu"),
         "cuda": _device_report("cuda"),
-        "triton": {
-            "active": False,
-            "reason": "no op of this version has a Triton kernel"
-            if triton
-            else "triton is not installed",
-        },
+        "triton": {"active": not triton, "reason": triton},
         "build": None if _native is None else dict(_native.build_info()),
         "ops": {
             name: {device: op.implementation(device) for device in ("cpu", "cuda")}
@@ -111,7 +120,7 @@ def backends() -> dict[str, Any]:
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "triton": triton,
+            "triton": _library_version("triton"),
             "nvtx": _library_version("nvtx"),
         },
         "environment": {

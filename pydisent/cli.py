@@ -1,10 +1,10 @@
-"""The command line: train, evaluate, traverse, trace, report, list, info, demo."""
+"""The command line: train, sweep, evaluate, compare, traverse, trace, report, ..."""
 
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 try:
     from tyro.conf import Positional, arg
@@ -176,6 +176,105 @@ def report(runs: Positional[tuple[Path, ...]], out: Path | None = None) -> None:
     _say_written(write_report(opened, out, ["pydisent", *sys.argv[1:]]))
 
 
+def sweep(
+    systems: Positional[str],
+    out: Path,
+    grid: Annotated[tuple[str, ...], arg(metavar="[SYSTEM.]KEY=V1,V2 ...")] = (),
+    seeds: str = "0",
+    data: str = "sprites",
+    data_path: Path | None = None,
+    preset: str = "quick",
+    steps: int | None = None,
+    metrics: tuple[str, ...] = (),
+    workers: int | None = None,
+    threads: int | None = None,
+    accelerator: str = "auto",
+    engine: Literal["local"] = "local",
+) -> None:
+    """Train and score a grid of systems, settings and seeds in parallel, and compare the runs.
+
+    Started again, it skips what is finished, goes on with what was interrupted, and tries again
+    what failed.
+
+    Parameters
+    ----------
+    systems : str
+        Names of systems, with commas between them.
+    out : Path
+        Holds a run folder for each run, sweep.json and the comparison.
+    grid : tuple of str
+        Values of settings: all combinations are run. SYSTEM.KEY is for that system alone.
+    seeds : str
+        Seeds of each combination, with commas between them.
+    data : str
+        Data set of all runs.
+    data_path : Path
+        The data set's file or folder.
+    preset : str
+        smoke, quick or paper.
+    steps : int
+        Updates of each run, the preset's by default.
+    metrics : tuple of str
+        Scores of each run; all that its data and system allow by default.
+    workers : int
+        Processes at a time; as many as CPU cores by default, and 1 on a GPU.
+    threads : int
+        CPU threads of each; the cores divided by the workers by default.
+    accelerator : str
+        cpu, cuda, mps or auto.
+    engine : str
+        Where the processes run: local, on this machine.
+    """
+    from pydisent.training.engine import LocalEngine, cores
+    from pydisent.training.sweep import SweepPlan, run_sweep
+
+    plan = SweepPlan(
+        systems=_listed(systems),
+        data=data,
+        data_path=None if data_path is None else str(data_path.absolute()),
+        preset=preset,
+        steps=steps,
+        grid={key: _listed(values) for key, values in _pairs(grid, "--grid").items()},
+        seeds=_numbers(seeds),
+    )
+    chosen = workers if workers is not None else min(len(plan.runs()), _workers(accelerator))
+    states = run_sweep(
+        plan,
+        out,
+        engine=LocalEngine(chosen),
+        metrics=metrics,
+        accelerator=accelerator,
+        threads=max(1, cores() // chosen) if threads is None else threads,
+        say=_say,
+    )
+    if done := [out / name for name, state in states.items() if state == "done"]:
+        _compare(done, out / "comparison")
+    if failed := [name for name, state in states.items() if state != "done"]:
+        raise SystemExit(
+            _fail(f"{len(failed)} of {len(states)} runs failed: {', '.join(failed)}", 1)
+        )
+
+
+def compare(runs: Positional[tuple[Path, ...]], out: Path | None = None, udr: bool = False) -> None:
+    """Compare scores over seeds, in tables and against the reconstruction error (Kumar, Fig. 1).
+
+    Parameters
+    ----------
+    runs : tuple of Path
+        Run folders, or folders of sweeps, which stand for all runs in them.
+    out : Path
+        Where tables and picture go; the folder comparison beside the first run by default, and in
+        a sweep's folder if that is all that is given.
+    udr : bool
+        Also measure how well runs that differ by their seeds alone agree (UDR); this opens them
+        and encodes 1000 images with each.
+    """
+    if not runs:
+        raise ValueError("runs is empty; accepted: one run folder or more")
+    swept = len(runs) == 1 and (runs[0] / "sweep.json").is_file()
+    _compare(runs, out or (runs[0] if swept else runs[0].parent) / "comparison", udr)
+
+
 def list_(system: Positional[str | None] = None) -> None:
     """List systems, data sets, presets and metrics, or one system's settings.
 
@@ -276,6 +375,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "traverse": traverse,
     "trace": trace,
     "report": report,
+    "compare": compare,
+    "sweep": sweep,
     "list": list_,
     "info": info,
     "demo": demo,
@@ -346,12 +447,37 @@ def _set_threads(threads: int | None) -> None:
     torch.set_num_threads(threads)
 
 
-def _pairs(settings: Sequence[str]) -> dict[str, str]:
+def _pairs(settings: Sequence[str], option: str = "--set") -> dict[str, str]:
     """Return {key: value} of "key=value" texts."""
+    pairs: dict[str, str] = {}
     for setting in settings:
-        if "=" not in setting:
-            raise ValueError(f"--set got {setting!r}; accepted: KEY=VALUE")
-    return dict(setting.split("=", 1) for setting in settings)
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise ValueError(f"{option} got {setting!r}; accepted: KEY=VALUE")
+        if key in pairs:
+            raise ValueError(f"{option} got {key} twice; accepted: each key once")
+        pairs[key] = value
+    return pairs
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in _listed(text))
+    except ValueError:
+        raise ValueError(f"seeds is {text!r}; accepted: integers, such as 0,1,2") from None
+
+
+def _workers(accelerator: str) -> int:
+    """Return how many processes train well at a time: one a core, or one on the GPU."""
+    import torch
+
+    from pydisent.training.engine import cores
+
+    return 1 if accelerator != "cpu" and torch.cuda.is_available() else cores()
 
 
 def _new_plan(system: str, asked: dict[str, Any], settings: dict[str, str]) -> "Plan":
@@ -435,6 +561,27 @@ def _print_scores(runs: Sequence["Run"]) -> None:
         found = [(run.scores or {}).get(name) for run in runs]
         table.add_row(name, *(f"{s['score']:.4f}" if s else "–" for s in found))
     _say(table)
+
+
+def _compare(runs: Sequence[Path], out: Path, udr: bool = False) -> None:
+    from rich.table import Table
+
+    from pydisent.reports import compare, write_comparison
+
+    comparison = compare(runs)
+    if udr:
+        from pydisent.reports.ranking import with_udr
+
+        comparison = with_udr(comparison)
+    title = f"{comparison.data}: mean ± standard deviation over seeds (n)"
+    table = Table(*comparison.header, title=title)
+    table.columns[0].no_wrap = True
+    for row in comparison.rows():
+        table.add_row(*row)
+    _say(table)
+    for remark in comparison.remarks():
+        _say(remark)
+    _say_written(write_comparison(comparison, out))
 
 
 def _list_settings(system: str) -> None:

@@ -6,6 +6,7 @@ import torch
 from pydisent import systems
 from pydisent.cli import main
 from pydisent.training import Plan, RunFolder, open_run, train
+from pydisent.training.engine import Outcome
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_bad_input_is_one_line_and_code_2(tmp_path, capsys, options, message):
 
 def test_unknown_system_and_option(tmp_path, capsys):
     assert _train("--out", str(tmp_path / "run"), system="spectral-gna") == 2
-    assert "accepted: gan, spectral-gan" in _one_line(capsys)
+    assert f"accepted: {', '.join(systems.names())}" in _one_line(capsys)
     assert _train("--colour", "red") == 2
     assert main(["dance"]) == 2
 
@@ -167,3 +168,69 @@ def test_run_folder_default_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert _train(system="gan") == 0
     assert RunFolder(tmp_path / "runs" / "gan-sprites-smoke-0").is_run()
+
+
+def _sweep(*options):
+    return main(["sweep", "gan", "--preset", "smoke", "--accelerator", "cpu", *options])
+
+
+def test_sweep_trains_scores_and_compares(tmp_path, capsys):
+    """Real processes; the second call has nothing left to do but to compare again."""
+    out = tmp_path / "sweep"
+    options = ["--data", "digits", "--grid", "base=2", "--seeds", "7", "--out", str(out)]
+    options += ["--metrics", "f-diagonal"]
+    assert _sweep(*options) == 0
+    assert "[1/1] gan-base-2-seed-7: done after" in capsys.readouterr().out
+    run = open_run(out / "gan-base-2-seed-7")
+    assert (run.step, run.config["seed"], run.config["config"]["base"]) == (30, 7, 2)
+    assert run.scores.keys() == {"f-diagonal"}
+    assert (out / "comparison" / "comparison.md").is_file()
+    log = (run.path / "output.log").read_text()
+    assert _sweep(*options) == 0
+    assert "1 runs, 1 of them done before" in capsys.readouterr().out
+    assert (run.path / "output.log").read_text() == log
+    assert main(["compare", str(out)]) == 0
+    assert "gan" in capsys.readouterr().out
+
+
+def test_sweep_with_failures_has_code_1(tmp_path, capsys, monkeypatch):
+    class Failing:
+        def __init__(self, workers):
+            self.workers = workers
+
+        def run(self, jobs, note):
+            for job in jobs:
+                note(Outcome(job.name, "failed", 1.0, f"one of {self.workers} broke"))
+
+    monkeypatch.setattr("pydisent.training.engine.LocalEngine", Failing)
+    out = tmp_path / "sweep"
+    assert _sweep("--out", str(out), "--seeds", "3,4", "--workers", "5") == 1
+    assert _one_line(capsys) == "pydisent: 2 of 2 runs failed: gan-seed-3, gan-seed-4"
+    state = json.loads((out / "sweep.json").read_text())["runs"]["gan-seed-3"]
+    assert (state["state"], state["error"]) == ("failed", "one of 5 broke")
+    assert not (out / "comparison").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seeds", "0,x"], "seeds is '0,x'; accepted: integers"),
+        (["--grid", "base"], "--grid got 'base'; accepted: KEY=VALUE"),
+        (["--grid", "base=2", "base=4"], "--grid got base twice"),
+        (["--grid", "bass=2"], "gan has no setting 'bass'"),
+        (["--workers", "0"], "workers is 0"),
+        (["--threads", "0"], "threads is 0"),
+        (["--metrics", "z-score"], "metric is 'z-score'"),
+    ],
+)
+def test_bad_sweeps_are_one_line_and_code_2(tmp_path, capsys, options, message):
+    assert _sweep("--out", str(tmp_path / "sweep"), *options) == 2
+    assert message in _one_line(capsys)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_compare_needs_runs(tmp_path, capsys):
+    assert main(["compare"]) == 2
+    assert "runs is empty" in _one_line(capsys)
+    assert main(["compare", str(tmp_path / "nowhere")]) == 2
+    assert "there is no run folder" in _one_line(capsys)

@@ -33,6 +33,8 @@ inline DType dtype_of(const Tensor& x, const char* name) {
   }
 }
 
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 inline ScalarType compute_type(bool is_double) {
   return is_double ? ScalarType::Double : ScalarType::Float;
 }
@@ -54,6 +56,20 @@ inline void check_shape(const Tensor& x, const char* name, std::vector<int64_t> 
 inline void check_like(const Tensor& x, const char* name, const Tensor& like, ScalarType dtype) {
   STD_TORCH_CHECK(x.device() == like.device(), name, ": all tensors must be on one device");
   STD_TORCH_CHECK(x.scalar_type() == dtype, name, ": its dtype does not fit the other arguments");
+}
+
+// A scalar of the CPU, float or double.
+inline double scalar_of(const Tensor& x, const char* name) {
+  STD_TORCH_CHECK(x.numel() == 1, name, ": accepted is a scalar");
+  return x.scalar_type() == ScalarType::Double ? *static_cast<const double*>(x.data_ptr())
+                                               : *static_cast<const float*>(x.data_ptr());
+}
+
+inline void store_scalar(const Tensor& x, double value) {
+  if (x.scalar_type() == ScalarType::Double)
+    *static_cast<double*>(x.data_ptr()) = value;
+  else
+    *static_cast<float*>(x.data_ptr()) = static_cast<float>(value);
 }
 
 #ifdef PYDISENT_WITH_CUDA

@@ -8,6 +8,16 @@
 
 namespace pydisent {
 
+// What arithmetic on values stored as S is done in.
+template <class S>
+struct ComputeType {
+  using type = float;
+};
+template <>
+struct ComputeType<double> {
+  using type = double;
+};
+
 template <class To, class From>
 inline __attribute__((always_inline)) To bit_cast(From x) {
   static_assert(sizeof(To) == sizeof(From));

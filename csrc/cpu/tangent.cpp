@@ -4,52 +4,13 @@
 #include <cmath>
 #include <type_traits>
 
-#include "simd.h"
+#include "exp.h"
 
 namespace pydisent {
 namespace {
 
 // Positions whose derivatives are kept in the first-level cache while the K tangents pass by.
 constexpr int64_t kBlock = 1024;
-
-// exp(x) for x <= 0 to about one unit in the last place; below the smallest normal number it is 0.
-PYDISENT_INLINE float exp_nonpositive(float x) {
-  const float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
-  const float shifted = x * 1.44269504f + shift, n = shifted - shift;
-  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  float p = 1.0f / 5040;
-  p = p * r + 1.0f / 720;
-  p = p * r + 1.0f / 120;
-  p = p * r + 1.0f / 24;
-  p = p * r + 1.0f / 6;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  const float power = bit_cast<float>((bit_cast<uint32_t>(shifted) << 23) + (127u << 23));
-  return x < -87.3f ? 0.0f : p * power;
-}
-
-PYDISENT_INLINE double exp_nonpositive(double x) {
-  const double shift = 6755399441055744.0;  // 1.5 * 2^52
-  const double shifted = x * 1.4426950408889634 + shift, n = shifted - shift;
-  const double r = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10;
-  double p = 1.0 / 6227020800;
-  p = p * r + 1.0 / 479001600;
-  p = p * r + 1.0 / 39916800;
-  p = p * r + 1.0 / 3628800;
-  p = p * r + 1.0 / 362880;
-  p = p * r + 1.0 / 40320;
-  p = p * r + 1.0 / 5040;
-  p = p * r + 1.0 / 720;
-  p = p * r + 1.0 / 120;
-  p = p * r + 1.0 / 24;
-  p = p * r + 1.0 / 6;
-  p = p * r + 0.5;
-  p = p * r + 1.0;
-  p = p * r + 1.0;
-  const double power = bit_cast<double>((bit_cast<uint64_t>(shifted) << 52) + (1023ull << 52));
-  return x < -708.3 ? 0.0 : p * power;
-}
 
 // First and second derivatives, from e = exp(-|x|) so that nothing cancels where they are small.
 template <class O>

@@ -9,12 +9,17 @@ from ._base import ArrayDataset, FactorDataset, ImageDataset
 
 __all__ = ["ArrayDataset", "FactorDataset", "ImageDataset", "load", "names"]
 
-# name -> (module, class, does it read files the user has)
+# name -> (module, class or function, does it read files the user has, has it splits)
 _KNOWN = {
-    "sprites": ("sprites", "Sprites", False),
-    "dsprites": ("dsprites", "DSprites", True),
-    "digits": ("digits", "Digits", False),
-    "mnist": ("mnist", "MNIST", True),
+    "sprites": ("sprites", "Sprites", False, False),
+    "color-sprites": ("color_sprites", "ColorSprites", False, False),
+    "dsprites": ("dsprites", "DSprites", True, False),
+    "digits": ("digits", "Digits", False, False),
+    "mnist": ("mnist", "MNIST", True, True),
+    "chairs": ("chairs", "load_chairs", True, True),
+    "chair-masks": ("chairs", "load_chair_masks", True, True),
+    "celeba": ("celeba", "CelebA", True, True),
+    "images": ("images", "Images", True, False),
 }
 
 
@@ -35,15 +40,22 @@ def load(
     Parameters
     ----------
     name : str
-        ``sprites`` (rendered, the dSprites factor grid), ``dsprites`` (the official .npz),
-        ``digits`` (scikit-learn's 8x8 handwritten digits) or ``mnist`` (a folder of idx files).
+        ``sprites`` (rendered, the dSprites factor grid), ``color-sprites`` (those in 512
+        colours), ``dsprites`` (the official .npz), ``digits`` (scikit-learn's 8x8 handwritten
+        digits), ``mnist`` (a folder of idx files), ``chairs`` and ``chair-masks`` (the folder
+        rendered_chairs), ``celeba`` (a folder with pictures and attribute file) or ``images``
+        (any folder of pictures).
     path : path, optional
-        The official file or folder; for the names that read one.
+        The official file or folder; for the names that read one. Pictures are decoded once into
+        the user's cache (~/.cache/pydisent; the environment variable PYDISENT_CACHE names
+        another folder, or is "off").
     image_size : int, optional
         Side in pixels of square images: smaller ones are area averages, larger ones bilinear
-        (MNIST at 32 is padded). None keeps the native size.
-    split : {"train", "test"}, optional
-        For ``mnist``; by default the training set if it is there, else the test set.
+        (MNIST at 32 is padded). None keeps the native size; folders of pictures are made 64x64.
+    split : {"train", "test", "validation", "all"}, optional
+        For ``mnist`` (train, test), ``chairs`` and ``chair-masks`` (train: the first 80 % of the
+        models; test, all) and ``celeba`` (train, validation, test, all); by default the training
+        set (for MNIST the test set if there is no other).
 
     Raises
     ------
@@ -52,13 +64,14 @@ def load(
     """
     if name not in _KNOWN:
         raise ValueError(f"name must be one of {', '.join(_KNOWN)}; got {name!r}")
-    module, class_name, reads_files = _KNOWN[name]
-    if split is not None and name != "mnist":
-        raise ValueError(f"split is only for mnist; got {split!r} for {name!r}")
+    module, builder, reads_files, has_splits = _KNOWN[name]
+    if split is not None and not has_splits:
+        accepted = ", ".join(known for known, row in _KNOWN.items() if row[3])
+        raise ValueError(f"split is only for {accepted}; got {split!r} for {name!r}")
     if path is not None and not reads_files:
         raise ValueError(f"path must be None for {name!r}, which reads no file; got {str(path)!r}")
-    build = getattr(import_module(f"{__name__}.{module}"), class_name)
+    build = getattr(import_module(f"{__name__}.{module}"), builder)
     if not reads_files:
         return build(image_size=image_size)
-    options = {"split": split} if name == "mnist" else {}
+    options = {"split": split} if has_splits else {}
     return build(path, image_size=image_size, **options)

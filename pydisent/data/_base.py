@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -24,6 +25,10 @@ class ImageDataset(ABC):
         Number of images.
     labels : Tensor, optional
         (length,) int64 class labels.
+    attributes : Tensor, optional
+        (length, A) bool, which of A attributes each image has.
+    attribute_names : sequence of str
+        Their A names.
     image_size : int, optional
         Side in pixels of the square images handed out: smaller ones are area averages, larger
         ones bilinear. None keeps the stored shape.
@@ -41,11 +46,15 @@ class ImageDataset(ABC):
         length: int,
         *,
         labels: Tensor | None = None,
+        attributes: Tensor | None = None,
+        attribute_names: Sequence[str] = (),
         image_size: int | None = None,
     ) -> None:
         self.name = name
         self._length = length
         self.labels = labels
+        self.attributes = attributes
+        self.attribute_names = tuple(attribute_names)
         side = None if image_size is None else check_image_size(image_size)
         self._size = (shape[1], shape[2]) if side is None else (side, side)
         self.image_shape = (shape[0], *self._size)
@@ -73,7 +82,10 @@ class ImageDataset(ABC):
     def _fit(self, images: Tensor) -> Tensor:
         if images.shape[-2:] == self._size or not len(images):
             return images.reshape(len(images), *self.image_shape)
-        if self._size[0] < min(images.shape[-2:]):
+        height, width = images.shape[-2:]
+        if self._size[0] < min(height, width):
+            if height % self._size[0] == width % self._size[1] == 0:  # much the faster of the two
+                return F.avg_pool2d(images, (height // self._size[0], width // self._size[1]))
             return F.interpolate(images, self._size, mode="area")
         return F.interpolate(images, self._size, mode="bilinear", align_corners=False)
 
@@ -121,7 +133,11 @@ class FactorDataset(ImageDataset):
                 f"factor_sizes must give a positive number for each of {self.factor_names}; "
                 f"got {self.factor_sizes}"
             )
-        super().__init__(name, shape, int(np.prod(self.factor_sizes)), image_size=image_size)
+        if math.prod(self.factor_sizes) > np.iinfo(np.int64).max:
+            raise ValueError(
+                f"factor_sizes must make fewer than 2^63 images; got {self.factor_sizes}"
+            )
+        super().__init__(name, shape, math.prod(self.factor_sizes), image_size=image_size)
 
     def factors(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
         """Return the factor values of these images, (N, f) int64, counted from 0.

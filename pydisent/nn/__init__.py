@@ -2,13 +2,18 @@
 
 from pydisent.nn.activation import TranslatedPReLU, clip_leaks_
 from pydisent.nn.average import ExponentialAverage
+from pydisent.nn.conv import ConvDecoder, ConvEncoder
 from pydisent.nn.dcgan import DCGANDiscriminator, DCGANEncoder, DCGANGenerator
+from pydisent.nn.latent_discriminator import LatentDiscriminator
 
 __all__ = [
+    "ConvDecoder",
+    "ConvEncoder",
     "DCGANDiscriminator",
     "DCGANEncoder",
     "DCGANGenerator",
     "ExponentialAverage",
+    "LatentDiscriminator",
     "TranslatedPReLU",
     "clip_leaks_",
 ]

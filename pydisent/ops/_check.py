@@ -22,3 +22,21 @@ def require_floating(name: str, x: Any) -> None:
         raise TypeError(f"{name}: got {type(x).__name__}, accepted is a torch.Tensor")
     if x.dtype not in _FLOATING:
         raise TypeError(f"{name}: got {x.dtype}, accepted are float16, bfloat16, float32, float64")
+
+
+def require_matching(name: str, x: Any, other_name: str, other: Tensor, shape: bool = True) -> None:
+    """Raise TypeError or ValueError unless x has the dtype, device and shape of the other."""
+    require_floating(name, x)
+    if x.dtype != other.dtype:
+        raise TypeError(
+            f"{name}: got {x.dtype}, accepted is the dtype of {other_name}, {other.dtype}"
+        )
+    if x.device != other.device:
+        raise ValueError(
+            f"{name}: got on {x.device}, accepted is the device of {other_name}, {other.device}"
+        )
+    if shape and x.shape != other.shape:
+        raise ValueError(
+            f"{name}: got shape {tuple(x.shape)}, accepted is that of {other_name},"
+            f" {tuple(other.shape)}"
+        )

@@ -8,8 +8,11 @@ lose a tangent, or stop, there.
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +24,12 @@ from .. import _backends
 from ._nvtx import op_range
 
 NAMESPACE = "pydisent"
-IMPLEMENTATIONS = ("auto", "reference", "native")
+IMPLEMENTATIONS = ("auto", "reference", "native", "triton")
 
 _LIBRARY = torch.library.Library(NAMESPACE, "DEF")
+
+# What kernels below autograd run: "auto", or "triton" in its interpreter, backward included.
+_CHOSEN: ContextVar[str] = ContextVar("pydisent_implementation", default="auto")
 
 #: Every registered op by name, in the order of registration.
 REGISTRY: dict[str, Op] = {}
@@ -54,6 +60,9 @@ class OpSpec:
         ``samples(dtype, device)`` yields small argument tuples, edge cases included.
     bytes, flops
         Least memory traffic and arithmetic of a call with these arguments.
+    triton
+        Name of the launch function in ``pydisent.triton_kernels.<family>``, the op's kernel on
+        CUDA; it takes what the op takes and returns what the op returns.
     """
 
     name: str
@@ -67,6 +76,12 @@ class OpSpec:
         Callable[[tuple[Any, ...], tuple[Any, ...], Grads, tuple[bool, ...]], Grads] | None
     ) = None
     saves: tuple[int, ...] = ()
+    triton: str = ""
+
+    @property
+    def family(self) -> str:
+        """The op family, which names its file in every folder."""
+        return self.fake.__module__.rsplit(".", 1)[-1]
 
     @property
     def mutates(self) -> bool:
@@ -91,29 +106,44 @@ class Op:
             return self._run(impl, args, _is_transformed())
 
     def _run(self, impl: str, args: tuple[Any, ...], transformed: bool) -> Any:
-        if impl == "native":
-            self._require_native(_device_type(args), transformed)
+        if impl in ("native", "triton"):
+            self._require(impl, _device_type(args), transformed)
+            if impl == "triton":
+                with _choosing(impl):
+                    return self.overload(*args)
         elif impl == "reference" or (impl == "auto" and transformed):
             return self.spec.reference(*args)
         elif impl != "auto":
             raise ValueError(f"impl={impl!r}: accepted are {', '.join(map(repr, IMPLEMENTATIONS))}")
         return self.overload(*args)
 
-    def _require_native(self, device: str, transformed: bool) -> None:
-        if transformed or self.implementation(device) != "native":
+    def _require(self, impl: str, device: str, transformed: bool) -> None:
+        """Raise with the reason if an implementation asked for by name is not there."""
+        if transformed:
+            reason = "forward mode and torch.func transforms run the reference"
+        elif impl == "triton":
+            reason = self._triton_reason(device)
+        elif self.implementation(device) == "native":
+            reason = ""
+        else:
             reason = _backends.native_reason(device) or "this op has no kernel there"
-            if transformed:
-                reason = "forward mode and torch.func transforms run the reference"
+        if reason:
             raise RuntimeError(
-                f'{self.spec.name}: impl="native" is not available on {device!r}: {reason}'
+                f'{self.spec.name}: impl="{impl}" is not available on {device!r}: {reason}'
             )
 
+    def _triton_reason(self, device: str) -> str:
+        if not self.spec.triton:
+            return "this op has no Triton kernel"
+        return _backends.triton_reason(device)
+
     def implementation(self, device: str) -> str:
-        """Name what ``impl="auto"`` runs on a device type: "native" or "reference"."""
+        """Name what ``impl="auto"`` runs on a device type: "native", "triton" or "reference"."""
         key = {"cpu": "CPU", "cuda": "CUDA"}.get(device)
         qualified = f"{NAMESPACE}::{self.spec.name}"
-        found = key and torch._C._dispatch_has_kernel_for_dispatch_key(qualified, key)
-        return "native" if found else "reference"
+        if not (key and torch._C._dispatch_has_kernel_for_dispatch_key(qualified, key)):
+            return "reference"
+        return "triton" if device == "cuda" and self.spec.triton else "native"
 
 
 def register(spec: OpSpec) -> Op:
@@ -121,10 +151,33 @@ def register(spec: OpSpec) -> Op:
     _LIBRARY.define(spec.name + spec.schema, tags=(torch.Tag.pt2_compliant_tag,))
     overload = getattr(torch.ops.pydisent, spec.name).default
     _LIBRARY.impl(spec.name, _fallback_kernel(spec), "CompositeExplicitAutograd")
+    if spec.triton and not _backends.triton_reason("cuda"):
+        _LIBRARY.impl(spec.name, _triton_kernel(spec), "CUDA")
     torch.library.register_fake(f"{NAMESPACE}::{spec.name}", spec.fake, lib=_LIBRARY)
     _LIBRARY.impl(spec.name, _autograd_kernel(spec, overload), "Autograd", with_keyset=True)
     REGISTRY[spec.name] = op = Op(spec, overload)
     return op
+
+
+@contextmanager
+def _choosing(impl: str) -> Iterator[None]:
+    token = _CHOSEN.set(impl)
+    try:
+        yield
+    finally:
+        _CHOSEN.reset(token)
+
+
+def _triton_kernel(spec: OpSpec) -> Callable[..., Any]:
+    """Make a kernel of the spec's launch function, which is imported at the first call."""
+
+    def kernel(*args: Any) -> Any:
+        module = importlib.import_module(f"pydisent.triton_kernels.{spec.family}")
+        device = next(x for x in args if isinstance(x, Tensor)).device
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            return getattr(module, spec.triton)(*args)
+
+    return kernel
 
 
 def _device_type(args: tuple[Any, ...]) -> str:
@@ -174,8 +227,11 @@ def _with_strides(outputs: Any, like: Any) -> Any:
 
 def _autograd_kernel(spec: OpSpec, overload: torch._ops.OpOverload) -> Callable[..., Any]:
     after_autograd = torch._C._after_autograd_keyset
+    triton_kernel = _triton_kernel(spec)
 
     def below(keyset: Any, args: tuple[Any, ...]) -> Any:
+        if _CHOSEN.get() == "triton" and spec.triton:
+            return triton_kernel(*args)
         with torch._C._AutoDispatchBelowAutograd():
             return overload.redispatch(keyset & after_autograd, *args)
 
@@ -184,6 +240,7 @@ def _autograd_kernel(spec: OpSpec, overload: torch._ops.OpOverload) -> Callable[
         def forward(ctx: Any, keyset: Any, *args: Any) -> Any:
             outputs = below(keyset, args)
             _save(ctx, spec, args, outputs)
+            ctx.chosen = _CHOSEN.get()
             return outputs
 
         @staticmethod
@@ -193,7 +250,8 @@ def _autograd_kernel(spec: OpSpec, overload: torch._ops.OpOverload) -> Callable[
             if all(grad is None for grad in grads):
                 return (None,) * (1 + len(needs))
             formula = spec.backward or _reference_backward(spec)
-            return None, *formula(inputs, outputs, grads, needs)
+            with _choosing(ctx.chosen):
+                return None, *formula(inputs, outputs, grads, needs)
 
     Function.__name__ = Function.__qualname__ = f"{spec.name}_autograd"
 

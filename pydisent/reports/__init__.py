@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydisent.reports.alignment import alignment_summary
+    from pydisent.reports.comparison import compare, write_comparison
     from pydisent.reports.eigenpaths import write_eigenpaths
     from pydisent.reports.matrices import write_matrices
     from pydisent.reports.page import write_report
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "alignment_summary",
+    "compare",
+    "write_comparison",
     "write_eigenpaths",
     "write_matrices",
     "write_report",
@@ -21,6 +24,8 @@ __all__ = [
 # Scoring wants the alignment summary on machines without matplotlib.
 _HOMES = {
     "alignment_summary": "alignment",
+    "compare": "comparison",
+    "write_comparison": "comparison",
     "write_eigenpaths": "eigenpaths",
     "write_matrices": "matrices",
     "write_report": "page",

@@ -11,11 +11,24 @@ from pydisent.systems._base import (
     preset,
 )
 from pydisent.systems._config import describe, override
+from pydisent.systems.annealed_vae import AnnealedVAE
+from pydisent.systems.beta_tcvae import BetaTCVAE
+from pydisent.systems.beta_vae import BetaVAE
+from pydisent.systems.dip_vae import DIPVAE1, DIPVAE2
+from pydisent.systems.factor_vae import FactorVAE
 from pydisent.systems.spectral_gan import GAN, SpectralGAN
+from pydisent.systems.vae import VAE
 
 __all__ = [
+    "DIPVAE1",
+    "DIPVAE2",
     "GAN",
     "PRESETS",
+    "VAE",
+    "AnnealedVAE",
+    "BetaTCVAE",
+    "BetaVAE",
+    "FactorVAE",
     "NotTrainedError",
     "Preset",
     "SpectralGAN",

@@ -46,12 +46,15 @@ class System(nn.Module, abc.ABC):
         Every optimiser; saved with the weights.
     phase, phase_step : str, int
         The current phase, and the updates done in it.
+    dataset_size : int or None
+        Images in the training data; the training loop sets it before the first step.
     reduce_gradients : callable or None
         Called with the parameters before each optimiser step; averages over processes.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type]
+    config: Any
 
     def __init__(self, config: Any, image_shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -68,12 +71,18 @@ class System(nn.Module, abc.ABC):
         self.optimizers: dict[str, Optimizer] = {}
         self.phase = "train"
         self.phase_step = 0
+        self.dataset_size: int | None = None
         self.reduce_gradients: Callable[[list[Tensor]], None] | None = None
 
     @classmethod
     @abc.abstractmethod
     def preset(cls, name: str, data_name: str) -> Preset:
         """Return the settings of preset `name` for the data set `data_name`."""
+
+    @property
+    def images_per_step(self) -> int:
+        """Return how many images `step` takes."""
+        return self.config.batch_size
 
     def phases(self, steps: int) -> tuple[tuple[str, int], ...]:
         """Return (phase, updates) in the order of training; `steps` belong to the first."""
@@ -123,6 +132,21 @@ class System(nn.Module, abc.ABC):
         if self.reduce_gradients is not None:
             self.reduce_gradients([p for group in chosen.param_groups for p in group["params"]])
         chosen.step()
+
+
+class GaussianCodes(System):
+    """A system with the prior N(0, I) on codes of the configuration's `latent_size`."""
+
+    def sample_code(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return n codes (n, m) from N(0, I)."""
+        device = generator.device if generator is not None else self.device
+        z = torch.randn(n, self.config.latent_size, generator=generator, device=device)
+        return z.to(self.device)
+
+    @property
+    def code_names(self) -> list[str]:
+        """Return z1, z2, ..."""
+        return [f"z{i + 1}" for i in range(self.config.latent_size)]
 
 
 @contextmanager

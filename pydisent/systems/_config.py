@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 _C = TypeVar("_C")
@@ -30,6 +30,16 @@ def override(config: _C, values: Mapping[str, Any]) -> _C:
             raise ValueError(f"unknown setting {key!r}{hint}; accepted: {', '.join(known)}")
         read[key] = _read(key, value, hints[key])
     return dataclasses.replace(config, **read)  # type: ignore[type-var]
+
+
+def require(
+    config: object, names: tuple[str, ...], accepts: Callable[[Any], bool], accepted: str
+) -> None:
+    """Raise ValueError unless each named setting is None or a number that `accepts` takes."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not accepts(value):
+            raise ValueError(f"{name} is {value}; accepted: a number {accepted}")
 
 
 def describe(config: Any) -> list[tuple[str, str, Any]]:

@@ -1,6 +1,5 @@
 """Ramesh, Choi & LeCun (2018): a GAN whose Jacobian's singular vectors align with the axes."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -15,7 +14,8 @@ from pydisent.nn import (
     ExponentialAverage,
     clip_leaks_,
 )
-from pydisent.systems._base import NotTrainedError, Preset, System, frozen, register
+from pydisent.systems._base import GaussianCodes, NotTrainedError, Preset, frozen, register
+from pydisent.systems._config import require
 from pydisent.systems._ranges import stage
 
 
@@ -84,27 +84,18 @@ class SpectralGANConfig:
 
     def __post_init__(self) -> None:
         at_least_one = ("latent_size", "base", "batch_size", "iterations", "r1_interval")
-        _require(self, at_least_one, lambda v: v >= 1, ">= 1")
+        require(self, at_least_one, lambda v: v >= 1, ">= 1")
         rates = ("learning_rate", "discriminator_learning_rate", "encoder_learning_rate")
-        _require(self, (*rates, "encoder_base", "rmsprop_eps"), lambda v: v > 0, "> 0")
+        require(self, (*rates, "encoder_base", "rmsprop_eps"), lambda v: v > 0, "> 0")
         weights = ("penalty_weight", "instance_noise", "r1_weight", "code_regression")
-        _require(self, (*weights, "encoder_steps"), lambda v: 0 <= v < float("inf"), ">= 0")
-        _require(self, ("rmsprop_decay", "ema_decay"), lambda v: 0 <= v < 1, "in [0, 1)")
+        require(self, (*weights, "encoder_steps"), lambda v: 0 <= v < float("inf"), ">= 0")
+        require(self, ("rmsprop_decay", "ema_decay"), lambda v: 0 <= v < 1, "in [0, 1)")
         highest = f"between 1 and latent_size = {self.latent_size}"
-        _require(self, ("k",), lambda v: 1 <= v <= self.latent_size, highest)
-
-
-def _require(
-    config: object, names: tuple[str, ...], accepts: Callable[[Any], bool], accepted: str
-) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not accepts(value):
-            raise ValueError(f"{name} is {value}; accepted: a number {accepted}")
+        require(self, ("k",), lambda v: 1 <= v <= self.latent_size, highest)
 
 
 @register
-class SpectralGAN(System):
+class SpectralGAN(GaussianCodes):
     """A DCGAN trained with the alignment penalty, then an encoder that inverts it.
 
     Parameters
@@ -244,17 +235,6 @@ class SpectralGAN(System):
     def decode(self, code: Tensor) -> Tensor:
         """Return G(z), images (N, C, H, W) in [0, 1], of codes z (N, m)."""
         return (self.average or self.generator)(code)
-
-    def sample_code(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return n codes (n, m) from N(0, I)."""
-        device = generator.device if generator is not None else self.device
-        z = torch.randn(n, self.config.latent_size, generator=generator, device=device)
-        return z.to(self.device)
-
-    @property
-    def code_names(self) -> list[str]:
-        """Return z1 ... zm."""
-        return [f"z{i + 1}" for i in range(self.config.latent_size)]
 
 
 @dataclass(frozen=True)

@@ -45,15 +45,22 @@ class RunFolder:
         """Return the path of the metrics' scores."""
         return self.path / "scores.json"
 
+    @property
+    def output(self) -> Path:
+        """Return the path of what the run's processes printed, if a sweep started them."""
+        return self.path / "output.log"
+
     def is_run(self) -> bool:
         """Return whether a run lives here."""
         return self.config.is_file()
 
     def is_free(self) -> bool:
-        """Return whether a run may start here: nothing is there but unfinished temporaries."""
+        """Return whether a run may start here: nothing is there but temporaries and output."""
         if not self.path.exists():
             return True
-        return self.path.is_dir() and all(p.name.startswith(".") for p in self.path.iterdir())
+        return self.path.is_dir() and all(
+            p.name.startswith(".") or p == self.output for p in self.path.iterdir()
+        )
 
     def require_run(self) -> None:
         """Raise FileNotFoundError unless a run lives here."""

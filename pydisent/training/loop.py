@@ -3,13 +3,9 @@
 import math
 import random
 import signal
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +16,7 @@ from pydisent import data, systems
 from pydisent.systems import System
 from pydisent.training import checkpoint as checkpoints
 from pydisent.training._files import write_json
+from pydisent.training._signals import noted_signals
 from pydisent.training.environment import environment
 from pydisent.training.folder import RunFolder
 from pydisent.training.logs import Logs
@@ -87,8 +84,9 @@ def train(
     fabric.launch()
     _prepare(plan.seed, fabric.device)
     dataset = data.load(plan.data, plan.data_path, image_size=plan.image_size)
-    sampler = BatchSampler(len(dataset), plan.config.batch_size, plan.seed)
     system = systems.build(plan.system, plan.config, dataset.image_shape)
+    system.dataset_size = len(dataset)
+    sampler = BatchSampler(len(dataset), system.images_per_step, plan.seed)
     if not resume:
         folder.clear()
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -96,7 +94,7 @@ def train(
         write_json(folder.config, plan.to_json())
     write_json(folder.environment, environment())
     fabric.to_device(system)
-    with _signals() as received:
+    with noted_signals() as received:
         _Loop(plan, folder, system, dataset, sampler, keep).run(received, progress)
     return folder
 
@@ -248,25 +246,3 @@ class _Loop:
     def _kept(self) -> str:
         latest = checkpoints.latest_checkpoint(self.folder.checkpoints)
         return f"the last good checkpoint is {latest}" if latest else "there is no checkpoint yet"
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying; a second one has its usual effect."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    usual: dict[int, Any] = {}
-
-    def receive(signum: int, frame: FrameType | None) -> None:
-        received.append(signum)
-        signal.signal(signum, usual[signum])
-
-    for watched in (signal.SIGINT, signal.SIGTERM):
-        usual[watched] = signal.signal(watched, receive)
-    try:
-        yield received
-    finally:
-        for signum, handler in usual.items():
-            signal.signal(signum, handler)

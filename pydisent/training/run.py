@@ -91,3 +91,30 @@ def open_run(path: str | Path, device: str | torch.device = "cpu") -> Run:
         system=system.eval(),
         step=state["step"],
     )
+
+
+def updates(path: str | Path) -> tuple[int, int] | None:
+    """Return the updates behind a run's last checkpoint, and those of its whole plan.
+
+    Parameters
+    ----------
+    path : path
+        The run folder.
+
+    Returns
+    -------
+    tuple of int or None
+        They are equal when the run is finished; None if there is no checkpoint.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a file is missing or damaged.
+    """
+    folder = RunFolder(Path(path))
+    latest = checkpoints.latest_checkpoint(folder.checkpoints)
+    if latest is None:
+        return None
+    plan, state = Plan.from_json(folder.read_config()), checkpoints.read_state(latest)
+    system = systems.build(plan.system, plan.config, tuple(state["image_shape"]))
+    return state["step"], sum(count for _, count in system.phases(plan.steps))

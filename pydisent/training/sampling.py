@@ -2,6 +2,9 @@
 
 import numpy as np
 
+# Above this many images an epoch's order is computed where it is needed, not stored.
+STORED = 1 << 25
+
 
 class BatchSampler:
     """Shuffle the data anew each epoch and cut it into batches; a last part batch is dropped.
@@ -28,13 +31,60 @@ class BatchSampler:
             )
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self._epoch = -1
-        self._order = np.empty(0, dtype=np.int64)
+        self._order: np.ndarray | Shuffle = np.empty(0, dtype=np.int64)
 
     def __call__(self, step: int) -> np.ndarray:
         """Return the int64 indices (batch_size,) of the batch of `step`, counted from zero."""
         epoch, position = divmod(step, self.size // self.batch_size)
         if epoch != self._epoch:
-            self._order = np.random.default_rng([self.seed, epoch]).permutation(self.size)
+            random = np.random.default_rng([self.seed, epoch])
+            stored = self.size <= STORED
+            self._order = random.permutation(self.size) if stored else Shuffle(self.size, random)
             self._epoch = epoch
         start = position * self.batch_size
         return self._order[start : start + self.batch_size]
+
+
+class Shuffle:
+    """A random-looking order of [0, size) that takes no memory: a keyed Feistel cipher.
+
+    The cipher permutes the numbers of 2 h bits, the least that hold `size`; a number that lands
+    outside [0, size) goes through it again until it is inside, which is a permutation too.
+
+    Parameters
+    ----------
+    size : int
+        How many numbers, below 2^62.
+    random : numpy.random.Generator
+        Draws the keys.
+    """
+
+    ROUNDS = 6
+
+    def __init__(self, size: int, random: np.random.Generator) -> None:
+        self.size = size
+        self.half = np.uint64(max(1, -(-(size - 1).bit_length() // 2)))
+        self.mask = (np.uint64(1) << self.half) - np.uint64(1)
+        self.keys = random.integers(0, 2**64, self.ROUNDS, dtype=np.uint64)
+
+    def __getitem__(self, positions: slice) -> np.ndarray:
+        """Return the int64 numbers at positions `start:stop`, both given and in [0, size]."""
+        numbers = self._encrypt(np.arange(positions.start, positions.stop, dtype=np.uint64))
+        outside = numbers >= self.size
+        while outside.any():
+            numbers[outside] = self._encrypt(numbers[outside])
+            outside = numbers >= self.size
+        return numbers.astype(np.int64)
+
+    def _encrypt(self, numbers: np.ndarray) -> np.ndarray:
+        left, right = numbers >> self.half, numbers & self.mask
+        for key in self.keys:
+            left, right = right, left ^ (_mixed(right + key) & self.mask)
+        return left << self.half | right
+
+
+def _mixed(words: np.ndarray) -> np.ndarray:
+    """Return 64-bit words with every bit depending on all (the finaliser of SplitMix64)."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))

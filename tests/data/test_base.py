@@ -97,6 +97,37 @@ def test_shrinking_is_the_average_over_areas(side):
     np.testing.assert_allclose(small.images(range(3)).double(), by_hand, atol=1e-6)
 
 
+@pytest.mark.parametrize("side", [1, 2, 4, 8, 16])
+def test_whole_ratios_give_what_adaptive_areas_give(side):
+    """The fast path against the general one, up to the bound of summing so many in float32."""
+    dataset = ArrayDataset("noise", noise(5, 3, 32), image_size=side)
+    full = ArrayDataset("noise", noise(5, 3, 32)).images(range(5))
+    general = torch.nn.functional.interpolate(full, (side, side), mode="area")
+    bound = 2 * (32 // side) ** 2 * 2**-24
+    torch.testing.assert_close(dataset.images(range(5)), general, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("side", [3, 5, 7])
+def test_other_ratios_average_areas_that_overlap(side):
+    image = ArrayDataset("noise", noise(), image_size=side).images([0])[0, 0].double()
+    stored = noise()[0, 0] / 255
+    edges = [(i * 8 // side, -(-(i + 1) * 8 // side)) for i in range(side)]
+    by_hand = [[stored[a:b, c:d].mean() for c, d in edges] for a, b in edges]
+    np.testing.assert_allclose(image, by_hand, atol=1e-6)
+
+
+def test_attributes_are_none_where_there_are_none():
+    dataset = ArrayDataset("noise", noise())
+    assert dataset.attributes is None
+    assert dataset.attribute_names == ()
+
+
+def test_a_grid_that_int64_cannot_number_is_refused():
+    assert len(Grid((2**31, 2**31))) == 2**62
+    with pytest.raises(ValueError, match=r"fewer than 2\^63 images"):
+        Grid((2**31, 2**32))
+
+
 def test_enlarging_keeps_flat_images_flat_and_the_range():
     flat = ArrayDataset("flat", np.full((1, 1, 4, 4), 51, np.uint8), image_size=9).images([0])
     torch.testing.assert_close(flat, torch.full((1, 1, 9, 9), 0.2))
@@ -120,24 +151,36 @@ def test_bad_image_size(size, error):
 
 
 def test_load_names():
-    assert data.names() == ("sprites", "dsprites", "digits", "mnist")
-    with pytest.raises(ValueError, match=r"name must be one of sprites, dsprites.*got 'sprits'"):
+    rendered = ("sprites", "color-sprites", "digits")
+    from_files = ("dsprites", "mnist", "chairs", "chair-masks", "celeba", "images")
+    assert set(data.names()) == {*rendered, *from_files}
+    for name in rendered:
+        assert data.load(name).name == name
+    with pytest.raises(ValueError, match=r"name must be one of sprites, color-.*got 'sprits'"):
         data.load("sprits")
 
 
-@pytest.mark.parametrize("name", ["sprites", "digits"])
+@pytest.mark.parametrize("name", ["sprites", "color-sprites", "digits"])
 def test_load_refuses_a_path_that_would_be_ignored(name, tmp_path):
     with pytest.raises(ValueError, match="path must be None"):
         data.load(name, tmp_path)
 
 
 def test_load_refuses_a_split_that_would_be_ignored():
-    with pytest.raises(ValueError, match="split is only for mnist"):
-        data.load("sprites", split="train")
+    for name in ("sprites", "color-sprites", "digits", "dsprites", "images"):
+        with pytest.raises(ValueError, match=r"split is only for mnist, chairs, .*, celeba; got"):
+            data.load(name, split="train")
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("dsprites", "dsprites_ndarray"), ("mnist", "t10k-images-idx3-ubyte")]
+    ("name", "words"),
+    [
+        ("dsprites", "dsprites_ndarray"),
+        ("mnist", "t10k-images-idx3-ubyte"),
+        ("chairs", "MODEL/renders"),
+        ("celeba", "list_attr_celeba"),
+        ("images", "folder with pictures"),
+    ],
 )
 def test_missing_paths_say_which_files_are_expected(name, words, tmp_path):
     with pytest.raises(ValueError, match=f"path must be given.*{words}"):

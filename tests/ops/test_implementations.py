@@ -39,12 +39,13 @@ def test_backends_is_json_and_covers_every_op():
     for device in ("cpu", "cuda"):
         assert report[device]["active"] == (report[device]["reason"] == "")
         if report[device]["active"]:
-            assert {ops[device] for ops in report["ops"].values()} == {"native"}
+            allowed = {"native", "triton"} if device == "cuda" else {"native"}
+            assert {ops[device] for ops in report["ops"].values()} <= allowed
     assert report["versions"]["torch"] == torch.__version__
 
 
 def test_unknown_implementation_is_refused():
-    with pytest.raises(ValueError, match=r"'fastest'.*'auto', 'reference', 'native'"):
+    with pytest.raises(ValueError, match=r"'fastest'.*'auto', 'reference', 'native', 'triton'"):
         tiny_call(impl="fastest")
 
 

@@ -16,8 +16,8 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-def _plan(**options):
-    return Plan.from_preset("gan", preset="smoke", **options)
+def _plan(system="gan", **options):
+    return Plan.from_preset(system, preset="smoke", **options)
 
 
 def _train(plan, path, **options):
@@ -58,17 +58,38 @@ def test_a_seed_fixes_the_run_and_another_changes_it(tmp_path):
     assert _result(first)[0] != _result(third)[0]
 
 
-@pytest.mark.parametrize("step", [1, 2, 13, 20, 21, 24])
-def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, step):
-    whole = _result(_train(_plan(), tmp_path / "whole").path)
+@pytest.mark.parametrize(
+    ("system", "step"),
+    [
+        *(("gan", step) for step in (1, 2, 13, 20, 21, 24)),
+        ("vae", 13), ("annealed-vae", 8), ("factor-vae", 13), ("beta-tcvae", 13),
+    ],
+)  # fmt: skip
+def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, system, step):
+    plan = _plan(system)
+    whole = _result(_train(plan, tmp_path / "whole").path)
     with monkeypatch.context() as patch:
         _stop_at(patch, step)
         with pytest.raises(_Stop):
-            _train(_plan(), tmp_path / "stopped")
+            _train(plan, tmp_path / "stopped")
     with (tmp_path / "stopped" / "log.jsonl").open("a") as log:
         log.write('{"step": 1, "sec')  # a line that was being written
-    _train(_plan(), tmp_path / "stopped", resume=True)
+    _train(plan, tmp_path / "stopped", resume=True)
     assert _result(tmp_path / "stopped") == whole
+
+
+def test_a_system_gets_the_images_it_asks_for_and_their_number(tmp_path, monkeypatch):
+    seen = []
+
+    def noted(self, batch):
+        seen.append((len(batch), self.dataset_size))
+        raise _Stop
+
+    monkeypatch.setattr(systems.System, "step", noted)
+    for name, settings in (("factor-vae", {}), ("factor-vae", {"permuted_batch": "same"})):
+        with pytest.raises(_Stop):
+            _train(_plan(name, settings=settings), tmp_path / str(len(seen)))
+    assert seen == [(16, 737_280), (8, 737_280)]
 
 
 def test_log(tmp_path):

@@ -1,0 +1,156 @@
+"""How much faster and smaller the total correlation is than eager PyTorch and torch.compile.
+
+    python bench/density.py [--batches 2048 256 64] [--size 10] [--estimator mws]
+
+Forward, backward, and both, with gradients to z, mu and logvar; and the peak memory of both, each
+contender in a process of its own. It exits with an error if a contender fails the gate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import math
+import subprocess
+import sys
+
+import torch
+from _harness import gate, measure, peak_rise, write_result
+from torch import Tensor
+
+from pydisent.ops import total_correlation
+
+DATASET_SIZE = 737280  # dSprites
+
+
+def eager(z: Tensor, mu: Tensor, logvar: Tensor, estimator: str) -> Tensor:
+    """The estimator as one would write it, on a (B, B, d) tensor; autograd does the rest."""
+    batch = z.shape[0]
+    u = (z[:, None] - mu) * torch.exp(-0.5 * logvar)
+    log_density = -0.5 * (u * u + logvar + math.log(2 * math.pi))
+    if estimator == "mws":
+        weights = z.new_full((), -math.log(batch * DATASET_SIZE))
+    else:
+        others = batch - 1
+        last = (DATASET_SIZE - others) / (DATASET_SIZE * others)
+        weights = z.new_full((batch, batch), 1 / others)
+        weights = weights.diagonal_scatter(z.new_full((batch,), 1 / DATASET_SIZE))
+        weights = weights.diagonal_scatter(z.new_full((batch - 1,), last), 1)
+        weights = weights.diagonal_scatter(z.new_full((1,), last), 1 - batch).log()
+    joint = torch.logsumexp(log_density.sum(2) + weights, dim=1)
+    marginals = torch.logsumexp(log_density + weights[..., None], dim=1)
+    return (joint - marginals.sum(1)).mean()
+
+
+def contenders() -> dict:
+    return {
+        "eager": eager,
+        "torch.compile": torch.compile(eager),
+        "pydisent": lambda z, mu, logvar, estimator: total_correlation(
+            z, mu, logvar, DATASET_SIZE, estimator, impl="native"
+        ),
+    }
+
+
+def problem(batch: int, size: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """Posteriors as an encoder in training has them, and a sample of each."""
+    torch.manual_seed(0)
+    mu = torch.randn(batch, size, dtype=torch.float64)
+    logvar = torch.randn(batch, size, dtype=torch.float64) - 2
+    z = mu + torch.exp(0.5 * logvar) * torch.randn(batch, size, dtype=torch.float64)
+    return [x.to(dtype).requires_grad_() for x in (z, mu, logvar)]
+
+
+def both(function, inputs: list[Tensor], estimator: str) -> tuple[Tensor, ...]:
+    value = function(*inputs, estimator)
+    return value.detach(), *torch.autograd.grad(value, inputs)
+
+
+def time_passes(functions, inputs, args) -> dict:
+    """Seconds of the forward pass without a graph, of the backward pass, and of both."""
+
+    def forward(function):
+        with torch.no_grad():
+            return function(*inputs, args.estimator)
+
+    def backward(value):
+        return torch.autograd.grad(value, inputs)
+
+    same = {name: (lambda f=f: f) for name, f in functions.items()}
+    graph = {name: (lambda f=f: f(*inputs, args.estimator)) for name, f in functions.items()}
+    passes = {
+        "forward": (forward, same),
+        "backward": (backward, graph),
+        "full": (lambda function: both(function, inputs, args.estimator), same),
+    }
+    seconds = {}
+    for name, (run, prepare) in passes.items():
+        seconds[name] = measure(dict.fromkeys(functions, run), prepare, args.seconds)
+        ours = seconds[name]["pydisent"]["p50"]
+        for contender, t in seconds[name].items():
+            p20, p50, p80 = (1e3 * t[p] for p in ("p20", "p50", "p80"))
+            print(
+                f"{name:9}{contender:14} p20 {p20:9.3f}  p50 {p50:9.3f}  p80 {p80:9.3f} ms"
+                f"  {t['p50'] / ours:7.2f} x ours"
+            )
+    return seconds
+
+
+def peak(name: str, batch: int, args: argparse.Namespace) -> float:
+    """MiB that a process needs at most for both passes, above what it held before."""
+    command = [sys.executable, __file__, "--peak", name, "--batches", str(batch)]
+    command += ["--size", str(args.size), "--estimator", args.estimator]
+    command += ["--threads", str(args.threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def print_peak(args: argparse.Namespace) -> None:
+    function, inputs = contenders()[args.peak], problem(args.batches[0], args.size)
+    both(function, inputs, args.estimator)  # compiled, and the libraries loaded
+    ctypes.CDLL(None).malloc_trim(0)  # what that left with the allocator counts as given back
+    print(peak_rise(lambda: both(function, inputs, args.estimator)))
+
+
+def case(batch: int, args: argparse.Namespace) -> dict | None:
+    """Gate, times and peaks of one batch size; None if the gate is red."""
+    torch.compiler.reset()  # or the second size would be compiled for any size
+    functions, inputs = contenders(), problem(batch, args.size)
+    exact = both(eager, problem(batch, args.size, torch.float64), args.estimator)
+    runs = {name: lambda f=f: both(f, inputs, args.estimator) for name, f in functions.items()}
+    report = gate(runs, exact, bound=1e-5)
+    if not all(entry["passes"] for entry in report.values()):
+        return None
+    result = {"batch": batch, "gate": report, "seconds": time_passes(functions, inputs, args)}
+    result["peak_mib"] = {name: peak(name, batch, args) for name in functions}
+    print(*(f"peak {name} {mib:.1f} MiB " for name, mib in result["peak_mib"].items()))
+    return result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batches", type=int, nargs="+", default=[2048, 256, 64])
+    parser.add_argument("--size", type=int, default=10)
+    parser.add_argument("--estimator", default="mws", choices=("mws", "mss"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each contender and pass")
+    parser.add_argument("--peak", choices=tuple(contenders()), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.peak:
+        print_peak(args)
+        return 0
+    cases = []
+    for batch in args.batches:
+        print(f"B = {batch}, d = {args.size}, {args.estimator}")
+        cases.append(case(batch, args))
+        if cases[-1] is None:
+            print("the gate is red: nothing is timed", file=sys.stderr)
+            return 1
+    settings = {"size": args.size, "estimator": args.estimator, "dataset_size": DATASET_SIZE}
+    print("wrote", write_result("density", {**settings, "cases": cases}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""Arrays that cost much to make, kept as files in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LOG = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path | None:
+    """Return where arrays are kept, or None if they are not.
+
+    The environment variable PYDISENT_CACHE names the folder, or is "off"; by default it is
+    pydisent in XDG_CACHE_HOME or ~/.cache. Anything in it may be deleted at any time.
+    """
+    chosen = os.environ.get("PYDISENT_CACHE")
+    if chosen == "off":
+        return None
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pydisent"
+
+
+def cached_array(
+    name: str,
+    made_from: tuple[Any, Sequence[Path]],
+    shape: tuple[int, ...],
+    fill: Callable[[np.ndarray], None],
+) -> np.ndarray | None:
+    """Return a read-only array from the cache, made first if need be; None if there is no cache.
+
+    Parameters
+    ----------
+    name : str
+        Begins the file's name.
+    made_from : object and sequence of Path
+        The settings and files that the array is made from: it is made anew when the settings, or
+        a file's path, size or time of change, are others.
+    shape : tuple of int
+        Of the array, uint8.
+    fill : callable
+        Fills it; called at most once. What it raises is passed on, and nothing is kept.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return None
+    file = folder / f"{name}-{_digest(*made_from)}.npy"
+    if not file.is_file():
+        LOG.warning(
+            "%s: decoding %d files once into %s (%.0f MB); PYDISENT_CACHE=off to do without",
+            name, shape[0], file, np.prod(shape, dtype=float) / 1e6,
+        )  # fmt: skip
+        try:
+            _make(file, shape, fill)
+        except OSError as error:  # no space, or not ours to write: slower, but all the same
+            LOG.warning("%s: nothing kept in %s: %s", name, folder, error)
+            return None
+    return np.load(file, mmap_mode="r", allow_pickle=False)
+
+
+def _make(file: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]) -> None:
+    """Write the file whole or not at all, also if two processes do so at once."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        with temporary.open("r+b") as reserved:
+            # A full disk must show now: to write to a mapped file that finds no room is fatal.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(reserved.fileno(), 0, temporary.stat().st_size)
+            fill(array)
+            array.flush()
+            os.fsync(reserved.fileno())
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _digest(settings: Any, files: Sequence[Path]) -> str:
+    digest = hashlib.sha256(repr(settings).encode())
+    for file in files:
+        about = file.stat()
+        digest.update(f"\0{file.absolute()}\0{about.st_size}\0{about.st_mtime_ns}".encode())
+    return digest.hexdigest()[:20]

@@ -1,0 +1,61 @@
+"""Any folder of pictures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ._files import require_path
+from ._pictures import PictureDataset, Pictures, Preparation, side_of
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+EXPECTED = f"a folder with pictures ({', '.join(SUFFIXES)}), in it or in folders below"
+
+
+class Images(PictureDataset):
+    """The pictures in a folder and those below it, in the order of their paths, 3 x side x side.
+
+    The largest centred square of each is kept. Hidden files and folders are left out.
+
+    Parameters
+    ----------
+    path : path
+        The folder.
+    image_size : int, optional
+        Side in pixels of the images handed out, 64 by default: smaller ones are area averages,
+        larger ones bilinear.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the folder is missing or has no pictures; reading one that is damaged is a ValueError
+        that names it.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None, *, image_size: int | None = None
+    ) -> None:
+        preparation = Preparation(side_of(image_size))
+        files = pictures_below(require_path(path, EXPECTED), EXPECTED)
+        super().__init__(Pictures("images", files, preparation))
+
+
+def pictures_below(folder: Path, expected: str) -> list[Path]:
+    """Return the picture files in ``folder`` and below it, sorted, hidden ones left out.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or ``folder`` is a file; the message says what is ``expected``.
+    """
+    found = []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        found += [
+            Path(place, name)
+            for name in files
+            if name[0] != "." and name.lower().endswith(SUFFIXES)
+        ]
+    if not found:
+        raise ValueError(f"path {str(folder)!r} has no pictures; expected {expected}")
+    return sorted(found)

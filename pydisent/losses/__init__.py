@@ -1,0 +1,18 @@
+"""Losses of latent codes: plain functions, a few lines over :mod:`pydisent.ops`."""
+
+from .covariance import cross_covariance_penalty, dip_vae_penalty
+from .divergence import gaussian_kl
+from .total_correlation import (
+    TotalCorrelationDecomposition,
+    beta_tc_decomposition,
+    total_correlation,
+)
+
+__all__ = [
+    "TotalCorrelationDecomposition",
+    "beta_tc_decomposition",
+    "cross_covariance_penalty",
+    "dip_vae_penalty",
+    "gaussian_kl",
+    "total_correlation",
+]

@@ -1,0 +1,91 @@
+"""Decorrelation losses: DIP-VAE's penalties, and the cross-covariance of two codes."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..ops import covariance as ops
+from ..ops._check import require
+
+
+def dip_vae_penalty(
+    mu: Tensor,
+    logvar: Tensor | None = None,
+    *,
+    variant: str = "ii",
+    lambda_od: float,
+    lambda_d: float,
+    lambda_3: float = 0.0,
+) -> Tensor:
+    """Pull the covariance of the codes to the identity: DIP-VAE-I and II (Kumar et al. 2018).
+
+    lambda_od Σ_{i≠j} C_ij² + lambda_d Σ_i (C_ii − 1)² + lambda_3 Σ_i M_i². In variant I (Eq. 6) C
+    is the biased batch covariance of the posterior means. In variant II (Eq. 7) it is that of the
+    aggregate posterior: by Eq. 5 the batch mean of the variances is added to the diagonal, and to
+    nothing else. M_i are the third central moments (sec. 2.2) of the same distribution, one a
+    dimension, in closed form.
+
+    Parameters
+    ----------
+    mu, logvar
+        (B, d), means and log-variances of the posteriors, of one dtype; variant I does not read
+        ``logvar``.
+    variant
+        "i" or "ii".
+    lambda_od, lambda_d, lambda_3
+        Weights >= 0. For dSprites the paper uses lambda_d = 10 lambda_od for I; lambda_d =
+        lambda_od and lambda_3 = 200 for II.
+
+    Returns
+    -------
+    Tensor
+        A scalar to add to the negative ELBO of one sample, in float32 for inputs in half precision.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, names or ranges are not as above, or variant II has no ``logvar``.
+    """
+    require(variant in ("i", "ii"), "variant", repr(variant), "'i' or 'ii'")
+    require(lambda_3 >= 0, "lambda_3", lambda_3, "a number >= 0")
+    if variant == "i":
+        logvar = None
+    elif logvar is None:
+        raise ValueError("logvar: got None, accepted is a tensor (B, d) for variant='ii'")
+    penalty = ops.covariance_penalty(mu, logvar, lambda_od=lambda_od, lambda_d=lambda_d)
+    if lambda_3 > 0:
+        penalty = penalty + lambda_3 * ops.third_central_moment_penalty(mu, logvar)
+    return penalty
+
+
+def cross_covariance_penalty(y: Tensor, z: Tensor, *, variant: str = "paper") -> Tensor:
+    """Decorrelate two parts of a code (Lezama et al. 2019, Eq. 10).
+
+    Σ_ij (1/B Σ_b (y_bi − ȳ_i)(z_bj − z̄_j))².
+
+    Parameters
+    ----------
+    y, z
+        (B, k) and (B, d), of one dtype.
+    variant
+        "paper", or "author_code": the Frobenius norm, the square root of the paper's penalty; its
+        gradient at 0 is 0.
+
+    Returns
+    -------
+    Tensor
+        A scalar, in float32 for inputs in half precision.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes or names are not as above.
+    """
+    accepted = "'paper' or 'author_code'"
+    require(variant in ("paper", "author_code"), "variant", repr(variant), accepted)
+    penalty = ops.cross_covariance_penalty(y, z)
+    if variant == "paper":
+        return penalty
+    # The root's slope at 0 is infinite: both the root and its argument are masked there.
+    zero = penalty == 0
+    return penalty.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0)

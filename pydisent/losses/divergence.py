@@ -1,0 +1,46 @@
+"""The KL divergence of Gaussian posteriors to the standard normal prior, reduced."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..ops import latent as ops
+from ..ops._check import require
+
+REDUCTIONS = ("mean", "sum", "none", "dimensions")
+
+
+def gaussian_kl(mu: Tensor, logvar: Tensor, *, reduction: str = "mean") -> Tensor:
+    """Compute KL(N(mu, e^logvar) || N(0, 1)) = (mu² + e^logvar − 1 − logvar) / 2, in nats.
+
+    Parameters
+    ----------
+    mu, logvar
+        (B, d), of one dtype.
+    reduction
+        "mean": summed over dimensions and averaged over the batch, the term of the ELBO; "sum":
+        summed over both; "none": (B, d); "dimensions": averaged over the batch, (d,). An empty
+        batch has averages of 0.
+
+    Returns
+    -------
+    Tensor
+        Shaped as above; in float32 for inputs in half precision. :func:`pydisent.ops.gaussian_kl`
+        is the elementwise op.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes or names are not as above.
+    """
+    accepted = ", ".join(map(repr, REDUCTIONS))
+    require(reduction in REDUCTIONS, "reduction", repr(reduction), accepted)
+    kl = ops.gaussian_kl(mu, logvar)
+    if kl.dim() != 2:
+        raise ValueError(f"mu: got shape {tuple(mu.shape)}, accepted is (B, d)")
+    if reduction == "none":
+        return kl
+    if reduction == "sum":
+        return kl.sum()
+    total = kl.sum() if reduction == "mean" else kl.sum(dim=0)
+    return total / max(kl.shape[0], 1)

@@ -1,0 +1,112 @@
+"""The convolutional encoder and decoder that published VAE comparisons share."""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from pydisent.nn._init import glorot_
+
+_START = 4  # px at the narrow end of both networks
+
+
+def _check(image_size: int, **sizes: int) -> None:
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}; accepted: an integer >= 1")
+    if image_size < 8 or image_size & (image_size - 1):
+        raise ValueError(f"image_size is {image_size}; accepted: a power of two >= 8")
+
+
+def _widths(base: int, image_size: int) -> list[int]:
+    """Return the feature maps from half resolution to 4 px: base 32 at 64 px gives 32, 32, 64, 64.
+
+    The published four are split in halves; another depth keeps the split at its middle.
+    """
+    halvings = (image_size // _START).bit_length() - 1
+    return [base if i < halvings // 2 else 2 * base for i in range(halvings)]
+
+
+class ConvEncoder(nn.Sequential):
+    """Map images (B, channels, image_size, image_size) to (B, outputs).
+
+    4×4 convolutions of stride 2 down to 4×4 pixels, a dense layer, and a linear one, with ReLU
+    between them: at 64 px 32, 32, 64 and 64 feature maps and 256 units, as in the comparison of
+    Locatello et al. (2019). Weights start by Glorot's uniform rule, biases at zero.
+
+    Parameters
+    ----------
+    outputs : int
+        Size of the output; twice the latent size for a mean and a log-variance.
+    channels : int
+        Image channels.
+    base : int
+        Feature maps of the first half of the convolutions; the others have twice as many.
+    hidden : int
+        Units of the dense layer.
+    image_size : int
+        Height and width in pixels, a power of two >= 8.
+
+    Raises
+    ------
+    ValueError
+        If a size is below one or `image_size` is not a power of two >= 8.
+    """
+
+    def __init__(
+        self,
+        outputs: int,
+        channels: int = 1,
+        base: int = 32,
+        hidden: int = 256,
+        image_size: int = 64,
+    ) -> None:
+        _check(image_size, outputs=outputs, channels=channels, base=base, hidden=hidden)
+        widths = [channels, *_widths(base, image_size)]
+        layers: list[nn.Module] = []
+        for inputs, maps in pairwise(widths):
+            layers += [nn.Conv2d(inputs, maps, 4, 2, 1), nn.ReLU()]
+        dense = nn.Linear(widths[-1] * _START**2, hidden)
+        super().__init__(*layers, nn.Flatten(), dense, nn.ReLU(), nn.Linear(hidden, outputs))
+        glorot_(self)
+
+
+class ConvDecoder(nn.Module):
+    """Map latent codes (B, latent_size) to images' logits (B, channels, image_size, image_size).
+
+    `ConvEncoder` mirrored: two dense layers, then 4×4 transposed convolutions of stride 2.
+
+    Parameters
+    ----------
+    latent_size : int
+        Size of the latent code.
+    channels, base, hidden, image_size
+        As for `ConvEncoder`.
+
+    Raises
+    ------
+    ValueError
+        If a size is below one or `image_size` is not a power of two >= 8.
+    """
+
+    def __init__(
+        self,
+        latent_size: int,
+        channels: int = 1,
+        base: int = 32,
+        hidden: int = 256,
+        image_size: int = 64,
+    ) -> None:
+        super().__init__()
+        _check(image_size, latent_size=latent_size, channels=channels, base=base, hidden=hidden)
+        widths = [*reversed(_widths(base, image_size)), channels]
+        layers: list[nn.Module] = [nn.Linear(latent_size, hidden), nn.ReLU()]
+        layers += [nn.Linear(hidden, widths[0] * _START**2), nn.ReLU()]
+        layers.append(nn.Unflatten(1, (widths[0], _START, _START)))
+        for inputs, maps in pairwise(widths):
+            layers += [nn.ConvTranspose2d(inputs, maps, 4, 2, 1), nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+        glorot_(self)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return the logits of the pixels for codes z (B, latent_size)."""
+        return self.layers(z)

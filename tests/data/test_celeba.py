@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+import torch
+from _pictures import ATTRIBUTES, celeba, noise, save
+
+from pydisent.data import load
+
+
+def change(path, line, text):
+    lines = path.read_text().splitlines()
+    lines[line - 1] = text(lines[line - 1]) if callable(text) else text
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_the_crop_is_a_square_around_the_face(tmp_path):
+    celeba(tmp_path, 2)
+    dataset = load("celeba", tmp_path, image_size=148, split="all")
+    assert dataset.image_shape == (3, 148, 148)
+    for number, image in enumerate(dataset.images([0, 1])):
+        whole = noise(218, 178, seed=number + 1)
+        by_hand = whole[40:188, 15:163].transpose(2, 0, 1) / 255
+        np.testing.assert_allclose(image.double(), by_hand, atol=1e-6)
+
+
+def test_attributes_go_with_their_pictures(tmp_path):
+    values = celeba(tmp_path, suffix=".jpg")
+    for split, rows in (("train", range(18)), ("test", range(18, 20)), ("all", range(20))):
+        dataset = load("celeba", tmp_path, image_size=4, split=split)
+        assert dataset.attribute_names == tuple(ATTRIBUTES)
+        assert dataset.attributes.dtype == torch.bool
+        np.testing.assert_array_equal(dataset.attributes, values[rows])
+        assert [int(file.stem) - 1 for file in dataset.files] == list(rows)
+        assert dataset.images([0]).shape == (1, 3, 4, 4)
+    assert len(load("celeba", tmp_path)) == 18
+    assert load("celeba", tmp_path).image_shape == (3, 64, 64)
+
+
+def test_the_official_partition_is_followed(tmp_path):
+    values = celeba(tmp_path, 20, partition=True)
+    sizes = {}
+    for split, first in (("train", 0), ("validation", 7), ("test", 14)):
+        dataset = load("celeba", tmp_path, image_size=4, split=split)
+        np.testing.assert_array_equal(dataset.attributes, values[first : first + len(dataset)])
+        sizes[split] = len(dataset)
+    assert sizes == {"train": 7, "validation": 7, "test": 6}
+    assert len(load("celeba", tmp_path, split="all")) == 20
+    assert len(load("celeba", tmp_path)) == 7
+
+
+def test_the_archives_own_folders(tmp_path):
+    celeba(tmp_path, partition=True)
+    for name, folder in (
+        ("img_align_celeba", "Img"),
+        ("list_attr_celeba.txt", "Anno"),
+        ("list_eval_partition.txt", "Eval"),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / name).rename(tmp_path / folder / name)
+    assert len(load("celeba", tmp_path)) == 7
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "words"),
+    [
+        (1, "many", r"line 1 must be the number of pictures; got 'many'"),
+        (1, "21", r"must have 21 pictures by its line 1; it ends after 20"),
+        (2, "", r"line 2 must be the attributes' names"),
+        (7, lambda row: row[:-3], r"line 7 must have a picture and 40 values; got 39"),
+        (8, "", r"line 8 must have a picture and 40 values; got 0"),
+        (
+            9,
+            lambda row: row[:-2] + " 0",
+            r"line 9: values must be 1 or -1; got '0' for Attribute_39",
+        ),
+        (9, lambda row: "9" + row, r"lacks picture '9000007' of .*list_attr_celeba.txt' line 9"),
+    ],
+)
+def test_damaged_attribute_files_say_where(tmp_path, line, text, words):
+    celeba(tmp_path)
+    change(tmp_path / "list_attr_celeba.txt", line, text)
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        load("celeba", tmp_path)
+
+
+@pytest.mark.parametrize("text", ["000003.jpg", "000003.jpg 3", "000003.jpg 1 2"])
+def test_damaged_partition_files_say_where(tmp_path, text):
+    celeba(tmp_path, partition=True)
+    partition = tmp_path / "list_eval_partition.txt"
+    change(partition, 3, text)
+    with pytest.raises(ValueError, match=r"partition.txt' line 3 must be a picture and 0, 1 or 2"):
+        load("celeba", tmp_path)
+    partition.write_text("\n".join(partition.read_text().splitlines()[3:]))
+    with pytest.raises(ValueError, match=r"must have a line for picture '000001'"):
+        load("celeba", tmp_path)
+
+
+def test_what_is_missing_is_named(tmp_path):
+    celeba(tmp_path)
+    with pytest.raises(ValueError, match="split must be one of train, validation, test, all"):
+        load("celeba", tmp_path, split="dev")
+    with pytest.raises(FileNotFoundError, match=r"'validation' needs list_eval_partition\.txt"):
+        load("celeba", tmp_path, split="validation")
+    save(tmp_path / "img_align_celeba" / "000002.png", noise(100, 100))
+    with pytest.raises(ValueError, match=r"000002\.png' must be 178x218 pixels; got 100x100"):
+        load("celeba", tmp_path).images([0])
+    (tmp_path / "img_align_celeba" / "000004.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"lacks picture '000004' of .* line 6"):
+        load("celeba", tmp_path)
+    (tmp_path / "list_attr_celeba.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"lacks list_attr_celeba\.txt; expected a folder"):
+        load("celeba", tmp_path)

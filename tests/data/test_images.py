@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+import torch
+from _pictures import noise, save
+from PIL import Image
+
+from pydisent.data import load
+
+
+def means(pixels, side):
+    """Area averages of (H, W, C) bytes for a side that divides them."""
+    cell = pixels.shape[0] // side
+    blocks = pixels.reshape(side, cell, side, cell, -1).astype(float)
+    return blocks.mean((1, 3)).transpose(2, 0, 1) / 255
+
+
+def test_pictures_are_found_below_the_folder_in_the_order_of_their_paths(tmp_path):
+    for name in ("b.PNG", "a/z.bmp", "a/y.gif", "c/d/e.webp", ".hidden/x.png", "a/.x.png"):
+        save(tmp_path / name, noise(8, 8))
+    (tmp_path / "notes.txt").write_text("no picture")
+    dataset = load("images", tmp_path, image_size=8)
+    found = [str(file.relative_to(tmp_path)) for file in dataset.files]
+    assert found == ["a/y.gif", "a/z.bmp", "b.PNG", "c/d/e.webp"]
+    assert dataset.name == "images"
+    assert dataset.image_shape == (3, 8, 8)
+    assert dataset.attributes is None
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 80), (96, 65)])
+def test_the_centred_square_is_averaged_over_areas(tmp_path, height, width):
+    pixels = noise(height, width)
+    save(tmp_path / "a.png", pixels)
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = pixels[top : top + side, left : left + side]
+    image = load("images", tmp_path, image_size=side).images([0])[0]
+    np.testing.assert_allclose(image.double() * 255, square.transpose(2, 0, 1), atol=1e-4)
+    if side % 8 == 0:
+        small = load("images", tmp_path, image_size=8).images([0])[0]
+        # The cached pictures are bytes: half a level of rounding, and as much again for Pillow's
+        # two passes.
+        np.testing.assert_allclose(small.double(), means(square, 8), atol=1.01 / 255)
+
+
+def test_64_pixels_by_default_and_flat_pictures_stay_flat_when_enlarged(tmp_path):
+    save(tmp_path / "a.png", np.full((5, 7, 3), 51, np.uint8))
+    dataset = load("images", tmp_path)
+    torch.testing.assert_close(dataset.images([0, 0]), torch.full((2, 3, 64, 64), 0.2))
+    assert dataset.images([]).shape == (0, 3, 64, 64)
+
+
+def test_grey_transparent_and_turned_pictures_are_made_plain(tmp_path):
+    grey = save(tmp_path / "grey.png", noise(8, 8, 1))
+    clear = noise(8, 8)
+    alpha = np.dstack([clear, np.where(np.arange(64).reshape(8, 8) % 2, 255, 0).astype(np.uint8)])
+    save(tmp_path / "clear.png", alpha)
+    turned = noise(8, 8)
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    Image.fromarray(turned).save(tmp_path / "turned.png", exif=exif)
+    images = load("images", tmp_path, image_size=8).images([0, 1, 2]).double() * 255
+    on_white = np.where(alpha[..., 3:] > 0, clear, 255)
+    expected = [on_white, np.asarray(Image.open(grey))[..., None].repeat(3, 2), turned[::-1, ::-1]]
+    for image, pixels in zip(images, expected):
+        np.testing.assert_allclose(image, pixels.transpose(2, 0, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "deep", "empty"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_damaged_pictures_are_named_and_leave_nothing(tmp_path, cache, monkeypatch, damage, kept):
+    if not kept:
+        monkeypatch.setenv("PYDISENT_CACHE", "off")
+    folder = tmp_path / "pictures"
+    save(folder / "a.png", noise(40, 40))
+    bad = save(folder / "b.png", noise(40, 40))
+    if damage == "deep":
+        Image.fromarray(np.full((40, 40), 40_000, np.uint16)).save(bad)
+    else:
+        whole = bad.read_bytes()
+        bad.write_bytes(
+            {"truncated": whole[:-2000], "text": b"not a picture", "empty": b""}[damage]
+        )
+    dataset = load("images", folder)
+    with pytest.raises(ValueError, match=r"b\.png' must be a whole picture"):
+        dataset.images([0, 1])
+    assert not cache.exists() or not list(cache.iterdir())
+
+
+def test_decoded_pictures_are_kept_until_a_file_or_the_size_changes(tmp_path, cache, monkeypatch):
+    import pydisent.data._pictures as pictures
+
+    folder = tmp_path / "pictures"
+    for number in range(3):
+        save(folder / f"{number}.png", noise(16, 16, seed=number))
+    decoded = []
+    read = pictures.Preparation.read
+    monkeypatch.setattr(
+        pictures.Preparation, "read", lambda self, file: decoded.append(file) or read(self, file)
+    )
+    first = load("images", folder, image_size=8).images([2, 0])
+    assert len(decoded) == 3
+    assert [file.suffix for file in cache.iterdir()] == [".npy"]
+    assert torch.equal(load("images", folder, image_size=8).images([2, 0]), first)
+    assert len(decoded) == 3
+    load("images", folder, image_size=4).images([0])
+    assert len(decoded) == 6
+    save(folder / "2.png", noise(20, 20, seed=7))
+    again = load("images", folder, image_size=8).images([2, 0])
+    assert len(decoded) == 9
+    assert torch.equal(again[1], first[1])
+    assert not torch.equal(again[0], first[0])
+
+
+def test_no_cache_and_a_cache_that_cannot_be_written_give_the_same_images(
+    tmp_path, monkeypatch, caplog
+):
+    folder = tmp_path / "pictures"
+    for number in range(3):
+        save(folder / f"{number}.png", noise(16, 16, seed=number))
+    kept = load("images", folder).images([2, 0, 2])
+    (tmp_path / "file").write_text("in the way")
+    for place in ("off", str(tmp_path / "file" / "cache")):
+        monkeypatch.setenv("PYDISENT_CACHE", place)
+        assert torch.equal(load("images", folder).images([2, 0, 2]), kept)
+    assert "nothing kept in" in caplog.text
+
+
+def test_a_folder_without_pictures(tmp_path):
+    with pytest.raises(ValueError, match=r"has no pictures; expected a folder with pictures"):
+        load("images", tmp_path)
+    with pytest.raises(ValueError, match=r"image_size must be at least 1"):
+        load("images", tmp_path, image_size=0)

@@ -1,0 +1,192 @@
+"""Triton kernels: right in the interpreter, and compiled for every GPU shipped, without spills."""
+
+import importlib
+import importlib.util
+import json
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import pydisent
+from pydisent.ops._registry import REGISTRY
+
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="triton is not installed"
+)
+WITH_TRITON = [name for name, op in REGISTRY.items() if op.spec.triton]
+FAMILIES = sorted({REGISTRY[name].spec.family for name in WITH_TRITON})
+
+IN_INTERPRETER = """
+import json, sys, torch
+from triton.runtime import interpreter
+from pydisent.ops._registry import REGISTRY
+
+convert_float = interpreter._convert_float
+def rounding(data, source, target, mode):
+    if (source.name, target.name) != ("fp32", "bf16"):
+        return convert_float(data, source, target, mode)
+    # The interpreter cuts digits off here, where a GPU rounds to the nearest.
+    return torch.from_numpy(data.copy()).bfloat16().view(torch.int16).numpy().view("uint16")
+interpreter._convert_float = rounding
+
+op = REGISTRY[sys.argv[1]]
+tuple_of = lambda outputs: outputs if isinstance(outputs, tuple) else (outputs,)
+convert = lambda args: [x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x
+                        for x in args]
+failures, count = [], 0
+for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+    eps = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
+    for args in op.spec.samples(dtype, "cpu"):
+        exact = tuple_of(op(*convert(args), impl="reference"))
+        reference = tuple_of(op(*args, impl="reference"))
+        for got, ref, want in zip(tuple_of(op(*args, impl="triton")), reference, exact):
+            count += 1
+            assert (got.dtype, got.shape) == (ref.dtype, ref.shape), (got.dtype, ref.dtype)
+            if want.numel() == 0:
+                continue
+            tiny = 16 * eps * max(1.0, want.abs().max().item())
+            bound = 2 * (ref.double() - want).abs().max().item() + tiny
+            error = (got.double() - want).abs().max().item()
+            if not error <= bound:
+                failures.append([str(dtype), [str(getattr(x, "shape", x)) for x in args],
+                                 error, bound])
+print(json.dumps({"count": count, "failures": failures}))
+"""
+
+
+def interpreted(code, *arguments):
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    environment.pop("PYDISENT_IMPL", None)
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WITH_TRITON)
+def test_interpreter_gives_the_numbers_of_the_reference(name):
+    """The one rule of accuracy, as for every other implementation."""
+    report = json.loads(interpreted(IN_INTERPRETER, name))
+    assert report["count"] > 0
+    assert not report["failures"]
+
+
+GRADIENTS = """
+import importlib, torch
+from pydisent.ops._registry import REGISTRY
+
+ran = []
+def spied(name, launch):
+    return lambda *args: (ran.append(name), launch(*args))[1]
+for name, op in REGISTRY.items():
+    if op.spec.triton:
+        module = importlib.import_module(f"pydisent.triton_kernels.{op.spec.family}")
+        setattr(module, op.spec.triton, spied(name, getattr(module, op.spec.triton)))
+
+def gradients(op, args, impl):
+    leaves = [x.clone().requires_grad_() if isinstance(x, torch.Tensor) and x.is_floating_point()
+              else x for x in args]
+    outputs = op(*leaves, impl=impl)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    wanted = [x for x in leaves if isinstance(x, torch.Tensor) and x.requires_grad]
+    return torch.autograd.grad(sum((y ** 2).sum() for y in outputs), wanted, allow_unused=True)
+
+for name, op in REGISTRY.items():
+    if op.spec.triton and op.spec.backward is not None:
+        args = next(iter(op.spec.samples(torch.float32, "cpu")))
+        ran.clear()
+        for got, want in zip(gradients(op, args, "triton"), gradients(op, args, "reference")):
+            torch.testing.assert_close(got, want)
+        assert ran[0] == name and len(ran) >= 2, (name, ran)
+"""
+
+
+@needs_triton
+@pytest.mark.skipif(not WITH_TRITON, reason="no op has a Triton kernel")
+def test_backward_runs_the_triton_kernel_too():
+    interpreted(GRADIENTS)
+
+
+def kernels_of(family):
+    return importlib.import_module(f"pydisent.triton_kernels.{family}")
+
+
+@needs_triton
+def test_every_triton_file_serves_an_op():
+    package = importlib.import_module("pydisent.triton_kernels")
+    files = {m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")}
+    assert files == set(FAMILIES)
+
+
+@needs_triton
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_kernel_is_listed_for_compilation(family):
+    from triton.runtime.jit import JITFunction
+
+    module = kernels_of(family)
+    kernels = {
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, JITFunction) and name.endswith("_kernel")
+    }
+    assert kernels
+    assert kernels == {entry[0].__name__ for entry in module.COMPILE}
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", [80, 90, 100])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_compiles_without_spills(family, arch, tmp_path, monkeypatch):
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+    for i, (kernel, signature, constants, *options) in enumerate(kernels_of(family).COMPILE):
+        source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+        compiled = triton.compile(
+            source, target=GPUTarget("cuda", arch, 32), options=options[0] if options else None
+        )
+        cubin = tmp_path / f"{i}.cubin"
+        cubin.write_bytes(compiled.asm["cubin"])
+        stack, local = resources(cubin)
+        assert (stack, local) == (0, 0), (kernel.__name__, signature, constants)
+
+
+def resources(cubin):
+    """Return the bytes of stack and of local memory of a compiled kernel: spills are there."""
+    import triton
+
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    if not tool.is_file():
+        pytest.skip("this triton brings no cuobjdump")
+    shown = subprocess.run(
+        [str(tool), "--dump-resource-usage", str(cubin)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    found = re.findall(r"REG:\d+ STACK:(\d+) .*?LOCAL:(\d+)", shown)
+    assert len(found) == 1, shown
+    return tuple(map(int, found[0]))
+
+
+def test_asking_for_a_triton_kernel_that_is_not_there():
+    gram, probe, mask = torch.eye(2)[None], torch.ones(1, 2, 1), torch.ones(2, 1)
+    with pytest.raises(RuntimeError, match="this op has no Triton kernel"):
+        pydisent.ops.masked_power_iteration(gram, probe, mask, 1, impl="triton")

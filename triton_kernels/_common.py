@@ -1,0 +1,32 @@
+"""What several families' kernels share."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def exponential(x, DOUBLE: tl.constexpr):
+    """Compute e^x; in float32 by a reduced argument, as the hardware's loses digits of large x."""
+    if DOUBLE:
+        result = tl.exp(x)
+    else:
+        x = tl.where(x > 90.0, 90.0, tl.where(x < -105.0, -105.0, x))
+        n = tl.floor(x * 1.4426950408889634 + 0.5)
+        r = (x - n * 0.693359375) + n * 2.12194440e-4
+        half = tl.floor(n * 0.5)
+        result = (tl.exp(r) * tl.exp2(half)) * tl.exp2(n - half)
+    return result
+
+
+def split_float(x: float) -> tuple[float, float]:
+    """Split a number in two, which a kernel adds: Triton passes each rounded to float32."""
+    high = float(torch.tensor(x, dtype=torch.float32))
+    return high, x - high
+
+
+def compute_dtype(x: torch.Tensor) -> torch.dtype:
+    """Return float64 for float64, else float32."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32

@@ -1,0 +1,236 @@
+"""Elementwise kernels over contiguous operands: other strides are copied first."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ._common import compute_dtype, exponential, split_float
+
+_BLOCK = 1024
+
+
+@triton.jit
+def _wide(x, DOUBLE: tl.constexpr):
+    return x.to(tl.float64 if DOUBLE else tl.float32)
+
+
+@triton.jit
+def _excess(x, DOUBLE: tl.constexpr):
+    """e^x - 1 - x, whose digits a power series keeps where |x| < 1."""
+    TERMS: tl.constexpr = 20 if DOUBLE else 12
+    series = x * 0.0 + 1.0
+    for k in tl.static_range(TERMS, 2, -1):
+        series = 1.0 + x * series / k
+    small = 0.5 * x * x * series
+    return tl.where(tl.abs(x) < 1.0, small, (exponential(x, DOUBLE) - 1.0) - x)
+
+
+@triton.jit
+def _exp_minus_one(x, DOUBLE: tl.constexpr):
+    return tl.where(tl.abs(x) < 1.0, _excess(x, DOUBLE) + x, exponential(x, DOUBLE) - 1.0)
+
+
+@triton.jit
+def gaussian_kernel(
+    mu, logvar, noise, z, kl, count,
+    SAMPLE: tl.constexpr, DOUBLE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """KL divergences of some elements, and their samples."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    m = _wide(tl.load(mu + at, mask=inside, other=0.0), DOUBLE)
+    s = _wide(tl.load(logvar + at, mask=inside, other=0.0), DOUBLE)
+    if SAMPLE:
+        e = _wide(tl.load(noise + at, mask=inside, other=0.0), DOUBLE)
+        tl.store(z + at, m + exponential(0.5 * s, DOUBLE) * e, mask=inside)
+    tl.store(kl + at, 0.5 * (m * m + _excess(s, DOUBLE)), mask=inside)
+
+
+@triton.jit
+def gaussian_adjoint_kernel(
+    grad_z, grad_kl, mu, logvar, noise, grad_mu, grad_logvar, grad_noise, count,
+    SAMPLE: tl.constexpr, DOUBLE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Gradients of some elements."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    m = _wide(tl.load(mu + at, mask=inside, other=0.0), DOUBLE)
+    s = _wide(tl.load(logvar + at, mask=inside, other=0.0), DOUBLE)
+    g = tl.load(grad_kl + at, mask=inside, other=0.0)
+    to_mu, to_logvar = g * m, g * _exp_minus_one(s, DOUBLE)
+    if SAMPLE:
+        e = _wide(tl.load(noise + at, mask=inside, other=0.0), DOUBLE)
+        h = _wide(tl.load(grad_z + at, mask=inside, other=0.0), DOUBLE)
+        to_noise = h * exponential(0.5 * s, DOUBLE)
+        to_mu, to_logvar = to_mu + h, to_logvar + to_noise * e
+        tl.store(grad_noise + at, to_noise, mask=inside)
+    tl.store(grad_mu + at, to_mu, mask=inside)
+    tl.store(grad_logvar + at, 0.5 * to_logvar, mask=inside)
+
+
+@triton.jit
+def _errors(codes_a, codes_b, target_a, target_b, dimension, at, count, d, DOUBLE: tl.constexpr):
+    """Errors of both predictions, of their mean where a dimension is shared; zeros outside."""
+    inside = at < count
+    a = _wide(tl.load(codes_a + at, mask=inside, other=0.0), DOUBLE)
+    b = _wide(tl.load(codes_b + at, mask=inside, other=0.0), DOUBLE)
+    wanted_a = _wide(tl.load(target_a + at, mask=inside, other=0.0), DOUBLE)
+    wanted_b = _wide(tl.load(target_b + at, mask=inside, other=0.0), DOUBLE)
+    shared = at % d != tl.load(dimension + at // d, mask=inside, other=0)
+    mean = 0.5 * (a + b)
+    return tl.where(shared, mean, a) - wanted_a, tl.where(shared, mean, b) - wanted_b, shared
+
+
+@triton.jit
+def simplicity_kernel(
+    codes_a, codes_b, target_a, target_b, dimension, sums, count, batch, d,
+    weight_high, weight_low, DOUBLE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Part of the loss that some elements have."""
+    T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    e, f, _ = _errors(codes_a, codes_b, target_a, target_b, dimension, at, count, d, DOUBLE)
+    weight = (tl.full((), 0.0, T) + weight_high + weight_low) / tl.maximum(batch, 1).to(T)
+    tl.store(sums + tl.program_id(0), tl.sum(e * e + f * f, axis=0) * weight)
+
+
+@triton.jit
+def simplicity_adjoint_kernel(
+    grad, codes_a, codes_b, target_a, target_b, dimension,
+    grad_codes_a, grad_codes_b, grad_target_a, grad_target_b, count, batch, d,
+    weight_high, weight_low, DOUBLE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Gradients of some elements."""
+    T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    e, f, shared = _errors(codes_a, codes_b, target_a, target_b, dimension, at, count, d, DOUBLE)
+    weight = (tl.full((), 0.0, T) + weight_high + weight_low) / tl.maximum(batch, 1).to(T)
+    scale = tl.load(grad) * (2 * weight)
+    both = 0.5 * (e + f)
+    tl.store(grad_codes_a + at, scale * tl.where(shared, both, e), mask=inside)
+    tl.store(grad_codes_b + at, scale * tl.where(shared, both, f), mask=inside)
+    tl.store(grad_target_a + at, -scale * e, mask=inside)
+    tl.store(grad_target_b + at, -scale * f, mask=inside)
+
+
+def _run_gaussian(mu: Tensor, logvar: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the samples, which are empty without noise, and the divergences."""
+    m, s = mu.contiguous(), logvar.contiguous()
+    kl = m.new_empty(m.shape, dtype=compute_dtype(m))
+    z = m.new_empty(0 if noise is None else m.shape)
+    if m.numel() > 0:
+        gaussian_kernel[(triton.cdiv(m.numel(), _BLOCK),)](
+            m, s, m if noise is None else noise.contiguous(), z, kl, m.numel(),
+            SAMPLE=noise is not None, DOUBLE=m.dtype == torch.float64, BLOCK=_BLOCK,
+        )  # fmt: skip
+    return z, kl
+
+
+def _run_adjoint(
+    grad_z: Tensor | None, grad_kl: Tensor, mu: Tensor, logvar: Tensor, noise: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    m, s = mu.contiguous(), logvar.contiguous()
+    sample = grad_z is not None and noise is not None
+    grads = m.new_empty(m.shape), m.new_empty(m.shape), m.new_empty(m.shape if sample else 0)
+    if m.numel() > 0:
+        gaussian_adjoint_kernel[(triton.cdiv(m.numel(), _BLOCK),)](
+            m if grad_z is None else grad_z.contiguous(), grad_kl.contiguous(), m, s,
+            m if noise is None else noise.contiguous(), *grads, m.numel(),
+            SAMPLE=sample, DOUBLE=m.dtype == torch.float64, BLOCK=_BLOCK,
+        )  # fmt: skip
+    return grads
+
+
+def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
+    """Launch the op of that name."""
+    return _run_gaussian(mu, logvar, None)[1]
+
+
+def gaussian_kl_backward(grad_kl: Tensor, mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
+    """Launch the op of that name."""
+    return _run_adjoint(None, grad_kl, mu, logvar, None)[:2]
+
+
+def reparameterized_sample(mu: Tensor, logvar: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Launch the op of that name."""
+    return _run_gaussian(mu, logvar, noise)
+
+
+def reparameterized_sample_backward(
+    grad_z: Tensor, grad_kl: Tensor, mu: Tensor, logvar: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Launch the op of that name."""
+    return _run_adjoint(grad_z, grad_kl, mu, logvar, noise)
+
+
+def perceptual_simplicity_loss(
+    codes_a: Tensor,
+    codes_b: Tensor,
+    target_a: Tensor,
+    target_b: Tensor,
+    dimension: Tensor,
+    weight: float,
+) -> Tensor:
+    """Launch the op of that name."""
+    tensors = [x.contiguous() for x in (codes_a, codes_b, target_a, target_b, dimension)]
+    (batch, d), count = codes_a.shape, codes_a.numel()
+    if count == 0:
+        return codes_a.new_zeros((), dtype=compute_dtype(codes_a))
+    blocks = triton.cdiv(count, _BLOCK)
+    sums = codes_a.new_empty(blocks, dtype=compute_dtype(codes_a))
+    simplicity_kernel[(blocks,)](
+        *tensors, sums, count, batch, d, *split_float(weight),
+        DOUBLE=codes_a.dtype == torch.float64, BLOCK=_BLOCK,
+    )  # fmt: skip
+    return sums.sum() if blocks > 1 else sums.reshape(())
+
+
+def perceptual_simplicity_loss_backward(
+    grad: Tensor,
+    codes_a: Tensor,
+    codes_b: Tensor,
+    target_a: Tensor,
+    target_b: Tensor,
+    dimension: Tensor,
+    weight: float,
+) -> tuple[Tensor, ...]:
+    """Launch the op of that name."""
+    tensors = [x.contiguous() for x in (codes_a, codes_b, target_a, target_b, dimension)]
+    (batch, d), count = codes_a.shape, codes_a.numel()
+    grads = tuple(codes_a.new_empty(codes_a.shape) for _ in range(4))
+    if count > 0:
+        simplicity_adjoint_kernel[(triton.cdiv(count, _BLOCK),)](
+            grad, *tensors, *grads, count, batch, d, *split_float(weight),
+            DOUBLE=codes_a.dtype == torch.float64, BLOCK=_BLOCK,
+        )  # fmt: skip
+    return grads
+
+
+def _compilations() -> list[tuple[object, dict[str, str], dict[str, int]]]:
+    """List typical configurations of every kernel: float32, bfloat16 and float64."""
+    fixed = {"dimension": "*i64", "count": "i64", "batch": "i32", "d": "i32"}
+    fixed |= {"weight_high": "fp32", "weight_low": "fp32"}
+    found = []
+    for kernel, options in (
+        (gaussian_kernel, {"SAMPLE": 0}),
+        (gaussian_kernel, {"SAMPLE": 1}),
+        (gaussian_adjoint_kernel, {"SAMPLE": 0}),
+        (gaussian_adjoint_kernel, {"SAMPLE": 1}),
+        (simplicity_kernel, {}),
+        (simplicity_adjoint_kernel, {}),
+    ):
+        for narrow, wide in (("*fp32", "*fp32"), ("*bf16", "*fp32"), ("*fp64", "*fp64")):
+            constants = {**options, "DOUBLE": int(narrow == "*fp64"), "BLOCK": _BLOCK}
+            types = dict.fromkeys(("kl", "grad_kl", "sums", "grad"), wide) | fixed
+            types |= dict.fromkeys(constants, "constexpr")
+            signature = {name: types.get(name, narrow) for name in kernel.arg_names}
+            found.append((kernel, signature, constants))
+    return found
+
+
+#: What tests compile for every GPU: kernel, types of its arguments, values of its constants.
+COMPILE = _compilations()
