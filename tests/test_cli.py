@@ -95,12 +95,25 @@ def test_evaluate(digits_run, capsys):
     assert "digits has no ground-truth factors" in output
     assert "f-diagonal" in output
     scores = json.loads((digits_run / "scores.json").read_text())
-    assert scores.keys() == {"f-diagonal"}
+    assert scores.keys() == {"f-diagonal", "reconstruction"}
     assert 0 < scores["f-diagonal"]["score"] < 1
     assert main(["evaluate", str(digits_run), "--metrics", "z-diff"]) == 2
     assert "'z-diff' does not fit" in _one_line(capsys)
     assert main(["evaluate", str(digits_run), "--metrics", "z-score"]) == 2
-    assert "accepted: f-diagonal, z-diff, factor-vae" in _one_line(capsys)
+    assert "accepted: f-diagonal, z-diff, factor-vae, sap, mig" in _one_line(capsys)
+
+
+def test_evaluate_draws_codes_against_factors(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("pydisent.training.scoring.MAX_IMAGES", 3000)
+    assert _train("--out", str(tmp_path / "run"), "--set", "base=2") == 0
+    assert main(["evaluate", str(tmp_path / "run"), "--metrics", "mig", "sap"]) == 0
+    output = capsys.readouterr().out.replace("\n", "")
+    assert str(tmp_path / "run" / "figures" / "matrices.png") in output
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    assert scores.keys() == {"mig", "sap"}
+    assert scores["mig"]["details"]["factors"] == ["shape", "scale", "orientation", "x", "y"]
+    assert scores["mig"]["details"]["samples"] == 10_000
+    assert (tmp_path / "run" / "figures" / "matrices.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_a_generator_without_its_encoder_says_so(tmp_path, capsys):

@@ -56,10 +56,11 @@ class Encoders:
 @pytest.fixture(scope="session")
 def table():
     """Codes of a whole small grid by an encoder's name, and its factors: exactly independent."""
-    small = FactorGrid((3, 4, 5, 2, 6))
-    images, factors = small.images(range(720)), small.factors(range(720)).numpy()
 
-    def codes(name):
+    def codes(name, sizes=(3, 4, 5, 2, 6)):
+        small = FactorGrid(sizes)
+        images = small.images(range(len(small)))
+        factors = small.factors(range(len(small))).numpy()
         return getattr(Encoders, name)(images).double().numpy(), factors
 
     return codes

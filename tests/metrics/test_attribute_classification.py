@@ -22,8 +22,8 @@ def test_the_bias_has_the_least_hinge_loss(positives, scale):
         projection = rng.normal(size=15) * scale
         label = rng.permutation(15) < positives
 
-        def loss(b, s=np.where(label, 1, -1), p=projection):
-            return np.maximum(0, 1 - s * (p + b)).sum()
+        def loss(b, sign=np.where(label, 1, -1), p=projection):  # noqa: B008
+            return np.maximum(0, 1 - sign * (p + b)).sum()
 
         # The loss is convex and piecewise linear: least at one of its corners.
         least = min(loss(b) for b in np.concatenate([1 - projection, -1 - projection]))

@@ -29,7 +29,9 @@ def test_score_is_that_of_the_definition(mixture):
     gaps = []
     for j in range(4):
         second, first = sorted(information[:, j])[-2:]
-        gaps.append((first - second) / stats.entropy(np.unique(factors[:, j], return_counts=True)[1]))
+        gaps.append(
+            (first - second) / stats.entropy(np.unique(factors[:, j], return_counts=True)[1])
+        )
     result = mig(codes, factors)
     np.testing.assert_allclose(result.details["mutual_information"], information, atol=1e-12)
     np.testing.assert_allclose(result.details["gap"], gaps, atol=1e-12)

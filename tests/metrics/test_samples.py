@@ -76,7 +76,9 @@ def test_too_small_a_pool_is_refused(small_grid, encoders):
     with pytest.raises(ValueError, match="max_images must be None for a data set that is encoded"):
         z_diff(codes.encode, codes, max_images=10)
     lacking = np.setdiff1d(np.arange(720), codes.pool)[0]
-    with pytest.raises(ValueError, match=f"indices must be of images that were encoded; got {lacking}"):
+    with pytest.raises(
+        ValueError, match=f"indices must be of images that were encoded; got {lacking}"
+    ):
         codes.images([lacking])
 
 

@@ -108,7 +108,8 @@ def test_continuous_is_that_of_the_definition(mixture):
 
 def test_quantities_are_predicted_by_a_line(mixture):
     by_class, by_line = (
-        np.array(sap(*mixture[:2], continuous=columns).details["matrix"]) for columns in ((), (2, 3))
+        np.array(sap(*mixture[:2], continuous=columns).details["matrix"])
+        for columns in ((), (2, 3))
     )
     line = np.array(sap(*mixture[:2], variant="continuous").details["matrix"])
     np.testing.assert_array_equal(by_line[:, :2], by_class[:, :2])

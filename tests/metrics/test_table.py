@@ -19,7 +19,12 @@ def changed(array, row, column, value):
 @pytest.mark.parametrize(
     ("codes", "factors", "error", "words"),
     [
-        (changed(CODES, 7, 2, np.nan), FACTORS, ValueError, "codes must be finite; got nan in row 7"),
+        (
+            changed(CODES, 7, 2, np.nan),
+            FACTORS,
+            ValueError,
+            "codes must be finite; got nan in row 7",
+        ),
         (changed(CODES, 8, 1, np.inf), FACTORS, ValueError, "got inf in row 8, column 1"),
         (CODES[:, 0], FACTORS, ValueError, r"codes must be \(N, d\).*got \(60,\)"),
         (CODES[:0], FACTORS[:0], ValueError, r"codes must be \(N, d\).*got \(0, 3\)"),

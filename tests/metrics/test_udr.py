@@ -69,7 +69,9 @@ def test_score_is_that_of_the_definition(similarity):
                 for a in range(x.shape[1]):
                     rank = stats.spearmanr(x[:, a], y[:, b]).statistic
                     r[a, b] = abs(lasso.coef_[a] if similarity == "lasso" else rank)
-            over_b = [max(r[:, b]) ** 2 / sum(r[:, b]) if r[:, b].any() else 0 for b in range(len(r[0]))]
+            over_b = [
+                max(r[:, b]) ** 2 / sum(r[:, b]) if r[:, b].any() else 0 for b in range(len(r[0]))
+            ]
             over_a = [max(row) ** 2 / sum(row) if row.any() else 0 for row in r]
             pairs[i, j] = (np.mean(over_b) + np.mean(over_a)) / 2
     result = udr(models, [np.ones(m.shape[1]) for m in models], similarity=similarity)

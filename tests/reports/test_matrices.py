@@ -1,0 +1,68 @@
+import io
+
+import numpy as np
+import pytest
+from _fake_runs import fake_run
+from PIL import Image
+
+from pydisent.reports import write_matrices, write_report
+from pydisent.reports.matrices import draw_matrices, matrices_of
+
+NAMES = {"codes": ["z1", "z2", "z3"], "factors": ["shape", "x"]}
+
+
+def scores(*names, codes=3):
+    keys = {
+        "mig": "mutual_information",
+        "sap": "matrix",
+        "dci": "importance",
+        "factor-vae": "votes",
+    }
+    matrix = np.random.default_rng(0).random((codes, 2)).tolist()
+    about = NAMES | {"codes": [f"z{i}" for i in range(codes)]}
+    return {n: {"score": 0.5, "details": {keys[n]: matrix, **about}} for n in names}
+
+
+def size(png):
+    return Image.open(io.BytesIO(png)).size
+
+
+def test_matrices_are_found_among_scores():
+    found = matrices_of(scores("mig", "dci") | {"z-diff": {"score": 1.0, "details": {"pairs": 64}}})
+    assert list(found) == ["mig", "dci"]
+    assert found["mig"].shape == (3, 2)
+    assert matrices_of(None) == matrices_of({}) == {}
+    # scores of an earlier version, and of a metric that pruned every code, have no matrix
+    assert matrices_of({"factor-vae": {"score": 0.0, "details": NAMES}}) == {}
+
+
+def test_a_panel_for_each_metric():
+    one, two = (draw_matrices(scores(*names)) for names in (("mig",), ("mig", "sap")))
+    four = draw_matrices(scores("mig", "sap", "dci", "factor-vae"))
+    assert size(two)[0] > 1.5 * size(one)[0]
+    assert size(four)[1] > 1.5 * size(two)[1]
+    assert size(four)[0] == size(two)[0]
+    many = draw_matrices(scores("mig", codes=128))
+    assert size(one)[1] < size(many)[1] < 3000
+    zero = scores("mig")
+    zero["mig"]["details"]["mutual_information"] = [[0.0, 0.0]] * 3
+    assert size(draw_matrices(zero)) == size(one)
+
+
+def test_files(tmp_path):
+    run = fake_run(tmp_path / "a", scores=scores("sap"))
+    (path,) = write_matrices(run, tmp_path / "figures")
+    assert path.read_bytes() == draw_matrices(run.scores)
+    with pytest.raises(ValueError, match="no matrix has been measured yet; one comes with mig"):
+        write_matrices(fake_run(tmp_path / "b"), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_page_shows_them_where_there_are_scores(tmp_path):
+    scored = fake_run(tmp_path / "a", scores=scores("mig", "dci"))
+    page = write_report([scored], tmp_path / "one").read_text()
+    assert "Codes and factors" in page
+    assert "mig 0.500, dci 0.500" in page
+    assert (tmp_path / "one" / "matrices.png").is_file()
+    plain = write_report([fake_run(tmp_path / "b")], tmp_path / "two").read_text()
+    assert "Codes and factors" not in plain

@@ -1,0 +1,118 @@
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+
+from pydisent.data import ArrayDataset, FactorDataset
+from pydisent.training import scoring
+from pydisent.training.scoring import applicable, metric_names, score
+
+pytest.importorskip("sklearn")
+FACTORS = ("z-diff", "factor-vae", "sap", "mig", "dci", "modularity", "irs")
+
+
+class Grid(FactorDataset):
+    """Images whose pixels are the factors, scaled to [0, 1]."""
+
+    def __init__(self):
+        super().__init__("grid", (1, 2, 2), ("a", "b", "c", "d"), (4, 3, 5, 4))
+        self.read = 0
+
+    def _read(self, indices):
+        self.read += len(indices)
+        scaled = self.factors(indices) / (torch.tensor(self.factor_sizes) - 1)
+        return scaled.float().reshape(-1, 1, 2, 2)
+
+
+class System:
+    """Codes that are the pixels; a decoder that dims them."""
+
+    name, device, code_names = "pixels", torch.device("cpu"), ["p", "q", "r", "s"]
+
+    def encode(self, images):
+        return images.flatten(1)
+
+    def decode(self, codes):
+        return codes.reshape(-1, 1, 2, 2) * 0.5
+
+
+@dataclass
+class Run:
+    dataset: object
+    system: System = field(default_factory=System)
+    config: dict = field(default_factory=lambda: {"config": {}})
+
+
+def attributed():
+    """Bright and dark images, which have the first attribute and not; the second is noise."""
+    rng = np.random.default_rng(0)
+    attributes = rng.random((600, 2)) < 0.4
+    images = rng.integers(0, 100, (600, 1, 2, 2)) + 150 * attributes[:, :1, None, None]
+    data = ArrayDataset("faces", images.astype(np.uint8))
+    data.attributes, data.attribute_names = torch.from_numpy(attributes), ("bright", "noise")
+    return data
+
+
+def test_which_metrics_fit():
+    plain = ArrayDataset("plain", np.zeros((9, 1, 2, 2), np.uint8))
+    assert applicable(Run(Grid())) == (*FACTORS, "reconstruction")
+    assert applicable(Run(plain)) == ("reconstruction",)
+    assert applicable(Run(attributed())) == ("reconstruction", "attributes")
+    assert applicable(Run(plain, config={"config": {"k": 2}})) == ("f-diagonal", "reconstruction")
+    assert set(metric_names()) == {*FACTORS, "f-diagonal", "reconstruction", "attributes"}
+
+
+def test_a_perfect_code_scores_as_it_should_and_is_made_once():
+    run = Run(Grid())
+    scores = score(run, FACTORS)
+    assert run.dataset.read == 240
+    for name in ("z-diff", "factor-vae", "mig", "dci", "modularity", "irs"):
+        # Samples of the grid, not all of it: other codes know a little by chance.
+        assert scores[name]["score"] > 0.98, name
+    chance = np.mean([1 / size for size in (4, 3, 5, 4)])
+    assert scores["sap"]["score"] == pytest.approx(1 - chance, abs=0.03)
+    assert scores["sap"]["details"].keys() >= {"svm", "continuous", "matrix"}
+    assert scores["sap"]["details"]["continuous"] > 0.95
+    for name in ("factor-vae", "sap", "mig", "dci", "modularity", "irs"):
+        assert scores[name]["details"]["codes"] == ["p", "q", "r", "s"]
+        assert scores[name]["details"]["factors"] == ["a", "b", "c", "d"]
+
+
+def test_a_pool_is_named(monkeypatch):
+    run = Run(Grid())
+    scores = score(run, ("z-diff", "mig"), max_images=150)
+    assert run.dataset.read == 150
+    assert scores["z-diff"]["details"]["images_drawn_from"] == 150
+
+
+def test_reconstruction(monkeypatch):
+    monkeypatch.setattr(scoring, "RECONSTRUCTED", 100)
+    run = Run(Grid())
+    found = score(run, ("reconstruction",))["reconstruction"]
+    numbers = np.random.default_rng(0).permutation(240)[:100]
+    expected = (run.dataset.images(numbers) * 0.5).square().mean().item()
+    assert found["score"] == pytest.approx(expected, rel=1e-6)
+    assert found["details"]["images"] == 100
+
+
+def test_attributes():
+    found = score(Run(attributed()), ("attributes",))["attributes"]
+    assert found["details"]["attributes"] == ["bright", "noise"]
+    assert (found["details"]["samples"], found["details"]["test_samples"]) == (400, 200)
+    bright, noise = found["details"]["accuracy"]
+    assert bright == 1
+    assert noise < 0.75
+    assert found["score"] == pytest.approx((bright + noise) / 2)
+
+
+def test_what_does_not_fit_is_refused_before_any_work():
+    run = Run(Grid())
+    for name, words in (
+        ("attributes", "'attributes' does not fit pixels on grid: it needs a data set with attrib"),
+        ("f-diagonal", "it needs a system with the setting k"),
+        ("tpl", "metric is 'tpl'; accepted: f-diagonal, z-diff"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            score(run, ("mig", name))
+    assert run.dataset.read == 0
