@@ -46,7 +46,7 @@ class DIPVAE1(VAE):
     name = "dip-vae-1"
     Config = DIPVAE1Config
     config: DIPVAE1Config
-    strengths: ClassVar[dict[str, dict[str, Any]]] = {"quick": {"lambda_od": 2.5}}
+    strengths: ClassVar[dict[str, dict[str, Any]]] = {"quick": {"lambda_od": 1.0}}
     published_for: ClassVar[dict[str, dict[str, Any]]] = {
         "celeba": {"batch_size": 100, "lambda_od": 2.0, "diagonal_ratio": 50.0}
     }
