@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -176,7 +176,8 @@ def _attributes(subject: _Subject) -> "MetricResult":
     """Return Kumar et al.'s attribute classification, of images that are drawn once each."""
     from pydisent.metrics import attribute_classification, encode_dataset
 
-    system, source = subject.run.system, cast(Any, subject.run.dataset)
+    system, source = subject.run.system, subject.run.dataset
+    assert source.attributes is not None
     order = np.random.default_rng(subject.seed).permutation(len(source))
     train = min(ATTRIBUTE_TRAIN, 2 * len(source) // 3)
     numbers = order[: train + ATTRIBUTE_TEST]
@@ -220,7 +221,7 @@ _LEADING = "a system with the setting k"
 
 _NEEDS: dict[str, Callable[[Run], bool]] = {
     _FACTORS: lambda run: isinstance(run.dataset, FactorDataset),
-    _ATTRIBUTES: lambda run: getattr(run.dataset, "attributes", None) is not None,
+    _ATTRIBUTES: lambda run: run.dataset.attributes is not None,
     _IMAGES: lambda run: True,
     _LEADING: lambda run: "k" in run.config["config"],
 }
