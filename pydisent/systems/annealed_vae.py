@@ -43,7 +43,7 @@ class AnnealedVAE(VAE):
     Config = AnnealedVAEConfig
     config: AnnealedVAEConfig
     strengths: ClassVar[dict[str, dict[str, Any]]] = {
-        "quick": {"gamma": 100.0, "capacity": 10.0, "capacity_steps": 8000},
+        "quick": {"gamma": 100.0, "capacity": 10.0, "capacity_steps": 4000},
         "smoke": {"capacity_steps": 10},
     }
 
