@@ -383,6 +383,10 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
+# Options that take several values, and may be written several times.
+_REPEATABLE = ("--set", "--grid", "--metrics")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 2 for bad input, 1 for a failure, 128 + n on signal n."""
     try:
@@ -390,7 +394,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _COMMANDS,
             prog="pydisent",
             description="Disentangled representation learning: train, score, picture.",
-            args=sys.argv[1:] if argv is None else list(argv),
+            args=_gathered(sys.argv[1:] if argv is None else argv),
         )
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
@@ -401,6 +405,30 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _fail(*_explain(error))
     return 0
+
+
+def _gathered(argv: Sequence[str]) -> list[str]:
+    """Return `argv` with the values of a repeated option at its first place.
+
+    Of ``--set a=1 --set b=2`` the parser would keep the last alone.
+    """
+    gathered: list[str] = []
+    values: dict[str, list[str]] = {}
+    into: list[str] | None = None
+    for word in argv:
+        option, equals, value = word.partition("=")
+        if option in _REPEATABLE:
+            if option not in values:
+                gathered.append(option)
+                values[option] = []
+            into = values[option]
+            into += [value] if equals else []
+        elif word.startswith("--"):
+            into = None
+            gathered.append(word)
+        else:
+            (gathered if into is None else into).append(word)
+    return [v for word in gathered for v in (word, *values.get(word, ()))]
 
 
 def _explain(error: Exception) -> tuple[str, int]:
@@ -426,10 +454,16 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _say(what: Any) -> None:
+def _say(what: Any, *, whole: bool = False) -> None:
+    """Print text or a table; a `whole` table is as wide as it must be, for cut numbers mislead."""
     from rich.console import Console
+    from rich.measure import Measurement
 
-    Console(soft_wrap=isinstance(what, str), highlight=False, markup=False).print(what)
+    console = Console(soft_wrap=isinstance(what, str), highlight=False, markup=False)
+    if whole:
+        wide = console.options.update(width=10_000)
+        console.width = max(console.width, Measurement.get(console, wide, what).maximum)
+    console.print(what)
 
 
 def _say_written(paths: Any) -> None:
@@ -575,10 +609,9 @@ def _compare(runs: Sequence[Path], out: Path, udr: bool = False) -> None:
         comparison = with_udr(comparison)
     title = f"{comparison.data}: mean ± standard deviation over seeds (n)"
     table = Table(*comparison.header, title=title)
-    table.columns[0].no_wrap = True
     for row in comparison.rows():
         table.add_row(*row)
-    _say(table)
+    _say(table, whole=True)
     for remark in comparison.remarks():
         _say(remark)
     _say_written(write_comparison(comparison, out))

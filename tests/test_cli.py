@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pydisent import systems
-from pydisent.cli import main
+from pydisent.cli import _gathered, main
 from pydisent.training import Plan, RunFolder, open_run, train
 from pydisent.training.engine import Outcome
 
@@ -234,3 +234,16 @@ def test_compare_needs_runs(tmp_path, capsys):
     assert "runs is empty" in _one_line(capsys)
     assert main(["compare", str(tmp_path / "nowhere")]) == 2
     assert "there is no run folder" in _one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "gathered"),
+    [
+        ("train vae --set a=1 --set b=2", "train vae --set a=1 b=2"),
+        ("train vae --set a=1 b=2 --seed 3 --set=c=4", "train vae --set a=1 b=2 c=4 --seed 3"),
+        ("sweep vae --grid a=1,2 --seeds 0,1 --grid b=3", "sweep vae --grid a=1,2 b=3 --seeds 0,1"),
+        ("list vae", "list vae"),
+    ],
+)
+def test_a_repeated_option_keeps_all_its_values(words, gathered):
+    assert _gathered(words.split()) == gathered.split()

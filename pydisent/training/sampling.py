@@ -27,7 +27,7 @@ class BatchSampler:
     def __init__(self, size: int, batch_size: int, seed: int) -> None:
         if not 1 <= batch_size <= size:
             raise ValueError(
-                f"batch_size is {batch_size}; accepted: 1 to the data set's {size} images"
+                f"batch_size is {batch_size} images a step; accepted: 1 to the data set's {size}"
             )
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self._epoch = -1
