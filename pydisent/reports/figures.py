@@ -119,6 +119,10 @@ _LOSSES = {
     "alignment": "alignment penalty",
     "r1": "R1, squared gradient",
     "reconstruction": "reconstruction error",
+    "kl": "KL to the prior",
+    "covariance": "covariance penalty",
+    "total_correlation": "total correlation",
+    "active_dimensions": "active dimensions",
     "code_regression": "code regression error",
 }
 
