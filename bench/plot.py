@@ -34,6 +34,12 @@ COLOURS = {
 }
 
 
+PICTURES = {
+    "alignment.png": "Relative cost of a generator update",
+    "vae_family.png": "Scores of the VAE family against the reconstruction error",
+}
+
+
 def load(folder: Path, question: str) -> dict[str, Any] | None:
     path = folder / f"{question}.json"
     return json.loads(path.read_text()) if path.exists() else None
@@ -166,19 +172,17 @@ FAMILY_SCORES = {
 
 
 def family_table(result: dict) -> list[str]:
-    runs = result["runs"]
     lines = [
         f"The VAE family, preset `{result['preset']}` ({result['data']} at "
         f"{result['image_size']} px, {result['steps']:,} updates):",
         "",
-        f"| system | {' | '.join(FAMILY_SCORES.values())} | minutes | seed |",
-        "| --- |" + " ---: |" * (len(FAMILY_SCORES) + 2),
+        f"| system | seed | {' | '.join(FAMILY_SCORES.values())} |",
+        "| --- |" + " ---: |" * (len(FAMILY_SCORES) + 1),
     ]
-    for run in runs:
-        cells = [f"{run['scores'][name]:.{4 if name == 'reconstruction' else 2}f}"
-                 for name in FAMILY_SCORES]  # fmt: skip
-        minutes = run["seconds"] / 60
-        lines.append(f"| {run['system']} | {' | '.join(cells)} | {minutes:.1f} | {run['seed']} |")
+    for run in result["runs"]:
+        digits = {name: 4 if name == "reconstruction" else 2 for name in FAMILY_SCORES}
+        cells = [f"{run['scores'][name]:.{count}f}" for name, count in digits.items()]
+        lines.append(f"| {run['system']} | {run['seed']} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 
@@ -219,10 +223,9 @@ def tables() -> str:
         ):
             result = load(folder, question)
             lines += write(result) if result else []
-        lines += [
-            f"![Relative cost of a generator update](bench/results/{folder.name}/alignment.png)",
-            "",
-        ]
+        for picture, caption in PICTURES.items():
+            if (folder / picture).exists():
+                lines += [f"![{caption}](bench/results/{folder.name}/{picture})", ""]
     return "\n".join(lines).strip()
 
 

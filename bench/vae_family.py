@@ -2,18 +2,21 @@
 
 First ``pydisent sweep vae,beta-vae,annealed-vae,dip-vae-1,dip-vae-2,factor-vae,beta-tcvae
 --preset quick --out runs/vae-family``, which trains and scores them on rendered sprites, then
-``python bench/vae_family.py [runs/vae-family]``, which keeps the figures.
+``python bench/vae_family.py [runs/vae-family]``, which keeps the figures and the picture.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from _harness import environment, write_result
 
 from pydisent import systems
+from pydisent.reports import compare, write_comparison
 from pydisent.training import RunFolder
 
 SHARED = ("data", "image_size", "preset", "steps")
@@ -47,7 +50,11 @@ def main() -> int:
             return 1
     shared = {name: runs[0][name] for name in SHARED}
     kept = [{k: v for k, v in run.items() if k not in SHARED} for run in runs]
-    print(write_result("vae_family", {**shared, "runs": kept}, environment()))
+    written = write_result("vae_family", {**shared, "runs": kept}, environment())
+    with tempfile.TemporaryDirectory() as scratch:
+        write_comparison(compare([root]), Path(scratch))
+        shutil.copy(Path(scratch) / "tradeoff.png", written.with_suffix(".png"))
+    print(written)
     return 0
 
 
