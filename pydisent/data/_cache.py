@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ._files import DAMAGED_NPY
+
 LOG = logging.getLogger(__name__)
 
 
@@ -43,7 +45,7 @@ def cached_array(
         Begins the file's name.
     made_from : object and sequence of Path
         The settings and files that the array is made from: it is made anew when the settings, or
-        a file's path, size or time of change, are others.
+        a file's path, size or time of change, are others, or the kept file is damaged.
     shape : tuple of int
         Of the array, uint8.
     fill : callable
@@ -53,7 +55,8 @@ def cached_array(
     if folder is None:
         return None
     file = folder / f"{name}-{_digest(*made_from)}.npy"
-    if not file.is_file():
+    array = _open(file, shape)
+    if array is None:
         LOG.warning(
             "%s: decoding %d files once into %s (%.0f MB); PYDISENT_CACHE=off to do without",
             name, shape[0], file, np.prod(shape, dtype=float) / 1e6,
@@ -63,7 +66,17 @@ def cached_array(
         except OSError as error:  # no space, or not ours to write: slower, but all the same
             LOG.warning("%s: nothing kept in %s: %s", name, folder, error)
             return None
-    return np.load(file, mmap_mode="r", allow_pickle=False)
+        array = _open(file, shape)
+    return array
+
+
+def _open(file: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return the array in the file; None if there is none, or not a whole one of this shape."""
+    try:
+        array = np.lib.format.open_memmap(file, mode="r")
+    except (OSError, OverflowError, *DAMAGED_NPY):
+        return None
+    return array if array.shape == shape and array.dtype == np.uint8 else None
 
 
 def _make(file: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]) -> None:

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import os
+import tokenize
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+# What numpy raises for a damaged .npy file.
+DAMAGED_NPY = (ValueError, EOFError, KeyError, SyntaxError, tokenize.TokenError)
 
 
-def require_path(path: str | os.PathLike[str] | None, expected: str) -> Path:
-    """Return ``path`` if it exists.
+def require_path(
+    path: str | os.PathLike[str] | None, expected: str, *, folder: bool = True
+) -> Path:
+    """Return ``path`` if a folder is there, or a file if ``folder`` is false.
 
     Raises
     ------
     ValueError
-        If it is None.
+        If it is None, or a file is there instead of a folder or the reverse.
     FileNotFoundError
-        If nothing is there. Both messages say which files are ``expected``.
+        If nothing is there. The messages say which files are ``expected``.
     """
     if path is None:
         raise ValueError(f"path must be given: {expected}; nothing is downloaded")
     found = Path(path)
     if not found.exists():
         raise FileNotFoundError(f"path {str(path)!r} does not exist; expected {expected}")
+    if found.is_dir() != folder:
+        kind = "file" if folder else "folder"
+        raise ValueError(f"path {str(path)!r} is a {kind}; expected {expected}")
     return found
 
 

@@ -77,7 +77,7 @@ class CelebA(PictureDataset):
                 part_of(range(len(stems)), split, TRAINED, f"pictures and no {PARTITION}")
             )
         else:
-            rows = np.flatnonzero(read_partition(partition, stems) == PARTS[split or "train"])
+            rows = _rows_of(partition, stems, split or "train")
         super().__init__(
             Pictures("celeba", [files[row] for row in rows], preparation),
             attributes=torch.from_numpy(attributes[rows]),
@@ -91,7 +91,7 @@ def read_attributes(file: Path) -> tuple[list[str], list[str], np.ndarray]:
     Raises
     ------
     ValueError
-        If a line is not as it must be, or lines are missing.
+        If a line is not as it must be, a picture is listed twice, or lines are missing.
     """
     lines = _lines(file)
     count = next(lines, (1, "nothing"))[1]
@@ -100,7 +100,8 @@ def read_attributes(file: Path) -> tuple[list[str], list[str], np.ndarray]:
     names = next(lines, (2, ""))[1].split()
     if not names or len(set(names)) < len(names):
         raise ValueError(f"{str(file)!r} line 2 must be the attributes' names; got {names}")
-    stems, rows = [], []
+    first: dict[str, int] = {}
+    rows = []
     for number, line in lines:
         stem, *values = line.split() or [""]
         if len(values) != len(names):
@@ -114,13 +115,13 @@ def read_attributes(file: Path) -> tuple[list[str], list[str], np.ndarray]:
                 f"{str(file)!r} line {number}: values must be 1 or -1; got {min(wrong)!r} for "
                 f"{names[values.index(min(wrong))]}"
             )
-        stems.append(Path(stem).stem)
+        _note_line(first, file, number, stem)
         rows.append([value == "1" for value in values])
     if len(rows) != int(count):
         raise ValueError(
             f"{str(file)!r} must have {count} pictures by its line 1; it ends after {len(rows)}"
         )
-    return names, stems, np.array(rows, bool).reshape(len(rows), len(names))
+    return names, list(first), np.array(rows, bool).reshape(len(rows), len(names))
 
 
 def read_partition(file: Path, stems: list[str]) -> np.ndarray:
@@ -129,15 +130,17 @@ def read_partition(file: Path, stems: list[str]) -> np.ndarray:
     Raises
     ------
     ValueError
-        If a line is not as it must be, or a picture is missing.
+        If a line is not as it must be, or a picture is listed twice or missing.
     """
     parts: dict[str, str] = {}
+    first: dict[str, int] = {}
     for number, line in _lines(file):
         words = line.split()
         if len(words) != 2 or words[1] not in PARTS.values():
             raise ValueError(
                 f"{str(file)!r} line {number} must be a picture and 0, 1 or 2; got {line[:80]!r}"
             )
+        _note_line(first, file, number, words[0])
         parts[Path(words[0]).stem] = words[1]
     missing = next((stem for stem in stems if stem not in parts), None)
     if missing is not None:
@@ -163,6 +166,26 @@ def find_pictures(folder: Path, stems: list[str], table: Path) -> list[Path]:
     return [there[stem] for stem in stems]
 
 
+def _rows_of(partition: Path, stems: list[str], split: str) -> np.ndarray:
+    rows = np.flatnonzero(read_partition(partition, stems) == PARTS[split])
+    if not rows.size:
+        raise ValueError(
+            f"{str(partition)!r} has no picture of split {split!r}; expected lines that end in "
+            f"{PARTS[split]}"
+        )
+    return rows
+
+
+def _note_line(first: dict[str, int], file: Path, number: int, picture: str) -> None:
+    """Note the line of a picture, by its stem; ValueError if it had one before."""
+    before = first.setdefault(Path(picture).stem, number)
+    if before != number:
+        raise ValueError(
+            f"{str(file)!r} line {number} lists {picture!r} again, after line {before}; expected "
+            "each picture once"
+        )
+
+
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
     with file.open(encoding="ascii", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
@@ -171,7 +194,8 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
 
 def _find(folder: Path, name: str, archive_folder: str) -> Path | None:
     places = (folder / name, folder / archive_folder / name)
-    return next((place for place in places if place.exists()), None)
+    found = next((place for place in places if place.exists()), None)
+    return found and require_path(found, EXPECTED, folder=name == IMAGES)
 
 
 def _require(folder: Path, name: str, archive_folder: str) -> Path:

@@ -93,8 +93,10 @@ def find_views(renders: Path) -> dict[tuple[int, int], Path]:
     Raises
     ------
     ValueError
-        If a .png file has another name than official ones, or a view is there twice.
+        If ``renders`` is a file, a .png file has another name than official ones, or a view is
+        there twice.
     """
+    require_path(renders, EXPECTED)
     views: dict[tuple[int, int], Path] = {}
     for file in sorted(renders.glob("[!.]*.png")):
         name = FILE.fullmatch(file.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import zipfile
 import zlib
@@ -14,8 +15,10 @@ from torch import Tensor
 from . import sprites
 from ._base import FactorDataset
 from ._bits import ROW, WIDTH, pack_rows, unpack_rows
-from ._files import require_path
+from ._files import DAMAGED_NPY, require_path
 
+# What zipfile raises beside BadZipFile: for methods it lacks or encryption, and while it unpacks.
+DAMAGED_ZIP = (zipfile.BadZipFile, RuntimeError, zlib.error, lzma.LZMAError, OSError)
 EXPECTED = "the official dSprites file (dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz)"
 CHUNK = 4096
 
@@ -49,7 +52,7 @@ class DSprites(FactorDataset):
         image_size: int | None = None,
         factor_sizes: Sequence[int] = sprites.FACTOR_SIZES,
     ) -> None:
-        file = require_path(path, EXPECTED)
+        file = require_path(path, EXPECTED, folder=False)
         super().__init__(
             "dsprites",
             (1, sprites.SIDE, WIDTH),
@@ -62,7 +65,7 @@ class DSprites(FactorDataset):
                 self._check_keys(archive)
                 self._check_classes(archive)
                 self._rows = self._read_images(archive)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+        except (*DAMAGED_ZIP, *DAMAGED_NPY) as error:
             raise ValueError(f"path {str(file)!r} is not {EXPECTED}: {error}") from error
 
     def _read(self, indices: np.ndarray) -> Tensor:
@@ -116,7 +119,7 @@ def read_header(entry: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
     Raises
     ------
-    ValueError
+    DAMAGED_NPY
         If it is no .npy header.
     """
     version = np.lib.format.read_magic(entry)

@@ -43,14 +43,16 @@ class Images(PictureDataset):
 def pictures_below(folder: Path, expected: str) -> list[Path]:
     """Return the picture files in ``folder`` and below it, sorted, hidden ones left out.
 
+    A folder that is met again, by a link, is not entered again.
+
     Raises
     ------
     ValueError
-        If there are none, or ``folder`` is a file; the message says what is ``expected``.
+        If there are none; the message says what is ``expected``.
     """
-    found = []
+    found, seen = [], {os.path.realpath(folder)}
     for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if name[0] != ".")
+        folders[:] = _unseen(place, folders, seen)
         found += [
             Path(place, name)
             for name in files
@@ -59,3 +61,14 @@ def pictures_below(folder: Path, expected: str) -> list[Path]:
     if not found:
         raise ValueError(f"path {str(folder)!r} has no pictures; expected {expected}")
     return sorted(found)
+
+
+def _unseen(place: str, folders: list[str], seen: set[str]) -> list[str]:
+    """Return the names of folders in ``place`` to enter, real ones before links; note them."""
+    kept = []
+    for name in sorted(folders, key=lambda name: (os.path.islink(Path(place, name)), name)):
+        real = os.path.realpath(Path(place, name))
+        if name[0] != "." and real not in seen:
+            seen.add(real)
+            kept.append(name)
+    return kept

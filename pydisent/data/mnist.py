@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import zlib
 from pathlib import Path
@@ -39,8 +40,8 @@ class MNIST(ArrayDataset):
     Raises
     ------
     FileNotFoundError, ValueError
-        If a file is missing, has a wrong magic number or shape, is cut short or has bytes left
-        over, the counts of images and labels differ, or a label is above 9.
+        If a file is missing, has a wrong magic number or shape, has no images, is cut short or has
+        bytes left over, the counts of images and labels differ, or a label is above 9.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class MNIST(ArrayDataset):
             raise ValueError(
                 f"{str(files[0])!r}: images must be {SIDE}x{SIDE}; got {images.shape[1:]}"
             )
+        if not len(images):
+            raise ValueError(f"{str(files[0])!r} must have at least 1 image; its header says 0")
         if len(images) != len(labels):
             raise ValueError(
                 f"path {str(folder)!r} has {len(images)} {self.split} images but "
@@ -118,7 +121,7 @@ def read_idx(file: Path, axes: int) -> np.ndarray:
             f"{int.from_bytes(data[:4], 'big')} in {len(data)} bytes"
         )
     shape = tuple(int(size) for size in np.frombuffer(data, ">u4", axes, offset=4))
-    expected = header + int(np.prod(shape, dtype=np.int64))
+    expected = header + math.prod(shape)
     if len(data) != expected:
         raise ValueError(
             f"{str(file)!r} must have {expected} bytes for its shape {shape}; got {len(data)}"

@@ -19,6 +19,15 @@ from pydisent.training.run import updates
 
 # The settings that decide a score, beside those of the system; the seed is what is averaged over.
 _DECIDE = ("image_size", "steps")
+# The fields of a plan that are read, and the types of their values.
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "system": (str,),
+    "data": (str,),
+    "seed": (int,),
+    "config": (dict,),
+    "image_size": (int, type(None)),
+    "steps": (int,),
+}
 RECONSTRUCTION = "reconstruction"
 
 
@@ -229,7 +238,7 @@ class Comparison:
         )
 
 
-def compare(paths: Sequence[Path]) -> Comparison:
+def compare(paths: Sequence[str | Path]) -> Comparison:
     """Read the scores of run folders and group the runs that differ by their seeds alone.
 
     Parameters
@@ -256,14 +265,14 @@ def compare(paths: Sequence[Path]) -> Comparison:
     return Comparison(runs[0].config["data"], tuple(made))
 
 
-def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
+def write_comparison(comparison: Comparison, out: str | Path) -> list[Path]:
     """Write comparison.json, .csv and .md, and tradeoff.png if there is what it needs.
 
     Parameters
     ----------
     comparison : Comparison
         What `compare` returned.
-    out : Path
+    out : path
         The folder; made if need be.
     """
     from pydisent.reports.tradeoff import draw_tradeoff
@@ -274,7 +283,7 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
         "comparison.md": comparison.to_markdown().encode(),
     }
     picture = draw_tradeoff(comparison)
-    return write_files(out, files | ({"tradeoff.png": picture} if picture else {}))
+    return write_files(Path(out), files | ({"tradeoff.png": picture} if picture else {}))
 
 
 def place(value: Any) -> tuple[int, float, str]:
@@ -288,8 +297,8 @@ def _is_due(metric: str, run: ScoredRun) -> bool:
     return metric != "udr" and (metric != "f-diagonal" or "k" in run.settings)
 
 
-def _run_folders(paths: Sequence[Path]) -> Iterator[Path]:
-    for path in paths:
+def _run_folders(paths: Sequence[str | Path]) -> Iterator[Path]:
+    for path in map(Path, paths):
         if (path / "sweep.json").is_file():
             yield from sorted(p for p in path.iterdir() if RunFolder(p).is_run())
         else:
@@ -304,8 +313,7 @@ def _read_run(path: Path) -> ScoredRun:
     for file, value in ((folder.config, config), (folder.scores, entries)):
         if not isinstance(value, dict):
             raise ValueError(f"{file} must be a JSON object; got {type(value).__name__}")
-    if missing := [n for n in ("system", "data", "seed", "config", *_DECIDE) if n not in config]:
-        raise ValueError(f"{folder.config} lacks {', '.join(missing)}")
+    _check_fields(folder.config, config)
     scores = {}
     for metric, entry in entries.items():
         value = entry.get("score") if isinstance(entry, dict) else None
@@ -314,6 +322,16 @@ def _read_run(path: Path) -> ScoredRun:
         if math.isfinite(value):
             scores[metric] = float(value)
     return ScoredRun(path, config, scores, updates(path))
+
+
+def _check_fields(file: Path, config: dict[str, Any]) -> None:
+    """Raise ValueError unless a plan has the fields that are read, of their types."""
+    if missing := [name for name in _FIELDS if name not in config]:
+        raise ValueError(f"{file} lacks {', '.join(missing)}")
+    for name, types in _FIELDS.items():
+        if type(config[name]) not in types:
+            accepted = " or ".join("None" if t is type(None) else t.__name__ for t in types)
+            raise ValueError(f"{file}: {name} is {config[name]!r}; accepted: {accepted}")
 
 
 def _check_data(runs: Sequence[ScoredRun]) -> None:

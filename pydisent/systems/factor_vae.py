@@ -43,6 +43,8 @@ class FactorVAEConfig(VAEConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # The permuted codes of one image are its codes.
+        require(self, ("batch_size",), lambda v: v >= 2, ">= 2")
         require(self, ("gamma",), lambda v: 0 <= v < math.inf, ">= 0")
         sizes = ("discriminator_width", "discriminator_layers")
         require(self, sizes, lambda v: v >= 1, ">= 1")
@@ -94,8 +96,19 @@ class FactorVAE(VAE):
         return self.config.batch_size * (2 if self.config.permuted_batch == "second" else 1)
 
     def update(self, batch: Tensor) -> dict[str, Tensor]:
-        """Update the autoencoder once, then the discriminator."""
+        """Update the autoencoder once, then the discriminator.
+
+        Raises
+        ------
+        ValueError
+            If the images are not two batches of one size, where `permuted_batch` is "second".
+        """
         second_batch = self.config.permuted_batch == "second"
+        if second_batch and (len(batch) < 2 or len(batch) % 2):
+            raise ValueError(
+                f"batch has {len(batch)} image{'s' * (len(batch) != 1)}; accepted: an even number "
+                ">= 2, as permuted_batch is 'second'"
+            )
         first, second = batch.chunk(2) if second_batch else (batch, None)
         latents, logs = self.update_autoencoder(first)
         codes = others = latents.z.detach()

@@ -6,6 +6,11 @@ from pathlib import Path
 from typing import Any
 
 
+def absolute(path: str | os.PathLike[str] | None) -> str | None:
+    """Return a path as files of runs keep it: from the root, whatever the working folder."""
+    return None if path is None else str(Path(path).absolute())
+
+
 def sync(path: Path) -> None:
     """Flush a file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

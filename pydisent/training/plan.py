@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pydisent import systems
+from pydisent.training._files import absolute
 
 FORMAT = 1
 
@@ -75,7 +76,7 @@ class Plan:
         return cls(
             system=system,
             data=data,
-            data_path=None if data_path is None else str(Path(data_path).absolute()),
+            data_path=absolute(data_path),
             preset=preset,
             image_size=chosen.image_size,
             seed=seed,

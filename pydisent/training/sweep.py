@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pydisent import data, systems
-from pydisent.training._files import read_json, write_json
+from pydisent.training._files import absolute, read_json, write_json
 from pydisent.training._text import plain
 from pydisent.training.engine import Engine, Job, Outcome
 from pydisent.training.folder import RunFolder
@@ -36,7 +36,7 @@ class SweepPlan:
     systems : tuple of str
         Names of systems.
     data, data_path, preset, steps
-        As in `Plan`, of every run.
+        As in `Plan`, of every run; a path is made absolute.
     grid : dict of str to tuple of str
         Values of settings, as text; a key "system.setting" is for that system alone, another for
         all.
@@ -46,13 +46,14 @@ class SweepPlan:
 
     systems: tuple[str, ...]
     data: str = "sprites"
-    data_path: str | None = None
+    data_path: str | Path | None = None
     preset: str = "quick"
     steps: int | None = None
     grid: Grid = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "data_path", absolute(self.data_path))
         given: dict[str, Sequence[Any]] = {"systems": self.systems, "seeds": self.seeds}
         given |= {f"grid {key}": values for key, values in self.grid.items()}
         for name, values in given.items():
@@ -301,10 +302,11 @@ class _Manifest:
         found = kept.get("format") if isinstance(kept, dict) else None
         if found != FORMAT or not {"asked", "runs"} <= kept.keys():
             raise ValueError(f"{self.file} has format {found!r}; accepted: {FORMAT}, whole")
+        asked = kept["asked"] | {"data_path": absolute(kept["asked"].get("data_path"))}
         for name, value in self.asked.items():
-            if kept["asked"].get(name) != value:
+            if asked.get(name) != value:
                 raise ValueError(
-                    f"{self.folder} holds a sweep with {name} {kept['asked'].get(name)}, not "
+                    f"{self.folder} holds a sweep with {name} {asked.get(name)}, not "
                     f"{value}: it can only go on as it was started"
                 )
         for name, plan in self.plans.items():

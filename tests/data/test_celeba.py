@@ -72,6 +72,11 @@ def test_the_archives_own_folders(tmp_path):
             lambda row: row[:-2] + " 0",
             r"line 9: values must be 1 or -1; got '0' for Attribute_39",
         ),
+        (
+            9,
+            lambda row: row.replace("000007.jpg", "000003.png"),
+            r"line 9 lists '000003.png' again, after line 5; expected each picture once",
+        ),
         (9, lambda row: "9" + row, r"lacks picture '9000007' of .*list_attr_celeba.txt' line 9"),
     ],
 )
@@ -89,8 +94,37 @@ def test_damaged_partition_files_say_where(tmp_path, text):
     change(partition, 3, text)
     with pytest.raises(ValueError, match=r"partition.txt' line 3 must be a picture and 0, 1 or 2"):
         load("celeba", tmp_path)
+    change(partition, 3, "000001.jpg 2")
+    with pytest.raises(ValueError, match=r"txt' line 3 lists '000001\.jpg' again, after line 1"):
+        load("celeba", tmp_path)
     partition.write_text("\n".join(partition.read_text().splitlines()[3:]))
     with pytest.raises(ValueError, match=r"must have a line for picture '000001'"):
+        load("celeba", tmp_path)
+
+
+def test_a_split_without_pictures_is_refused(tmp_path):
+    celeba(tmp_path, partition=True)
+    partition = tmp_path / "list_eval_partition.txt"
+    partition.write_text(partition.read_text().replace(" 1\n", " 2\n"))
+    words = r"partition\.txt' has no picture of split 'validation'; expected lines that end in 1"
+    with pytest.raises(ValueError, match=words):
+        load("celeba", tmp_path, split="validation")
+    assert len(load("celeba", tmp_path, split="test")) == 13
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("img_align_celeba", "file"),
+        ("list_attr_celeba.txt", "folder"),
+        ("list_eval_partition.txt", "folder"),
+    ],
+)
+def test_a_folder_is_no_file_nor_the_reverse(tmp_path, name, kind):
+    celeba(tmp_path, partition=True)
+    (tmp_path / name).rename(tmp_path / "away")
+    (tmp_path / name).mkdir() if kind == "folder" else (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=rf"{name}' is a {kind}; expected a folder with CelebA"):
         load("celeba", tmp_path)
 
 

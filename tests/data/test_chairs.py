@@ -76,3 +76,13 @@ def test_files_with_other_names_and_views_given_twice_are_named(tmp_path):
 def test_a_folder_without_renders(tmp_path):
     with pytest.raises(ValueError, match="has no renders; expected the folder rendered_chairs"):
         load("chairs", tmp_path)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    chairs(tmp_path / "chairs")
+    (tmp_path / "chairs" / "other").mkdir()
+    file = tmp_path / "chairs" / "other" / "renders"
+    file.touch()
+    for path, words in ((file, "renders"), (tmp_path / "chairs", "other/renders")):
+        with pytest.raises(ValueError, match=rf"{words}' is a file; expected the folder rendered"):
+            load("chairs", path)

@@ -34,6 +34,16 @@ def write(path, **changes):
     return path
 
 
+def rewrite(path, entry, change):
+    """Change the bytes of one entry, in an archive that is whole."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    entries[entry] = change(entries[entry])
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+
+
 @pytest.fixture
 def file(tmp_path):
     return tmp_path / "small.npz"
@@ -96,13 +106,7 @@ def test_truncated_archive(file):
 
 
 def test_truncated_image_entry(file):
-    write(file)
-    with zipfile.ZipFile(file) as archive:
-        entries = {name: archive.read(name) for name in archive.namelist()}
-    entries["imgs.npy"] = entries["imgs.npy"][:-100]
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, content in entries.items():
-            archive.writestr(name, content)
+    rewrite(write(file), "imgs.npy", lambda content: content[:-100])
     with pytest.raises(ValueError, match="imgs ends within images 0 to 360"):
         DSprites(file, factor_sizes=SIZES)
 
@@ -115,8 +119,44 @@ def test_damaged_image_entry(file):
         DSprites(file, factor_sizes=SIZES)
 
 
+@pytest.mark.parametrize("entry", ["imgs", "latents_classes"])
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        (b"{'descr'", b"{'''scr'"),
+        (b"{'descr'", b"{)descr'"),
+        (b"'fortran_order'", b"'fortran_ordex'"),
+        (b"\x93NUMPY", b"\x93NUMPX"),
+    ],
+)
+def test_damaged_headers(file, entry, text, other):
+    def damage(content):
+        assert text in content
+        return content.replace(text, other, 1)
+
+    rewrite(write(file), f"{entry}.npy", damage)
+    with pytest.raises(ValueError, match=r"small\.npz' is not the official dSprites file"):
+        DSprites(file, factor_sizes=SIZES)
+
+
+@pytest.mark.parametrize("damage", ["encrypted", "method"])
+def test_entries_that_do_not_unpack(file, damage):
+    data = bytearray(write(file).read_bytes())
+    # The local header's flags and method, and the central directory's.
+    for magic, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        start = data.index(magic)
+        if damage == "encrypted":
+            data[start + flags] |= 1
+        else:
+            data[start + flags + 2] = 97
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match=r"small\.npz' is not the official dSprites file"):
+        DSprites(file, factor_sizes=SIZES)
+
+
 def test_not_an_archive(file, tmp_path):
     file.write_bytes(b"not an archive")
-    for path in (file, tmp_path):
-        with pytest.raises(ValueError, match=r"path .*is not the official dSprites file"):
-            DSprites(path)
+    with pytest.raises(ValueError, match=r"path .*is not the official dSprites file"):
+        DSprites(file)
+    with pytest.raises(ValueError, match=r"path .*is a folder; expected the official dSprites"):
+        DSprites(tmp_path)

@@ -111,6 +111,47 @@ def test_decoded_pictures_are_kept_until_a_file_or_the_size_changes(tmp_path, ca
     assert not torch.equal(again[0], first[0])
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[:200],
+        lambda whole: b"",
+        lambda whole: whole[:-1],
+        lambda whole: b"not an array",
+        lambda whole: whole.replace(b"{'descr'", b"{'''scr'"),
+        lambda whole: whole.replace(b"(2, 3, 8, 8)", b"(2, 3, 8, 4)"),
+        lambda whole: whole.replace(b"|u1", b"|i1"),
+    ],
+)
+def test_a_damaged_cache_is_made_again(tmp_path, cache, damage):
+    for number in range(2):
+        save(tmp_path / "pictures" / f"{number}.png", noise(16, 16, seed=number))
+    kept = load("images", tmp_path / "pictures", image_size=8).images([0, 1])
+    (file,) = cache.iterdir()
+    whole = file.read_bytes()
+    assert damage(whole) != whole
+    file.write_bytes(damage(whole))
+    again = load("images", tmp_path / "pictures", image_size=8).images([0, 1])
+    assert torch.equal(again, kept)
+    assert list(cache.iterdir()) == [file]
+    assert file.read_bytes() == whole
+
+
+def test_a_folder_met_again_by_a_link_counts_once(tmp_path):
+    save(tmp_path / "pictures" / "b" / "x.png", noise(8, 8))
+    save(tmp_path / "elsewhere" / "y.png", noise(8, 8))
+    for link, target in (
+        ("b/loop", ".."),
+        ("a", "b"),
+        ("c", "../elsewhere"),
+        ("d", "../elsewhere"),
+    ):
+        (tmp_path / "pictures" / link).symlink_to(target, target_is_directory=True)
+    dataset = load("images", tmp_path / "pictures", image_size=8)
+    found = [str(file.relative_to(tmp_path / "pictures")) for file in dataset.files]
+    assert found == ["b/x.png", "c/y.png"]
+
+
 def test_no_cache_and_a_cache_that_cannot_be_written_give_the_same_images(
     tmp_path, monkeypatch, caplog
 ):
@@ -130,3 +171,6 @@ def test_a_folder_without_pictures(tmp_path):
         load("images", tmp_path)
     with pytest.raises(ValueError, match=r"image_size must be at least 1"):
         load("images", tmp_path, image_size=0)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"file' is a file; expected a folder with pictures"):
+        load("images", tmp_path / "file")

@@ -65,6 +65,8 @@ def test_32_is_padded_and_other_sizes_are_resized(tmp_path):
         ({"images": idx(pictures()[0])[:-1]}, r"must have 3936 bytes.*got 3935"),
         ({"images": idx(pictures()[0]) + b"x"}, r"must have 3936 bytes.*got 3937"),
         ({"labels": idx(pictures()[1])[:6]}, "labels-.*magic number 2049 and 1 sizes"),
+        ({"images": idx(np.zeros((0, 28, 28)))}, "images-.*at least 1 image; its header says 0"),
+        ({"images": idx(np.zeros((0, 28, 28))), "labels": idx(np.zeros(0))}, "at least 1 image"),
         ({"images": b""}, "magic number 2051"),
         ({"labels": idx(np.zeros(4))}, "5 test images but 4 labels"),
         ({"labels": idx(np.full(5, 10))}, "labels must be 0 to 9; got 10"),
@@ -95,6 +97,12 @@ def test_missing_files(tmp_path):
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(FileNotFoundError, match=f"path .*lacks the test labels.*{expected}"):
         load("mnist", tmp_path)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    file = write(tmp_path) / "t10k-images-idx3-ubyte"
+    with pytest.raises(ValueError, match=r"ubyte' is a file; expected a folder with MNIST"):
+        load("mnist", file)
 
 
 def test_bad_split(tmp_path):

@@ -135,6 +135,37 @@ def test_what_is_no_run_or_damaged_is_named(tmp_path):
         compare([run])
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("config", 5, "config is 5; accepted: dict"),
+        ("seed", "x", "seed is 'x'; accepted: int"),
+        ("seed", True, "seed is True; accepted: int"),
+        ("system", ["vae"], r"system is \['vae'\]; accepted: str"),
+        ("data", None, "data is None; accepted: str"),
+        ("steps", 1.5, r"steps is 1\.5; accepted: int"),
+        ("image_size", "64", "image_size is '64'; accepted: int or None"),
+    ],
+)
+def test_fields_of_another_type_are_named(tmp_path, field, value, words):
+    runs = [write_run(tmp_path / str(seed), {"sap": 0.1}, seed=seed) for seed in range(2)]
+    file = runs[1] / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
+    with pytest.raises(ValueError, match=rf"1/config\.json: {words}"):
+        compare(runs)
+
+
+def test_paths_may_be_text(tmp_path):
+    runs = grid(tmp_path / "sweep")
+    (tmp_path / "sweep" / "sweep.json").write_text("{}")
+    assert compare([str(path) for path in runs]) == compare(runs)
+    comparison = compare([str(tmp_path / "sweep")])
+    assert len(comparison.groups) == 6
+    assert (tmp_path / "out" / "comparison.md") in write_comparison(
+        comparison, str(tmp_path / "out")
+    )
+
+
 def test_a_sweeps_folder_stands_for_its_runs(tmp_path):
     grid(tmp_path / "sweep")
     (tmp_path / "sweep" / "sweep.json").write_text("{}")

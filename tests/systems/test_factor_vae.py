@@ -74,6 +74,20 @@ def test_the_second_batch_is_the_one_permuted(smoke, images, monkeypatch):
     assert same.step(x[:8])["equal"]
 
 
+def test_batches_that_cannot_be_permuted_are_refused(smoke, images):
+    system = smoke("factor-vae")
+    x = images(system)
+    before = _weights(system)
+    for count, words in ((1, "1 image"), (0, "0 images"), (7, "7 images")):
+        with pytest.raises(ValueError, match=f"batch has {words}; accepted: an even number >= 2"):
+            system.step(x[:count])
+    assert torch.equal(_weights(system), before)
+    assert system.phase_step == 0
+    system.step(x[:2])
+    with pytest.raises(ValueError, match="batch_size is 1; accepted: a number >= 2"):
+        smoke("factor-vae", batch_size=1)
+
+
 def test_the_discriminator_learns_the_total_correlation(smoke):
     """Of a normal pair with correlation r, −½ log(1 − r²), beside two independent dimensions."""
     system = smoke("factor-vae", discriminator_width=64, discriminator_learning_rate=3e-3)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -207,6 +208,32 @@ def test_a_run_that_was_deleted_is_made_again_and_threads_are_kept(tmp_path):
     assert "--threads" not in again.jobs[0].commands[0]
 
 
+def test_a_path_is_the_same_however_it_is_given(tmp_path, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.setenv("PYDISENT_CACHE", "off")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    for number in range(8):
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(tmp_path / "pictures" / f"{number}.png")
+    settings = {"systems": ("gan",), "grid": {}, "data": "images"}
+    whole = str(tmp_path / "pictures")
+    for count, path in enumerate((Path("pictures"), "pictures", Path(whole), whole)):
+        chosen = plan(**settings, data_path=path)
+        assert chosen.data_path == whole
+        _, said = sweep(tmp_path, Recorder(), chosen)
+        assert f"2 runs, {2 * (count > 0)} of them done before" in said[0]
+    file = tmp_path / "sweep" / "sweep.json"
+    manifest = json.loads(file.read_text())
+    assert manifest["asked"]["data_path"] == whole
+    manifest["asked"]["data_path"] = "pictures"  # as it was once written
+    file.write_text(json.dumps(manifest))
+    _, said = sweep(tmp_path, Recorder(), plan(**settings, data_path="pictures"))
+    assert "2 runs, 2 of them done before" in said[0]
+    with pytest.raises(ValueError, match=f"data_path {whole}, not {tmp_path}"):
+        sweep(tmp_path, Recorder(), plan(**settings, data_path=tmp_path))
+
+
 def test_another_plan_in_the_same_folder_is_refused(tmp_path):
     sweep(tmp_path, Recorder())
     before = (tmp_path / "sweep" / "sweep.json").read_bytes()
@@ -296,8 +323,6 @@ def test_the_local_engine_hands_its_lock_on(tmp_path):
 
 def _descriptors(command):
     """The open files of the process with this command line."""
-    from pathlib import Path
-
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if (process / "cmdline").read_bytes().split(b"\0")[:-1] == [
