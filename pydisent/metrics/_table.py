@@ -80,7 +80,7 @@ def check_table(codes: Array, factors: Array) -> Table:
         As `check_codes` and `check_factors` do, or if a factor has a single value.
     """
     checked = check_codes(codes)
-    return _labelled(checked, check_factors(factors, len(checked)))
+    return labelled(checked, check_factors(factors, len(checked)))
 
 
 def check_tables(
@@ -139,14 +139,21 @@ def top_two_gap(matrix: np.ndarray) -> np.ndarray:
     return ordered[-1] - ordered[-2]
 
 
-def _labelled(codes: np.ndarray, factors: np.ndarray) -> Table:
+def labelled(codes: np.ndarray, factors: np.ndarray, name: str = "factors") -> Table:
+    """Return checked codes (N, d) and factors (N, f), whose own values are the labels.
+
+    Raises
+    ------
+    ValueError
+        If a factor has a single value.
+    """
     labels, sizes = np.empty_like(factors), np.empty(factors.shape[1], np.int64)
     for j, column in enumerate(factors.T):
         values, labels[:, j] = np.unique(column, return_inverse=True)
         sizes[j] = len(values)
         if len(values) < 2:
             raise ValueError(
-                f"factors must take at least two values each; column {j} is {values[0]} in all "
+                f"{name} must take at least two values each; column {j} is {values[0]} in all "
                 f"{len(column)} rows"
             )
     return Table(codes, labels, sizes)
