@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from ..data._base import integer_array
+from ._encode import LARGEST
 
 Array = np.ndarray | Tensor | Sequence
 
@@ -38,10 +39,14 @@ def check_codes(codes: Array, name: str = "codes") -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        If they are not real numbers, not two-dimensional, empty, or not finite.
+        If they are not real numbers, not two-dimensional, empty, not finite, or beyond float32's
+        range.
     """
-    array = codes.detach().cpu().double().numpy() if isinstance(codes, Tensor) else codes
-    array = np.asarray(array)
+    if isinstance(codes, Tensor):
+        if codes.is_complex():
+            raise TypeError(f"{name} must be real numbers; got {codes.dtype}")
+        codes = codes.detach().cpu().double().numpy()
+    array = np.asarray(codes)
     if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
         raise TypeError(f"{name} must be real numbers; got {array.dtype}")
     array = array.astype(np.float64)
@@ -51,6 +56,12 @@ def check_codes(codes: Array, name: str = "codes") -> np.ndarray:
         row, column = np.argwhere(~np.isfinite(array))[0]
         raise ValueError(
             f"{name} must be finite; got {array[row, column]} in row {row}, column {column}"
+        )
+    if np.abs(array).max() > LARGEST:
+        row, column = np.argwhere(np.abs(array) > LARGEST)[0]
+        raise ValueError(
+            f"{name} must be within ±{LARGEST:.2g}, float32's range; got {array[row, column]} in "
+            f"row {row}, column {column}"
         )
     return array
 
