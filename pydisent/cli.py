@@ -99,16 +99,16 @@ def evaluate(
         CPU threads.
     """
     from pydisent.training import open_run
+    from pydisent.training.scoring import MetricsFailedError
 
     _set_threads(threads)
     opened = open_run(run)
-    _evaluate(opened, metrics, all_images)
-    _print_scores([opened])
-    from pydisent.reports import write_matrices
-    from pydisent.reports.matrices import matrices_of
-
-    if matrices_of(opened.scores):
-        _say_written(write_matrices(opened, run / "figures"))
+    try:
+        _evaluate(opened, metrics, all_images)
+    except MetricsFailedError:
+        _show_scores(opened)  # what could be scored
+        raise
+    _show_scores(opened)
 
 
 def traverse(run: Positional[Path], out: Path | None = None) -> None:
@@ -580,10 +580,22 @@ def _evaluate(run: "Run", metrics: Sequence[str], all_images: bool = False) -> N
         _say(f"{run.dataset.name} has no ground-truth factors: no scores against them")
     chosen = metrics or applicable(run)
     _say(f"scoring {run.path}: {', '.join(chosen)}")
-    RunFolder(run.path).add_scores(
-        score(run, chosen, max_images=None if all_images else MAX_IMAGES)
-    )
-    run.scores = RunFolder(run.path).read_scores()
+    folder = RunFolder(run.path)
+    try:
+        score(run, chosen, max_images=None if all_images else MAX_IMAGES, keep=folder.add_scores)
+    finally:
+        run.scores = folder.read_scores()
+
+
+def _show_scores(run: "Run") -> None:
+    """Print a run's scores, if it has any, and draw its codes against the factors."""
+    from pydisent.reports import write_matrices
+    from pydisent.reports.matrices import matrices_of
+
+    if run.scores:
+        _print_scores([run])
+    if matrices_of(run.scores):
+        _say_written(write_matrices(run, run.path / "figures"))
 
 
 def _print_scores(runs: Sequence["Run"]) -> None:

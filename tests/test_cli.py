@@ -116,6 +116,22 @@ def test_evaluate_draws_codes_against_factors(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "run" / "figures" / "matrices.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_evaluate_keeps_what_it_could_score(digits_run, capsys, monkeypatch):
+    from pydisent import reports
+
+    def fail(run):
+        raise ValueError("run is odd")
+
+    monkeypatch.setattr(reports, "alignment_summary", fail)
+    (digits_run / "scores.json").unlink(missing_ok=True)
+    assert main(["evaluate", str(digits_run)]) == 2
+    captured = capsys.readouterr()
+    assert "reconstruction" in captured.out.split("scores")[-1]
+    error = "pydisent: 1 of 2 metrics failed: f-diagonal: run is odd"
+    assert captured.err.strip() == error
+    assert json.loads((digits_run / "scores.json").read_text()).keys() == {"reconstruction"}
+
+
 def test_a_generator_without_its_encoder_says_so(tmp_path, capsys):
     plan = Plan.from_preset("gan", preset="smoke", settings={"encoder_steps": 0})
     folder = train(plan, tmp_path / "run", accelerator="cpu", progress=False)

@@ -12,6 +12,11 @@ from ..data import FactorDataset, ImageDataset
 
 Encoder = Callable[[Tensor], Tensor]
 
+# The codes' range, that of float32: beyond it variances overflow even in float64.
+LARGEST = float(np.finfo(np.float32).max)
+# Grids of up to so many images are looked up in an array over all of them, the faster way.
+DENSE = 1 << 24
+
 
 def encode_dataset(
     encode: Encoder,
@@ -48,7 +53,9 @@ def encode_dataset(
         If there is nothing to encode, ``batch_size`` is below 1, or ``encode`` returns something
         other than N finite codes, of the same size for all images.
     """
-    if batch_size is None:
+    if batch_size is None and isinstance(dataset, EncodedDataset):
+        batch_size = 1 << 16  # nothing is left to be computed
+    elif batch_size is None:
         batch_size = 64 if torch.device(device or "cpu").type == "cpu" else 1024
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1; got {batch_size}")
@@ -127,19 +134,24 @@ class CodeTable:
         batch_size: int | None,
         device: torch.device | str | None,
     ) -> None:
-        needed = np.zeros(len(dataset), bool)
-        for draw in draws:
-            needed[draw] = True
-        numbers = np.flatnonzero(needed)
+        self._row: Callable[[np.ndarray], np.ndarray]
+        if len(dataset) <= DENSE:
+            needed = np.zeros(len(dataset), bool)
+            for draw in draws:
+                needed[draw] = True
+            numbers = np.flatnonzero(needed)
+            self._row = (np.cumsum(needed, dtype=np.int32) - 1).__getitem__
+        else:
+            numbers = np.unique(np.concatenate([np.unique(draw) for draw in draws]))
+            self._row = numbers.searchsorted
         codes = encode_dataset(encode, dataset, numbers, batch_size=batch_size, device=device)
         self.codes: np.ndarray = codes.numpy()
-        self._row = np.cumsum(needed, dtype=np.int64) - 1
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def __getitem__(self, draws: np.ndarray) -> np.ndarray:
-        return self.codes[self._row[draws]]
+        return self.codes[self._row(draws)]
 
 
 def _checked(codes: Tensor, count: int) -> Tensor:
@@ -149,8 +161,12 @@ def _checked(codes: Tensor, count: int) -> Tensor:
         raise ValueError(
             f"encode must return codes (N, d) for N = {count} images; got {tuple(codes.shape)}"
         )
+    if codes.is_complex():
+        raise TypeError(f"encode must return real codes; got {codes.dtype}")
     codes = codes.detach().cpu()
     codes = codes if codes.dtype == torch.float64 else codes.to(torch.float32)
     if not codes.isfinite().all():
         raise ValueError("encode must return finite codes; got NaN or infinity")
+    if codes.dtype == torch.float64 and (largest := codes.abs().max().item()) > LARGEST:
+        raise ValueError(f"encode must return codes within ±{LARGEST:.2g}; got ±{largest:.2g}")
     return codes

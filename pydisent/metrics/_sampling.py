@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ..data import FactorDataset
@@ -26,6 +28,22 @@ def check_factor_dataset(dataset: FactorDataset) -> None:
         )
     if len(dataset) > np.iinfo(NUMBER).max:
         raise ValueError(f"dataset must have fewer than 2^31 images; got {len(dataset)}")
+
+
+def check_varying(dataset: FactorDataset, columns: Iterable[int]) -> None:
+    """Check that the factors to be shared take several values: fixing one must tell something.
+
+    Raises
+    ------
+    ValueError
+        If one has a single value; the message names it.
+    """
+    for column in columns:
+        if (size := dataset.factor_sizes[column]) < 2:
+            raise ValueError(
+                f"dataset must have at least 2 values of each factor that is shared; got {size} "
+                f"of {dataset.factor_names[column]!r}"
+            )
 
 
 def check_counts(**counts: int) -> None:

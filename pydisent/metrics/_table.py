@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from ..data._base import integer_array
+from ._encode import LARGEST
 
 Array = np.ndarray | Tensor | Sequence
 
@@ -38,10 +39,14 @@ def check_codes(codes: Array, name: str = "codes") -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        If they are not real numbers, not two-dimensional, empty, or not finite.
+        If they are not real numbers, not two-dimensional, empty, not finite, or beyond float32's
+        range.
     """
-    array = codes.detach().cpu().double().numpy() if isinstance(codes, Tensor) else codes
-    array = np.asarray(array)
+    if isinstance(codes, Tensor):
+        if codes.is_complex():
+            raise TypeError(f"{name} must be real numbers; got {codes.dtype}")
+        codes = codes.detach().cpu().double().numpy()
+    array = np.asarray(codes)
     if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
         raise TypeError(f"{name} must be real numbers; got {array.dtype}")
     array = array.astype(np.float64)
@@ -51,6 +56,12 @@ def check_codes(codes: Array, name: str = "codes") -> np.ndarray:
         row, column = np.argwhere(~np.isfinite(array))[0]
         raise ValueError(
             f"{name} must be finite; got {array[row, column]} in row {row}, column {column}"
+        )
+    if np.abs(array).max() > LARGEST:
+        row, column = np.argwhere(np.abs(array) > LARGEST)[0]
+        raise ValueError(
+            f"{name} must be within ±{LARGEST:.2g}, float32's range; got {array[row, column]} in "
+            f"row {row}, column {column}"
         )
     return array
 
@@ -80,7 +91,7 @@ def check_table(codes: Array, factors: Array) -> Table:
         As `check_codes` and `check_factors` do, or if a factor has a single value.
     """
     checked = check_codes(codes)
-    return _labelled(checked, check_factors(factors, len(checked)))
+    return labelled(checked, check_factors(factors, len(checked)))
 
 
 def check_tables(
@@ -139,14 +150,21 @@ def top_two_gap(matrix: np.ndarray) -> np.ndarray:
     return ordered[-1] - ordered[-2]
 
 
-def _labelled(codes: np.ndarray, factors: np.ndarray) -> Table:
+def labelled(codes: np.ndarray, factors: np.ndarray, name: str = "factors") -> Table:
+    """Return checked codes (N, d) and factors (N, f), whose own values are the labels.
+
+    Raises
+    ------
+    ValueError
+        If a factor has a single value.
+    """
     labels, sizes = np.empty_like(factors), np.empty(factors.shape[1], np.int64)
     for j, column in enumerate(factors.T):
         values, labels[:, j] = np.unique(column, return_inverse=True)
         sizes[j] = len(values)
         if len(values) < 2:
             raise ValueError(
-                f"factors must take at least two values each; column {j} is {values[0]} in all "
+                f"{name} must take at least two values each; column {j} is {values[0]} in all "
                 f"{len(column)} rows"
             )
     return Table(codes, labels, sizes)

@@ -14,6 +14,7 @@ from ._result import MetricResult
 from ._sampling import (
     check_counts,
     check_factor_dataset,
+    check_varying,
     draw_sharing,
     draw_uniform,
     image_pool,
@@ -103,7 +104,8 @@ def factor_vae_score(
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of its range, or ``encode`` does not return finite (N, d) codes.
+        If an argument is out of its range, a factor has one value, or ``encode`` does not return
+        finite (N, d) codes.
     """
     given = {
         "batch": batch,
@@ -114,6 +116,7 @@ def factor_vae_score(
     }
     settings = check_settings(variant, compat, given)
     check_factor_dataset(dataset)
+    check_varying(dataset, range(len(dataset.factor_sizes)))
     pool = image_pool(dataset, max_images, seed)
     rng = np.random.default_rng(seed)
     population = draw_uniform(dataset, settings.variance_samples, rng, pool)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ._result import MetricResult
-from ._table import Array, Table, check_tables, top_two_gap
+from ._table import Array, Table, check_factors, check_tables, labelled, top_two_gap
 from ._thresholds import threshold_accuracy
 
 VARIANTS = ("thresholds", "svm", "continuous")
@@ -68,6 +68,9 @@ def sap(
     test = train if held_out is None else held_out
     details: dict[str, Any] = {"variant": variant}
     if variant == "thresholds":
+        if test_factors is not None:  # the test samples alone count: so do their values
+            values = check_factors(test_factors, len(test.codes), "test_factors")
+            test = labelled(test.codes, values, "test_factors")
         matrix = _by_thresholds(test, continuous, prune_std)
         details |= {"continuous": list(continuous), "prune_std": prune_std}
     elif variant == "svm":
@@ -90,8 +93,6 @@ def _check_options(variant: str, continuous: Sequence[int], prune_std: float, fa
 
 
 def _by_thresholds(test: Table, continuous: Sequence[int], prune_std: float) -> np.ndarray:
-    if (test.labels < 0).any():
-        raise ValueError("test_factors must have no value that factors lacks")
     active = test.codes.std(0) >= prune_std
     matrix = np.zeros((len(active), len(test.sizes)))
     if active.any():

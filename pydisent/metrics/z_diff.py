@@ -11,7 +11,7 @@ import torch
 from ..data import FactorDataset
 from ._encode import CodeTable, Encoder
 from ._result import MetricResult
-from ._sampling import check_counts, check_factor_dataset, draw_sharing, image_pool
+from ._sampling import check_counts, check_factor_dataset, check_varying, draw_sharing, image_pool
 
 Variant = Literal["higgins", "ramesh", "kumar"]
 TRAIN_POINTS = {"higgins": 10_000, "ramesh": 320_000, "kumar": 10_000}
@@ -79,7 +79,8 @@ def z_diff(
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of its range, or ``encode`` does not return finite (N, d) codes.
+        If an argument is out of its range, a factor has one value, or ``encode`` does not return
+        finite (N, d) codes.
     """
     if variant not in TRAIN_POINTS:
         raise ValueError(f"variant must be one of {', '.join(TRAIN_POINTS)}; got {variant!r}")
@@ -89,6 +90,7 @@ def z_diff(
     if variant == "ramesh" and train_points % BATCH:
         raise ValueError(f"train_points must be a multiple of {BATCH}; got {train_points}")
     choices = shared_factors(dataset, variant, factors)
+    check_varying(dataset, choices)
     classifier = build_classifier(variant)
     pool = image_pool(dataset, max_images, seed)
     rng = np.random.default_rng(seed)

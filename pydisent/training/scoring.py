@@ -24,6 +24,10 @@ RECONSTRUCTED = 10_000
 ATTRIBUTE_TRAIN, ATTRIBUTE_TEST = 10_000, 5_000
 
 
+class MetricsFailedError(ValueError):
+    """Some metrics could not be made; the others were."""
+
+
 def metric_names() -> tuple[str, ...]:
     """Return the names that `score` accepts."""
     return tuple(_METRICS)
@@ -35,9 +39,16 @@ def applicable(run: Run) -> tuple[str, ...]:
 
 
 def score(
-    run: Run, names: Sequence[str], *, max_images: int | None = MAX_IMAGES, seed: int = 0
+    run: Run,
+    names: Sequence[str],
+    *,
+    max_images: int | None = MAX_IMAGES,
+    seed: int = 0,
+    keep: Callable[[dict[str, Score]], None] | None = None,
 ) -> dict[str, Score]:
     """Return {name: {"score": float, "details": dict}} of a run, its data encoded once.
+
+    A metric that cannot be made does not stop the others.
 
     Parameters
     ----------
@@ -49,11 +60,15 @@ def score(
         Metrics of factors draw from so many images of the grid, the same for all; None for all.
     seed : int
         Of every draw.
+    keep : callable, optional
+        Called with {name: score} as soon as each is made.
 
     Raises
     ------
     ValueError
         If there is no such metric, or the run's data or system does not allow it.
+    MetricsFailedError
+        If metrics raised a ValueError: at the end, with their names and the reasons.
     NotTrainedError
         If a metric needs codes before the run's system can encode.
     """
@@ -66,7 +81,20 @@ def score(
                 f"{_METRICS[name].needs}; accepted: {', '.join(applicable(run)) or 'none'}"
             )
     subject = _Subject(run, max_images, seed)
-    return {name: _plain(_METRICS[name].measure(subject)) for name in names}
+    scores: dict[str, Score] = {}
+    failed: dict[str, ValueError] = {}
+    for name in names:
+        try:
+            scores[name] = _plain(_METRICS[name].measure(subject))
+        except ValueError as error:
+            failed[name] = error
+        else:
+            if keep is not None:
+                keep({name: scores[name]})
+    if failed:
+        reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        raise MetricsFailedError(f"{len(failed)} of {len(names)} metrics failed: {reasons}")
+    return scores
 
 
 class _Subject:
@@ -97,8 +125,13 @@ class _Subject:
 
     @property
     def names(self) -> Score:
-        """Return what the rows and columns of a metric's matrices stand for."""
-        return {"codes": self.run.system.code_names, "factors": list(self.codes.factor_names)}
+        """Return what a metric's matrices stand for: their rows, their columns, which images."""
+        pool = self.codes.pool
+        return {
+            "codes": self.run.system.code_names,
+            "factors": list(self.codes.factor_names),
+            "images_drawn_from": len(self.codes) if pool is None else len(pool),
+        }
 
 
 def _f_diagonal(subject: _Subject) -> "MetricResult":
@@ -162,7 +195,10 @@ def _reconstruction(subject: _Subject) -> "MetricResult":
     from pydisent.metrics import reconstruction_error
 
     system, source = subject.run.system, subject.run.dataset
-    numbers = np.random.default_rng(subject.seed).permutation(len(source))[:RECONSTRUCTED]
+    # Not a permutation: that of a grid of hundreds of millions takes gigabytes.
+    count = min(RECONSTRUCTED, len(source))
+    drawn = np.random.default_rng(subject.seed).choice(len(source), count, replace=False)
+    numbers = np.sort(drawn)
     result = reconstruction_error(
         lambda images: system.decode(system.encode(images)),
         source,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pydisent.metrics import MetricResult, encode_dataset
+from pydisent.metrics import MetricResult, _encode, encode_dataset
 from pydisent.metrics._encode import CodeTable
 
 
@@ -47,6 +47,8 @@ def test_images_are_put_on_the_device(small_grid):
         (lambda x: x.flatten(1)[:2], ValueError, r"for N = 4 images; got \(2, 5\)"),
         (lambda x: x.flatten(1)[:, :0], ValueError, r"got \(4, 0\)"),
         (lambda x: x.flatten(1) / 0, ValueError, "encode must return finite codes"),
+        (lambda x: x.flatten(1).double() + 1e39, ValueError, r"within ±3.4e\+38; got ±1e\+39"),
+        (lambda x: x.flatten(1) + 1j, TypeError, "encode must return real codes; got torch.compl"),
         (lambda x: x.numpy(), TypeError, "encode must return a Tensor; got ndarray"),
     ],
 )
@@ -64,7 +66,9 @@ def test_bad_arguments(small_grid, encoders):
         encode_dataset(encoders.perfect, small_grid, [720])
 
 
-def test_a_code_table_encodes_each_image_drawn_once(small_grid, encoders):
+@pytest.mark.parametrize("dense", [720, 719])
+def test_a_code_table_encodes_each_image_drawn_once(small_grid, encoders, dense, monkeypatch):
+    monkeypatch.setattr(_encode, "DENSE", dense)  # the grid is just small enough, or too large
     draws = np.array([[3, 3, 700], [5, 3, 11]])
     table = CodeTable(
         encoders.perfect, small_grid, draws, np.array([700, 8]), batch_size=2, device=None

@@ -26,6 +26,15 @@ def changed(array, row, column, value):
             "codes must be finite; got nan in row 7",
         ),
         (changed(CODES, 8, 1, np.inf), FACTORS, ValueError, "got inf in row 8, column 1"),
+        (
+            changed(CODES, 8, 1, -1e39),
+            FACTORS,
+            ValueError,
+            r"within ±3.4e\+38, float32's range; got -1e\+39 in row 8, column 1",
+        ),
+        (changed(CODES, 3, 0, 1.7e308), FACTORS, ValueError, "float32's range"),
+        (CODES + 1j, FACTORS, TypeError, "codes must be real numbers; got complex128"),
+        (torch.tensor(CODES + 1j), FACTORS, TypeError, "codes must be real numbers; got torch.c"),
         (CODES[:, 0], FACTORS, ValueError, r"codes must be \(N, d\).*got \(60,\)"),
         (CODES[:0], FACTORS[:0], ValueError, r"codes must be \(N, d\).*got \(0, 3\)"),
         (CODES.astype(str), FACTORS, TypeError, "codes must be real numbers"),
@@ -39,6 +48,13 @@ def changed(array, row, column, value):
 def test_malformed_tables(metric, codes, factors, error, words):
     with pytest.raises(error, match=words):
         metric(codes, factors)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_codes_of_the_whole_range_keep_their_score(metric):
+    """A power of two changes no digit; only SAP's two limits on variances are absolute."""
+    scaled = metric(CODES * 2.0**125, FACTORS)
+    assert scaled.score == pytest.approx(metric(CODES, FACTORS).score, abs=1e-9)
 
 
 @pytest.mark.parametrize("metric", [sap, dci])

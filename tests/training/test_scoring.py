@@ -6,7 +6,7 @@ import torch
 
 from pydisent.data import ArrayDataset, FactorDataset
 from pydisent.training import scoring
-from pydisent.training.scoring import applicable, metric_names, score
+from pydisent.training.scoring import MetricsFailedError, applicable, metric_names, score
 
 pytest.importorskip("sklearn")
 FACTORS = ("z-diff", "factor-vae", "sap", "mig", "dci", "modularity", "irs")
@@ -15,13 +15,13 @@ FACTORS = ("z-diff", "factor-vae", "sap", "mig", "dci", "modularity", "irs")
 class Grid(FactorDataset):
     """Images whose pixels are the factors, scaled to [0, 1]."""
 
-    def __init__(self):
-        super().__init__("grid", (1, 2, 2), ("a", "b", "c", "d"), (4, 3, 5, 4))
+    def __init__(self, sizes=(4, 3, 5, 4)):
+        super().__init__("grid", (1, 2, 2), ("a", "b", "c", "d"), sizes)
         self.read = 0
 
     def _read(self, indices):
         self.read += len(indices)
-        scaled = self.factors(indices) / (torch.tensor(self.factor_sizes) - 1)
+        scaled = self.factors(indices) / (torch.tensor(self.factor_sizes) - 1).clamp(min=1)
         return scaled.float().reshape(-1, 1, 2, 2)
 
 
@@ -83,14 +83,38 @@ def test_a_pool_is_named(monkeypatch):
     run = Run(Grid())
     scores = score(run, ("z-diff", "mig"), max_images=150)
     assert run.dataset.read == 150
-    assert scores["z-diff"]["details"]["images_drawn_from"] == 150
+    for name in scores:
+        assert scores[name]["details"]["images_drawn_from"] == 150
+    assert score(Run(Grid()), ("mig",))["mig"]["details"]["images_drawn_from"] == 240
+
+
+def test_a_metric_that_fails_does_not_stop_the_others():
+    run, kept = Run(Grid((4, 3, 1, 4))), {}
+    with pytest.raises(MetricsFailedError, match=r"^7 of 8 metrics failed: ") as failure:
+        score(run, applicable(run), keep=kept.update)
+    assert kept.keys() == {"reconstruction"}
+    for name in FACTORS:
+        assert f"{name}: " in str(failure.value)
+    assert "z-diff: dataset must have at least 2 values" in str(failure.value)
+    assert "mig: factors must take at least two values each; column 2 is 0" in str(failure.value)
+
+
+def test_each_score_is_kept_as_soon_as_it_is_made(monkeypatch):
+    def interrupted(subject):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(scoring._METRICS, "irs", scoring._Metric(interrupted, scoring._FACTORS))
+    kept = {}
+    with pytest.raises(KeyboardInterrupt):
+        score(Run(Grid()), ("mig", "modularity", "irs", "dci"), keep=kept.update)
+    assert kept == score(Run(Grid()), ("mig", "modularity"))
 
 
 def test_reconstruction(monkeypatch):
     monkeypatch.setattr(scoring, "RECONSTRUCTED", 100)
     run = Run(Grid())
     found = score(run, ("reconstruction",))["reconstruction"]
-    numbers = np.random.default_rng(0).permutation(240)[:100]
+    numbers = np.random.default_rng(0).choice(240, 100, replace=False)
     expected = (run.dataset.images(numbers) * 0.5).square().mean().item()
     assert found["score"] == pytest.approx(expected, rel=1e-6)
     assert found["details"]["images"] == 100
