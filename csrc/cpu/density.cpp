@@ -175,10 +175,12 @@ PYDISENT_INLINE T backward_row(const Columns<T>& columns, T z, T grad, T log_tot
     if constexpr (Weighted) value += load<T, W>(weights + j);
     V c = load<T, W>(joint + j) + grad * responsibility<T, W>(value, log_total);
     if constexpr (Weighted) c = load<T, W>(weights + j) == -kInfinity<T> ? V{} : c;
-    const V along = c * u * load<T, W>(columns.scale + j);
+    const V on_u = c * u;
+    const V along = on_u * load<T, W>(columns.scale + j);
     sum += along;
     store<T, W>(grad_mu + j, load<T, W>(grad_mu + j) + along);
-    store<T, W>(grad_logvar + j, load<T, W>(grad_logvar + j) + c * (u * u - T(1)));
+    // Not c (u² - 1): where u² overflows c is 0, and 0 times infinity would be NaN.
+    store<T, W>(grad_logvar + j, load<T, W>(grad_logvar + j) + (on_u * u - c));
   }
   return horizontal_sum<T, W>(sum);
 }

@@ -228,6 +228,41 @@ def test_extreme_log_variances_far_from_every_mean(logvar, estimator, dtype, imp
     assert all(not g.isnan().any() for g in third)
 
 
+def by_autograd(z, mu, logvar, dataset_size):
+    """Total correlation under "mws", with autograd through torch.logsumexp."""
+    log_density = torch.distributions.Normal(mu, (logvar / 2).exp()).log_prob(z[:, None])
+    offset = math.log(len(z) * dataset_size)
+    joint = log_density.sum(-1).logsumexp(1) - offset
+    return (joint - (log_density.logsumexp(1) - offset).sum(1)).mean()
+
+
+@pytest.mark.parametrize("logvar", [-80.0, -90.0, -100.0])
+@pytest.mark.parametrize("collapsed", ["one", "all"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+def test_posteriors_whose_distances_overflow(logvar, collapsed, dtype, impl):
+    """Below −87 u² is infinite in float32 for all other samples: a density of 0, no NaN.
+
+    The oracle is plain autograd in float64, where nothing overflows.
+    """
+    generator = torch.Generator().manual_seed(0)
+    mu, noise = (torch.randn(8, 3, generator=generator).to(dtype).float() for _ in range(2))
+    lv = torch.zeros(8, 3)
+    lv[(0, 0) if collapsed == "one" else ...] = logvar
+    mu[0, 0] = 0  # where the sample of a posterior of width 1e-20 is not rounded to its mean
+    z = mu + (0.5 * lv).exp() * noise
+    inputs = [x.to(dtype).requires_grad_() for x in (z, mu, lv)]
+    wide = [x.detach().double().requires_grad_() for x in inputs]
+    want = by_autograd(*wide, 100)
+    got = total_correlation(*inputs, 100, impl=impl)
+    torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5)
+    grads = torch.autograd.grad(got, inputs)
+    bound = 1e-5 if dtype == torch.float32 else 1e-2
+    # Where a sample sees its own posterior alone, joint and marginals cancel to exactly 0.
+    for a, b in zip(grads, torch.autograd.grad(want, wide)):
+        torch.testing.assert_close(a.double(), b, rtol=bound, atol=1e-6)
+
+
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 def test_densities_that_underflow_give_minus_infinity_alone(impl):
     """z so far away that u² overflows: log q is −inf there, and no other row is touched."""
