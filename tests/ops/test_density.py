@@ -423,7 +423,7 @@ def test_reference_without_gradients_holds_some_rows_at_a_time():
         ({"z": [[1.0]]}, TypeError, "z: got list"),
         ({"mu": torch.ones(3, 1)}, ValueError, r"mu: got shape \(3, 1\)"),
         ({"logvar": torch.ones(1, 2)}, ValueError, r"logvar: got shape \(1, 2\)"),
-        ({"mu": torch.ones(3, 2).double()}, TypeError, "mu: got torch.float64"),
+        ({"mu": torch.ones(3, 2).long()}, TypeError, "mu: got torch.int64"),
         ({"logvar": torch.ones(3, 2, device="meta")}, ValueError, "logvar: got on meta"),
         ({"dataset_size": 0}, ValueError, "dataset_size: got 0, accepted is an integer >= 1"),
         ({"dataset_size": 10.0}, TypeError, "dataset_size: got float"),
