@@ -251,8 +251,10 @@ def grad_posteriors_kernel(
             STRATIFIED,
             DTYPE,
         )
-        to_mu += tl.sum(c * u * inverse_std[None, :, :], axis=0)
-        to_logvar += 0.5 * tl.sum(c * (u * u - 1.0), axis=0)
+        on_u = c * u
+        to_mu += tl.sum(on_u * inverse_std[None, :, :], axis=0)
+        # Not c (u² − 1): where u² overflows c is 0, and 0 times infinity would be NaN.
+        to_logvar += 0.5 * tl.sum(on_u * u - c, axis=0)
     inside = (j < batch)[:, None] & (k < d)[None, :]
     at = j[:, None] * d + k[None, :]
     tl.store(grad_mu + at, to_mu, mask=inside)

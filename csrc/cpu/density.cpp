@@ -92,7 +92,7 @@ PYDISENT_INLINE T log_total(const T* peaks, const T* sums, double log_weight) {
   const T shift = top == -kInfinity<T> ? T(0) : T(0.5) * top;
   const T total = horizontal_sum<T, W>(load<T, W>(sums) *
                                        exp_nonpositive<T, W>(T(0.5) * load<T, W>(peaks) - shift));
-  return shift + (std::log(total) + static_cast<T>(log_weight));
+  return (shift + static_cast<T>(log_weight)) + std::log(total);  // as responsibility rounds
 }
 
 template <class T, int W>
@@ -151,13 +151,14 @@ PYDISENT_INLINE void forward_blocks(const AggregatePosteriorParams& p, int64_t b
 template <class T>
 constexpr T kLeastLogResponsibility = sizeof(T) == 8 ? -500 : -60;
 
-// w q(z | x_j) / q(z). The exponent is <= 0 but for rounding, which must not overflow where
-// log-densities are 1e13.
+// w q(z | x_j) / q(z). The weight is added first, as in the total, and not taken from that: where
+// one posterior dominates both are rounded alike, and cancel. The exponent is <= 0 but for
+// rounding, which must not overflow where log-densities are 1e13.
 template <class T, int W>
 PYDISENT_INLINE typename Vector<T, W>::type responsibility(typename Vector<T, W>::type value,
-                                                           T log_total) {
+                                                           T log_weight, T log_total) {
   using V = typename Vector<T, W>::type;
-  const V x = T(0.5) * value - log_total, one = V{} + T(1);
+  const V x = (T(0.5) * value + log_weight) - log_total, one = V{} + T(1);
   return exp_nonpositive<T, W>(x > one ? one : x, kLeastLogResponsibility<T>);
 }
 
@@ -165,20 +166,23 @@ PYDISENT_INLINE typename Vector<T, W>::type responsibility(typename Vector<T, W>
 // returns its part of -grad_z. The cotangent of a log-density is the joint's part, given, and the
 // marginal's.
 template <class T, int W, bool Weighted>
-PYDISENT_INLINE T backward_row(const Columns<T>& columns, T z, T grad, T log_total, const T* joint,
-                               const T* weights, int64_t n, T* grad_mu, T* grad_logvar) {
+PYDISENT_INLINE T backward_row(const Columns<T>& columns, T z, T grad, T log_weight, T log_total,
+                               const T* joint, const T* weights, int64_t n, T* grad_mu,
+                               T* grad_logvar) {
   using V = typename Vector<T, W>::type;
   V sum = {};
   for (int64_t j = 0; j < n; j += W) {
     const V u = columns.template distance<W>(z, j);
     V value = load<T, W>(columns.offset + j) - u * u;
     if constexpr (Weighted) value += load<T, W>(weights + j);
-    V c = load<T, W>(joint + j) + grad * responsibility<T, W>(value, log_total);
+    V c = load<T, W>(joint + j) + grad * responsibility<T, W>(value, log_weight, log_total);
     if constexpr (Weighted) c = load<T, W>(weights + j) == -kInfinity<T> ? V{} : c;
-    const V along = c * u * load<T, W>(columns.scale + j);
+    const V on_u = c * u;
+    const V along = on_u * load<T, W>(columns.scale + j);
     sum += along;
     store<T, W>(grad_mu + j, load<T, W>(grad_mu + j) + along);
-    store<T, W>(grad_logvar + j, load<T, W>(grad_logvar + j) + c * (u * u - T(1)));
+    // Not c (u² - 1): where u² overflows c is 0, and 0 times infinity would be NaN.
+    store<T, W>(grad_logvar + j, load<T, W>(grad_logvar + j) + (on_u * u - c));
   }
   return horizontal_sum<T, W>(sum);
 }
@@ -199,11 +203,13 @@ PYDISENT_INLINE void joint_cotangents(const AggregatePosteriorParams& p, int64_t
   }
   for (int64_t r = 0; r < rows; ++r) {
     const T grad = static_cast<const T*>(p.grad_joint)[row + r];
-    const T total = static_cast<const T*>(p.log_joint)[row + r] - static_cast<T>(p.other_weight);
+    const T other = static_cast<T>(p.other_weight);
+    const T total = static_cast<const T*>(p.log_joint)[row + r];
     if (weighted[r])
       for (int64_t j = 0; j < n; ++j) joint[r][j] += weights[r][j];
     for (int64_t j = 0; j < n; j += W)
-      store<T, W>(joint[r] + j, grad * responsibility<T, W>(load<T, W>(joint[r] + j), total));
+      store<T, W>(joint[r] + j,
+                  grad * responsibility<T, W>(load<T, W>(joint[r] + j), other, total));
   }
 }
 
@@ -226,11 +232,12 @@ PYDISENT_INLINE void backward_tile(const AggregatePosteriorParams& p, int64_t fi
         const int64_t at = (row + r) * p.d + k;
         const T z = static_cast<const T*>(p.z)[at];
         const T grad = static_cast<const T*>(p.grad_marginals)[at];
-        const T total = static_cast<const T*>(p.log_marginals)[at] - other;
-        const T sum = weighted[r] ? backward_row<T, W, true>(columns, z, grad, total, joint[r],
-                                                             weights[r], n, to_mu, to_logvar)
-                                  : backward_row<T, W, false>(columns, z, grad, total, joint[r],
-                                                              weights[r], n, to_mu, to_logvar);
+        const T total = static_cast<const T*>(p.log_marginals)[at];
+        const T sum = weighted[r]
+                          ? backward_row<T, W, true>(columns, z, grad, other, total, joint[r],
+                                                     weights[r], n, to_mu, to_logvar)
+                          : backward_row<T, W, false>(columns, z, grad, other, total, joint[r],
+                                                      weights[r], n, to_mu, to_logvar);
         partials[at] = (is_first ? T(0) : partials[at]) - sum;
       }
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..ops import covariance as ops
-from ..ops._check import require
+from ..ops._check import require, require_weight
 
 
 def dip_vae_penalty(
@@ -28,13 +28,13 @@ def dip_vae_penalty(
     Parameters
     ----------
     mu, logvar
-        (B, d), means and log-variances of the posteriors, of one dtype; variant I does not read
-        ``logvar``.
+        (B, d), means and log-variances of the posteriors; variant I does not read ``logvar``.
+        Floating dtypes that differ are promoted to one.
     variant
         "i" or "ii".
     lambda_od, lambda_d, lambda_3
-        Weights >= 0. For dSprites the paper uses lambda_d = 10 lambda_od for I; lambda_d =
-        lambda_od and lambda_3 = 200 for II.
+        Weights, numbers >= 0; a tensor is refused, for it would get no gradient. For dSprites the
+        paper uses lambda_d = 10 lambda_od for I; lambda_d = lambda_od and lambda_3 = 200 for II.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def dip_vae_penalty(
         If shapes, dtypes, names or ranges are not as above, or variant II has no ``logvar``.
     """
     require(variant in ("i", "ii"), "variant", repr(variant), "'i' or 'ii'")
-    require(lambda_3 >= 0, "lambda_3", lambda_3, "a number >= 0")
+    require_weight("lambda_3", lambda_3)
     if variant == "i":
         logvar = None
     elif logvar is None:
@@ -66,7 +66,7 @@ def cross_covariance_penalty(y: Tensor, z: Tensor, *, variant: str = "paper") ->
     Parameters
     ----------
     y, z
-        (B, k) and (B, d), of one dtype.
+        (B, k) and (B, d); floating dtypes that differ are promoted to one.
     variant
         "paper", or "author_code": the Frobenius norm, the square root of the paper's penalty; its
         gradient at 0 is 0.

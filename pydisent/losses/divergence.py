@@ -16,7 +16,7 @@ def gaussian_kl(mu: Tensor, logvar: Tensor, *, reduction: str = "mean") -> Tenso
     Parameters
     ----------
     mu, logvar
-        (B, d), of one dtype.
+        (B, d). Floating dtypes that differ are promoted to one.
     reduction
         "mean": summed over dimensions and averaged over the batch, the term of the ELBO; "sum":
         summed over both; "none": (B, d); "dimensions": averaged over the batch, (d,). An empty

@@ -48,7 +48,7 @@ def beta_tc_decomposition(
         If shapes, dtypes, ranges or names are not accepted by that op.
     """
     log_joint, log_marginals = aggregate_posterior(z, mu, logvar, dataset_size, estimator)
-    dtype = compute_dtype(z)
+    dtype = compute_dtype(z, mu, logvar)
     x, spread = z.to(dtype), logvar.to(dtype)
     deviation = (x - mu.to(dtype)) * (-0.5 * spread).exp()
     constant = 0.5 * math.log(2 * math.pi)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import numbers
 from typing import Any
 
 import torch
@@ -16,6 +18,13 @@ def require(condition: bool, name: str, given: Any, accepted: str) -> None:
         raise ValueError(f"{name}: got {given}, accepted is {accepted}")
 
 
+def require_weight(name: str, x: Any) -> None:
+    """Raise TypeError or ValueError unless x is a number >= 0; a tensor would lose its gradient."""
+    if not isinstance(x, numbers.Real):
+        raise TypeError(f"{name}: got {type(x).__name__}, accepted is a number >= 0")
+    require(float(x) >= 0, name, x, "a number >= 0")
+
+
 def require_floating(name: str, x: Any) -> None:
     """Raise TypeError unless x is a tensor of a supported floating dtype."""
     if not isinstance(x, Tensor):
@@ -25,12 +34,8 @@ def require_floating(name: str, x: Any) -> None:
 
 
 def require_matching(name: str, x: Any, other_name: str, other: Tensor, shape: bool = True) -> None:
-    """Raise TypeError or ValueError unless x has the dtype, device and shape of the other."""
+    """Raise unless x is floating (TypeError), with the other's device and shape (ValueError)."""
     require_floating(name, x)
-    if x.dtype != other.dtype:
-        raise TypeError(
-            f"{name}: got {x.dtype}, accepted is the dtype of {other_name}, {other.dtype}"
-        )
     if x.device != other.device:
         raise ValueError(
             f"{name}: got on {x.device}, accepted is the device of {other_name}, {other.device}"
@@ -40,3 +45,11 @@ def require_matching(name: str, x: Any, other_name: str, other: Tensor, shape: b
             f"{name}: got shape {tuple(x.shape)}, accepted is that of {other_name},"
             f" {tuple(other.shape)}"
         )
+
+
+def promote(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Convert to the one dtype that torch promotes all to, as autocast leaves some in half."""
+    if all(x.dtype == tensors[0].dtype for x in tensors):
+        return tensors  # promote_types is an op itself, which dispatch modes would see
+    dtype = functools.reduce(torch.promote_types, (x.dtype for x in tensors))
+    return tuple(x.to(dtype) for x in tensors)

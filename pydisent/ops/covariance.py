@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..reference import covariance as reference
 from ..reference._dtypes import compute_dtype
-from ._check import require, require_floating, require_matching
+from ._check import promote, require_floating, require_matching, require_weight
 from ._registry import Grads, Op, OpSpec, _reference_backward, register
 
 
@@ -33,9 +33,10 @@ def covariance_penalty(
     mu
         (B, d), the means of the posteriors. An empty batch has the covariance zero.
     logvar
-        (B, d), the logarithms of their variances, in the dtype of ``mu``.
+        (B, d), the logarithms of their variances. Floating dtypes that differ are promoted to one.
     lambda_od, lambda_d
-        Weights >= 0 of the entries off and on the diagonal.
+        Weights of the entries off and on the diagonal: numbers >= 0, not tensors, for they get no
+        gradient.
     impl
         "auto", "reference", "native" or "triton"; by default ``PYDISENT_IMPL``, else "auto".
 
@@ -54,8 +55,9 @@ def covariance_penalty(
     _check_batch("mu", mu)
     if logvar is not None:
         require_matching("logvar", logvar, "mu", mu)
-    require(lambda_od >= 0, "lambda_od", lambda_od, "a number >= 0")
-    require(lambda_d >= 0, "lambda_d", lambda_d, "a number >= 0")
+        mu, logvar = promote(mu, logvar)
+    require_weight("lambda_od", lambda_od)
+    require_weight("lambda_d", lambda_d)
     return _covariance(mu, logvar, lambda_od, lambda_d, impl=impl)[0]
 
 
@@ -68,7 +70,8 @@ def cross_covariance_penalty(y: Tensor, z: Tensor, *, impl: str | None = None) -
     Parameters
     ----------
     y, z
-        (B, k) and (B, d), of one dtype. An empty batch has the covariance zero.
+        (B, k) and (B, d); floating dtypes that differ are promoted to one. An empty batch has the
+        covariance zero.
     impl
         "auto", "reference", "native" or "triton"; by default ``PYDISENT_IMPL``, else "auto".
 
@@ -91,7 +94,7 @@ def cross_covariance_penalty(y: Tensor, z: Tensor, *, impl: str | None = None) -
             f"z: got shape {tuple(z.shape)}, accepted is ({y.shape[0]}, d), the batch of y"
         )
     require_matching("z", z, "y", y, shape=False)
-    return _cross_covariance(y, z, impl=impl)[0]
+    return _cross_covariance(*promote(y, z), impl=impl)[0]
 
 
 def third_central_moment_penalty(
@@ -109,7 +112,7 @@ def third_central_moment_penalty(
     z
         (B, d), samples, or means with ``logvar``. An empty batch has the moments zero.
     logvar
-        (B, d), in the dtype of ``z``.
+        (B, d). Floating dtypes that differ are promoted to one.
     impl
         "auto", "reference", "native" or "triton"; by default ``PYDISENT_IMPL``, else "auto".
 
@@ -128,6 +131,7 @@ def third_central_moment_penalty(
     _check_batch("z", z)
     if logvar is not None:
         require_matching("logvar", logvar, "z", z)
+        z, logvar = promote(z, logvar)
     return _third_moment(z, logvar, impl=impl)[0]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..reference import density as reference
 from ..reference._dtypes import compute_dtype
 from ..reference.density import ESTIMATORS
-from ._check import require, require_floating
+from ._check import promote, require, require_floating, require_matching
 from ._registry import Grads, OpSpec, register
 
 
@@ -28,14 +28,17 @@ def aggregate_posterior(
     """Estimate the aggregate posterior's log-densities at its samples (Chen et al. 2018).
 
     q(z_i) ≈ Σ_j w_ij Π_d q(z_id | x_j) and q(z_id) ≈ Σ_j w_ij q(z_id | x_j), where
-    q(z_id | x_j) = N(z_id; mu_jd, exp(logvar_jd)). Time grows with B² d, memory with B d.
+    q(z_id | x_j) = N(z_id; mu_jd, exp(logvar_jd)). Time grows with B² d, memory with B d; but with
+    B² d where derivatives are those of the reference: gradients with impl="reference", second
+    derivatives, forward mode and torch.func transforms.
 
     Parameters
     ----------
     z
         (B, d), the sample of each posterior.
     mu, logvar
-        (B, d), means and log-variances of the posteriors, in the dtype of ``z``.
+        (B, d), means and log-variances of the posteriors. Floating dtypes that differ are
+        promoted to one.
     dataset_size
         N >= 1, the number of training images that the batch was drawn from. N < B, a batch with
         repeated images, is accepted by "mws", to which N is a constant offset; "mss" refuses it,
@@ -51,7 +54,7 @@ def aggregate_posterior(
     Returns
     -------
     log_joint : Tensor
-        log q(z_i) (B,) in nats; float32 for inputs in half precision, else in the dtype of ``z``.
+        log q(z_i) (B,) in nats; float64 if an input is, else float32.
     log_marginals : Tensor
         log q(z_id) (B, d), likewise.
 
@@ -63,6 +66,7 @@ def aggregate_posterior(
         If the implementation asked for is not there.
     """
     _check(z, mu, logvar, dataset_size, estimator)
+    z, mu, logvar = promote(z, mu, logvar)
     return _forward(z, mu, logvar, int(dataset_size), estimator, impl=impl)
 
 
@@ -97,13 +101,7 @@ def _check(z: Tensor, mu: Tensor, logvar: Tensor, dataset_size: int, estimator: 
     if z.dim() != 2:
         raise ValueError(f"z: got shape {tuple(z.shape)}, accepted is (B, d)")
     for name, x in (("mu", mu), ("logvar", logvar)):
-        require_floating(name, x)
-        if x.shape != z.shape:
-            accepted = f"that of z, {tuple(z.shape)}"
-            raise ValueError(f"{name}: got shape {tuple(x.shape)}, accepted is {accepted}")
-        if x.dtype != z.dtype:
-            raise TypeError(f"{name}: got {x.dtype}, accepted is the dtype of z, {z.dtype}")
-        require(x.device == z.device, name, f"on {x.device}", f"the device of z, {z.device}")
+        require_matching(name, x, "z", z)
     if isinstance(dataset_size, bool) or not isinstance(dataset_size, numbers.Integral):
         given = type(dataset_size).__name__
         raise TypeError(f"dataset_size: got {given}, accepted is an integer >= 1")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..reference import latent as reference
 from ..reference._dtypes import compute_dtype
-from ._check import require, require_floating, require_matching
+from ._check import promote, require, require_floating, require_matching
 from ._registry import Grads, OpSpec, register
 
 #: Accepted values of ``variant`` of the perceptual simplicity loss.
@@ -25,7 +25,7 @@ def gaussian_kl(mu: Tensor, logvar: Tensor, *, impl: str | None = None) -> Tenso
     Parameters
     ----------
     mu, logvar
-        (B, d), or any one shape; of one dtype.
+        (B, d), or any one shape. Floating dtypes that differ are promoted to one.
     impl
         "auto", "reference", "native" or "triton"; by default ``PYDISENT_IMPL``, else "auto".
 
@@ -38,13 +38,13 @@ def gaussian_kl(mu: Tensor, logvar: Tensor, *, impl: str | None = None) -> Tenso
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes or devices differ.
+        If shapes or devices differ, or a dtype is not floating.
     RuntimeError
         If the implementation asked for is not there.
     """
     require_floating("mu", mu)
     require_matching("logvar", logvar, "mu", mu)
-    return _kl(mu, logvar, impl=impl)
+    return _kl(*promote(mu, logvar), impl=impl)
 
 
 def reparameterized_sample(
@@ -55,30 +55,30 @@ def reparameterized_sample(
     Parameters
     ----------
     mu, logvar
-        (B, d), or any one shape; of one dtype.
+        (B, d), or any one shape. Floating dtypes that differ are promoted to one.
     noise
-        Of that shape and dtype, drawn from N(0, 1) by the caller.
+        Of that shape, drawn from N(0, 1) by the caller.
     impl
         "auto", "reference", "native" or "triton"; by default ``PYDISENT_IMPL``, else "auto".
 
     Returns
     -------
     z : Tensor
-        mu + e^(logvar/2) noise, in the dtype of ``mu``.
+        mu + e^(logvar/2) noise, in the promoted dtype of the three.
     kl : Tensor
         What :func:`gaussian_kl` returns.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes or devices differ.
+        If shapes or devices differ, or a dtype is not floating.
     RuntimeError
         If the implementation asked for is not there.
     """
     require_floating("mu", mu)
     require_matching("logvar", logvar, "mu", mu)
     require_matching("noise", noise, "mu", mu)
-    return _sample(mu, logvar, noise, impl=impl)
+    return _sample(*promote(mu, logvar, noise), impl=impl)
 
 
 def perceptual_simplicity_loss(
@@ -103,7 +103,8 @@ def perceptual_simplicity_loss(
     codes_a, codes_b
         (B, d), what the recogniser predicts for the two images.
     target_a, target_b
-        (B, d), the codes that the images were generated from.
+        (B, d), the codes that the images were generated from. Floating dtypes that differ are
+        promoted to one.
     dimension
         (B,) int64, the perturbed dimension of each sample, in [0, d). Values out of range raise
         on the CPU, unless compiled; elsewhere they name no dimension.
@@ -133,7 +134,8 @@ def perceptual_simplicity_loss(
     _check_dimension(dimension, codes_a)
     require(variant in VARIANTS, "variant", repr(variant), " or ".join(map(repr, VARIANTS)))
     weight = 1.0 / codes_a.shape[1] if variant == "paper" else 0.5
-    return _simplicity(codes_a, codes_b, target_a, target_b, dimension, weight, impl=impl)
+    codes = promote(codes_a, codes_b, target_a, target_b)
+    return _simplicity(*codes, dimension, weight, impl=impl)
 
 
 def _check_dimension(dimension: Tensor, codes: Tensor) -> None:

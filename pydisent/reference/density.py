@@ -111,8 +111,10 @@ def aggregate_posterior_backward(
         joint = _responsibilities(log_density.sum(-1) + weights, log_joint[rows, None])
         marginal = _responsibilities(log_density + weights[..., None], log_marginals[rows, None])
         c = (grad_joint[rows, None] * joint)[..., None] + grad_marginals[rows, None] * marginal
-        along = c * u * inverse_std
+        on_u = c * u
+        along = on_u * inverse_std
         grad_z.append(-along.sum(1))
         grad_mu = grad_mu + along.sum(0)
-        grad_logvar = grad_logvar + 0.5 * (c * (u * u - 1)).sum(0)
+        # Not c (u² − 1): where u² overflows c is 0, and 0 times infinity would be NaN.
+        grad_logvar = grad_logvar + 0.5 * (on_u * u - c).sum(0)
     return torch.cat(grad_z).to(out), grad_mu.to(out), grad_logvar.to(out)

@@ -141,6 +141,9 @@ def test_top_level_names():
         ({"lambda_3": -1.0}, ValueError, "lambda_3: got -1.0"),
         ({"lambda_od": -1.0}, ValueError, "lambda_od: got -1.0"),
         ({"mu": torch.ones(3)}, ValueError, r"mu: got shape \(3,\)"),
+        ({"lambda_od": torch.ones(())}, TypeError, "lambda_od: got Tensor, accepted is a number"),
+        ({"lambda_d": torch.ones(())}, TypeError, "lambda_d: got Tensor, accepted is a number"),
+        ({"lambda_3": torch.ones(())}, TypeError, "lambda_3: got Tensor, accepted is a number"),
     ],
 )
 def test_bad_arguments_are_named(change, error, message):
