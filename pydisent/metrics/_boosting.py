@@ -1,8 +1,7 @@
-"""Gradient boosted classification trees from codes that are sorted once, a tree a thread."""
+"""Gradient boosted classification trees from codes that are sorted once."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,7 +56,6 @@ def boost(
     test_labels: np.ndarray,
     classes: int,
     rng: np.random.Generator,
-    threads: int,
 ) -> Fit:
     """Fit what scikit-learn's ``GradientBoostingClassifier()`` fits.
 
@@ -75,8 +73,6 @@ def boost(
         At least 2.
     rng : numpy.random.Generator
         Which of several equally good codes a split takes.
-    threads : int
-        The result does not depend on it.
     """
     target = np.eye(classes)[:, int(classes == 2) :].T[:, labels]
     prior = target.mean(1, keepdims=True)
@@ -84,20 +80,16 @@ def boost(
     scores, test_scores = (np.tile(start, count) for count in (len(labels), len(codes.test)))
     factor = RATE * (1.0 if classes == 2 else (classes - 1) / classes)
     removed = np.zeros(len(codes.columns))
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in range(STAGES):
-            chance = _chance(scores)
-            keys = rng.random((len(target), NODES, len(removed)))
-
-            def step(k: int, p: np.ndarray = chance, keys: np.ndarray = keys) -> np.ndarray:
-                residual = target[k] - p[k]
-                tree = grow(codes, residual, keys[k])
-                value = factor * newton_step(residual, p[k], tree.leaf)
-                scores[k] += value[tree.leaf]
-                test_scores[k] += value[tree.leaves_of(codes.test)]
-                return tree.removed
-
-            removed += sum(pool.map(step, range(len(target))))
+    for _ in range(STAGES):
+        chance = _chance(scores)
+        keys = rng.random((len(target), NODES, len(removed)))
+        for k, p in enumerate(chance):
+            residual = target[k] - p
+            tree = grow(codes, residual, keys[k])
+            value = factor * newton_step(residual, p, tree.leaf)
+            scores[k] += value[tree.leaf]
+            test_scores[k] += value[tree.leaves_of(codes.test)]
+            removed += tree.removed
     total = removed.sum()
     test = (_decide(test_scores) == test_labels).mean() if len(test_labels) else np.nan
     return Fit(

@@ -12,6 +12,8 @@ from ._result import MetricResult
 from ._table import Array, Table, check_tables
 
 TINY = 1e-11
+# Codes times classes from which on several processes are worth their start: seconds of work.
+WORTH_PROCESSES = 2_000_000
 
 Fit = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -39,8 +41,8 @@ def dci(
         (M, d) and (M, f); without them there is no test accuracy.
     estimator : {"presorted", "gbt"}
         ``gbt``: scikit-learn's ``GradientBoostingClassifier``, the definition, minutes for ten
-        thousand samples. ``presorted``: the same algorithm, written to sort the codes once and
-        to grow trees on all of PyTorch's threads.
+        thousand samples. ``presorted``: the same algorithm, written to sort the codes once, the
+        factors shared among as many processes as PyTorch has threads where that pays.
     seed : int
         Of the choice between equally good splits.
 
@@ -91,16 +93,28 @@ def concentration(importance: np.ndarray) -> float:
 
 
 def _by_presorted(train: Table, test: Table | None, seed: int) -> Fit:
-    rng = np.random.default_rng(seed)
+    from joblib import Parallel, delayed
+
     held_out = train.codes[:0] if test is None else test.codes
     answers = train.labels[:0] if test is None else test.labels
     codes = SortedCodes(train.codes, held_out)
-    fits = [
-        boost(codes, train.labels[:, j], answers[:, j], size, rng, torch.get_num_threads())
-        for j, size in enumerate(train.sizes)
-    ]
-    importance = np.stack([fit.importance for fit in fits], 1)
-    return importance, np.array([f.train for f in fits]), np.array([f.test for f in fits])
+    # Threads would wait for each other's turn at the interpreter after every few microseconds.
+    pays = train.codes.size * sum(train.sizes) >= WORTH_PROCESSES
+    workers = min(torch.get_num_threads(), len(train.sizes)) if pays else 1
+    longest_first = np.argsort(train.sizes)[::-1]
+    fits = Parallel(n_jobs=workers)(
+        delayed(boost)(
+            codes,
+            train.labels[:, j],
+            answers[:, j],
+            train.sizes[j],
+            np.random.default_rng([seed, j]),
+        )
+        for j in longest_first
+    )
+    ordered = [fits[place] for place in np.argsort(longest_first)]
+    importance = np.stack([fit.importance for fit in ordered], 1)
+    return importance, np.array([f.train for f in ordered]), np.array([f.test for f in ordered])
 
 
 def _by_gbt(train: Table, test: Table | None, seed: int) -> Fit:
