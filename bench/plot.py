@@ -106,8 +106,13 @@ def versus(passes: dict, scale: float, unit: str) -> str:
     """Median times in words, ours first, the others with how many times ours they take."""
     times = {name: row["p50"] * scale for name, row in passes.items()}
     ours = times.pop("pydisent")
-    others = ", ".join(f"{n} {t:.3g} {unit} ({t / ours:.1f}×)" for n, t in times.items())
-    return f"pydisent {ours:.3g} {unit}, {others}"
+    others = ", ".join(f"{n} {brief(t)} {unit} ({t / ours:.1f}×)" for n, t in times.items())
+    return f"pydisent {brief(ours)} {unit}, {others}"
+
+
+def brief(value: float) -> str:
+    """Three digits, or all those before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def power_iteration_lines(result: dict) -> list[str]:
@@ -125,7 +130,7 @@ def density_lines(result: dict) -> list[str]:
         "",
     ]
     for case in result["cases"]:
-        memory = ", ".join(f"{name} {mib:.3g}" for name, mib in case["peak_mib"].items())
+        memory = ", ".join(f"{name} {brief(mib)}" for name, mib in case["peak_mib"].items())
         lines.append(
             f"- B = {case['batch']}: {versus(case['seconds']['full'], 1e3, 'ms')}; "
             f"peak MiB: {memory}."
@@ -136,8 +141,7 @@ def density_lines(result: dict) -> list[str]:
 def covariance_lines(result: dict) -> list[str]:
     lines = ["Penalties on covariances, forward and backward:", ""]
     for question, found in result["questions"].items():
-        shapes = " × ".join(f"({', '.join(map(str, shape))})" for shape in found["shapes"])
-        lines.append(f"- `{question}`, {shapes}: {versus(found['seconds']['full'], 1e6, 'µs')}.")
+        lines.append(f"- {question}: {versus(found['seconds']['full'], 1e6, 'µs')}.")
     return [*lines, ""]
 
 
