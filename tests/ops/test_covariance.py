@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 import torch
 
+from pydisent import _backends
 from pydisent.ops import (
     covariance_penalty,
     cross_covariance_penalty,
@@ -276,6 +277,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.skipif(
+    _backends.native_reason("cpu") != "", reason=_backends.native_reason("cpu") or "built"
+)
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
 def test_wide_codes_need_no_product_of_all_three_sizes():
     """B k d floats are 84 MB at these sizes; the inputs, gradients and C are 6 MB."""

@@ -12,9 +12,13 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import norm
 
+from pydisent import _backends
 from pydisent.ops import aggregate_posterior, total_correlation
 
-IMPLEMENTATIONS = ["native", "reference"]
+needs_native = pytest.mark.skipif(
+    _backends.native_reason("cpu") != "", reason=_backends.native_reason("cpu") or "built"
+)
+IMPLEMENTATIONS = [pytest.param("native", marks=needs_native), "reference"]
 
 
 def weights_by_hand(batch, dataset_size, estimator):
@@ -276,6 +280,7 @@ def test_densities_that_underflow_give_minus_infinity_alone(impl):
     torch.testing.assert_close((joint, marginals), near, rtol=0, atol=0)
 
 
+@needs_native
 @pytest.mark.parametrize("size", [(64, 10), (200, 5)])
 @pytest.mark.parametrize("logvar", [-12.0, -6.0, 0.0])
 def test_gradients_are_as_accurate_as_those_of_the_reference(size, logvar):
@@ -338,6 +343,7 @@ def test_smaller_dataset_than_batch_is_an_offset_of_mws():
     torch.testing.assert_close(small - large, torch.full_like(small, math.log(100)))
 
 
+@needs_native
 @pytest.mark.parametrize("limit", ["baseline", "avx2"])
 def test_every_instruction_set(limit):
     code = """
@@ -379,6 +385,7 @@ print(status("VmHWM") - before)
 """
 
 
+@needs_native
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's /proc")
 def test_memory_is_linear_in_the_batch():
     """At B = 8192, d = 8 a (B, B, d) tensor of floats would take 2 GiB, a (B, B) one 256 MiB."""
