@@ -306,32 +306,20 @@ PYDISENT_INSTANTIATE(double)
 
 }  // namespace
 
-#define PYDISENT_DISPATCH(name)                    \
-  switch (p.dtype) {                               \
-    case DType::f16:                               \
-      return run_##name##_Half(p, begin, end);     \
-    case DType::bf16:                              \
-      return run_##name##_BFloat16(p, begin, end); \
-    case DType::f32:                               \
-      return run_##name##_float(p, begin, end);    \
-    case DType::f64:                               \
-      return run_##name##_double(p, begin, end);   \
-  }
-
 void covariance_cpu(const CovarianceParams& p, int64_t begin, int64_t end) {
-  PYDISENT_DISPATCH(covariance)
+  PYDISENT_DISPATCH_DTYPE(covariance)
 }
 
 void covariance_adjoint_cpu(const CovarianceAdjointParams& p, int64_t begin, int64_t end) {
-  PYDISENT_DISPATCH(adjoint)
+  PYDISENT_DISPATCH_DTYPE(adjoint)
 }
 
 void third_moment_cpu(const ThirdMomentParams& p, int64_t begin, int64_t end) {
-  PYDISENT_DISPATCH(third)
+  PYDISENT_DISPATCH_DTYPE(third)
 }
 
 void third_moment_adjoint_cpu(const ThirdMomentParams& p, int64_t begin, int64_t end) {
-  PYDISENT_DISPATCH(third_adjoint)
+  PYDISENT_DISPATCH_DTYPE(third_adjoint)
 }
 
 }  // namespace pydisent

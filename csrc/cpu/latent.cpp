@@ -165,32 +165,20 @@ PYDISENT_INSTANTIATE(double)
 
 }  // namespace
 
-#define PYDISENT_DISPATCH(name)                    \
-  switch (p.dtype) {                               \
-    case DType::f16:                               \
-      return run_##name##_Half(p, begin, end);     \
-    case DType::bf16:                              \
-      return run_##name##_BFloat16(p, begin, end); \
-    case DType::f32:                               \
-      return run_##name##_float(p, begin, end);    \
-    case DType::f64:                               \
-      return run_##name##_double(p, begin, end);   \
-  }
-
 void gaussian_cpu(const GaussianParams& p, int64_t begin, int64_t end) {
-  PYDISENT_DISPATCH(forward)
+  PYDISENT_DISPATCH_DTYPE(forward)
 }
 
 void gaussian_backward_cpu(const GaussianParams& p, int64_t begin, int64_t end) {
-  PYDISENT_DISPATCH(backward)
+  PYDISENT_DISPATCH_DTYPE(backward)
 }
 
 void perceptual_simplicity_cpu(const SimplicityParams& p, int64_t begin, int64_t end) {
-  PYDISENT_DISPATCH(simplicity)
+  PYDISENT_DISPATCH_DTYPE(simplicity)
 }
 
 void perceptual_simplicity_backward_cpu(const SimplicityParams& p, int64_t begin, int64_t end) {
-  PYDISENT_DISPATCH(simplicity_backward)
+  PYDISENT_DISPATCH_DTYPE(simplicity_backward)
 }
 
 }  // namespace pydisent

@@ -122,3 +122,16 @@ class Scratch {
 #define PYDISENT_MULTIVERSION(name, Params, body) \
   static void name(const Params& p, int64_t begin, int64_t end) { body<16>(p, begin, end); }
 #endif
+
+// For p.dtype's type S, run_<name>_S(p, begin, end).
+#define PYDISENT_DISPATCH_DTYPE(name)              \
+  switch (p.dtype) {                               \
+    case DType::f16:                               \
+      return run_##name##_Half(p, begin, end);     \
+    case DType::bf16:                              \
+      return run_##name##_BFloat16(p, begin, end); \
+    case DType::f32:                               \
+      return run_##name##_float(p, begin, end);    \
+    case DType::f64:                               \
+      return run_##name##_double(p, begin, end);   \
+  }

@@ -152,30 +152,12 @@ PYDISENT_INSTANTIATE(double)
 }  // namespace
 
 void masked_power_iteration_cpu(const PowerIterationParams& p, int64_t begin, int64_t end) {
-  switch (p.dtype) {
-    case DType::f16:
-      return run_forward_Half(p, begin, end);
-    case DType::bf16:
-      return run_forward_BFloat16(p, begin, end);
-    case DType::f32:
-      return run_forward_float(p, begin, end);
-    case DType::f64:
-      return run_forward_double(p, begin, end);
-  }
+  PYDISENT_DISPATCH_DTYPE(forward)
 }
 
 void masked_power_iteration_backward_cpu(const PowerIterationBackwardParams& p, int64_t begin,
                                          int64_t end) {
-  switch (p.dtype) {
-    case DType::f16:
-      return run_backward_Half(p, begin, end);
-    case DType::bf16:
-      return run_backward_BFloat16(p, begin, end);
-    case DType::f32:
-      return run_backward_float(p, begin, end);
-    case DType::f64:
-      return run_backward_double(p, begin, end);
-  }
+  PYDISENT_DISPATCH_DTYPE(backward)
 }
 
 }  // namespace pydisent

@@ -4,17 +4,10 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from pydisent.nn._check import check_sizes
 from pydisent.nn._init import glorot_
 
 _START = 4  # px at the narrow end of both networks
-
-
-def _check(image_size: int, **sizes: int) -> None:
-    for name, value in sizes.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}; accepted: an integer >= 1")
-    if image_size < 8 or image_size & (image_size - 1):
-        raise ValueError(f"image_size is {image_size}; accepted: a power of two >= 8")
 
 
 def _widths(base: int, image_size: int) -> list[int]:
@@ -60,7 +53,7 @@ class ConvEncoder(nn.Sequential):
         hidden: int = 256,
         image_size: int = 64,
     ) -> None:
-        _check(image_size, outputs=outputs, channels=channels, base=base, hidden=hidden)
+        check_sizes(image_size, 8, outputs=outputs, channels=channels, base=base, hidden=hidden)
         widths = [channels, *_widths(base, image_size)]
         layers: list[nn.Module] = []
         for inputs, maps in pairwise(widths):
@@ -97,7 +90,9 @@ class ConvDecoder(nn.Module):
         image_size: int = 64,
     ) -> None:
         super().__init__()
-        _check(image_size, latent_size=latent_size, channels=channels, base=base, hidden=hidden)
+        check_sizes(
+            image_size, 8, latent_size=latent_size, channels=channels, base=base, hidden=hidden
+        )
         widths = [*reversed(_widths(base, image_size)), channels]
         layers: list[nn.Module] = [nn.Linear(latent_size, hidden), nn.ReLU()]
         layers += [nn.Linear(hidden, widths[0] * _START**2), nn.ReLU()]

@@ -7,19 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from pydisent.nn._check import check_sizes
 from pydisent.nn.activation import TranslatedPReLU
 
 _START = 4  # px at the narrow end of every network
 
 _Affine = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
-
-
-def _check(latent_size: int, channels: int, base: int, image_size: int) -> None:
-    for name, value in (("latent_size", latent_size), ("channels", channels), ("base", base)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}; accepted: an integer >= 1")
-    if image_size < 16 or image_size & (image_size - 1):
-        raise ValueError(f"image_size is {image_size}; accepted: a power of two >= 16")
 
 
 def _widths(base: int, image_size: int) -> list[int]:
@@ -73,7 +66,7 @@ class DCGANGenerator(nn.Module):
         self, latent_size: int, channels: int = 3, base: int = 64, image_size: int = 64
     ) -> None:
         super().__init__()
-        _check(latent_size, channels, base, image_size)
+        check_sizes(image_size, 16, latent_size=latent_size, channels=channels, base=base)
         self.latent_size = latent_size
         self.image_shape = (channels, image_size, image_size)
         widths = _widths(base, image_size)
@@ -135,7 +128,7 @@ class DCGANDiscriminator(nn.Module):
 
     def __init__(self, channels: int = 3, base: int = 64, image_size: int = 64) -> None:
         super().__init__()
-        _check(1, channels, base, image_size)
+        check_sizes(image_size, 16, channels=channels, base=base)
         self.trunk = _Trunk(channels, base, image_size, gain=lambda activation: None)
         self.logit = _normalized(nn.Linear(self.trunk.features, 1))
 
@@ -171,7 +164,7 @@ class DCGANEncoder(nn.Module):
         self, latent_size: int, channels: int = 3, base: int = 128, image_size: int = 64
     ) -> None:
         super().__init__()
-        _check(latent_size, channels, base, image_size)
+        check_sizes(image_size, 16, latent_size=latent_size, channels=channels, base=base)
         self.trunk = _Trunk(channels, base, image_size, gain=_gain)
         self.code = _normalized(nn.Linear(self.trunk.features, latent_size), gain=1.0)
 

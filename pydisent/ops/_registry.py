@@ -249,7 +249,7 @@ def _autograd_kernel(spec: OpSpec, overload: torch._ops.OpOverload) -> Callable[
             needs = ctx.needs_input_grad[1:]
             if all(grad is None for grad in grads):
                 return (None,) * (1 + len(needs))
-            formula = spec.backward or _reference_backward(spec)
+            formula = spec.backward or reference_backward(spec)
             with _choosing(ctx.chosen):
                 return None, *formula(inputs, outputs, grads, needs)
 
@@ -292,7 +292,7 @@ def _saved(ctx: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     return inputs, tensors[count:]
 
 
-def _reference_backward(spec: OpSpec) -> Callable[..., Grads]:
+def reference_backward(spec: OpSpec) -> Callable[..., Grads]:
     """Make the gradient of an op from autograd through its reference, differentiable again."""
 
     def backward(

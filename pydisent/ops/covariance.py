@@ -11,7 +11,7 @@ from torch import Tensor
 from ..reference import covariance as reference
 from ..reference._dtypes import compute_dtype
 from ._check import promote, require_floating, require_matching, require_weight
-from ._registry import Grads, Op, OpSpec, _reference_backward, register
+from ._registry import Grads, Op, OpSpec, reference_backward, register
 
 
 def covariance_penalty(
@@ -178,7 +178,7 @@ def _with_saved(
     """Add what the saved outputs contribute, which have cotangents in a second derivative only."""
     if all(grad is None for grad in grads[1:]):
         return found
-    more = _reference_backward(op.spec)(inputs, (), (None, *grads[1:]), needs)
+    more = reference_backward(op.spec)(inputs, (), (None, *grads[1:]), needs)
     return tuple(y if x is None else x if y is None else x + y for x, y in zip(found, more))
 
 
