@@ -16,6 +16,8 @@ constexpr int64_t kMostPixels = 2048;
 constexpr int64_t kAhead = 64;
 // Codes that one pass over a tile takes; each count up to that many has code of its own.
 constexpr int64_t kMostCodes = 8;
+// Channels that share what is read and written for each pixel of a sample.
+constexpr int kTogether = kConstrictionTogether;
 
 template <class T, int W>
 PYDISENT_INLINE typename Vector<T, W>::type load(const T* x) {
@@ -27,15 +29,10 @@ PYDISENT_INLINE void store(T* x, typename Vector<T, W>::type v) {
   *reinterpret_cast<typename Vector<T, W>::type*>(x) = v;
 }
 
-// Rows of a tile are too short for the processor to foresee the next: what is read or written there
-// is asked for a row ahead. Any address will do.
-PYDISENT_INLINE void prefetch(const void* address) { __builtin_prefetch(address); }
+// Memory is slow, and a core idles unless more is always on its way: the passes over a block ask
+// for the block's output and for the input of the next block, line by line. Any address will do.
+PYDISENT_INLINE void prefetch(const void* address) { __builtin_prefetch(address, 0, 2); }
 PYDISENT_INLINE void prefetch_to_write(const void* address) { __builtin_prefetch(address, 1); }
-
-// From a channel of a tile to what comes next: the next channel, or the first of the next tile.
-PYDISENT_INLINE int64_t next_row(int64_t channel, int64_t count, int64_t padded, int64_t tile) {
-  return channel + 1 < count ? padded : tile - channel * padded;
-}
 
 template <class T, int W>
 PYDISENT_INLINE typename Vector<T, W>::type without_padding(typename Vector<T, W>::type v,
@@ -47,11 +44,22 @@ PYDISENT_INLINE typename Vector<T, W>::type without_padding(typename Vector<T, W
 }
 
 // Pixels of a tile that has rows for every code: of the weights and, in the adjoint, their
-// gradient.
+// gradient. A block of the fewest channels reads them once, and needs no tiles.
 template <class T>
 PYDISENT_INLINE int64_t tile_pixels(const ConstrictionParams& p) {
+  if (p.block <= kTogether && p.codes <= kMostCodes) return p.padded;
   const int64_t fitting = 12288 / (2 * static_cast<int64_t>(sizeof(T)) * (p.codes + 1));
   return std::clamp(fitting / kConstrictionLanes * kConstrictionLanes, int64_t(128), kMostPixels);
+}
+
+// Calls body(channel, constant) for all channels of a block: kTogether at a time, the rest one by
+// one.
+template <class Body>
+PYDISENT_INLINE void for_channels(int64_t count, const Body& body) {
+  int64_t channel = 0;
+  for (; channel + kTogether <= count; channel += kTogether)
+    body(channel, std::integral_constant<int, kTogether>());
+  for (; channel < count; ++channel) body(channel, std::integral_constant<int, 1>());
 }
 
 // Runs body(constant) for the count of codes, 0 to kMostCodes, as a compile-time constant.
@@ -247,7 +255,7 @@ struct Planes {
   }
 };
 
-// Statistics of a plane, and what the codes do to its channel.
+// Statistics of a plane, whose mean is mean + rest.
 template <class T>
 struct Normalisation {
   T mean, rest, rstd;
@@ -258,45 +266,62 @@ struct Normalisation {
   }
 };
 
-// Calls add(x, sums) for the vectors of a row, and add(x, sum) for the pixels that are left, so
-// that K sums arise in an order that depends on n alone. No lane adds up too many.
-template <class T, int W, int K, class Add>
-PYDISENT_INLINE void sum_row(const T* x, int64_t n, double* totals, const Add& add) {
+// The sums of x - guess and its square over a plane, in an order that depends on its size alone. No
+// lane adds up too many. `target` is memory that is soon to be written, a plane of the same size.
+template <class T, int W>
+PYDISENT_INLINE void moments_around(T guess, const T* x, int64_t n, const T* target,
+                                    double* totals) {
   using V = typename Vector<T, W>::type;
-  for (int k = 0; k < K; ++k) totals[k] = 0;
+  totals[0] = totals[1] = 0;
   for (int64_t first = 0; first < n; first += 4096) {
     const int64_t last = std::min(first + 4096, n);
-    V sums[4][K] = {};
+    V sums[4] = {}, squares[4] = {};
     int64_t i = first;
     for (; i + 4 * W <= last; i += 4 * W)
-      for (int j = 0; j < 4; ++j) add(load<T, W>(x + i + j * W), sums[j]);
-    T rest[K] = {};
-    for (; i < last; ++i) add(x[i], rest);
-    for (int k = 0; k < K; ++k)
-      totals[k] +=
-          horizontal_sum<T, W>((sums[0][k] + sums[1][k]) + (sums[2][k] + sums[3][k])) + rest[k];
+      for (int j = 0; j < 4; ++j) {
+        prefetch_to_write(target + i + j * W);
+        const V d = load<T, W>(x + i + j * W) - guess;
+        sums[j] += d;
+        squares[j] += d * d;
+      }
+    T sum = 0, square = 0;
+    for (; i < last; ++i) {
+      const T d = x[i] - guess;
+      sum += d;
+      square += d * d;
+    }
+    totals[0] += horizontal_sum<T, W>((sums[0] + sums[1]) + (sums[2] + sums[3])) + sum;
+    totals[1] +=
+        horizontal_sum<T, W>((squares[0] + squares[1]) + (squares[2] + squares[3])) + square;
   }
 }
 
-// Two passes: a first guess of the mean, and the moments around that. The second lies around the
-// mean proper but for a square that is small, and zero in a constant plane.
+// A first guess of a plane's mean, from a few pixels of each quarter.
 template <class T, int W>
-PYDISENT_INLINE Normalisation<T> statistics_of(const ConstrictionParams& p, const T* x) {
-  const double count = static_cast<double>(p.pixels);
-  double total, moments[2];
-  sum_row<T, W, 1>(x, p.pixels, &total,
-                   [](auto v, auto* sums) __attribute__((always_inline)) { sums[0] += v; });
-  const T guess = static_cast<T>(total / count);
-  sum_row<T, W, 2>(x, p.pixels, moments,
-                   [guess](auto v, auto* sums) __attribute__((always_inline)) {
-                     const auto d = v - guess;
-                     sums[0] += d;
-                     sums[1] += d * d;
-                   });
-  const double error = moments[0] / count;
-  // Not std::max, which would lose NaN.
-  double variance = moments[1] / count - error * error;
-  variance = variance < 0 ? 0 : variance;
+PYDISENT_INLINE T guess_of(const T* x, int64_t n) {
+  const T base = n > 0 ? x[0] : T(0);
+  if (n < 4 * W) return base;
+  typename Vector<T, W>::type sum = {};
+  for (int q = 0; q < 4; ++q) sum += load<T, W>(x + q * (n / 4)) - base;
+  return base + horizontal_sum<T, W>(sum) / (4 * W);
+}
+
+// One pass, around a guess that is good enough unless the plane is uneven: then a second, around
+// the mean that the first has found. Both are exact in a constant plane.
+template <class T, int W>
+PYDISENT_INLINE Normalisation<T> statistics_of(const ConstrictionParams& p, const T* x,
+                                               const T* target) {
+  const double count = static_cast<double>(std::max<int64_t>(p.pixels, 1));
+  T guess = guess_of<T, W>(x, p.pixels);
+  double moments[2];
+  moments_around<T, W>(guess, x, p.pixels, target, moments);
+  double error = moments[0] / count, variance = moments[1] / count - error * error;
+  if (!(error * error <= variance)) {
+    guess = static_cast<T>(guess + error);
+    moments_around<T, W>(guess, x, p.pixels, target, moments);
+    error = moments[0] / count, variance = moments[1] / count - error * error;
+  }
+  variance = variance < 0 ? 0 : variance;  // not std::max, which would lose NaN
   Normalisation<T> found;
   found.mean = static_cast<T>(guess + error);
   found.rest = static_cast<T>(error - (static_cast<double>(found.mean) - guess));
@@ -353,26 +378,36 @@ PYDISENT_INLINE void complements_of(const ConstrictionParams& p, Codes<T, W> mas
     store<T, W>(masks.data + at + W, T(1) - load<T, W>(masks.data + at));
 }
 
-// A row of a tile: n pixels of one channel, styled by N codes.
-template <class T, int W, int N>
-PYDISENT_INLINE void style_row(const T* x, const T* from, Normalisation<T> by, const T* masks,
-                               int64_t stride, const T* scales, const T* shifts,
-                               int64_t styles_stride, int64_t n, int64_t ahead, T* to) {
+// Rows of a tile: n pixels of R channels, a row every `row_stride`, styled by N codes. `from` is
+// the state that earlier codes left.
+template <class T, int W, int N, int R>
+PYDISENT_INLINE void style_rows(const T* x, int64_t row_stride, const T* from, int64_t from_stride,
+                                const Normalisation<T>* by, const T* masks, int64_t stride,
+                                const T* scales, const T* shifts, int64_t styles_stride, int64_t n,
+                                int64_t next, T* to, int64_t to_stride) {
   using V = typename Vector<T, W>::type;
-  V scale[N + 1], shift[N + 1];
-  for (int k = 0; k < N; ++k) {
-    scale[k] = V{} + scales[k * styles_stride];
-    shift[k] = V{} + shifts[k * styles_stride];
+  Normalisation<T> normal[R];
+  V factor[R][N + 1], shift[R][N + 1];
+  for (int r = 0; r < R; ++r) {
+    normal[r] = by[r];
+    for (int k = 0; k < N; ++k) {
+      factor[r][k] = V{} + by[r].rstd * scales[k * styles_stride + r];
+      shift[r][k] = V{} + shifts[k * styles_stride + r];
+    }
   }
   for (int64_t i = 0; i < n; i += W, masks += stride) {
-    const V normalized = by.centred(load<T, W>(x + i)) * by.rstd;
-    V state = load<T, W>(from + i);
+    V state[R], centred[R];
+    for (int r = 0; r < R; ++r) {
+      prefetch(x + r * row_stride + i + next);
+      centred[r] = normal[r].centred(load<T, W>(x + r * row_stride + i));
+      state[r] = load<T, W>(from + r * from_stride + i);
+    }
     for (int k = 0; k < N; ++k) {
       const V m = load<T, W>(masks + 2 * k * W), outside = load<T, W>(masks + (2 * k + 1) * W);
-      state = state * outside + (normalized * scale[k] + shift[k]) * m;
+      for (int r = 0; r < R; ++r)
+        state[r] = state[r] * outside + (centred[r] * factor[r][k] + shift[r][k]) * m;
     }
-    prefetch_to_write(to + i + ahead);
-    store<T, W>(to + i, state);
+    for (int r = 0; r < R; ++r) store<T, W>(to + r * to_stride + i, state[r]);
   }
 }
 
@@ -382,27 +417,29 @@ PYDISENT_INLINE void style_block(const ConstrictionParams& p, int64_t sample, in
                                  const Normalisation<T>* by, T* out) {
   const int64_t tile = tile_pixels<T>(p), styles = sample * p.codes * p.channels + channel;
   const T *scales = static_cast<const T*>(p.scales), *shifts = static_cast<const T*>(p.shifts);
-  alignas(64) T state[kMostPixels];
+  alignas(64) T state[kTogether * kMostPixels];
   for (int64_t first = 0; first < p.padded; first += tile) {
     const int64_t n = std::min(tile, p.padded - first);
-    for (int64_t c = 0; c < count; ++c) {
-      const T *row = x + c * p.padded + first, *from = row;
-      const int64_t ahead = next_row(c, count, p.padded, tile);
-      const auto run = [&](int64_t code, auto constant, T* to) __attribute__((always_inline)) {
+    for_channels(count, [&](int64_t c, auto together) __attribute__((always_inline)) {
+      const T *rows = x + c * p.padded + first, *from = rows;
+      int64_t from_stride = p.padded;
+      const auto run = [&](int64_t code, auto constant, T* to,
+                           int64_t to_stride) __attribute__((always_inline)) {
         const int64_t at = styles + code * p.channels + c;
-        style_row<T, W, decltype(constant)::value>(row, from, by[c], masks.at(2 * code, first),
-                                                   masks.rows * W, scales + at, shifts + at,
-                                                   p.channels, n, ahead, to);
+        style_rows<T, W, decltype(constant)::value, decltype(together)::value>(
+            rows, p.padded, from, from_stride, by + c, masks.at(2 * code, first), masks.rows * W,
+            scales + at, shifts + at, p.channels, n, p.block * p.padded, to, to_stride);
       };
       for_codes(
           p.codes,
           [&](int64_t code) __attribute__((always_inline)) {
-            run(code, std::integral_constant<int, kMostCodes>(), state);
-            from = state;
+            run(code, std::integral_constant<int, kMostCodes>(), state, kMostPixels);
+            from = state, from_stride = kMostPixels;
           },
-          [&](int64_t code, auto constant)
-              __attribute__((always_inline)) { run(code, constant, out + c * p.padded + first); });
-    }
+          [&](int64_t code, auto constant) __attribute__((always_inline)) {
+            run(code, constant, out + c * p.padded + first, p.padded);
+          });
+    });
   }
 }
 
@@ -422,14 +459,14 @@ PYDISENT_INLINE void forward_groups(const ConstrictionParams& p, int64_t begin, 
     for (int64_t channel = start; channel < stop; channel += p.block) {
       const int64_t count = std::min(p.block, stop - channel);
       const T* x = planes.read(p.x, sample, channel, count, scratch);
+      T* out = planes.target(sample, channel, scratch);
       for (int64_t c = 0; c < count; ++c) {
-        by[c] = statistics_of<T, W>(p, x + c * p.padded);
+        by[c] = statistics_of<T, W>(p, x + c * p.padded, out + c * p.padded);
         statistics[channel + c] = by[c].mean;
         statistics[p.channels + channel + c] = by[c].rest;
         statistics[2 * p.channels + channel + c] = by[c].rstd;
       }
-      style_block<T, W>(p, sample, channel, count, masks, x, by,
-                        planes.target(sample, channel, scratch));
+      style_block<T, W>(p, sample, channel, count, masks, x, by, out);
       planes.write(scratch, sample, channel, count);
     }
   }
@@ -451,63 +488,80 @@ PYDISENT_INLINE void weights_of(const ConstrictionParams& p, Codes<T, W> table) 
   }
 }
 
-// One channel of a tile, of whose n pixels those from `valid` on are padding. sums (2 N, W) gain
-// the styles' gradients, lane by lane; partials those of the weights w_n, and `kept`, unless null,
+// Rows of a tile: n pixels of R channels, from `valid` on padding. sums (R, `sums_stride`), of
+// which this fills (2 N, W), gain the sums over pixels of g (x - mean) w_n and of g w_n, lane by
+// lane; partials, which the channels share, those of the weights w_n, and `kept`, unless not kKept,
 // that of A.
-template <class T, int W, int N, bool kKept>
-PYDISENT_INLINE void reduce_row(const T* x, const T* grad, Normalisation<T> by, const T* weights,
-                                T* partials, T* kept, int64_t stride, const T* scales,
-                                const T* shifts, int64_t styles_stride, int64_t n, int64_t valid,
-                                int64_t ahead, T* sums) {
+template <class T, int W, int N, int R, bool kKept>
+PYDISENT_INLINE void reduce_rows(const T* x, const T* grad, int64_t row_stride,
+                                 const Normalisation<T>* by, const T* weights, T* partials, T* kept,
+                                 int64_t stride, const T* scales, const T* shifts,
+                                 int64_t styles_stride, int64_t n, int64_t valid, const T* target,
+                                 T* sums, int64_t sums_stride) {
   using V = typename Vector<T, W>::type;
-  V scale[N + 1], shift[N + 1], to_scale[N + 1] = {}, to_shift[N + 1] = {};
-  for (int k = 0; k < N; ++k) {
-    scale[k] = V{} + scales[k * styles_stride];
-    shift[k] = V{} + shifts[k * styles_stride];
+  Normalisation<T> normal[R];
+  V factor[R][N + 1], shift[R][N + 1], along[R][N + 1] = {}, plain[R][N + 1] = {};
+  for (int r = 0; r < R; ++r) {
+    normal[r] = by[r];
+    for (int k = 0; k < N; ++k) {
+      factor[r][k] = V{} + by[r].rstd * scales[k * styles_stride + r];
+      shift[r][k] = V{} + shifts[k * styles_stride + r];
+    }
   }
   for (int64_t i = 0; i < n; i += W, weights += stride, partials += stride) {
-    prefetch(x + i + ahead);
-    prefetch(grad + i + ahead);
-    const V value = load<T, W>(x + i), g = load<T, W>(grad + i);
-    V along = g * (by.centred(value) * by.rstd);
-    if (i + W > valid) [[unlikely]]
-      along = without_padding<T, W>(along, valid - i);  // 0 times infinity, for a wild mean
+    V g[R], slope[R], to_kept = {};
+    for (int r = 0; r < R; ++r) {
+      prefetch_to_write(target + r * row_stride + i);
+      const V value = load<T, W>(x + r * row_stride + i);
+      g[r] = load<T, W>(grad + r * row_stride + i);
+      slope[r] = g[r] * normal[r].centred(value);
+      if (i + W > valid) [[unlikely]]
+        slope[r] = without_padding<T, W>(slope[r], valid - i);  // 0 times an infinite mean
+      to_kept += g[r] * value;
+    }
     if constexpr (kKept) {
-      store<T, W>(kept, load<T, W>(kept) + g * value);
+      store<T, W>(kept, load<T, W>(kept) + to_kept);
       kept += stride;
     }
     for (int k = 0; k < N; ++k) {
       const V w = load<T, W>(weights + k * W);
-      T* partial = partials + k * W;
-      to_scale[k] += along * w;
-      to_shift[k] += g * w;
-      store<T, W>(partial, load<T, W>(partial) + (along * scale[k] + g * shift[k]));
+      V partial = load<T, W>(partials + k * W);
+      for (int r = 0; r < R; ++r) {
+        along[r][k] += slope[r] * w;
+        plain[r][k] += g[r] * w;
+        partial += slope[r] * factor[r][k] + g[r] * shift[r][k];
+      }
+      store<T, W>(partials + k * W, partial);
     }
   }
-  for (int k = 0; k < N; ++k) {
-    store<T, W>(sums + 2 * k * W, load<T, W>(sums + 2 * k * W) + to_scale[k]);
-    store<T, W>(sums + (2 * k + 1) * W, load<T, W>(sums + (2 * k + 1) * W) + to_shift[k]);
-  }
+  for (int r = 0; r < R; ++r)
+    for (int k = 0; k < N; ++k) {
+      T* sum = sums + r * sums_stride + 2 * k * W;
+      store<T, W>(sum, load<T, W>(sum) + along[r][k]);
+      store<T, W>(sum + W, load<T, W>(sum + W) + plain[r][k]);
+    }
 }
 
 // Everything in a block but the gradient of x, which needs these sums over whole planes.
 template <class T, int W>
 PYDISENT_INLINE void reduce_block(const ConstrictionParams& p, int64_t sample, int64_t channel,
                                   int64_t count, Codes<T, W> table, Codes<T, W> partials,
-                                  const T* x, const T* grad, const Normalisation<T>* by, T* sums) {
+                                  const T* x, const T* grad, const Normalisation<T>* by,
+                                  const T* out, T* sums) {
   const int64_t tile = tile_pixels<T>(p), styles = sample * p.codes * p.channels + channel;
   const T *scales = static_cast<const T*>(p.scales), *shifts = static_cast<const T*>(p.shifts);
   for (int64_t first = 0; first < p.padded; first += tile) {
     const int64_t n = std::min(tile, p.padded - first);
-    for (int64_t c = 0; c < count; ++c) {
-      const T *value = x + c * p.padded + first, *g = grad + c * p.padded + first;
-      const int64_t ahead = next_row(c, count, p.padded, tile);
+    for_channels(count, [&](int64_t c, auto together) __attribute__((always_inline)) {
+      const int64_t rows = c * p.padded + first;
       const auto run = [&](int64_t code, auto constant, auto kept) __attribute__((always_inline)) {
         const int64_t at = styles + code * p.channels + c;
-        reduce_row<T, W, decltype(constant)::value, decltype(kept)::value>(
-            value, g, by[c], table.at(code + 1, first), partials.at(code + 1, first),
-            partials.at(0, first), table.rows * W, scales + at, shifts + at, p.channels, n,
-            p.pixels - first, ahead, sums + 2 * (c * p.codes + code) * W);
+        reduce_rows<T, W, decltype(constant)::value, decltype(together)::value,
+                    decltype(kept)::value>(x + rows, grad + rows, p.padded, by + c,
+                                           table.at(code + 1, first), partials.at(code + 1, first),
+                                           partials.at(0, first), table.rows * W, scales + at,
+                                           shifts + at, p.channels, n, p.pixels - first, out + rows,
+                                           sums + 2 * (c * p.codes + code) * W, 2 * p.codes * W);
       };
       for_codes(
           p.codes,
@@ -516,7 +570,7 @@ PYDISENT_INLINE void reduce_block(const ConstrictionParams& p, int64_t sample, i
           },
           [&](int64_t code, auto constant)
               __attribute__((always_inline)) { run(code, constant, std::true_type()); });
-    }
+    });
   }
 }
 
@@ -527,24 +581,40 @@ struct Slope {
   T constant, linear;
 };
 
-// Adds the codes' part to a row of the slope, `kept` (A at first), and if kLast completes the row
+// Adds the codes' part to rows of the slope, `kept` (A at first), and if kLast completes the rows
 // of grad_x from it.
-template <class T, int W, int N, bool kLast>
-PYDISENT_INLINE void slope_row(const T* kept, int64_t kept_stride, const T* weights, int64_t stride,
-                               const T* scaled, const T* x, const T* grad, Normalisation<T> by,
-                               Slope<T> slope, int64_t n, int64_t ahead, T* to) {
+template <class T, int W, int N, int R, bool kLast>
+PYDISENT_INLINE void slope_rows(const T* kept, int64_t kept_stride, int64_t kept_row_stride,
+                                const T* weights, int64_t stride, const T* scaled,
+                                int64_t scaled_stride, const T* x, const T* grad,
+                                int64_t row_stride, const Normalisation<T>* by,
+                                const Slope<T>* slopes, int64_t n, int64_t next, T* to,
+                                int64_t to_stride) {
   using V = typename Vector<T, W>::type;
-  V factor[N + 1];
-  for (int k = 0; k < N; ++k) factor[k] = V{} + scaled[k];
+  Normalisation<T> normal[R];
+  Slope<T> slope[R];
+  V factor[R][N + 1];
+  for (int r = 0; r < R; ++r) {
+    for (int k = 0; k < N; ++k) factor[r][k] = V{} + scaled[r * scaled_stride + k];
+    normal[r] = by[r], slope[r] = slopes[r];
+  }
   for (int64_t i = 0; i < n; i += W, kept += kept_stride, weights += stride) {
-    V sum = load<T, W>(kept);
-    for (int k = 0; k < N; ++k) sum += load<T, W>(weights + k * W) * factor[k];
-    if constexpr (kLast) {
-      const V d = by.centred(load<T, W>(x + i));
-      sum = load<T, W>(grad + i) * sum + slope.constant - d * slope.linear;
-      prefetch_to_write(to + i + ahead);
+    V sum[R];
+    for (int r = 0; r < R; ++r) sum[r] = load<T, W>(kept + r * kept_row_stride);
+    for (int k = 0; k < N; ++k) {
+      const V w = load<T, W>(weights + k * W);
+      for (int r = 0; r < R; ++r) sum[r] += w * factor[r][k];
     }
-    store<T, W>(to + i, sum);
+    for (int r = 0; r < R; ++r) {
+      if constexpr (kLast) {
+        const int64_t at = r * row_stride + i;
+        prefetch(x + at + next);
+        prefetch(grad + at + next);
+        const V d = normal[r].centred(load<T, W>(x + at));
+        sum[r] = load<T, W>(grad + at) * sum[r] + slope[r].constant - d * slope[r].linear;
+      }
+      store<T, W>(to + r * to_stride + i, sum[r]);
+    }
   }
 }
 
@@ -553,28 +623,32 @@ PYDISENT_INLINE void slope_block(const ConstrictionParams& p, int64_t count, Cod
                                  const T* x, const T* grad, const Normalisation<T>* by,
                                  const T* scaled, const Slope<T>* slopes, T* out) {
   const int64_t tile = tile_pixels<T>(p);
-  alignas(64) T state[kMostPixels];
+  alignas(64) T state[kTogether * kMostPixels];
   for (int64_t first = 0; first < p.padded; first += tile) {
     const int64_t n = std::min(tile, p.padded - first);
-    for (int64_t c = 0; c < count; ++c) {
-      const int64_t at = c * p.padded + first, ahead = next_row(c, count, p.padded, tile);
+    for_channels(count, [&](int64_t c, auto together) __attribute__((always_inline)) {
+      const int64_t at = c * p.padded + first;
       const T* kept = table.at(0, first);
-      int64_t kept_stride = table.rows * W;
-      const auto run = [&](int64_t code, auto constant, auto last,
-                           T* to) __attribute__((always_inline)) {
-        slope_row<T, W, decltype(constant)::value, decltype(last)::value>(
-            kept, kept_stride, table.at(code + 1, first), table.rows * W,
-            scaled + c * p.codes + code, x + at, grad + at, by[c], slopes[c], n, ahead, to);
+      int64_t kept_stride = table.rows * W, kept_row_stride = 0;
+      const auto run = [&](int64_t code, auto constant, auto last, T* to,
+                           int64_t to_stride) __attribute__((always_inline)) {
+        slope_rows<T, W, decltype(constant)::value, decltype(together)::value,
+                   decltype(last)::value>(
+            kept, kept_stride, kept_row_stride, table.at(code + 1, first), table.rows * W,
+            scaled + c * p.codes + code, p.codes, x + at, grad + at, p.padded, by + c, slopes + c,
+            n, p.block * p.padded, to, to_stride);
       };
       for_codes(
           p.codes,
           [&](int64_t code) __attribute__((always_inline)) {
-            run(code, std::integral_constant<int, kMostCodes>(), std::false_type(), state);
-            kept = state, kept_stride = W;
+            run(code, std::integral_constant<int, kMostCodes>(), std::false_type(), state,
+                kMostPixels);
+            kept = state, kept_stride = W, kept_row_stride = kMostPixels;
           },
-          [&](int64_t code, auto constant)
-              __attribute__((always_inline)) { run(code, constant, std::true_type(), out + at); });
-    }
+          [&](int64_t code, auto constant) __attribute__((always_inline)) {
+            run(code, constant, std::true_type(), out + at, p.padded);
+          });
+    });
   }
 }
 
@@ -592,7 +666,8 @@ PYDISENT_INLINE void sum_lanes(const T* sums, int64_t rows, T* totals) {
   }
 }
 
-// From the sums over planes (count, N, 2): the styles' gradients, and what that of x still needs.
+// From the sums over planes (count, N, 2), of g (x - mean) w_n and g w_n: the styles' gradients,
+// and what that of x still needs.
 template <class T>
 PYDISENT_INLINE void finish_styles(const ConstrictionParams& p, int64_t sample, int64_t channel,
                                    int64_t count, const T* totals, const Normalisation<T>* by,
@@ -604,8 +679,8 @@ PYDISENT_INLINE void finish_styles(const ConstrictionParams& p, int64_t sample, 
     T along_shift = 0, along_scale = 0;
     for (int64_t k = 0; k < p.codes; ++k) {
       const int64_t at = (sample * p.codes + k) * p.channels + channel + c;
-      const T to_scale = totals[2 * (c * p.codes + k)],
-              to_shift = totals[2 * (c * p.codes + k) + 1];
+      const T* sums = totals + 2 * (c * p.codes + k);
+      const T to_scale = rstd * sums[0], to_shift = sums[1];
       static_cast<T*>(p.grad_scales)[at] = to_scale;
       static_cast<T*>(p.grad_shifts)[at] = to_shift;
       const T factor = rstd * static_cast<const T*>(p.scales)[at];
@@ -646,11 +721,11 @@ PYDISENT_INLINE void backward_groups(const ConstrictionParams& p, int64_t begin,
         by[c] = {statistics[channel + c], statistics[p.channels + channel + c],
                  statistics[2 * p.channels + channel + c]};
       std::fill_n(static_cast<T*>(sums), rows * W, T(0));
-      reduce_block<T, W>(p, sample, channel, count, table, partials, x, grad, by, sums);
+      T* out = planes.target(sample, channel, grad_scratch);
+      reduce_block<T, W>(p, sample, channel, count, table, partials, x, grad, by, out, sums);
       sum_lanes<T, W>(sums, rows, totals);
       finish_styles<T>(p, sample, channel, count, totals, by, scaled, slopes);
-      slope_block<T, W>(p, count, table, x, grad, by, scaled, slopes,
-                        planes.target(sample, channel, grad_scratch));
+      slope_block<T, W>(p, count, table, x, grad, by, scaled, slopes, out);
       planes.write(grad_scratch, sample, channel, count);
     }
   }

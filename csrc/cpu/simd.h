@@ -96,27 +96,28 @@ class Scratch {
 // PYDISENT_MULTIVERSION(name, Params, body) defines name(p, begin, end), which runs
 // body<BYTES>(p, begin, end) for vectors of BYTES bytes.
 #if defined(__x86_64__)
-#define PYDISENT_MULTIVERSION(name, Params, body)                                              \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2"))) static void \
-  name##_avx512(const Params& p, int64_t begin, int64_t end) {                                 \
-    body<64>(p, begin, end);                                                                   \
-  }                                                                                            \
-  __attribute__((target("avx2,fma,f16c,bmi2"))) static void name##_avx2(                       \
-      const Params& p, int64_t begin, int64_t end) {                                           \
-    body<32>(p, begin, end);                                                                   \
-  }                                                                                            \
-  static void name##_baseline(const Params& p, int64_t begin, int64_t end) {                   \
-    body<16>(p, begin, end);                                                                   \
-  }                                                                                            \
-  static void name(const Params& p, int64_t begin, int64_t end) {                              \
-    switch (instruction_set()) {                                                               \
-      case InstructionSet::avx512:                                                             \
-        return name##_avx512(p, begin, end);                                                   \
-      case InstructionSet::avx2:                                                               \
-        return name##_avx2(p, begin, end);                                                     \
-      default:                                                                                 \
-        return name##_baseline(p, begin, end);                                                 \
-    }                                                                                          \
+#define PYDISENT_MULTIVERSION(name, Params, body)                                          \
+  __attribute__((                                                                          \
+      target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2,prfchw"))) static void \
+  name##_avx512(const Params& p, int64_t begin, int64_t end) {                             \
+    body<64>(p, begin, end);                                                               \
+  }                                                                                        \
+  __attribute__((target("avx2,fma,f16c,bmi2"))) static void name##_avx2(                   \
+      const Params& p, int64_t begin, int64_t end) {                                       \
+    body<32>(p, begin, end);                                                               \
+  }                                                                                        \
+  static void name##_baseline(const Params& p, int64_t begin, int64_t end) {               \
+    body<16>(p, begin, end);                                                               \
+  }                                                                                        \
+  static void name(const Params& p, int64_t begin, int64_t end) {                          \
+    switch (instruction_set()) {                                                           \
+      case InstructionSet::avx512:                                                         \
+        return name##_avx512(p, begin, end);                                               \
+      case InstructionSet::avx2:                                                           \
+        return name##_avx2(p, begin, end);                                                 \
+      default:                                                                             \
+        return name##_baseline(p, begin, end);                                             \
+    }                                                                                      \
   }
 #else
 #define PYDISENT_MULTIVERSION(name, Params, body) \

@@ -10,6 +10,9 @@ namespace pydisent {
 
 // Rows of pixels are padded to a multiple of so many: the lanes of the widest vector of floats.
 constexpr int64_t kConstrictionLanes = 16;
+// Channels that are summed together before their sum goes to the masks' gradient; a block that does
+// not end a group has a multiple of them.
+constexpr int64_t kConstrictionTogether = 2;
 
 struct ConstrictionParams {
   const void* x;                // (B, C, P) of S, contiguous; (B, P, C) if channels_last
