@@ -77,7 +77,7 @@ def paint_body(canvas: Canvas) -> None:
     for part in canvas.patches((-0.4, 0.2, 0.4, 0.95), "body"):
         x, y = part.of(canvas.body_x), part.of(canvas.body_y)
         flare = np.maximum(y - 0.55, 0)
-        neck = part.cover(np.abs(x) - 0.155 - 1.3 * flare * flare)
+        neck = part.cover(np.maximum(np.abs(x) - 0.155 - 1.3 * flare * flare, 0.24 - y))
         within = part.cover(ellipse(x, y - 0.68, 0.24, 0.155))
         neck *= np.maximum(within, part.cover(y - 0.62))
         shadow = 0.34 * np.maximum(1 - np.maximum(y - 0.42, 0) / 0.32, 0)
@@ -125,7 +125,7 @@ def _paint_necktie(canvas: Canvas) -> None:
 
 def paint_locks(canvas: Canvas) -> None:
     """Paint long hair that falls in front of the shoulders."""
-    for part in canvas.patches((-0.66, -0.1, 0.66, 0.92), "head", "Long_Hair"):
+    for part in canvas.patches((-0.66, -0.3, 0.66, 0.92), "head", "Long_Hair"):
         curly = part.has("Curly_Hair")
         bend = curly * wave(part.y * 5)
         inner = 0.30 - 0.13 * np.maximum(part.y - 0.35, 0) - 0.02 * bend

@@ -89,7 +89,7 @@ class Canvas:
 
     def _light(self) -> None:
         of = self.traits.nuisance
-        right, down = 0.65 * of["light_x"], -0.45 + 0.35 * of["light_y"]
+        right, down = 0.65 * of["light_x"], -0.42 + 0.30 * of["light_y"]
         ahead = np.sqrt(1 - right * right - down * down)
         across, below, near = self.normal
         half = np.clip(0.5 + 0.5 * (right * across + down * below + ahead * near), 0, 1)

@@ -20,7 +20,7 @@ def paint_marks(canvas: Canvas) -> None:
     for part in canvas.patches((-0.39, 0.0, 0.39, 0.40), where="High_Cheekbones"):
         hollow = segment(part.aside, part.v, (0.33, 0.15), (0.205, 0.30)) / 0.075
         soft = np.square(np.maximum(1 - hollow * hollow, 0))
-        part.tint(0.60 * soft, (0.60, 0.48, 0.45))
+        part.tint(0.75 * soft, (0.60, 0.48, 0.45))
         bone = segment(part.aside, part.v, (0.31, 0.07), (0.20, 0.135)) / 0.07
         soft = np.square(np.maximum(1 - bone * bone, 0))
         part.tint(0.85 * soft, (1.30, 1.24, 1.20))
@@ -35,7 +35,7 @@ def paint_marks(canvas: Canvas) -> None:
             spots = np.maximum(spots, part.cover(np.sqrt(x * x + y * y) - radius))
         part.tint(0.8 * spots, (0.58, 0.42, 0.34))
     for part in canvas.patches((-0.37, -0.30, 0.37, 0.40), where="Wrinkles"):
-        part.tint(0.62 * _wrinkles(part), (0.48, 0.36, 0.34))
+        part.tint(0.75 * _wrinkles(part), (0.45, 0.33, 0.31))
     for part in canvas.patches((-0.30, 0.02, 0.30, 0.16), where="Bags_Under_Eyes"):
         x, y = part.aside - EYE, part.v - 0.098
         bend = y + 3.6 * x * x
@@ -49,13 +49,13 @@ def _wrinkles(part: Patch) -> np.ndarray:
     """Return lines on the forehead, beside the eyes, and from nose to mouth."""
     bend = part.v + 0.03 * wave(part.aside * 1.6)
     across = np.maximum(1 - np.square(part.u / 0.21), 0)
-    lines = part.stroke(np.abs(bend + 0.245), 0.009) + part.stroke(np.abs(bend + 0.195), 0.009)
+    lines = part.stroke(np.abs(bend + 0.245), 0.011) + part.stroke(np.abs(bend + 0.195), 0.011)
     lines = lines * np.minimum(2 * across, 1)
     for end in ((0.335, -0.045), (0.345, 0.005), (0.335, 0.055)):
         distance = segment(part.aside, part.v, (0.278, 0.3 * end[1]), end)
-        lines = np.maximum(lines, part.stroke(distance, 0.008))
+        lines = np.maximum(lines, part.stroke(distance, 0.010))
     fold = segment(part.aside, part.v, (0.105, 0.175), (0.185, 0.30))
-    return np.maximum(lines, part.stroke(fold, 0.010))
+    return np.maximum(lines, part.stroke(fold, 0.013))
 
 
 def paint_stubble(canvas: Canvas) -> None:
@@ -104,21 +104,23 @@ def paint_mouth(canvas: Canvas) -> None:
         bulge = 1 - share
         steep = 1 + 1.3 * smile * share
         half = 0.052 * opened * bulge
-        upper = 0.026 + 0.022 * big
-        lower = 0.032 + 0.028 * big
+        upper = 0.024 + 0.027 * big
+        lower = 0.029 + 0.035 * big
         bow = 0.30 * np.maximum(1 - np.square(part.u / (0.3 * width)), 0)
         above = (-y - half - upper * bulge * (1 - bow)) / steep
         beneath = (y - half - lower * bulge) / steep
-        lips = part.cover(np.maximum(above, beneath))
-        part.tint(0.4 * part.cover(np.maximum(beneath - 0.022, -y)) * (share < 0.8), (0.7, 0.6, 0.6))
+        within = part.cover((share - 1) * 0.5 * width)
+        lips = part.cover(np.maximum(above, beneath)) * within
+        shadow = part.cover(np.maximum(beneath - 0.022, -y)) * np.maximum(bulge, 0)
+        part.tint(0.5 * shadow, (0.7, 0.6, 0.6))
         gloss = part.has("Wearing_Lipstick")
         shade = part.light * (0.98 - 0.10 * (y < 0)) + 0.3 * (0.4 + gloss) * blob(
             part.u, y - half - 0.5 * lower, 0.45 * width, 0.35 * lower
         )
         part.paint(lips, part.colour("lips"), shade)
-        line = part.stroke(np.abs(y) / steep, 0.0085) * part.cover((share - 1) * 0.5 * width)
+        line = part.stroke(np.abs(y) / steep, 0.0085) * within
         part.tint(line * (1 - opened), (0.42, 0.28, 0.30))
-        gap = part.cover((np.abs(y) - half) / steep) * opened
+        gap = part.cover((np.abs(y) - half) / steep) * within * opened
         part.paint(gap, part.colour("throat"), 1.0)
         tongue = part.cover(ellipse(part.u, y - 0.042, 0.07, 0.026))
         part.paint(gap * tongue, part.colour("tongue"), 1.0)

@@ -161,8 +161,9 @@ class Faces(ImageDataset):
             pixels = self._draw(indices)
         else:
             missing = np.unique(indices[~self._drawn[indices]])
-            self._kept[missing] = self._draw(missing)
-            self._drawn[missing] = True
+            if missing.size:
+                self._kept[missing] = self._draw(missing)
+                self._drawn[missing] = True
             pixels = self._kept[indices]
         return torch.from_numpy(pixels).to(torch.float32).div_(255)
 
