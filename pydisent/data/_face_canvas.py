@@ -29,6 +29,8 @@ KEPT_IN_SHADOW = np.array([0.24, 0.0, 0.06], np.float32).reshape(1, 3, 1, 1)
 
 Which = np.ndarray | slice
 Box = tuple[float, float, float, float]  # left, top, right, bottom
+Radius = float | np.ndarray
+Point = tuple[float | np.ndarray, float | np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ class Canvas:
 
     def window(self, box: Box, frame: str, which: Which) -> tuple[slice, slice]:
         """Return the rows and columns that hold a box in each of these pictures."""
+        sides: tuple[np.ndarray | float, ...]
         sides = self.surface_box(box) if frame == "surface" else box
         left, top, right, bottom = (
             side[which].ravel() if isinstance(side, np.ndarray) else side for side in sides
@@ -317,6 +320,3 @@ def wave(phase: np.ndarray) -> np.ndarray:
     triangle = 1 - 4 * np.abs(phase - np.rint(phase))
     return triangle * (1.5 - 0.5 * triangle * triangle)
 
-
-Radius = float | np.ndarray
-Point = tuple[float | np.ndarray, float | np.ndarray]

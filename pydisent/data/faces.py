@@ -25,20 +25,22 @@ UNUSUAL = {
     "Smiling": 0.5,
 }
 HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Gray_Hair")
-# What no face can have at once; the first of two that were drawn is kept.
+# What no face can have at once.
 EXCLUSIVE = (HAIR_COLOURS, ("Bald", "Bangs"))
 SPLITS = {"train": (0, 90), "validation": (90, 95), "test": (95, 100), "all": (0, 100)}  # percent
 MOST_KEPT = 2**30  # bytes
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # splitmix64's step, 2^64 over the golden ratio
 
 
 class Faces(ImageDataset):
-    """Cartoon faces, 3 x side x side in [0, 1], with ``attributes`` (N, 32) bool in CelebA's manner.
+    """Cartoon faces, 3 x side x side in [0, 1], with ``attributes`` (N, 32) bool.
 
-    Everything about a face follows from the seed and its number alone. Attributes are drawn
-    independently of each other, of pose, light, colours and proportions, with probabilities from
-    0.2 to 0.5, but for two rules: hair is black, blond, gray or of no attribute's colour, with
-    equal chances, and a bald head has no bangs. Every attribute shows in every picture, whatever
-    else the face has. Edges are smoothed by the exact share of a pixel that a straight edge leaves.
+    The attributes are in CelebA's manner, and most have its names. Everything about a face follows
+    from the seed and its number alone. Attributes are drawn independently of each other, of pose,
+    light, colours and proportions, with probabilities from 0.2 to 0.5, but for two rules: hair is
+    black, blond, gray or of a colour without an attribute, with equal chances, and a bald head has
+    no bangs. Each attribute is to be seen whatever else the face has. Edges are smoothed by the
+    share of a pixel that a straight edge covers.
 
     Faces are drawn when first asked for, and kept as bytes if all take less than 1 GB (246 MB for
     20 000 of 64x64).
@@ -211,9 +213,6 @@ def draw_uniform(seed: int, numbers: np.ndarray, columns: np.ndarray) -> np.ndar
     for counter in (numbers[:, None], columns[None]):
         key = _mixed(key + (counter.astype(np.uint64) + np.uint64(1)) * GOLDEN)
     return (key >> np.uint64(11)) * 2.0**-53
-
-
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _mixed(bits: np.ndarray) -> np.ndarray:

@@ -53,13 +53,9 @@ class SVHN(ArrayDataset):
         self.split = split or "train"
         file = folder / f"{self.split}_32x32.mat"
         if not file.is_file():
-            raise FileNotFoundError(
-                f"path {str(folder)!r} lacks {file.name}; expected {EXPECTED}"
-            )
+            raise FileNotFoundError(f"path {str(folder)!r} lacks {file.name}; expected {EXPECTED}")
         images, labels = read_digits(file)
-        super().__init__(
-            "svhn", images, labels=torch.from_numpy(labels), image_size=image_size
-        )
+        super().__init__("svhn", images, labels=torch.from_numpy(labels), image_size=image_size)
 
 
 def read_digits(file: Path) -> tuple[np.ndarray, np.ndarray]:

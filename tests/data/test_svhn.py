@@ -31,7 +31,8 @@ def test_images_and_labels(tmp_path, packed, kind):
     stored = arrays()["X"]
     for image, number in zip(images, (4, 0)):
         for channel in range(3):
-            np.testing.assert_allclose(image[channel], stored[:, :, channel, number] / 255, atol=1e-7)
+            by_hand = stored[:, :, channel, number] / 255
+            np.testing.assert_allclose(image[channel], by_hand, atol=1e-7)
     assert dataset.labels.dtype == torch.int64
     assert dataset.labels.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2]  # 10 means 0
     assert dataset.attributes is None
