@@ -8,7 +8,7 @@ from ._face_canvas import Canvas, Patch, blob, ellipse, segment, wave
 
 # The hair's outline is an ellipse around the crown; a bald head keeps what is at the sides.
 CROWN, HAIR_WIDTH, HAIR_HEIGHT = -0.13, 0.455, 0.485
-HAIR_BOX = (-0.56, -0.70, 0.56, 0.42)
+HAIR_BOX = (-0.56, -0.72, 0.56, 0.45)
 CURL, CURL_REACH = 0.03, 0.045
 HAIRLINE, TEMPLE, PARTING = -0.335, 2.9, 0.12
 BRIM = -0.47
@@ -157,7 +157,7 @@ def paint_head(canvas: Canvas) -> None:
         cover = part.cover(-level / (2 * np.sqrt(steep) + 1e-6))
         rim = np.square(np.maximum(1 - level / 0.30, 0))
         part.paint(cover, part.colour("skin"), part.light - 0.13 * np.minimum(rim, 1))
-    for part in canvas.patches((-0.24, -0.34, 0.24, -0.06)):
+    for part in canvas.patches((-0.36, -0.34, 0.36, -0.06)):
         shine = blob(part.u - 0.2 * part.from_right, part.v + 0.21, 0.2, 0.11)
         part.paint(0.13 * shine, part.colour("white"), 1.0)
 

@@ -153,10 +153,11 @@ class Canvas:
         scale: np.ndarray,
         centre: np.ndarray,
     ) -> slice:
-        """Return the rows or columns within ``half`` of ``middle``, and one more at each end."""
+        """Return the rows or columns within ``half`` of ``middle``, and a few for soft edges."""
+        more = 1 + 48 // self.side  # an edge is half a pixel wide, and more on a face that turns
         place, reach = middle * scale + (centre + 1), half * scale
-        first = math.floor((place - reach).min() * (self.side / 2)) - 1
-        last = math.ceil((place + reach).max() * (self.side / 2)) + 1
+        first = math.floor((place - reach).min() * (self.side / 2)) - more
+        last = math.ceil((place + reach).max() * (self.side / 2)) + more
         return slice(max(first, 0), max(last, 0))
 
     def patches(

@@ -110,7 +110,7 @@ def _colours(has: dict[str, np.ndarray], of: dict[str, np.ndarray]) -> dict[str,
     ):
         hair = mix(hair, colour, on[name])
 
-    lips = skin * fixed(0.86, 0.60, 0.62)
+    lips = skin * fixed(0.86, 0.53, 0.56)
     accent = _from_hue(unit["accent_hue"], 0.62, 0.62 + 0.18 * of["accent_tone"][:, None])
     return {
         "skin": skin,

@@ -60,7 +60,7 @@ def _wrinkles(part: Patch) -> np.ndarray:
 
 def paint_stubble(canvas: Canvas) -> None:
     """Paint the shadow of a beard, and sideburns."""
-    for part in canvas.patches((-0.42, 0.05, 0.42, 0.62), where="5_o_Clock_Shadow"):
+    for part in canvas.patches((-0.44, -0.06, 0.44, 0.62), where="5_o_Clock_Shadow"):
         start = 0.20 + 3.2 * part.aside * (0.26 - part.aside)
         jaw = np.minimum(np.maximum((part.v - start) * 8, 0), 1)
         inside = part.cover(-part.of(canvas.inside) * 0.2)
@@ -142,6 +142,7 @@ def paint_beard(canvas: Canvas) -> None:
         y = part.v - 0.475 - 0.012 * part.has("Mouth_Open")
         hair = ellipse(part.u, y, 0.105 - 0.35 * y, 0.075)
         inside = part.cover(-part.of(canvas.inside) * 0.2)
+        part.tint(0.45 * part.cover(hair - 0.014) * inside, (0.6, 0.5, 0.48))
         strands = 1 + 0.10 * wave(part.u * 16)
         part.paint(part.cover(hair) * inside, part.colour("beard"), part.light * strands)
 

@@ -95,16 +95,16 @@ def test_the_batch_changes_no_bit(side):
         assert np.array_equal(together, _face_drawing.paint(attributes, nuisance, side))
 
 
-def test_boxes_hold_the_shapes_in_the_farthest_poses():
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.9])
+def test_boxes_hold_the_shapes_in_the_farthest_poses(share, monkeypatch):
     rng = np.random.default_rng(5)
-    nuisance = np.sign(rng.uniform(-1, 1, (48, 32))).astype(np.float32)
-    for share in (0.3, 0.8):
-        attributes = rng.random((48, 32)) < share
-        together = _face_drawing.paint(attributes, nuisance, 64)
-        with pytest.MonkeyPatch.context() as patch:
-            everything = (slice(0, 64), slice(0, 64))
-            patch.setattr(_face_canvas.Canvas, "window", lambda *_, e=everything: e)
-            assert np.array_equal(together, _face_drawing.paint(attributes, nuisance, 64))
+    nuisance = np.sign(rng.uniform(-1, 1, (60, 32))).astype(np.float32)
+    attributes = rng.random((60, 32)) < share
+    monkeypatch.setattr(_face_drawing, "CHUNK_PIXELS", 1)  # so that boxes are as small as can be
+    boxed = _face_drawing.paint(attributes, nuisance, 128)
+    everything = (slice(0, 128), slice(0, 128))
+    monkeypatch.setattr(_face_canvas.Canvas, "window", lambda *_: everything)
+    assert np.array_equal(boxed, _face_drawing.paint(attributes, nuisance, 128))
 
 
 def test_seeds_differ(small):
