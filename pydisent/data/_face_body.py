@@ -195,7 +195,8 @@ def _hair_shade(part: Patch, curly: bool) -> np.ndarray:
         curls = wave(part.u * 7 + 0.5 * wave(part.v * 5))
         texture = 1.5 * curls * wave(part.v * 7 + 0.2)
     else:
-        texture = wave((part.u - PARTING * part.value("parting")) * 4.2 / (part.v + 0.75))
+        away = np.maximum(part.v + 0.75, 0.1)  # from where the strands meet, above the head
+        texture = wave((part.u - PARTING * part.value("parting")) * 4.2 / away)
     band = np.maximum(1 - np.square((part.v + 0.44) / 0.11), 0)
     return part.light * (0.86 + 0.10 * texture) + 0.26 * band * (0.7 + 0.3 * texture)
 

@@ -173,7 +173,8 @@ class Faces(ImageDataset):
         numbers = self._first + indices
         attributes = draw_attributes(self.seed, numbers)
         pictures = paint(attributes, draw_nuisance(self.seed, numbers), self.side)
-        return np.rint(255 * pictures).astype(np.uint8)
+        pictures *= 255
+        return np.rint(pictures, out=pictures).astype(np.uint8)
 
     def _forget(self) -> None:
         self._kept = np.zeros((0, *self.image_shape), np.uint8)

@@ -95,6 +95,18 @@ def test_the_batch_changes_no_bit(side):
         assert np.array_equal(together, _face_drawing.paint(attributes, nuisance, side))
 
 
+@pytest.mark.parametrize("side", [5, 64])
+def test_nothing_is_divided_by_zero(side):
+    numbers = np.arange(600)
+    nuisance = faces.draw_nuisance(0, numbers)
+    nuisance[300:] = np.sign(nuisance[300:])
+    with np.errstate(divide="raise", invalid="raise", over="raise"):
+        pictures = _face_drawing.paint(faces.draw_attributes(0, numbers), nuisance, side)
+        nuisance[:] = 0
+        _face_drawing.paint(faces.draw_attributes(0, numbers), nuisance, side)
+    assert np.isfinite(pictures).all()
+
+
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.9])
 def test_boxes_hold_the_shapes_in_the_farthest_poses(share, monkeypatch):
     rng = np.random.default_rng(5)
