@@ -17,8 +17,10 @@ _KNOWN = {
     "shapes3d": ("shapes3d", "Shapes3D", False, False),
     "3dshapes": ("three_d_shapes", "ThreeDShapes", True, False),
     "clevr-simple": ("clevr_simple", "ClevrSimple", False, False),
+    "faces": ("faces", "Faces", False, True),
     "digits": ("digits", "Digits", False, False),
     "mnist": ("mnist", "MNIST", True, True),
+    "svhn": ("svhn", "SVHN", True, True),
     "chairs": ("chairs", "load_chairs", True, True),
     "chair-masks": ("chairs", "load_chair_masks", True, True),
     "celeba": ("celeba", "CelebA", True, True),
@@ -46,7 +48,8 @@ def load(
         ``sprites`` (rendered, the dSprites factor grid), ``color-sprites`` (those in 512
         colours), ``dsprites`` (the official .npz), ``shapes3d`` (rendered, the 3D Shapes factor
         grid), ``3dshapes`` (the official .h5), ``clevr-simple`` (rendered, one object in CLEVR's
-        manner), ``digits`` (scikit-learn's 8x8 handwritten digits), ``mnist`` (a folder of idx
+        manner), ``faces`` (rendered, cartoon faces with 32 attributes), ``digits`` (scikit-learn's
+        8x8 handwritten digits), ``mnist`` (a folder of idx files), ``svhn`` (a folder of .mat
         files), ``chairs`` and ``chair-masks`` (the folder rendered_chairs), ``celeba`` (a folder
         with pictures and attribute file) or ``images`` (any folder of pictures).
     path : path, optional
@@ -55,11 +58,13 @@ def load(
         PYDISENT_CACHE names another folder, or is "off").
     image_size : int, optional
         Side in pixels of square images: smaller ones are area averages, larger ones bilinear
-        (MNIST at 32 is padded). None keeps the native size; folders of pictures are made 64x64.
-    split : {"train", "test", "validation", "all"}, optional
-        For ``mnist`` (train, test), ``chairs`` and ``chair-masks`` (train: the first 80 % of the
-        models; test, all) and ``celeba`` (train, validation, test, all); by default the training
-        set (for MNIST the test set if there is no other).
+        (MNIST at 32 is padded; faces are drawn at any size). None keeps the native size; folders
+        of pictures are made 64x64.
+    split : {"train", "test", "validation", "extra", "all"}, optional
+        For ``mnist`` (train, test), ``svhn`` (train, test, extra), ``chairs`` and ``chair-masks``
+        (train: the first 80 % of the models; test, all), ``celeba`` and ``faces`` (train,
+        validation, test, all); by default the training set (for MNIST the test set if there is no
+        other).
 
     Raises
     ------
@@ -75,7 +80,7 @@ def load(
     if path is not None and not reads_files:
         raise ValueError(f"path must be None for {name!r}, which reads no file; got {str(path)!r}")
     build = getattr(import_module(f"{__name__}.{module}"), builder)
-    if not reads_files:
-        return build(image_size=image_size)
     options = {"split": split} if has_splits else {}
+    if not reads_files:
+        return build(image_size=image_size, **options)
     return build(path, image_size=image_size, **options)

@@ -5,6 +5,8 @@ import torch
 import pydisent.data as data
 from pydisent.data import ArrayDataset, FactorDataset
 
+RENDERED = ("sprites", "color-sprites", "shapes3d", "clevr-simple", "faces", "digits")
+
 
 class Grid(FactorDataset):
     def __init__(self, sizes):
@@ -151,16 +153,15 @@ def test_bad_image_size(size, error):
 
 
 def test_load_names():
-    rendered = ("sprites", "color-sprites", "shapes3d", "clevr-simple", "digits")
-    from_files = ("dsprites", "3dshapes", "mnist", "chairs", "chair-masks", "celeba", "images")
-    assert set(data.names()) == {*rendered, *from_files}
-    for name in rendered:
+    from_files = "dsprites 3dshapes mnist svhn chairs chair-masks celeba images".split()
+    assert set(data.names()) == {*RENDERED, *from_files}
+    for name in RENDERED:
         assert data.load(name).name == name
     with pytest.raises(ValueError, match=r"name must be one of sprites, color-.*got 'sprits'"):
         data.load("sprits")
 
 
-@pytest.mark.parametrize("name", ["sprites", "color-sprites", "shapes3d", "clevr-simple", "digits"])
+@pytest.mark.parametrize("name", RENDERED)
 def test_load_refuses_a_path_that_would_be_ignored(name, tmp_path):
     with pytest.raises(ValueError, match="path must be None"):
         data.load(name, tmp_path)
@@ -176,7 +177,7 @@ def test_load_refuses_a_split_that_would_be_ignored():
         "3dshapes",
         "images",
     ):
-        with pytest.raises(ValueError, match=r"split is only for mnist, chairs, .*, celeba; got"):
+        with pytest.raises(ValueError, match=r"split is only for faces, mnist, .*, celeba; got"):
             data.load(name, split="train")
 
 
@@ -186,6 +187,7 @@ def test_load_refuses_a_split_that_would_be_ignored():
         ("dsprites", "dsprites_ndarray"),
         ("3dshapes", "3dshapes.h5"),
         ("mnist", "t10k-images-idx3-ubyte"),
+        ("svhn", "train_32x32.mat"),
         ("chairs", "MODEL/renders"),
         ("celeba", "list_attr_celeba"),
         ("images", "folder with pictures"),

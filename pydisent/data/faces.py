@@ -1,0 +1,259 @@
+"""Rendered cartoon faces with 32 binary attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._base import ImageDataset
+from ._face_drawing import ATTRIBUTES, NUISANCE, paint
+from ._pictures import side_of
+
+# Each attribute is there with this probability, on its own; hair has one of four colours.
+USUAL = 0.25
+UNUSUAL = {
+    "Bald": 0.2,
+    "Bangs": 0.35,
+    "Curly_Hair": 0.35,
+    "Eyeglasses": 0.3,
+    "Long_Hair": 0.4,
+    "Mouth_Open": 0.4,
+    "Smiling": 0.5,
+}
+HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Gray_Hair")
+# What no face can have at once.
+EXCLUSIVE = (HAIR_COLOURS, ("Bald", "Bangs"))
+SPLITS = {"train": (0, 90), "validation": (90, 95), "test": (95, 100), "all": (0, 100)}  # percent
+MOST_KEPT = 2**30  # bytes
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # splitmix64's step, 2^64 over the golden ratio
+
+
+class Faces(ImageDataset):
+    """Cartoon faces, 3 x side x side in [0, 1], with ``attributes`` (N, 32) bool.
+
+    The attributes are in CelebA's manner, and most have its names. Everything about a face follows
+    from the seed and its number alone. Attributes are drawn independently of each other, of pose,
+    light, colours and proportions, with probabilities from 0.2 to 0.5, but for two rules: hair is
+    black, blond, gray or of a colour without an attribute, with equal chances, and a bald head has
+    no bangs. Each attribute is to be seen whatever else the face has. Edges are smoothed by the
+    share of a pixel that a straight edge covers.
+
+    Faces are drawn when first asked for, and kept as bytes if all take less than 1 GB (246 MB for
+    20 000 of 64x64).
+
+    Parameters
+    ----------
+    length : int
+        Number of faces in all splits together.
+    seed : int
+        Other seeds give other faces.
+    image_size : int, optional
+        Side in pixels at which faces are drawn, 64 by default.
+    split : {"train", "validation", "test", "all"}, optional
+        The first 90 % of the numbers (by default), the next 5 %, the last 5 %, or all.
+
+    Attributes
+    ----------
+    nuisance_names : tuple of str
+        Names of the 32 values that are drawn beside the attributes, uniform in [-1, 1].
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of that kind or range, or the split is empty.
+    """
+
+    nuisance_names = NUISANCE
+
+    def __init__(
+        self,
+        *,
+        length: int = 20_000,
+        seed: int = 0,
+        image_size: int | None = None,
+        split: str | None = None,
+    ) -> None:
+        _check_integer("length", length, 1)
+        _check_integer("seed", seed, 0)
+        if split is not None and split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)} or None; got {split!r}")
+        self.seed, self.side = int(seed), side_of(image_size)
+        start, end = (share * int(length) // 100 for share in SPLITS[split or "train"])
+        if start == end:
+            raise ValueError(f"split {split or 'train'!r} is empty: length is {length}")
+        self._first = start
+        super().__init__(
+            "faces",
+            (3, self.side, self.side),
+            end - start,
+            attributes=torch.from_numpy(draw_attributes(self.seed, np.arange(start, end))),
+            attribute_names=ATTRIBUTES,
+        )
+        self._forget()
+
+    def nuisance(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
+        """Return pose, light, colours and proportions of these faces, (N, 32) float32 in [-1, 1].
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``indices`` are not integers, not one-dimensional, or outside [0, len).
+        """
+        numbers = self._first + self._check_indices(indices)
+        return torch.from_numpy(draw_nuisance(self.seed, numbers))
+
+    def render(self, attributes: Tensor | np.ndarray, nuisance: Tensor | np.ndarray) -> Tensor:
+        """Return faces with any attributes and nuisance, (N, 3, side, side) float32 in [0, 1].
+
+        ``render(ds.attributes[i], ds.nuisance(i))`` is ``ds.images(i)`` before it is rounded to
+        bytes. `flip` makes attributes that can be rendered of others.
+
+        Parameters
+        ----------
+        attributes : Tensor
+            (N, 32) bool, columns as `attribute_names`.
+        nuisance : Tensor
+            (N, 32) floating point in [-1, 1], columns as `nuisance_names`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not of that kind, shape or range, or a face has attributes that
+            exclude each other.
+        """
+        wanted, values = _checked_attributes(attributes), _checked_nuisance(nuisance)
+        if len(wanted) != len(values):
+            raise ValueError(
+                f"nuisance must have a row for each of {len(wanted)} rows of attributes; got "
+                f"{len(values)}"
+            )
+        return torch.from_numpy(paint(wanted, values, self.side))
+
+    def flip(self, attributes: Tensor | np.ndarray, name: str) -> Tensor:
+        """Return attributes (N, 32) with one of them changed in each row.
+
+        An attribute that the new one excludes (a second colour of hair; bangs on a bald head) is
+        taken away.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``attributes`` are not (N, 32) bool without contradictions, or there is no such name.
+        """
+        if name not in ATTRIBUTES:
+            raise ValueError(f"name must be one of {', '.join(ATTRIBUTES)}; got {name!r}")
+        flipped = _checked_attributes(attributes).copy()
+        column = ATTRIBUTES.index(name)
+        flipped[:, column] ^= True
+        for group in EXCLUSIVE:
+            for other in group if name in group else ():
+                if other != name:
+                    flipped[:, ATTRIBUTES.index(other)] &= ~flipped[:, column]
+        return torch.from_numpy(flipped)
+
+    def _read(self, indices: np.ndarray) -> Tensor:
+        if self._drawn is None and len(self) * 3 * self.side**2 <= MOST_KEPT:
+            self._kept = np.zeros((len(self), *self.image_shape), np.uint8)
+            self._drawn = np.zeros(len(self), bool)
+        if self._drawn is None:
+            pixels = self._draw(indices)
+        else:
+            missing = np.unique(indices[~self._drawn[indices]])
+            if missing.size:
+                self._kept[missing] = self._draw(missing)
+                self._drawn[missing] = True
+            pixels = self._kept[indices]
+        return torch.from_numpy(pixels).to(torch.float32).div_(255)
+
+    def _draw(self, indices: np.ndarray) -> np.ndarray:
+        numbers = self._first + indices
+        attributes = draw_attributes(self.seed, numbers)
+        pictures = paint(attributes, draw_nuisance(self.seed, numbers), self.side)
+        pictures *= 255
+        return np.rint(pictures, out=pictures).astype(np.uint8)
+
+    def _forget(self) -> None:
+        self._kept = np.zeros((0, *self.image_shape), np.uint8)
+        self._drawn: np.ndarray | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what was drawn behind: a copy can draw it anew."""
+        return {**self.__dict__, "_kept": self._kept[:0], "_drawn": None}
+
+
+def draw_attributes(seed: int, numbers: np.ndarray) -> np.ndarray:
+    """Return the attributes (N, 32) bool of the faces of these numbers."""
+    uniform = draw_uniform(seed, numbers, np.arange(len(ATTRIBUTES)))
+    chance = np.array([UNUSUAL.get(name, USUAL) for name in ATTRIBUTES])
+    drawn = uniform < chance
+    place = {name: column for column, name in enumerate(ATTRIBUTES)}
+    colour = np.floor(uniform[:, place[HAIR_COLOURS[0]]] * (len(HAIR_COLOURS) + 1))
+    for number, name in enumerate(HAIR_COLOURS):
+        drawn[:, place[name]] = colour == number
+    drawn[:, place["Bangs"]] &= ~drawn[:, place["Bald"]]
+    return drawn
+
+
+def draw_nuisance(seed: int, numbers: np.ndarray) -> np.ndarray:
+    """Return the nuisance values (N, 32) float32 in [-1, 1] of the faces of these numbers."""
+    columns = len(ATTRIBUTES) + np.arange(len(NUISANCE))
+    return (2 * draw_uniform(seed, numbers, columns) - 1).astype(np.float32)
+
+
+def draw_uniform(seed: int, numbers: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return numbers (N, C) uniform in [0, 1) that follow from seed, number and column alone.
+
+    A generator that counts, splitmix64 (Steele et al., 2014), needs no state: any face can be
+    drawn without those before it.
+    """
+    key = np.full(1, seed % 2**64, np.uint64)
+    for counter in (numbers[:, None], columns[None]):
+        key = _mixed(key + (counter.astype(np.uint64) + np.uint64(1)) * GOLDEN)
+    return (key >> np.uint64(11)) * 2.0**-53
+
+
+def _mixed(bits: np.ndarray) -> np.ndarray:
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
+
+
+def _check_integer(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer; got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}; got {value}")
+
+
+def _table(name: str, values: Tensor | np.ndarray, columns: int) -> np.ndarray:
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if array.ndim != 2 or array.shape[1] != columns:
+        raise ValueError(f"{name} must be (N, {columns}); got shape {array.shape}")
+    return array
+
+
+def _checked_attributes(attributes: Tensor | np.ndarray) -> np.ndarray:
+    array = _table("attributes", attributes, len(ATTRIBUTES))
+    if array.dtype != bool:
+        raise TypeError(f"attributes must be bool; got {array.dtype}")
+    for group in EXCLUSIVE:
+        both = array[:, [ATTRIBUTES.index(name) for name in group]].sum(1) > 1
+        if both.any():
+            raise ValueError(
+                f"attributes must have at most one of {', '.join(group)}; row "
+                f"{int(both.argmax())} has more"
+            )
+    return array
+
+
+def _checked_nuisance(nuisance: Tensor | np.ndarray) -> np.ndarray:
+    array = _table("nuisance", nuisance, len(NUISANCE))
+    if not np.issubdtype(array.dtype, np.floating):
+        raise TypeError(f"nuisance must be floating point; got {array.dtype}")
+    if not (np.abs(array) <= 1).all():
+        raise ValueError("nuisance must be in [-1, 1]; got a value outside, or not finite")
+    return array.astype(np.float32)

@@ -1,0 +1,116 @@
+"""Street View House Numbers: the official cropped digits."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+
+from ._base import ArrayDataset
+from ._files import require_path
+
+SPLITS = ("train", "test", "extra")
+EXPECTED = "a folder with SVHN's cropped digits: train_32x32.mat, test_32x32.mat or extra_32x32.mat"
+SIDE = 32
+
+
+class SVHN(ArrayDataset):
+    """Digits of house numbers, 3x32x32 in [0, 1], with labels 0 to 9, from the official .mat files.
+
+    Parameters
+    ----------
+    path : path
+        The folder with train_32x32.mat, test_32x32.mat, extra_32x32.mat or some of them (MATLAB
+        version 5, with ``X`` (32, 32, 3, N) uint8 and ``y`` (N, 1) from 1 to 10, which is digit 0).
+    split : {"train", "test", "extra"}, optional
+        Which of them, the training set by default.
+    image_size : int, optional
+        Side in pixels of the images handed out: smaller ones are area averages, larger ones
+        bilinear.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file is missing, is no whole MATLAB file, or its arrays are not as above.
+    ImportError
+        If scipy is not installed.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        *,
+        split: str | None = None,
+        image_size: int | None = None,
+    ) -> None:
+        if split is not None and split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)} or None; got {split!r}")
+        folder = require_path(path, EXPECTED)
+        self.split = split or "train"
+        file = folder / f"{self.split}_32x32.mat"
+        if not file.is_file():
+            raise FileNotFoundError(f"path {str(folder)!r} lacks {file.name}; expected {EXPECTED}")
+        images, labels = read_digits(file)
+        super().__init__("svhn", images, labels=torch.from_numpy(labels), image_size=image_size)
+
+
+def read_digits(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read images (N, 3, 32, 32) uint8 and labels (N,) int64 from 0 to 9.
+
+    Raises
+    ------
+    ValueError
+        If the file is no whole MATLAB file, or its arrays are not those of SVHN.
+    """
+    found = _load(file)
+    for key in ("X", "y"):
+        if not isinstance(found.get(key), np.ndarray):
+            there = sorted(name for name in found if not name.startswith("__"))
+            raise ValueError(f"{str(file)!r} lacks the array {key!r} and has {there}")
+    images, labels = found["X"], found["y"]
+    if images.ndim == 3:  # MATLAB drops a last axis of 1
+        images = images[..., None]
+    if images.dtype != np.uint8 or images.shape[:3] != (SIDE, SIDE, 3) or images.ndim != 4:
+        raise ValueError(
+            f"{str(file)!r}: X must be ({SIDE}, {SIDE}, 3, N) uint8; got {found['X'].shape} "
+            f"{images.dtype}"
+        )
+    count = images.shape[3]
+    if not count:
+        raise ValueError(f"{str(file)!r} must have at least 1 image; X is {images.shape}")
+    if labels.shape != (count, 1):
+        raise ValueError(f"{str(file)!r}: y must be ({count}, 1), as X; got {labels.shape}")
+    if labels.dtype.kind not in "iuf" or not np.isin(labels, np.arange(1, 11)).all():
+        raise ValueError(
+            f"{str(file)!r}: y must be whole numbers from 1 to 10; got {labels.dtype} "
+            f"{np.unique(labels)[:12].tolist()}"
+        )
+    digits = labels[:, 0].astype(np.int64) % 10
+    return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), digits
+
+
+def _load(file: Path) -> dict:
+    io = _scipy_io()
+    try:
+        return io.loadmat(file, variable_names=["X", "y"])
+    except MemoryError:
+        raise
+    except Exception as error:  # scipy raises many kinds for such files
+        raise ValueError(
+            f"{str(file)!r} is not a whole MATLAB version 5 file with X and y: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _scipy_io() -> ModuleType:
+    try:
+        import scipy.io
+    except ImportError as error:
+        raise ImportError(
+            "the data set svhn needs scipy, which is not installed: pip install scipy"
+        ) from error
+    return scipy.io
