@@ -320,4 +320,3 @@ def wave(phase: np.ndarray) -> np.ndarray:
     """Return a wave in [-1, 1] of period 1, highest at 0."""
     triangle = 1 - 4 * np.abs(phase - np.rint(phase))
     return triangle * (1.5 - 0.5 * triangle * triangle)
-

@@ -93,7 +93,8 @@ class Faces(ImageDataset):
             attributes=torch.from_numpy(draw_attributes(self.seed, np.arange(start, end))),
             attribute_names=ATTRIBUTES,
         )
-        self._forget()
+        self._kept = np.zeros((0, *self.image_shape), np.uint8)
+        self._drawn: np.ndarray | None = None
 
     def nuisance(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
         """Return pose, light, colours and proportions of these faces, (N, 32) float32 in [-1, 1].
@@ -175,10 +176,6 @@ class Faces(ImageDataset):
         pictures = paint(attributes, draw_nuisance(self.seed, numbers), self.side)
         pictures *= 255
         return np.rint(pictures, out=pictures).astype(np.uint8)
-
-    def _forget(self) -> None:
-        self._kept = np.zeros((0, *self.image_shape), np.uint8)
-        self._drawn: np.ndarray | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave what was drawn behind: a copy can draw it anew."""
