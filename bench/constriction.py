@@ -1,6 +1,6 @@
 """How much faster spatial constriction is than eager PyTorch and torch.compile, and than a copy.
 
-    python bench/constriction.py [--cases 0 1 2 3 4] [--seconds 3]
+    python bench/constriction.py [--cases 0 1 2 3 4] [--seconds 3] [--device cuda]
 
 Band masks from logits (4 rectangles), then the fold over the codes (Zhu et al. 2021, Eqs. 1-7):
 forward, backward, and both, with gradients to the feature map, the logits, the scales and the
@@ -71,15 +71,18 @@ def eager(x, rise_h, fall_h, rise_w, fall_w, scales, shifts):
 
 
 def ours(x, rise_h, fall_h, rise_w, fall_w, scales, shifts):
-    masks = band_mask(rise_h, fall_h, rise_w, fall_w, impl="native")
-    return spatial_constriction(x, masks, scales, shifts, EPS, impl="native")
+    impl = "triton" if x.is_cuda else "native"
+    masks = band_mask(rise_h, fall_h, rise_w, fall_w, impl=impl)
+    return spatial_constriction(x, masks, scales, shifts, EPS, impl=impl)
 
 
 def contenders() -> dict:
     return {"eager": eager, "torch.compile": torch.compile(eager), "pydisent": ours}
 
 
-def problem(case: Case, dtype: torch.dtype | None = None) -> tuple[list[Tensor], Tensor]:
+def problem(
+    case: Case, dtype: torch.dtype | None = None, device: str = "cpu"
+) -> tuple[list[Tensor], Tensor]:
     """The inputs, and the cotangent of the result."""
     torch.manual_seed(0)
     (batch, channels, height, width), codes = case.shape, case.codes
@@ -94,7 +97,7 @@ def problem(case: Case, dtype: torch.dtype | None = None) -> tuple[list[Tensor],
     # Rounded first: float64 is to compute on the numbers that the others see.
     inputs, cotangent = [t.to(stored) for t in inputs], cotangent.to(stored)
     wanted = dtype or stored
-    return [t.to(wanted).requires_grad_() for t in inputs], cotangent.to(wanted)
+    return [t.to(device, wanted).requires_grad_() for t in inputs], cotangent.to(device, wanted)
 
 
 def both(function, inputs: list[Tensor], cotangent: Tensor) -> tuple[Tensor, ...]:
@@ -121,7 +124,8 @@ def time_passes(functions: dict, inputs: list[Tensor], cotangent: Tensor, limit:
     }
     seconds = {}
     for name, (run, prepare) in passes.items():
-        seconds[name] = measure(dict.fromkeys(functions, run), prepare, limit)
+        device = cotangent.device.type
+        seconds[name] = measure(dict.fromkeys(functions, run), prepare, limit, device)
         print_times(name, seconds[name])
     return seconds
 
@@ -130,7 +134,7 @@ def traffic(case: Case, inputs: list[Tensor], cotangent: Tensor) -> dict[str, in
     """Bytes that must move in each pass of the op, by its own account."""
     x, styles = inputs[0].detach(), inputs[-2:]
     masks = x.new_empty(case.shape[0], case.codes, *case.shape[2:])
-    statistics = torch.empty(case.shape[0], 3, case.shape[1])
+    statistics = x.new_empty(case.shape[0], 3, case.shape[1], dtype=torch.float32)
     forward = REGISTRY["spatial_constriction"].spec.bytes(x, masks, *styles, EPS)
     backward = REGISTRY["spatial_constriction_backward"].spec.bytes(
         cotangent, statistics, x, masks, *styles, statistics
@@ -142,12 +146,19 @@ def copy_rate(x: Tensor, limit: float) -> float:
     """GB/s of a copy of the map to memory that is there, what it reads and what it writes."""
     source = x.detach()
     target = torch.empty_like(source)
-    t = measure({"copy": target.copy_}, {"copy": lambda: source}, limit / 3)["copy"]
+    t = measure({"copy": target.copy_}, {"copy": lambda: source}, limit / 3, x.device.type)["copy"]
     return 2 * source.nbytes / t["p50"] / 1e9
 
 
 def peak(name: str, index: int, args: argparse.Namespace) -> float:
     """MiB that a process needs at most for both passes, above what it held before."""
+    if args.device == "cuda":
+        function, (inputs, cotangent) = contenders()[name], problem(CASES[index], None, "cuda")
+        both(function, inputs, cotangent)
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        both(function, inputs, cotangent)
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
     command = [sys.executable, __file__, "--peak", name, "--cases", str(index)]
     command += ["--threads", str(args.threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -166,8 +177,8 @@ def answer(index: int, args: argparse.Namespace) -> dict | None:
     case = CASES[index]
     print(case)
     torch.compiler.reset()  # or the second shape would be compiled for any shape
-    functions, (inputs, cotangent) = contenders(), problem(case)
-    exact = both(eager, *problem(case, torch.float64))
+    functions, (inputs, cotangent) = contenders(), problem(case, None, args.device)
+    exact = both(eager, *problem(case, torch.float64, args.device))
     runs = {name: lambda f=f: both(f, inputs, cotangent) for name, f in functions.items()}
     report = gate(runs, exact, BOUNDS[case.dtype])
     if not all(entry["passes"] for entry in report.values()):
@@ -189,6 +200,7 @@ def main() -> int:
         "--cases", type=int, nargs="+", choices=range(len(CASES)), default=range(len(CASES)),
         help="; ".join(f"{i}: {case}" for i, case in enumerate(CASES)),
     )  # fmt: skip
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seconds", type=float, default=3.0, help="for each contender and pass")
     parser.add_argument("--peak", choices=tuple(contenders()), help=argparse.SUPPRESS)

@@ -345,6 +345,7 @@ def spatial_constriction_backward(
     )
     grad_x, grad_masks = torch.empty_like(x), torch.zeros_like(masks)
     grad_scales, grad_shifts = (torch.zeros_like(scales, dtype=statistics.dtype) for _ in "ab")
+    blocks, partials = 0, statistics
     if x.numel() > 0:
         shape = _shape(channels, pixels, last, _BACKWARD_CHANNELS)
         blocks = triton.cdiv(channels, shape["CHANNELS"])
@@ -366,6 +367,7 @@ def spatial_constriction_backward(
                 grad_out, x, masks, scales, statistics, slopes, grad_x,
                 channels, pixels, codes, **shape,
             )  # fmt: skip
+    if masks.numel() > 0:  # also without channels, for NaN in masks to stay
         masks_kernel[batch * triton.cdiv(pixels, _PIXELS["PIXELS"]),](
             masks, partials, grad_masks, pixels, codes, blocks, **_PIXELS
         )

@@ -169,7 +169,7 @@ def mask_kernel(
         rise_w, fall_w = rise_w + rise_w_row, fall_w + fall_w_row
     rows, columns = h + tl.arange(0, BLOCK_H), w + tl.arange(0, BLOCK_W)
     at = (mask * height + rows)[:, None] * width + columns[None, :]
-    mean = _at_most(sums * (1.0 / rectangles.to(sums.dtype)), 1.0)
+    mean = _at_most(sums / rectangles, 1.0)  # an argument of 1 is a constant, without a dtype
     tl.store(out + at, mean, mask=(rows < height)[:, None] & (columns < width)[None, :])
 
 

@@ -168,6 +168,28 @@ def test_compiles_without_spills(family, arch, tmp_path, monkeypatch):
         assert (stack, local) == (0, 0), (kernel.__name__, signature, constants)
 
 
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_compiles_where_integers_are_one(family, tmp_path, monkeypatch):
+    """Triton makes constants of such arguments, which have no dtype to convert by."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+    first = {entry[0].__name__: entry for entry in reversed(kernels_of(family).COMPILE)}
+    for kernel, signature, constants, *_ in first.values():
+        ones = {
+            name: 1
+            for name, kind in signature.items()
+            if kind in ("i32", "i64") and name not in (kernel.do_not_specialize or ())
+        }
+        signature = signature | dict.fromkeys(ones, "constexpr")
+        source = ASTSource(fn=kernel, signature=signature, constexprs=constants | ones)
+        assert "cubin" in triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm
+
+
 def resources(cubin):
     """Return the bytes of stack and of local memory of a compiled kernel: spills are there."""
     import triton
