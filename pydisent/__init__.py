@@ -6,6 +6,7 @@ from .jacobian import (
     AlignmentPenalty,
     Linearization,
     alignment_penalty,
+    directional_derivative,
     eigenvector_heatmap,
     linearize,
     trace_eigenpath,
@@ -15,6 +16,7 @@ from .losses import (
     cross_covariance_penalty,
     dip_vae_penalty,
     gaussian_kl,
+    jacobian_supervision,
     total_correlation,
 )
 
@@ -28,9 +30,11 @@ __all__ = [
     "beta_tc_decomposition",
     "cross_covariance_penalty",
     "dip_vae_penalty",
+    "directional_derivative",
     "eigenvector_heatmap",
     "gaussian_kl",
     "jacobian",
+    "jacobian_supervision",
     "linearize",
     "losses",
     "ops",

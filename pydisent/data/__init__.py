@@ -6,8 +6,17 @@ import os
 from importlib import import_module
 
 from ._base import ArrayDataset, FactorDataset, ImageDataset
+from ._subset import Subset, hold_out
 
-__all__ = ["ArrayDataset", "FactorDataset", "ImageDataset", "load", "names"]
+__all__ = [
+    "ArrayDataset",
+    "FactorDataset",
+    "ImageDataset",
+    "Subset",
+    "hold_out",
+    "load",
+    "names",
+]
 
 # name -> (module, class or function, does it read files the user has, has it splits)
 _KNOWN = {

@@ -1,6 +1,7 @@
 """The Jacobian engine: products with, penalties on and pictures of a generator's Jacobian."""
 
 from .alignment import AlignmentPenalty, alignment_penalty
+from .directional import directional_derivative
 from .eigen import eigenvector_heatmap, eigenvectors, trace_eigenpath
 from .linearization import Linearization, linearize
 
@@ -8,6 +9,7 @@ __all__ = [
     "AlignmentPenalty",
     "Linearization",
     "alignment_penalty",
+    "directional_derivative",
     "eigenvector_heatmap",
     "eigenvectors",
     "linearize",

@@ -74,6 +74,15 @@ def linearize(
     return Linearization(value, z_in, derivative, compute_dtype, chunk)
 
 
+def linearize_with_graph(
+    fn: Callable[..., Any], z: Tensor, args: tuple, kwargs: dict
+) -> tuple[Any, Program | FunctionDerivative]:
+    """Return the value of ``fn`` at ``z``, attached to its graph, and its derivative there."""
+    _check_arguments(fn, z, None, None)
+    derivative, value, _ = _trace(fn, z, args, kwargs)
+    return value, derivative
+
+
 def refuse_transforms() -> None:
     """Raise RuntimeError inside ``torch.func.grad``, ``vmap`` and their like."""
     if torch._C._functorch.peek_interpreter_stack() is not None:

@@ -2,6 +2,7 @@
 
 from .covariance import cross_covariance_penalty, dip_vae_penalty
 from .divergence import gaussian_kl
+from .jacobian_supervision import jacobian_supervision
 from .total_correlation import (
     TotalCorrelationDecomposition,
     beta_tc_decomposition,
@@ -14,5 +15,6 @@ __all__ = [
     "cross_covariance_penalty",
     "dip_vae_penalty",
     "gaussian_kl",
+    "jacobian_supervision",
     "total_correlation",
 ]

@@ -2,16 +2,27 @@
 
 from pydisent.nn.activation import TranslatedPReLU, clip_leaks_
 from pydisent.nn.average import ExponentialAverage
+from pydisent.nn.code_autoencoder import (
+    CodeDecoder,
+    CodeEncoder,
+    conv_decoder,
+    conv_encoder,
+    mlp_decoder,
+    mlp_encoder,
+)
 from pydisent.nn.constricted import ConstrictedGenerator
 from pydisent.nn.conv import ConvDecoder, ConvEncoder
 from pydisent.nn.dcgan import DCGANDiscriminator, DCGANEncoder, DCGANGenerator
 from pydisent.nn.equalized import EqualizedConv2d, EqualizedLinear
+from pydisent.nn.growth import fold_batch_norm, with_more_inputs, with_more_outputs
 from pydisent.nn.latent_discriminator import LatentDiscriminator
 from pydisent.nn.residual import ResidualDiscriminator, ResidualRecogniser
 from pydisent.nn.spatial_constriction import BandMask, CumaxGate, SpatialConstriction
 
 __all__ = [
     "BandMask",
+    "CodeDecoder",
+    "CodeEncoder",
     "ConstrictedGenerator",
     "ConvDecoder",
     "ConvEncoder",
@@ -28,4 +39,11 @@ __all__ = [
     "SpatialConstriction",
     "TranslatedPReLU",
     "clip_leaks_",
+    "conv_decoder",
+    "conv_encoder",
+    "fold_batch_norm",
+    "mlp_decoder",
+    "mlp_encoder",
+    "with_more_inputs",
+    "with_more_outputs",
 ]

@@ -17,6 +17,7 @@ from pydisent.systems.beta_vae import BetaVAE
 from pydisent.systems.dip_vae import DIPVAE1, DIPVAE2
 from pydisent.systems.factor_vae import FactorVAE
 from pydisent.systems.infogan import InfoGAN
+from pydisent.systems.jacobian_ae import JacobianAE
 from pydisent.systems.ps_sc import PSSC
 from pydisent.systems.spectral_gan import GAN, SpectralGAN
 from pydisent.systems.vae import VAE
@@ -33,6 +34,7 @@ __all__ = [
     "BetaVAE",
     "FactorVAE",
     "InfoGAN",
+    "JacobianAE",
     "NotTrainedError",
     "Preset",
     "SpectralGAN",

@@ -22,7 +22,8 @@ class Preset:
     """A system's settings at one size of experiment.
 
     `steps` counts updates of the first phase; `image_size` is in pixels (None keeps the data's
-    own); `note` says in one line what departs from the paper.
+    own); `note` says in one line what departs from the paper; `held_out` is the share of the
+    images that are for tests alone.
     """
 
     config: Any
@@ -31,6 +32,7 @@ class Preset:
     log_every: int
     checkpoint_every: int
     note: str
+    held_out: float = 0.0
 
 
 class System(nn.Module, abc.ABC):

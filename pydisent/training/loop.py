@@ -84,6 +84,7 @@ def train(
     fabric.launch()
     _prepare(plan.seed, fabric.device)
     dataset = data.load(plan.data, plan.data_path, image_size=plan.image_size)
+    dataset, _ = data.hold_out(dataset, plan.held_out)
     system = systems.build(plan.system, plan.config, dataset.image_shape)
     system.dataset_size = len(dataset)
     sampler = BatchSampler(len(dataset), system.images_per_step, plan.seed)

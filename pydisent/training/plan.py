@@ -29,6 +29,9 @@ class Plan:
         The system's configuration.
     log_every, checkpoint_every : int
         Updates between log lines and between checkpoints.
+    held_out : float
+        Share in [0, 1) of the images that training does not see: `pydisent.data.hold_out` draws
+        them, the same in every run.
     command : tuple of str
         The command line that started the run.
     """
@@ -43,12 +46,15 @@ class Plan:
     config: Any
     log_every: int
     checkpoint_every: int
+    held_out: float = 0.0
     command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("steps", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; accepted: an integer >= 1")
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"held_out is {self.held_out}; accepted: a number in [0, 1)")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}; accepted: an integer in [0, 2^63)")
 
@@ -84,6 +90,7 @@ class Plan:
             config=systems.override(chosen.config, settings or {}),
             log_every=chosen.log_every,
             checkpoint_every=chosen.checkpoint_every,
+            held_out=chosen.held_out,
             command=command,
         )
 
@@ -103,6 +110,7 @@ class Plan:
         if values.get("format") != FORMAT:
             raise ValueError(f"config.json has format {values.get('format')!r}; accepted: {FORMAT}")
         fields = {f.name for f in dataclasses.fields(cls)}
+        values = {"held_out": 0.0} | values  # runs from before it was there held nothing out
         if missing := sorted(fields - values.keys()):
             raise ValueError(f"config.json lacks {', '.join(missing)}")
         read = {name: values[name] for name in fields}

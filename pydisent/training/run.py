@@ -46,11 +46,20 @@ class Run:
     step: int
 
     @cached_property
+    def _parts(self) -> tuple[ImageDataset, ImageDataset | None]:
+        config = self.config
+        loaded = data.load(config["data"], config["data_path"], image_size=config["image_size"])
+        return data.hold_out(loaded, config.get("held_out", 0.0))
+
+    @property
     def dataset(self) -> ImageDataset:
         """Return the data set that the run trained on, at its image size."""
-        return data.load(
-            self.config["data"], self.config["data_path"], image_size=self.config["image_size"]
-        )
+        return self._parts[0]
+
+    @property
+    def held_out(self) -> ImageDataset | None:
+        """Return the images of the same data that it did not train on; None if it saw all."""
+        return self._parts[1]
 
 
 def open_run(path: str | Path, device: str | torch.device = "cpu") -> Run:

@@ -1,0 +1,54 @@
+"""``directional_derivative``: J v with a graph, to train on what a function's Jacobian does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pydisent.jacobian._program import Program
+from pydisent.jacobian.linearization import linearize_with_graph
+
+
+@torch.compiler.disable
+def directional_derivative(
+    fn: Callable[..., Tensor], z: Tensor, tangents: Tensor, *args: Any, **kwargs: Any
+) -> tuple[Tensor, Tensor]:
+    """Return fn(z) and J v, one direction v a sample; both can be differentiated once more.
+
+    Gradients flow to ``z``, to ``tangents`` and to whatever ``fn`` closes over, through the norms
+    that PyTorch's own forward mode gets wrong, too (see :func:`pydisent.linearize`).
+
+    Parameters
+    ----------
+    fn
+        Any callable of a (B, m) tensor that returns a tensor (B, ...), each sample's output
+        depending on its own code alone. It is called once.
+    z
+        Latent codes, (B, m), floating point.
+    tangents
+        Directions, (B, m).
+    args, kwargs
+        Passed to ``fn`` after ``z`` and not differentiated.
+
+    Returns
+    -------
+    value, derivative : Tensor
+        (B, ...) each.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``z`` or ``tangents`` is not a floating (B, m) tensor with B, m >= 1, or the output of
+        ``fn`` is not one tensor, not finite, or does not depend on ``z``.
+    """
+    value, derivative = linearize_with_graph(fn, z, args, kwargs)
+    if not isinstance(value, Tensor):
+        raise TypeError(f"fn must return a tensor, got {type(value).__name__}")
+    if not isinstance(tangents, Tensor) or tangents.shape != z.shape:
+        got = tuple(getattr(tangents, "shape", ())) or type(tangents).__name__
+        raise ValueError(f"tangents must have the shape of z, {tuple(z.shape)}, got {got}")
+    captured = derivative.captured if isinstance(derivative, Program) else []
+    return value, derivative.push(tangents.to(z.dtype)[None], captured)[0][0]

@@ -1,0 +1,138 @@
+"""Jacobian supervision: a student decoder is to vary with the factors as its teacher does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..jacobian import directional_derivative
+from ..ops._check import require, require_matching, require_weight
+
+Decoder = Callable[[Tensor, Tensor], Tensor]
+
+VARIANTS = ("published", "exact")
+
+
+def jacobian_supervision(
+    student: Decoder,
+    teacher: Decoder,
+    student_y: Tensor,
+    student_z: Tensor,
+    teacher_y: Tensor,
+    teacher_z: Tensor | None = None,
+    *,
+    weight_y: float,
+    weight_diff: float,
+    variant: str = "published",
+    permutation: Tensor | None = None,
+    reconstruction: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Hold a student's codes and decoder to a teacher's (Lezama 2019, Eqs. 7 and 9).
+
+    weight_y ⟨(y_S − y_T)²⟩ + weight_diff ⟨(Δ_T − Δ_S)²⟩, where ⟨·⟩ is the mean over the batch and
+    over all numbers of a sample. Each y is paired with that of another sample, y'. "published"
+    takes Eq. 9's differences, Δ = D(y', z) − D(y, z); "exact" what they stand for by Eq. 7, the
+    directional derivatives Δ = J(y, z) (y'_T − y_T, 0) along one direction for both decoders.
+
+    Parameters
+    ----------
+    student, teacher
+        Decoders: callables of y (B, k) and z (B, d) that return images (B, ...) of one shape. The
+        teacher gets no gradient.
+    student_y, teacher_y
+        (B, k), the factors' part of the codes of one batch; gradients flow to the student's.
+    student_z, teacher_z
+        (B, d), the rest of the codes, of a size of their own; without the teacher's, its decoder
+        gets (B, 0).
+    weight_y, weight_diff
+        Numbers >= 0; a part of weight zero is not computed.
+    variant
+        "published" or "exact".
+    permutation
+        (B,) integers, the sample whose y each one is paired with; a random permutation if None.
+    reconstruction
+        D_S(y, z) where it has been made already, as it is needed for the reconstruction loss;
+        "published" then saves a pass.
+
+    Returns
+    -------
+    loss : Tensor
+        A scalar.
+    terms : dict of str to Tensor
+        "y" and "difference", the two means, not weighted; only those computed.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as above.
+    """
+    teacher_y = teacher_y.detach()
+    teacher_z = teacher_y.new_empty(len(teacher_y), 0) if teacher_z is None else teacher_z.detach()
+    _check(student_y, student_z, teacher_y, teacher_z, variant, permutation)
+    require_weight("weight_y", weight_y)
+    require_weight("weight_diff", weight_diff)
+    loss, terms = student_y.new_zeros(()), {}
+    if weight_y > 0:
+        terms["y"] = F.mse_loss(student_y, teacher_y)
+        loss = loss + weight_y * terms["y"]
+    if weight_diff > 0:
+        if permutation is None:
+            permutation = torch.randperm(len(teacher_y), device=teacher_y.device)
+        if variant == "published":
+            with torch.no_grad():
+                wanted = _difference(teacher, teacher_y, teacher_z, permutation, None)
+            found = _difference(student, student_y, student_z, permutation, reconstruction)
+        else:
+            direction = teacher_y[permutation] - teacher_y
+            wanted = _derivative(teacher, teacher_y, teacher_z, direction).detach()
+            found = _derivative(student, student_y, student_z, direction)
+        terms["difference"] = F.mse_loss(found, wanted)
+        loss = loss + weight_diff * terms["difference"]
+    return loss, terms
+
+
+def _difference(
+    decoder: Decoder, y: Tensor, z: Tensor, permutation: Tensor, before: Tensor | None
+) -> Tensor:
+    """D(y', z) − D(y, z); both by one call, unless the second is there."""
+    if before is not None:
+        return decoder(y[permutation], z) - before
+    after, before = decoder(torch.cat([y[permutation], y]), torch.cat([z, z])).chunk(2)
+    return after - before
+
+
+def _derivative(decoder: Decoder, y: Tensor, z: Tensor, direction: Tensor) -> Tensor:
+    """J (direction, 0) by one pass of tangents; z takes part, so that it is not captured."""
+    code = torch.cat([y, z], dim=1)
+    tangent = torch.cat([direction, torch.zeros_like(z)], dim=1)
+
+    def decode(code: Tensor) -> Tensor:
+        return decoder(code[:, : y.shape[1]], code[:, y.shape[1] :])
+
+    return directional_derivative(decode, code, tangent)[1]
+
+
+def _check(
+    student_y: Tensor,
+    student_z: Tensor,
+    teacher_y: Tensor,
+    teacher_z: Tensor,
+    variant: str,
+    permutation: Tensor | None,
+) -> None:
+    require(variant in VARIANTS, "variant", repr(variant), " or ".join(map(repr, VARIANTS)))
+    shape = tuple(student_y.shape)
+    require(student_y.dim() == 2 and 0 not in shape, "student_y", f"shape {shape}", "(B, k)")
+    require_matching("teacher_y", teacher_y, "student_y", student_y)
+    for name, z in (("student_z", student_z), ("teacher_z", teacher_z)):
+        require_matching(name, z, "student_y", student_y, shape=False)
+        fits = z.dim() == 2 and len(z) == len(student_y)
+        require(fits, name, f"shape {tuple(z.shape)}", f"({len(student_y)}, d)")
+    if permutation is not None:
+        whole = isinstance(permutation, Tensor) and not permutation.is_floating_point()
+        given = f"shape {tuple(permutation.shape)}" if whole else type(permutation).__name__
+        accepted = f"{len(student_y)} integers, (B,)"
+        require(whole and permutation.shape == shape[:1], "permutation", given, accepted)

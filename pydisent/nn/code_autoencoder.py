@@ -1,0 +1,106 @@
+"""Encoders and decoders whose code grows by single units (Lezama 2019, App. A.1 and A.5)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from torch import Tensor, nn
+
+from pydisent.nn.growth import with_more_inputs, with_more_outputs
+
+Head = nn.Linear | nn.Conv2d
+Tail = nn.Linear | nn.ConvTranspose2d
+
+
+class CodeEncoder(nn.Module):
+    """Images (N, C, H, W) to codes (N, h): a trunk, and a last layer without activation.
+
+    Made by `mlp_encoder` and `conv_encoder`; `grow` gives the code one more unit, its last.
+    """
+
+    def __init__(self, trunk: nn.Module, head: Head) -> None:
+        super().__init__()
+        self.trunk, self.head = trunk, head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return codes (N, h)."""
+        code = self.head(self.trunk(x))
+        return code.mean((2, 3)) if code.dim() == 4 else code
+
+    def grow(self) -> None:
+        """Add a unit to the code; the others stay what they are."""
+        self.head = with_more_outputs(self.head, 1)
+
+
+class CodeDecoder(nn.Module):
+    """Codes (N, h) to images (N, C, H, W) in [-1, 1]: a first layer, and a trunk that ends in tanh.
+
+    Made by `mlp_decoder` and `conv_decoder`.
+    """
+
+    def __init__(self, tail: Tail, trunk: nn.Module, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.tail, self.trunk, self.shape = tail, trunk, shape
+
+    def forward(self, code: Tensor) -> Tensor:
+        """Return images (N, C, H, W)."""
+        if isinstance(self.tail, nn.ConvTranspose2d):
+            return self.trunk(self.tail(code[:, :, None, None]))
+        return self.trunk(self.tail(code)).unflatten(1, self.shape)
+
+    def grow(self) -> None:
+        """Take a code with one more unit; zeros for it give what was given before."""
+        self.tail = with_more_inputs(self.tail, 1)
+
+
+def mlp_encoder(
+    code_size: int, image_shape: tuple[int, int, int], widths: tuple[int, ...]
+) -> CodeEncoder:
+    """Return an encoder of dense layers with these widths and ReLU."""
+    sizes = (math.prod(image_shape), *widths)
+    layers: list[nn.Module] = [nn.Flatten()]
+    for inputs, outputs in zip(sizes, widths):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return CodeEncoder(nn.Sequential(*layers), nn.Linear(sizes[-1], code_size))
+
+
+def mlp_decoder(
+    code_size: int, image_shape: tuple[int, int, int], widths: tuple[int, ...]
+) -> CodeDecoder:
+    """Return the mirror image of `mlp_encoder`, with tanh at the end."""
+    sizes = (*widths[::-1], math.prod(image_shape))
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(sizes):
+        layers += [nn.ReLU(), nn.Linear(inputs, outputs)]
+    tail = nn.Linear(code_size, sizes[0])
+    return CodeDecoder(tail, nn.Sequential(*layers, nn.Tanh()), image_shape)
+
+
+def conv_encoder(
+    code_size: int, image_shape: tuple[int, int, int], widths: tuple[int, ...]
+) -> CodeEncoder:
+    """Return an encoder of 3×3 convolutions, ReLU and average pooling, a block a width.
+
+    The last convolution's maps, one a unit of the code, are averaged over all pixels that are left.
+    """
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip((image_shape[0], *widths), widths):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2)]
+    return CodeEncoder(nn.Sequential(*layers), nn.Conv2d(widths[-1], code_size, 3, padding=1))
+
+
+def conv_decoder(
+    code_size: int, image_shape: tuple[int, int, int], widths: tuple[int, ...]
+) -> CodeDecoder:
+    """Return a decoder of transposed 4×4 convolutions: one to a small square, then each doubles it.
+
+    `widths` are those of `conv_encoder`; there is ReLU between, and tanh at the end.
+    """
+    side = image_shape[1] >> len(widths)
+    sizes = (*widths[::-1], image_shape[0])
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(sizes):
+        layers += [nn.ReLU(), nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)]
+    tail = nn.ConvTranspose2d(code_size, sizes[0], side)
+    return CodeDecoder(tail, nn.Sequential(*layers, nn.Tanh()), image_shape)
