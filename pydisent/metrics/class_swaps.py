@@ -67,6 +67,7 @@ def class_swaps(
     variant : {"paper", "author_code"}
         What an image's class is: its label, or, as in the authors' code, that which ``classify``
         gives its reconstruction. The latter leaves out what the reconstruction has lost already.
+        (That code also keeps batch norms in training mode, batches of 128: a matter of ``encode``.)
     batch_size : int
         Images a call.
     device : torch.device, optional
