@@ -81,9 +81,10 @@ def test_learns_attributes():
     assert (logits[attributes[:, 2], 2] > 0).float().mean() > 0.9  # the seldom one, where it is
 
 
+@pytest.mark.parametrize("detailed", [False, True])
 @pytest.mark.parametrize("side", [1, 3, 8, 16, 28, 32, 65])
-def test_images_of_any_size(side):
-    net = Classifier((2, side, side + 1), 5).eval()
+def test_images_of_any_size(side, detailed):
+    net = Classifier((2, side, side + 1), 5, detailed).eval()
     assert net(torch.rand(3, 2, side, side + 1)).shape == (3, 5)
     with pytest.raises(ValueError, match=rf"images must be \(N, 2, {side}, {side + 1}\); got"):
         net(torch.rand(3, 1, side, side))
