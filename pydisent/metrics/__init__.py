@@ -1,11 +1,14 @@
 """Metrics of disentanglement: against ground-truth factors, between models, and of images."""
 
+from ._classifier import Classifier, trained_classifier
 from ._encode import EncodedDataset, encode_dataset
 from ._perceptual import FeatureNet, PerceptualDistance
 from ._result import MetricResult
 from ._samples import Samples, encode_once, sample_codes
 from .accumulated_distance import accumulated_distance
 from .attribute_classification import attribute_classification
+from .attribute_flips import attribute_flips
+from .class_swaps import class_swaps
 from .dci import dci
 from .factor_vae_score import factor_vae_score
 from .fid import fid, frechet_distance
@@ -25,6 +28,7 @@ from .vgg16 import Vgg16Distance
 from .z_diff import z_diff
 
 __all__ = [
+    "Classifier",
     "EncodedDataset",
     "FeatureNet",
     "FixedFeatures",
@@ -35,6 +39,8 @@ __all__ = [
     "Vgg16Distance",
     "accumulated_distance",
     "attribute_classification",
+    "attribute_flips",
+    "class_swaps",
     "dci",
     "encode_dataset",
     "encode_once",
@@ -51,6 +57,7 @@ __all__ = [
     "sample_codes",
     "sap",
     "tpl",
+    "trained_classifier",
     "udr",
     "z_diff",
 ]

@@ -66,7 +66,9 @@ def encode_dataset(
     with torch.no_grad():
         for start in range(0, len(numbers), batch_size):
             images = dataset.images(numbers[start : start + batch_size])
-            batch = _checked(encode(images if device is None else images.to(device)), len(images))
+            batch = check_batch_codes(
+                encode(images if device is None else images.to(device)), len(images)
+            )
             if codes is None:
                 codes = torch.empty(len(numbers), batch.shape[1], dtype=batch.dtype)
             if batch.shape[1] != codes.shape[1]:
@@ -154,7 +156,14 @@ class CodeTable:
         return self.codes[self._row(draws)]
 
 
-def _checked(codes: Tensor, count: int) -> Tensor:
+def check_batch_codes(codes: Tensor, count: int) -> Tensor:
+    """Return codes (N, d) of ``count`` images on the CPU, float64 if they are that, else float32.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are anything else than N finite real codes.
+    """
     if not isinstance(codes, Tensor):
         raise TypeError(f"encode must return a Tensor; got {type(codes).__name__}")
     if codes.ndim != 2 or len(codes) != count or not codes.shape[1]:

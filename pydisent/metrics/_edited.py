@@ -1,0 +1,97 @@
+"""What scores of edited codes share: images encoded, decoded again and classified in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data._base import integer_array
+from ._decoded import Decoder, decode_checked
+from ._encode import Encoder, check_batch_codes
+from ._perceptual import full_precision
+
+Classify = Callable[[Tensor], Tensor]
+Device = torch.device | str | None
+
+
+def check_image_batch(images: Tensor, name: str = "images") -> None:
+    """Check that there are images (N, C, H, W).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not a finite floating point Tensor of that shape; the message names them.
+    """
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"{name} must be a floating point Tensor; got {kind}")
+    if images.ndim != 4 or not images.numel():
+        raise ValueError(f"{name} must be (N, C, H, W), none of them 0; got {tuple(images.shape)}")
+    if not images.isfinite().all():
+        raise ValueError(f"{name} must be finite; got NaN or infinity")
+
+
+def check_columns(factors: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
+    """Return the code's columns that are factors, (k,) int64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not integers, none, negative, or one comes twice.
+    """
+    columns = integer_array(factors, "factors")
+    if columns.ndim != 1 or not columns.size:
+        raise ValueError(f"factors must be (k,) columns of the code; got shape {columns.shape}")
+    if columns.min() < 0 or len(np.unique(columns)) < len(columns):
+        raise ValueError(f"factors must be different columns, at least 0; got {columns.tolist()}")
+    return columns
+
+
+def encode_images(
+    encode: Encoder, images: Tensor, columns: np.ndarray, batch_size: int, device: Device
+) -> Tensor:
+    """Return codes (N, d) on ``device`` that have these columns.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``encode`` returns something other than N finite codes, or they have no such column.
+    """
+    codes = []
+    with torch.no_grad(), full_precision():
+        for part in images.split(batch_size):
+            codes.append(check_batch_codes(encode(part.to(device)), len(part)))
+    if (wide := codes[0].shape[1]) <= columns.max():
+        raise ValueError(
+            f"factors must be below {wide}, the columns that encode gives; got {columns.max()}"
+        )
+    return torch.cat(codes).to(device)
+
+
+def verdicts_on_reconstructions(
+    decode: Decoder,
+    codes: Tensor,
+    images: Tensor,
+    verdict: Classify,
+    batch_size: int,
+) -> tuple[Tensor, float]:
+    """Return a verdict on each reconstruction, (N, ...), and their mean squared error of a pixel.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``decode`` returns something other than finite images of the shape of ``images``.
+    """
+    verdicts, error = [], 0.0
+    for code, image in zip(codes.split(batch_size), images.split(batch_size)):
+        made = decode_checked(decode, code)
+        if made.shape != image.shape:
+            raise ValueError(
+                f"decode must return images {tuple(image.shape)}; got {tuple(made.shape)}"
+            )
+        error += float((made.cpu().double() - image.cpu().double()).square().sum())
+        verdicts.append(verdict(made))
+    return torch.cat(verdicts), error / images.numel()

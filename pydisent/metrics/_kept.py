@@ -1,0 +1,86 @@
+"""Weights that cost much to make, kept as files in the user's cache; reading never runs code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from ..data._cache import cache_folder
+from ._weights import read_weights, take_weights
+
+LOG = logging.getLogger(__name__)
+
+
+def check_file_name(name: str) -> None:
+    """Check that ``name`` can begin a file's name.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else than letters, digits, dots, dashes and underscores.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError(
+            f"name must be letters, digits, dots, dashes and underscores; got {name!r}"
+        )
+
+
+def kept_weights(
+    name: str,
+    digest: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    make: Callable[[], dict[str, Tensor]],
+) -> dict[str, Tensor]:
+    """Return weights from the cache, made first if need be; always made if there is no cache.
+
+    Parameters
+    ----------
+    name, digest : str
+        What the weights are of, and a hash of all that they follow from: the file's name.
+    shapes : mapping
+        The shape of each tensor; a file with others, or a damaged one, is made anew.
+    make : callable
+        Returns the tensors, float32; called at most once.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return make()
+    file = folder / f"{name}-{digest}.safetensors"
+    try:
+        found = take_weights(read_weights(file, name), shapes, str(file))
+        return {key: tensor.float() for key, tensor in found.items()}
+    except FileNotFoundError:
+        LOG.warning("%s: training once, for %s; PYDISENT_CACHE=off to keep nothing", name, file)
+    except ImportError:
+        LOG.warning("%s: nothing is kept without safetensors: pip install pydisent[train]", name)
+        return make()
+    except (OSError, ValueError) as error:
+        LOG.warning("%s: training again: %s", name, error)
+    weights = make()
+    try:
+        _write(file, weights)
+    except OSError as error:  # no space, or not ours to write: slower next time, but all the same
+        LOG.warning("%s: nothing kept in %s: %s", name, folder, error)
+    return weights
+
+
+def _write(file: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write the file whole or not at all, also if two processes do so at once."""
+    from safetensors.torch import save
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(save({key: tensor.contiguous() for key, tensor in weights.items()}))
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
