@@ -29,11 +29,21 @@ def _check(
         raise ValueError(f"image_size is {image_size}; accepted: a power of two in {_PIXELS}")
 
 
-def _copy_into(wide: nn.Module, narrow: nn.Module) -> None:
-    """Overwrite the first entries, along each axis, of the tensors of `wide` by `narrow`'s."""
+_M = TypeVar("_M", bound=nn.Module)
+
+
+def _grown(wide: _M, narrow: nn.Module, weight: Tensor) -> _M:
+    """Return fresh `wide` as `narrow` continued: its tensors first along each axis, and its mode.
+
+    Device, dtype and memory format are those of `weight`.
+    """
+    last = weight.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    wide.to(weight.device, weight.dtype).to(memory_format=layout)  # type: ignore[call-overload]
     targets = wide.state_dict()
     for name, value in narrow.state_dict().items():
         targets[name][tuple(slice(n) for n in value.shape)] = value
+    return wide.train(narrow.training)
 
 
 class AttributeEncoder(nn.Module):
@@ -102,11 +112,10 @@ class AttributeEncoder(nn.Module):
     def widen(self, extra: int) -> None:
         """Append `extra` maps to z, with fresh weights; all other weights and statistics stay."""
         check_counts(extra=extra)
-        narrow, conv = self.code, self.code[0]
+        conv = self.code[0]
         assert isinstance(conv, nn.Conv2d)
         self.z_channels += extra
-        self.code = _like(self._code_block(conv.in_channels), conv.weight)
-        _copy_into(self.code, narrow)
+        self.code = _grown(self._code_block(conv.in_channels), self.code, conv.weight)
 
 
 class AttributeDecoder(nn.Module):
@@ -158,11 +167,9 @@ class AttributeDecoder(nn.Module):
         With the fresh weights at zero the decoder is what it was, whatever the maps hold.
         """
         check_counts(extra=extra)
-        narrow = self.first
         self.z_channels += extra
-        wide = _Upsample(self.attributes, self.z_channels, narrow.out_channels)
-        self.first = _like(wide, narrow.weight)
-        _copy_into(self.first, narrow)
+        wide = _Upsample(self.attributes, self.z_channels, self.first.out_channels)
+        self.first = _grown(wide, self.first, self.first.weight)
 
 
 class _Upsample(nn.ConvTranspose2d):
@@ -192,16 +199,6 @@ def _repeat(pixels: Tensor, size: int) -> Tensor:
     repeated = rows @ pixels @ rows.T
     last = pixels.is_contiguous(memory_format=torch.channels_last)
     return repeated.contiguous(memory_format=torch.channels_last) if last else repeated
-
-
-_M = TypeVar("_M", bound=nn.Module)
-
-
-def _like(module: _M, weight: Tensor) -> _M:
-    """Return `module` with the device, dtype and memory format of `weight`."""
-    last = weight.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if last else torch.contiguous_format
-    return module.to(weight.device, weight.dtype).to(memory_format=layout)  # type: ignore[call-overload]
 
 
 class AttributeAutoencoder(nn.Module):
