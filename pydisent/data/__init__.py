@@ -36,6 +36,9 @@ _KNOWN = {
     "images": ("images", "Images", True, False),
 }
 
+# Those whose images have attributes.
+WITH_ATTRIBUTES = ("faces", "celeba")
+
 
 def names() -> tuple[str, ...]:
     """Return the names that `load` knows."""

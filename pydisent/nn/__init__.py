@@ -1,6 +1,11 @@
 """Layers and networks: plain torch modules, usable on their own."""
 
 from pydisent.nn.activation import TranslatedPReLU, clip_leaks_
+from pydisent.nn.attribute_autoencoder import (
+    AttributeAutoencoder,
+    AttributeDecoder,
+    AttributeEncoder,
+)
 from pydisent.nn.average import ExponentialAverage
 from pydisent.nn.code_autoencoder import (
     CodeDecoder,
@@ -20,6 +25,9 @@ from pydisent.nn.residual import ResidualDiscriminator, ResidualRecogniser
 from pydisent.nn.spatial_constriction import BandMask, CumaxGate, SpatialConstriction
 
 __all__ = [
+    "AttributeAutoencoder",
+    "AttributeDecoder",
+    "AttributeEncoder",
     "BandMask",
     "CodeDecoder",
     "CodeEncoder",

@@ -12,6 +12,7 @@ from pydisent.systems._base import (
 )
 from pydisent.systems._config import describe, override
 from pydisent.systems.annealed_vae import AnnealedVAE
+from pydisent.systems.attribute_ae import AttributeAE
 from pydisent.systems.beta_tcvae import BetaTCVAE
 from pydisent.systems.beta_vae import BetaVAE
 from pydisent.systems.dip_vae import DIPVAE1, DIPVAE2
@@ -30,6 +31,7 @@ __all__ = [
     "PSSC",
     "VAE",
     "AnnealedVAE",
+    "AttributeAE",
     "BetaTCVAE",
     "BetaVAE",
     "FactorVAE",

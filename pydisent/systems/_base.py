@@ -50,6 +50,11 @@ class System(nn.Module, abc.ABC):
         The current phase, and the updates done in it.
     dataset_size : int or None
         Images in the training data; the training loop sets it before the first step.
+    attribute_names : tuple of str
+        Names of the data's attributes, where known; set like `dataset_size`.
+    needs_attributes : bool
+        Whether `step` and `update` also take attributes (B, A) in {-1, +1}, A being the
+        configuration's `attributes`.
     reduce_gradients : callable or None
         Called with the parameters before each optimiser step; averages over processes.
     """
@@ -57,6 +62,7 @@ class System(nn.Module, abc.ABC):
     name: ClassVar[str]
     Config: ClassVar[type]
     config: Any
+    needs_attributes: ClassVar[bool] = False
 
     def __init__(self, config: Any, image_shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -74,6 +80,7 @@ class System(nn.Module, abc.ABC):
         self.phase = "train"
         self.phase_step = 0
         self.dataset_size: int | None = None
+        self.attribute_names: tuple[str, ...] = ()
         self.reduce_gradients: Callable[[list[Tensor]], None] | None = None
 
     @classmethod
@@ -94,9 +101,12 @@ class System(nn.Module, abc.ABC):
         """Prepare for `phase`; deterministic given the configuration."""
         self.phase, self.phase_step = phase, 0
 
-    def step(self, batch: Tensor) -> dict[str, Tensor]:
-        """Train on images (B, C, H, W) in [0, 1] once and return detached scalars to log."""
-        logs = self.update(batch)
+    def step(self, batch: Tensor, *attributes: Tensor) -> dict[str, Tensor]:
+        """Train on images (B, C, H, W) in [0, 1] once and return detached scalars to log.
+
+        A system that needs them takes the images' attributes (B, A) in {-1, +1} as well.
+        """
+        logs = self.update(batch, *attributes)
         self.phase_step += 1
         return logs
 
@@ -133,14 +143,19 @@ class System(nn.Module, abc.ABC):
         """Return the device of the weights."""
         return next(self.parameters()).device
 
-    def descend(self, loss: Tensor, optimizer: str) -> None:
-        """Step the named optimiser down `loss`."""
-        chosen = self.optimizers[optimizer]
-        chosen.zero_grad(set_to_none=True)
+    def descend(self, loss: Tensor, *optimizers: str, clip: float | None = None) -> None:
+        """Step the named optimisers down `loss`, their gradients' joint norm at most `clip`."""
+        chosen = [self.optimizers[name] for name in optimizers]
+        for optimizer in chosen:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        parameters = [p for o in chosen for group in o.param_groups for p in group["params"]]
         if self.reduce_gradients is not None:
-            self.reduce_gradients([p for group in chosen.param_groups for p in group["params"]])
-        chosen.step()
+            self.reduce_gradients(parameters)
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, clip)
+        for optimizer in chosen:
+            optimizer.step()
 
 
 class GaussianCodes(System):

@@ -49,6 +49,7 @@ def save_checkpoint(
         "format": 1,
         "step": step,
         "image_shape": list(system.image_shape),
+        "attribute_names": list(system.attribute_names),
         "phase": system.phase,
         "phase_step": system.phase_step,
         "seconds": seconds,
@@ -113,6 +114,7 @@ def load_weights(checkpoint: Path, system: System) -> dict[str, Any]:
     except RuntimeError as error:
         raise ValueError(f"{checkpoint} does not fit {system.name}: {error}") from None
     system.phase_step = state["phase_step"]
+    system.attribute_names = tuple(state.get("attribute_names", ()))
     return state
 
 

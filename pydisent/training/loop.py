@@ -86,7 +86,9 @@ def train(
     dataset = data.load(plan.data, plan.data_path, image_size=plan.image_size)
     dataset, _ = data.hold_out(dataset, plan.held_out)
     system = systems.build(plan.system, plan.config, dataset.image_shape)
+    _check_attributes(system, dataset)
     system.dataset_size = len(dataset)
+    system.attribute_names = dataset.attribute_names
     sampler = BatchSampler(len(dataset), system.images_per_step, plan.seed)
     if not resume:
         folder.clear()
@@ -123,6 +125,20 @@ def _check_free(plan: Plan, folder: RunFolder, resume: bool, overwrite: bool) ->
                 else " and is not a run folder: choose another"
             )
         )
+
+
+def _check_attributes(system: System, dataset: data.ImageDataset) -> None:
+    """Raise ValueError unless the data has the attributes that the system needs, if any."""
+    if not system.needs_attributes:
+        return
+    if dataset.attributes is None:
+        raise ValueError(
+            f"{system.name} learns from attributes, and {dataset.name!r} has none; accepted: "
+            f"{', '.join(data.WITH_ATTRIBUTES)}"
+        )
+    wanted, there = system.config.attributes, dataset.attributes.shape[1]
+    if wanted != there:
+        raise ValueError(f"attributes is {wanted}; accepted for {dataset.name!r}: {there}")
 
 
 def _prepare(seed: int, device: torch.device) -> None:
@@ -172,7 +188,7 @@ class _Loop:
                     if received:
                         self._save(logs)
                         raise Interrupted(received[0], self.step)
-                    losses = self.system.step(self._batch())
+                    losses = self.system.step(*self._batch())
                     self.step += 1
                     self.seconds = time.monotonic() - started
                     self._after(phase, losses, logs)
@@ -198,9 +214,14 @@ class _Loop:
             self.system.start_phase(phase)
             yield phase, updates
 
-    def _batch(self) -> Tensor:
-        images = self.dataset.images(torch.from_numpy(self.sampler(self.step)))
-        return images.to(self.system.device, non_blocking=True)
+    def _batch(self) -> tuple[Tensor, ...]:
+        """Return the next images (B, C, H, W), and if needed attributes (B, A) in {-1, +1}."""
+        indices = torch.from_numpy(self.sampler(self.step))
+        batch: tuple[Tensor, ...] = (self.dataset.images(indices),)
+        if self.system.needs_attributes:
+            assert self.dataset.attributes is not None
+            batch += (2 * self.dataset.attributes[indices].float() - 1,)
+        return tuple(part.to(self.system.device, non_blocking=True) for part in batch)
 
     def _after(self, phase: str, losses: dict[str, Tensor], logs: Logs) -> None:
         self.unchecked.append((self.step, losses))

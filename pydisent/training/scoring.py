@@ -29,6 +29,8 @@ Score = dict[str, Any]
 MAX_IMAGES = 100_000
 RECONSTRUCTED = 10_000
 ATTRIBUTE_TRAIN, ATTRIBUTE_TEST = 10_000, 5_000
+# Images that the classifiers of class swaps and attribute flips learn from, at most.
+CLASSIFIER_TRAIN = 20_000
 
 
 class MetricsFailedError(ValueError):
@@ -265,6 +267,65 @@ def _attributes(subject: _Subject) -> "MetricResult":
     return _with(result, {"attributes": list(source.attribute_names), "seed": subject.seed})
 
 
+def _class_swaps(subject: _Subject) -> "MetricResult":
+    """Return Lezama's Table 1 on the images held out; the classifier has seen the others alone."""
+    from pydisent.metrics import class_swaps, trained_classifier
+
+    run, test = subject.run, subject.run.held_out
+    assert test is not None
+    assert run.dataset.labels is not None
+    assert test.labels is not None
+    numbers = np.arange(min(CLASSIFIER_TRAIN, len(run.dataset)))
+    images, labels = run.dataset.images(numbers), run.dataset.labels[numbers]
+    classify = trained_classifier(images, labels, name=f"{run.dataset.name}-classes")
+    shown = test.images(np.arange(len(test)))
+    accuracy = float((classify(shown).argmax(1) == test.labels).float().mean())
+    system = run.system
+    result = class_swaps(
+        system.encode,
+        system.decode,
+        shown,
+        test.labels,
+        classify,
+        factors=system.factor_columns,
+        seed=subject.seed,
+        device=system.device,
+    )
+    return _with(result, {"classifier_accuracy": accuracy, "images": len(test)})
+
+
+def _attribute_flips(subject: _Subject) -> "MetricResult":
+    """Return Lezama's Table 2 on half of the images held out; the other half chooses alpha."""
+    from pydisent.metrics import attribute_flips, trained_classifier
+
+    run, unseen = subject.run, subject.run.held_out
+    assert unseen is not None
+    assert run.dataset.attributes is not None
+    assert unseen.attributes is not None
+    numbers = np.arange(min(CLASSIFIER_TRAIN, len(run.dataset)))
+    classify = trained_classifier(
+        run.dataset.images(numbers),
+        run.dataset.attributes[numbers],
+        kind="attributes",
+        name=f"{run.dataset.name}-attributes",
+    )
+    validation, test = (unseen.images(part) for part in np.array_split(np.arange(len(unseen)), 2))
+    there = unseen.attributes[len(validation) :]
+    accuracy = float(((classify(test) > 0) == there).float().mean())
+    system = run.system
+    result = attribute_flips(
+        system.encode,
+        system.decode,
+        test,
+        classify,
+        factors=system.factor_columns,
+        validation=validation,
+        device=system.device,
+    )
+    details = {"classifier_accuracy": accuracy, "images": len(test)}
+    return _with(result, details | {"attributes": list(unseen.attribute_names)})
+
+
 def _with(result: "MetricResult", details: dict[str, Any]) -> "MetricResult":
     from pydisent.metrics import MetricResult
 
@@ -296,6 +357,9 @@ _IMAGES = "images"
 _LEADING = "a system with the setting k"
 _MASKS = "a system with masks of its codes"
 
+_SWAPS = "a system with factors in its code, on data with labels of which some was held out"
+_FLIPS = "a system with attributes in its code, and some of its data held out"
+
 _SEEN = "images of one or three channels and at least 8 x 8 pixels"
 
 
@@ -312,6 +376,13 @@ _NEEDS: dict[str, Callable[[Run], bool]] = {
     _SEEN: shows_images,
     _LEADING: lambda run: "k" in run.config["config"],
     _MASKS: _has_masks,
+    _SWAPS: lambda run: (
+        bool(run.system.factor_columns)
+        and not run.system.needs_attributes
+        and run.held_out is not None
+        and run.held_out.labels is not None
+    ),
+    _FLIPS: lambda run: run.system.needs_attributes and run.held_out is not None,
 }
 
 _METRICS = {
@@ -325,6 +396,8 @@ _METRICS = {
     "irs": _Metric(_irs, _FACTORS),
     "reconstruction": _Metric(_reconstruction, _IMAGES),
     "attributes": _Metric(_attributes, _ATTRIBUTES),
+    "class-swaps": _Metric(_class_swaps, _SWAPS),
+    "attribute-flips": _Metric(_attribute_flips, _FLIPS),
     "mask-overlap": _Metric(_mask_overlap, _MASKS),
     "tpl": _Metric(_tpl, _SEEN),
     "ppl": _Metric(_ppl, _SEEN),

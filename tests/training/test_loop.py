@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pydisent import systems
+from pydisent import data, systems
 from pydisent.training import NonFiniteError, Plan, RunFolder, open_run, train
+from pydisent.training.sampling import BatchSampler
 
 
 @pytest.fixture(autouse=True)
@@ -41,11 +42,11 @@ def _stop_at(monkeypatch, step):
     original = systems.System.step
     seen = []
 
-    def counted(self, batch):
+    def counted(self, *batch):
         seen.append(None)
         if len(seen) == step:
             raise _Stop
-        return original(self, batch)
+        return original(self, *batch)
 
     monkeypatch.setattr(systems.System, "step", counted)
 
@@ -64,10 +65,11 @@ def test_a_seed_fixes_the_run_and_another_changes_it(tmp_path):
         *(("gan", step) for step in (1, 2, 13, 20, 21, 24)),
         ("vae", 13), ("annealed-vae", 8), ("factor-vae", 13), ("beta-tcvae", 13),
         ("ps-sc", 6), ("infogan", 13),
+        *(("attribute-ae", step) for step in (13, 27, 31, 34, 41, 48)),
     ],
 )  # fmt: skip
 def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, system, step):
-    plan = _plan(system)
+    plan = _plan(system, data="faces" if system == "attribute-ae" else "sprites")
     whole = _result(_train(plan, tmp_path / "whole").path)
     with monkeypatch.context() as patch:
         _stop_at(patch, step)
@@ -91,6 +93,25 @@ def test_a_system_gets_the_images_it_asks_for_and_their_number(tmp_path, monkeyp
         with pytest.raises(_Stop):
             _train(_plan(name, settings=settings), tmp_path / str(len(seen)))
     assert seen == [(16, 737_280), (8, 737_280)]
+
+
+def test_a_system_that_needs_them_gets_the_attributes_of_its_images(tmp_path, monkeypatch):
+    seen = []
+
+    def noted(self, *batch):
+        seen.append((self.attribute_names, *batch))
+        raise _Stop
+
+    monkeypatch.setattr(systems.System, "step", noted)
+    with pytest.raises(_Stop):
+        _train(_plan("attribute-ae", data="faces"), tmp_path / "run")
+    names, images, attributes = seen[0]
+    faces = data.load("faces", image_size=16)
+    numbers = torch.from_numpy(BatchSampler(len(faces), 8, 0)(0))
+    assert torch.equal(images, faces.images(numbers))
+    assert names == faces.attribute_names
+    assert attributes.dtype == torch.float32
+    assert torch.equal(attributes, torch.where(faces.attributes[numbers], 1.0, -1.0))
 
 
 def test_log(tmp_path):

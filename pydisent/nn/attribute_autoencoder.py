@@ -1,0 +1,240 @@
+"""The autoencoder of Lezama (2019, App. A.2): attributes beside a map of what they leave open."""
+
+from itertools import pairwise
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pydisent.nn._check import check_batch, check_counts, check_sizes
+
+_END = 2  # px at the narrow end of both networks
+_MOST = 512  # feature maps before the last convolution
+_PIXELS = (16, 256)
+
+
+def _widths(base: int, image_size: int) -> list[int]:
+    """Return the feature maps from half resolution to 4 px: 16 at 256 px gives 16, 32, ..., 512."""
+    doublings = (image_size // _END).bit_length() - 2
+    return [min(base * 2**i, _MOST) for i in range(doublings)]
+
+
+def _check(
+    attributes: int, z_channels: int, channels: int, base: int, image_size: int, **_: int
+) -> None:
+    counts = {"attributes": attributes, "z_channels": z_channels, "channels": channels}
+    check_sizes(image_size, _PIXELS[0], **counts, base=base)
+    if image_size > _PIXELS[1]:
+        raise ValueError(f"image_size is {image_size}; accepted: a power of two in {_PIXELS}")
+
+
+_M = TypeVar("_M", bound=nn.Module)
+
+
+def _grown(wide: _M, narrow: nn.Module, weight: Tensor) -> _M:
+    """Return fresh `wide` as `narrow` continued: its tensors first along each axis, and its mode.
+
+    Device, dtype and memory format are those of `weight`.
+    """
+    last = weight.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    wide.to(weight.device, weight.dtype).to(memory_format=layout)  # type: ignore[call-overload]
+    targets = wide.state_dict()
+    for name, value in narrow.state_dict().items():
+        targets[name][tuple(slice(n) for n in value.shape)] = value
+    return wide.train(narrow.training)
+
+
+class AttributeEncoder(nn.Module):
+    """Map images (B, channels, image_size, image_size) to attributes y (B, k) and the rest z.
+
+    Blocks of a 4×4 convolution of stride 2, batch normalisation and leaky ReLU (0.2), with `base`
+    feature maps and twice as many at each block, at most 512; at 256 px 16, 32, 64, 128, 256, 512
+    and k + z_channels. The last block, at 2×2 px, has no ReLU: its first k maps, averaged over
+    space, are y, real numbers of either sign; the others are z (B, z_channels, 2, 2).
+
+    Parameters
+    ----------
+    attributes : int
+        k, the number of attributes.
+    z_channels : int
+        Feature maps of z; d = 4 z_channels.
+    channels : int
+        Image channels.
+    base : int
+        Feature maps of the first block.
+    image_size : int
+        Height and width in pixels, a power of two from 16 to 256.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a size is not an integer >= 1, or `image_size` is not accepted.
+    """
+
+    def __init__(
+        self,
+        attributes: int,
+        z_channels: int = 512,
+        channels: int = 3,
+        base: int = 16,
+        image_size: int = 256,
+    ) -> None:
+        super().__init__()
+        _check(attributes, z_channels, channels, base, image_size)
+        self.attributes, self.z_channels = attributes, z_channels
+        self.image_shape = (channels, image_size, image_size)
+        widths = [channels, *_widths(base, image_size)]
+        # Batch normalisation takes the mean out again: a bias before it would do nothing.
+        self.blocks = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(inputs, maps, 4, 2, 1, bias=False),
+                    nn.BatchNorm2d(maps),
+                    nn.LeakyReLU(0.2),
+                )
+                for inputs, maps in pairwise(widths)
+            )
+        )
+        self.code = self._code_block(widths[-1])
+
+    def _code_block(self, inputs: int) -> nn.Sequential:
+        maps = self.attributes + self.z_channels
+        return nn.Sequential(nn.Conv2d(inputs, maps, 4, 2, 1, bias=False), nn.BatchNorm2d(maps))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return y (B, k) and z (B, z_channels, 2, 2) of images x."""
+        check_batch("x", x, *self.image_shape)
+        code = self.code(self.blocks(x))
+        return code[:, : self.attributes].mean((2, 3)), code[:, self.attributes :]
+
+    def widen(self, extra: int) -> None:
+        """Append `extra` maps to z, with fresh weights; all other weights and statistics stay."""
+        check_counts(extra=extra)
+        conv = self.code[0]
+        assert isinstance(conv, nn.Conv2d)
+        self.z_channels += extra
+        self.code = _grown(self._code_block(conv.in_channels), self.code, conv.weight)
+
+
+class AttributeDecoder(nn.Module):
+    """Map y (B, k) and z (B, z_channels, 2, 2) to images in [-1, 1].
+
+    `AttributeEncoder` mirrored: blocks of a 4×4 transposed convolution of stride 2, batch
+    normalisation and ReLU, the last with tanh alone. Each block also sees y, as constant maps
+    before the others; none has a bias, as y's weights and the norms give one.
+
+    Parameters
+    ----------
+    attributes, z_channels, channels, base, image_size
+        As for `AttributeEncoder`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a size is not an integer >= 1, or `image_size` is not accepted.
+    """
+
+    def __init__(
+        self,
+        attributes: int,
+        z_channels: int = 512,
+        channels: int = 3,
+        base: int = 16,
+        image_size: int = 256,
+    ) -> None:
+        super().__init__()
+        _check(attributes, z_channels, channels, base, image_size)
+        self.attributes, self.z_channels = attributes, z_channels
+        widths = [*reversed(_widths(base, image_size)), channels]
+        self.first = _Upsample(attributes, z_channels, widths[0])
+        self.others = nn.ModuleList(_Upsample(attributes, a, b) for a, b in pairwise(widths))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(maps) for maps in widths[:-1])
+
+    def forward(self, y: Tensor, z: Tensor) -> Tensor:
+        """Return images (B, channels, image_size, image_size) of codes y and z."""
+        check_batch("y", y, self.attributes)
+        check_batch("z", z, self.z_channels, _END, _END)
+        h = self.first(y, z)
+        for norm, upsample in zip(self.norms, self.others, strict=True):
+            h = upsample(y, torch.relu(norm(h)))
+        return torch.tanh(h)
+
+    def widen(self, extra: int) -> None:
+        """Take `extra` more maps of z, with fresh weights; all other weights and statistics stay.
+
+        With the fresh weights at zero the decoder is what it was, whatever the maps hold.
+        """
+        check_counts(extra=extra)
+        self.z_channels += extra
+        wide = _Upsample(self.attributes, self.z_channels, self.first.out_channels)
+        self.first = _grown(wide, self.first, self.first.weight)
+
+
+class _Upsample(nn.ConvTranspose2d):
+    """A 4×4 transposed convolution of stride 2 of [y as constant maps, h], to twice the size."""
+
+    def __init__(self, attributes: int, inputs: int, maps: int) -> None:
+        super().__init__(attributes + inputs, maps, 4, 2, 1, bias=False)
+        self.attributes = attributes
+
+    def forward(self, y: Tensor, h: Tensor) -> Tensor:  # type: ignore[override]
+        """Return (B, maps, 2H, 2W) for y (B, k) and h (B, inputs, H, W)."""
+        of_y, of_h = self.weight.split([self.attributes, self.in_channels - self.attributes])
+        # Constant maps give the same pixels over and over: those of 2×2 ones hold them all.
+        corner = y[:, :, None, None].expand(-1, -1, 2, 2)
+        own = F.conv_transpose2d(corner, of_y, stride=2, padding=1)
+        out = F.conv_transpose2d(h, of_h, stride=2, padding=1)
+        return out + _repeat(own, out.shape[-1])
+
+
+def _repeat(pixels: Tensor, size: int) -> Tensor:
+    """Return (B, C, size, size) of pixels (B, C, 4, 4): edges stay, the middle alternates."""
+    if size == 4:
+        return pixels
+    source = torch.arange(size, device=pixels.device)
+    source[1:-1], source[-1] = 2 - source[1:-1] % 2, 3
+    rows = F.one_hot(source, 4).to(pixels.dtype)
+    repeated = rows @ pixels @ rows.T
+    last = pixels.is_contiguous(memory_format=torch.channels_last)
+    return repeated.contiguous(memory_format=torch.channels_last) if last else repeated
+
+
+class AttributeAutoencoder(nn.Module):
+    """An `AttributeEncoder` with its `AttributeDecoder`.
+
+    Parameters
+    ----------
+    attributes, z_channels, channels, base, image_size
+        As for `AttributeEncoder`.
+    """
+
+    def __init__(
+        self,
+        attributes: int,
+        z_channels: int = 512,
+        channels: int = 3,
+        base: int = 16,
+        image_size: int = 256,
+    ) -> None:
+        super().__init__()
+        self.encoder = AttributeEncoder(attributes, z_channels, channels, base, image_size)
+        self.decoder = AttributeDecoder(attributes, z_channels, channels, base, image_size)
+
+    @property
+    def z_channels(self) -> int:
+        """Return the feature maps of z."""
+        return self.encoder.z_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the reconstructions of images x, both in [-1, 1]."""
+        return self.decoder(*self.encoder(x))
+
+    def widen(self, extra: int) -> None:
+        """Append `extra` feature maps to z; all weights and statistics there are stay.
+
+        The parameters that grow are new ones: make optimisers afterwards.
+        """
+        self.encoder.widen(extra)
+        self.decoder.widen(extra)

@@ -1,0 +1,373 @@
+import copy
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from pydisent import systems
+from pydisent.systems import attribute_ae
+from pydisent.training import Plan, checkpoint, open_run, train
+
+SHAPE = (3, 16, 16)
+
+
+def _system(phase="teacher", **settings):
+    """Build the smoke preset for five attributes, started up to `phase`."""
+    settings = {"attributes": 5} | settings
+    config = systems.override(systems.preset("attribute-ae", "smoke", "faces").config, settings)
+    torch.manual_seed(0)
+    system = systems.build("attribute-ae", config, SHAPE)
+    names = [name for name, _ in system.phases(1)]
+    for name in names[: names.index(phase) + 1]:
+        system.start_phase(name)
+    return system
+
+
+def _batch(n=8, k=5):
+    draw = torch.Generator().manual_seed(5)
+    signs = 2.0 * torch.randint(2, (n, k), generator=draw) - 1
+    return torch.rand(n, *SHAPE, generator=draw), signs
+
+
+def _weights(module):
+    return torch.cat([p.detach().flatten().clone() for p in module.parameters()])
+
+
+def _state(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def _same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_paper_settings():
+    preset = systems.preset("attribute-ae", "paper", "celeba")
+    section_4_and_appendix_a2 = {
+        "attributes": 40, "z_channels": 512, "base": 16, "batch_size": 128, "students": 2,
+        "reconstruction_weight": 100.0, "prediction_weight": 0.1, "cross_covariance_weight": 0.1,
+        "cycle_attributes_weight": 1e-4, "cycle_z_weight": 1e-5, "y_weight": 1.0,
+        "difference_weight": 50.0, "learning_rate": 0.002, "adam_beta1": 0.5, "adam_beta2": 0.999,
+        "gradient_clip": None, "supervision": "jacobian", "variant": "published",
+    }  # fmt: skip
+    assert dataclasses.asdict(preset.config).items() >= section_4_and_appendix_a2.items()
+    assert preset.image_size == 256
+    assert preset.steps == preset.config.cycle_steps == round(100 * 162_770 / 128)
+    assert systems.preset("attribute-ae", "paper", "faces").config.attributes == 32
+    for optimizer in _system().optimizers.values():
+        group = optimizer.param_groups[0]
+        assert (group["lr"], group["betas"]) == (0.002, (0.5, 0.999))
+
+
+def test_phases_and_growth():
+    system = _system()
+    assert system.phases(7) == (
+        ("teacher", 7), ("teacher-cycle", 10), ("student-1", 10), ("student-2", 10)
+    )  # fmt: skip
+    sizes = []
+    for name, _ in system.phases(1):
+        system.start_phase(name)
+        sizes.append(system.z_size)
+        assert system.encode(_batch()[0]).shape == (8, 5 + system.z_size)
+        assert len(system.code_names) == 5 + system.z_size
+        assert system.sample_code(3).shape == (3, 5 + system.z_size)
+        assert system.decode(system.sample_code(3)).shape == (3, *SHAPE)
+    assert sizes == [8, 8, 16, 32]
+    assert [name for name, _ in _system(students=0, cycle_steps=0).phases(1)] == ["teacher"]
+    with pytest.raises(ValueError, match="phase is 'train'; accepted: teacher, teacher-cycle"):
+        system.start_phase("train")
+
+
+def test_the_code_is_attributes_then_the_rest():
+    system = _system().eval()
+    x, _ = _batch()
+    assert list(system.factor_columns) == [0, 1, 2, 3, 4]
+    y, z = system.autoencoder.encoder(2 * x - 1)
+    assert torch.equal(system.encode(x), torch.cat([y, z.reshape(8, -1)], 1))
+    decoded = system.decode(system.encode(x))
+    torch.testing.assert_close(decoded, (system.autoencoder(2 * x - 1) + 1) / 2)
+    assert system.code_names[:6] == ["y1", "y2", "y3", "y4", "y5", "z1"]
+    system.attribute_names = tuple("abcde")
+    assert system.code_names[:6] == ["a", "b", "c", "d", "e", "z1"]
+
+
+@pytest.mark.parametrize("variant", ["published", "author_code"])
+def test_teacher_losses_equal_their_definitions(variant):
+    """Equations 8, 10, 11 in float64, and the step that follows their weighted sum."""
+    system = _system(variant=variant, prediction_weight=0.3, cross_covariance_weight=0.2)
+    x, signs = _batch()
+    twin = copy.deepcopy(system)
+    y, z = twin.autoencoder.encoder(2 * x - 1)
+    image = twin.autoencoder.decoder(y, z)
+    reconstruction = ((2 * x - 1 - image) ** 2).mean()
+    penalties = (1 - y * signs).clamp(min=0)
+    prediction = penalties.sum() / (8 if variant == "author_code" else 8 * 5)
+    flat = z.reshape(8, -1)
+    covariance = (y - y.mean(0)).T @ (flat - flat.mean(0)) / 8
+    xcov = covariance.norm() if variant == "author_code" else covariance.square().sum()
+    logs = system.step(x, signs)
+    for name, value in (
+        ("reconstruction", reconstruction), ("prediction", prediction), ("cross_covariance", xcov),
+        ("wrong_attributes", (y * signs <= 0).double().mean()),
+    ):  # fmt: skip
+        assert float(logs[name]) == pytest.approx(value.item(), rel=1e-4), name
+    (100 * reconstruction + 0.3 * prediction + 0.2 * xcov).backward()
+    adam = torch.optim.Adam(twin.autoencoder.parameters(), 0.002, betas=(0.5, 0.999))
+    adam.step()
+    torch.testing.assert_close(
+        _weights(system.autoencoder), _weights(twin.autoencoder), rtol=1e-3, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("variant", ["published", "author_code"])
+@pytest.mark.parametrize("optimizer", ["shared", "own"])
+def test_the_cycle_step(variant, optimizer):
+    """Equations 12 and 13 by their definitions; the encoder and its statistics stay."""
+    system = _system("teacher-cycle", variant=variant, cycle_optimizer=optimizer)
+    x, signs = _batch()
+    for _ in range(3):
+        system.step(x, signs)
+    twin = copy.deepcopy(system)
+    encoder, decoder = twin.autoencoder.encoder.eval(), twin.autoencoder.decoder
+    with torch.no_grad():
+        torch.manual_seed(4)
+        y, z = encoder(2 * x - 1)
+        y = y[torch.randperm(8)]
+        y_again, z_again = encoder(decoder(y, z))
+    if variant == "published":
+        of_y = np.maximum(1 - (y * y_again).double().numpy(), 0).mean()
+        of_z = (z - z_again).double().square().mean()
+    else:
+        of_y = np.maximum(1 - (y.sign() * y_again).double().numpy(), 0).sum() / 8
+        of_z = (z - z_again).double().norm() / 8
+    before = _state(system.autoencoder.encoder)
+    gradients = [p.grad.clone() for p in system.autoencoder.encoder.parameters()]
+    decoding = _weights(system.autoencoder.decoder)
+    torch.manual_seed(4)
+    logs = system._update_cycle(2 * x - 1)
+    assert float(logs["cycle_attributes"]) == pytest.approx(float(of_y), rel=1e-4)
+    assert float(logs["cycle_z"]) == pytest.approx(float(of_z), rel=1e-4)
+    assert _same(_state(system.autoencoder.encoder), before)
+    for parameter, gradient in zip(system.autoencoder.encoder.parameters(), gradients):
+        assert torch.equal(parameter.grad, gradient)
+        assert parameter.requires_grad
+    assert system.autoencoder.encoder.training
+    assert not torch.equal(_weights(system.autoencoder.decoder), decoding)
+    assert set(system.optimizers) == {"encoder", "decoder"} | (
+        {"cycle"} if optimizer == "own" else set()
+    )
+
+
+def test_cycles_are_taken_in_their_phase_alone():
+    x, signs = _batch()
+    assert "cycle_z" not in _system("teacher").step(x, signs)
+    assert "cycle_z" in _system("teacher-cycle").step(x, signs)
+    assert "cycle_z" not in _system("student-1").step(x, signs)
+
+
+def test_cycle_losses_fall():
+    system = _system("teacher-cycle", cycle_optimizer="own", base=8)
+    x, signs = _batch()
+    for _ in range(30):
+        system._update_autoencoder(2 * x - 1, signs)
+    losses = [float(system._update_cycle(2 * x - 1)["cycle_attributes"]) for _ in range(60)]
+    assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_student_losses_equal_their_definitions(weight):
+    """Equations 8 and 9; the teacher is the model before, and stays as it is."""
+    system = _system("teacher-cycle", y_weight=0.7, difference_weight=30,
+                     student_cross_covariance_weight=weight)  # fmt: skip
+    x, signs = _batch()
+    for _ in range(3):
+        system.step(x, signs)
+    previous = copy.deepcopy(system.autoencoder).eval()
+    system.start_phase("student-1")
+    assert _same(_state(system.teacher), _state(previous))
+    twin = copy.deepcopy(system)
+    scaled = 2 * x - 1
+    student, order = twin.autoencoder, torch.randperm(8, generator=torch.manual_seed(4))
+    y, z = student.encoder(scaled)
+    with torch.no_grad():
+        y_t, z_t = previous.encoder(scaled)
+        change_t = previous.decoder(y_t[order], z_t) - previous.decoder(y_t, z_t)
+    image = student.decoder(y, z)
+    change = student.decoder(y[order], z) - image
+    reconstruction = (scaled - image).square().mean()
+    of_y, of_change = (y - y_t).square().mean(), (change - change_t).square().mean()
+    flat = z.reshape(8, -1)
+    xcov = ((y - y.mean(0)).T @ (flat - flat.mean(0)) / 8).square().sum()
+    torch.manual_seed(4)
+    logs = system.step(x, signs)
+    expected = {"reconstruction": reconstruction, "y_error": of_y, "difference": of_change}
+    for name, value in (expected | ({"cross_covariance": xcov} if weight else {})).items():
+        assert float(logs[name]) == pytest.approx(value.item(), rel=1e-4), name
+    assert ("cross_covariance" in logs) == bool(weight)
+    assert _same(_state(system.teacher), _state(previous))
+    assert all(p.grad is None and not p.requires_grad for p in system.teacher.parameters())
+    (100 * reconstruction + 0.7 * of_y + 30 * of_change + weight * xcov).backward()
+    torch.optim.Adam(student.parameters(), 0.002, betas=(0.5, 0.999)).step()
+    torch.testing.assert_close(
+        _weights(system.autoencoder), _weights(student), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_the_teacher_stays_in_eval_mode():
+    system = _system("student-2")
+    for mode in (True, False, True):
+        system.train(mode)
+        assert not any(module.training for module in system.teacher.modules())
+        assert system.autoencoder.training is mode
+
+
+def test_supervision_of_students():
+    x, signs = _batch()
+    teacher = {"reconstruction", "prediction", "cross_covariance", "wrong_attributes"}
+    student = {"reconstruction", "y_error", "difference", "wrong_attributes"}
+    cycle = {"cycle_attributes", "cycle_z"}
+    for name, keys in (("jacobian", student), ("cycle", teacher | cycle), ("none", teacher)):
+        for phase in ("student-1", "student-2"):
+            system = _system(phase, supervision=name)
+            assert system.step(x, signs).keys() == keys
+            assert (system.teacher is not None) == (name == "jacobian")
+
+
+def test_gradients_are_clipped_together():
+    x, signs = _batch()
+    norms = []
+    for clip in (None, 1e-3):
+        system = _system(gradient_clip=clip)
+        system.step(x, signs)
+        norms.append(float(torch.cat([p.grad.flatten() for p in system.parameters()]).norm()))
+    assert norms[0] > 0.1
+    assert norms[1] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_sampled_codes_follow_the_codes_seen():
+    system = _system()
+    x, signs = _batch()
+    with torch.no_grad():
+        z = copy.deepcopy(system).encode(x)[:, 5:]
+    system.step(x, signs)
+    torch.testing.assert_close(system.z_mean, 0.01 * z.mean(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(system.z_variance, 0.99 + 0.01 * z.var(0), rtol=1e-4, atol=1e-5)
+    system.z_mean.copy_(torch.linspace(-2, 2, 8))
+    system.z_variance.copy_(torch.linspace(0.1, 2, 8))
+    code = system.sample_code(20_000, torch.Generator().manual_seed(1))
+    assert torch.equal(code, system.sample_code(20_000, torch.Generator().manual_seed(1)))
+    assert set(code[:, :5].unique().tolist()) == {-1.0, 1.0}
+    assert code[:, :5].mean(0).abs().max() < 0.05
+    torch.testing.assert_close(code[:, 5:].mean(0), system.z_mean, rtol=0, atol=0.06)
+    torch.testing.assert_close(code[:, 5:].var(0), system.z_variance, rtol=0.1, atol=0)
+
+
+def test_attributes_are_checked():
+    system = _system()
+    x, signs = _batch()
+    before = _weights(system)
+    for wrong in ((), (signs[:, :4],), (signs[:7],)):
+        with pytest.raises(ValueError, match=r"attributes has shape .*; accepted: \(8, 5\)"):
+            system.step(x, *wrong)
+    assert torch.equal(_weights(system), before)
+    assert system.phase_step == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"attributes": 0}, "attributes is 0"),
+        ({"batch_size": 1}, "batch_size is 1"),
+        ({"student_steps": 0}, "student_steps is 0"),
+        ({"students": -1}, "students is -1"),
+        ({"y_weight": -1.0}, "y_weight is -1.0"),
+        ({"gradient_clip": 0.0}, "gradient_clip is 0.0"),
+        ({"supervision": "both"}, "supervision is 'both'; accepted: 'jacobian', 'cycle', 'none'"),
+        ({"variant": "mine"}, "variant is 'mine'"),
+        ({"cycle_optimizer": "none"}, "cycle_optimizer is 'none'"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        attribute_ae.AttributeAEConfig(**settings)
+
+
+def test_copies():
+    system = _system("student-1")
+    x, signs = _batch()
+    system.step(x, signs)
+    system.eval()
+    code = system.encode(x)
+    for other in (copy.deepcopy(system), pickle.loads(pickle.dumps(system))):
+        assert torch.equal(other.encode(x), code)
+        assert torch.equal(other.decode(code), system.decode(code))
+    fresh = _system("student-1").eval()
+    fresh.load_state_dict(system.state_dict())
+    assert torch.equal(fresh.encode(x), code)
+
+
+@pytest.mark.parametrize("supervision", ["jacobian", "cycle"])
+def test_a_checkpoint_restores_each_phase(tmp_path, supervision):
+    x, signs = _batch()
+    for phase in ("teacher", "teacher-cycle", "student-1", "student-2"):
+        system = _system(phase, supervision=supervision)
+        system.attribute_names = tuple("abcde")
+        system.step(x, signs)
+        path = checkpoint.save_checkpoint(tmp_path / phase, system, 1, 0.0, [])
+        fresh = _system(supervision=supervision)
+        checkpoint.load_training(path, fresh)
+        assert (fresh.phase, fresh.phase_step) == (phase, 1)
+        assert fresh.code_names[:5] == list("abcde")
+        for each in (system, fresh):
+            torch.manual_seed(9)
+            each.step(x, signs)
+        assert _same(_state(system), _state(fresh))
+
+
+def _plan(data="faces", **settings):
+    return Plan.from_preset("attribute-ae", data, "smoke", steps=5, settings=settings)
+
+
+def test_training_names_codes_and_a_run_opens_without_its_data(tmp_path):
+    plan = _plan(cycle_steps=5, student_steps=5, students=1)
+    train(plan, tmp_path / "run", accelerator="cpu", progress=False)
+    run = open_run(tmp_path / "run")
+    assert run.system.phase == "student-1"
+    assert "Eyeglasses" in run.system.code_names[:32]
+    assert run.system.code_names[32] == "z1"
+    assert not run.system.teacher.training
+
+
+def test_data_must_have_the_attributes(tmp_path):
+    for plan, message in (
+        (_plan("sprites"), "learns from attributes, and 'sprites' has none; accepted: faces, cel"),
+        (_plan(attributes=40), "attributes is 40; accepted for 'faces': 32"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(plan, tmp_path / "run", accelerator="cpu", progress=False)
+        assert not (tmp_path / "run").exists()
+
+
+def test_other_systems_are_called_as_before(monkeypatch):
+    system = systems.build("vae", systems.preset("vae", "smoke", "faces").config, SHAPE)
+    seen = []
+    monkeypatch.setattr(system, "update", lambda *given: seen.append(len(given)) or {})
+    system.step(torch.rand(8, *SHAPE))
+    assert seen == [1]
+
+
+def test_hinge_loss_by_hand():
+    y, targets = torch.tensor([[2.0, -0.5], [0.5, 3.0]]), torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    assert float(attribute_ae.hinge_loss(y, targets)) == pytest.approx((0 + 1.5 + 0.5 + 4) / 4)
+    author = attribute_ae.hinge_loss(y, targets, "author_code")
+    assert float(author) == pytest.approx((0 + 1.5 + 0.5 + 4) / 2)
+
+
+def test_roots_have_a_gradient_at_zero():
+    y, z = torch.ones(4, 2, requires_grad=True), torch.ones(4, 3, requires_grad=True)
+    attribute_ae.cross_covariance(y, z, "author_code").backward()
+    attribute_ae.cycle_z_loss(z, torch.ones(4, 3), "author_code").backward()
+    assert torch.isfinite(y.grad).all()
+    assert torch.isfinite(z.grad).all()
