@@ -40,13 +40,13 @@ def jacobian_supervision(
     Parameters
     ----------
     student, teacher
-        Decoders: callables of y (B, k) and z (B, d) that return images (B, ...) of one shape. The
-        teacher gets no gradient.
+        Decoders: callables of y (B, k) and z (B, ...) that return images (B, ...) of one shape.
+        The teacher gets no gradient.
     student_y, teacher_y
         (B, k), the factors' part of the codes of one batch; gradients flow to the student's.
     student_z, teacher_z
-        (B, d), the rest of the codes, of a size of their own; without the teacher's, its decoder
-        gets (B, 0).
+        (B, ...), the rest of the codes, of a size of their own; without the teacher's, its
+        decoder gets (B, 0).
     weight_y, weight_diff
         Numbers >= 0; a part of weight zero is not computed.
     variant
@@ -62,7 +62,7 @@ def jacobian_supervision(
     loss : Tensor
         A scalar.
     terms : dict of str to Tensor
-        "y" and "difference", the two means, not weighted; only those computed.
+        "y_error" and "difference", the two means, not weighted; only those computed.
 
     Raises
     ------
@@ -76,8 +76,8 @@ def jacobian_supervision(
     require_weight("weight_diff", weight_diff)
     loss, terms = student_y.new_zeros(()), {}
     if weight_y > 0:
-        terms["y"] = F.mse_loss(student_y, teacher_y)
-        loss = loss + weight_y * terms["y"]
+        terms["y_error"] = F.mse_loss(student_y, teacher_y)
+        loss = loss + weight_y * terms["y_error"]
     if weight_diff > 0:
         if permutation is None:
             permutation = torch.randperm(len(teacher_y), device=teacher_y.device)
@@ -105,14 +105,8 @@ def _difference(
 
 
 def _derivative(decoder: Decoder, y: Tensor, z: Tensor, direction: Tensor) -> Tensor:
-    """J (direction, 0) by one pass of tangents; z takes part, so that it is not captured."""
-    code = torch.cat([y, z], dim=1)
-    tangent = torch.cat([direction, torch.zeros_like(z)], dim=1)
-
-    def decode(code: Tensor) -> Tensor:
-        return decoder(code[:, : y.shape[1]], code[:, y.shape[1] :])
-
-    return directional_derivative(decode, code, tangent)[1]
+    """J (direction, 0), by one pass of tangents; gradients flow to z as to all that is read."""
+    return directional_derivative(lambda y: decoder(y, z), y, direction)[1]
 
 
 def _check(
@@ -129,8 +123,8 @@ def _check(
     require_matching("teacher_y", teacher_y, "student_y", student_y)
     for name, z in (("student_z", student_z), ("teacher_z", teacher_z)):
         require_matching(name, z, "student_y", student_y, shape=False)
-        fits = z.dim() == 2 and len(z) == len(student_y)
-        require(fits, name, f"shape {tuple(z.shape)}", f"({len(student_y)}, d)")
+        fits = z.dim() >= 2 and len(z) == len(student_y)
+        require(fits, name, f"shape {tuple(z.shape)}", f"({len(student_y)}, ...)")
     if permutation is not None:
         whole = isinstance(permutation, Tensor) and not permutation.is_floating_point()
         given = f"shape {tuple(permutation.shape)}" if whole else type(permutation).__name__

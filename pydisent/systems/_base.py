@@ -1,7 +1,7 @@
 """The protocol every system follows, and the registry of systems."""
 
 import abc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -132,6 +132,11 @@ class System(nn.Module, abc.ABC):
         None unless the system learns such masks.
         """
         return None
+
+    @property
+    def factor_columns(self) -> Sequence[int]:
+        """Return which coordinates of the code are its factors; none unless a system says so."""
+        return ()
 
     @property
     @abc.abstractmethod

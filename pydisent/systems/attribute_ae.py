@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pydisent.losses import jacobian_supervision
 from pydisent.nn import AttributeAutoencoder
 from pydisent.ops import cross_covariance_penalty
 from pydisent.systems._base import Preset, System, frozen, register
@@ -314,14 +315,14 @@ class AttributeAE(System):
         y, z = self.autoencoder.encoder(x)
         image = self.autoencoder.decoder(y, z)
         reconstruction = F.mse_loss(image, x)
-        supervision, terms = _jacobian_supervision(
+        supervision, terms = jacobian_supervision(
             self.autoencoder.decoder,
             teacher.decoder,
             y,
             z,
             y_teacher,
             z_teacher,
-            student_image=image,
+            reconstruction=image,
             weight_y=c.y_weight,
             weight_diff=c.difference_weight,
         )
@@ -398,36 +399,6 @@ def cycle_z_loss(z_again: Tensor, z: Tensor, variant: str = "published") -> Tens
 _Decoder = Callable[[Tensor, Tensor], Tensor]
 
 
-def _jacobian_supervision(
-    student_decoder: _Decoder,
-    teacher_decoder: _Decoder,
-    y_student: Tensor,
-    z_student: Tensor,
-    y_teacher: Tensor,
-    z_teacher: Tensor,
-    *,
-    student_image: Tensor | None = None,
-    permutation: Tensor | None = None,
-    weight_y: float,
-    weight_diff: float,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return λ_y L_y + λ_diff L_diff (Eq. 9) and both terms, means over batch and numbers.
-
-    The batch's y is permuted: the change of the student's image is to be the teacher's.
-    `student_image` is the student's decoded code, if it is there already.
-    """
-    if permutation is None:
-        permutation = torch.randperm(len(y_student), device=y_student.device)
-    with torch.no_grad():
-        swapped, own = y_teacher[permutation], y_teacher
-        target = teacher_decoder(swapped, z_teacher) - teacher_decoder(own, z_teacher)
-    if student_image is None:
-        student_image = student_decoder(y_student, z_student)
-    change = student_decoder(y_student[permutation], z_student) - student_image
-    terms = {"y_error": F.mse_loss(y_student, y_teacher), "difference": F.mse_loss(change, target)}
-    return weight_y * terms["y_error"] + weight_diff * terms["difference"], terms
-
-
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Keep `module` in eval mode for a while."""
@@ -473,6 +444,7 @@ _SIZES: dict[str, dict[str, Any]] = {
         "image_size": 64,
         "log_every": 50,
         "checkpoint_every": 400,
+        "held_out": 0.1,
         "note": "64×64, d = 64, 128 and 256, batch 32, 2.5 times the learning rate, attributes "
         "predicted at 200 times the weight, cycle losses at 10,000 times; 77,000 images in all",
     },
@@ -481,6 +453,7 @@ _SIZES: dict[str, dict[str, Any]] = {
         "image_size": 16,
         "log_every": 5,
         "checkpoint_every": 5,
+        "held_out": 0.1,
         "note": "tiny, to see that everything runs",
     },
 }

@@ -242,9 +242,9 @@ class JacobianAE(System):
         return self.model.encoder.head.weight.shape[0]
 
     @property
-    def factor_columns(self) -> tuple[int, ...]:
-        """Return the columns of the code that hold the first teacher's factors."""
-        return tuple(range(self.config.factors))
+    def factor_columns(self) -> range:
+        """Return which coordinates of the code are the first teacher's."""
+        return range(self.config.factors)
 
     def encode(self, x: Tensor) -> Tensor:
         """Return codes (N, h) of images (N, C, H, W) in [0, 1]."""

@@ -118,7 +118,7 @@ def test_phases_and_protocol():
     code = system.eval().encode(x)
     assert code.shape == (16, 4)
     assert system.code_names == ["y1", "y2", "z1", "z2"]
-    assert system.factor_columns == (0, 1)
+    assert list(system.factor_columns) == [0, 1]
     decoded = system.decode(3 * code)
     assert decoded.shape == x.shape
     assert decoded.min() >= 0
