@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_FLOATING = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
 
 
 def require(condition: bool, name: str, given: Any, accepted: str) -> None:
@@ -20,6 +20,8 @@ def require(condition: bool, name: str, given: Any, accepted: str) -> None:
 
 def require_weight(name: str, x: Any) -> None:
     """Raise TypeError or ValueError unless x is a number >= 0; a tensor would lose its gradient."""
+    if type(x) is float and x >= 0:
+        return  # an instance check against an abstract class is slow
     if not isinstance(x, numbers.Real):
         raise TypeError(f"{name}: got {type(x).__name__}, accepted is a number >= 0")
     require(float(x) >= 0, name, x, "a number >= 0")
@@ -27,6 +29,8 @@ def require_weight(name: str, x: Any) -> None:
 
 def require_positive(name: str, x: Any) -> None:
     """Raise TypeError or ValueError unless x is a number > 0; a tensor would lose its gradient."""
+    if type(x) is float and x > 0:
+        return  # an instance check against an abstract class is slow
     if not isinstance(x, numbers.Real):
         raise TypeError(f"{name}: got {type(x).__name__}, accepted is a number > 0")
     require(float(x) > 0, name, x, "a number > 0")
@@ -56,7 +60,11 @@ def require_matching(name: str, x: Any, other_name: str, other: Tensor, shape: b
 
 def promote(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Convert to the one dtype that torch promotes all to, as autocast leaves some in half."""
-    if all(x.dtype == tensors[0].dtype for x in tensors):
+    first = tensors[0].dtype
+    for x in tensors:
+        if x.dtype != first:
+            break
+    else:
         return tensors  # promote_types is an op itself, which dispatch modes would see
     dtype = functools.reduce(torch.promote_types, (x.dtype for x in tensors))
     return tuple(x.to(dtype) for x in tensors)

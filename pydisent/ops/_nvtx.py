@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,6 +14,7 @@ except ImportError:
     nvtx = None
 
 
+@functools.cache
 def op_range(name: str) -> AbstractContextManager[Any]:
     """Return a context that shows as a range of that name in a profile."""
     return _NOTHING if nvtx is None else nvtx.annotate(name, domain="pydisent")

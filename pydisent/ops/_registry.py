@@ -3,13 +3,15 @@
 An op works on any machine, since its reference is its CompositeExplicitAutograd kernel; the
 compiled module only overrides that for CPU and CUDA. The Autograd kernel made here sends forward
 mode and functorch transforms to the differentiable reference: ``autograd.Function`` alone would
-lose a tangent, or stop, there.
+lose a tangent, or stop, there. An ordinary eager call of an ``Op`` goes to that kernel directly,
+since on small tensors the way through the dispatcher costs more than the arithmetic.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -63,6 +65,10 @@ class OpSpec:
     triton
         Name of the launch function in ``pydisent.triton_kernels.<family>``, the op's kernel on
         CUDA; it takes what the op takes and returns what the op returns.
+    core
+        If not 0, all arguments and outputs are tensors with one leading axis and this many after
+        it, none of these empty, and the :class:`Op` takes any number of leading axes; the
+        reference has to as well.
     """
 
     name: str
@@ -77,6 +83,7 @@ class OpSpec:
     ) = None
     saves: tuple[int, ...] = ()
     triton: str = ""
+    core: int = 0
 
     @property
     def family(self) -> str:
@@ -92,9 +99,13 @@ class OpSpec:
 class Op:
     """A registered op: call it with all its arguments in the schema's order."""
 
-    def __init__(self, spec: OpSpec, overload: torch._ops.OpOverload) -> None:
+    def __init__(
+        self, spec: OpSpec, overload: torch._ops.OpOverload, kernel: Callable[..., Any]
+    ) -> None:
         self.spec = spec
         self.overload = overload
+        self._kernel = kernel
+        self._qualified = f"{NAMESPACE}::{spec.name}"
 
     def __call__(self, *args: Any, impl: str | None = None) -> Any:
         """Run the implementation that ``impl``, else ``PYDISENT_IMPL``, else "auto" names."""
@@ -103,9 +114,18 @@ class Op:
         if torch.compiler.is_compiling():  # the Autograd kernel sees to any transform
             return self._run(impl, args, transformed=False)
         with op_range(self.spec.name):
+            if (impl == "auto" or impl == "native") and _is_ordinary(args):
+                if impl == "native":
+                    self._require(impl, _device_type(args), False)
+                return self._kernel(None, *args)
             return self._run(impl, args, _is_transformed())
 
     def _run(self, impl: str, args: tuple[Any, ...], transformed: bool) -> Any:
+        args, leading = _merge_leading(args, self.spec.core)
+        outputs = self._dispatch(impl, args, transformed)
+        return outputs if leading is None else _split_leading(outputs, leading)
+
+    def _dispatch(self, impl: str, args: tuple[Any, ...], transformed: bool) -> Any:
         if impl in ("native", "triton"):
             self._require(impl, _device_type(args), transformed)
             if impl == "triton":
@@ -140,8 +160,7 @@ class Op:
     def implementation(self, device: str) -> str:
         """Name what ``impl="auto"`` runs on a device type: "native", "triton" or "reference"."""
         key = {"cpu": "CPU", "cuda": "CUDA"}.get(device)
-        qualified = f"{NAMESPACE}::{self.spec.name}"
-        if not (key and torch._C._dispatch_has_kernel_for_dispatch_key(qualified, key)):
+        if not (key and torch._C._dispatch_has_kernel_for_dispatch_key(self._qualified, key)):
             return "reference"
         return "triton" if device == "cuda" and self.spec.triton else "native"
 
@@ -154,8 +173,9 @@ def register(spec: OpSpec) -> Op:
     if spec.triton and not _backends.triton_reason("cuda"):
         _LIBRARY.impl(spec.name, _triton_kernel(spec), "CUDA")
     torch.library.register_fake(f"{NAMESPACE}::{spec.name}", spec.fake, lib=_LIBRARY)
-    _LIBRARY.impl(spec.name, _autograd_kernel(spec, overload), "Autograd", with_keyset=True)
-    REGISTRY[spec.name] = op = Op(spec, overload)
+    kernel = _autograd_kernel(spec, overload)
+    _LIBRARY.impl(spec.name, kernel, "Autograd", with_keyset=True)
+    REGISTRY[spec.name] = op = Op(spec, overload, kernel)
     return op
 
 
@@ -192,6 +212,55 @@ def _requires_grad(args: tuple[Any, ...]) -> bool:
     return any(isinstance(x, Tensor) and x.requires_grad for x in args)
 
 
+# The dispatch keys that this thread adds to every call, and those that it leaves out.
+_included = torch._C._dispatch_tls_local_include_set
+_excluded = torch._C._dispatch_tls_local_exclude_set
+
+
+def _keys_of_a_new_thread() -> list[Any]:
+    keys: list[Any] = []
+    thread = threading.Thread(target=lambda: keys.extend((_included(), _excluded())))
+    thread.start()
+    thread.join()
+    return keys
+
+
+# A dispatch mode, transform, trace, autocast or inference mode makes a thread's keys differ.
+_INCLUDED, _EXCLUDED = _keys_of_a_new_thread()
+_ORDINARY = frozenset((Tensor, torch.nn.Parameter, float, int, bool, str, type(None)))
+
+
+def _is_ordinary(args: tuple[Any, ...]) -> bool:
+    """Whether nothing but autograd and the op's own kernels would see a call."""
+    for x in args:
+        if type(x) not in _ORDINARY:
+            return False
+    return (
+        forward_ad._current_level < 0
+        and not torch._C._len_torch_function_stack()
+        and _CHOSEN.get() == "auto"
+        and _included() == _INCLUDED
+        and _excluded() == _EXCLUDED
+    )
+
+
+def _merge_leading(args: tuple[Any, ...], core: int) -> tuple[tuple[Any, ...], Any]:
+    """Merge all axes but the last ``core`` into one; also return what they were, if others."""
+    if not core or args[0].dim() == core + 1:
+        return args, None
+    leading = args[0].shape[:-core]
+    if not leading:
+        return tuple(x.unsqueeze(0) for x in args), leading
+    # Not flatten, which the batched gradients of torch.autograd.grad have no rule for.
+    return tuple(x.reshape(-1, *x.shape[-core:]) for x in args), leading
+
+
+def _split_leading(outputs: Any, leading: Any) -> Any:
+    if isinstance(outputs, tuple):
+        return tuple(x.reshape(*leading, *x.shape[1:]) for x in outputs)
+    return outputs.reshape(*leading, *outputs.shape[1:])
+
+
 def _fallback_kernel(spec: OpSpec) -> Callable[..., Any]:
     def kernel(*args: Any) -> Any:
         device = _device_type(args)
@@ -226,6 +295,7 @@ def _with_strides(outputs: Any, like: Any) -> Any:
 
 
 def _autograd_kernel(spec: OpSpec, overload: torch._ops.OpOverload) -> Callable[..., Any]:
+    """Make the kernel that the dispatcher calls with a keyset, and an ``Op`` with None."""
     after_autograd = torch._C._after_autograd_keyset
     triton_kernel = _triton_kernel(spec)
 
@@ -233,7 +303,15 @@ def _autograd_kernel(spec: OpSpec, overload: torch._ops.OpOverload) -> Callable[
         if _CHOSEN.get() == "triton" and spec.triton:
             return triton_kernel(*args)
         with torch._C._AutoDispatchBelowAutograd():
-            return overload.redispatch(keyset & after_autograd, *args)
+            if keyset is not None:
+                return overload.redispatch(keyset & after_autograd, *args)
+            args, leading = _merge_leading(args, spec.core)
+            outputs = overload(*args)
+            if leading is None:
+                return outputs
+            # Autograd would forbid to write to a view that was made in a Function.
+            with torch._C._AutoDispatchBelowADInplaceOrView():
+                return _split_leading(outputs, leading)
 
     class Function(torch.autograd.Function):
         @staticmethod
@@ -250,8 +328,11 @@ def _autograd_kernel(spec: OpSpec, overload: torch._ops.OpOverload) -> Callable[
             if all(grad is None for grad in grads):
                 return (None,) * (1 + len(needs))
             formula = spec.backward or reference_backward(spec)
-            with _choosing(ctx.chosen):
+            token = _CHOSEN.set(ctx.chosen)
+            try:
                 return None, *formula(inputs, outputs, grads, needs)
+            finally:
+                _CHOSEN.reset(token)
 
     Function.__name__ = Function.__qualname__ = f"{spec.name}_autograd"
 

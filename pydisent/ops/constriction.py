@@ -65,12 +65,13 @@ def _check(x: Tensor, masks: Tensor, scales: Tensor, shifts: Tensor, eps: float)
         raise ValueError(f"x: got shape {tuple(x.shape)}, accepted is (B, C, H, W)")
     batch, channels, height, width = x.shape
     require_matching("masks", masks, "x", x, shape=False)
-    if masks.dim() != 4 or (masks.shape[0], *masks.shape[2:]) != (batch, height, width):
+    shape = masks.shape
+    if len(shape) != 4 or shape[0] != batch or shape[2] != height or shape[3] != width:
         accepted = f"({batch}, N, {height}, {width}) for this x"
-        raise ValueError(f"masks: got shape {tuple(masks.shape)}, accepted is {accepted}")
+        raise ValueError(f"masks: got shape {tuple(shape)}, accepted is {accepted}")
+    wanted = (batch, shape[1], channels)
     for name, style in (("scales", scales), ("shifts", shifts)):
         require_matching(name, style, "x", x, shape=False)
-        wanted = (batch, masks.shape[1], channels)
         if style.shape != wanted:
             raise ValueError(
                 f"{name}: got shape {tuple(style.shape)}, accepted is {wanted}"

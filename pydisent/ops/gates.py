@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..reference import gates as reference
-from ._check import promote, require, require_floating, require_matching
+from ._check import promote, require_floating, require_matching
 from ._registry import Grads, OpSpec, register
 
 
@@ -36,7 +36,7 @@ def cumax(logits: Tensor, *, impl: str | None = None) -> Tensor:
         If the implementation asked for is not there.
     """
     _require_logits("logits", logits, 1)
-    return _cumax(_batched(logits, 1), impl=impl).reshape(logits.shape)
+    return _cumax(logits, impl=impl)
 
 
 def band_gate(rise: Tensor, fall: Tensor, *, impl: str | None = None) -> Tensor:
@@ -64,8 +64,7 @@ def band_gate(rise: Tensor, fall: Tensor, *, impl: str | None = None) -> Tensor:
     """
     _require_logits("rise", rise, 1)
     require_matching("fall", fall, "rise", rise)
-    logits = (_batched(x, 1) for x in promote(rise, fall))
-    return _gate(*logits, impl=impl).reshape(rise.shape)
+    return _gate(*promote(rise, fall), impl=impl)
 
 
 def band_mask(
@@ -102,24 +101,19 @@ def band_mask(
     _require_logits("rise_w", rise_w, 2)
     require_matching("rise_w", rise_w, "rise_h", rise_h, shape=False)
     require_matching("fall_w", fall_w, "rise_w", rise_w)
-    leading = tuple(rise_h.shape[:-1])
-    if tuple(rise_w.shape[:-1]) != leading:
+    leading = rise_h.shape[:-1]
+    if rise_w.shape[:-1] != leading:
         accepted = f"{(*leading, 'W')}, as rise_h is {tuple(rise_h.shape)}"
         raise ValueError(f"rise_w: got shape {tuple(rise_w.shape)}, accepted is {accepted}")
-    logits = (_batched(x, 2) for x in promote(rise_h, fall_h, rise_w, fall_w))
-    shape = (*leading[:-1], rise_h.shape[-1], rise_w.shape[-1])
-    return _mask(*logits, impl=impl).reshape(shape)
+    return _mask(*promote(rise_h, fall_h, rise_w, fall_w), impl=impl)
 
 
 def _require_logits(name: str, x: Tensor, dims: int) -> None:
     require_floating(name, x)
-    accepted = "(..., L), L >= 1" if dims == 1 else "(..., J, L), J and L >= 1"
-    require(x.dim() >= dims and 0 not in x.shape[-dims:], name, f"shape {tuple(x.shape)}", accepted)
-
-
-def _batched(x: Tensor, dims: int) -> Tensor:
-    """Return x with all axes but the last ``dims`` as one."""
-    return x.unsqueeze(0) if x.dim() == dims else x.flatten(0, -1 - dims)
+    shape = x.shape
+    if len(shape) < dims or 0 in shape[-dims:]:
+        accepted = "(..., L), L >= 1" if dims == 1 else "(..., J, L), J and L >= 1"
+        raise ValueError(f"{name}: got shape {tuple(shape)}, accepted is {accepted}")
 
 
 def _fake_gate(rise: Tensor, *_: Any) -> Tensor:
@@ -263,6 +257,7 @@ _cumax = register(
         bytes=_bytes_forward,
         flops=_flops_forward,
         triton="cumax",
+        core=1,
     )
 )
 _cumax_adjoint = register(
@@ -275,6 +270,7 @@ _cumax_adjoint = register(
         bytes=_bytes_backward,
         flops=_flops_backward,
         triton="cumax_backward",
+        core=1,
     )
 )
 _gate = register(
@@ -288,6 +284,7 @@ _gate = register(
         bytes=_bytes_forward,
         flops=_flops_forward,
         triton="band_gate",
+        core=1,
     )
 )
 _gate_adjoint = register(
@@ -301,6 +298,7 @@ _gate_adjoint = register(
         bytes=_bytes_backward,
         flops=_flops_backward,
         triton="band_gate_backward",
+        core=1,
     )
 )
 _mask = register(
@@ -314,6 +312,7 @@ _mask = register(
         bytes=_bytes_mask,
         flops=_flops_mask,
         triton="band_mask",
+        core=2,
     )
 )
 _mask_adjoint = register(
@@ -326,5 +325,6 @@ _mask_adjoint = register(
         bytes=_bytes_backward,
         flops=_flops_mask_backward,
         triton="band_mask_backward",
+        core=2,
     )
 )
