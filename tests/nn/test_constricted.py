@@ -113,7 +113,8 @@ def test_noise_is_fixed_unless_fresh_and_starts_without_effect():
             for layer in block.noise:
                 layer.strength.fill_(0.3)
     assert torch.equal(net(code), net(code))
-    assert torch.equal(net(code)[:2], net(code[:2]))
+    # Convolutions may round otherwise at another batch size.
+    torch.testing.assert_close(net(code)[:2], net(code[:2]), rtol=1e-5, atol=1e-6)
     torch.manual_seed(1)
     first = net(code, fresh_noise=True)
     assert not torch.equal(net(code, fresh_noise=True), first)
