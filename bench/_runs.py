@@ -1,12 +1,17 @@
-"""What benches of trained runs share: the figures of each, and what all of them have in common."""
+"""What benches of trained runs share: making them, side by side, and the figures of each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from pydisent import systems
-from pydisent.training import RunFolder
+from pydisent.training import Interrupted, Plan, Run, RunFolder, open_run, scoring, train
+from pydisent.training.engine import Job, LocalEngine, Outcome, cores
 
 SHARED = ("data", "image_size", "preset", "steps")
 
@@ -36,3 +41,75 @@ def together(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"the runs differ in {name}")
     shared = {name: runs[0][name] for name in SHARED}
     return {**shared, "runs": [{k: v for k, v in run.items() if k not in SHARED} for run in runs]}
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --threads and --workers."""
+    parser.add_argument("--threads", type=int, default=1, help="of each run")
+    parser.add_argument("--workers", type=int, default=cores(), help="runs at a time")
+    parser.add_argument("--only", help=argparse.SUPPRESS)  # the run of a worker
+
+
+def trained(plan: Plan, folder: RunFolder, threads: int, metrics: Sequence[str]) -> Run:
+    """The run, trained and scored as far as it is not."""
+    if folder.environment.is_file():  # another number of threads would round differently
+        threads = folder.read_environment()["threads"]
+    torch.set_num_threads(threads)
+    train(plan, folder.path, resume=True, accelerator="cpu")
+    run = open_run(folder.path)
+    fitting = [name for name in metrics if name in scoring.applicable(run)]
+    if missing := [name for name in fitting if name not in (run.scores or {})]:
+        print(f"scoring {folder.path}: {', '.join(missing)}")
+        scoring.score(run, missing, max_images=scoring.MAX_IMAGES, keep=folder.add_scores)
+        run.scores = folder.read_scores()
+    return run
+
+
+def make_all(
+    script: str,
+    args: argparse.Namespace,
+    plans: Mapping[str, Plan],
+    metrics: Sequence[str],
+    argv: Sequence[str],
+) -> int:
+    """Train and score all runs as far as they are not, in processes of their own if several.
+
+    Returns the exit status, 0 if all are there. A process that was started for one run makes it.
+    """
+    if args.only:
+        return _make(args, args.only, plans[args.only], metrics)
+    if args.workers > 1:
+        return _make_side_by_side(script, args, list(plans), argv)
+    return next((s for name in plans if (s := _make(args, name, plans[name], metrics))), 0)
+
+
+def _make(args: argparse.Namespace, name: str, plan: Plan, metrics: Sequence[str]) -> int:
+    """Train and score one run as far as it is not; the exit status."""
+    print(f"{name}: {plan.steps:,} updates of {plan.system} on {plan.data}")
+    try:
+        trained(plan, RunFolder(args.out / name), args.threads, metrics)
+    except Interrupted as stop:
+        print(f"{stop}: start the same command again to go on", file=sys.stderr)
+        return 128 + stop.signum
+    return 0
+
+
+def _make_side_by_side(
+    script: str, args: argparse.Namespace, names: Sequence[str], argv: Sequence[str]
+) -> int:
+    failed = []
+
+    def note(outcome: Outcome) -> None:
+        print(outcome, flush=True)
+        if outcome.state == "failed":
+            failed.append(outcome)
+
+    command = (sys.executable, script, *argv, "--only")
+    jobs = [
+        Job(name, ((*command, name),), args.out / f"{name}.txt", args.threads) for name in names
+    ]
+    signum = LocalEngine(args.workers).run(jobs, note)
+    if signum:
+        print("stopped: start the same command again to go on", file=sys.stderr)
+        return 128 + signum
+    return 1 if failed else 0

@@ -15,14 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from _harness import RESULTS, environment, write_result
-from _runs import figures, together
+from _runs import add_run_arguments, figures, make_all, together, trained
 from plot import ablation_table, draw_ablation
 
 from pydisent.reports import write_traversals
-from pydisent.training import Interrupted, Plan, Run, RunFolder, open_run, scoring, train
-from pydisent.training.engine import Job, LocalEngine, Outcome, cores
+from pydisent.training import Plan, Run, RunFolder
 
 QUESTION = "ps_sc"
 METRICS = ("tpl", "ppl", "fid", "factor-vae", "mask-overlap")
@@ -53,21 +51,6 @@ def plans(args: argparse.Namespace) -> dict[str, Plan]:
     return made
 
 
-def trained(plan: Plan, folder: RunFolder, threads: int) -> Run:
-    """The run, trained and scored as far as it is not."""
-    if folder.environment.is_file():  # another number of threads would round differently
-        threads = folder.read_environment()["threads"]
-    torch.set_num_threads(threads)
-    train(plan, folder.path, resume=True, accelerator="cpu")
-    run = open_run(folder.path)
-    fitting = [name for name in METRICS if name in scoring.applicable(run)]
-    if missing := [name for name in fitting if name not in (run.scores or {})]:
-        print(f"scoring {folder.path}: {', '.join(missing)}")
-        scoring.score(run, missing, max_images=scoring.MAX_IMAGES, keep=folder.add_scores)
-        run.scores = folder.read_scores()
-    return run
-
-
 def entry(name: str, run: Run) -> dict[str, Any]:
     """What is kept of a run."""
     details = (run.scores or {})["tpl"]["details"]
@@ -88,61 +71,24 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, help="updates; the preset's by default")
     parser.add_argument("--softmax", action="store_true", help="softmax masks, too (Table 4)")
-    parser.add_argument("--threads", type=int, default=1, help="of each run")
-    parser.add_argument("--workers", type=int, default=cores(), help="runs at a time")
-    parser.add_argument("--only", help=argparse.SUPPRESS)  # the run of a worker
+    add_run_arguments(parser)
     parser.add_argument(
         "--results", type=Path, default=RESULTS, help="of the figures; bench/results by default"
     )
     return parser.parse_args(argv)
 
 
-def make(args: argparse.Namespace, name: str, plan: Plan) -> int:
-    """Train and score one run as far as it is not; the exit status."""
-    print(f"{name}: {plan.steps:,} updates of {plan.system} on {plan.data}")
-    try:
-        trained(plan, RunFolder(args.out / name), args.threads)
-    except Interrupted as stop:
-        print(f"{stop}: start the same command again to go on", file=sys.stderr)
-        return 128 + stop.signum
-    return 0
-
-
-def make_side_by_side(args: argparse.Namespace, names: Sequence[str], argv: Sequence[str]) -> int:
-    """Make runs in processes of their own; the exit status, 0 if all are there."""
-    failed = []
-
-    def note(outcome: Outcome) -> None:
-        print(outcome, flush=True)
-        if outcome.state == "failed":
-            failed.append(outcome)
-
-    command = (sys.executable, __file__, *argv, "--only")
-    jobs = [
-        Job(name, ((*command, name),), args.out / f"{name}.txt", args.threads) for name in names
-    ]
-    signum = LocalEngine(args.workers).run(jobs, note)
-    if signum:
-        print("stopped: start the same command again to go on", file=sys.stderr)
-        return 128 + signum
-    return 1 if failed else 0
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     args = arguments(argv)
     planned = plans(args)
-    if args.only:
-        return make(args, args.only, planned[args.only])
-    if args.workers > 1:
-        status = make_side_by_side(args, list(planned), argv)
-    else:
-        status = next((s for name in planned if (s := make(args, name, planned[name]))), 0)
-    if status:
+    if status := make_all(__file__, args, planned, METRICS, argv):
         return status
+    if args.only:
+        return 0
     entries, shown = [], None
     for name, plan in planned.items():
-        run = trained(plan, RunFolder(args.out / name), args.threads)
+        run = trained(plan, RunFolder(args.out / name), args.threads, METRICS)
         entries.append(entry(name, run))
         if shown is None and name.startswith("both-"):
             shown = run

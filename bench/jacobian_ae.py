@@ -1,0 +1,139 @@
+"""Does Jacobian supervision keep the factors while the code grows? Lezama (2019), Table 1.
+
+``python bench/jacobian_ae.py --data-path MNIST`` trains the five rows on a folder with MNIST's idx
+files: the teacher (d = 0), students with supervision (d = 14 and 18), one without (d = 14), and
+random weights; it scores each by class swaps and reconstruction error on the images held out, and
+draws what the first two units do (Fig. 1). ``--epochs 70`` trains each stage so long, and keeps the
+result beside. Runs go side by side, one a core; stopped, it goes on where it was when started
+again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from _harness import RESULTS, environment, write_result
+from _runs import add_run_arguments, figures, make_all, together, trained
+from plot import swaps_table
+
+from pydisent import data, systems
+from pydisent.reports.planes import factor_plane, write_planes
+from pydisent.training import Plan, Run, RunFolder
+from pydisent.training.scoring import score
+
+METRICS = ("class-swaps",)
+ROWS: dict[str, dict[str, Any]] = {
+    "teacher": {"nuisance": 0},
+    "supervised-14": {"nuisance": 14},
+    "supervised-18": {"nuisance": 18},
+    "unsupervised-14": {"nuisance": 14, "supervision": False},
+}
+
+
+def plans(args: argparse.Namespace) -> dict[str, Plan]:
+    """The plan of each run by the name of its folder; ValueError, before any work, if one fails."""
+    steps = args.steps
+    if args.epochs:
+        preset = systems.preset("jacobian-ae", args.preset, args.data)
+        whole = len(data.load(args.data, args.data_path)) * (1 - preset.held_out)
+        steps = round(args.epochs * whole / preset.config.batch_size)
+    return {
+        f"{row}-seed-{seed}": Plan.from_preset(
+            "jacobian-ae",
+            args.data,
+            args.preset,
+            data_path=args.data_path,
+            seed=seed,
+            steps=steps,
+            settings=ROWS[row],
+        )
+        for seed in args.seeds
+        for row in args.rows
+    }
+
+
+def entry(name: str, run: Run) -> dict[str, Any]:
+    """What is kept of a run."""
+    shown = figures(RunFolder(run.path), "jacobian-ae")
+    return {"row": name.split("-seed-")[0], **shown, **_swaps(run)}
+
+
+def _swaps(run: Run) -> dict[str, Any]:
+    details = (run.scores or {})["class-swaps"]["details"]
+    kept = ("author_code", "reconstruction_mse", "reconstruction_accuracy", "classifier_accuracy")
+    return {name: details[name] for name in kept}
+
+
+def random_weights(run: Run) -> dict[str, Any]:
+    """The last row: a student's network as it is drawn."""
+    system = systems.build("jacobian-ae", run.system.config, run.system.image_shape)
+    for phase, _ in system.phases(1):
+        system.start_phase(phase)
+    fresh = Run(run.path, run.config, run.environment, [], None, system.eval(), 0)
+    fresh.scores = score(fresh, METRICS)
+    scores = {name: found["score"] for name, found in fresh.scores.items()}
+    return {"row": "random-14", "seed": run.config["seed"], "scores": scores, **_swaps(fresh)}
+
+
+def draw(runs: dict[str, Run], path: Path) -> None:
+    """Draw what the first two units do in each model, the others as in one held-out image."""
+    planes = {}
+    for name, run in runs.items():
+        assert run.held_out is not None
+        base = run.system.encode(run.held_out.images([0]))[0].detach()
+        rows, columns = run.system.factor_columns[:2]
+        planes[name] = factor_plane(run.system, base, columns=(rows, columns))
+    write_planes(planes, path)
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/jacobian-ae"), help="of the runs")
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--data", default="mnist")
+    parser.add_argument("--data-path", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=list(ROWS))
+    parser.add_argument("--steps", type=int, help="updates a stage; the preset's by default")
+    parser.add_argument("--epochs", type=int, help="of a stage, instead of --steps")
+    parser.add_argument("--name", default="jacobian_ae", help="of the files of results")
+    add_run_arguments(parser)
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="of the figures; bench/results by default"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    args = arguments(argv)
+    planned = plans(args)
+    if status := make_all(__file__, args, planned, METRICS, argv):
+        return status
+    if args.only:
+        return 0
+    runs = {
+        name: trained(plan, RunFolder(args.out / name), args.threads, METRICS)
+        for name, plan in planned.items()
+    }
+    entries = [entry(name, run) for name, run in runs.items()]
+    last = next(run for name, run in runs.items() if "14" in name)
+    result = together(entries)
+    result["runs"].append(random_weights(last))
+    result["settings"] = asdict(Plan.from_json(last.config).config)
+    about = environment()
+    about["command"] = about["command"][:1]  # folders are of this machine; settings are above
+    written = write_result(args.name, result, about, args.results)
+    draw(runs, written.with_suffix(".png"))
+    print("\n".join(swaps_table(result)))
+    print(written)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

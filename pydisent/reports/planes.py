@@ -1,0 +1,59 @@
+"""What two units of a code do together: grids of decoded images (Lezama 2019, Fig. 1)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pydisent.reports._files import write_files
+from pydisent.reports._style import figure, figure_png
+from pydisent.systems import System
+
+
+def factor_plane(
+    system: System, base: Tensor, *, columns: tuple[int, int], span: float = 2.0, cells: int = 10
+) -> Tensor:
+    """Return images of codes that differ in two coordinates, (cells, cells, C, H, W) in [0, 1].
+
+    Parameters
+    ----------
+    system : System
+        What decodes.
+    base : Tensor
+        (d,), the code that the others are taken from.
+    columns : tuple of int
+        The coordinates that change, down the rows and along them.
+    span : float
+        They go from −span to span.
+    cells : int
+        Values of each.
+    """
+    values = torch.linspace(-span, span, cells)
+    codes = base.repeat(cells, cells, 1)
+    codes[:, :, columns[0]] = values[:, None]
+    codes[:, :, columns[1]] = values
+    with torch.no_grad():
+        images = system.decode(codes.flatten(0, 1))
+    return images.unflatten(0, (cells, cells))
+
+
+def write_planes(planes: Mapping[str, Tensor], path: Path) -> Path:
+    """Draw planes by `factor_plane` side by side, each under its name, and return the file.
+
+    Parameters
+    ----------
+    planes : mapping of str to Tensor
+        (rows, columns, C, H, W) in [0, 1] each, one or three channels.
+    path : Path
+        The PNG to write.
+    """
+    with figure(300 * len(planes), 330) as drawn:
+        axes = drawn.subplots(1, len(planes), squeeze=False)[0]
+        for axis, (name, plane) in zip(axes, planes.items(), strict=True):
+            rows, columns, channels, height, width = plane.shape
+            picture = plane.permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
+            axis.imshow(picture.squeeze(-1), cmap="gray", vmin=0, vmax=1)
+            axis.set_title(name)
+            axis.set_axis_off()
+        return write_files(path.parent, {path.name: figure_png(drawn)})[0]
