@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     about["command"] = about["command"][:1]  # folders are of this machine; settings are above
     written = write_result(args.name, result, about, args.results)
     draw(runs, written.with_suffix(".png"))
-    print("\n".join(swaps_table(result)))
+    print("\n".join(swaps_table(result | {"environment": about})))
     print(written)
     return 0
 

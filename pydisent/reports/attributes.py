@@ -1,0 +1,78 @@
+"""Attributes set on images, one by one: rows of faces, columns of attributes (Lezama, Fig. 5)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pydisent.reports._files import write_files
+from pydisent.reports._style import figure, figure_png
+from pydisent.training.run import Run
+
+
+def flipped_images(
+    run: Run, numbers: Sequence[int], columns: Sequence[int], *, alpha: float
+) -> Tensor:
+    """Return held-out images, their reconstructions, and these with one attribute flipped each.
+
+    Parameters
+    ----------
+    run : Run
+        Of a system with attributes in its code; images are those held out, or all if none were.
+    numbers : sequence of int
+        Which images.
+    columns : sequence of int
+        The attributes' coordinates of the code; y becomes −alpha sign(y).
+    alpha : float
+        How far.
+
+    Returns
+    -------
+    Tensor
+        (images, 2 + attributes, C, H, W) in [0, 1].
+    """
+    source = run.held_out or run.dataset
+    images = source.images(list(numbers))
+    with torch.no_grad():
+        codes = run.system.encode(images)
+        rows = [images, run.system.decode(codes)]
+        for column in columns:
+            changed = codes.clone()
+            changed[:, column] = torch.where(codes[:, column] < 0, alpha, -alpha)
+            rows.append(run.system.decode(changed))
+    return torch.stack(rows, dim=1)
+
+
+def write_attributes(
+    run: Run, path: Path, *, alpha: float, faces: int = 6, columns: Sequence[int] | None = None
+) -> Path:
+    """Draw images with attributes flipped one by one, and return the PNG file.
+
+    Parameters
+    ----------
+    run, alpha, columns
+        As for `flipped_images`; all attributes by default.
+    path : Path
+        The file.
+    faces : int
+        How many images.
+    """
+    chosen = list(run.system.factor_columns if columns is None else columns)
+    pictures = flipped_images(run, range(faces), chosen, alpha=alpha)
+    names = ["image", "reconstruction", *(run.system.code_names[c] for c in chosen)]
+    size, across = 72, 12
+    bands = [
+        range(start, min(start + across, len(names))) for start in range(0, len(names), across)
+    ]
+    with figure(size * across, (size * faces + 48) * len(bands)) as drawn:
+        axes = drawn.subplots(len(bands), across, squeeze=False)
+        for axis in axes.flat:
+            axis.set_axis_off()
+        for row, band in zip(axes, bands, strict=True):
+            for axis, column in zip(row, band):
+                tall = pictures[:, column].permute(0, 2, 3, 1).flatten(0, 1)
+                axis.imshow(tall.squeeze(-1), cmap="gray", vmin=0, vmax=1)
+                title = names[column].replace("_", "\n", 1)
+                axis.set_title(title, fontsize=6.5, fontweight="normal", loc="center")
+        return write_files(path.parent, {path.name: figure_png(drawn)})[0]
