@@ -33,7 +33,18 @@ STUDENTS: dict[str, dict[str, Any]] = {
     "jacobian": {"supervision": "jacobian"},
     "cycle": {"supervision": "cycle"},
 }
-ABLATION = {"none": {"supervision": "none"}}
+# Table 5, students of one teacher, by λ_diff and λ_y; and Table 6, teachers, by λ_xcov.
+ABLATION: dict[str, dict[str, Any]] = {
+    "none": {"supervision": "none"},
+    **{
+        f"weights-{difference}-{y}": {"difference_weight": float(difference), "y_weight": float(y)}
+        for difference, y in ((10, 1), (1, 10), (1, 1))
+    },
+    **{
+        f"teacher-xcov-{weight:g}": {"students": 0, "cross_covariance_weight": weight}
+        for weight in (1e-3, 1e-2)
+    },
+}
 
 
 def plans(args: argparse.Namespace) -> dict[str, Plan]:
@@ -102,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = arguments(argv)
     planned = plans(args)
     teachers = {name: plan for name, plan in planned.items() if name.startswith("teacher-")}
-    students = {name: plan for name, plan in planned.items() if name not in teachers}
+    students = {name: plan for name, plan in planned.items() if plan.config.students}
     if args.only is None and (status := make_all(__file__, args, teachers, METRICS, argv)):
         return status
     for name, plan in students.items() if args.only is None else ():

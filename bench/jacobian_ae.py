@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from _harness import RESULTS, environment, write_result
 from _runs import add_run_arguments, figures, make_all, together, trained
 from plot import swaps_table
@@ -27,12 +28,25 @@ from pydisent.training import Plan, Run, RunFolder
 from pydisent.training.scoring import score
 
 METRICS = ("class-swaps",)
+#: λ_y, λ_diff and λ_xcov of Table 4.
+TABLE_4 = [
+    (0, 0, 1e-1), (0, 0, 1e-2), (0, 0, 1e-4), (0.25, 0.1, 1e-1), (0.25, 0.1, 1e-2), (1, 1, 1e-3),
+    (0.1, 1, 1e-3), (1, 0.1, 1e-3), (0.1, 0.1, 1e-3), (0.01, 0.1, 1e-3), (0.1, 0.01, 1e-3),
+    (0.01, 0.01, 1e-3),
+]  # fmt: skip
 ROWS: dict[str, dict[str, Any]] = {
     "teacher": {"nuisance": 0},
     "supervised-14": {"nuisance": 14},
     "supervised-18": {"nuisance": 18},
     "unsupervised-14": {"nuisance": 14, "supervision": False},
 }
+
+WEIGHTS = ("weight_y", "weight_diff", "weight_cross_covariance")
+ROWS |= {
+    f"weights-{y:g}-{diff:g}-{xcov:g}": dict(zip(WEIGHTS, (float(y), float(diff), xcov)))
+    for y, diff, xcov in TABLE_4
+}
+TABLE_1 = [row for row in ROWS if not row.startswith("weights-")]
 
 
 def plans(args: argparse.Namespace) -> dict[str, Plan]:
@@ -53,7 +67,7 @@ def plans(args: argparse.Namespace) -> dict[str, Plan]:
             settings=ROWS[row],
         )
         for seed in args.seeds
-        for row in args.rows
+        for row in (list(ROWS) if args.ablation else args.rows)
     }
 
 
@@ -85,9 +99,12 @@ def draw(runs: dict[str, Run], path: Path) -> None:
     planes = {}
     for name, run in runs.items():
         assert run.held_out is not None
-        base = run.system.encode(run.held_out.images([0]))[0].detach()
-        rows, columns = run.system.factor_columns[:2]
-        planes[name] = factor_plane(run.system, base, columns=(rows, columns))
+        with torch.no_grad():
+            codes = run.system.encode(run.held_out.images(range(min(500, len(run.held_out)))))
+        columns = tuple(run.system.factor_columns[:2])
+        spans = tuple(2 * float(codes[:, column].std()) for column in columns)
+        title = f"{name.split('-seed-')[0].replace('-', ', d = ')}"
+        planes[title] = factor_plane(run.system, codes[0], columns=columns, spans=spans)
     write_planes(planes, path)
 
 
@@ -98,7 +115,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--data-path", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=list(ROWS))
+    parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=TABLE_1)
+    parser.add_argument("--ablation", action="store_true", help="the rows of Table 4, too")
     parser.add_argument("--steps", type=int, help="updates a stage; the preset's by default")
     parser.add_argument("--epochs", type=int, help="of a stage, instead of --steps")
     parser.add_argument("--name", default="jacobian_ae", help="of the files of results")

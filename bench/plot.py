@@ -347,6 +347,12 @@ ROWS = {
 }
 
 
+def _weights(run: dict) -> str:
+    """Name a run by the weights that are not the preset's."""
+    told = ", ".join(f"{name} {value:g}" for name, value in run["settings"].items())
+    return f"Student with {told}"
+
+
 def swaps_table(result: dict) -> list[str]:
     lines = [
         f"Jacobian supervision (Lezama, Table 1), preset `{result['preset']}`, {result['data']}, "
@@ -358,7 +364,8 @@ def swaps_table(result: dict) -> list[str]:
         "| model | d | class swaps, % ↑ | to the true class, % ↑ | squared error ↓ | minutes |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for row, name in ROWS.items():
+    others = {run["row"]: _weights(run) for run in result["runs"] if run["row"] not in ROWS}
+    for row, name in (ROWS | others).items():
         found = [run for run in result["runs"] if run["row"] == row]
         if not found:
             continue
@@ -368,7 +375,8 @@ def swaps_table(result: dict) -> list[str]:
             spread([run["reconstruction_mse"] for run in found], 4),
             spread([run["seconds"] / 60 for run in found if "seconds" in run], 1),
         ]
-        lines.append(f"| {name} | {row.split('-')[1] if '-' in row else 0} | {' | '.join(cells)} |")
+        size = 0 if row == "teacher" else row.split("-")[1] if row in ROWS else 14
+        lines.append(f"| {name} | {size} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 
@@ -393,7 +401,8 @@ def flips_table(result: dict) -> list[str]:
         "| squared error ↓ | minutes |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for row, name in FLIPPED.items():
+    others = {run["row"]: run["row"] for run in result["runs"] if run["row"] not in FLIPPED}
+    for row, name in (FLIPPED | others).items():
         found = [run for run in result["runs"] if run["row"] == row]
         if not found:
             continue

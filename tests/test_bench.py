@@ -1,5 +1,6 @@
-"""The bench that trains runs, at its smallest."""
+"""The benches that train runs, at their smallest."""
 
+import functools
 import importlib
 import json
 import signal
@@ -8,21 +9,28 @@ from pathlib import Path
 
 import pytest
 
-from pydisent.training import Interrupted
+from pydisent import metrics
+from pydisent.training import Interrupted, Plan, RunFolder, train
+from pydisent.training.checkpoint import latest_checkpoint
 
 BENCH = Path(__file__).parents[1] / "bench"
 
 
 @pytest.fixture
-def ps_sc(monkeypatch):
+def bench(monkeypatch):
+    """Import a bench by its name."""
     monkeypatch.syspath_prepend(BENCH)
+    yield importlib.import_module
+    for path in BENCH.glob("*.py"):  # they are no modules of anyone else
+        sys.modules.pop(path.stem, None)
+
+
+@pytest.fixture
+def ps_sc(bench, monkeypatch):
     for name, value in {"TRAVERSED_IMAGES": 1, "PAIRS": 32, "IMAGES": 300}.items():
         monkeypatch.setattr(f"pydisent.training.perception.{name}", value)
     monkeypatch.setattr("pydisent.training.scoring.MAX_IMAGES", 1000)
-    names = {path.stem for path in BENCH.glob("*.py")}
-    yield importlib.import_module("ps_sc")
-    for name in names:  # they are no modules of anyone else
-        sys.modules.pop(name, None)
+    return bench("ps_sc")
 
 
 @pytest.mark.filterwarnings("ignore:FID of 300 real")
@@ -62,7 +70,8 @@ def test_ablation_trains_scores_and_goes_on(ps_sc, tmp_path, capsys):
 
 def _interrupted_after_one(ps_sc, command, folder):
     """Stop the second run as a signal would, and return the files of the first and their times."""
-    train, calls = ps_sc.train, []
+    runs, calls = sys.modules["_runs"], []
+    train = runs.train
 
     def stopped(plan, path, **options):
         calls.append(path)
@@ -71,7 +80,7 @@ def _interrupted_after_one(ps_sc, command, folder):
         return train(plan, path, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ps_sc, "train", stopped)
+        patch.setattr(runs, "train", stopped)
         assert ps_sc.main(command) == 128 + signal.SIGTERM
     assert not (folder / "results").exists()
     kept = [*(folder / "runs").glob("*/checkpoints/*/*"), *(folder / "runs").glob("*/scores.json")]
@@ -102,3 +111,85 @@ def test_runs_that_differ_are_not_put_together(ps_sc):
     assert runs.together([one, one])["runs"] == [{"scores": {}}] * 2
     with pytest.raises(ValueError, match="the runs differ in steps"):
         runs.together([one, one | {"steps": 6}])
+
+
+@pytest.fixture
+def hasty_classifiers(monkeypatch):
+    """Classifiers that have hardly learned, and few images to judge."""
+    hasty = functools.partial(metrics.trained_classifier, updates=20)
+    monkeypatch.setattr(metrics, "trained_classifier", hasty)
+    sizes = {"CLASSIFIER_TRAIN": 300, "FLIP_VALIDATION": 6, "FLIP_TEST": 8}
+    for name, value in sizes.items():
+        monkeypatch.setattr(f"pydisent.training.scoring.{name}", value)
+    monkeypatch.setenv("PYDISENT_CACHE", "off")
+
+
+def test_table_1_of_jacobian_supervision(bench, hasty_classifiers, tmp_path, capsys):
+    command = ["--data", "digits", "--preset", "smoke", "--workers", "1", "--steps", "15"]
+    command += ["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    command += ["--rows", "teacher", "supervised-14", "weights-1-0.1-0.001"]
+    jacobian_ae = bench("jacobian_ae")
+    epoch = jacobian_ae.arguments(["--data", "digits", "--preset", "smoke", "--epochs", "1"])
+    assert {plan.steps for plan in jacobian_ae.plans(epoch).values()} == {round(1797 * 0.8 / 16)}
+    assert jacobian_ae.main(command) == 0
+    (path,) = (tmp_path / "results").glob("*/jacobian_ae.json")
+    result = json.loads(path.read_text())
+    assert str(tmp_path) not in path.read_text()
+    rows = {run["row"]: run for run in result["runs"]}
+    assert list(rows) == ["teacher", "supervised-14", "weights-1-0.1-0.001", "random-14"]
+    for run in rows.values():
+        assert 0 <= run["scores"]["class-swaps"] <= 1
+        assert 0 < run["reconstruction_mse"] < 1
+    assert rows["random-14"]["reconstruction_mse"] > rows["supervised-14"]["reconstruction_mse"]
+    assert path.with_suffix(".png").stat().st_size > 5000
+    table = capsys.readouterr().out
+    assert "| Teacher | 0 |" in table
+    assert "| Student with nuisance 14, weight_y 1 | 14 |" in table
+
+
+def test_table_2_of_jacobian_supervision(bench, hasty_classifiers, tmp_path, capsys):
+    command = ["--preset", "smoke", "--workers", "1", "--steps", "5"]
+    command += ["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    assert bench("attribute_ae").main(command) == 0
+    (path,) = (tmp_path / "results").glob("*/attribute_ae.json")
+    result = json.loads(path.read_text())
+    assert str(tmp_path) not in path.read_text()
+    rows = {run["row"]: run for run in result["runs"]}
+    assert list(rows) == ["teacher", "jacobian", "cycle"]
+    assert [run["z_size"] for run in rows.values()] == [8, 32, 32]
+    for run in rows.values():
+        assert 0 <= run["scores"]["attribute-flips"] <= 1
+        assert len(run["by_attribute"]) == len(run["attributes"]) == 32
+    assert path.with_suffix(".png").stat().st_size > 5000
+    assert "| Student with cycle losses | 32 |" in capsys.readouterr().out
+
+    def phases(row):
+        log = (tmp_path / "runs" / f"{row}-seed-0" / "log.jsonl").read_text().splitlines()
+        return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in log]
+
+    teacher = phases("teacher")
+    assert teacher[-1]["phase"] == "teacher-cycle"
+    for row in ("jacobian", "cycle"):  # they went on where the teacher had ended
+        assert phases(row)[: len(teacher)] == teacher
+        assert phases(row)[-1]["phase"] == "student-2"
+
+
+def test_a_student_that_goes_on_from_its_teacher_is_what_it_would_be(bench, tmp_path):
+    """A run that begins with a copy of its teacher ends like one that trained it."""
+    attribute_ae, folders = bench("attribute_ae"), {}
+    plans = {
+        students: Plan.from_preset(
+            "attribute-ae", "faces", "smoke", steps=4, settings={"students": students}
+        )
+        for students in (0, 1)
+    }
+    for name, students in (("teacher", 0), ("whole", 1)):
+        folders[name] = train(plans[students], tmp_path / name, accelerator="cpu", progress=False)
+    branched = RunFolder(tmp_path / "branched")
+    attribute_ae.branch(folders["teacher"], plans[1], branched)
+    train(plans[1], branched.path, resume=True, accelerator="cpu", progress=False)
+    weights = [
+        (latest_checkpoint(folder.checkpoints) / "model.safetensors").read_bytes()
+        for folder in (branched, folders["whole"])
+    ]
+    assert weights[0] == weights[1]

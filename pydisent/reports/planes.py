@@ -12,7 +12,12 @@ from pydisent.systems import System
 
 
 def factor_plane(
-    system: System, base: Tensor, *, columns: tuple[int, int], span: float = 2.0, cells: int = 10
+    system: System,
+    base: Tensor,
+    *,
+    columns: tuple[int, int],
+    spans: tuple[float, float] = (2.0, 2.0),
+    cells: int = 10,
 ) -> Tensor:
     """Return images of codes that differ in two coordinates, (cells, cells, C, H, W) in [0, 1].
 
@@ -24,15 +29,15 @@ def factor_plane(
         (d,), the code that the others are taken from.
     columns : tuple of int
         The coordinates that change, down the rows and along them.
-    span : float
-        They go from −span to span.
+    spans : tuple of float
+        Each goes from minus its span to its span.
     cells : int
         Values of each.
     """
-    values = torch.linspace(-span, span, cells)
     codes = base.repeat(cells, cells, 1)
-    codes[:, :, columns[0]] = values[:, None]
-    codes[:, :, columns[1]] = values
+    down, along = (torch.linspace(-span, span, cells).to(codes) for span in spans)
+    codes[:, :, columns[0]] = down[:, None]
+    codes[:, :, columns[1]] = along
     with torch.no_grad():
         images = system.decode(codes.flatten(0, 1))
     return images.unflatten(0, (cells, cells))
