@@ -43,7 +43,10 @@ ROWS: dict[str, dict[str, Any]] = {
 
 WEIGHTS = ("weight_y", "weight_diff", "weight_cross_covariance")
 ROWS |= {
-    f"weights-{y:g}-{diff:g}-{xcov:g}": dict(zip(WEIGHTS, (float(y), float(diff), xcov)))
+    f"weights-{y:g}-{diff:g}-{xcov:g}": {
+        "nuisance": 14,
+        **dict(zip(WEIGHTS, (float(y), float(diff), xcov))),
+    }
     for y, diff, xcov in TABLE_4
 }
 TABLE_1 = [row for row in ROWS if not row.startswith("weights-")]
