@@ -42,6 +42,7 @@ PICTURES = {
     "ps_sc_scores.png": "Scores of InfoGAN with PS, with SC and with both",
     "jacobian_ae.png": "What the first two units do: teacher, and students with and without",
     "jacobian_ae_long.png": "The same after longer stages",
+    "attribute_ae_tradeoff.png": "Attribute flips against the reconstruction error",
     "attribute_ae.png": "Attributes set on held-out faces by the supervised student",
     "ps_sc.png": "Traversals of PS-SC with each code's mask, the longest first",
 }
@@ -52,12 +53,16 @@ def load(folder: Path, question: str) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
+def device(environment: dict) -> str:
+    """The machine in words."""
+    return environment["gpu"] or f"{environment['cpu']}, {environment['cores']} cores"
+
+
 def machine(environment: dict) -> str:
     """The machine and the software in words."""
     versions = environment["backends"]["versions"]
-    device = environment["gpu"] or f"{environment['cpu']}, {environment['cores']} cores"
     return (
-        f"{device}, {environment['threads']} threads, torch {versions['torch']}, "
+        f"{device(environment)}, {counted(environment['threads'], 'thread')}, torch {versions['torch']}, "
         f"Python {versions['python']}"
     )
 
@@ -423,6 +428,12 @@ def tables() -> str:
     """The README's results, machine by machine."""
     lines: list[str] = []
     for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir()):
+        environments = [
+            json.loads(path.read_text()).get("environment")
+            for path in sorted(folder.glob("*.json"))
+        ]
+        if told := next((e for e in environments if e), None):
+            lines += [f"### {device(told)}", ""]
         found = load(folder, "alignment")
         if found:
             lines += [*alignment_table(found), *compiled_lines(found)]
@@ -515,6 +526,30 @@ def draw_constriction(result: dict, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
+def draw_tradeoff(result: dict, path: Path) -> None:
+    """Draw how well attributes are set against the reconstruction error (Lezama, Fig. 4)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(5.2, 3.4), layout="constrained")
+    colours = dict(zip(FLIPPED, ("#000000", "#0072B2", "#D55E00", "#999999")))
+    for row, name in FLIPPED.items():
+        found = [run for run in result["runs"] if run["row"] == row]
+        if found:
+            flips = [100 * run["scores"]["attribute-flips"] for run in found]
+            errors = [1e3 * run["reconstruction_mse"] for run in found]
+            axis.scatter(errors, flips, color=colours[row], label=name, s=42)
+    axis.set_xlabel("squared error a pixel, thousandths (left is better)")
+    axis.set_ylabel("attribute flips, % (up is better)")
+    axis.margins(0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=7, loc="lower left", bbox_to_anchor=(0, 1))
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
 def main() -> None:
     for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir()):
         found = load(folder, "alignment")
@@ -527,6 +562,9 @@ def main() -> None:
         if ablation := load(folder, "ps_sc"):
             draw_ablation(ablation, folder / "ps_sc_scores.png")
             print(folder / "ps_sc_scores.png")
+        if flips := load(folder, "attribute_ae"):
+            draw_tradeoff(flips, folder / "attribute_ae_tradeoff.png")
+            print(folder / "attribute_ae_tradeoff.png")
     README.write_text(readme_with(README.read_text(), tables()))
     print(README)
 
