@@ -61,9 +61,9 @@ def device(environment: dict) -> str:
 def machine(environment: dict) -> str:
     """The machine and the software in words."""
     versions = environment["backends"]["versions"]
+    threads = counted(environment["threads"], "thread")
     return (
-        f"{device(environment)}, {counted(environment['threads'], 'thread')}, torch {versions['torch']}, "
-        f"Python {versions['python']}"
+        f"{device(environment)}, {threads}, torch {versions['torch']}, Python {versions['python']}"
     )
 
 
@@ -428,12 +428,9 @@ def tables() -> str:
     """The README's results, machine by machine."""
     lines: list[str] = []
     for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir()):
-        environments = [
-            json.loads(path.read_text()).get("environment")
-            for path in sorted(folder.glob("*.json"))
-        ]
-        if told := next((e for e in environments if e), None):
-            lines += [f"### {device(told)}", ""]
+        results = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+        if results:
+            lines += [f"### {device(results[0]['environment'])}", ""]
         found = load(folder, "alignment")
         if found:
             lines += [*alignment_table(found), *compiled_lines(found)]
