@@ -88,26 +88,31 @@ def _swaps(run: Run) -> dict[str, Any]:
 
 def random_weights(run: Run) -> dict[str, Any]:
     """The last row: a student's network as it is drawn."""
-    system = systems.build("jacobian-ae", run.system.config, run.system.image_shape)
-    for phase, _ in system.phases(1):
-        system.start_phase(phase)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.config["seed"])
+        system = systems.build("jacobian-ae", run.system.config, run.system.image_shape)
+        for phase, _ in system.phases(1):
+            system.start_phase(phase)
     fresh = Run(run.path, run.config, run.environment, [], None, system.eval(), 0)
     fresh.scores = score(fresh, METRICS)
     scores = {name: found["score"] for name, found in fresh.scores.items()}
-    return {"row": "random-14", "seed": run.config["seed"], "scores": scores, **_swaps(fresh)}
+    name = f"random-{run.system.config.nuisance}"
+    return {"row": name, "seed": run.config["seed"], "scores": scores, **_swaps(fresh)}
 
 
 def draw(runs: dict[str, Run], path: Path) -> None:
     """Draw what the first two units do in each model, the others as in one held-out image."""
-    planes = {}
-    for name, run in runs.items():
+    planes, seed = {}, min(run.config["seed"] for run in runs.values())
+    for row in TABLE_1:
+        if (run := runs.get(f"{row}-seed-{seed}")) is None:
+            continue
         assert run.held_out is not None
         with torch.no_grad():
             codes = run.system.encode(run.held_out.images(range(min(500, len(run.held_out)))))
-        columns = tuple(run.system.factor_columns[:2])
-        spans = tuple(2 * float(codes[:, column].std()) for column in columns)
-        title = f"{name.split('-seed-')[0].replace('-', ', d = ')}"
-        planes[title] = factor_plane(run.system, codes[0], columns=columns, spans=spans)
+        first, second = run.system.factor_columns[:2]
+        spans = (2 * float(codes[:, first].std()), 2 * float(codes[:, second].std()))
+        title = f"{row.split('-')[0]}, d = {run.system.config.nuisance}"
+        planes[title] = factor_plane(run.system, codes[0], columns=(first, second), spans=spans)
     write_planes(planes, path)
 
 
@@ -143,10 +148,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, plan in planned.items()
     }
     entries = [entry(name, run) for name, run in runs.items()]
-    last = next(run for name, run in runs.items() if "14" in name)
     result = together(entries)
-    result["runs"].append(random_weights(last))
-    result["settings"] = asdict(Plan.from_json(last.config).config)
+    largest = max(runs.values(), key=lambda run: (run.system.config.nuisance == 14, run.step))
+    result["runs"].append(random_weights(largest))
+    result["settings"] = asdict(largest.system.config)
     about = environment()
     about["command"] = about["command"][:1]  # folders are of this machine; settings are above
     written = write_result(args.name, result, about, args.results)

@@ -43,7 +43,7 @@ PICTURES = {
     "jacobian_ae.png": "What the first two units do: teacher, and students with and without",
     "jacobian_ae_long.png": "The same after longer stages",
     "attribute_ae_tradeoff.png": "Attribute flips against the reconstruction error",
-    "attribute_ae.png": "Attributes set on held-out faces by the supervised student",
+    "attribute_ae.png": "Attributes flipped on held-out faces by the supervised student, α = 2",
     "ps_sc.png": "Traversals of PS-SC with each code's mask, the longest first",
 }
 

@@ -15,6 +15,7 @@ __all__ = [
     "Subset",
     "hold_out",
     "load",
+    "load_test",
     "names",
 ]
 
@@ -38,6 +39,31 @@ _KNOWN = {
 
 # Those whose images have attributes.
 WITH_ATTRIBUTES = ("faces", "celeba")
+
+
+def load_test(
+    name: str, path: str | os.PathLike[str] | None = None, *, image_size: int | None = None
+) -> ImageDataset | None:
+    """Open the official test part of a data set that `load` opens the training part of.
+
+    Parameters
+    ----------
+    name, path, image_size
+        As for `load`.
+
+    Returns
+    -------
+    ImageDataset or None
+        None if the data has no such part, or `load` opens that very part.
+    """
+    if name not in _KNOWN or not _KNOWN[name][3]:
+        return None
+    if getattr(load(name, path, image_size=image_size), "split", None) == "test":
+        return None
+    try:
+        return load(name, path, image_size=image_size, split="test")
+    except FileNotFoundError:
+        return None
 
 
 def names() -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._base import ImageDataset, integer_array
+from ._base import FactorDataset, ImageDataset, integer_array
 
 
 class Subset(ImageDataset):
@@ -58,7 +58,8 @@ def hold_out(dataset: ImageDataset, share: float) -> tuple[ImageDataset, ImageDa
     Returns
     -------
     train, test : ImageDataset
-        Disjoint, the same at every call; the data set itself and None if nothing is held out.
+        Disjoint, the same at every call; the data set itself and None if nothing is held out, as
+        of a grid of factors, whose metrics want all of it.
 
     Raises
     ------
@@ -67,7 +68,7 @@ def hold_out(dataset: ImageDataset, share: float) -> tuple[ImageDataset, ImageDa
     """
     if not 0 <= share < 1:
         raise ValueError(f"share must be in [0, 1); got {share}")
-    if share == 0:
+    if share == 0 or isinstance(dataset, FactorDataset):
         return dataset, None
     count = round(share * len(dataset))
     if not 0 < count < len(dataset):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..jacobian import directional_derivative
-from ..ops._check import require, require_matching, require_weight
+from ..ops._check import require, require_floating, require_matching, require_weight
 
 Decoder = Callable[[Tensor, Tensor], Tensor]
 
@@ -55,7 +55,8 @@ def jacobian_supervision(
         (B,) integers, the sample whose y each one is paired with; a random permutation if None.
     reconstruction
         D_S(y, z) where it has been made already, as it is needed for the reconstruction loss;
-        "published" then saves a pass.
+        "published" then saves a pass. In a decoder with batch norm in training mode each call has
+        statistics of its own; without this, both images of a difference come from one call.
 
     Returns
     -------
@@ -69,11 +70,11 @@ def jacobian_supervision(
     ValueError, TypeError
         If an argument is not as above.
     """
-    teacher_y = teacher_y.detach()
-    teacher_z = teacher_y.new_empty(len(teacher_y), 0) if teacher_z is None else teacher_z.detach()
     _check(student_y, student_z, teacher_y, teacher_z, variant, permutation)
     require_weight("weight_y", weight_y)
     require_weight("weight_diff", weight_diff)
+    teacher_y = teacher_y.detach()
+    teacher_z = teacher_y.new_empty(len(teacher_y), 0) if teacher_z is None else teacher_z.detach()
     loss, terms = student_y.new_zeros(()), {}
     if weight_y > 0:
         terms["y_error"] = F.mse_loss(student_y, teacher_y)
@@ -113,20 +114,22 @@ def _check(
     student_y: Tensor,
     student_z: Tensor,
     teacher_y: Tensor,
-    teacher_z: Tensor,
+    teacher_z: Tensor | None,
     variant: str,
     permutation: Tensor | None,
 ) -> None:
+    require_floating("student_y", student_y)
     require(variant in VARIANTS, "variant", repr(variant), " or ".join(map(repr, VARIANTS)))
     shape = tuple(student_y.shape)
     require(student_y.dim() == 2 and 0 not in shape, "student_y", f"shape {shape}", "(B, k)")
     require_matching("teacher_y", teacher_y, "student_y", student_y)
-    for name, z in (("student_z", student_z), ("teacher_z", teacher_z)):
+    rest = {"student_z": student_z} | ({} if teacher_z is None else {"teacher_z": teacher_z})
+    for name, z in rest.items():
         require_matching(name, z, "student_y", student_y, shape=False)
         fits = z.dim() >= 2 and len(z) == len(student_y)
         require(fits, name, f"shape {tuple(z.shape)}", f"({len(student_y)}, ...)")
     if permutation is not None:
-        whole = isinstance(permutation, Tensor) and not permutation.is_floating_point()
+        whole = isinstance(permutation, Tensor) and permutation.dtype in (torch.int64, torch.int32)
         given = f"shape {tuple(permutation.shape)}" if whole else type(permutation).__name__
         accepted = f"{len(student_y)} integers, (B,)"
         require(whole and permutation.shape == shape[:1], "permutation", given, accepted)

@@ -59,10 +59,14 @@ def _grown(layer: Layer, inputs: int, outputs: int) -> Layer:
     sizes = list(layer.weight.shape)
     added = (inputs, outputs) if isinstance(layer, nn.ConvTranspose2d) else (outputs, inputs)
     sizes[:2] = sizes[0] + added[0], sizes[1] + added[1]
-    grown.weight = nn.Parameter(layer.weight.new_empty(sizes))
+    last = layer.weight.dim() == 4 and layer.weight.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    grown.weight = nn.Parameter(layer.weight.new_empty(sizes).contiguous(memory_format=layout))
     if layer.bias is not None:
         grown.bias = nn.Parameter(layer.bias.new_empty(len(layer.bias) + outputs))
     grown.reset_parameters()
+    for name, parameter in layer.named_parameters():
+        getattr(grown, name).requires_grad_(parameter.requires_grad)
     with torch.no_grad():
         grown.weight[tuple(slice(0, length) for length in layer.weight.shape)] = layer.weight
         if layer.bias is not None:

@@ -1,5 +1,6 @@
 """Attributes set on images, one by one: rows of faces, columns of attributes (Lezama, Fig. 5)."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def write_attributes(
     bands = [
         range(start, min(start + across, len(names))) for start in range(0, len(names), across)
     ]
-    with figure(size * across, (size * faces + 48) * len(bands)) as drawn:
+    with figure(size * across, (52 * faces + 50) * len(bands)) as drawn:
         axes = drawn.subplots(len(bands), across, squeeze=False)
         for axis in axes.flat:
             axis.set_axis_off()
@@ -73,6 +74,6 @@ def write_attributes(
             for axis, column in zip(row, band):
                 tall = pictures[:, column].permute(0, 2, 3, 1).flatten(0, 1)
                 axis.imshow(tall.squeeze(-1), cmap="gray", vmin=0, vmax=1)
-                title = names[column].replace("_", "\n", 1)
+                title = textwrap.fill(names[column].replace("_", " "), 11)
                 axis.set_title(title, fontsize=6.5, fontweight="normal", loc="center")
         return write_files(path.parent, {path.name: figure_png(drawn)})[0]

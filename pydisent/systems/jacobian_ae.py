@@ -177,7 +177,18 @@ class JacobianAE(System):
         return tuple((phase, steps) for phase in ("teacher", *students))
 
     def start_phase(self, phase: str) -> None:
-        """Make the model so far the teacher, and a student of it with one unit more."""
+        """Make the model so far the teacher, and a student of it with one unit more.
+
+        Raises
+        ------
+        ValueError
+            If it is not the teacher's phase, or the one that is next.
+        """
+        names, grown = [name for name, _ in self.phases(1)], self.code_size - self.config.factors
+        accepted = [*(names[:1] if grown == 0 else []), *names[grown + 1 : grown + 2]]
+        if phase not in accepted:
+            told = ", ".join(accepted) or "none, all are done"
+            raise ValueError(f"phase is {phase!r}; accepted now: {told}")
         super().start_phase(phase)
         if phase == "teacher":
             return

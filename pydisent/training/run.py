@@ -47,9 +47,10 @@ class Run:
 
     @cached_property
     def _parts(self) -> tuple[ImageDataset, ImageDataset | None]:
-        config = self.config
-        loaded = data.load(config["data"], config["data_path"], image_size=config["image_size"])
-        return data.hold_out(loaded, config.get("held_out", 0.0))
+        config, share = self.config, self.config.get("held_out", 0.0)
+        where, size = (config["data"], config["data_path"]), config["image_size"]
+        train, test = data.hold_out(data.load(*where, image_size=size), share)
+        return train, data.load_test(*where, image_size=size) if share == 0 else test
 
     @property
     def dataset(self) -> ImageDataset:
@@ -58,7 +59,10 @@ class Run:
 
     @property
     def held_out(self) -> ImageDataset | None:
-        """Return the images of the same data that it did not train on; None if it saw all."""
+        """Return images of the same data that it did not train on; None if there are none.
+
+        They are those held out, or else the data's official test part.
+        """
         return self._parts[1]
 
 

@@ -281,7 +281,7 @@ def _class_swaps(subject: _Subject) -> "MetricResult":
     assert test is not None
     assert run.dataset.labels is not None
     assert test.labels is not None
-    numbers = np.arange(min(CLASSIFIER_TRAIN, len(run.dataset)))
+    numbers = _seen_by_classifier(run)
     images, labels = run.dataset.images(numbers), run.dataset.labels[numbers]
     classify = trained_classifier(images, labels, name=f"{run.dataset.name}-classes")
     shown = test.images(np.arange(len(test)))
@@ -317,7 +317,7 @@ def _attribute_flips(subject: _Subject) -> "MetricResult":
     assert unseen is not None
     assert run.dataset.attributes is not None
     assert unseen.attributes is not None
-    numbers = np.arange(min(CLASSIFIER_TRAIN, len(run.dataset)))
+    numbers = _seen_by_classifier(run)
     classify = trained_classifier(
         run.dataset.images(numbers),
         run.dataset.attributes[numbers],
@@ -340,6 +340,12 @@ def _attribute_flips(subject: _Subject) -> "MetricResult":
     )
     details = {"classifier_accuracy": accuracy, "images": len(test)}
     return _with(result, details | {"attributes": list(unseen.attribute_names)})
+
+
+def _seen_by_classifier(run: Run) -> np.ndarray:
+    """Return numbers of training images, drawn alike for all runs: files may be in some order."""
+    count = min(CLASSIFIER_TRAIN, len(run.dataset))
+    return np.sort(np.random.default_rng(0).choice(len(run.dataset), count, replace=False))
 
 
 def _with(result: "MetricResult", details: dict[str, Any]) -> "MetricResult":

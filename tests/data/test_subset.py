@@ -44,6 +44,21 @@ def test_holding_out():
     assert data.hold_out(whole, 0) == (whole, None)
 
 
+def test_a_grid_of_factors_stays_whole():
+    sprites = data.load("sprites", image_size=8)
+    assert data.hold_out(sprites, 0.2) == (sprites, None)
+
+
+def test_the_official_test_part(tmp_path):
+    test = data.load_test("faces", image_size=16)
+    assert len(test) == 1000
+    assert torch.equal(
+        test.images([0]), data.load("faces", image_size=16, split="test").images([0])
+    )
+    assert data.load_test("digits") is None
+    assert data.load_test("sprites") is None
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.0, 1e-9, 0.9999])
 def test_shares_that_leave_nothing(share):
     with pytest.raises(ValueError, match="share must"):

@@ -67,6 +67,13 @@ def test_folded_batch_norm(layer, affine):
     torch.testing.assert_close(module(x), wanted)
 
 
+def test_frozen_layers_and_their_memory_format_stay():
+    conv = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last).requires_grad_(False)
+    grown = with_more_inputs(conv, 2)
+    assert not any(p.requires_grad for p in grown.parameters())
+    assert grown.weight.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_what_cannot_grow():
     with pytest.raises(ValueError, match="count is -1"):
         with_more_inputs(nn.Linear(2, 2), -1)

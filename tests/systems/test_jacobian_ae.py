@@ -130,6 +130,19 @@ def test_phases_and_protocol():
     assert build(nuisance=0).phases(7) == (("teacher", 7),)
 
 
+def test_phases_come_in_their_order():
+    system = build(nuisance=2)
+    for wrong in ("student-2", "other"):
+        with pytest.raises(ValueError, match="accepted now: teacher, student-1"):
+            system.start_phase(wrong)
+    system.start_phase("student-1")
+    with pytest.raises(ValueError, match="phase is 'student-1'; accepted now: student-2"):
+        system.start_phase("student-1")
+    system.start_phase("student-2")
+    with pytest.raises(ValueError, match="none, all are done"):
+        system.start_phase("teacher")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

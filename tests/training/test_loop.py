@@ -103,10 +103,12 @@ def test_a_system_that_needs_them_gets_the_attributes_of_its_images(tmp_path, mo
         raise _Stop
 
     monkeypatch.setattr(systems.System, "step", noted)
+    plan = _plan("attribute-ae", data="faces")
     with pytest.raises(_Stop):
-        _train(_plan("attribute-ae", data="faces"), tmp_path / "run")
+        _train(plan, tmp_path / "run")
     names, images, attributes = seen[0]
-    faces = data.load("faces", image_size=16)
+    faces, unseen = data.hold_out(data.load("faces", image_size=16), plan.held_out)
+    assert len(unseen) == 1800
     numbers = torch.from_numpy(BatchSampler(len(faces), 8, 0)(0))
     assert torch.equal(images, faces.images(numbers))
     assert names == faces.attribute_names

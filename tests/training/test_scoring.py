@@ -30,6 +30,7 @@ class System:
     """Codes that are the pixels; a decoder that dims them."""
 
     name, device, code_names = "pixels", torch.device("cpu"), ["p", "q", "r", "s"]
+    factor_columns, needs_attributes = (), False
 
     def encode(self, images):
         return images.flatten(1)
@@ -46,6 +47,7 @@ class Run:
     dataset: object
     system: System = field(default_factory=System)
     config: dict = field(default_factory=lambda: {"config": {}})
+    held_out: object = None
 
 
 def attributed():
