@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from _harness import RESULTS
 
 from pydisent import systems
 from pydisent.training import Interrupted, Plan, Run, RunFolder, open_run, scoring, train
@@ -43,8 +45,19 @@ def together(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {**shared, "runs": [{k: v for k, v in run.items() if k not in SHARED} for run in runs]}
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --threads and --workers."""
+def add_run_arguments(parser: argparse.ArgumentParser, out: str, data: str) -> None:
+    """Add what is trained, how, and where to."""
+    parser.add_argument("--out", type=Path, default=Path("runs", out), help="of the run folders")
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--data", default=data)
+    parser.add_argument("--data-path", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument(
+        "--steps", type=int, help="updates of the first phase; the preset's if none"
+    )
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="of the figures; bench/results by default"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of each run")
     parser.add_argument("--workers", type=int, default=cores(), help="runs at a time")
     parser.add_argument("--only", help=argparse.SUPPRESS)  # the run of a worker

@@ -14,11 +14,10 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _harness import RESULTS, environment, write_result
+from _harness import environment, write_result
 from _runs import add_run_arguments, figures, make_all, together, trained
 from plot import flips_table
 
@@ -95,17 +94,8 @@ def entry(name: str, run: Run) -> dict[str, Any]:
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/attribute-ae"), help="of the runs")
-    parser.add_argument("--preset", default="quick")
-    parser.add_argument("--data", default="faces")
-    parser.add_argument("--data-path", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--steps", type=int, help="the teacher's updates without cycle losses")
     parser.add_argument("--ablation", action="store_true", help="students without either (Table 5)")
-    add_run_arguments(parser)
-    parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="of the figures; bench/results by default"
-    )
+    add_run_arguments(parser, "attribute-ae", "faces")
     return parser.parse_args(argv)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _harness import RESULTS, environment, write_result
+from _harness import environment, write_result
 from _runs import add_run_arguments, figures, make_all, together, trained
 from plot import swaps_table
 
@@ -118,20 +118,11 @@ def draw(runs: dict[str, Run], path: Path) -> None:
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/jacobian-ae"), help="of the runs")
-    parser.add_argument("--preset", default="quick")
-    parser.add_argument("--data", default="mnist")
-    parser.add_argument("--data-path", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=TABLE_1)
     parser.add_argument("--ablation", action="store_true", help="the rows of Table 4, too")
-    parser.add_argument("--steps", type=int, help="updates a stage; the preset's by default")
     parser.add_argument("--epochs", type=int, help="of a stage, instead of --steps")
     parser.add_argument("--name", default="jacobian_ae", help="of the files of results")
-    add_run_arguments(parser)
-    parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="of the figures; bench/results by default"
-    )
+    add_run_arguments(parser, "jacobian-ae", "mnist")
     return parser.parse_args(argv)
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from _harness import RESULTS, environment, write_result
+from _harness import environment, write_result
 from _runs import add_run_arguments, figures, make_all, together, trained
 from plot import ablation_table, draw_ablation
 
@@ -64,17 +64,8 @@ def entry(name: str, run: Run) -> dict[str, Any]:
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/ps-sc"), help="of the run folders")
-    parser.add_argument("--preset", default="quick")
-    parser.add_argument("--data", default="shapes3d")
-    parser.add_argument("--data-path", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--steps", type=int, help="updates; the preset's by default")
     parser.add_argument("--softmax", action="store_true", help="softmax masks, too (Table 4)")
-    add_run_arguments(parser)
-    parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="of the figures; bench/results by default"
-    )
+    add_run_arguments(parser, "ps-sc", "shapes3d")
     return parser.parse_args(argv)
 
 

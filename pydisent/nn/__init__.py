@@ -19,7 +19,12 @@ from pydisent.nn.constricted import ConstrictedGenerator
 from pydisent.nn.conv import ConvDecoder, ConvEncoder
 from pydisent.nn.dcgan import DCGANDiscriminator, DCGANEncoder, DCGANGenerator
 from pydisent.nn.equalized import EqualizedConv2d, EqualizedLinear
-from pydisent.nn.growth import fold_batch_norm, with_more_inputs, with_more_outputs
+from pydisent.nn.growth import (
+    fold_batch_norm,
+    with_more_features,
+    with_more_inputs,
+    with_more_outputs,
+)
 from pydisent.nn.latent_discriminator import LatentDiscriminator
 from pydisent.nn.residual import ResidualDiscriminator, ResidualRecogniser
 from pydisent.nn.spatial_constriction import BandMask, CumaxGate, SpatialConstriction
@@ -52,6 +57,7 @@ __all__ = [
     "fold_batch_norm",
     "mlp_decoder",
     "mlp_encoder",
+    "with_more_features",
     "with_more_inputs",
     "with_more_outputs",
 ]

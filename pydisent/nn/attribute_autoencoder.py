@@ -1,13 +1,13 @@
 """The autoencoder of Lezama (2019, App. A.2): attributes beside a map of what they leave open."""
 
 from itertools import pairwise
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pydisent.nn._check import check_batch, check_counts, check_sizes
+from pydisent.nn.growth import with_more_features, with_more_inputs, with_more_outputs
 
 _END = 2  # px at the narrow end of both networks
 _MOST = 512  # feature maps before the last convolution
@@ -27,23 +27,6 @@ def _check(
     check_sizes(image_size, _PIXELS[0], **counts, base=base)
     if image_size > _PIXELS[1]:
         raise ValueError(f"image_size is {image_size}; accepted: a power of two in {_PIXELS}")
-
-
-_M = TypeVar("_M", bound=nn.Module)
-
-
-def _grown(wide: _M, narrow: nn.Module, weight: Tensor) -> _M:
-    """Return fresh `wide` as `narrow` continued: its tensors first along each axis, and its mode.
-
-    Device, dtype and memory format are those of `weight`.
-    """
-    last = weight.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if last else torch.contiguous_format
-    wide.to(weight.device, weight.dtype).to(memory_format=layout)  # type: ignore[call-overload]
-    targets = wide.state_dict()
-    for name, value in narrow.state_dict().items():
-        targets[name][tuple(slice(n) for n in value.shape)] = value
-    return wide.train(narrow.training)
 
 
 class AttributeEncoder(nn.Module):
@@ -97,11 +80,10 @@ class AttributeEncoder(nn.Module):
                 for inputs, maps in pairwise(widths)
             )
         )
-        self.code = self._code_block(widths[-1])
-
-    def _code_block(self, inputs: int) -> nn.Sequential:
-        maps = self.attributes + self.z_channels
-        return nn.Sequential(nn.Conv2d(inputs, maps, 4, 2, 1, bias=False), nn.BatchNorm2d(maps))
+        maps = attributes + z_channels
+        self.code = nn.Sequential(
+            nn.Conv2d(widths[-1], maps, 4, 2, 1, bias=False), nn.BatchNorm2d(maps)
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return y (B, k) and z (B, z_channels, 2, 2) of images x."""
@@ -112,10 +94,12 @@ class AttributeEncoder(nn.Module):
     def widen(self, extra: int) -> None:
         """Append `extra` maps to z, with fresh weights; all other weights and statistics stay."""
         check_counts(extra=extra)
-        conv = self.code[0]
+        conv, norm = self.code
         assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
         self.z_channels += extra
-        self.code = _grown(self._code_block(conv.in_channels), self.code, conv.weight)
+        grown = nn.Sequential(with_more_outputs(conv, extra), with_more_features(norm, extra))
+        self.code = grown.train(self.code.training)
 
 
 class AttributeDecoder(nn.Module):
@@ -168,8 +152,7 @@ class AttributeDecoder(nn.Module):
         """
         check_counts(extra=extra)
         self.z_channels += extra
-        wide = _Upsample(self.attributes, self.z_channels, self.first.out_channels)
-        self.first = _grown(wide, self.first, self.first.weight)
+        self.first = with_more_inputs(self.first, extra)
 
 
 class _Upsample(nn.ConvTranspose2d):

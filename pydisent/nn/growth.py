@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 _CHANNELS = ("in_channels", "out_channels")
+Norm = TypeVar("Norm", bound=nn.BatchNorm1d | nn.BatchNorm2d)
 Layer = TypeVar("Layer", bound=nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
 
 
@@ -59,9 +60,7 @@ def _grown(layer: Layer, inputs: int, outputs: int) -> Layer:
     sizes = list(layer.weight.shape)
     added = (inputs, outputs) if isinstance(layer, nn.ConvTranspose2d) else (outputs, inputs)
     sizes[:2] = sizes[0] + added[0], sizes[1] + added[1]
-    last = layer.weight.dim() == 4 and layer.weight.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if last else torch.contiguous_format
-    grown.weight = nn.Parameter(layer.weight.new_empty(sizes).contiguous(memory_format=layout))
+    grown.weight = nn.Parameter(layer.weight.new_empty(sizes))
     if layer.bias is not None:
         grown.bias = nn.Parameter(layer.bias.new_empty(len(layer.bias) + outputs))
     grown.reset_parameters()
@@ -71,7 +70,33 @@ def _grown(layer: Layer, inputs: int, outputs: int) -> Layer:
         grown.weight[tuple(slice(0, length) for length in layer.weight.shape)] = layer.weight
         if layer.bias is not None:
             grown.bias[: len(layer.bias)] = layer.bias  # type: ignore[index]
+    if layer.weight.dim() == 4 and layer.weight.is_contiguous(memory_format=torch.channels_last):
+        grown.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return grown
+
+
+def with_more_features(norm: Norm, count: int) -> Norm:
+    """Return a copy of a batch norm over ``count`` more features behind its own, as they begin.
+
+    Raises
+    ------
+    ValueError
+        If ``count`` is negative.
+    """
+    if count < 0:
+        raise ValueError(f"count is {count}; accepted: an integer >= 0")
+    grown = type(norm)(
+        norm.num_features + count,
+        norm.eps,
+        norm.momentum,
+        norm.affine,
+        norm.track_running_stats,
+    )
+    targets = grown.state_dict()
+    for name, value in norm.state_dict().items():
+        targets[name][tuple(slice(0, length) for length in value.shape)] = value
+    like = next((t for t in (norm.weight, norm.running_mean) if t is not None), None)
+    return grown.train(norm.training) if like is None else grown.to(like).train(norm.training)  # type: ignore[return-value]
 
 
 @torch.no_grad()

@@ -2,7 +2,12 @@ import pytest
 import torch
 from torch import nn
 
-from pydisent.nn import fold_batch_norm, with_more_inputs, with_more_outputs
+from pydisent.nn import (
+    fold_batch_norm,
+    with_more_features,
+    with_more_inputs,
+    with_more_outputs,
+)
 
 LAYERS = {
     "linear": (lambda: nn.Linear(3, 4), (2, 3)),
@@ -72,6 +77,20 @@ def test_frozen_layers_and_their_memory_format_stay():
     grown = with_more_inputs(conv, 2)
     assert not any(p.requires_grad for p in grown.parameters())
     assert grown.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_old_features_of_a_batch_norm_stay(affine):
+    norm = nn.BatchNorm2d(3, eps=1e-3, momentum=0.3, affine=affine)
+    x = torch.randn(4, 5, 2, 2) * 3 + 1
+    norm(x[:, :3])
+    grown = with_more_features(norm.eval(), 2)
+    assert not grown.training
+    assert (grown.eps, grown.momentum) == (1e-3, 0.3)
+    torch.testing.assert_close(grown(x)[:, :3], norm(x[:, :3]))
+    torch.testing.assert_close(grown(x)[:, 3:], x[:, 3:] / (1 + 1e-3) ** 0.5)
+    with pytest.raises(ValueError, match="count is -1"):
+        with_more_features(norm, -1)
 
 
 def test_what_cannot_grow():
