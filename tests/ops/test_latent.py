@@ -61,7 +61,8 @@ def test_extreme_variances(dtype, extreme, impl):
     want = mu.double() + np.exp(extreme / 2) * noise.double()
     if dtype != torch.float16 or extreme < 0:  # e^15 is beyond float16
         epsilon = torch.finfo(dtype).eps
-        torch.testing.assert_close(z.double(), want, rtol=epsilon, atol=10 * epsilon)
+        # Libraries' exp is right to one unit in the last place; product and sum add half each.
+        torch.testing.assert_close(z.double(), want, rtol=2 * epsilon, atol=10 * epsilon)
         (grad,) = torch.autograd.grad(z.float().sum(), logvar)
         assert grad.isfinite().all()
 
