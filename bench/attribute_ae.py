@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     about = environment()
     about["command"] = about["command"][:1]  # folders are of this machine; settings are above
     written = write_result(QUESTION, result, about, args.results)
-    write_attributes(shown, written.with_suffix(".png"), alpha=SHOWN_ALPHA)
+    write_attributes(shown, written.with_suffix(".png"), alpha=SHOWN_ALPHA, faces=3)
     print("\n".join(flips_table(result | {"environment": about})))
     print(written)
     return 0

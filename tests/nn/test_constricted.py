@@ -1,3 +1,4 @@
+import copy
 import math
 
 import numpy as np
@@ -113,8 +114,9 @@ def test_noise_is_fixed_unless_fresh_and_starts_without_effect():
             for layer in block.noise:
                 layer.strength.fill_(0.3)
     assert torch.equal(net(code), net(code))
-    # Convolutions may round otherwise at another batch size.
-    torch.testing.assert_close(net(code)[:2], net(code[:2]), rtol=1e-5, atol=1e-6)
+    # Convolutions may round otherwise at another batch size, so not bit for bit.
+    wide, codes = copy.deepcopy(net).double(), code.double()
+    torch.testing.assert_close(wide(codes)[:2], wide(codes[:2]), rtol=1e-10, atol=1e-10)
     torch.manual_seed(1)
     first = net(code, fresh_noise=True)
     assert not torch.equal(net(code, fresh_noise=True), first)
