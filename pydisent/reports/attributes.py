@@ -61,7 +61,7 @@ def write_attributes(
     """
     chosen = list(run.system.factor_columns if columns is None else columns)
     pictures = flipped_images(run, range(faces), chosen, alpha=alpha)
-    names = ["image", "reconstruction", *(run.system.code_names[c] for c in chosen)]
+    names = ["image", "decoded", *(run.system.code_names[c] for c in chosen)]
     size, across = 72, 12
     bands = [
         range(start, min(start + across, len(names))) for start in range(0, len(names), across)
