@@ -47,23 +47,25 @@ class Run:
 
     @cached_property
     def _parts(self) -> tuple[ImageDataset, ImageDataset | None]:
-        config, share = self.config, self.config.get("held_out", 0.0)
-        where, size = (config["data"], config["data_path"]), config["image_size"]
-        train, test = data.hold_out(data.load(*where, image_size=size), share)
-        return train, data.load_test(*where, image_size=size) if share == 0 else test
+        config = self.config
+        loaded = data.load(config["data"], config["data_path"], image_size=config["image_size"])
+        return data.hold_out(loaded, config.get("held_out", 0.0))
 
     @property
     def dataset(self) -> ImageDataset:
         """Return the data set that the run trained on, at its image size."""
         return self._parts[0]
 
-    @property
+    @cached_property
     def held_out(self) -> ImageDataset | None:
         """Return images of the same data that it did not train on; None if there are none.
 
         They are those held out, or else the data's official test part.
         """
-        return self._parts[1]
+        config = self.config
+        if config.get("held_out", 0.0):
+            return self._parts[1]
+        return data.load_test(config["data"], config["data_path"], image_size=config["image_size"])
 
 
 def open_run(path: str | Path, device: str | torch.device = "cpu") -> Run:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
+from pydisent import _backends
 from pydisent.ops import gaussian_kl, perceptual_simplicity_loss, reparameterized_sample
 
 IMPLS = ["auto", "reference"]
@@ -61,8 +62,11 @@ def test_extreme_variances(dtype, extreme, impl):
     want = mu.double() + np.exp(extreme / 2) * noise.double()
     if dtype != torch.float16 or extreme < 0:  # e^15 is beyond float16
         epsilon = torch.finfo(dtype).eps
-        # Libraries' exp is right to one unit in the last place; product and sum add half each.
-        torch.testing.assert_close(z.double(), want, rtol=2 * epsilon, atol=10 * epsilon)
+        # The kernel's exp is more exact than what it is rounded to; that of torch, which the
+        # reference calls, is right to a unit in the last place on some machines.
+        kernel = impl == "auto" and not _backends.native_reason("cpu")
+        bound = epsilon if kernel else 2 * epsilon
+        torch.testing.assert_close(z.double(), want, rtol=bound, atol=10 * epsilon)
         (grad,) = torch.autograd.grad(z.float().sum(), logvar)
         assert grad.isfinite().all()
 
