@@ -32,7 +32,7 @@ def scores(path: Path) -> dict:
 
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/demo")
-    found = {name: scores(folder / name) for name in ("spectral-gan", "gan")}
+    found = {name: scores(folder / name) for name in ("spectral-gan", "plain-gan")}
     print(write_result("demo", {"systems": found}, environment()))
 
 

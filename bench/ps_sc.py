@@ -25,7 +25,7 @@ from pydisent.training import Plan, Run, RunFolder
 QUESTION = "ps_sc"
 METRICS = ("tpl", "ppl", "fid", "factor-vae", "mask-overlap")
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "infogan": ("infogan", {}),
+    "infogan": ("ps-sc", {"ps_weight": 0.0, "spatial_constriction": False}),
     "ps": ("ps-sc", {"spatial_constriction": False}),
     "sc": ("ps-sc", {"ps_weight": 0.0}),
     "both": ("ps-sc", {}),
@@ -56,7 +56,7 @@ def entry(name: str, run: Run) -> dict[str, Any]:
     details = (run.scores or {})["tpl"]["details"]
     return {
         "variant": name.split("-seed-")[0],
-        **figures(RunFolder(run.path), "infogan"),
+        **figures(RunFolder(run.path), "ps-sc"),
         "active": details["active"],
         "measured_by": details["distance"],
     }

@@ -16,6 +16,7 @@ from .losses import (
     cross_covariance_penalty,
     dip_vae_penalty,
     gaussian_kl,
+    information_lower_bound,
     jacobian_supervision,
     total_correlation,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "directional_derivative",
     "eigenvector_heatmap",
     "gaussian_kl",
+    "information_lower_bound",
     "jacobian",
     "jacobian_supervision",
     "linearize",

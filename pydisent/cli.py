@@ -505,13 +505,13 @@ def demo(
     _set_threads(threads)
     asked = {"preset": preset, "seed": seed}
     opened = []
-    for system in ("spectral-gan", "gan"):
-        path = out / system
+    for name, settings in (("spectral-gan", {}), ("plain-gan", {"penalty_weight": "0"})):
+        path = out / name
         folder = RunFolder(path)
         if folder.is_run():
-            plan = _resumed_plan(folder, system, asked, {})
+            plan = _resumed_plan(folder, "spectral-gan", asked, settings)
         else:
-            plan = _new_plan(system, asked, {})
+            plan = _new_plan("spectral-gan", asked, settings)
         _train(plan, path, resume=True)
         run = open_run(path)
         # Not those that look at many generated images: they would add minutes to the demo.

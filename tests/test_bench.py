@@ -52,9 +52,10 @@ def test_ablation_trains_scores_and_goes_on(ps_sc, tmp_path, capsys):
         assert run["scores"].keys() == wanted | masked
         assert run["seconds"] > 0
         assert run["threads"] == 1
-    assert by_variant["infogan"]["settings"] == {}
-    assert by_variant["sc"]["settings"] == {"spatial_constriction": True}
-    assert by_variant["both"]["settings"].keys() == {"spatial_constriction", "ps_weight"}
+    off = {"spatial_constriction": False, "ps_weight": 0.0}
+    assert by_variant["infogan"]["settings"] == off
+    assert by_variant["sc"]["settings"] == {"ps_weight": 0.0}
+    assert by_variant["both"]["settings"] == {}
     assert by_variant["softmax"]["settings"]["mask"] == "softmax"
     pictures = {p.name for p in path.parent.glob("*.png")}
     assert pictures == {"ps_sc.png", "ps_sc_scores.png"}

@@ -171,7 +171,7 @@ def test_select_scores_and_ranks(digits_run, tmp_path, capsys):
 
 
 def test_a_generator_without_its_encoder_says_so(tmp_path, capsys):
-    plan = Plan.from_preset("gan", preset="smoke", settings={"encoder_steps": 0})
+    plan = Plan.from_preset("spectral-gan", preset="smoke", settings={"encoder_steps": 0})
     folder = train(plan, tmp_path / "run", accelerator="cpu", progress=False)
     assert main(["evaluate", str(folder.path), "--metrics", "factor-vae"]) == 2
     assert "cannot encode" in _one_line(capsys)
@@ -274,7 +274,7 @@ def test_list(capsys):
     output = capsys.readouterr().out
     for name in (*systems.names(), "sprites", "mnist", "z-diff"):
         assert name in output
-    assert main(["list", "gan"]) == 0
+    assert main(["list", "spectral-gan"]) == 0
     assert "instance_noise" in capsys.readouterr().out
     assert main(["list", "gun"]) == 2
 
@@ -288,12 +288,12 @@ def test_info(capsys):
 
 def test_run_folder_default_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert _train(system="gan") == 0
-    assert RunFolder(tmp_path / "runs" / "gan-sprites-smoke-0").is_run()
+    assert _train(system="spectral-gan") == 0
+    assert RunFolder(tmp_path / "runs" / "spectral-gan-sprites-smoke-0").is_run()
 
 
 def _sweep(*options):
-    return main(["sweep", "gan", "--preset", "smoke", "--accelerator", "cpu", *options])
+    return main(["sweep", "spectral-gan", "--preset", "smoke", "--accelerator", "cpu", *options])
 
 
 def test_sweep_trains_scores_and_compares(tmp_path, capsys):
@@ -302,8 +302,8 @@ def test_sweep_trains_scores_and_compares(tmp_path, capsys):
     options = ["--data", "digits", "--grid", "base=2", "--seeds", "7", "--out", str(out)]
     options += ["--metrics", "f-diagonal"]
     assert _sweep(*options) == 0
-    assert "[1/1] gan-base-2-seed-7: done after" in capsys.readouterr().out
-    run = open_run(out / "gan-base-2-seed-7")
+    assert "[1/1] spectral-gan-base-2-seed-7: done after" in capsys.readouterr().out
+    run = open_run(out / "spectral-gan-base-2-seed-7")
     assert (run.step, run.config["seed"], run.config["config"]["base"]) == (30, 7, 2)
     assert run.scores.keys() == {"f-diagonal"}
     assert (out / "comparison" / "comparison.md").is_file()
@@ -312,7 +312,7 @@ def test_sweep_trains_scores_and_compares(tmp_path, capsys):
     assert "1 runs, 1 of them done before" in capsys.readouterr().out
     assert (run.path / "output.log").read_text() == log
     assert main(["compare", str(out)]) == 0
-    assert "gan" in capsys.readouterr().out
+    assert "spectral-gan" in capsys.readouterr().out
 
 
 def test_sweep_with_failures_has_code_1(tmp_path, capsys, monkeypatch):
@@ -327,8 +327,11 @@ def test_sweep_with_failures_has_code_1(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("pydisent.training.engine.LocalEngine", Failing)
     out = tmp_path / "sweep"
     assert _sweep("--out", str(out), "--seeds", "3,4", "--workers", "5") == 1
-    assert _one_line(capsys) == "pydisent: 2 of 2 runs failed: gan-seed-3, gan-seed-4"
-    state = json.loads((out / "sweep.json").read_text())["runs"]["gan-seed-3"]
+    assert (
+        _one_line(capsys)
+        == "pydisent: 2 of 2 runs failed: spectral-gan-seed-3, spectral-gan-seed-4"
+    )
+    state = json.loads((out / "sweep.json").read_text())["runs"]["spectral-gan-seed-3"]
     assert (state["state"], state["error"]) == ("failed", "one of 5 broke")
     assert not (out / "comparison").exists()
 
@@ -339,7 +342,7 @@ def test_sweep_with_failures_has_code_1(tmp_path, capsys, monkeypatch):
         (["--seeds", "0,x"], "seeds is '0,x'; accepted: integers"),
         (["--grid", "base"], "--grid got 'base'; accepted: KEY=VALUE"),
         (["--grid", "base=2", "base=4"], "--grid got base twice"),
-        (["--grid", "bass=2"], "gan has no setting 'bass'"),
+        (["--grid", "bass=2"], "spectral-gan has no setting 'bass'"),
         (["--workers", "0"], "workers is 0"),
         (["--threads", "0"], "threads is 0"),
         (["--metrics", "z-score"], "metric is 'z-score'"),

@@ -3,6 +3,7 @@
 from .covariance import cross_covariance_penalty, dip_vae_penalty
 from .divergence import gaussian_kl
 from .jacobian_supervision import jacobian_supervision
+from .mutual_information import information_lower_bound
 from .total_correlation import (
     TotalCorrelationDecomposition,
     beta_tc_decomposition,
@@ -15,6 +16,7 @@ __all__ = [
     "cross_covariance_penalty",
     "dip_vae_penalty",
     "gaussian_kl",
+    "information_lower_bound",
     "jacobian_supervision",
     "total_correlation",
 ]

@@ -25,6 +25,7 @@ from pydisent.nn.growth import (
     with_more_inputs,
     with_more_outputs,
 )
+from pydisent.nn.ib_gan import IBGANFront, IBGANGenerator, IBGANHead, RepresentationEncoder
 from pydisent.nn.latent_discriminator import LatentDiscriminator
 from pydisent.nn.residual import ResidualDiscriminator, ResidualRecogniser
 from pydisent.nn.spatial_constriction import BandMask, CumaxGate, SpatialConstriction
@@ -46,7 +47,11 @@ __all__ = [
     "EqualizedConv2d",
     "EqualizedLinear",
     "ExponentialAverage",
+    "IBGANFront",
+    "IBGANGenerator",
+    "IBGANHead",
     "LatentDiscriminator",
+    "RepresentationEncoder",
     "ResidualDiscriminator",
     "ResidualRecogniser",
     "SpatialConstriction",

@@ -17,16 +17,19 @@ from pydisent.systems.beta_tcvae import BetaTCVAE
 from pydisent.systems.beta_vae import BetaVAE
 from pydisent.systems.dip_vae import DIPVAE1, DIPVAE2
 from pydisent.systems.factor_vae import FactorVAE
+from pydisent.systems.gan import GAN
+from pydisent.systems.ib_gan import IBGAN
 from pydisent.systems.infogan import InfoGAN
 from pydisent.systems.jacobian_ae import JacobianAE
 from pydisent.systems.ps_sc import PSSC
-from pydisent.systems.spectral_gan import GAN, SpectralGAN
+from pydisent.systems.spectral_gan import SpectralGAN
 from pydisent.systems.vae import VAE
 
 __all__ = [
     "DIPVAE1",
     "DIPVAE2",
     "GAN",
+    "IBGAN",
     "PRESETS",
     "PSSC",
     "VAE",

@@ -1,7 +1,7 @@
 """The protocol every system follows, and the registry of systems."""
 
 import abc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -161,6 +161,24 @@ class System(nn.Module, abc.ABC):
             torch.nn.utils.clip_grad_norm_(parameters, clip)
         for optimizer in chosen:
             optimizer.step()
+
+    def descend_each(self, losses: Mapping[str, Tensor]) -> None:
+        """Step each named optimiser down its own loss, all gradients taken at the same weights.
+
+        A loss reaches the parameters of its optimiser alone, so that adversaries may share one
+        forward pass; a second gradient through weights that a step has changed would be wrong.
+        """
+        parameters = {
+            name: [p for group in self.optimizers[name].param_groups for p in group["params"]]
+            for name in losses
+        }
+        for number, (name, loss) in enumerate(losses.items(), start=1):
+            self.optimizers[name].zero_grad(set_to_none=True)
+            loss.backward(inputs=parameters[name], retain_graph=number < len(losses))
+        for name in losses:
+            if self.reduce_gradients is not None:
+                self.reduce_gradients(parameters[name])
+            self.optimizers[name].step()
 
 
 class GaussianCodes(System):

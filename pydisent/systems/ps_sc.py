@@ -119,7 +119,6 @@ class PSSC(GaussianCodes):
     name: ClassVar[str] = "ps-sc"
     Config: ClassVar[type] = PSSCConfig
     config: PSSCConfig
-    changes: ClassVar[dict[str, Any]] = {}  # to every preset
 
     def __init__(self, config: PSSCConfig, image_shape: tuple[int, int, int]) -> None:
         super().__init__(config, image_shape)
@@ -172,7 +171,7 @@ class PSSC(GaussianCodes):
         settings = dict(_SETTINGS[name])
         if name == "paper" and data_name == "celeba":
             sizes["image_size"] = 128
-        return Preset(cls.Config(**settings | cls.changes), **sizes)
+        return Preset(cls.Config(**settings), **sizes)
 
     @property
     def latent_size(self) -> int:

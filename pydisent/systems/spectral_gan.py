@@ -1,6 +1,6 @@
 """Ramesh, Choi & LeCun (2018): a GAN whose Jacobian's singular vectors align with the axes."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -235,27 +235,6 @@ class SpectralGAN(GaussianCodes):
     def decode(self, code: Tensor) -> Tensor:
         """Return G(z), images (N, C, H, W) in [0, 1], of codes z (N, m)."""
         return (self.average or self.generator)(code)
-
-
-@dataclass(frozen=True)
-class GANConfig(SpectralGANConfig):
-    """`SpectralGANConfig` with the penalty off."""
-
-    penalty_weight: float = 0.0
-
-
-@register
-class GAN(SpectralGAN):
-    """The same GAN without the alignment penalty: the baseline."""
-
-    name = "gan"
-    Config = GANConfig
-
-    @classmethod
-    def preset(cls, name: str, data_name: str) -> Preset:
-        """Return the spectral GAN's settings with the penalty off."""
-        preset = super().preset(name, data_name)
-        return replace(preset, config=replace(preset.config, penalty_weight=0.0))
 
 
 _SETTINGS: dict[str, dict[str, Any]] = {

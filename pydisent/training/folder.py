@@ -79,8 +79,8 @@ class RunFolder:
         shutil.rmtree(doomed)
 
     def read_config(self) -> dict[str, Any]:
-        """Return the plan's values."""
-        return read_json(self.config)
+        """Return the plan's values, a system that was called otherwise under its present name."""
+        return _renamed(read_json(self.config))
 
     def read_environment(self) -> dict[str, Any]:
         """Return the record of versions and machine."""
@@ -105,6 +105,18 @@ class RunFolder:
     def add_scores(self, scores: dict[str, Any]) -> None:
         """Write `scores` beside those already there."""
         write_json(self.scores, (self.read_scores() or {}) | scores)
+
+
+# By a former name and a setting that only they had under it: what these systems are called now.
+_FORMERLY = {("gan", "penalty_weight"): "spectral-gan", ("infogan", "ps_weight"): "ps-sc"}
+
+
+def _renamed(config: Any) -> Any:
+    if isinstance(config, dict) and isinstance(config.get("config"), dict):
+        for (name, setting), now in _FORMERLY.items():
+            if config.get("system") == name and setting in config["config"]:
+                return config | {"system": now}
+    return config
 
 
 def _whole_lines(path: Path) -> list[str]:

@@ -276,7 +276,9 @@ def test_without_reconstructions_there_is_no_picture(tmp_path):
 def test_unfinished_runs_are_said(tmp_path):
     from pydisent.training import Plan, train
 
-    plan = Plan.from_preset("gan", "digits", "smoke", steps=5, settings={"encoder_steps": 2})
+    plan = Plan.from_preset(
+        "spectral-gan", "digits", "smoke", steps=5, settings={"encoder_steps": 2}
+    )
     folder = train(plan, tmp_path / "run", accelerator="cpu", progress=False)
     assert compare([folder.path]).remarks() == [
         f"{folder.path} lacks scores: pydisent evaluate {folder.path}"
@@ -285,5 +287,5 @@ def test_unfinished_runs_are_said(tmp_path):
     folder.config.write_text(json.dumps(config | {"steps": 50}))
     assert compare([folder.path]).remarks()[0] == (
         f"{folder.path} is unfinished, 7 of 52 updates: "
-        f"pydisent train gan --out {folder.path} --resume"
+        f"pydisent train spectral-gan --out {folder.path} --resume"
     )

@@ -10,6 +10,9 @@ import torch
 from pydisent import systems
 from pydisent.systems.ps_sc import PSSC, perturb
 
+# The paper's InfoGAN: both switched off.
+PLAIN = {"ps_weight": 0.0, "spatial_constriction": False}
+
 
 def _weights(*modules):
     return torch.cat([p.detach().flatten().clone() for m in modules for p in m.parameters()])
@@ -38,28 +41,6 @@ def test_paper_settings():
     assert chosen.config == systems.config_class("ps-sc")()
     assert chosen.image_size == 128
     assert chosen.steps * chosen.config.batch_size == 25_000_000
-
-
-@pytest.mark.parametrize("preset", systems.PRESETS)
-def test_infogan_is_the_same_without_ps_and_sc(preset):
-    whole = systems.preset("ps-sc", preset, "shapes3d")
-    plain = systems.preset("infogan", preset, "shapes3d")
-    off = dataclasses.replace(whole.config, ps_weight=0.0, spatial_constriction=False)
-    assert dataclasses.asdict(plain.config) == dataclasses.asdict(off)
-    assert (plain.steps, plain.image_size) == (whole.steps, whole.image_size)
-
-
-def test_switches_turn_one_system_into_the_other(smoke, images):
-    trained = []
-    for system in (
-        smoke("infogan", channels=3),
-        smoke("ps-sc", channels=3, ps_weight=0, spatial_constriction=False),
-    ):
-        torch.manual_seed(1)
-        for _ in range(3):
-            system.step(images(system))
-        trained.append(_weights(system))
-    assert torch.equal(*trained)
 
 
 @pytest.mark.parametrize("size", [8, 16, 32])
@@ -137,7 +118,7 @@ def test_losses_equal_their_definitions(smoke, images, ps_weight):
 
 
 def test_the_discriminators_loss_equals_its_definition(smoke, images):
-    system = smoke("infogan")
+    system = smoke("ps-sc", **PLAIN)
     real = 2 * images(system) - 1
     torch.manual_seed(2)
     with torch.no_grad():
@@ -149,11 +130,11 @@ def test_the_discriminators_loss_equals_its_definition(smoke, images):
     assert float(logs["discriminator"]) == pytest.approx(loss, rel=1e-5)
 
 
-@pytest.mark.parametrize(("system", "weights"), [("ps-sc", (2.0, 5.0)), ("infogan", (0.0, 5.0))])
-def test_generator_and_recogniser_descend_the_weighted_sum(smoke, system, weights):
+@pytest.mark.parametrize(("settings", "weights"), [({}, (2.0, 5.0)), (PLAIN, (0.0, 5.0))])
+def test_generator_and_recogniser_descend_the_weighted_sum(smoke, settings, weights):
     """With D ≡ 0, the gradient is that of the recognition loss times its weight."""
     ps, regression = weights
-    system = smoke(system, ps_weight=ps, regression_weight=regression)
+    system = smoke("ps-sc", **settings | {"ps_weight": ps, "regression_weight": regression})
     system.discriminator = _Quadratic(0.0)
     parameters = [*system.generator.parameters(), *system.recogniser.parameters()]
     system.optimizers["generator"] = torch.optim.SGD(parameters, 0.0)
@@ -283,7 +264,7 @@ def test_code_masks(smoke):
             parameter.mul_(1.5)
     assert torch.equal(averaged.code_masks(z), averaged.average.module.masks(z))
     assert not torch.equal(averaged.code_masks(z), masks)
-    assert smoke("infogan").code_masks(z) is None
+    assert smoke("ps-sc", **PLAIN).code_masks(z) is None
     assert smoke("gan").code_masks(z) is None
 
 
@@ -299,11 +280,11 @@ def test_a_seed_fixes_the_training(smoke, images):
     assert not torch.equal(trained[0], trained[2])
 
 
-@pytest.mark.parametrize("name", ["ps-sc", "infogan"])
-def test_mixed_precision_trains_close_to_full(smoke, images, name):
+@pytest.mark.parametrize("settings", [{}, PLAIN])
+def test_mixed_precision_trains_close_to_full(smoke, images, settings):
     logs = {}
     for precision in ("fp32", "bf16"):
-        system = smoke(name, precision=precision)
+        system = smoke("ps-sc", precision=precision, **settings)
         torch.manual_seed(1)
         logs[precision] = system.step(images(system))
         before = _weights(system)

@@ -12,9 +12,9 @@ SHAPE = (1, 16, 16)
 
 
 def _system(updates=0, **settings):
-    config = systems.override(systems.preset("gan", "smoke", "sprites").config, settings)
+    config = systems.override(systems.preset("spectral-gan", "smoke", "sprites").config, settings)
     torch.manual_seed(0)
-    system = systems.build("gan", config, SHAPE)
+    system = systems.build("spectral-gan", config, SHAPE)
     system.start_phase("train")
     for _ in range(updates):
         system.step(torch.rand(8, *SHAPE))
@@ -132,7 +132,7 @@ def test_a_stop_anywhere_leaves_a_whole_checkpoint(tmp_path, monkeypatch):
 def test_no_checkpoint_is_none_and_a_damaged_one_an_error(tmp_path):
     assert checkpoint.latest_checkpoint(tmp_path / "nowhere") is None
     saved = _save(tmp_path, _system(), 1)
-    with pytest.raises(ValueError, match="does not fit gan"):
+    with pytest.raises(ValueError, match="does not fit spectral-gan"):
         checkpoint.load_weights(saved, _system(base=8))
     (saved / "state.json").write_text("{")
     with pytest.raises(ValueError, match=r"state\.json is not valid JSON"):

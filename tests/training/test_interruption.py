@@ -17,7 +17,7 @@ STEPS = 120
 
 def _start(path, *options):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pydisent", "train", "gan", "--preset", "smoke"]
+    command = [sys.executable, "-m", "pydisent", "train", "spectral-gan", "--preset", "smoke"]
     return subprocess.Popen(
         [*command, "--steps", str(STEPS), "--out", str(path), *options],
         env=environment,
@@ -81,7 +81,7 @@ def test_signals_save_and_exit(tmp_path, uninterrupted, signum, code):
     process.send_signal(signum)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors
-    assert f"pydisent train gan --out {path} --resume" in output.replace("\n", "")
+    assert f"pydisent train spectral-gan --out {path} --resume" in output.replace("\n", "")
     assert "Traceback" not in errors
     step = json.loads((path / "log.jsonl").read_text().splitlines()[-1])["step"]
     latest = (path / "checkpoints" / "latest").read_text()

@@ -17,7 +17,7 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-def _plan(system="gan", **options):
+def _plan(system="spectral-gan", **options):
     return Plan.from_preset(system, preset="smoke", **options)
 
 
@@ -62,9 +62,9 @@ def test_a_seed_fixes_the_run_and_another_changes_it(tmp_path):
 @pytest.mark.parametrize(
     ("system", "step"),
     [
-        *(("gan", step) for step in (1, 2, 13, 20, 21, 24)),
+        *(("spectral-gan", step) for step in (1, 2, 13, 20, 21, 24)),
         ("vae", 13), ("annealed-vae", 8), ("factor-vae", 13), ("beta-tcvae", 13),
-        ("ps-sc", 6), ("infogan", 13),
+        ("ps-sc", 6), ("gan", 13), ("ib-gan", 13),
         *(("attribute-ae", step) for step in (13, 27, 31, 34, 41, 48)),
     ],
 )  # fmt: skip
@@ -121,7 +121,9 @@ def test_log(tmp_path):
     log = [json.loads(line) for line in folder.log.read_text().splitlines()]
     assert [line["step"] for line in log] == [5, 10, 15, 20, 25, 30]
     assert [line["phase"] for line in log] == ["train"] * 4 + ["encoder"] * 2
-    assert log[0].keys() == {"step", "seconds", "phase", "discriminator", "generator"}
+    assert log[0].keys() == {
+        "step", "seconds", "phase", "discriminator", "generator", "alignment"
+    }  # fmt: skip
     assert log[-1].keys() == {"step", "seconds", "phase", "reconstruction"}
     assert np.all(np.diff([line["seconds"] for line in log]) >= 0)
     assert list(folder.tensorboard.iterdir())

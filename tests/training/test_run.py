@@ -51,3 +51,17 @@ def test_what_is_missing_is_named(run_path, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config | {"format": 2}))
     with pytest.raises(ValueError, match="format 2"):
         open_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("former", "present", "settings"),
+    [("gan", "spectral-gan", {"penalty_weight": 0.0}), ("infogan", "ps-sc", {"ps_weight": 0.0})],
+)
+def test_a_run_keeps_its_system_when_a_name_passes_to_another(tmp_path, former, present, settings):
+    plan = Plan.from_preset(present, preset="smoke", settings=settings)
+    folder = RunFolder(tmp_path)
+    folder.config.write_text(json.dumps(plan.to_json() | {"system": former}))
+    assert Plan.from_json(folder.read_config()) == plan
+    newer = Plan.from_preset(former, preset="smoke")
+    folder.config.write_text(json.dumps(newer.to_json()))
+    assert Plan.from_json(folder.read_config()) == newer

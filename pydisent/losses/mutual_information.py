@@ -1,0 +1,42 @@
+"""Bounds on the mutual information between codes and what is generated from them."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..ops._check import promote, require_floating, require_matching
+
+
+def information_lower_bound(code: Tensor, recovered: Tensor) -> Tensor:
+    """Compute I^L = E[log q(z|x)] + H(z), below the mutual information of z and x, in nats.
+
+    For z ~ N(0, I) and q(z|x) = N(ẑ(x), I) it is E[‖z‖² − ‖z − ẑ‖²] / 2 (Jeon et al. 2021, Eqs. 6
+    and 7), at most half the size of z. :func:`gaussian_kl` of an encoder between z and x is the
+    upper bound (Eq. 10).
+
+    Parameters
+    ----------
+    code
+        (B, d), codes z from N(0, I).
+    recovered
+        (B, d), ẑ: what was recovered of them from the generated x.
+
+    Returns
+    -------
+    Tensor
+        Scalar, 0 for an empty batch; in float32 for inputs in half precision.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes or devices differ, or a dtype is not floating.
+    """
+    require_floating("code", code)
+    require_matching("recovered", recovered, "code", code)
+    if code.dim() != 2:
+        raise ValueError(f"code: got shape {tuple(code.shape)}, accepted is (B, d)")
+    z, found = promote(code, recovered)
+    if z.dtype.itemsize < 4:
+        z, found = z.float(), found.float()
+    # z² − (z − ẑ)² = ẑ (2z − ẑ), which does not cancel.
+    return (found * (2 * z - found)).sum() / (2 * max(len(z), 1))

@@ -1,0 +1,176 @@
+"""The networks of Jeon et al. (App. D, Tables 4-6): a DCGAN with batch norm, and an MLP before it.
+
+The tables print an activation before its batch norm; as in the authors' code the norm comes first.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from pydisent.nn._check import check_counts, check_sizes
+
+_HALVINGS = 3  # of each network: at 64 px the narrow end has 8×8 pixels
+_SMALLEST = 16  # px: below, the narrow end would be one pixel
+_SLOPE = 0.2
+
+
+class RepresentationEncoder(nn.Module):
+    """Map noise z (B, noise_size) to mean and log-variance of e(r|z), (B, latent_size) each.
+
+    An MLP with batch norm and ReLU: "FC 64, 64, 32" in Table 4, "FC 32, 32" in Table 5.
+
+    Parameters
+    ----------
+    noise_size, latent_size : int
+        Sizes D_z of the noise and D_r of the representation.
+    units : sequence of int
+        Units of the hidden layers.
+
+    Raises
+    ------
+    ValueError
+        If a size is below one.
+    """
+
+    def __init__(
+        self, noise_size: int = 16, latent_size: int = 10, units: Sequence[int] = (64, 64, 32)
+    ) -> None:
+        super().__init__()
+        check_counts(noise_size=noise_size, latent_size=latent_size)
+        for width in units:
+            check_counts(units=width)
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise([noise_size, *units]):
+            layers += _dense(inputs, outputs)
+        last = units[-1] if units else noise_size
+        self.layers = nn.Sequential(*layers, nn.Linear(last, 2 * latent_size))
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance, (B, latent_size) each, for z (B, noise_size)."""
+        mu, logvar = self.layers(z).chunk(2, dim=1)
+        return mu, logvar
+
+
+class IBGANGenerator(nn.Module):
+    """Map codes (B, latent_size) to images (B, channels, image_size, image_size) in [-1, 1].
+
+    Two dense layers, two 3×3 transposed convolutions at an eighth of the resolution, and three
+    4×4 ones of stride 2.
+
+    Parameters
+    ----------
+    latent_size : int
+        Size of the code.
+    channels : int
+        Image channels.
+    base : int
+        Feature maps at half the image's resolution, "ngf".
+    image_size : int
+        Height and width in pixels, a power of two >= 16.
+
+    Raises
+    ------
+    ValueError
+        If a size is below one or `image_size` is not a power of two >= 16.
+    """
+
+    def __init__(
+        self, latent_size: int = 10, channels: int = 1, base: int = 16, image_size: int = 64
+    ) -> None:
+        super().__init__()
+        check_sizes(image_size, _SMALLEST, latent_size=latent_size, channels=channels, base=base)
+        self.latent_size = latent_size
+        self.image_shape = (channels, image_size, image_size)
+        self.start = image_size >> _HALVINGS
+        self.dense = nn.Sequential(
+            *_dense(latent_size, 16 * base), *_dense(16 * base, self.start**2 * 4 * base)
+        )
+        self.layers = nn.Sequential(
+            *_transposed(4 * base, 4 * base, 3, 1),
+            *_transposed(4 * base, 4 * base, 3, 1),
+            *_transposed(4 * base, 2 * base, 4, 2),
+            *_transposed(2 * base, base, 4, 2),
+            nn.ConvTranspose2d(base, channels, 4, 2, 1),
+            nn.Tanh(),
+        )
+
+    def forward(self, code: Tensor) -> Tensor:
+        """Return images in [-1, 1] of codes (B, latent_size)."""
+        return self.layers(self.dense(code).unflatten(1, (-1, self.start, self.start)))
+
+
+class IBGANFront(nn.Sequential):
+    """Map images (B, channels, H, W) to features (B, 4 base, H/8, W/8): D's and Q's first layers.
+
+    Parameters
+    ----------
+    channels : int
+        Image channels.
+    base : int
+        Feature maps of the first convolution, "ndf".
+
+    Raises
+    ------
+    ValueError
+        If a size is below one.
+    """
+
+    def __init__(self, channels: int = 1, base: int = 16) -> None:
+        check_counts(channels=channels, base=base)
+        super().__init__(
+            nn.Conv2d(channels, base, 4, 2, 1),
+            nn.LeakyReLU(_SLOPE),
+            *_convolution(base, 2 * base, 4, 2, 1),
+            *_convolution(2 * base, 4 * base, 4, 2, 1),
+        )
+
+
+class IBGANHead(nn.Module):
+    """Map the features of `IBGANFront` to (B, outputs): D's or Q's last layers.
+
+    Parameters
+    ----------
+    outputs : int
+        1 for a discriminator's logit, D_z for a reconstructor.
+    base : int
+        As of the features.
+    image_size : int
+        Height and width of the images, a power of two >= 16.
+
+    Raises
+    ------
+    ValueError
+        If a size is below one or `image_size` is not a power of two >= 16.
+    """
+
+    def __init__(self, outputs: int = 1, base: int = 16, image_size: int = 64) -> None:
+        super().__init__()
+        check_sizes(image_size, _SMALLEST, outputs=outputs, base=base)
+        self.layers = nn.Sequential(
+            *_convolution(4 * base, 4 * base, 3, 1, 1),
+            *_convolution(4 * base, 4 * base, 3, 1, 1),
+            *_convolution(4 * base, 16 * base, image_size >> _HALVINGS, 1, 0),
+            nn.Flatten(),
+            nn.Linear(16 * base, outputs),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the outputs (B, outputs) for features (B, 4 base, H/8, W/8)."""
+        return self.layers(features)
+
+
+def _dense(inputs: int, outputs: int) -> list[nn.Module]:
+    return [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()]
+
+
+def _transposed(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:
+    layer = nn.ConvTranspose2d(inputs, outputs, kernel, stride, 1, bias=False)
+    return [layer, nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+def _convolution(
+    inputs: int, outputs: int, kernel: int, stride: int, padding: int
+) -> list[nn.Module]:
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
+    return [layer, nn.BatchNorm2d(outputs), nn.LeakyReLU(_SLOPE)]
