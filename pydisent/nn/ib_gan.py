@@ -161,7 +161,7 @@ class IBGANHead(nn.Module):
 
 
 def _dense(inputs: int, outputs: int) -> list[nn.Module]:
-    return [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()]
+    return [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()]
 
 
 def _transposed(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:

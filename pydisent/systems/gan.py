@@ -171,9 +171,8 @@ class GAN(GaussianCodes):
         settings, sizes = dict(_SETTINGS[name]), dict(_SIZES[name])
         if name == "paper":
             published = _PUBLISHED.get(data_name, {})
-            settings |= published.get("settings", {})
+            settings |= published.get("settings", {}) | cls.published_for.get(data_name, {})
             sizes["steps"] = published.get("steps", sizes["steps"])
-            settings |= cls.published_for.get(data_name, {})
         settings |= cls.strengths.get(name, {})
         return Preset(cls.Config(**settings), **sizes)
 
@@ -185,9 +184,9 @@ class GAN(GaussianCodes):
         with self._mixed_precision():
             fake = self._noisy(self._generate(codes.code), std)
             features = self.front(fake)
-            fake_logits = self.discriminator(features).float()
-            real_logits = self.discriminator(self.front(self._noisy(real, std))).float()
-            found = self._reconstruct(fake, features).float()
+            fake_logits = _full(self.discriminator(features))
+            real_logits = _full(self.discriminator(self.front(self._noisy(real, std))))
+            found = _full(self._reconstruct(fake, features))
         terms = {
             "discriminator": self._discriminator_loss(real_logits, fake_logits),
             # The original non-saturating loss of Goodfellow et al. (2014).
@@ -258,6 +257,11 @@ class GAN(GaussianCodes):
         return (self.generator(code) + 1) / 2
 
 
+def _full(x: Tensor) -> Tensor:
+    """Return `x` in at least single precision."""
+    return x.float() if x.dtype.itemsize < 4 else x
+
+
 def _by_dimension(codes: Codes, names: list[str]) -> dict[str, Tensor]:
     if codes.kl_by_dimension is None:
         return {}
@@ -274,7 +278,7 @@ _FACES: dict[str, Any] = {
 # Tables 3, 4, 5 and 7, where they differ from dSprites.
 _PUBLISHED: dict[str, dict[str, Any]] = {
     "color-sprites": {
-        "settings": {"shared_front": False, "noise_steps": 400_000},
+        "settings": {"noise_steps": 400_000},
         "steps": 500_000,
     },
     "chairs": {

@@ -14,6 +14,8 @@ from pydisent.systems._config import require
 from pydisent.systems.gan import INITIALIZATIONS, Codes
 from pydisent.systems.infogan import InfoGAN, InfoGANConfig
 
+_LIMITING = 100.0
+
 
 @dataclass(frozen=True)
 class IBGANConfig(InfoGANConfig):
@@ -28,16 +30,20 @@ class IBGANConfig(InfoGANConfig):
         Units of the encoder's hidden layers, with commas between them.
     beta : float
         β, the weight of KL(e(r|z) ‖ N(0, I)).
+    kl_limit : float
+        With β = 0 nothing keeps e(r|z) within the range of numbers: from so many nats on the KL
+        counts a hundred times, as in the authors' code.
     """
 
     noise_size: int = 16
     encoder_units: str = "64,64,32"
     beta: float = 0.141
+    kl_limit: float = 20.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, ("noise_size",), lambda v: v >= 1, ">= 1")
-        require(self, ("beta",), lambda v: 0 <= v < math.inf, ">= 0")
+        require(self, ("beta", "kl_limit"), lambda v: 0 <= v < math.inf, ">= 0")
         units = self.encoder_units.split(",")
         if not all(unit.strip().isdecimal() and int(unit) for unit in units):
             raise ValueError(
@@ -60,7 +66,7 @@ class IBGAN(InfoGAN):
     Config = IBGANConfig
     config: IBGANConfig
     published_for: ClassVar[dict[str, dict[str, Any]]] = {
-        "color-sprites": {"beta": 0.071, "encoder_units": "32,32"},
+        "color-sprites": {"beta": 0.071, "encoder_units": "32,32", "shared_front": False},
         "chairs": {"gamma": 1.2, "beta": 0.35, "noise_size": 64},
         "celeba": {"gamma": 2.0, "beta": 0.325, "noise_size": 64, "latent_size": 15},
     }
@@ -88,10 +94,11 @@ class IBGAN(InfoGAN):
 
     def objectives(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what each optimiser minimises, of the terms that are logged."""
-        losses = super().objectives(terms)
-        if self.config.beta:
-            losses["generator"] = losses["generator"] + self.config.beta * terms["mi_upper"]
-        return losses
+        losses, kl = super().objectives(terms), terms["mi_upper"]
+        weight: float | Tensor = self.config.beta
+        if not weight:
+            weight = _LIMITING * (kl.detach() >= self.config.kl_limit)
+        return losses | {"generator": losses["generator"] + weight * kl}
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the mean of e(r|Q(x)), (N, D_r), of images x (N, C, H, W) in [0, 1]."""

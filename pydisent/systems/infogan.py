@@ -40,8 +40,6 @@ class InfoGAN(GAN):
     Config = InfoGANConfig
     config: InfoGANConfig
     published_for: ClassVar[dict[str, dict[str, Any]]] = {
-        # Table 6: one architecture on both kinds of sprites.
-        "color-sprites": {"shared_front": True},
         "chairs": {"gamma": 1.2},
         "celeba": {"gamma": 2.0},
     }
