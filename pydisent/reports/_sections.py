@@ -12,6 +12,7 @@ from pydisent.reports._style import image_png
 from pydisent.reports._subjects import Subject
 from pydisent.reports.alignment import penalty_weight
 from pydisent.reports.eigenpaths import draw_eigenpaths
+from pydisent.reports.information import bounds_of, draw_information
 from pydisent.reports.masks import draw_masks
 from pydisent.reports.matrices import draw_matrices, matrices_of
 from pydisent.reports.transfer import draw_transfer
@@ -81,6 +82,8 @@ def sections(subjects: Sequence[Subject]) -> list[Section]:
         parts.insert(after, _transfers(subjects))
     if any(has_masks(s.run) for s in subjects):
         parts.insert(after, _masks(subjects))
+    if informed := [s for s in subjects if bounds_of(s.run.log)["step"].size]:
+        parts.insert(-1, _information(subjects, informed))
     return parts
 
 
@@ -406,6 +409,29 @@ def _pairs_of(subjects: Sequence[Subject], subject: Subject) -> Picture:
         f"Pairs of rows: images of the data, and below each its reconstruction by {subject.label}.",
         f"{subject.label}: mean squared error of a pixel {subject.reconstruction_error:.4f}, over "
         f"{len(images)} images.",
+    )
+
+
+def _information(subjects: Sequence[Subject], informed: Sequence[Subject]) -> Section:
+    section = Section(
+        "Information",
+        "Bounds on the mutual information of the noise and the image over training: from above by "
+        "the encoder's divergence from the prior, dimension by dimension, and from below by how "
+        "well the noise is found again (Jeon et al., Fig. 4). Dimensions that rise one after "
+        "another have each taken up something; those that stay at zero carry nothing.",
+    )
+    for subject in informed:
+        section.attempt(subject.label, _information_of, subjects, subject)
+    return section
+
+
+def _information_of(subjects: Sequence[Subject], subject: Subject) -> Picture:
+    return Picture(
+        _name(subjects, subject, "information.png"),
+        draw_information(subject.run.log, f"{subject.label}: mutual information"),
+        f"Curves over the steps of training of {subject.label}: an upper and a lower bound of the "
+        "mutual information, and the divergence of each dimension of the code.",
+        f"{subject.label}: running means; faint, the bounds as logged.",
     )
 
 

@@ -125,6 +125,8 @@ _LOSSES = {
     "active_dimensions": "active dimensions",
     "code_regression": "code regression error",
     "recognition": "code recognition error",
+    "mi_lower": "mutual information, lower bound",
+    "mi_upper": "mutual information, upper bound",
 }
 
 
@@ -153,7 +155,7 @@ def losses(logs: Mapping[str, Sequence[dict[str, Any]]]) -> bytes:
             panel.set_title(title if phase == "train" else f"{title} ({phase})")
             for label, (steps, values) in by_run.items():
                 panel.plot(steps, values, color=colours[label], alpha=0.25, linewidth=0.8)
-                panel.plot(steps, _smooth(values), color=colours[label], linewidth=1.8)
+                panel.plot(steps, smooth(values), color=colours[label], linewidth=1.8)
             panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         for panel in panels[len(curves) :]:
             panel.set_axis_off()
@@ -173,8 +175,8 @@ def _curves(
     for label, lines in logs.items():
         for line in lines:
             for name, value in line.items():
-                if name in ("step", "seconds", "phase"):
-                    continue
+                if name in ("step", "seconds", "phase") or "/" in name:
+                    continue  # a part of another value, which has its own picture
                 by_run = points.setdefault((line.get("phase", "train"), name), {})
                 by_run.setdefault(label, []).append((line["step"], value))
     ordered = sorted(points.items(), key=lambda item: item[0][0] != "train")
@@ -184,7 +186,7 @@ def _curves(
     }
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
+def smooth(values: np.ndarray) -> np.ndarray:
     """Return the running mean over a twelfth of the values, shorter at the ends."""
     window = np.ones(2 * (len(values) // 24) + 1)
     counts = np.convolve(np.ones(len(values)), window, "same")

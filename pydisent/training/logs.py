@@ -76,13 +76,14 @@ class Logs:
         self._bar.update(self._task, advance=1, description=phase)
 
     def write(self, step: int, seconds: float, phase: str, values: dict[str, float]) -> None:
-        """Log the losses of `step`."""
+        """Log the losses of `step`; those with a slash in their name are not in the bar."""
         line: dict[str, Any] = {"step": step, "seconds": round(seconds, 3), "phase": phase}
         self._file.write(json.dumps(line | values) + "\n")
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(f"{phase}/{name}", value, step)
-        losses = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
+        shown = {name: value for name, value in values.items() if "/" not in name}
+        losses = "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
         self._bar.update(self._task, losses=losses)
 
     def sync(self) -> None:

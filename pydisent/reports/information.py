@@ -1,0 +1,93 @@
+"""Plots of bounds on the mutual information of codes and images over training."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from pydisent.reports._style import INK, MUTED, SERIES, figure, figure_png
+from pydisent.reports.figures import smooth
+
+_PREFIX = "kl/"
+
+
+def bounds_of(log: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Return what is drawn of log lines by name, with "step": {} if the system has no bounds."""
+    lines = [line for line in log if "mi_upper" in line]
+    names = [n for n in (lines[0] if lines else {}) if n.startswith(("mi_", _PREFIX))]
+    return {name: np.array([line[name] for line in lines], float) for name in ("step", *names)}
+
+
+def draw_information(
+    log: Sequence[dict[str, Any]],
+    title: str,
+    scores: Mapping[int, float] | None = None,
+    score_name: str = "FactorVAE score",
+) -> bytes:
+    """Draw both bounds and the KL of each dimension against the step (Jeon et al., Figs. 4 and 7).
+
+    Parameters
+    ----------
+    log : sequence of dict
+        Log lines of a run.
+    title : str
+        What stands above.
+    scores : dict of int to float, optional
+        A score in [0, 1] by the step at which it was measured; a vertical line marks the best.
+    score_name : str
+        What it is.
+
+    Raises
+    ------
+    ValueError
+        If the log has no bounds.
+    """
+    found = bounds_of(log)
+    if not len(found["step"]):
+        raise ValueError("no bounds of the mutual information have been logged")
+    with figure(760, 420) as drawn:
+        panel = drawn.subplots()
+        _draw_bounds(panel, found)
+        panel.set_title(title)
+        panel.set_xlabel("step")
+        panel.set_ylabel("nats")
+        panel.set_ylim(bottom=min(0.0, float(smooth(found["mi_lower"]).min())))
+        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        if scores:
+            _draw_scores(panel, scores, score_name)
+        drawn.legend(loc="outside right upper", fontsize=7.5)
+        return figure_png(drawn)
+
+
+def _draw_bounds(panel: Any, found: dict[str, np.ndarray]) -> None:
+    steps = found["step"]
+    for name, label, colour in (
+        ("mi_upper", "upper bound $I^U$", SERIES[1]),
+        ("mi_lower", "lower bound $I^L$", SERIES[0]),
+    ):
+        panel.plot(steps, found[name], color=colour, alpha=0.2, linewidth=0.8)
+        panel.plot(steps, smooth(found[name]), color=colour, linewidth=2, label=label)
+    dimensions = [name for name in found if name.startswith(_PREFIX)]
+    order = sorted(dimensions, key=lambda name: -smooth(found[name])[-1])
+    for number, name in enumerate(order):
+        panel.plot(
+            steps,
+            smooth(found[name]),
+            color=SERIES[(number + 2) % len(SERIES)],
+            linewidth=1.1,
+            linestyle=((0, (4, 2)), (0, (1, 1.5)))[number // len(SERIES) % 2],
+            label=f"KL of {name.removeprefix(_PREFIX)}",
+        )
+
+
+def _draw_scores(panel: Any, scores: Mapping[int, float], name: str) -> None:
+    other = panel.twinx()
+    other.grid(False)
+    steps = sorted(scores)
+    other.plot(steps, [scores[s] for s in steps], color=INK, marker="o", markersize=3, label=name)
+    other.set_ylim(0, 1)
+    other.set_ylabel(name)
+    other.spines["right"].set_visible(True)
+    best = max(steps, key=scores.__getitem__)
+    other.axvline(best, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
