@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 _C = TypeVar("_C")
@@ -40,6 +40,12 @@ def require(
         value = getattr(config, name)
         if value is not None and not accepts(value):
             raise ValueError(f"{name} is {value}; accepted: a number {accepted}")
+
+
+def require_one_of(config: object, name: str, accepted: Sequence[str]) -> None:
+    """Raise ValueError unless the named setting is one of these."""
+    if (value := getattr(config, name)) not in accepted:
+        raise ValueError(f"{name} is {value!r}; accepted: {', '.join(map(repr, accepted))}")
 
 
 def describe(config: Any) -> list[tuple[str, str, Any]]:

@@ -15,7 +15,7 @@ from pydisent.losses import jacobian_supervision
 from pydisent.nn import AttributeAutoencoder
 from pydisent.ops import cross_covariance_penalty
 from pydisent.systems._base import Preset, System, frozen, register
-from pydisent.systems._config import require
+from pydisent.systems._config import require, require_one_of
 from pydisent.systems._ranges import stage
 
 _NOTED = 0.01  # what a batch counts in the running estimate of z's mean and variance
@@ -109,14 +109,9 @@ class AttributeAEConfig:
         rates = ("learning_rate", "adam_eps", "gradient_clip")
         require(self, rates, lambda v: 0 < v < math.inf, "> 0")
         require(self, ("adam_beta1", "adam_beta2"), lambda v: 0 <= v < 1, "in [0, 1)")
-        self._require_one_of("supervision", _SUPERVISION)
-        self._require_one_of("variant", _VARIANTS)
-        self._require_one_of("cycle_optimizer", _OPTIMIZERS)
-
-    def _require_one_of(self, name: str, accepted: tuple[str, ...]) -> None:
-        value = getattr(self, name)
-        if value not in accepted:
-            raise ValueError(f"{name} is {value!r}; accepted: {', '.join(map(repr, accepted))}")
+        require_one_of(self, "supervision", _SUPERVISION)
+        require_one_of(self, "variant", _VARIANTS)
+        require_one_of(self, "cycle_optimizer", _OPTIMIZERS)
 
 
 @register
@@ -172,6 +167,7 @@ class AttributeAE(System):
                 c.learning_rate,
                 betas=(c.adam_beta1, c.adam_beta2),
                 eps=c.adam_eps,
+                fused=True,
             )
             for name, part in parts.items()
         }

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from pydisent.nn import LatentDiscriminator
 from pydisent.systems._base import frozen, register
-from pydisent.systems._config import require
+from pydisent.systems._config import require, require_one_of
 from pydisent.systems._ranges import stage
 from pydisent.systems.vae import VAE, Latents, VAEConfig
 
@@ -51,10 +51,7 @@ class FactorVAEConfig(VAEConfig):
         require(self, ("discriminator_learning_rate",), lambda v: 0 < v < math.inf, "> 0")
         betas = ("discriminator_beta1", "discriminator_beta2")
         require(self, betas, lambda v: 0 <= v < 1, "in [0, 1)")
-        if self.permuted_batch not in ("second", "same"):
-            raise ValueError(
-                f"permuted_batch is {self.permuted_batch!r}; accepted: 'second', 'same'"
-            )
+        require_one_of(self, "permuted_batch", ("second", "same"))
 
 
 @register
@@ -88,6 +85,7 @@ class FactorVAE(VAE):
             self.discriminator.parameters(),
             c.discriminator_learning_rate,
             betas=(c.discriminator_beta1, c.discriminator_beta2),
+            fused=True,
         )
 
     @property

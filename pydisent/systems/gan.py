@@ -4,7 +4,6 @@ Its descendants are `infogan` and `ib-gan`: the same networks, with more for the
 """
 
 import math
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,11 +15,11 @@ from pydisent.losses import information_lower_bound
 from pydisent.nn import IBGANFront, IBGANGenerator, IBGANHead
 from pydisent.nn._init import normal_, orthogonal_
 from pydisent.systems._base import GaussianCodes, Preset, register
-from pydisent.systems._config import require
+from pydisent.systems._config import require, require_one_of
+from pydisent.systems._precision import PRECISIONS, full_precision, mixed_precision
 from pydisent.systems._ranges import stage
 
 INITIALIZATIONS = {"normal": normal_, "orthogonal": orthogonal_}
-PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -84,13 +83,8 @@ class GANConfig:
         require(self, rates, lambda v: 0 < v < math.inf, "> 0")
         require(self, ("noise_start", "noise_end"), lambda v: 0 <= v < math.inf, ">= 0")
         require(self, ("rmsprop_decay", "rmsprop_momentum"), lambda v: 0 <= v < 1, "in [0, 1)")
-        for name, accepted in (
-            ("initialization", tuple(INITIALIZATIONS)),
-            ("precision", PRECISIONS),
-        ):
-            if getattr(self, name) not in accepted:
-                choices = " or ".join(map(repr, accepted))
-                raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: {choices}")
+        require_one_of(self, "initialization", tuple(INITIALIZATIONS))
+        require_one_of(self, "precision", PRECISIONS)
 
 
 class Codes(NamedTuple):
@@ -181,12 +175,12 @@ class GAN(GaussianCodes):
         real = 2 * batch - 1
         codes = self.draw_codes(len(real))
         std = self._noise_std()
-        with self._mixed_precision():
+        with mixed_precision(self):
             fake = self._noisy(self._generate(codes.code), std)
             features = self.front(fake)
-            fake_logits = _full(self.discriminator(features))
-            real_logits = _full(self.discriminator(self.front(self._noisy(real, std))))
-            found = _full(self._reconstruct(fake, features))
+            fake_logits = full_precision(self.discriminator(features))
+            real_logits = full_precision(self.discriminator(self.front(self._noisy(real, std))))
+            found = full_precision(self._reconstruct(fake, features))
         terms = {
             "discriminator": self._discriminator_loss(real_logits, fake_logits),
             # The original non-saturating loss of Goodfellow et al. (2014).
@@ -214,10 +208,6 @@ class GAN(GaussianCodes):
         """Draw what n images are generated from."""
         code = self.sample_code(n)
         return Codes(code, code)
-
-    def _mixed_precision(self) -> AbstractContextManager[Any]:
-        enabled = self.config.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     @stage("generator")
     def _generate(self, code: Tensor) -> Tensor:
@@ -255,11 +245,6 @@ class GAN(GaussianCodes):
     def decode(self, code: Tensor) -> Tensor:
         """Return images (N, C, H, W) in [0, 1] of codes (N, m)."""
         return (self.generator(code) + 1) / 2
-
-
-def _full(x: Tensor) -> Tensor:
-    """Return `x` in at least single precision."""
-    return x.float() if x.dtype.itemsize < 4 else x
 
 
 def _by_dimension(codes: Codes, names: list[str]) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from pydisent.nn import (
     mlp_encoder,
 )
 from pydisent.systems._base import Preset, System, register
-from pydisent.systems._config import require
+from pydisent.systems._config import require, require_one_of
 from pydisent.systems._ranges import stage
 
 NETWORKS = ("mlp", "conv")
@@ -78,13 +78,9 @@ class JacobianAEConfig:
         require(self, ("learning_rate",), lambda v: 0 < v < math.inf, "> 0")
         weights = ("weight_y", "weight_diff", "weight_cross_covariance", "weight_decay")
         require(self, weights, lambda v: 0 <= v < math.inf, ">= 0")
-        for name, accepted in (
-            ("network", NETWORKS),
-            ("variant", ("published", "exact")),
-            ("cross_covariance", CROSS_COVARIANCES),
-        ):
-            if (value := getattr(self, name)) not in accepted:
-                raise ValueError(f"{name} is {value!r}; accepted: {', '.join(accepted)}")
+        require_one_of(self, "network", NETWORKS)
+        require_one_of(self, "variant", ("published", "exact"))
+        require_one_of(self, "cross_covariance", CROSS_COVARIANCES)
 
 
 class Autoencoder(nn.Module):

@@ -1,7 +1,6 @@
 """Zhu, Xu & Tao (2021): a GAN whose codes make simple changes (PS) inside regions (SC)."""
 
 import math
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,10 +17,9 @@ from pydisent.nn import (
 from pydisent.nn.spatial_constriction import check_mask
 from pydisent.ops import perceptual_simplicity_loss
 from pydisent.systems._base import GaussianCodes, Preset, frozen, register
-from pydisent.systems._config import require
+from pydisent.systems._config import require, require_one_of
+from pydisent.systems._precision import PRECISIONS, mixed_precision
 from pydisent.systems._ranges import stage
-
-PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -95,9 +93,7 @@ class PSSCConfig:
         require(self, weights, lambda v: 0 <= v < math.inf, ">= 0")
         require(self, ("adam_beta1", "adam_beta2"), lambda v: 0 <= v < 1, "in [0, 1)")
         check_mask("mask", self.mask)
-        if self.precision not in PRECISIONS:
-            accepted = " or ".join(map(repr, PRECISIONS))
-            raise ValueError(f"precision is {self.precision!r}; accepted: {accepted}")
+        require_one_of(self, "precision", PRECISIONS)
 
 
 @register
@@ -162,6 +158,7 @@ class PSSC(GaussianCodes):
             c.learning_rate * share,
             betas=(c.adam_beta1**share, c.adam_beta2**share),
             eps=c.adam_eps,
+            fused=True,
         )
 
     @classmethod
@@ -189,10 +186,6 @@ class PSSC(GaussianCodes):
             logs |= self._regularize_discriminator(real)
         return logs
 
-    def _mixed_precision(self) -> AbstractContextManager[Any]:
-        enabled = self.config.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
-
     @stage("generator")
     def _update_generator(self, n: int) -> dict[str, Tensor]:
         c, code = self.config, self.sample_code(n)
@@ -201,7 +194,7 @@ class PSSC(GaussianCodes):
             perturbed, dimension = perturb(code, c.perturbation)
             codes = torch.cat([code, perturbed])
         with frozen(self.discriminator):
-            with self._mixed_precision():
+            with mixed_precision(self):
                 images = self.generator(codes, fresh_noise=True)
                 logits = self.discriminator(images[:n])
                 found = self.recogniser(images)
@@ -229,7 +222,7 @@ class PSSC(GaussianCodes):
 
     @stage("discriminator")
     def _update_discriminator(self, real: Tensor) -> dict[str, Tensor]:
-        with self._mixed_precision():
+        with mixed_precision(self):
             with torch.no_grad():
                 fake = self.generator(self.sample_code(len(real)), fresh_noise=True)
             # One after the other: the deviation within groups must not mix real and fake.

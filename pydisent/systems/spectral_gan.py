@@ -123,7 +123,11 @@ class SpectralGAN(GaussianCodes):
             "generator": self._rmsprop(self.generator, c.learning_rate),
             "discriminator": self._rmsprop(self.discriminator, d_rate),
             "encoder": torch.optim.Adam(
-                _learned(self.encoder), c.encoder_learning_rate, betas=(0.5, 0.99), eps=1e-8
+                _learned(self.encoder),
+                c.encoder_learning_rate,
+                betas=(0.5, 0.99),
+                eps=1e-8,
+                fused=True,
             ),
         }
 

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from pydisent.nn import ConvDecoder, ConvEncoder
 from pydisent.ops import reparameterized_sample
 from pydisent.systems._base import GaussianCodes, Preset, register
-from pydisent.systems._config import require
+from pydisent.systems._config import require, require_one_of
+from pydisent.systems._precision import PRECISIONS, full_precision, mixed_precision
 from pydisent.systems._ranges import stage
 
 _ACTIVE = 0.01  # nats; a dimension below carries nothing (the mask of UDR, Duan et al., 2020)
@@ -37,6 +38,8 @@ class VAEConfig:
         Images an update.
     learning_rate, adam_beta1, adam_beta2, adam_eps : float
         Adam's.
+    precision : str
+        "fp32", or "bf16" for mixed precision; codes and losses stay in fp32.
     """
 
     latent_size: int = 10
@@ -49,6 +52,7 @@ class VAEConfig:
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
     adam_eps: float = 1e-8
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         at_least_one = ("latent_size", "base", "hidden", "batch_size")
@@ -56,8 +60,8 @@ class VAEConfig:
         rates = ("learning_rate", "adam_eps", "decoder_std")
         require(self, rates, lambda v: 0 < v < math.inf, "> 0")
         require(self, ("adam_beta1", "adam_beta2"), lambda v: 0 <= v < 1, "in [0, 1)")
-        if self.decoder not in ("bernoulli", "gaussian"):
-            raise ValueError(f"decoder is {self.decoder!r}; accepted: 'bernoulli', 'gaussian'")
+        require_one_of(self, "decoder", ("bernoulli", "gaussian"))
+        require_one_of(self, "precision", PRECISIONS)
 
 
 class Latents(NamedTuple):
@@ -109,7 +113,10 @@ class VAE(GaussianCodes):
             c.learning_rate,
             betas=(c.adam_beta1, c.adam_beta2),
             eps=c.adam_eps,
+            fused=True,
         )
+        # Convolutions on the CPU, and in bf16 on a GPU, are faster so.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def preset(cls, name: str, data_name: str) -> Preset:
@@ -150,7 +157,9 @@ class VAE(GaussianCodes):
 
     def reconstruction_loss(self, z: Tensor, x: Tensor) -> Tensor:
         """Return −log p(x|z) in nats, summed over pixels, its mean over the batch."""
-        c, logits = self.config, self.decoder(z)
+        c = self.config
+        with mixed_precision(self):
+            logits = full_precision(self.decoder(z))
         if c.decoder == "bernoulli":
             return F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
         squares = F.mse_loss(logits.sigmoid(), x, reduction="sum") / len(x)
@@ -159,7 +168,8 @@ class VAE(GaussianCodes):
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance, (N, d) each, of q(z|x) for images x (N, C, H, W)."""
-        mu, logvar = self.encoder(x).chunk(2, dim=1)
+        with mixed_precision(self):
+            mu, logvar = full_precision(self.encoder(x)).chunk(2, dim=1)
         return mu, logvar
 
     def encode(self, x: Tensor) -> Tensor:

@@ -191,3 +191,12 @@ def _unpack_optimizers(
             if owner == name:
                 state[int(index)][key] = tensor
         optimizer.load_state_dict({"state": state, "param_groups": rest[name]["param_groups"]})
+        _lay_out_alike(optimizer)
+
+
+def _lay_out_alike(optimizer: Optimizer) -> None:
+    """Give moments the memory layout of their weights: fused steps walk both in memory's order."""
+    for parameter, moments in optimizer.state.items():
+        for key, value in moments.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                moments[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
