@@ -63,12 +63,14 @@ def add_run_arguments(parser: argparse.ArgumentParser, out: str, data: str) -> N
     parser.add_argument("--only", help=argparse.SUPPRESS)  # the run of a worker
 
 
-def trained(plan: Plan, folder: RunFolder, threads: int, metrics: Sequence[str]) -> Run:
-    """The run, trained and scored as far as it is not."""
+def trained(
+    plan: Plan, folder: RunFolder, threads: int, metrics: Sequence[str], keep: int = 2
+) -> Run:
+    """The run, trained and scored as far as it is not, with its last `keep` checkpoints."""
     if folder.environment.is_file():  # another number of threads would round differently
         threads = folder.read_environment()["threads"]
     torch.set_num_threads(threads)
-    train(plan, folder.path, resume=True, accelerator="cpu")
+    train(plan, folder.path, resume=True, accelerator="cpu", keep=keep)
     run = open_run(folder.path)
     fitting = [name for name in metrics if name in scoring.applicable(run)]
     if missing := [name for name in fitting if name not in (run.scores or {})]:
@@ -84,23 +86,26 @@ def make_all(
     plans: Mapping[str, Plan],
     metrics: Sequence[str],
     argv: Sequence[str],
+    keep: int = 2,
 ) -> int:
     """Train and score all runs as far as they are not, in processes of their own if several.
 
     Returns the exit status, 0 if all are there. A process that was started for one run makes it.
     """
     if args.only:
-        return _make(args, args.only, plans[args.only], metrics)
+        return _make(args, args.only, plans[args.only], metrics, keep)
     if args.workers > 1:
         return _make_side_by_side(script, args, list(plans), argv)
-    return next((s for name in plans if (s := _make(args, name, plans[name], metrics))), 0)
+    return next((s for name in plans if (s := _make(args, name, plans[name], metrics, keep))), 0)
 
 
-def _make(args: argparse.Namespace, name: str, plan: Plan, metrics: Sequence[str]) -> int:
+def _make(
+    args: argparse.Namespace, name: str, plan: Plan, metrics: Sequence[str], keep: int
+) -> int:
     """Train and score one run as far as it is not; the exit status."""
     print(f"{name}: {plan.steps:,} updates of {plan.system} on {plan.data}")
     try:
-        trained(plan, RunFolder(args.out / name), args.threads, metrics)
+        trained(plan, RunFolder(args.out / name), args.threads, metrics, keep)
     except Interrupted as stop:
         print(f"{stop}: start the same command again to go on", file=sys.stderr)
         return 128 + stop.signum

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pydisent.systems._ranges import stage
+
 PRESETS = ("smoke", "quick", "paper")
 
 
@@ -148,6 +150,7 @@ class System(nn.Module, abc.ABC):
         """Return the device of the weights."""
         return next(self.parameters()).device
 
+    @stage("descent")
     def descend(self, loss: Tensor, *optimizers: str, clip: float | None = None) -> None:
         """Step the named optimisers down `loss`, their gradients' joint norm at most `clip`."""
         chosen = [self.optimizers[name] for name in optimizers]
@@ -162,6 +165,7 @@ class System(nn.Module, abc.ABC):
         for optimizer in chosen:
             optimizer.step()
 
+    @stage("descent")
     def descend_each(self, losses: Mapping[str, Tensor]) -> None:
         """Step each named optimiser down its own loss, all gradients taken at the same weights.
 

@@ -177,9 +177,8 @@ class GAN(GaussianCodes):
         std = self._noise_std()
         with mixed_precision(self):
             fake = self._noisy(self._generate(codes.code), std)
-            features = self.front(fake)
-            fake_logits = full_precision(self.discriminator(features))
-            real_logits = full_precision(self.discriminator(self.front(self._noisy(real, std))))
+            fake_logits, features = self._discriminate(fake)
+            real_logits, _ = self._discriminate(self._noisy(real, std))
             found = full_precision(self._reconstruct(fake, features))
         terms = {
             "discriminator": self._discriminator_loss(real_logits, fake_logits),
@@ -189,12 +188,8 @@ class GAN(GaussianCodes):
         }
         if codes.kl_by_dimension is not None:
             terms["mi_upper"] = codes.kl_by_dimension.sum()
-        self._descend(terms)
-        return {k: v.detach() for k, v in terms.items()} | _by_dimension(codes, self.code_names)
-
-    @stage("descent")
-    def _descend(self, terms: dict[str, Tensor]) -> None:
         self.descend_each(self.objectives(terms))
+        return {k: v.detach() for k, v in terms.items()} | _by_dimension(codes, self.code_names)
 
     def objectives(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what each optimiser minimises, of the terms that are logged."""
@@ -213,6 +208,13 @@ class GAN(GaussianCodes):
     def _generate(self, code: Tensor) -> Tensor:
         return self.generator(code)
 
+    @stage("discriminator")
+    def _discriminate(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return D's logits (B, 1) of images, and the features of its front."""
+        features = self.front(images)
+        return full_precision(self.discriminator(features)), features
+
+    @stage("reconstructor")
     def _reconstruct(self, images: Tensor, features: Tensor) -> Tensor:
         """Return what is recovered (B, n) from `images`, of which D's front made `features`."""
         return self.reconstructor(features if self.own_front is None else self.own_front(images))

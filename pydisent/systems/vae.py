@@ -155,6 +155,7 @@ class VAE(GaussianCodes):
         """Return what is added to −log p(x|z), and its terms to log beside the KL."""
         return latents.kl, {}
 
+    @stage("decoder")
     def reconstruction_loss(self, z: Tensor, x: Tensor) -> Tensor:
         """Return −log p(x|z) in nats, summed over pixels, its mean over the batch."""
         c = self.config
@@ -166,6 +167,7 @@ class VAE(GaussianCodes):
         constant = x[0].numel() * math.log(c.decoder_std * math.sqrt(2 * math.pi))
         return squares / (2 * c.decoder_std**2) + constant
 
+    @stage("encoder")
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance, (N, d) each, of q(z|x) for images x (N, C, H, W)."""
         with mixed_precision(self):

@@ -81,6 +81,19 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return checkpoint
 
 
+def steps_kept(folder: Path) -> list[int]:
+    """Return the updates behind each checkpoint in `folder`, the oldest first."""
+    return sorted(int(path.name.removeprefix("step-")) for path in folder.glob("step-*"))
+
+
+def checkpoint_at(folder: Path, step: int) -> Path:
+    """Return the checkpoint after so many updates; FileNotFoundError names those that are there."""
+    if step not in (kept := steps_kept(folder)):
+        there = ", ".join(map(str, kept))
+        raise FileNotFoundError(f"{folder} has no checkpoint of step {step}; there are: {there}")
+    return folder / f"step-{step:08d}"
+
+
 def discard_unfinished(folder: Path) -> None:
     """Delete what a stop left half written: temporaries, and checkpoints past `latest`."""
     newest = latest_checkpoint(folder)

@@ -68,8 +68,10 @@ class Run:
         return data.load_test(config["data"], config["data_path"], image_size=config["image_size"])
 
 
-def open_run(path: str | Path, device: str | torch.device = "cpu") -> Run:
-    """Open a run folder with the weights of its last checkpoint; it may be unfinished.
+def open_run(
+    path: str | Path, device: str | torch.device = "cpu", *, step: int | None = None
+) -> Run:
+    """Open a run folder with the weights of a checkpoint; it may be unfinished.
 
     Parameters
     ----------
@@ -77,6 +79,8 @@ def open_run(path: str | Path, device: str | torch.device = "cpu") -> Run:
         The run folder.
     device : device
         Where the weights go.
+    step : int, optional
+        The updates behind the checkpoint; the last one's by default.
 
     Raises
     ------
@@ -94,9 +98,10 @@ def open_run(path: str | Path, device: str | torch.device = "cpu") -> Run:
         raise FileNotFoundError(
             f"{folder.path} has no checkpoint yet: its training stopped before the first one"
         )
-    shape = checkpoints.read_state(latest)["image_shape"]
+    chosen = latest if step is None else checkpoints.checkpoint_at(folder.checkpoints, step)
+    shape = checkpoints.read_state(chosen)["image_shape"]
     system = systems.build(plan.system, plan.config, tuple(shape)).to(device)
-    state = checkpoints.load_weights(latest, system)
+    state = checkpoints.load_weights(chosen, system)
     return Run(
         path=folder.path,
         config=config,

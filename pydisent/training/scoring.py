@@ -181,10 +181,16 @@ def _z_diff(subject: _Subject) -> "MetricResult":
 
 
 def _factor_vae(subject: _Subject) -> "MetricResult":
+    """Return disentanglement_lib's score, and Zhu et al.'s and Jeon et al.'s beside it."""
     from pydisent.metrics import factor_vae_score
 
-    result = factor_vae_score(subject.codes.encode, subject.codes, seed=subject.seed)
-    return _with(result, subject.names)
+    def scored(variant: Literal["locatello", "zhu", "jeon"]) -> "MetricResult":
+        encode = subject.codes.encode
+        return factor_vae_score(encode, subject.codes, variant=variant, seed=subject.seed)
+
+    variants: tuple[Literal["zhu", "jeon"], ...] = ("zhu", "jeon")
+    others: Score = {name: scored(name).score for name in variants}
+    return _with(scored("locatello"), subject.names | others)
 
 
 def _sap(subject: _Subject) -> "MetricResult":

@@ -1,0 +1,136 @@
+"""Training steps as one writes them in plain PyTorch, to measure ours against.
+
+Networks and first weights are those of a system of ours, in torch's usual memory layout; the rest
+is written from the papers, with torch's own losses and optimisers at their defaults.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pydisent.systems import System
+from pydisent.systems.beta_vae import BetaVAE
+from pydisent.systems.ib_gan import IBGAN
+
+Step = Callable[[Tensor], dict[str, Tensor]]
+
+
+def usual_layout(module: nn.Module) -> nn.Module:
+    """A copy of the module with its weights in torch's usual layout."""
+    return copy.deepcopy(module).to(memory_format=torch.contiguous_format)
+
+
+def beta_vae(system: BetaVAE) -> Step:
+    """Higgins et al. (2017)."""
+    encoder, decoder = usual_layout(system.encoder), usual_layout(system.decoder)
+    c = system.config
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], c.learning_rate)
+
+    def step(x: Tensor) -> dict[str, Tensor]:
+        mu, logvar = encoder(x).chunk(2, dim=1)
+        z = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
+        logits = decoder(z)
+        reconstruction = F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+        kl = -0.5 * (1 + logvar - mu.pow(2) - logvar.exp()).sum(1).mean()
+        loss = reconstruction + c.beta * kl
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return {"loss": loss.detach(), "reconstruction": reconstruction.detach(), "kl": kl.detach()}
+
+    return step
+
+
+def ib_gan(system: IBGAN) -> Step:
+    """Jeon et al. (2021), in the order of PyTorch's DCGAN tutorial: D on real and fake, then G."""
+    nets = {name: usual_layout(net) for name, net in system.named_children()}
+    encoder, generator = nets["encoder"], nets["generator"]
+    front, discriminator, reconstructor = (
+        nets[name] for name in ("front", "discriminator", "reconstructor")
+    )
+    c = system.config
+    d_optimizer = torch.optim.RMSprop(
+        [*front.parameters(), *discriminator.parameters()],
+        c.discriminator_learning_rate,
+        momentum=c.rmsprop_momentum,
+    )
+    g_optimizer = torch.optim.RMSprop(
+        [*generator.parameters(), *encoder.parameters(), *reconstructor.parameters()],
+        c.learning_rate,
+        momentum=c.rmsprop_momentum,
+    )
+    bce, count = F.binary_cross_entropy_with_logits, 0
+
+    def noisy(images: Tensor) -> Tensor:
+        std = c.noise_start + (c.noise_end - c.noise_start) * min(1, count / c.noise_steps)
+        noise = torch.randn(images.shape, device=images.device)
+        return (images + std * noise).clamp(-1, 1)
+
+    def step(x: Tensor) -> dict[str, Tensor]:
+        nonlocal count
+        z = torch.randn(len(x), c.noise_size, device=x.device)
+        mu, logvar = encoder(z)
+        r = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
+        fake = noisy(generator(r))
+        d_fake = discriminator(front(fake.detach()))
+        d_real = discriminator(front(noisy(2 * x - 1)))
+        d_loss = bce(d_real, torch.ones_like(d_real)) + bce(d_fake, torch.zeros_like(d_fake))
+        d_optimizer.zero_grad()
+        d_loss.backward()
+        d_gradients = [p.grad for group in d_optimizer.param_groups for p in group["params"]]
+
+        features = front(fake)
+        logits = discriminator(features)
+        g_loss = bce(logits, torch.ones_like(logits))
+        lower = 0.5 * (z.pow(2) - (z - reconstructor(features)).pow(2)).sum(1).mean()
+        kl = -0.5 * (1 + logvar - mu.pow(2) - logvar.exp()).sum(1).mean()
+        g_optimizer.zero_grad()
+        d_optimizer.zero_grad()
+        (c.gamma * g_loss - lower + c.beta * kl).backward()
+        # Both steps are from the same weights, as ours are: D's would change the gradient above.
+        for parameter, gradient in zip(
+            (p for group in d_optimizer.param_groups for p in group["params"]), d_gradients
+        ):
+            parameter.grad = gradient
+        d_optimizer.step()
+        g_optimizer.step()
+        count += 1
+        terms = {"discriminator": d_loss, "generator": g_loss, "mi_lower": lower, "mi_upper": kl}
+        return {name: term.detach() for name, term in terms.items()}
+
+    return step
+
+
+def stripped(system: System) -> Step:
+    """The system itself without what makes it fast: layout, fused steps, compiled kernels."""
+    plain = usual_layout(system)
+    for optimizer in plain.optimizers.values():
+        for group in optimizer.param_groups:
+            group["fused"], group["foreach"] = False, False
+
+    def step(*batch: Tensor) -> dict[str, Tensor]:
+        before = os.environ.get("PYDISENT_IMPL")
+        os.environ["PYDISENT_IMPL"] = "reference"
+        try:
+            return plain.step(*batch)
+        finally:
+            del os.environ["PYDISENT_IMPL"]
+            if before is not None:
+                os.environ["PYDISENT_IMPL"] = before
+
+    return step
+
+
+def plain_loop(system: System) -> Step:
+    """The plain step of a system with its present weights."""
+    if system.name == "beta-vae":
+        return beta_vae(system)
+    if system.name == "ib-gan":
+        return ib_gan(system)
+    return stripped(system)

@@ -1,0 +1,210 @@
+"""How many more images a second does each system train on than a plain PyTorch loop.
+
+    python bench/throughput.py [--systems ib-gan beta-vae] [--seconds 5] [--device cuda]
+
+A plain loop is PyTorch as one writes it (``_plain_loops.py``) for beta-vae and ib-gan; for the
+others it is the system itself in torch's usual memory layout, with unfused optimiser steps and the
+reference ops. Gate: after 100 steps (20 of large networks) from the same weights and draws, both
+must have the same losses within 1e-5, in double precision: in single precision RMSprop's first
+steps, whose length does not depend on the gradient's, make a GAN of each rounding another GAN. How
+far apart they are in single precision is told, too. Steps are timed in turns; the batches come
+from the data as in training, and their time is told apart. A profile says where a step of ours
+spends its time; ``--trace FOLDER`` keeps it for a viewer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from _harness import environment, measure, write_result
+from _plain_loops import plain_loop
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from pydisent import data, systems
+from pydisent.systems import System
+from pydisent.training.sampling import BatchSampler
+
+BOUND = 1e-5
+# Networks of the papers; the others' would take seconds a step on a CPU.
+PUBLISHED = ("beta-vae", "gan", "ib-gan", "infogan", "vae")
+DATA = {"attribute-ae": "faces", "jacobian-ae": "digits"}
+PROFILED = 10  # steps
+TOP = 6  # operations of the profile that are kept
+Batch = tuple[Tensor, ...]
+
+
+def build(name: str, device: str, **settings: Any) -> tuple[System, systems.Preset, Any]:
+    """A fresh system on its data, ready to train."""
+    preset = systems.preset(name, "paper" if name in PUBLISHED else "quick", "sprites")
+    source = DATA.get(name, "sprites")
+    if source != "sprites":
+        preset = systems.preset(name, "quick", source)
+    dataset = data.load(source, image_size=preset.image_size)
+    torch.manual_seed(0)
+    config = dataclasses.replace(preset.config, **settings)
+    system = systems.build(name, config, dataset.image_shape)
+    system.dataset_size = len(dataset)
+    system.to(device).train()
+    system.start_phase(system.phases(1)[0][0])
+    return system, preset, dataset
+
+
+def batches(system: System, dataset: Any, count: int, device: str) -> tuple[list[Batch], float]:
+    """So many batches as training draws them, and the seconds that one takes to make.
+
+    The data's first batch is not counted: it renders or reads what is kept from then on.
+    """
+    sampler = BatchSampler(len(dataset), system.images_per_step, 0)
+    made, seconds = [], []
+    for step in range(count + 1):
+        begin = time.perf_counter()
+        indices = torch.from_numpy(sampler(step))
+        batch: Batch = (dataset.images(indices),)
+        if system.needs_attributes:
+            batch += (2 * dataset.attributes[indices].float() - 1,)
+        seconds.append(time.perf_counter() - begin)
+        made.append(tuple(part.to(device) for part in batch))
+    return made[1:], sorted(seconds[1:])[len(seconds) // 2 - 1]
+
+
+def losses_apart(name: str, device: str, dtype: torch.dtype, count: int) -> dict[str, float]:
+    """How far each loss of ours is from the plain loop's after `count` steps.
+
+    Relative to the loss, or absolute where it is below one.
+    """
+    torch.set_default_dtype(dtype)
+    try:
+        system, _, dataset = build(name, device, **single(name))
+        made, _ = batches(system, dataset, 16, device)
+        ended = []
+        for step in (plain_loop(copy.deepcopy(system)), system.step):
+            torch.manual_seed(1)
+            for number in range(count):
+                logs = step(*(part.to(dtype) for part in made[number % len(made)]))
+            ended.append({key: float(value) for key, value in logs.items()})
+    finally:
+        torch.set_default_dtype(torch.float32)
+    plain, ours = ended
+    return {key: abs(ours[key] - value) / max(abs(value), 1) for key, value in plain.items()}
+
+
+def single(name: str) -> dict[str, str]:
+    """The setting that keeps a system out of mixed precision."""
+    known = [setting for setting, *_ in systems.describe(systems.config_class(name)())]
+    return {"precision": "fp32"} if "precision" in known else {}
+
+
+def profiled(step: Callable, made: list[Batch], device: str, trace: Path | None) -> dict[str, Any]:
+    """Which stages and which operations take the time of a step: shares of all of it."""
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")
+    with profile(activities=activities) as seen:
+        for number in range(PROFILED):
+            step(*made[number % len(made)])
+    if trace is not None:
+        trace.parent.mkdir(parents=True, exist_ok=True)
+        seen.export_chrome_trace(str(trace))
+    field = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
+    rows = seen.key_averages()
+    total = sum(getattr(row, field) for row in rows)
+    stages = {
+        row.key.removeprefix("pydisent."): row.cpu_time_total / 1e3 / PROFILED
+        for row in rows
+        if row.key.startswith("pydisent.") and row.cpu_time_total
+    }
+    operations = sorted(rows, key=lambda row: -getattr(row, field))[:TOP]
+    return {
+        "milliseconds_by_stage": stages,
+        "share_by_operation": {row.key: getattr(row, field) / total for row in operations},
+    }
+
+
+def contenders(name: str, device: str) -> tuple[dict[str, System], systems.Preset, Any]:
+    """Ours in fp32, and in bf16 where the system has mixed precision."""
+    system, preset, dataset = build(name, device, **single(name))
+    made = {"pydisent": system}
+    if single(name):
+        made["pydisent bf16"] = build(name, device, precision="bf16")[0]
+    return made, preset, dataset
+
+
+def bench(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """What is found of one system."""
+    made, preset, dataset = contenders(name, args.device)
+    ours = made["pydisent"]
+    count = 100 if name in PUBLISHED else 20
+    prepared, data_seconds = batches(ours, dataset, 16, args.device)
+    apart, rounded = (
+        losses_apart(name, args.device, dtype, count) for dtype in (torch.float64, torch.float32)
+    )
+    passes = max(apart.values()) <= BOUND
+    print(
+        f"gate  {name:14} losses after {count} steps apart by {max(apart.values()):.1e} in "
+        f"double, {max(rounded.values()):.1e} in single precision  {'ok' if passes else 'RED'}"
+    )
+    steps = {"plain": plain_loop(ours), **{key: system.step for key, system in made.items()}}
+    if not passes:
+        del steps["pydisent"]
+    numbers = dict.fromkeys(steps, 0)
+
+    def next_batch(key: str) -> Batch:
+        numbers[key] += 1
+        return prepared[numbers[key] % len(prepared)]
+
+    timed = measure(
+        {key: lambda batch, step=step: step(*batch) for key, step in steps.items()},
+        {key: lambda key=key: next_batch(key) for key in steps},
+        args.seconds,
+        args.device,
+    )
+    images = len(prepared[0][0])
+    for key, row in timed.items():
+        row["images_per_second"] = images / (row["p50"] + data_seconds)
+        print(
+            f"{name:14}{key:15} {1e3 * row['p50']:9.2f} ms {row['images_per_second']:9.0f} images/s"
+            f"  {timed['plain']['p50'] / row['p50']:5.2f} x plain"
+        )
+    trace = args.trace / f"{name}.json" if args.trace else None
+    return {
+        "data": dataset.name,
+        "image_size": preset.image_size,
+        "networks": "paper" if name in PUBLISHED else "quick",
+        "images_a_step": images,
+        "gate": {
+            "steps": count,
+            "error": max(apart.values()),
+            "bound": BOUND,
+            "passes": passes,
+            "single_precision": rounded,
+        },
+        "seconds": timed,
+        "data_seconds": data_seconds,
+        "profile": profiled(made["pydisent"].step, prepared, args.device, trace),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--systems", nargs="+", default=systems.names(), metavar="NAME")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each contender")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--trace", type=Path, help="folder of the profiles, for a trace viewer")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(True)  # as training does
+    found = {name: bench(name, args) for name in args.systems}
+    print(write_result("throughput", {"systems": found}, environment()))
+    return 0 if all(row["gate"]["passes"] for row in found.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
