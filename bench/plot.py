@@ -44,6 +44,11 @@ PICTURES = {
     "jacobian_ae_long.png": "The same after longer stages",
     "attribute_ae_tradeoff.png": "Attribute flips against the reconstruction error",
     "attribute_ae.png": "Attributes flipped on held-out faces by the supervised student, α = 2",
+    "ib_gan_sprites_information.png": "IB-GAN on sprites: bounds, KL of each dimension, score",
+    "ib_gan_sprites.png": "IB-GAN's codes varied one at a time, on sprites",
+    "ib_gan_sprites_betas.png": "What β does (Jeon et al., Fig. 3)",
+    "ib_gan_color_sprites_information.png": "The same on coloured sprites",
+    "ib_gan_color_sprites.png": "IB-GAN's codes varied one at a time, on coloured sprites",
     "ps_sc.png": "Traversals of PS-SC with each code's mask, the longest first",
 }
 
@@ -487,6 +492,34 @@ def draw_betas(result: dict, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
+def precision_table(result: dict) -> list[str]:
+    scores = {
+        "factor-vae": ("FactorVAE ↑", 3),
+        "mig": ("MIG ↑", 3),
+        "sap": ("SAP ↑", 3),
+        "reconstruction": ("squared error ↓", 5),
+    }
+    seeds = sorted({run["seed"] for run in result["runs"]})
+    lines = [
+        f"Scores after training in either precision, preset `{result['preset']}` "
+        f"({result['data']} at {result['image_size']} px, {result['steps']:,} updates, seeds "
+        f"{', '.join(map(str, seeds))}; {machine(result['environment'])}): mean ± standard "
+        "deviation over seeds.",
+        "",
+        f"| system | precision | {' | '.join(title for title, _ in scores.values())} | minutes |",
+        "| --- | --- |" + " ---: |" * (len(scores) + 1),
+    ]
+    for key in dict.fromkeys((run["system"], run["precision"]) for run in result["runs"]):
+        found = [run for run in result["runs"] if (run["system"], run["precision"]) == key]
+        cells = [
+            spread([run["scores"][name] for run in found], digits)
+            for name, (_, digits) in scores.items()
+        ]
+        cells.append(spread([run["seconds"] / 60 for run in found], 1))
+        lines.append(f"| {' | '.join(key)} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
 def throughput_table(result: dict) -> list[str]:
     rows = result["systems"]
     lines = [
@@ -541,6 +574,7 @@ def tables() -> str:
             ("ib_gan_sprites", bottleneck_table),
             ("ib_gan_color_sprites", bottleneck_table),
             ("throughput", throughput_table),
+            ("precision", precision_table),
             ("jacobian_ae", swaps_table),
             ("jacobian_ae_long", swaps_table),
             ("attribute_ae", flips_table),
@@ -657,6 +691,9 @@ def main() -> None:
         if ablation := load(folder, "ps_sc"):
             draw_ablation(ablation, folder / "ps_sc_scores.png")
             print(folder / "ps_sc_scores.png")
+        if any("beta" in r for r in (load(folder, "ib_gan_sprites") or {"runs": []})["runs"]):
+            draw_betas(load(folder, "ib_gan_sprites"), folder / "ib_gan_sprites_betas.png")
+            print(folder / "ib_gan_sprites_betas.png")
         if flips := load(folder, "attribute_ae"):
             draw_tradeoff(flips, folder / "attribute_ae_tradeoff.png")
             print(folder / "attribute_ae_tradeoff.png")

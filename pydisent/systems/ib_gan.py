@@ -71,6 +71,10 @@ class IBGAN(InfoGAN):
         "celeba": {"gamma": 2.0, "beta": 0.325, "noise_size": 64, "latent_size": 15},
     }
 
+    strengths: ClassVar[dict[str, dict[str, Any]]] = {
+        "smoke": {"noise_size": 6, "encoder_units": "8,8"}
+    }
+
     def __init__(self, config: IBGANConfig, image_shape: tuple[int, int, int]) -> None:
         super().__init__(config, image_shape)
         c = config
