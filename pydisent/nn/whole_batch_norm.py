@@ -9,14 +9,15 @@ from pydisent import parallel
 
 
 class _WholeBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """In training mode, inside `parallel.data_parallel`, normalise by the whole batch.
+    """Where it is by the batch, and inside `parallel.data_parallel`, normalise by the whole batch.
 
     PyTorch's own SyncBatchNorm refuses tensors on the CPU, and cannot be differentiated twice.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """Return x (B, C, ...) normalised and scaled, all processes having B rows."""
-        if not self.training or parallel.processes() == 1:
+        by_batch = self.training or self.running_mean is None
+        if not by_batch or parallel.processes() == 1:
             return super().forward(input)
         self._check_input_dim(input)
         x = input.to(torch.promote_types(input.dtype, torch.float32))
@@ -37,7 +38,7 @@ class _WholeBatchNorm(nn.modules.batchnorm._BatchNorm):
         variances, means = parallel.gather(parts[None]).unbind(1)
         variance = variances.mean(0) + means.var(0, correction=0)
         mean = means.mean(0)
-        if self.track_running_stats:
+        if self.training and self.track_running_stats:
             self._note(variance.detach(), mean.detach(), parallel.processes() * x[:, 0].numel())
         return variance, mean
 

@@ -184,6 +184,9 @@ def _prepare(seed: int, device: torch.device) -> None:
         torch.backends.cudnn.deterministic = True
 
 
+_Logs = Logs | NoLogs
+
+
 class _Loop:
     """One run's state: the system, the step, and what to do at it."""
 
@@ -227,7 +230,7 @@ class _Loop:
                     self._after(phase, losses, logs)
             self._save(logs)
 
-    def _logs(self, progress: bool) -> Logs | NoLogs:
+    def _logs(self, progress: bool) -> _Logs:
         if parallel.rank() > 0:
             return NoLogs()
         total = sum(updates for _, updates in self.phases)
@@ -271,7 +274,7 @@ class _Loop:
             batch += (2 * self.dataset.attributes[indices].float() - 1,)
         return tuple(part.to(self.system.device, non_blocking=True) for part in batch)
 
-    def _after(self, phase: str, losses: dict[str, Tensor], logs: Logs) -> None:
+    def _after(self, phase: str, losses: dict[str, Tensor], logs: _Logs) -> None:
         self.unchecked.append((self.step, losses))
         logged = self.step % self.plan.log_every == 0
         if logged or self.step % self.check_every == 0:
@@ -295,7 +298,7 @@ class _Loop:
         self.unchecked.clear()
         return values
 
-    def _save(self, logs: Logs) -> None:
+    def _save(self, logs: _Logs) -> None:
         if self.saved == self.step:
             return
         self._check()

@@ -1,5 +1,6 @@
 """The processes that train together: how many, how they start, and what becomes of them."""
 
+import logging
 import os
 import threading
 import time
@@ -86,13 +87,12 @@ def started(accelerator: str, devices: int, threads: int | None) -> Iterator[tor
     try:
         fabric = Fabric(accelerator=accelerator, devices=here, num_nodes=devices // here)
     except MisconfigurationException as error:
-        raise ValueError(
-            f"accelerator is {accelerator!r} and devices is {here}: {error}"
-        ) from None
+        raise ValueError(f"accelerator is {accelerator!r} and devices is {here}: {error}") from None
     alone = not dist.is_initialized()
     if devices > 1 and not torchrun_processes():
         _end_with_the_first()
-    fabric.launch()
+    with _quiet(logging.getLogger("lightning_fabric")):
+        fabric.launch()
     if threads is not None:
         torch.set_num_threads(threads)
     if devices == 1:
@@ -110,6 +110,17 @@ def started(accelerator: str, devices: int, threads: int | None) -> Iterator[tor
         ) from error
     if alone:
         dist.destroy_process_group()
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Let the logger say nothing below a warning."""
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _is_lost(error: RuntimeError) -> bool:
