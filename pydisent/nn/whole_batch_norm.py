@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pydisent import parallel
 
 
-class _WholeBatchNorm(nn.modules.batchnorm._BatchNorm):
+class _WholeBatchNorm(_BatchNorm):
     """Where it is by the batch, and inside `parallel.data_parallel`, normalise by the whole batch.
 
     PyTorch's own SyncBatchNorm refuses tensors on the CPU, and cannot be differentiated twice.
@@ -70,14 +71,24 @@ _WHOLE: dict[type, type] = {
     nn.BatchNorm2d: WholeBatchNorm2d,
     nn.BatchNorm3d: WholeBatchNorm3d,
 }
+_KNOWN = (_WholeBatchNorm, nn.SyncBatchNorm)
 
 
 def normalize_whole_batches(module: nn.Module) -> None:
     """Let every batch norm inside `module` take its statistics from all processes' rows.
 
-    Outside `parallel.data_parallel`, and in eval mode, they do what they did.
+    Outside `parallel.data_parallel`, and by running statistics, they do what they did.
+
+    Raises
+    ------
+    TypeError
+        If there is a batch norm of a class of its own.
     """
     for layer in module.modules():
-        # Another class for the same object: its parameters are an optimiser's, and whoever
-        # refers to the layer keeps it.
-        layer.__class__ = _WHOLE.get(type(layer), type(layer))
+        if type(layer) in _WHOLE:
+            # Another class for the same object: its parameters are an optimiser's, and whoever
+            # refers to the layer keeps it.
+            layer.__class__ = _WHOLE[type(layer)]
+        elif isinstance(layer, _BatchNorm) and not isinstance(layer, _KNOWN):
+            accepted = ", ".join(known.__name__ for known in _WHOLE)
+            raise TypeError(f"module has a {type(layer).__name__}; accepted: {accepted}")

@@ -79,6 +79,8 @@ class Latents(NamedTuple):
 
     def whole(self) -> "Latents":
         """Return those of the whole batch, of which each process has a part."""
+        if parallel.processes() == 1:
+            return self
         mu, logvar, z = parallel.gather(torch.cat(self[:3], 1)).chunk(3, 1)
         return Latents(mu, logvar, z, parallel.average(self.kl_by_dimension))
 
@@ -137,7 +139,7 @@ class VAE(GaussianCodes):
         """Step encoder and decoder down the loss; return the codes it was of, and its terms."""
         latents = self.draw_latents(batch)
         reconstruction = self.reconstruction_loss(latents.z, batch)
-        whole = latents.whole() if parallel.processes() > 1 else latents
+        whole = latents.whole()
         added, terms = self.regularizer(whole)
         loss = reconstruction + added
         self.descend(loss, "vae")

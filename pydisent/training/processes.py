@@ -125,7 +125,8 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
 
 def _is_lost(error: RuntimeError) -> bool:
     """Return whether a message to another process failed; gloo's errors have no class."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
+    of_gloo = type(error) is RuntimeError and "gloo/transport" in str(error)
+    return of_gloo or isinstance(error, dist.DistError)
 
 
 def _end_with_the_first() -> None:

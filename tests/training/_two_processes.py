@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+import pydisent
 from pydisent import parallel, systems
 from pydisent.nn.whole_batch_norm import normalize_whole_batches
 from pydisent.training import Interrupted, NonFiniteError, Plan, train
@@ -122,6 +123,13 @@ def check_batch_norms_keep_their_dtype():
     found = norm(parallel.own_rows(x))
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found, parallel.own_rows(wanted))
+    normalize_whole_batches(norm)  # nothing is left to do
+
+    class Own(nn.BatchNorm1d):
+        pass
+
+    with pytest.raises(TypeError, match="module has a Own; accepted: BatchNorm1d, BatchNorm2d"):
+        normalize_whole_batches(nn.Sequential(Own(3)))
 
 
 def check_gradients_are_averaged_over_processes():
@@ -137,6 +145,27 @@ def check_gradients_are_averaged_over_processes():
     counts = torch.tensor([parallel.rank()])
     parallel.copy_from_first([half.grad, counts])
     assert counts.item() == 0
+
+
+def check_the_alignment_penalty_leaves_out_what_one_process_would():
+    z = torch.tensor([0.01, 0.1, 0.2, 1.0, 2.0, 3.0])[:, None] * _random(6, 5)
+    probe = _random(6, 5, 2).sign()
+
+    def slope(z, probe, method):
+        weight = nn.Parameter(_random(5, 7))
+        pydisent.alignment_penalty(
+            lambda z: torch.tanh(z @ weight) * z.square().sum(1, keepdim=True),
+            z, k=2, iterations=3, probe=probe, method=method, tolerance=0.1,
+        ).backward()  # fmt: skip
+        parallel.average_gradients([weight])
+        return weight.grad
+
+    for method in ("gram", "matrix_free"):
+        found = slope(parallel.own_rows(z), parallel.own_rows(probe), method)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(parallel, "_now", parallel._ALONE)
+            wanted = slope(z, probe, method)
+        torch.testing.assert_close(found, wanted)
 
 
 class _OfItsOwn(Exception):
@@ -232,6 +261,7 @@ SHARING = [
     check_batch_norms_take_the_whole_batch,
     check_batch_norms_keep_their_dtype,
     check_gradients_are_averaged_over_processes,
+    check_the_alignment_penalty_leaves_out_what_one_process_would,
     check_an_error_of_one_is_raised_by_all,
 ]
 RUNS = [
