@@ -49,7 +49,8 @@ class System(nn.Module, abc.ABC):
     draws codes by `draw_codes` and other random numbers by `parallel.draw` and
     `parallel.randn_like`; takes means over its own rows, and whatever else depends on several
     images of the batch from `parallel.gather`, the whole of it; and steps optimisers by
-    `descend`. Batch norms see to themselves.
+    `descend`. Batch norms see to themselves, after `nn.normalize_whole_batches`, which the
+    training loop calls when a phase has started.
 
     Attributes
     ----------

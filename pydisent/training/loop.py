@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pydisent import data, parallel, systems
-from pydisent.nn.whole_batch_norm import normalize_whole_batches
+from pydisent.nn import normalize_whole_batches
 from pydisent.systems import System
 from pydisent.training import checkpoint as checkpoints
 from pydisent.training._files import write_json
@@ -21,7 +21,7 @@ from pydisent.training.environment import environment
 from pydisent.training.folder import RunFolder
 from pydisent.training.logs import Logs, NoLogs
 from pydisent.training.plan import Plan
-from pydisent.training.processes import is_first, number_of_devices, started
+from pydisent.training.processes import is_first, launched, number_of_devices
 from pydisent.training.sampling import BatchSampler
 
 
@@ -97,7 +97,7 @@ def train(
     folder = RunFolder(Path(path))
     if is_first():
         _check_free(plan, folder, resume, overwrite)
-    with started(accelerator, devices, threads) as device:
+    with launched(accelerator, devices, threads) as device:
         _prepare(plan.seed, device)
         with parallel.together():
             system, dataset = _build(plan)

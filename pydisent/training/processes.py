@@ -3,7 +3,6 @@
 import logging
 import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -58,7 +57,7 @@ def number_of_devices(devices: int | None, batch_size: int) -> int:
 
 
 @contextmanager
-def started(accelerator: str, devices: int, threads: int | None) -> Iterator[torch.device]:
+def launched(accelerator: str, devices: int, threads: int | None) -> Iterator[torch.device]:
     """Start the other processes, unless torchrun has, and share batches with them.
 
     Parameters
@@ -86,21 +85,27 @@ def started(accelerator: str, devices: int, threads: int | None) -> Iterator[tor
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if torchrun_processes() else devices
     try:
         fabric = Fabric(accelerator=accelerator, devices=here, num_nodes=devices // here)
-    except MisconfigurationException as error:
+    except (MisconfigurationException, RuntimeError) as error:
         raise ValueError(f"accelerator is {accelerator!r} and devices is {here}: {error}") from None
-    alone = not dist.is_initialized()
-    if devices > 1 and not torchrun_processes():
-        _end_with_the_first()
-    with _quiet(logging.getLogger("lightning_fabric")):
-        fabric.launch()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    if devices == 1:
-        yield fabric.device
-        return
-    try:
-        with parallel.data_parallel():
+    ours = not dist.is_initialized()
+    with _ending_with_the_first(devices):
+        with _quiet(logging.getLogger("lightning_fabric")):
+            fabric.launch()
+        if threads is not None:
+            torch.set_num_threads(threads)
+        if devices == 1:
             yield fabric.device
+            return
+        with _lost_processes_named(), parallel.data_parallel():
+            yield fabric.device
+    if ours:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _lost_processes_named() -> Iterator[None]:
+    try:
+        yield
     except RuntimeError as error:
         if not _is_lost(error):
             raise
@@ -108,8 +113,6 @@ def started(accelerator: str, devices: int, threads: int | None) -> Iterator[tor
             "another of the processes that train together has ended; go on from the last "
             "checkpoint with --resume"
         ) from error
-    if alone:
-        dist.destroy_process_group()
 
 
 @contextmanager
@@ -129,20 +132,25 @@ def _is_lost(error: RuntimeError) -> bool:
     return of_gloo or isinstance(error, dist.DistError)
 
 
-def _end_with_the_first() -> None:
+@contextmanager
+def _ending_with_the_first(devices: int) -> Iterator[None]:
     """Let the processes that the first one starts end when it has ended, however that was.
 
     They might wait for it for half an hour: to begin, or in a kernel that only it can finish.
     """
-    if is_first():
+    first, over = os.environ.get(_FIRST), threading.Event()
+    if devices > 1 and is_first():
         os.environ[_FIRST] = str(os.getpid())
-        return
-    first = int(os.environ[_FIRST])
+    elif not is_first() and first is not None:
+        threading.Thread(target=_watch, args=(int(first), over), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
-    def watch() -> None:
-        while os.getppid() == first:
-            time.sleep(_POLL)
-        time.sleep(_POLL)  # by itself, if it can
-        os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+def _watch(first: int, over: threading.Event) -> None:
+    while not over.wait(_POLL):
+        # Between the two it may end by itself, and say why.
+        if os.getppid() != first and not over.wait(_POLL):
+            os._exit(1)

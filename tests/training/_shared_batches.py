@@ -3,7 +3,7 @@
 import torch
 
 from pydisent import parallel, systems
-from pydisent.nn.whole_batch_norm import normalize_whole_batches
+from pydisent.nn import normalize_whole_batches
 
 STEPS = 3
 IMAGE_SIZE = {"jacobian-ae": 8}

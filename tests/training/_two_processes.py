@@ -21,7 +21,7 @@ from torch import nn
 
 import pydisent
 from pydisent import parallel, systems
-from pydisent.nn.whole_batch_norm import normalize_whole_batches
+from pydisent.nn import normalize_whole_batches
 from pydisent.training import Interrupted, NonFiniteError, Plan, train
 from pydisent.training import checkpoint as checkpoints
 

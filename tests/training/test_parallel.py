@@ -177,6 +177,12 @@ def test_bad_devices_are_refused_before_anything_is_done(tmp_path, devices, mess
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_devices_that_are_not_there_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="accelerator is 'cuda' and devices is 2: "):
+        train(Plan.from_preset(**PLAN), tmp_path / "run", devices=2, accelerator="cuda")
+
+
 def test_alone_nothing_is_shared():
     x = torch.arange(3.0)
     for function in (parallel.own_rows, parallel.gather, parallel.total, parallel.average):
