@@ -32,6 +32,7 @@ def train(
     overwrite: bool = False,
     threads: int | None = None,
     accelerator: str = "auto",
+    devices: int | None = None,
 ) -> None:
     """Train a system into a run folder.
 
@@ -48,7 +49,7 @@ def train(
     out : Path
         The run folder; runs/SYSTEM-DATA-PRESET-SEED by default.
     seed : int
-        Fixes the run bit for bit on one machine and thread count; 0 by default.
+        Fixes the run bit for bit on one machine, thread count and number of devices; 0 by default.
     steps : int
         Updates of the system, the preset's by default.
     settings : tuple of str
@@ -58,11 +59,15 @@ def train(
     overwrite : bool
         Delete the run in the folder first.
     threads : int
-        CPU threads; a resumed run goes on with as many as before by default.
+        CPU threads of each process; a resumed run goes on with as many as before by default.
     accelerator : str
         cpu, cuda, mps or auto.
+    devices : int
+        How many share every batch, each by a process of its own; as many as torchrun started, or
+        as the resumed run had, or 1, by default. They change the result by rounding alone.
     """
     from pydisent.training import RunFolder
+    from pydisent.training.processes import torchrun_processes
 
     _set_threads(threads)
     given = {"preset": preset, "data": data, "data_path": data_path, "seed": seed, "steps": steps}
@@ -73,10 +78,22 @@ def train(
     folder = RunFolder(path)
     if resume and folder.is_run():
         plan = _resumed_plan(folder, system, asked, _pairs(settings))
-        _set_threads(threads or _threads_before(folder))
+        before = folder.read_environment() if folder.environment.is_file() else {}
+        # Another number rounds differently.
+        threads = threads or before.get("threads")
+        if devices is None:
+            devices = torchrun_processes() or before.get("devices")
     else:
         plan = _new_plan(system, asked, _pairs(settings))
-    _train(plan, path, resume=resume, overwrite=overwrite, accelerator=accelerator)
+    _train(
+        plan,
+        path,
+        resume=resume,
+        overwrite=overwrite,
+        accelerator=accelerator,
+        devices=devices,
+        threads=threads,
+    )
     _say(f"trained: {path}  (next: pydisent evaluate {path}; pydisent report {path})")
 
 
@@ -597,19 +614,27 @@ def _explain(error: Exception) -> tuple[str, int]:
         return str(error), 2
     from pydisent.systems import NotTrainedError
     from pydisent.training import Interrupted, NonFiniteError
+    from pydisent.training.processes import ProcessLostError
 
     if isinstance(error, NotTrainedError):
         return str(error), 2
     if isinstance(error, Interrupted):
         return str(error), 128 + error.signum
-    if isinstance(error, NonFiniteError):
+    if isinstance(error, NonFiniteError | ProcessLostError):
         return str(error), 1
     raise error
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"pydisent: {message}", file=sys.stderr)
+    if _speaks():
+        print(f"pydisent: {message}", file=sys.stderr)
     return code
+
+
+def _speaks() -> bool:
+    """Return whether this process is the only one, or the first of those that train together."""
+    together = os.environ.get("WORLD_SIZE", "1") != "1"
+    return not together or os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 def _say(what: Any, *, whole: bool = False) -> None:
@@ -617,6 +642,8 @@ def _say(what: Any, *, whole: bool = False) -> None:
     from rich.console import Console
     from rich.measure import Measurement
 
+    if not _speaks():
+        return
     console = Console(soft_wrap=isinstance(what, str), highlight=False, markup=False)
     if whole:
         wide = console.options.update(width=10_000)
@@ -698,11 +725,6 @@ def _resumed_plan(
     return plan
 
 
-def _threads_before(folder: "RunFolder") -> int | None:
-    """Return how many threads the run had: another number rounds differently."""
-    return folder.read_environment()["threads"] if folder.environment.is_file() else None
-
-
 def _mismatch(path: Path, name: str, kept: Any, asked: Any) -> str:
     return (
         f"{path} was trained with {name} {kept}, not {asked}: a run can only be resumed as it "
@@ -713,16 +735,14 @@ def _mismatch(path: Path, name: str, kept: Any, asked: Any) -> str:
 def _train(
     plan: "Plan",
     path: Path,
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-    accelerator: str = "auto",
+    **options: Any,
 ) -> None:
+    """Train and say so; `options` are those of `pydisent.training.train`."""
     from pydisent.training import Interrupted, train
 
     _say(f"{plan.system} on {plan.data}, preset {plan.preset}, seed {plan.seed} -> {path}")
     try:
-        train(plan, path, resume=resume, overwrite=overwrite, accelerator=accelerator)
+        train(plan, path, **options)
     except Interrupted:
         _say(f"continue with: pydisent train {plan.system} --out {path} --resume")
         raise

@@ -46,6 +46,8 @@ def test_train_writes_a_run(digits_run):
         (["--data", "mnist", "--data-path", "/nowhere"], "/nowhere"),
         (["--steps", "0"], "steps is 0"),
         (["--threads", "0"], "threads is 0"),
+        (["--devices", "0"], "devices is 0"),
+        (["--devices", "3"], "batch_size is 8 and devices is 3"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(tmp_path, capsys, options, message):

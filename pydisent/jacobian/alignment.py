@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pydisent import parallel
 from pydisent.jacobian._function import FunctionDerivative, output_tensors
 from pydisent.jacobian.decompositions import DecomposedFunctions, RefuseWrongDerivatives
 from pydisent.jacobian.linearization import (
@@ -250,7 +251,7 @@ class _Problem:
         batch, size = z.shape
         dtype = torch.promote_types(dtype, torch.float32)
         if probe is None:
-            probe = random_signs((batch, size, k), z.device)
+            probe = parallel.draw(lambda n: random_signs((n, size, k), z.device), batch)
         probe = probe.detach().to(z.device, dtype)
         mask = alignment_mask(size, k, probe)
         return cls(probe, mask, alignment_signs(size, k, reweight, probe), iterations)
@@ -346,7 +347,8 @@ def _leading_eigenvectors(slope: Tensor, tolerance: float) -> _Directions:
 
 def _rank(magnitudes: Tensor, fraction: float) -> int:
     """How many of the (B, m) descending magnitudes to keep so that the rest sum to a fraction."""
-    left_out = magnitudes.sum(0).double().flip(0).cumsum(0).flip(0)  # from each one on
+    sums = parallel.total(magnitudes.sum(0).double())
+    left_out = sums.flip(0).cumsum(0).flip(0)  # from each one on
     total = left_out[0]
     return max(1, int((left_out > fraction * total).sum()))
 

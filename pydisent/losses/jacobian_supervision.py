@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .. import parallel
 from ..jacobian import directional_derivative
 from ..ops._check import require, require_floating, require_matching, require_weight
 
@@ -53,6 +54,7 @@ def jacobian_supervision(
         "published" or "exact".
     permutation
         (B,) integers, the sample whose y each one is paired with; a random permutation if None.
+        Where processes share a batch, the samples are those of the whole batch.
     reconstruction
         D_S(y, z) where it has been made already, as it is needed for the reconstruction loss;
         "published" then saves a pass. In a decoder with batch norm in training mode each call has
@@ -81,13 +83,16 @@ def jacobian_supervision(
         loss = loss + weight_y * terms["y_error"]
     if weight_diff > 0:
         if permutation is None:
-            permutation = torch.randperm(len(teacher_y), device=teacher_y.device)
+            device = teacher_y.device
+            permutation = parallel.draw(lambda n: torch.randperm(n, device=device), len(teacher_y))
+        teacher_pair = parallel.gather(teacher_y)[permutation]
         if variant == "published":
             with torch.no_grad():
-                wanted = _difference(teacher, teacher_y, teacher_z, permutation, None)
-            found = _difference(student, student_y, student_z, permutation, reconstruction)
+                wanted = _difference(teacher, teacher_pair, teacher_y, teacher_z, None)
+            student_pair = parallel.gather(student_y)[permutation]
+            found = _difference(student, student_pair, student_y, student_z, reconstruction)
         else:
-            direction = teacher_y[permutation] - teacher_y
+            direction = teacher_pair - teacher_y
             wanted = _derivative(teacher, teacher_y, teacher_z, direction).detach()
             found = _derivative(student, student_y, student_z, direction)
         terms["difference"] = F.mse_loss(found, wanted)
@@ -96,12 +101,12 @@ def jacobian_supervision(
 
 
 def _difference(
-    decoder: Decoder, y: Tensor, z: Tensor, permutation: Tensor, before: Tensor | None
+    decoder: Decoder, pair: Tensor, y: Tensor, z: Tensor, before: Tensor | None
 ) -> Tensor:
     """D(y', z) − D(y, z); both by one call, unless the second is there."""
     if before is not None:
-        return decoder(y[permutation], z) - before
-    after, before = decoder(torch.cat([y[permutation], y]), torch.cat([z, z])).chunk(2)
+        return decoder(pair, z) - before
+    after, before = decoder(torch.cat([pair, y]), torch.cat([z, z])).chunk(2)
     return after - before
 
 

@@ -29,6 +29,7 @@ from pydisent.nn.ib_gan import IBGANFront, IBGANGenerator, IBGANHead, Representa
 from pydisent.nn.latent_discriminator import LatentDiscriminator
 from pydisent.nn.residual import ResidualDiscriminator, ResidualRecogniser
 from pydisent.nn.spatial_constriction import BandMask, CumaxGate, SpatialConstriction
+from pydisent.nn.whole_batch_norm import normalize_whole_batches
 
 __all__ = [
     "AttributeAutoencoder",
@@ -62,6 +63,7 @@ __all__ = [
     "fold_batch_norm",
     "mlp_decoder",
     "mlp_encoder",
+    "normalize_whole_batches",
     "with_more_features",
     "with_more_inputs",
     "with_more_outputs",

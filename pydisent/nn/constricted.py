@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pydisent import parallel
 from pydisent.nn._check import check_batch, check_sizes, check_widths
 from pydisent.nn.equalized import EqualizedConv2d, EqualizedLinear
 from pydisent.nn.spatial_constriction import SpatialConstriction, check_mask
@@ -97,8 +98,11 @@ class ConstrictedGenerator(nn.Module):
         """Return the size of the code, all blocks together."""
         return self.codes * len(self.blocks)
 
-    def forward(self, code: Tensor, fresh_noise: bool = False) -> Tensor:
+    def forward(self, code: Tensor, fresh_noise: bool = False, batches: int = 1) -> Tensor:
         """Return the images of codes (B, latent_size), with fixed or freshly drawn noise inputs.
+
+        The codes may be several `batches`, one after the other: where processes share a batch,
+        each draws its rows of the noise of all.
 
         Raises
         ------
@@ -108,7 +112,8 @@ class ConstrictedGenerator(nn.Module):
         check_batch("code", code, self.latent_size)
         x = self.constant.expand(code.shape[0], -1, -1, -1)
         for i, block in enumerate(self.blocks):
-            x = block(x, code[:, i * self.codes : (i + 1) * self.codes], fresh_noise)
+            own = code[:, i * self.codes : (i + 1) * self.codes]
+            x = block(x, own, batches if fresh_noise else 0)
         return self.to_rgb(self.last(x))
 
     @torch.no_grad()
@@ -141,15 +146,15 @@ class Block(nn.Module):
         self.conv = ResConv(width, width)
         self.noise = nn.ModuleList([Noise(width, size), Noise(width, size)])
 
-    def forward(self, x: Tensor, code: Tensor, fresh_noise: bool = False) -> Tensor:
+    def forward(self, x: Tensor, code: Tensor, fresh: int = 0) -> Tensor:
         """Return (B, width, size, size) for x and the block's codes (B, codes)."""
-        return self.finish(self.style(self.up(x), code), fresh_noise)
+        return self.finish(self.style(self.up(x), code), fresh)
 
-    def finish(self, styled: Tensor, fresh_noise: bool = False) -> Tensor:
+    def finish(self, styled: Tensor, fresh: int = 0) -> Tensor:
         """Return (B, width, size, size) for the styled map of that shape: what follows SC."""
         x = self.conv(styled)
         for noise in self.noise:
-            x = noise(x, fresh_noise)
+            x = noise(x, fresh)
         return x
 
 
@@ -182,10 +187,10 @@ class Noise(nn.Module):
         self.strength = nn.Parameter(torch.zeros(()))
         self.register_buffer("noise", torch.randn(1, 1, size, size))
 
-    def forward(self, x: Tensor, fresh: bool = False) -> Tensor:
-        """Return (B, width, size, size), with the fixed noise or a fresh draw."""
+    def forward(self, x: Tensor, fresh: int = 0) -> Tensor:
+        """Return (B, width, size, size), with the fixed noise or one drawn for so many batches."""
         x = self.conv(x)
-        noise = torch.randn_like(x[:, :1]) if fresh else self.noise
+        noise = parallel.randn_like(x[:, :1], fresh) if fresh else self.noise
         return leaky_relu(x + (self.strength * noise).to(x.dtype))
 
 

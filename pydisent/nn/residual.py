@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pydisent import parallel
 from pydisent.nn._check import check_batch, check_sizes, check_widths
 from pydisent.nn.constricted import GAIN, leaky_relu
 from pydisent.nn.equalized import EqualizedConv2d, EqualizedLinear
@@ -151,8 +152,11 @@ def minibatch_deviation(x: Tensor) -> Tensor:
     The batch is cut into groups of the largest size up to four that divides it; each group's
     deviations are averaged over all maps and pixels of x (B, C, H, W).
     """
-    batch, _, height, width = x.shape
+    _, _, height, width = x.shape
+    whole = parallel.gather(x.to(compute_dtype(x)))
+    batch = len(whole)
     group = next((g for g in range(_GROUP, 1, -1) if batch % g == 0), 1)
-    groups = x.to(compute_dtype(x)).unflatten(0, (group, batch // group))
+    groups = whole.unflatten(0, (group, batch // group))
     deviation = (groups.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))
-    return deviation.repeat(group).view(batch, 1, 1, 1).expand(-1, -1, height, width)
+    own = parallel.own_rows(deviation.repeat(group))
+    return own.view(-1, 1, 1, 1).expand(-1, -1, height, width)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pydisent import parallel
 from pydisent.systems._ranges import stage
 
 PRESETS = ("smoke", "quick", "paper")
@@ -43,6 +44,14 @@ class System(nn.Module, abc.ABC):
     Training runs through `phases` in order; `start_phase` prepares the next one, and may change
     networks and optimisers, but only as a function of the configuration, so that a checkpoint
     is restored by starting the same phases again and loading tensors.
+
+    Several processes may train a system together: each calls `step` with its rows of the batch,
+    and all must get the gradients of one process that has the whole batch. For that an `update`
+    draws codes by `draw_codes` and other random numbers by `parallel.draw` and
+    `parallel.randn_like`; takes means over its own rows, and whatever else depends on several
+    images of the batch from `parallel.gather`, the whole of it; and steps optimisers by
+    `descend`. Batch norms see to themselves, after `nn.normalize_whole_batches`, which the
+    training loop calls when a phase has started.
 
     Attributes
     ----------
@@ -91,9 +100,14 @@ class System(nn.Module, abc.ABC):
         """Return the settings of preset `name` for the data set `data_name`."""
 
     @property
+    def batches_per_step(self) -> int:
+        """Return how many batches `step` takes, one after the other in one tensor."""
+        return 1
+
+    @property
     def images_per_step(self) -> int:
-        """Return how many images `step` takes."""
-        return self.config.batch_size
+        """Return how many images `step` takes, of all processes that train together."""
+        return self.config.batch_size * self.batches_per_step
 
     def phases(self, steps: int) -> tuple[tuple[str, int], ...]:
         """Return (phase, updates) in the order of training; `steps` belong to the first."""
@@ -105,6 +119,8 @@ class System(nn.Module, abc.ABC):
 
     def step(self, batch: Tensor, *attributes: Tensor) -> dict[str, Tensor]:
         """Train on images (B, C, H, W) in [0, 1] once and return detached scalars to log.
+
+        Of several processes each takes its rows; its scalars' means over processes are the logs.
 
         A system that needs them takes the images' attributes (B, A) in {-1, +1} as well.
         """
@@ -127,6 +143,10 @@ class System(nn.Module, abc.ABC):
     @abc.abstractmethod
     def sample_code(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return n codes (n, d) drawn from the prior."""
+
+    def draw_codes(self, n: int) -> Tensor:
+        """Return codes (n, d) from the prior for a step: this process's rows of the batch's."""
+        return parallel.draw(self.sample_code, n)
 
     def code_masks(self, code: Tensor) -> Tensor | None:
         """Return where in the image each coordinate of codes (N, d) acts, (N, d, H, W) in [0, 1].

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pydisent import parallel
 from pydisent.losses import jacobian_supervision
 from pydisent.nn import AttributeAutoencoder
 from pydisent.ops import cross_covariance_penalty
@@ -291,7 +292,8 @@ class AttributeAE(System):
         with frozen(encoder), evaluating(encoder):
             with torch.no_grad():
                 y, z = encoder(x)
-            y = y[torch.randperm(len(x), device=x.device)]
+            order = parallel.draw(lambda n: torch.randperm(n, device=x.device), len(x))
+            y = parallel.gather(y)[order]
             y_again, z_again = encoder(self.autoencoder.decoder(y, z))
             of_y = hinge_loss(y_again, y.sign() if c.variant == "author_code" else y, c.variant)
             of_z = cycle_z_loss(z_again, z, c.variant)
@@ -337,7 +339,7 @@ class AttributeAE(System):
         self, y: Tensor, z: Tensor, attributes: Tensor, terms: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """Note the codes of a batch, and return its losses and the share of wrong attributes."""
-        variance, mean = torch.var_mean(z.flatten(1), 0)
+        variance, mean = torch.var_mean(parallel.gather(z.flatten(1)), 0)
         self.z_mean.lerp_(mean, _NOTED)
         self.z_variance.lerp_(variance, _NOTED)
         wrong = (y * attributes <= 0).float().mean()
@@ -377,7 +379,7 @@ def hinge_loss(y: Tensor, targets: Tensor, variant: str = "published") -> Tensor
 
 def cross_covariance(y: Tensor, z: Tensor, variant: str = "published") -> Tensor:
     """Return Σ_ij cov(y_i, z_j)² (Eq. 10) of y (B, k) and z (B, ...); its root by "author_code"."""
-    squares = cross_covariance_penalty(y, z.flatten(1))
+    squares = cross_covariance_penalty(parallel.gather(y), parallel.gather(z.flatten(1)))
     # At zero the root has no derivative.
     return squares if variant == "published" else (squares + 1e-12).sqrt()
 
@@ -389,7 +391,8 @@ def cycle_z_loss(z_again: Tensor, z: Tensor, variant: str = "published") -> Tens
     """
     if variant == "published":
         return F.mse_loss(z_again, z)
-    return ((z - z_again).square().sum() + 1e-12).sqrt() / len(z)
+    squares = parallel.total((z - z_again).square().sum())
+    return (squares + 1e-12).sqrt() / (len(z) * parallel.processes())
 
 
 _Decoder = Callable[[Tensor, Tensor], Tensor]

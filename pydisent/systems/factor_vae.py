@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pydisent import parallel
 from pydisent.nn import LatentDiscriminator
 from pydisent.systems._base import frozen, register
 from pydisent.systems._config import require, require_one_of
@@ -89,9 +90,9 @@ class FactorVAE(VAE):
         )
 
     @property
-    def images_per_step(self) -> int:
-        """Return how many images `step` takes: two batches if the permuted codes have their own."""
-        return self.config.batch_size * (2 if self.config.permuted_batch == "second" else 1)
+    def batches_per_step(self) -> int:
+        """Return how many batches `step` takes: two if the permuted codes have their own."""
+        return 2 if self.config.permuted_batch == "second" else 1
 
     def update(self, batch: Tensor) -> dict[str, Tensor]:
         """Update the autoencoder once, then the discriminator.
@@ -118,14 +119,16 @@ class FactorVAE(VAE):
     def regularizer(self, latents: Latents) -> tuple[Tensor, dict[str, Tensor]]:
         """Return KL + γ TC."""
         with frozen(self.discriminator):
-            joint, permuted = self.discriminator(latents.z).unbind(1)
+            # The discriminator looks at each code alone: every process has only to pass its own.
+            joint, permuted = self.discriminator(parallel.own_rows(latents.z)).unbind(1)
         tc = (joint - permuted).mean()
         return latents.kl + self.config.gamma * tc, {"total_correlation": tc}
 
     @stage("discriminator")
     def update_discriminator(self, codes: Tensor, others: Tensor) -> dict[str, Tensor]:
         """Teach the discriminator to tell `codes` from `others` permuted, (B, d) each."""
-        logits = self.discriminator(torch.cat([codes, permute_dimensions(others)]))
+        permuted = parallel.own_rows(permute_dimensions(parallel.gather(others)))
+        logits = self.discriminator(torch.cat([codes, permuted]))
         truth = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
         truth[len(codes) :] = 1
         loss = F.cross_entropy(logits, truth)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pydisent import parallel
 from pydisent.losses import information_lower_bound
 from pydisent.nn import IBGANFront, IBGANGenerator, IBGANHead
 from pydisent.nn._init import normal_, orthogonal_
@@ -176,7 +177,7 @@ class GAN(GaussianCodes):
     def update(self, batch: Tensor) -> dict[str, Tensor]:
         """Update all networks once, at the same weights, with the images (B, C, H, W)."""
         real = 2 * batch - 1
-        codes = self.draw_codes(len(real))
+        codes = self.draw_inputs(len(real))
         std = self._noise_std()
         with mixed_precision(self):
             fake = self._noisy(self._generate(codes.code), std)
@@ -202,9 +203,9 @@ class GAN(GaussianCodes):
             "reconstructor": -terms["mi_lower"],
         }
 
-    def draw_codes(self, n: int) -> Codes:
-        """Draw what n images are generated from."""
-        code = self.sample_code(n)
+    def draw_inputs(self, n: int) -> Codes:
+        """Draw what this process's n images are generated from."""
+        code = self.draw_codes(n)
         return Codes(code, code)
 
     @stage("generator")
@@ -226,7 +227,9 @@ class GAN(GaussianCodes):
         """Return the logistic loss of logits (B, 1), with one-sided label smoothing if set."""
         labels = torch.ones_like(real)
         if self.config.label_smoothing:
-            labels = 0.7 + 0.5 * torch.rand_like(real)
+            labels = 0.7 + 0.5 * parallel.draw(
+                lambda n: torch.rand(n, 1, device=real.device, dtype=real.dtype), len(real)
+            )
         # A label above 1 is no probability, but the loss stays what the authors train with.
         return (F.softplus(real) - labels * real).mean() + F.softplus(fake).mean()
 
@@ -239,7 +242,7 @@ class GAN(GaussianCodes):
     def _noisy(self, images: Tensor, std: float) -> Tensor:
         if not std:
             return images
-        noisy = images + std * torch.randn_like(images)
+        noisy = images + std * parallel.randn_like(images)
         return noisy.clamp(-1, 1) if self.config.clamp_noise else noisy
 
     def encode(self, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from pydisent import parallel
 from pydisent.nn import RepresentationEncoder
 from pydisent.ops import reparameterized_sample
 from pydisent.systems._base import register
@@ -89,11 +90,12 @@ class IBGAN(InfoGAN):
         """Return the size D_z of the noise, which the reconstructor is to find."""
         return self.config.noise_size
 
-    def draw_codes(self, n: int) -> Codes:
+    def draw_inputs(self, n: int) -> Codes:
         """Draw n representations r (n, D_r), each from e(r|z) of its own noise z."""
-        z = torch.randn(n, self.config.noise_size, device=self.device)
+        size = self.config.noise_size
+        z = parallel.draw(lambda rows: torch.randn(rows, size, device=self.device), n)
         mu, logvar = self.encoder(z)
-        r, kl = reparameterized_sample(mu, logvar, torch.randn_like(mu))
+        r, kl = reparameterized_sample(mu, logvar, parallel.randn_like(mu))
         return Codes(r, z, kl.mean(0))
 
     def objectives(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:

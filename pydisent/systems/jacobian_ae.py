@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pydisent import parallel
 from pydisent.losses import cross_covariance_penalty, jacobian_supervision
 from pydisent.nn import (
     CodeDecoder,
@@ -209,7 +210,7 @@ class JacobianAE(System):
         loss = reconstruction + added
         self.descend(loss, "autoencoder")
         with torch.no_grad():
-            self.code_std[: code.shape[1]].lerp_(code.std(0), 0.01)
+            self.code_std[: code.shape[1]].lerp_(parallel.gather(code).std(0), 0.01)
         logs = {"loss": loss, "reconstruction": reconstruction, **terms}
         size = torch.tensor(float(code.shape[1]))
         return {k: v.detach() for k, v in logs.items()} | {"code_size": size}
@@ -222,7 +223,7 @@ class JacobianAE(System):
         if teacher is None:
             return images.new_zeros(()), {}
         y, z = code[:, :-1], code[:, -1:]
-        crossed = cross_covariance_penalty(y, z)
+        crossed = cross_covariance_penalty(parallel.gather(y), parallel.gather(z))
         if c.cross_covariance == "author_code":
             crossed = crossed.clamp(min=1e-12).sqrt()
         loss, terms = c.weight_cross_covariance * crossed, {"cross_covariance": crossed}

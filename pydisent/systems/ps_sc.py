@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pydisent import parallel
 from pydisent.nn import (
     ConstrictedGenerator,
     ExponentialAverage,
@@ -188,14 +189,14 @@ class PSSC(GaussianCodes):
 
     @stage("generator")
     def _update_generator(self, n: int) -> dict[str, Tensor]:
-        c, code = self.config, self.sample_code(n)
+        c, code = self.config, self.draw_codes(n)
         codes, dimension = code, None
         if c.ps_weight:
             perturbed, dimension = perturb(code, c.perturbation)
             codes = torch.cat([code, perturbed])
         with frozen(self.discriminator):
             with mixed_precision(self):
-                images = self.generator(codes, fresh_noise=True)
+                images = self.generator(codes, fresh_noise=True, batches=len(codes) // n)
                 logits = self.discriminator(images[:n])
                 found = self.recogniser(images)
             # The original non-saturating loss of Goodfellow et al. (2014).
@@ -224,7 +225,7 @@ class PSSC(GaussianCodes):
     def _update_discriminator(self, real: Tensor) -> dict[str, Tensor]:
         with mixed_precision(self):
             with torch.no_grad():
-                fake = self.generator(self.sample_code(len(real)), fresh_noise=True)
+                fake = self.generator(self.draw_codes(len(real)), fresh_noise=True)
             # One after the other: the deviation within groups must not mix real and fake.
             real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
         loss = F.softplus(-real_logits.float()).mean() + F.softplus(fake_logits.float()).mean()
@@ -257,8 +258,9 @@ class PSSC(GaussianCodes):
 
 def perturb(code: Tensor, std: float) -> tuple[Tensor, Tensor]:
     """Return `code` (B, d) with one random dimension a sample moved by N(0, std²), and which."""
-    dimension = torch.randint(code.shape[1], (len(code),), device=code.device)
-    shift = std * torch.randn(len(code), 1, device=code.device)
+    (n, size), device = code.shape, code.device
+    dimension = parallel.draw(lambda n: torch.randint(size, (n,), device=device), n)
+    shift = std * parallel.draw(lambda n: torch.randn(n, 1, device=device), n)
     return code.scatter_add(1, dimension[:, None], shift), dimension
 
 

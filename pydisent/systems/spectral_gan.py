@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pydisent import parallel
 from pydisent.nn import (
     DCGANDiscriminator,
     DCGANEncoder,
@@ -159,8 +160,8 @@ class SpectralGAN(GaussianCodes):
     def _update_discriminator(self, real: Tensor) -> dict[str, Tensor]:
         c = self.config
         with torch.no_grad():
-            fake = self.generator(self.sample_code(len(real)))
-        images = self._noisy(torch.cat([real, fake]))
+            fake = self.generator(self.draw_codes(len(real)))
+        images = self._noisy(torch.cat([real, fake]), batches=2)
         regularized = c.r1_weight > 0 and self.phase_step % c.r1_interval == 0
         images.requires_grad_(regularized)
         real_logits, fake_logits = self.discriminator(images).chunk(2)
@@ -178,7 +179,7 @@ class SpectralGAN(GaussianCodes):
     @stage("generator")
     def _update_generator(self, n: int) -> dict[str, Tensor]:
         c = self.config
-        z = self.sample_code(n)
+        z = self.draw_codes(n)
         with frozen(self.discriminator):
             # The original non-saturating loss of Goodfellow et al. (2014).
             loss = F.softplus(-self.discriminator(self._noisy(self.generator(z)))).mean()
@@ -207,7 +208,7 @@ class SpectralGAN(GaussianCodes):
             loss = F.mse_loss(self.decode(self.encoder(real)), real)
             logs = {"reconstruction": loss.detach()}
             if c.code_regression > 0:
-                z = self.sample_code(len(real))
+                z = self.draw_codes(len(real))
                 with torch.no_grad():
                     fake = self.decode(z)
                 regression = F.mse_loss(self.encoder(fake), z)
@@ -217,9 +218,9 @@ class SpectralGAN(GaussianCodes):
         clip_leaks_(self.encoder)
         return logs
 
-    def _noisy(self, images: Tensor) -> Tensor:
+    def _noisy(self, images: Tensor, batches: int = 1) -> Tensor:
         std = self.config.instance_noise
-        return images + std * torch.randn_like(images) if std else images
+        return images + std * parallel.randn_like(images, batches) if std else images
 
     def encode(self, x: Tensor) -> Tensor:
         """Return codes (N, m) of images (N, C, H, W).

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pydisent import parallel
 from pydisent.nn import ConvDecoder, ConvEncoder
 from pydisent.ops import reparameterized_sample
 from pydisent.systems._base import GaussianCodes, Preset, register
@@ -80,6 +81,13 @@ class Latents(NamedTuple):
         """Return the KL of all dimensions, a scalar."""
         return self.kl_by_dimension.sum()
 
+    def whole(self) -> "Latents":
+        """Return those of the whole batch, of which each process has a part."""
+        if parallel.processes() == 1:
+            return self
+        mu, logvar, z = parallel.gather(torch.cat(self[:3], 1)).chunk(3, 1)
+        return Latents(mu, logvar, z, parallel.average(self.kl_by_dimension))
+
 
 @register
 class VAE(GaussianCodes):
@@ -138,21 +146,25 @@ class VAE(GaussianCodes):
         """Step encoder and decoder down the loss; return the codes it was of, and its terms."""
         latents = self.draw_latents(batch)
         reconstruction = self.reconstruction_loss(latents.z, batch)
-        added, terms = self.regularizer(latents)
+        whole = latents.whole()
+        added, terms = self.regularizer(whole)
         loss = reconstruction + added
         self.descend(loss, "vae")
-        active = (latents.kl_by_dimension.detach() > _ACTIVE).sum()
-        logs = {"loss": loss, "reconstruction": reconstruction, "kl": latents.kl, **terms}
+        active = (whole.kl_by_dimension.detach() > _ACTIVE).sum()
+        logs = {"loss": loss, "reconstruction": reconstruction, "kl": whole.kl, **terms}
         return latents, {k: v.detach() for k, v in logs.items()} | {"active_dimensions": active}
 
     def draw_latents(self, x: Tensor) -> Latents:
         """Encode images (B, C, H, W) and draw one code an image."""
         mu, logvar = self.posterior(x)
-        z, kl = reparameterized_sample(mu, logvar, torch.randn_like(mu))
+        z, kl = reparameterized_sample(mu, logvar, parallel.randn_like(mu))
         return Latents(mu, logvar, z, kl.mean(0))
 
     def regularizer(self, latents: Latents) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return what is added to −log p(x|z), and its terms to log beside the KL."""
+        """Return what is added to −log p(x|z), and its terms to log beside the KL.
+
+        The latents are those of the whole batch, also where several processes share it.
+        """
         return latents.kl, {}
 
     @stage("decoder")
@@ -176,7 +188,7 @@ class VAE(GaussianCodes):
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the posterior's mean (N, d) for images (N, C, H, W) in [0, 1]."""
-        return self.posterior(x)[0]
+        return self.encoder(x).chunk(2, dim=1)[0]
 
     def decode(self, code: Tensor) -> Tensor:
         """Return the mean of p(x|z), images (N, C, H, W) in [0, 1], of codes z (N, d)."""

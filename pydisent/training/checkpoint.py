@@ -36,7 +36,7 @@ def save_checkpoint(
     seconds : float
         Training time so far.
     rng : list
-        `rng_state()` of every process.
+        `rng_state()` of a process: all that train together are in the same.
     keep : int
         How many checkpoints stay.
     """
@@ -140,10 +140,13 @@ def load_training(checkpoint: Path, system: System) -> dict[str, Any]:
 
 
 def rng_state() -> dict[str, Any]:
-    """Return the states of the generators of Python, NumPy and torch as plain values."""
+    """Return the states of the generators of Python, NumPy and torch as plain values.
+
+    Of GPUs the state is that of the current one.
+    """
     version, words, gauss = random.getstate()
     name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []
     return {
         "python": [version, list(words), gauss],
         "numpy": [name, [int(key) for key in keys], *rest],
@@ -160,7 +163,7 @@ def set_rng_state(state: dict[str, Any]) -> None:
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(_from_text(state["torch"]))
     if torch.cuda.is_available() and state["cuda"]:
-        torch.cuda.set_rng_state_all([_from_text(text) for text in state["cuda"]])
+        torch.cuda.set_rng_state(_from_text(state["cuda"][0]))
 
 
 def _to_text(state: Tensor) -> str:

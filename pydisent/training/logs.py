@@ -27,6 +27,25 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed:.1f}/s" if task.speed else "–/s", style="cyan")
 
 
+class NoLogs:
+    """What has the methods of `Logs` and writes nothing, for processes beside the first."""
+
+    def __enter__(self) -> "NoLogs":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def advance(self, phase: str) -> None:
+        """Do nothing."""
+
+    def write(self, step: int, seconds: float, phase: str, values: dict[str, float]) -> None:
+        """Do nothing."""
+
+    def sync(self) -> None:
+        """Do nothing."""
+
+
 class Logs:
     """Write a run's log lines, continuing after `step`; used as a context.
 

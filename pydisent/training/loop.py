@@ -9,18 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
-from pydisent import data, systems
+from pydisent import data, parallel, systems
+from pydisent.nn import normalize_whole_batches
 from pydisent.systems import System
 from pydisent.training import checkpoint as checkpoints
 from pydisent.training._files import write_json
 from pydisent.training._signals import noted_signals
 from pydisent.training.environment import environment
 from pydisent.training.folder import RunFolder
-from pydisent.training.logs import Logs
+from pydisent.training.logs import Logs, NoLogs
 from pydisent.training.plan import Plan
+from pydisent.training.processes import is_first, launched, number_of_devices
 from pydisent.training.sampling import BatchSampler
 
 
@@ -43,10 +44,16 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     accelerator: str = "auto",
+    devices: int | None = None,
+    threads: int | None = None,
     keep: int = 2,
     progress: bool = True,
 ) -> RunFolder:
     """Train `plan` into the run folder `path`, or continue there bit for bit.
+
+    Several processes share every batch, one a device. They are started by torchrun, or else by
+    running this program's command line again, once for each further device. All of them come out
+    of here, and the first alone has written anything.
 
     Parameters
     ----------
@@ -60,6 +67,11 @@ def train(
         Delete the run in the folder first.
     accelerator : str
         Lightning Fabric's: "auto", "cpu", "cuda", ...
+    devices : int or None
+        How many processes train, each on its own device: 1, or as many as torchrun has started.
+        The result is the same to rounding; the same number fixes it bit for bit.
+    threads : int or None
+        CPU threads of each process; PyTorch's own number, divided among processes, by default.
     keep : int
         How many checkpoints stay.
     progress : bool
@@ -70,36 +82,54 @@ def train(
     FileExistsError
         If the folder is not free and neither `resume` nor `overwrite` is given.
     ValueError
-        If the folder to resume holds another plan, or an argument is not accepted.
+        If the folder to resume holds another plan, or an argument is not accepted, as where
+        `devices` does not divide the batch.
     NonFiniteError
         If a loss or weight became infinite or NaN; the last good checkpoint stays.
     Interrupted
         On SIGINT or SIGTERM, after saving.
+    ProcessLostError
+        If another of the processes has ended before its time.
     """
     if keep < 1:
         raise ValueError(f"keep is {keep}; accepted: an integer >= 1")
+    devices = number_of_devices(devices, plan.config.batch_size)
     folder = RunFolder(Path(path))
-    _check_free(plan, folder, resume, overwrite)
-    fabric = Fabric(accelerator=accelerator, devices=1)
-    fabric.launch()
-    _prepare(plan.seed, fabric.device)
+    if is_first():
+        _check_free(plan, folder, resume, overwrite)
+    with launched(accelerator, devices, threads) as device:
+        _prepare(plan.seed, device)
+        with parallel.together():
+            system, dataset = _build(plan)
+            sampler = BatchSampler(len(dataset), system.images_per_step, plan.seed)
+            if parallel.rank() == 0:
+                _begin_folder(plan, folder, resume)
+        system.to(device)
+        with noted_signals() as received:
+            _Loop(plan, folder, system, dataset, sampler, keep).run(received, progress)
+    return folder
+
+
+def _build(plan: Plan) -> tuple[System, data.ImageDataset]:
+    """Return the system, untrained, and the images that it is to learn from."""
     dataset = data.load(plan.data, plan.data_path, image_size=plan.image_size)
     dataset, _ = data.hold_out(dataset, plan.held_out)
     system = systems.build(plan.system, plan.config, dataset.image_shape)
     _check_attributes(system, dataset)
     system.dataset_size = len(dataset)
     system.attribute_names = dataset.attribute_names
-    sampler = BatchSampler(len(dataset), system.images_per_step, plan.seed)
+    return system, dataset
+
+
+def _begin_folder(plan: Plan, folder: RunFolder, resume: bool) -> None:
+    """Make the folder, or make it free for a new run."""
     if not resume:
         folder.clear()
     folder.path.mkdir(parents=True, exist_ok=True)
     if not folder.is_run():
         write_json(folder.config, plan.to_json())
-    write_json(folder.environment, environment())
-    fabric.to_device(system)
-    with noted_signals() as received:
-        _Loop(plan, folder, system, dataset, sampler, keep).run(received, progress)
-    return folder
+    write_json(folder.environment, environment() | {"devices": parallel.processes()})
+    checkpoints.discard_unfinished(folder.checkpoints)
 
 
 def _check_free(plan: Plan, folder: RunFolder, resume: bool, overwrite: bool) -> None:
@@ -154,6 +184,9 @@ def _prepare(seed: int, device: torch.device) -> None:
         torch.backends.cudnn.deterministic = True
 
 
+_Logs = Logs | NoLogs
+
+
 class _Loop:
     """One run's state: the system, the step, and what to do at it."""
 
@@ -175,27 +208,41 @@ class _Loop:
         # Reading a loss waits for a GPU, so there it is done only where something is written.
         self.check_every = 1 if system.device.type == "cpu" else plan.log_every
         self.unchecked: list[tuple[int, dict[str, Tensor]]] = []
+        if parallel.processes() > 1:
+            system.reduce_gradients = parallel.average_gradients
 
     def run(self, received: list[int], progress: bool) -> None:
         """Train from the last checkpoint, if there is one, to the end."""
         self._restore()
         started = time.monotonic() - self.seconds
-        total = sum(updates for _, updates in self.phases)
         self.system.train()
-        with Logs(self.folder, self.step, total, progress) as logs:
+        with self._logs(progress) as logs:
             for phase, updates in self._remaining():
+                self._join()
                 while self.system.phase_step < updates:
-                    if received:
+                    # Processes may get a signal between different updates, or only one of them.
+                    if signum := parallel.highest(received[0] if received else 0):
                         self._save(logs)
-                        raise Interrupted(received[0], self.step)
+                        raise Interrupted(signum, self.step)
                     losses = self.system.step(*self._batch())
                     self.step += 1
                     self.seconds = time.monotonic() - started
                     self._after(phase, losses, logs)
             self._save(logs)
 
+    def _logs(self, progress: bool) -> _Logs:
+        if parallel.rank() > 0:
+            return NoLogs()
+        total = sum(updates for _, updates in self.phases)
+        return Logs(self.folder, self.step, total, progress)
+
+    def _join(self) -> None:
+        """Make the system's networks one with those of the other processes."""
+        if parallel.processes() > 1:
+            normalize_whole_batches(self.system)
+            parallel.copy_from_first(self.system.state_dict().values())
+
     def _restore(self) -> None:
-        checkpoints.discard_unfinished(self.folder.checkpoints)
         latest = checkpoints.latest_checkpoint(self.folder.checkpoints)
         if latest is None:
             self.system.start_phase(self.phases[0][0])
@@ -215,15 +262,19 @@ class _Loop:
             yield phase, updates
 
     def _batch(self) -> tuple[Tensor, ...]:
-        """Return the next images (B, C, H, W), and if needed attributes (B, A) in {-1, +1}."""
-        indices = torch.from_numpy(self.sampler(self.step))
+        """Return the next images (B, C, H, W), and if needed attributes (B, A) in {-1, +1}.
+
+        Of several processes each takes its own B rows of every batch.
+        """
+        whole = torch.from_numpy(self.sampler(self.step))
+        indices = parallel.own_rows(whole, self.system.batches_per_step)
         batch: tuple[Tensor, ...] = (self.dataset.images(indices),)
         if self.system.needs_attributes:
             assert self.dataset.attributes is not None
             batch += (2 * self.dataset.attributes[indices].float() - 1,)
         return tuple(part.to(self.system.device, non_blocking=True) for part in batch)
 
-    def _after(self, phase: str, losses: dict[str, Tensor], logs: Logs) -> None:
+    def _after(self, phase: str, losses: dict[str, Tensor], logs: _Logs) -> None:
         self.unchecked.append((self.step, losses))
         logged = self.step % self.plan.log_every == 0
         if logged or self.step % self.check_every == 0:
@@ -237,15 +288,17 @@ class _Loop:
     def _check(self) -> dict[str, float]:
         """Return the last step's losses, having looked at all since the last check."""
         values: dict[str, float] = {}
+        own = [float(value) for _, losses in self.unchecked for value in losses.values()]
+        averages = iter(parallel.averages(own))
         for step, losses in self.unchecked:
-            values = {name: float(value) for name, value in losses.items()}
+            values = {name: next(averages) for name in losses}
             for name, value in values.items():
                 if not math.isfinite(value):
                     raise NonFiniteError(f"loss {name!r} is {value} at step {step}; {self._kept()}")
         self.unchecked.clear()
         return values
 
-    def _save(self, logs: Logs) -> None:
+    def _save(self, logs: _Logs) -> None:
         if self.saved == self.step:
             return
         self._check()
@@ -254,15 +307,17 @@ class _Loop:
                 raise NonFiniteError(
                     f"weight {name!r} is not finite after step {self.step}; {self._kept()}"
                 )
-        logs.sync()
-        checkpoints.save_checkpoint(
-            self.folder.checkpoints,
-            self.system,
-            self.step,
-            self.seconds,
-            [checkpoints.rng_state()],
-            self.keep,
-        )
+        with parallel.together():
+            if parallel.rank() == 0:
+                logs.sync()
+                checkpoints.save_checkpoint(
+                    self.folder.checkpoints,
+                    self.system,
+                    self.step,
+                    self.seconds,
+                    [checkpoints.rng_state()],
+                    self.keep,
+                )
         self.saved = self.step
 
     def _kept(self) -> str:

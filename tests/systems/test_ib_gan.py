@@ -239,7 +239,7 @@ def _bounds(system, n=4096):
     """I^L, I^U and the KL of each dimension over many codes, all networks in evaluation mode."""
     system.eval()
     with torch.no_grad():
-        codes = system.draw_codes(n)
+        codes = system.draw_inputs(n)
         images = system.generator(codes.code)
         found = system._reconstruct(images, system.front(images))
     z = codes.target
