@@ -1,0 +1,198 @@
+"""Jobs on a Ray cluster of this machine; what holds on every engine is in stand_ins."""
+
+import importlib.util
+import json
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import stand_ins
+import torch
+from stand_ins import job, python, run, start_driver, wait_for
+
+from pydisent.cli import main
+from pydisent.training import Plan, RunFolder, train
+from pydisent.training.ray_engine import RayEngine
+
+if importlib.util.find_spec("ray") is None:
+    pytest.skip("ray is not installed: pip install 'pydisent[sweep]'", allow_module_level=True)
+
+STEPS = 150
+on_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere a process outlives the Ray worker that started it"
+)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The address of a cluster with room for two jobs, to which this process is connected."""
+    with RayEngine(2)._connected(threads=3) as ray:
+        yield ray.get_runtime_context().gcs_address
+
+
+@pytest.mark.usefixtures("cluster")
+def test_jobs_run_in_order_and_say_how_they_ended(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = "import os; print(os.environ['OMP_NUM_THREADS'], os.getcwd())"
+    jobs = [
+        job(Path("."), "own", python(code), python("print('pydisent: no'); raise SystemExit(1)")),
+        job(Path("."), "fine", python(code)),
+    ]
+    outcomes = run(RayEngine(1), jobs)
+    assert [(o.name, o.state) for o in outcomes] == [
+        ("own", "running"),
+        ("own", "failed"),
+        ("fine", "running"),
+        ("fine", "done"),
+    ]
+    assert outcomes[1].error == "no (exit code 1); see own/output.log"
+    lines = jobs[0].output.read_text().splitlines()
+    assert lines[0].startswith(f"$ {sys.executable} -S -c")
+    assert lines[1] == f"3 {tmp_path}"
+
+
+@pytest.mark.usefixtures("cluster")
+def test_so_many_at_a_time_and_no_more(tmp_path):
+    stand_ins.check_two_at_a_time(RayEngine(2), tmp_path)
+    with pytest.raises(ValueError, match="workers is 0; accepted: an integer >= 1"):
+        RayEngine(0)
+
+
+@on_linux
+@pytest.mark.usefixtures("cluster")
+def test_a_job_whose_ray_worker_dies_saves_before_it_is_started_again(tmp_path):
+    code = """
+import os, pathlib, signal, sys, time
+ready, saved = map(pathlib.Path, sys.argv[1:])
+if ready.exists(): sys.exit(not saved.exists())
+def save(*_):
+    time.sleep(2)
+    saved.touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+ready.touch()
+os.kill(os.getppid(), signal.SIGKILL)
+time.sleep(60)
+"""
+    killer = python("import os, time; os.kill(os.getppid(), 9); time.sleep(60)")
+    jobs = [
+        job(tmp_path, "once", python(code, tmp_path / "ready", tmp_path / "saved")),
+        job(tmp_path, "ever", killer),
+    ]
+    outcomes = run(RayEngine(2), jobs)
+    states = {name: [o.state for o in outcomes if o.name == name] for name in ("once", "ever")}
+    assert states["once"] == ["running", "interrupted", "running", "done"]
+    assert [state for state in states["ever"] if state != "running"] == [
+        "interrupted",
+        "interrupted",
+        "failed",
+    ]
+    [failed] = [o for o in outcomes if o.state == "failed"]
+    assert failed.error.startswith("its Ray worker died (ActorDiedError); see ")
+
+
+def _kill_in_the_middle(path, whose, at_step):
+    """Kill the training in a run folder, or the Ray worker above it, once it is at a step."""
+    log = path / "log.jsonl"
+    limit = time.monotonic() + 60
+    while not log.exists() or f'"step": {at_step},' not in log.read_text():
+        assert time.monotonic() < limit, f"{path} never came to step {at_step}"
+        time.sleep(0.002)
+    for process in psutil.process_iter(["cmdline"]):
+        if {"train", str(path)} <= set(process.info["cmdline"] or ()):
+            (process if whose == "training" else process.parent()).kill()
+
+
+def _result(path):
+    folder = RunFolder(path)
+    latest = folder.checkpoints / (folder.checkpoints / "latest").read_text()
+    assert latest.name == f"step-{STEPS:08}"
+    files = [
+        (latest / name).read_bytes() for name in ("model.safetensors", "optimizers.safetensors")
+    ]
+    return files, [{k: v for k, v in line.items() if k != "seconds"} for line in folder.read_log()]
+
+
+@on_linux
+@pytest.mark.usefixtures("cluster")
+def test_a_sweep_with_killed_workers_ends_as_if_nothing_had_been(tmp_path, capfd):
+    out, threads = tmp_path / "sweep", torch.get_num_threads()
+    torch.set_num_threads(1)
+    for seed in (0, 1):
+        plan = Plan.from_preset("vae", "sprites", "smoke", seed=seed, steps=STEPS)
+        train(plan, tmp_path / f"whole-{seed}", accelerator="cpu", progress=False)
+    torch.set_num_threads(threads)
+    killers = [
+        threading.Thread(target=_kill_in_the_middle, args=(out / f"vae-seed-{seed}", whose, 50))
+        for seed, whose in enumerate(("training", "worker"))
+    ]
+    for killer in killers:
+        killer.start()
+    options = (
+        f"--preset smoke --steps {STEPS} --seeds 0,1 --accelerator cpu --workers 2 --threads 1"
+    )
+    metrics = ["--metrics", "reconstruction"]
+    arguments = ["sweep", "vae", *options.split(), *metrics, "--out", str(out)]
+    assert main([*arguments, "--engine", "ray"]) == 0
+    said = capfd.readouterr().out
+    for seed, why in enumerate(("killed by SIGKILL", "its Ray worker died")):
+        assert f"vae-seed-{seed}: interrupted after" in said
+        assert f" s: {why}" in said
+        assert _result(out / f"vae-seed-{seed}") == _result(tmp_path / f"whole-{seed}")
+        output = RunFolder(out / f"vae-seed-{seed}").output.read_text()
+        assert output.count(" -m pydisent train ") == 2
+    assert "mean ± standard deviation over seeds" in said
+    assert "(raylet)" not in said
+    assert (out / "comparison" / "comparison.md").is_file()
+    states = json.loads((out / "sweep.json").read_text())["runs"].values()
+    assert [state["state"] for state in states] == ["done", "done"]
+    assert main(arguments) == 0  # The engine is no part of what a sweep is.
+    assert "2 runs, 2 of them done before" in capfd.readouterr().out
+
+
+def test_a_signal_lets_the_workers_save_on_a_cluster_that_ends_with_them(tmp_path):
+    stand_ins.check_a_signal_lets_the_workers_save("RayEngine(2)", tmp_path)
+
+
+def test_jobs_that_wait_for_room_on_a_cluster_never_begin_after_a_signal(tmp_path, cluster):
+    stand_ins.check_a_signal_lets_the_workers_save(f"RayEngine(3, {cluster!r})", tmp_path)
+
+
+@on_linux
+def test_what_a_killed_sweep_has_at_work_saves_and_ends(tmp_path, cluster):
+    driver = start_driver(f"RayEngine(2, {cluster!r})", tmp_path)
+    driver.kill()
+    driver.communicate()
+    wait_for(*(tmp_path / name / "ready.saved" for name in "ab"))
+
+
+def test_bad_addresses_are_refused_at_once(tmp_path, capfd):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        closed = f"127.0.0.1:{unused.getsockname()[1]}"
+    for address, words in (
+        ("nowhere", "ray_address is 'nowhere'; accepted: HOST:PORT, ray://HOST:PORT or auto"),
+        (closed, f"no Ray cluster answers at {closed}: "),
+        (f"ray://{closed}", f"no Ray cluster answers at ray://{closed}: "),
+    ):
+        options = ["--out", str(tmp_path / "sweep"), "--engine", "ray", "--ray-address", address]
+        assert main(["sweep", "vae", "--preset", "smoke", *options]) == 2
+        assert words in capfd.readouterr().err
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_cluster_whose_machines_are_too_small_is_refused():
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 4.0}},
+        {"Alive": False, "Resources": {"CPU": 9.0}},
+    ]
+    small = SimpleNamespace(init=lambda **_: None, nodes=lambda: nodes)
+    engine = RayEngine(1, "auto")
+    engine._join(small, 4)
+    with pytest.raises(ValueError, match="threads is 5; accepted at auto: up to 4"):
+        engine._join(small, 5)
