@@ -301,7 +301,8 @@ def sweep(
     """Train and score a grid of systems, settings and seeds in parallel, and compare the runs.
 
     Started again, it skips what is finished, goes on with what was interrupted, and tries again
-    what failed.
+    what failed. A run whose process is killed, as when memory is short, is started again by
+    itself and goes on from its last checkpoint, three times in all.
 
     Parameters
     ----------

@@ -15,6 +15,7 @@ from pydisent.training._files import lock
 from pydisent.training._signals import noted_signals
 
 TRIES = 3  # of a job that is killed: later there may be more memory, or another machine
+_SIGKILL = 9  # Python has no name for it on Windows.
 _POLL = 0.05  # seconds
 _PATIENCE = 300.0  # seconds for which a process that still writes a job's output is waited for
 _TAIL = 8192  # bytes of output in which an error is looked for
@@ -210,7 +211,7 @@ class LocalWorker:
         if code is None:
             return None
         if code != 0:
-            state = "interrupted" if code == -signal.SIGKILL else "failed"
+            state = "interrupted" if code == -_SIGKILL else "failed"
             return Outcome(self.job.name, state, self.seconds, self._error(code))
         if self._waiting:
             self._process, self._ready = None, time.monotonic()

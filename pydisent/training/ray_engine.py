@@ -66,13 +66,15 @@ class RayEngine:
         Raises
         ------
         ValueError
-            If a job wants more threads than any machine of a joined cluster has CPU cores.
+            If a job wants more threads than any machine of the cluster has CPU cores.
         ConnectionError
             If the cluster cannot be joined.
         """
         if not jobs:
             return None
-        with self._connected(max(job.threads for job in jobs)) as ray, _by_value(ray):
+        threads = max(job.threads for job in jobs)
+        with self._connected(threads) as ray, _by_value(ray):
+            _check_room(ray, threads)
             gpus = int(self.gpu and ray.cluster_resources().get("GPU", 0) >= 1)
             # What is lost is started again by the sweep, which says so; not by Ray.
             actor = ray.remote(num_gpus=gpus, max_restarts=0)(_Actor)
@@ -90,7 +92,7 @@ class RayEngine:
             if self.address is None:
                 self._start(ray, threads)
             else:
-                self._join(ray, threads)
+                self._join(ray)
             yield ray
         finally:
             ray.shutdown()
@@ -107,17 +109,11 @@ class RayEngine:
             logging_level="ERROR",
         )
 
-    def _join(self, ray: Any, threads: int) -> None:
+    def _join(self, ray: Any) -> None:
         try:
             ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
         except Exception as error:  # Ray has no class of its own for this.
             raise ConnectionError(f"no Ray cluster at {self.address}: {error}") from error
-        most = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-        if threads > most:
-            raise ValueError(
-                f"threads is {threads}; accepted at {self.address}: up to {most:.0f}, the cores "
-                "of its largest machine"
-            )
 
 
 def _ray() -> Any:
@@ -145,6 +141,16 @@ def _check_answers(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT).close()
     except (OSError, OverflowError) as error:
         raise ConnectionError(f"no Ray cluster answers at {address}: {error}") from error
+
+
+def _check_room(ray: Any, threads: int) -> None:
+    """Raise ValueError if jobs of so many threads would wait for ever."""
+    most = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
+    if threads > most:
+        raise ValueError(
+            f"threads is {threads}; accepted: up to {most:.0f}, the CPU cores of the largest "
+            "machine of the Ray cluster"
+        )
 
 
 @contextmanager

@@ -149,7 +149,7 @@ def run_sweep(
     """Train and score the runs of a plan in `path`, those that are not finished yet.
 
     A run that fails is recorded with its error, and the others go on; it is tried again when the
-    sweep is started again.
+    sweep is started again. One whose process is killed is tried again at once; see `Engine`.
 
     Parameters
     ----------

@@ -8,8 +8,8 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -31,8 +31,15 @@ on_linux = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_cluster_of_the_users():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        yield
+
+
 @pytest.fixture(scope="module")
-def cluster():
+def cluster(no_cluster_of_the_users):
     """The address of a cluster with room for two jobs, to which this process is connected."""
     with RayEngine(2)._connected(threads=3) as ray:
         yield ray.get_runtime_context().gcs_address
@@ -45,14 +52,18 @@ def test_jobs_run_in_order_and_say_how_they_ended(tmp_path, monkeypatch):
     jobs = [
         job(Path("."), "own", python(code), python("print('pydisent: no'); raise SystemExit(1)")),
         job(Path("."), "fine", python(code)),
+        job(Path("file"), "unwritable", python("pass")),
     ]
+    Path("file").touch()
     outcomes = run(RayEngine(1), jobs)
     assert [(o.name, o.state) for o in outcomes] == [
         ("own", "running"),
         ("own", "failed"),
         ("fine", "running"),
         ("fine", "done"),
+        ("unwritable", "failed"),
     ]
+    assert outcomes[-1].error.startswith("NotADirectoryError: ")
     assert outcomes[1].error == "no (exit code 1); see own/output.log"
     lines = jobs[0].output.read_text().splitlines()
     assert lines[0].startswith(f"$ {sys.executable} -S -c")
@@ -193,7 +204,7 @@ def test_what_a_killed_sweep_has_at_work_ends(tmp_path, cluster):
     driver.communicate()
 
 
-def test_bad_addresses_are_refused_at_once(tmp_path, capfd):
+def test_bad_addresses_are_refused_at_once(tmp_path, capfd, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         closed = f"127.0.0.1:{unused.getsockname()[1]}"
@@ -202,19 +213,20 @@ def test_bad_addresses_are_refused_at_once(tmp_path, capfd):
         (closed, f"no Ray cluster answers at {closed}: "),
         (f"ray://{closed}", f"no Ray cluster answers at ray://{closed}: "),
     ):
-        options = ["--out", str(tmp_path / "sweep"), "--engine", "ray", "--ray-address", address]
-        assert main(["sweep", "vae", "--preset", "smoke", *options]) == 2
+        options = ["--preset", "smoke", "--out", str(tmp_path / "sweep"), "--engine", "ray"]
+        assert main(["sweep", "vae", *options, "--ray-address", address]) == 2
         assert words in capfd.readouterr().err
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert main(["sweep", "vae", *options]) == 2
+        assert words in capfd.readouterr().err
+        monkeypatch.undo()
     assert not (tmp_path / "sweep").exists()
 
 
-def test_a_cluster_whose_machines_are_too_small_is_refused():
-    nodes = [
-        {"Alive": True, "Resources": {"CPU": 4.0}},
-        {"Alive": False, "Resources": {"CPU": 9.0}},
-    ]
-    small = SimpleNamespace(init=lambda **_: None, nodes=lambda: nodes)
-    engine = RayEngine(1, "auto")
-    engine._join(small, 4)
-    with pytest.raises(ValueError, match="threads is 5; accepted at auto: up to 4"):
-        engine._join(small, 5)
+@pytest.mark.usefixtures("cluster")
+def test_jobs_for_which_no_machine_is_large_enough_are_refused(tmp_path):
+    large = replace(job(tmp_path, "a", python("pass")), threads=7)
+    with pytest.raises(
+        ValueError, match="threads is 7; accepted: up to 6, the CPU cores of the la"
+    ):
+        run(RayEngine(1), [large])
