@@ -16,6 +16,8 @@ from pydisent.training.engine import Job, LocalWorker, Outcome, at_least_one, wo
 _CONNECT = 5.0  # seconds
 _NEWS = 0.5  # seconds for which a worker waits for news, so that it need not be asked often
 _OBJECTS = 100 * 2**20  # bytes: nothing but outcomes goes through Ray's object store
+_SETTINGS = b"\x04"  # the type of the first frame that either side of HTTP/2 sends
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0\0\0\0\0"
 # Has a process get SIGTERM, as from a sweep that is stopped, when the Ray worker above it dies.
 _LEASH = """
 import ctypes, os, signal, sys
@@ -131,14 +133,17 @@ def joined(address: str | None) -> str | None:
 
 
 def _check_answers(address: str) -> None:
-    """Raise unless something answers at HOST:PORT: Ray itself would try for minutes."""
+    """Raise unless gRPC, which Ray speaks, answers at HOST:PORT: Ray would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         raise ValueError(
             f"ray_address is {address!r}; accepted: HOST:PORT, ray://HOST:PORT or auto"
         )
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT) as server:
+            server.sendall(_HELLO)
+            if os.environ.get("RAY_USE_TLS", "0") == "0" and server.recv(4)[3:] != _SETTINGS:
+                raise OSError("another service is there")
     except (OSError, OverflowError) as error:
         raise ConnectionError(f"no Ray cluster answers at {address}: {error}") from error
 

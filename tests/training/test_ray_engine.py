@@ -18,7 +18,7 @@ import torch
 from stand_ins import PATIENT, job, python, run, start_driver, wait_for
 
 from pydisent.cli import main
-from pydisent.training import Plan, RunFolder, train
+from pydisent.training import Plan, RunFolder, ray_engine, train
 from pydisent.training._files import lock
 from pydisent.training.ray_engine import RayEngine
 
@@ -221,6 +221,12 @@ def test_bad_addresses_are_refused_at_once(tmp_path, capfd, monkeypatch):
         assert words in capfd.readouterr().err
         monkeypatch.undo()
     assert not (tmp_path / "sweep").exists()
+    monkeypatch.setattr(ray_engine, "_CONNECT", 0.1)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        with pytest.raises(ConnectionError, match=r"no Ray cluster answers at 127.* timed out"):
+            RayEngine(1, f"127.0.0.1:{silent.getsockname()[1]}")
 
 
 @pytest.mark.usefixtures("cluster")
