@@ -16,6 +16,7 @@ except ModuleNotFoundError as missing:  # pragma: no cover
 
 if TYPE_CHECKING:
     from pydisent.training import Plan, Run, RunFolder
+    from pydisent.training.engine import Engine
     from pydisent.training.perception import Perception
 
 
@@ -311,12 +312,14 @@ def sweep(
     workers: int | None = None,
     threads: int | None = None,
     accelerator: str = "auto",
-    engine: Literal["local"] = "local",
+    engine: Literal["local", "ray"] = "local",
+    ray_address: str | None = None,
 ) -> None:
     """Train and score a grid of systems, settings and seeds in parallel, and compare the runs.
 
     Started again, it skips what is finished, goes on with what was interrupted, and tries again
-    what failed.
+    what failed. A run whose process is killed, as when memory is short, is started again by
+    itself and goes on from its last checkpoint, three times in all.
 
     Parameters
     ----------
@@ -339,15 +342,19 @@ def sweep(
     metrics : tuple of str
         Scores of each run; all that its data and system allow by default.
     workers : int
-        Processes at a time; as many as CPU cores by default, and 1 on a GPU.
+        Processes at a time; as many as CPU cores by default, and 1 on a GPU; on a Ray cluster that
+        is joined, as many as it has CPU cores and GPUs for.
     threads : int
-        CPU threads of each; the cores divided by the workers by default.
+        CPU threads of each; the cores divided by the workers by default, and 1 on such a cluster.
     accelerator : str
         cpu, cuda, mps or auto.
     engine : str
-        Where the processes run: local, on this machine.
+        Where the processes run: local, on this machine, or ray, on a Ray cluster: one of this
+        machine that ends with the sweep, unless an address is given. Its machines must share the
+        folders of the sweep and the data, and have pydisent installed.
+    ray_address : str
+        The Ray cluster to join: HOST:PORT, ray://HOST:PORT or auto; RAY_ADDRESS by default.
     """
-    from pydisent.training.engine import LocalEngine, cores
     from pydisent.training.sweep import SweepPlan, run_sweep
 
     plan = SweepPlan(
@@ -359,14 +366,14 @@ def sweep(
         grid={key: _listed(values) for key, values in _pairs(grid, "--grid").items()},
         seeds=_numbers(seeds),
     )
-    chosen = workers if workers is not None else min(len(plan.runs()), _workers(accelerator))
+    chosen, suited = _engine(engine, ray_address, len(plan.runs()), workers, accelerator)
     states = run_sweep(
         plan,
         out,
-        engine=LocalEngine(chosen),
+        engine=chosen,
         metrics=metrics,
         accelerator=accelerator,
-        threads=max(1, cores() // chosen) if threads is None else threads,
+        threads=suited if threads is None else threads,
         say=_say,
     )
     if done := [out / name for name, state in states.items() if state == "done"]:
@@ -609,7 +616,8 @@ def _gathered(argv: Sequence[str]) -> list[str]:
 def _explain(error: Exception) -> tuple[str, int]:
     """Return the message and exit code of an expected error; raise any other."""
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("pydisent"):
-        return f"this needs the package {error.name}: pip install 'pydisent[all]'", 2
+        extra = "sweep" if error.name == "ray" else "all"  # Ray is large, and all leaves it out.
+        return f"this needs the package {error.name}: pip install 'pydisent[{extra}]'", 2
     if isinstance(error, (ValueError, OSError)):
         return str(error), 2
     from pydisent.systems import NotTrainedError
@@ -697,6 +705,26 @@ def _workers(accelerator: str) -> int:
     from pydisent.training.engine import cores
 
     return 1 if accelerator != "cpu" and torch.cuda.is_available() else cores()
+
+
+def _engine(
+    name: str, ray_address: str | None, runs: int, workers: int | None, accelerator: str
+) -> "tuple[Engine, int]":
+    """Return the engine for so many runs, and how many threads suit each of its processes."""
+    from pydisent.training.engine import LocalEngine, cores
+
+    if name == "local":
+        if ray_address is not None:
+            raise ValueError(f"ray_address is {ray_address!r}; accepted: with --engine ray alone")
+        chosen = min(runs, _workers(accelerator)) if workers is None else workers
+        return LocalEngine(chosen), max(1, cores() // chosen)
+    from pydisent.training.ray_engine import RayEngine, joined
+
+    elsewhere = joined(ray_address) is not None
+    fitting = runs if elsewhere else min(runs, _workers(accelerator))
+    chosen = fitting if workers is None else workers
+    engine = RayEngine(chosen, ray_address, gpu=accelerator != "cpu")
+    return engine, 1 if elsewhere else max(1, cores() // chosen)
 
 
 def _new_plan(system: str, asked: dict[str, Any], settings: dict[str, str]) -> "Plan":

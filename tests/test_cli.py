@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 import torch
@@ -348,11 +349,20 @@ def test_sweep_with_failures_has_code_1(tmp_path, capsys, monkeypatch):
         (["--workers", "0"], "workers is 0"),
         (["--threads", "0"], "threads is 0"),
         (["--metrics", "z-score"], "metric is 'z-score'"),
+        (["--ray-address", "auto"], "ray_address is 'auto'; accepted: with --engine ray alone"),
     ],
 )
 def test_bad_sweeps_are_one_line_and_code_2(tmp_path, capsys, options, message):
     assert _sweep("--out", str(tmp_path / "sweep"), *options) == 2
     assert message in _one_line(capsys)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_sweep_on_ray_says_what_it_needs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    assert _sweep("--out", str(tmp_path / "sweep"), "--engine", "ray") == 2
+    words = "pydisent: this needs the package ray: pip install 'pydisent[sweep]'"
+    assert _one_line(capsys) == words
     assert not (tmp_path / "sweep").exists()
 
 

@@ -3,12 +3,28 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 def absolute(path: str | os.PathLike[str] | None) -> str | None:
     """Return a path as files of runs keep it: from the root, whatever the working folder."""
     return None if path is None else str(Path(path).absolute())
+
+
+def lock(file: IO[Any]) -> bool:
+    """Lock an open file until all processes that inherit it have closed it; False if another has.
+
+    There are no such locks on Windows: there it is always True.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def sync(path: Path) -> None:

@@ -1,18 +1,17 @@
 """Grids of systems, settings and seeds: one run folder each, in parallel, resumable."""
 
 import itertools
-import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydisent import data, systems
-from pydisent.training._files import absolute, read_json, write_json
+from pydisent.training._files import absolute, lock, read_json, write_json
 from pydisent.training._text import plain
 from pydisent.training.engine import Engine, Job, Outcome
 from pydisent.training.folder import RunFolder
@@ -150,7 +149,7 @@ def run_sweep(
     """Train and score the runs of a plan in `path`, those that are not finished yet.
 
     A run that fails is recorded with its error, and the others go on; it is tried again when the
-    sweep is started again.
+    sweep is started again. One whose process is killed is tried again at once; see `Engine`.
 
     Parameters
     ----------
@@ -187,7 +186,7 @@ def run_sweep(
         raise ValueError(f"threads is {threads}; accepted: an integer >= 1")
     _Manifest(folder, plan, runs)
     _check(plan, runs, metrics)
-    with _locked(folder):
+    with _locked(folder, runs):
         manifest = _Manifest(folder, plan, runs)
         manifest.write()
         jobs = [
@@ -264,22 +263,23 @@ def _check(plan: SweepPlan, runs: Mapping[str, Plan], metrics: Sequence[str]) ->
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Make the folder, and keep other sweeps out of it until this one and its processes end."""
+def _locked(folder: Path, names: Iterable[str]) -> Iterator[None]:
+    """Make the folder, and keep other sweeps out of it until this one ends.
+
+    Processes may outlive their sweep, if that is killed: each has its run's output locked.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # no such locks on Windows
-        yield
-        return
-    with (folder / ".lock").open("w") as lock:
-        os.set_inheritable(lock.fileno(), True)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"{folder} has a sweep at work, or processes that one left behind: wait for them"
-            ) from None
+    with (folder / ".lock").open("w") as mine:
+        if not lock(mine):
+            raise ValueError(f"{folder} has a sweep at work: wait for it, or choose another folder")
+        for output in (RunFolder(folder / name).output for name in names):
+            if not output.is_file():
+                continue
+            with output.open("ab") as left:
+                if not lock(left):
+                    raise ValueError(
+                        f"{output} is written by a process that a sweep left behind: wait for it"
+                    )
         yield
 
 

@@ -1,43 +1,18 @@
-"""Processes of a few milliseconds stand for trainings."""
+"""Jobs that are processes on this machine."""
 
-import os
-import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+import stand_ins
+from stand_ins import PATIENT, job, python, wait_for
 
-from pydisent.training.engine import Job, LocalEngine
-
-ROOT = Path(__file__).parents[2]
-# Says that it is ready, and on SIGTERM that it saved, as a training does.
-PATIENT = """
-import signal, sys, time, pathlib
-ready = pathlib.Path(sys.argv[1])
-def save(*_):
-    time.sleep(0.2)
-    ready.with_suffix(".saved").touch()
-    sys.exit(143)
-signal.signal(signal.SIGTERM, save)
-ready.touch()
-time.sleep(60)
-"""
-
-
-def python(code, *arguments):
-    return (sys.executable, "-S", "-c", code, *map(str, arguments))
-
-
-def job(tmp_path, name, *commands):
-    return Job(name, commands, tmp_path / name / "output.log", threads=3)
+from pydisent.training import engine as engines
+from pydisent.training.engine import LocalEngine, LocalWorker
 
 
 def run(workers, jobs):
-    outcomes = []
-    assert LocalEngine(workers).run(jobs, outcomes.append) is None
-    return outcomes
+    return stand_ins.run(LocalEngine(workers), jobs)
 
 
 def test_commands_run_in_order_and_what_they_print_is_kept(tmp_path):
@@ -82,62 +57,72 @@ def test_a_failure_stops_its_job_alone_and_says_why(tmp_path):
     assert str(outcomes["own"]).startswith("own: failed after 0 s: loss is nan")
 
 
+def test_what_is_killed_is_started_again_after_the_others(tmp_path):
+    code = """
+import os, pathlib, sys
+tries = pathlib.Path(sys.argv[1])
+with tries.open("a") as file: file.write("x")
+if len(tries.read_text()) < int(sys.argv[2]): os.kill(os.getpid(), 9)
+"""
+    jobs = [
+        job(tmp_path, "twice", python(code, tmp_path / "twice" / "tries", 3)),
+        job(tmp_path, "ever", python(code, tmp_path / "ever" / "tries", 9)),
+        job(tmp_path, "other", python("pass")),
+    ]
+    outcomes = run(1, jobs)
+    ends = [(o.name, o.state) for o in outcomes if o.state != "running"]
+    assert ends == [
+        ("twice", "interrupted"),
+        ("ever", "interrupted"),
+        ("other", "done"),
+        ("twice", "interrupted"),
+        ("ever", "interrupted"),
+        ("twice", "done"),
+        ("ever", "failed"),
+    ]
+    assert all("killed by SIGKILL; see" in o.error for o in outcomes if o.state == "interrupted")
+    assert [(o.name, o.state) for o in outcomes[::2]] == [(name, "running") for name, _ in ends]
+
+
+def test_a_job_has_one_process_at_a_time_whoever_started_it(tmp_path, monkeypatch):
+    """A former one, as of a sweep that was killed, is waited for; but not for ever."""
+    pytest.importorskip("fcntl")
+    saved = tmp_path / "ready.saved"
+    former = LocalWorker(job(tmp_path, "a", python(PATIENT, tmp_path / "ready")))
+    assert former.advance().state == "running"
+    wait_for(tmp_path / "ready")
+    code = "import pathlib, sys; assert pathlib.Path(sys.argv[1]).exists()"
+    again = LocalWorker(job(tmp_path, "a", python(code, saved)))
+    assert again.advance() is None
+    monkeypatch.setattr(engines, "_PATIENCE", 0.0)
+    outcome = again.advance()
+    assert outcome.state == "failed"
+    assert outcome.error.startswith("another process has ")
+    monkeypatch.undo()
+    former.terminate()
+    while again.advance() is None:
+        time.sleep(0.01)
+    while (outcome := again.advance()) is None:
+        time.sleep(0.01)
+    assert outcome.state == "done", outcome.error
+    former.wait()
+
+
 def test_so_many_at_a_time_and_no_more(tmp_path):
-    """Each waits for the other, so that one at a time would never end."""
-    code = (
-        "import pathlib, sys, time\n"
-        "mine, other = map(pathlib.Path, sys.argv[1:])\n"
-        "mine.touch()\n"
-        "while not other.exists(): time.sleep(0.01)\n"
-    )
-    a, b = tmp_path / "one", tmp_path / "two"
-    jobs = [job(tmp_path, "a", python(code, a, b)), job(tmp_path, "b", python(code, b, a))]
-    rest = [job(tmp_path, name, python("pass")) for name in "cde"]
-    running = peak = 0
-    for outcome in run(2, jobs + rest):
-        running += 1 if outcome.state == "running" else -1
-        peak = max(peak, running)
-    assert peak == 2
+    stand_ins.check_two_at_a_time(LocalEngine(2), tmp_path)
     with pytest.raises(ValueError, match="workers is 0; accepted: an integer >= 1"):
         LocalEngine(0)
 
 
 def test_a_signal_lets_the_workers_save(tmp_path):
-    driver = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from pathlib import Path
-from test_engine import PATIENT, LocalEngine, job, python
-here = Path(sys.argv[1])
-jobs = [job(here, name, python(PATIENT, here / name / "ready")) for name in "abc"]
-print(LocalEngine(2).run(jobs, lambda o: print(o.name, o.state)))
-"""
-    process = subprocess.Popen(
-        [sys.executable, "-c", driver, str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    ready = [tmp_path / name / "ready" for name in "ab"]
-    limit = time.monotonic() + 60
-    while not all(path.exists() for path in ready) and time.monotonic() < limit:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: all of a terminal's processes get it
-    output, _ = process.communicate(timeout=30)
-    assert all(path.with_suffix(".saved").exists() for path in ready)
-    lines = output.splitlines()
-    assert lines[-1] == str(int(signal.SIGINT))
-    assert lines[:-1] == ["a running", "b running", "a interrupted", "b interrupted"]
-    assert not (tmp_path / "c").exists()
+    stand_ins.check_a_signal_lets_the_workers_save("LocalEngine(2)", tmp_path)
 
 
 def test_an_error_of_the_caller_leaves_no_process_behind(tmp_path):
     ready = tmp_path / "a" / "ready"
 
     def note(outcome):
-        while not ready.exists():
-            time.sleep(0.01)
+        wait_for(ready)
         raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):

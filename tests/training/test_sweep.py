@@ -3,15 +3,15 @@
 import json
 import shlex
 import signal
-import subprocess
 import sys
-import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from stand_ins import wait_for
 
 from pydisent.training import RunFolder
-from pydisent.training.engine import Job, LocalEngine, Outcome
+from pydisent.training.engine import LocalWorker, Outcome
 from pydisent.training.sweep import SweepInterrupted, SweepPlan, run_sweep
 
 
@@ -275,59 +275,18 @@ def test_one_sweep_at_a_time_and_what_it_left_behind_counts(tmp_path):
         def run(self, jobs, note):
             with pytest.raises(ValueError, match="has a sweep at work"):
                 sweep(tmp_path, Recorder())
-            code = "import sys; print('ready', flush=True); sys.stdin.read()"
-            self.child = subprocess.Popen(
-                [sys.executable, "-S", "-c", code],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                close_fds=False,
-            )
-            self.child.stdout.readline()
+            code = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(60)"
+            command = (sys.executable, "-S", "-c", code, str(tmp_path / "ready"))
+            self.orphan = LocalWorker(replace(jobs[5], commands=(command,)))
+            assert self.orphan.advance().state == "running"
+            wait_for(tmp_path / "ready")
             return signal.SIGTERM
 
     engine = Orphaning()
     with pytest.raises(SweepInterrupted):
         sweep(tmp_path, engine)
-    with pytest.raises(ValueError, match="or processes that one left behind"):
+    with pytest.raises(ValueError, match=r"seed-3/output\.log is written by a process that a"):
         sweep(tmp_path, Recorder())
-    engine.child.communicate()
+    engine.orphan.terminate()
+    engine.orphan.wait()
     assert len(sweep(tmp_path, Recorder())[0]) == 12
-
-
-def test_the_local_engine_hands_its_lock_on(tmp_path):
-    pytest.importorskip("fcntl")
-    started = tmp_path / "started"
-    code = (
-        "import pathlib, sys, time\n"
-        "pathlib.Path(sys.argv[1]).touch()\n"
-        "while not pathlib.Path(sys.argv[2]).exists(): time.sleep(0.01)\n"
-    )
-    command = (sys.executable, "-S", "-c", code, str(started), str(tmp_path / "end"))
-
-    class Local(LocalEngine):
-        def run(self, jobs, note):
-            slow = [Job(j.name, (command,), j.output, 1) for j in jobs[:1]]
-
-            def refuse(outcome):
-                if outcome.state == "running":
-                    while not started.exists():
-                        time.sleep(0.01)
-                    fds = {link.resolve() for link in _descriptors(command)}
-                    assert (tmp_path / "sweep" / ".lock") in fds
-                    (tmp_path / "end").touch()
-
-            return super().run(slow, refuse)
-
-    sweep(tmp_path, Local(1))
-
-
-def _descriptors(command):
-    """The open files of the process with this command line."""
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process / "cmdline").read_bytes().split(b"\0")[:-1] == [
-                part.encode() for part in command
-            ]:
-                yield from (process / "fd").iterdir()
-        except OSError:
-            continue
