@@ -173,35 +173,40 @@ class System(nn.Module, abc.ABC):
     @stage("descent")
     def descend(self, loss: Tensor, *optimizers: str, clip: float | None = None) -> None:
         """Step the named optimisers down `loss`, their gradients' joint norm at most `clip`."""
-        chosen = [self.optimizers[name] for name in optimizers]
-        for optimizer in chosen:
-            optimizer.zero_grad(set_to_none=True)
+        self._clear(optimizers)
         loss.backward()
-        parameters = [p for o in chosen for group in o.param_groups for p in group["params"]]
+        self._step(optimizers, clip)
+
+    @stage("descent")
+    def descend_each(self, losses: Mapping[tuple[str, ...], Tensor]) -> None:
+        """Step the named optimisers down their own loss, all gradients taken at the same weights.
+
+        A loss reaches the parameters of its optimisers alone, so that adversaries may share one
+        forward pass; a second gradient through weights that a step has changed would be wrong.
+        """
+        for number, (names, loss) in enumerate(losses.items(), start=1):
+            self._clear(names)
+            loss.backward(inputs=self._learned(names), retain_graph=number < len(losses))
+        for names in losses:
+            self._step(names)
+
+    def _learned(self, optimizers: Sequence[str]) -> list[Tensor]:
+        """Return the parameters of the named optimisers."""
+        groups = [group for name in optimizers for group in self.optimizers[name].param_groups]
+        return [parameter for group in groups for parameter in group["params"]]
+
+    def _clear(self, optimizers: Sequence[str]) -> None:
+        for name in optimizers:
+            self.optimizers[name].zero_grad(set_to_none=True)
+
+    def _step(self, optimizers: Sequence[str], clip: float | None = None) -> None:
+        """Step the named optimisers by the gradients that there are, those of all processes."""
+        parameters = self._learned(optimizers)
         if self.reduce_gradients is not None:
             self.reduce_gradients(parameters)
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(parameters, clip)
-        for optimizer in chosen:
-            optimizer.step()
-
-    @stage("descent")
-    def descend_each(self, losses: Mapping[str, Tensor]) -> None:
-        """Step each named optimiser down its own loss, all gradients taken at the same weights.
-
-        A loss reaches the parameters of its optimiser alone, so that adversaries may share one
-        forward pass; a second gradient through weights that a step has changed would be wrong.
-        """
-        parameters = {
-            name: [p for group in self.optimizers[name].param_groups for p in group["params"]]
-            for name in losses
-        }
-        for number, (name, loss) in enumerate(losses.items(), start=1):
-            self.optimizers[name].zero_grad(set_to_none=True)
-            loss.backward(inputs=parameters[name], retain_graph=number < len(losses))
-        for name in losses:
-            if self.reduce_gradients is not None:
-                self.reduce_gradients(parameters[name])
+        for name in optimizers:
             self.optimizers[name].step()
 
 

@@ -195,12 +195,12 @@ class GAN(GaussianCodes):
         self.descend_each(self.objectives(terms))
         return {k: v.detach() for k, v in terms.items()} | _by_dimension(codes, self.code_names)
 
-    def objectives(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return what each optimiser minimises, of the terms that are logged."""
+    def objectives(self, terms: dict[str, Tensor]) -> dict[tuple[str, ...], Tensor]:
+        """Return what the optimisers minimise, of the terms that are logged."""
         return {
-            "discriminator": terms["discriminator"],
-            "generator": terms["generator"],
-            "reconstructor": -terms["mi_lower"],
+            ("discriminator",): terms["discriminator"],
+            ("generator",): terms["generator"],
+            ("reconstructor",): -terms["mi_lower"],
         }
 
     def draw_inputs(self, n: int) -> Codes:

@@ -98,13 +98,12 @@ class IBGAN(InfoGAN):
         r, kl = reparameterized_sample(mu, logvar, parallel.randn_like(mu))
         return Codes(r, z, kl.mean(0))
 
-    def objectives(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return what each optimiser minimises, of the terms that are logged."""
-        losses, kl = super().objectives(terms), terms["mi_upper"]
-        weight: float | Tensor = self.config.beta
-        if not weight:
+    def generative_loss(self, terms: dict[str, Tensor]) -> Tensor:
+        """Return what generator, encoder and reconstructor minimise."""
+        kl, weight = terms["mi_upper"], torch.as_tensor(self.config.beta)
+        if not self.config.beta:
             weight = _LIMITING * (kl.detach() >= self.config.kl_limit)
-        return losses | {"generator": losses["generator"] + weight * kl}
+        return super().generative_loss(terms) + weight * kl
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the mean of e(r|Q(x)), (N, D_r), of images x (N, C, H, W) in [0, 1]."""

@@ -44,7 +44,13 @@ class InfoGAN(GAN):
         "celeba": {"gamma": 2.0},
     }
 
-    def objectives(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return what each optimiser minimises, of the terms that are logged."""
-        loss = self.config.gamma * terms["generator"] - terms["mi_lower"]
-        return super().objectives(terms) | {"generator": loss}
+    def objectives(self, terms: dict[str, Tensor]) -> dict[tuple[str, ...], Tensor]:
+        """Return what the optimisers minimise, of the terms that are logged."""
+        return {
+            ("discriminator",): terms["discriminator"],
+            ("generator", "reconstructor"): self.generative_loss(terms),
+        }
+
+    def generative_loss(self, terms: dict[str, Tensor]) -> Tensor:
+        """Return what generator and reconstructor minimise."""
+        return self.config.gamma * terms["generator"] - terms["mi_lower"]

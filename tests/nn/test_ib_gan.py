@@ -44,7 +44,7 @@ def test_the_discriminator_and_the_reconstructor_of_tables_4_to_6():
         assert seen == [
             ("4×4", 2, (16, 32, 32)), ("4×4", 2, (32, 16, 16)), "BN", ("4×4", 2, (64, 8, 8)), "BN",
             ("3×3", 1, (64, 8, 8)), "BN", ("3×3", 1, (64, 8, 8)), "BN",
-            ("8×8", 1, (256, 1, 1)), "BN", ("FC", 1, (outputs,)),
+            ("FC", 1, (256,)), "BN", ("FC", 1, (outputs,)),
         ]  # fmt: skip
 
 
