@@ -42,12 +42,14 @@ TOP = 6  # operations of the profile that are kept
 Batch = tuple[Tensor, ...]
 
 
-def build(name: str, device: str, **settings: Any) -> tuple[System, systems.Preset, Any]:
-    """A fresh system on its data, ready to train."""
-    preset = systems.preset(name, "paper" if name in PUBLISHED else "quick", "sprites")
+def preset_of(name: str) -> str:
+    return "paper" if name in PUBLISHED else "quick"
+
+
+def build(name: str, size: str, device: str, **settings: Any) -> tuple[System, systems.Preset, Any]:
+    """A fresh system at a preset's size on its data, ready to train."""
     source = DATA.get(name, "sprites")
-    if source != "sprites":
-        preset = systems.preset(name, "quick", source)
+    preset = systems.preset(name, size, source)
     dataset = data.load(source, image_size=preset.image_size)
     torch.manual_seed(0)
     config = dataclasses.replace(preset.config, **settings)
@@ -76,14 +78,16 @@ def batches(system: System, dataset: Any, count: int, device: str) -> tuple[list
     return made[1:], sorted(seconds[1:])[len(seconds) // 2 - 1]
 
 
-def losses_apart(name: str, device: str, dtype: torch.dtype, count: int) -> dict[str, float]:
+def losses_apart(
+    name: str, size: str, device: str, dtype: torch.dtype, count: int
+) -> dict[str, float]:
     """How far each loss of ours is from the plain loop's after `count` steps.
 
     Relative to the loss, or absolute where it is below one.
     """
     torch.set_default_dtype(dtype)
     try:
-        system, _, dataset = build(name, device, **single(name))
+        system, _, dataset = build(name, size, device, **single(name))
         made, _ = batches(system, dataset, 16, device)
         ended = []
         for step in (plain_loop(copy.deepcopy(system)), system.step):
@@ -127,23 +131,25 @@ def profiled(step: Callable, made: list[Batch], device: str, trace: Path | None)
     }
 
 
-def contenders(name: str, device: str) -> tuple[dict[str, System], systems.Preset, Any]:
+def contenders(name: str, size: str, device: str) -> tuple[dict[str, System], systems.Preset, Any]:
     """Ours in fp32, and in bf16 where the system has mixed precision."""
-    system, preset, dataset = build(name, device, **single(name))
+    system, preset, dataset = build(name, size, device, **single(name))
     made = {"pydisent": system}
     if single(name):
-        made["pydisent bf16"] = build(name, device, precision="bf16")[0]
+        made["pydisent bf16"] = build(name, size, device, precision="bf16")[0]
     return made, preset, dataset
 
 
 def bench(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """What is found of one system."""
-    made, preset, dataset = contenders(name, args.device)
+    size = args.preset or preset_of(name)
+    made, preset, dataset = contenders(name, size, args.device)
     ours = made["pydisent"]
-    count = 100 if name in PUBLISHED else 20
+    count = args.gate_steps or (100 if name in PUBLISHED else 20)
     prepared, data_seconds = batches(ours, dataset, 16, args.device)
     apart, rounded = (
-        losses_apart(name, args.device, dtype, count) for dtype in (torch.float64, torch.float32)
+        losses_apart(name, size, args.device, dtype, count)
+        for dtype in (torch.float64, torch.float32)
     )
     passes = max(apart.values()) <= BOUND
     print(
@@ -176,7 +182,7 @@ def bench(name: str, args: argparse.Namespace) -> dict[str, Any]:
     return {
         "data": dataset.name,
         "image_size": preset.image_size,
-        "networks": "paper" if name in PUBLISHED else "quick",
+        "networks": size,
         "images_a_step": images,
         "gate": {
             "steps": count,
@@ -195,6 +201,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--systems", nargs="+", default=systems.names(), metavar="NAME")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each contender")
+    parser.add_argument(
+        "--preset", choices=systems.PRESETS, help="of all; by default some systems' own are paper"
+    )
+    parser.add_argument("--gate-steps", type=int, help="100, or 20 of large networks, by default")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--trace", type=Path, help="folder of the profiles, for a trace viewer")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

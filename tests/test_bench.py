@@ -194,3 +194,79 @@ def test_a_student_that_goes_on_from_its_teacher_is_what_it_would_be(bench, tmp_
         for folder in (branched, folders["whole"])
     ]
     assert weights[0] == weights[1]
+
+
+def test_ib_gan_and_its_baselines(bench, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("pydisent.training.scoring.MAX_IMAGES", 1000)
+    ib_gan = bench("ib_gan")
+    monkeypatch.setattr(ib_gan, "IMAGES", 500)
+    command = ["--preset", "smoke", "--workers", "1", "--steps", "10", "--betas", "0"]
+    command += ["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    assert ib_gan.main(command) == 0
+    (path,) = (tmp_path / "results").glob("*/ib_gan_sprites.json")
+    result = json.loads(path.read_text())
+    assert str(tmp_path) not in path.read_text()
+    runs = {run["variant"]: run for run in result["runs"]}
+    assert list(runs) == ["gan", "infogan", "ib-gan", "beta-0"]
+    for name, run in runs.items():
+        assert 0 <= run["factor_vae_jeon"] <= 1
+        assert (run["mi_upper"] is None) == (name in ("gan", "infogan"))
+    assert runs["beta-0"]["beta"] == 0
+    assert len(runs["ib-gan"]["kl"]) == 4
+    assert list(result["over_training"]) == ["5", "10"]
+    pictures = {p.name.removeprefix("ib_gan_sprites") for p in path.parent.glob("*.png")}
+    assert pictures == {".png", "_information.png", "_betas.png"}
+    table = capsys.readouterr().out
+    for name in ("| GAN |", "| InfoGAN |", "| IB-GAN, β = 0.141 |", "| IB-GAN, β = 0 |"):
+        assert name in table
+
+
+def test_precisions_are_compared_over_seeds(bench, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("pydisent.training.scoring.MAX_IMAGES", 1000)
+    precision = bench("precision")
+    monkeypatch.setattr(precision, "METRICS", ("mig", "reconstruction"))
+    table = bench("plot").precision_table
+    monkeypatch.setattr(precision, "precision_table", lambda result: [])
+    command = ["--preset", "smoke", "--workers", "1", "--steps", "5", "--seeds", "0", "1"]
+    command += ["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    assert precision.main(command) == 0
+    (path,) = (tmp_path / "results").glob("*/precision.json")
+    result = json.loads(path.read_text())
+    assert [(run["precision"], run["seed"]) for run in result["runs"]] == [
+        ("fp32", 0), ("bf16", 0), ("fp32", 1), ("bf16", 1)
+    ]  # fmt: skip
+    for run in result["runs"]:
+        run["scores"] |= {"factor-vae": 0.5, "sap": 0.25 * run["seed"]}
+    lines = table(result)
+    assert lines[-3].startswith("| beta-vae | fp32 | 0.500 ± 0.000 |")
+    assert "| 0.125 ± 0.177 |" in lines[-2]
+
+
+def test_throughput_is_measured_behind_a_gate(bench, monkeypatch, tmp_path):
+    throughput = bench("throughput")
+    written = {}
+    monkeypatch.setattr(
+        throughput, "write_result", lambda *args: written.update({args[0]: args[1]}) or "there"
+    )
+    command = ["--systems", "beta-vae", "ib-gan", "--seconds", "0.05", "--threads", "1"]
+    command += ["--preset", "smoke", "--gate-steps", "5"]
+    assert throughput.main([*command, "--trace", str(tmp_path)]) == 0
+    for name in ("beta-vae", "ib-gan"):
+        row = written["throughput"]["systems"][name]
+        assert row["gate"]["error"] <= 1e-9  # in double precision: one and the same training
+        assert row["seconds"].keys() == {"plain", "pydisent", "pydisent bf16"}
+        assert "descent" in row["profile"]["milliseconds_by_stage"]
+        assert sum(row["profile"]["share_by_operation"].values()) < 1
+        assert (tmp_path / f"{name}.json").stat().st_size > 1000
+    shown = written["throughput"] | {"environment": throughput.environment()}
+    (line,) = [t for t in bench("plot").throughput_table(shown) if t.startswith("| ib-gan")]
+    assert "8 of sprites, 16 px" in line
+    real = throughput.plain_loop
+
+    def wrong(system):
+        step = real(system)
+        return lambda *batch: {name: loss * 1.0001 for name, loss in step(*batch).items()}
+
+    monkeypatch.setattr(throughput, "plain_loop", wrong)
+    assert throughput.main(["--systems", "beta-vae", *command[3:]]) == 1
+    assert "pydisent" not in written["throughput"]["systems"]["beta-vae"]["seconds"]

@@ -17,6 +17,7 @@ from pydisent.systems import System
 from pydisent.training import checkpoint as checkpoints
 from pydisent.training._files import write_json
 from pydisent.training._signals import noted_signals
+from pydisent.training.batches import Batches
 from pydisent.training.environment import environment
 from pydisent.training.folder import RunFolder
 from pydisent.training.logs import Logs, NoLogs
@@ -200,7 +201,7 @@ class _Loop:
         keep: int,
     ) -> None:
         self.plan, self.folder, self.system = plan, folder, system
-        self.dataset, self.sampler, self.keep = dataset, sampler, keep
+        self.batches, self.keep = Batches(dataset, sampler, system), keep
         self.phases = system.phases(plan.steps)
         self.step = 0
         self.saved = -1
@@ -216,7 +217,7 @@ class _Loop:
         self._restore()
         started = time.monotonic() - self.seconds
         self.system.train()
-        with self._logs(progress) as logs:
+        with self._logs(progress) as logs, self.batches.working():
             for phase, updates in self._remaining():
                 self._join()
                 while self.system.phase_step < updates:
@@ -224,7 +225,7 @@ class _Loop:
                     if signum := parallel.highest(received[0] if received else 0):
                         self._save(logs)
                         raise Interrupted(signum, self.step)
-                    losses = self.system.step(*self._batch())
+                    losses = self.system.step(*self.batches(self.step))
                     self.step += 1
                     self.seconds = time.monotonic() - started
                     self._after(phase, losses, logs)
@@ -260,19 +261,6 @@ class _Loop:
         for phase, updates in self.phases[first + 1 :]:
             self.system.start_phase(phase)
             yield phase, updates
-
-    def _batch(self) -> tuple[Tensor, ...]:
-        """Return the next images (B, C, H, W), and if needed attributes (B, A) in {-1, +1}.
-
-        Of several processes each takes its own B rows of every batch.
-        """
-        whole = torch.from_numpy(self.sampler(self.step))
-        indices = parallel.own_rows(whole, self.system.batches_per_step)
-        batch: tuple[Tensor, ...] = (self.dataset.images(indices),)
-        if self.system.needs_attributes:
-            assert self.dataset.attributes is not None
-            batch += (2 * self.dataset.attributes[indices].float() - 1,)
-        return tuple(part.to(self.system.device, non_blocking=True) for part in batch)
 
     def _after(self, phase: str, losses: dict[str, Tensor], logs: _Logs) -> None:
         self.unchecked.append((self.step, losses))

@@ -140,3 +140,23 @@ def test_no_checkpoint_is_none_and_a_damaged_one_an_error(tmp_path):
     (saved / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"lacks model\.safetensors"):
         checkpoint.latest_checkpoint(tmp_path)
+
+
+def test_moments_come_back_in_the_layout_of_their_weights(tmp_path):
+    """Fused steps walk weights and moments in the order of memory, not of indices."""
+    config = systems.preset("vae", "smoke", "sprites").config
+    trained, loaded = (systems.build("vae", config, SHAPE) for _ in range(2))
+    images = torch.rand(8, *SHAPE)
+    for _ in range(2):
+        trained.step(images)
+    checkpoint.load_training(_save(tmp_path, trained, 2), loaded)
+    moments = loaded.optimizers["vae"].state
+    kernels = [p for p in loaded.parameters() if p.ndim == 4 and p.shape[1] > 1]
+    assert kernels
+    for kernel in kernels:
+        assert kernel.is_contiguous(memory_format=torch.channels_last)
+        assert moments[kernel]["exp_avg"].stride() == kernel.stride()
+    for system in (trained, loaded):
+        torch.manual_seed(1)
+        system.step(images)
+    assert _same(loaded.state_dict(), trained.state_dict())

@@ -65,3 +65,14 @@ def test_a_run_keeps_its_system_when_a_name_passes_to_another(tmp_path, former, 
     newer = Plan.from_preset(former, preset="smoke")
     folder.config.write_text(json.dumps(newer.to_json()))
     assert Plan.from_json(folder.read_config()) == newer
+
+
+def test_a_former_checkpoint_can_be_opened(run_path, tmp_path):
+    last = open_run(run_path)
+    former = open_run(run_path, step=25)
+    assert (last.step, former.step) == (30, 25)
+    assert not torch.equal(
+        next(last.system.encoder.parameters()), next(former.system.encoder.parameters())
+    )
+    with pytest.raises(FileNotFoundError, match="no checkpoint of step 7; there are: 25, 30"):
+        open_run(run_path, step=7)

@@ -1,0 +1,68 @@
+"""The batches of a run: the next is made while the networks learn from the present one."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from pydisent import parallel
+from pydisent.data import ImageDataset
+from pydisent.systems import System
+from pydisent.training.sampling import BatchSampler
+
+Batch = tuple[Tensor, ...]
+
+
+class Batches:
+    """Batches on the system's device, each a function of the step alone.
+
+    A batch is images (B, C, H, W), and attributes (B, A) in {-1, +1} if the system needs them. Of
+    several processes each takes its own B rows of every batch.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        The images.
+    sampler : BatchSampler
+        Which of them make a batch.
+    system : System
+        Which parts of a batch it takes, and where to.
+    """
+
+    def __init__(self, dataset: ImageDataset, sampler: BatchSampler, system: System) -> None:
+        self.dataset, self.sampler, self.system = dataset, sampler, system
+        self._worker: ThreadPoolExecutor | None = None
+        self._ahead: tuple[int, Future[Batch]] | None = None
+
+    @contextmanager
+    def working(self) -> Iterator["Batches"]:
+        """Have a thread that makes the next batch; without it a batch is made when asked for."""
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as self._worker:
+            try:
+                yield self
+            finally:
+                self._worker, self._ahead = None, None
+
+    def __call__(self, step: int) -> Batch:
+        """Return the batch of `step`, counted from zero, and have the one after it made."""
+        if self._ahead is not None and self._ahead[0] == step:
+            batch = self._ahead[1].result()
+        else:
+            batch = self._make(step)
+        if self._worker is not None:
+            self._ahead = step + 1, self._worker.submit(self._make, step + 1)
+        device = self.system.device
+        return tuple(part.to(device, non_blocking=True) for part in batch)
+
+    def _make(self, step: int) -> Batch:
+        whole = torch.from_numpy(self.sampler(step))
+        indices = parallel.own_rows(whole, self.system.batches_per_step)
+        batch: Batch = (self.dataset.images(indices),)
+        if self.system.needs_attributes:
+            assert self.dataset.attributes is not None
+            batch += (2 * self.dataset.attributes[indices].float() - 1,)
+        if self.system.device.type == "cuda":
+            batch = tuple(part.pin_memory() for part in batch)  # else the copy would wait
+        return batch
