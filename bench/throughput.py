@@ -38,6 +38,7 @@ BOUND = 1e-5
 PUBLISHED = ("beta-vae", "gan", "ib-gan", "infogan", "vae")
 DATA = {"attribute-ae": "faces", "jacobian-ae": "digits"}
 PROFILED = 10  # steps
+WARM_UP = 100  # batches
 TOP = 6  # operations of the profile that are kept
 Batch = tuple[Tensor, ...]
 
@@ -63,11 +64,13 @@ def build(name: str, size: str, device: str, **settings: Any) -> tuple[System, s
 def batches(system: System, dataset: Any, count: int, device: str) -> tuple[list[Batch], float]:
     """So many batches as training draws them, and the seconds that one takes to make.
 
-    The data's first batch is not counted: it renders or reads what is kept from then on.
+    Those before them are not counted: they draw or read what is kept from then on.
     """
     sampler = BatchSampler(len(dataset), system.images_per_step, 0)
     made, seconds = [], []
-    for step in range(count + 1):
+    for step in range(WARM_UP):
+        dataset.images(torch.from_numpy(sampler(step)))
+    for step in range(WARM_UP, WARM_UP + count):
         begin = time.perf_counter()
         indices = torch.from_numpy(sampler(step))
         batch: Batch = (dataset.images(indices),)
@@ -75,7 +78,7 @@ def batches(system: System, dataset: Any, count: int, device: str) -> tuple[list
             batch += (2 * dataset.attributes[indices].float() - 1,)
         seconds.append(time.perf_counter() - begin)
         made.append(tuple(part.to(device) for part in batch))
-    return made[1:], sorted(seconds[1:])[len(seconds) // 2 - 1]
+    return made, sorted(seconds)[len(seconds) // 2]
 
 
 def losses_apart(

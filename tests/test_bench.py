@@ -244,6 +244,7 @@ def test_precisions_are_compared_over_seeds(bench, monkeypatch, tmp_path, capsys
 
 def test_throughput_is_measured_behind_a_gate(bench, monkeypatch, tmp_path):
     throughput = bench("throughput")
+    monkeypatch.setattr(throughput, "WARM_UP", 1)
     written = {}
     monkeypatch.setattr(
         throughput, "write_result", lambda *args: written.update({args[0]: args[1]}) or "there"

@@ -18,6 +18,7 @@ from pydisent.nn.code_autoencoder import (
 from pydisent.nn.constricted import ConstrictedGenerator
 from pydisent.nn.conv import ConvDecoder, ConvEncoder
 from pydisent.nn.dcgan import DCGANDiscriminator, DCGANEncoder, DCGANGenerator
+from pydisent.nn.doubling import DoublingConvTranspose2d
 from pydisent.nn.equalized import EqualizedConv2d, EqualizedLinear
 from pydisent.nn.growth import (
     fold_batch_norm,
@@ -45,6 +46,7 @@ __all__ = [
     "DCGANDiscriminator",
     "DCGANEncoder",
     "DCGANGenerator",
+    "DoublingConvTranspose2d",
     "EqualizedConv2d",
     "EqualizedLinear",
     "ExponentialAverage",

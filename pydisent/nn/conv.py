@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from pydisent.nn._check import check_sizes
 from pydisent.nn._init import glorot_
+from pydisent.nn.doubling import DoublingConvTranspose2d
 
 _START = 4  # px at the narrow end of both networks
 
@@ -98,7 +99,7 @@ class ConvDecoder(nn.Module):
         layers += [nn.Linear(hidden, widths[0] * _START**2), nn.ReLU()]
         layers.append(nn.Unflatten(1, (widths[0], _START, _START)))
         for inputs, maps in pairwise(widths):
-            layers += [nn.ConvTranspose2d(inputs, maps, 4, 2, 1), nn.ReLU()]
+            layers += [DoublingConvTranspose2d(inputs, maps), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
         glorot_(self)
 

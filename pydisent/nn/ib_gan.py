@@ -9,6 +9,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from pydisent.nn._check import check_counts, check_sizes
+from pydisent.nn.doubling import DoublingConvTranspose2d
 
 _HALVINGS = 3  # of each network: at 64 px the narrow end has 8×8 pixels
 _SMALLEST = 16  # px: below, the narrow end would be one pixel
@@ -91,7 +92,7 @@ class IBGANGenerator(nn.Module):
             *_transposed(4 * base, 4 * base, 3, 1),
             *_transposed(4 * base, 2 * base, 4, 2),
             *_transposed(2 * base, base, 4, 2),
-            nn.ConvTranspose2d(base, channels, 4, 2, 1),
+            DoublingConvTranspose2d(base, channels),
             nn.Tanh(),
         )
 

@@ -158,6 +158,7 @@ class GAN(GaussianCodes):
             alpha=c.rmsprop_decay,
             eps=c.rmsprop_eps,
             momentum=c.rmsprop_momentum,
+            foreach=True,
         )
 
     @classmethod

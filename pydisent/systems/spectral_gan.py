@@ -134,7 +134,9 @@ class SpectralGAN(GaussianCodes):
 
     def _rmsprop(self, module: torch.nn.Module, rate: float) -> torch.optim.Optimizer:
         c = self.config
-        return torch.optim.RMSprop(_learned(module), rate, alpha=c.rmsprop_decay, eps=c.rmsprop_eps)
+        return torch.optim.RMSprop(
+            _learned(module), rate, alpha=c.rmsprop_decay, eps=c.rmsprop_eps, foreach=True
+        )
 
     @classmethod
     def preset(cls, name: str, data_name: str) -> Preset:

@@ -1,0 +1,66 @@
+import copy
+import pickle
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from pydisent import linearize
+from pydisent.nn import DoublingConvTranspose2d
+
+
+def _layer(outputs=1, dtype=torch.double):
+    torch.manual_seed(0)
+    return DoublingConvTranspose2d(5, outputs).to(dtype)
+
+
+def _convolution(layer, x):
+    return F.conv_transpose2d(x, layer.weight, layer.bias, 2, 1)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("shape", [(3, 5, 4, 4), (2, 5, 1, 3), (0, 5, 4, 4), (5, 4, 4)])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_it_is_the_convolution_and_so_are_its_gradients(outputs, shape, channels_last):
+    layer = _layer(outputs)
+    x = torch.randn(shape, dtype=torch.double)
+    if channels_last and len(shape) == 4:
+        layer, x = (
+            layer.to(memory_format=torch.channels_last),
+            x.to(memory_format=torch.channels_last),
+        )
+    inputs = [x.requires_grad_(), layer.weight, layer.bias]
+    got, want = layer(x), _convolution(layer, x)
+    torch.testing.assert_close(got, want)
+    cotangent = torch.randn_like(want)
+    torch.testing.assert_close(
+        torch.autograd.grad(got, inputs, cotangent), torch.autograd.grad(want, inputs, cotangent)
+    )
+
+
+def test_second_derivatives():
+    layer = _layer()
+    x = torch.randn(2, 5, 3, 3, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x, w: F.silu(_with(layer, w, x)), (x, layer.weight))
+
+
+def _with(layer, weight, x):
+    return torch.func.functional_call(layer, {"weight": weight}, (x,))
+
+
+def test_what_strangers_do_with_it():
+    layer = _layer(dtype=torch.float32)
+    x = torch.randn(2, 5, 4, 4)
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(other(x), layer(x))
+    torch.testing.assert_close(torch.func.vmap(layer)(x[None])[0], layer(x))
+    v = torch.randn_like(x)
+    product = torch.func.jvp(layer, (x,), (v,))[1]
+    torch.testing.assert_close(product, layer(v) - layer.bias)
+    ours = linearize(lambda z: layer(z.unflatten(1, (5, 4, 4))), x.flatten(1))
+    torch.testing.assert_close(ours.jvp(v.flatten(1)[None]).view_as(product), product)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+        torch.testing.assert_close(
+            layer(x).float(), _convolution(layer, x).float(), rtol=0, atol=0.05
+        )
