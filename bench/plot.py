@@ -522,6 +522,7 @@ def precision_table(result: dict) -> list[str]:
 
 def throughput_table(result: dict) -> list[str]:
     rows = result["systems"]
+    ways = dict.fromkeys(way for row in rows.values() for way in row["seconds"] if way != "plain")
     lines = [
         f"Training steps against a plain PyTorch loop in the same run "
         f"({machine(result['environment'])}). For beta-vae and ib-gan the plain loop is written "
@@ -529,8 +530,8 @@ def throughput_table(result: dict) -> list[str]:
         "steps and compiled kernels. Networks are the papers' for the first five, else those of "
         "the preset `quick`; data is the share of a step's time in which its images are made.",
         "",
-        "| system | images | plain, ms a step | pydisent | pydisent, bf16 | images/s | data, % |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        f"| system | images | plain, ms a step | {' | '.join(ways)} | images/s | data, % |",
+        "| --- | --- |" + " ---: |" * (len(ways) + 3),
     ]
     for name, row in sorted(rows.items(), key=lambda item: item[1]["networks"] != "paper"):
         seconds = row["seconds"]
@@ -539,7 +540,7 @@ def throughput_table(result: dict) -> list[str]:
             f"{1e3 * seconds[key]['p50']:.1f} ({plain / seconds[key]['p50']:.2f}×)"
             if key in seconds
             else "–"
-            for key in ("pydisent", "pydisent bf16")
+            for key in ways
         ]
         best = max(found["images_per_second"] for found in seconds.values())
         fastest = min(found["p50"] for found in seconds.values())

@@ -31,6 +31,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from pydisent import data, systems
 from pydisent.systems import System
+from pydisent.training.graphs import GraphedSteps
 from pydisent.training.sampling import BatchSampler
 
 BOUND = 1e-5
@@ -160,6 +161,8 @@ def bench(name: str, args: argparse.Namespace) -> dict[str, Any]:
         f"double, {max(rounded.values()):.1e} in single precision  {'ok' if passes else 'RED'}"
     )
     steps = {"plain": plain_loop(ours), **{key: system.step for key, system in made.items()}}
+    if args.device == "cuda" and ours.graph_key() is not None:
+        steps |= {f"{key}, graphs": GraphedSteps(copy.deepcopy(s)) for key, s in made.items()}
     if not passes:
         del steps["pydisent"]
     numbers = dict.fromkeys(steps, 0)

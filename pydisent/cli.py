@@ -34,6 +34,7 @@ def train(
     threads: int | None = None,
     accelerator: str = "auto",
     devices: int | None = None,
+    cuda_graphs: bool = False,
 ) -> None:
     """Train a system into a run folder.
 
@@ -66,6 +67,8 @@ def train(
     devices : int
         How many share every batch, each by a process of its own; as many as torchrun started, or
         as the resumed run had, or 1, by default. They change the result by rounding alone.
+    cuda_graphs : bool
+        Replay steps as CUDA graphs where the system allows it: fewer, larger launches.
     """
     from pydisent.training import RunFolder
     from pydisent.training.processes import torchrun_processes
@@ -94,6 +97,7 @@ def train(
         accelerator=accelerator,
         devices=devices,
         threads=threads,
+        cuda_graphs=cuda_graphs,
     )
     _say(f"trained: {path}  (next: pydisent evaluate {path}; pydisent report {path})")
 

@@ -1,7 +1,7 @@
 """The protocol every system follows, and the registry of systems."""
 
 import abc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -124,9 +124,21 @@ class System(nn.Module, abc.ABC):
 
         A system that needs them takes the images' attributes (B, A) in {-1, +1} as well.
         """
+        self.prepare_step()
         logs = self.update(batch, *attributes)
         self.phase_step += 1
         return logs
+
+    def prepare_step(self) -> None:
+        """Set what changes from step to step, in tensors that stay; nothing unless overridden."""
+
+    def graph_key(self) -> Hashable | None:
+        """Return what tells this update from others in its operations; None if it may be any.
+
+        Updates of one key do the same to the same tensors, whatever the step, and do not wait for
+        the device: they can be captured as one CUDA graph.
+        """
+        return None
 
     @abc.abstractmethod
     def update(self, batch: Tensor) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from pydisent.systems._base import register
@@ -42,18 +43,26 @@ class AnnealedVAE(VAE):
     name = "annealed-vae"
     Config = AnnealedVAEConfig
     config: AnnealedVAEConfig
+    capacity_now: Tensor
     strengths: ClassVar[dict[str, dict[str, Any]]] = {
         "quick": {"gamma": 100.0, "capacity": 10.0, "capacity_steps": 4000},
         "smoke": {"capacity_steps": 10},
     }
+
+    def __init__(self, config: AnnealedVAEConfig, image_shape: tuple[int, int, int]) -> None:
+        super().__init__(config, image_shape)
+        self.register_buffer("capacity_now", torch.zeros(()), persistent=False)
 
     def capacity(self) -> float:
         """Return C in nats at the current update."""
         c = self.config
         return c.capacity * min(self.phase_step / c.capacity_steps, 1.0)
 
+    def prepare_step(self) -> None:
+        """Set C of this update."""
+        self.capacity_now.fill_(self.capacity())
+
     def regularizer(self, latents: Latents) -> tuple[Tensor, dict[str, Tensor]]:
         """Return γ |KL − C|."""
-        capacity = self.capacity()
-        logged = {"capacity": latents.kl.new_tensor(capacity)}
-        return self.config.gamma * (latents.kl - capacity).abs(), logged
+        loss = self.config.gamma * (latents.kl - self.capacity_now).abs()
+        return loss, {"capacity": self.capacity_now.clone()}

@@ -118,6 +118,7 @@ class GAN(GaussianCodes):
     name: ClassVar[str] = "gan"
     Config: ClassVar[type] = GANConfig
     config: GANConfig
+    noise_std: Tensor
     # What a system's presets change, by preset or by data set, beside what all of them share.
     strengths: ClassVar[dict[str, dict[str, Any]]] = {}
     published_for: ClassVar[dict[str, dict[str, Any]]] = {}
@@ -139,6 +140,7 @@ class GAN(GaussianCodes):
             "generator": self._rmsprop([self.generator], c.learning_rate),
             "reconstructor": self._rmsprop(self._reconstructor_parts(), c.learning_rate),
         }
+        self.register_buffer("noise_std", torch.zeros(()), persistent=False)
         # Convolutions on the CPU, and in bf16 on a GPU, are faster so.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -179,11 +181,10 @@ class GAN(GaussianCodes):
         """Update all networks once, at the same weights, with the images (B, C, H, W)."""
         real = 2 * batch - 1
         codes = self.draw_inputs(len(real))
-        std = self._noise_std()
         with mixed_precision(self):
-            fake = self._noisy(self._generate(codes.code), std)
+            fake = self._noisy(self._generate(codes.code))
             fake_logits, features = self._discriminate(fake)
-            real_logits, _ = self._discriminate(self._noisy(real, std))
+            real_logits, _ = self._discriminate(self._noisy(real))
             found = full_precision(self._reconstruct(fake, features))
         terms = {
             "discriminator": self._discriminator_loss(real_logits, fake_logits),
@@ -234,16 +235,24 @@ class GAN(GaussianCodes):
         # A label above 1 is no probability, but the loss stays what the authors train with.
         return (F.softplus(real) - labels * real).mean() + F.softplus(fake).mean()
 
-    def _noise_std(self) -> float:
+    def prepare_step(self) -> None:
+        """Set the instance noise of this update."""
+        self.noise_std.fill_(self._scheduled_noise())
+
+    def graph_key(self) -> tuple[str, bool]:
+        """Return the phase, and whether there is noise."""
+        return self.phase, self._scheduled_noise() > 0
+
+    def _scheduled_noise(self) -> float:
         """Return the standard deviation of the instance noise at this update."""
         c = self.config
         share = min(1.0, self.phase_step / c.noise_steps)
         return c.noise_start + (c.noise_end - c.noise_start) * share
 
-    def _noisy(self, images: Tensor, std: float) -> Tensor:
-        if not std:
+    def _noisy(self, images: Tensor) -> Tensor:
+        if not self._scheduled_noise():
             return images
-        noisy = images + std * parallel.randn_like(images)
+        noisy = images + self.noise_std * parallel.randn_like(images)
         return noisy.clamp(-1, 1) if self.config.clamp_noise else noisy
 
     def encode(self, x: Tensor) -> Tensor:

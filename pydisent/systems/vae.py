@@ -141,6 +141,10 @@ class VAE(GaussianCodes):
         """Update encoder and decoder once on the images (B, C, H, W)."""
         return self.update_autoencoder(batch)[1]
 
+    def graph_key(self) -> str:
+        """Return the phase: all its updates are alike."""
+        return self.phase
+
     @stage("autoencoder")
     def update_autoencoder(self, batch: Tensor) -> tuple[Latents, dict[str, Tensor]]:
         """Step encoder and decoder down the loss; return the codes it was of, and its terms."""

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from pydisent.systems import System
 from pydisent.training._files import read_json, sync, write_atomic
 
+_WAYS = ("fused", "foreach", "capturable", "differentiable")
 _FILES = ("model.safetensors", "optimizers.safetensors", "state.json")
 
 
@@ -201,12 +202,16 @@ def _unpack_optimizers(
     optimizers: dict[str, Optimizer], tensors: dict[str, Tensor], rest: dict[str, Any]
 ) -> None:
     for name, optimizer in optimizers.items():
+        own = [{flag: group.get(flag) for flag in _WAYS} for group in optimizer.param_groups]
         state = {int(index): dict(values) for index, values in rest[name]["state"].items()}
         for path, tensor in tensors.items():
             owner, index, key = path.split("/", 2)
             if owner == name:
                 state[int(index)][key] = tensor
         optimizer.load_state_dict({"state": state, "param_groups": rest[name]["param_groups"]})
+        # How a step is computed is this program's choice, and this device's.
+        for group, ways in zip(optimizer.param_groups, own):
+            group.update({flag: way for flag, way in ways.items() if flag in group})
         _lay_out_alike(optimizer)
 
 

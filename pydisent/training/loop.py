@@ -20,6 +20,7 @@ from pydisent.training._signals import noted_signals
 from pydisent.training.batches import Batches
 from pydisent.training.environment import environment
 from pydisent.training.folder import RunFolder
+from pydisent.training.graphs import GraphedSteps
 from pydisent.training.logs import Logs, NoLogs
 from pydisent.training.plan import Plan
 from pydisent.training.processes import is_first, launched, number_of_devices
@@ -49,6 +50,7 @@ def train(
     threads: int | None = None,
     keep: int = 2,
     progress: bool = True,
+    cuda_graphs: bool = False,
 ) -> RunFolder:
     """Train `plan` into the run folder `path`, or continue there bit for bit.
 
@@ -77,6 +79,8 @@ def train(
         How many checkpoints stay.
     progress : bool
         Whether to show the progress bar.
+    cuda_graphs : bool
+        Whether steps are captured as CUDA graphs, where the system allows it; on one GPU.
 
     Raises
     ------
@@ -99,6 +103,10 @@ def train(
     if is_first():
         _check_free(plan, folder, resume, overwrite)
     with launched(accelerator, devices, threads) as device:
+        if cuda_graphs and (device.type != "cuda" or devices > 1):
+            raise ValueError(
+                f"cuda_graphs is set, on {devices} x {device.type}; accepted: one device, cuda"
+            )
         _prepare(plan.seed, device)
         with parallel.together():
             system, dataset = _build(plan)
@@ -107,7 +115,7 @@ def train(
                 _begin_folder(plan, folder, resume)
         system.to(device)
         with noted_signals() as received:
-            _Loop(plan, folder, system, dataset, sampler, keep).run(received, progress)
+            _Loop(plan, folder, system, dataset, sampler, keep, cuda_graphs).run(received, progress)
     return folder
 
 
@@ -199,6 +207,7 @@ class _Loop:
         dataset: data.ImageDataset,
         sampler: BatchSampler,
         keep: int,
+        cuda_graphs: bool,
     ) -> None:
         self.plan, self.folder, self.system = plan, folder, system
         self.batches, self.keep = Batches(dataset, sampler, system), keep
@@ -209,6 +218,7 @@ class _Loop:
         # Reading a loss waits for a GPU, so there it is done only where something is written.
         self.check_every = 1 if system.device.type == "cpu" else plan.log_every
         self.unchecked: list[tuple[int, dict[str, Tensor]]] = []
+        self.train_once = GraphedSteps(system) if cuda_graphs else system.step
         if parallel.processes() > 1:
             system.reduce_gradients = parallel.average_gradients
 
@@ -225,7 +235,7 @@ class _Loop:
                     if signum := parallel.highest(received[0] if received else 0):
                         self._save(logs)
                         raise Interrupted(signum, self.step)
-                    losses = self.system.step(*self.batches(self.step))
+                    losses = self.train_once(*self.batches(self.step))
                     self.step += 1
                     self.seconds = time.monotonic() - started
                     self._after(phase, losses, logs)

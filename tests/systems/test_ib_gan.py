@@ -308,7 +308,7 @@ def test_noise_is_annealed_and_added_to_real_and_fake():
 
 def _std_at(system, step):
     system.phase_step = step
-    return system._noise_std()
+    return system._scheduled_noise()
 
 
 def test_one_sided_label_smoothing():
