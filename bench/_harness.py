@@ -88,7 +88,11 @@ def measure_on_gpu(
     launches run ahead: what is left is the device's own time. Without, the device waits for each
     launch, as it does in a step of many small calls.
     """
-    size = 2 * torch.cuda.get_device_properties().L2_cache_size if flush else 0
+    size = (
+        2 * torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
+        if flush
+        else 0
+    )
     other = torch.empty(max(size, 2**28 if flush else 0), dtype=torch.int8, device="cuda")
     for run in contenders.values():
         for _ in range(3):
