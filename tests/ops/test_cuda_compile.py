@@ -56,6 +56,17 @@ def test_every_kernel_and_every_op_has_a_budget(budgets):
             assert list(row) == list(budgets.ARCHS), (file, name)
 
 
+def test_every_file_of_kernels_tells_its_floor():
+    """Bytes and operations that a call cannot do without, in its opening comment."""
+    files = [*CSRC.glob("cuda/*.cu"), *(ROOT / "triton_kernels").glob("[!_]*.py")]
+    assert files
+    for path in files:
+        opening = path.read_text().split("#include" if path.suffix == ".cu" else "import ")[0]
+        assert "Floor, " in opening, path.name
+        assert "bytes" in opening, path.name
+        assert "operations" in opening, path.name
+
+
 def test_budgets_can_be_exceeded(budgets, monkeypatch):
     row = {"tools": {"nvcc": "13.0"}, "kernels": {"a.cu": {"f": {"sm_80": [100, 0, 0, 0]}}}}
     takes = budgets.Resources(100, 0, 0, 0)
