@@ -137,7 +137,7 @@ suite() {
   local limit=$((TOTAL - SECONDS - 45)) options=()
   ((limit > 20)) || limit=20
   if ((DRY_RUN)); then
-    options=(--device cpu --size tiny --seconds 0.001 --backend aot_eager)
+    options=(--device cpu --size tiny --seconds 0.001 --backend eager)
     options+=(--ops gaussian_kl activation_tangent_)
   fi
   stage suite "$TOTAL" "$PYTHON" bench/run.py --suite gpu --limit "$limit" --results "$OUT" \
@@ -163,6 +163,7 @@ main() {
   [[ $# -eq $DRY_RUN ]] || fail "usage: bash bench/gpu_check.sh [--dry-run]"
   if ((DRY_RUN)); then
     OUT="${OUT:-$(mktemp -d)}"
+    export CUDA_VISIBLE_DEVICES="" # also where there is a GPU
   elif ! python_says 'import torch; assert torch.cuda.is_available()'; then
     fail "$PYTHON has no torch that sees a CUDA device; PYTHON can name another"
   fi

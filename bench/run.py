@@ -316,8 +316,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32 for all contenders
     about, rows = environment(), []
-    about["command"] = [word for word in about["command"] if word != str(options.results)]
-    result: dict[str, Any] = {"ceilings": measured_ceilings(options), "rows": rows, "alignment": []}
+    told = ("--results", str(options.results))  # a folder of this machine
+    about["command"] = [word for word in about["command"] if word not in told]
+    result: dict[str, Any] = {"device": options.device, "ceilings": measured_ceilings(options)}
+    result |= {"rows": rows, "alignment": []}
     sizes = (options.size,) if options.size else SIZES[options.suite]
     cases = list(itertools.product(sizes, DTYPES, options.ops))
     result["left_out"] = [list(case) for case in cases]
