@@ -149,7 +149,7 @@ summary() {
   echo
   printf '%s\n' "${STAGES[@]}"
   echo
-  grep '^ceilings' "$OUT/suite.log"
+  grep -E '^(ceilings|alignment penalty)' "$OUT/suite.log"
   sed -n '/^op  /,$p' "$OUT/suite.log"
   if ((${#FAILED[@]})); then
     echo "FAILED: ${FAILED[*]}"
