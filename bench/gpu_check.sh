@@ -6,7 +6,8 @@
 # builds the kernels for that GPU in a folder that is thrown away, runs the tests marked gpu, runs
 # every kernel under compute-sanitizer, measures every op, and prints one table. A stage that fails
 # does not stop the others; the last line says which did. Logs and results are in ${OUT}, by default
-# bench/results/gpu; all of it ends within ${TOTAL} seconds, by default 570.
+# bench/results/gpu; all of it ends within ${TOTAL} seconds, by default 570. To have the figures in
+# the README, copy the folder of the machine in it to bench/results, and run make results.
 #
 # It needs Python with torch, Triton and pytest, setuptools, pybind11, ninja, a C++ compiler and
 # nvcc. ${PYTHON} names the interpreter. --dry-run goes the same ways on the CPU: the extension that
@@ -43,7 +44,7 @@ prepare() {
   ln -s pydisent/triton_kernels "$WORK/triton_kernels"
   ((DRY_RUN)) || rm -f "$WORK"/pydisent/_C.*
   # Triton's kernels are compiled once for all stages.
-  export TRITON_CACHE_DIR="$WORK/triton" PYTHONDONTWRITEBYTECODE=1
+  export TRITON_CACHE_DIR="$WORK/triton" PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
   export PYTHONPATH="$WORK${PYTHONPATH:+:$PYTHONPATH}"
 }
 

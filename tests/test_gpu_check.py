@@ -62,6 +62,51 @@ def test_a_stage_that_fails_stops_no_other(tmp_path):
     assert "skipped" in (tmp_path / "tests.log").read_text()
 
 
+PYTHON_STUB = """#!/usr/bin/env bash
+# Says that there is a Hopper GPU, and notes what it is asked to run.
+echo "$TORCH_CUDA_ARCH_LIST ${PYTORCH_NO_CUDA_MEMORY_CACHING:-} $*" >>"$CALLS"
+[[ "$*" == *get_device_capability* ]] && echo 9.0
+[[ "$*" == *bench/run.py* ]] && printf 'ceilings: none\nop  \na row\n'
+exit 0
+"""
+SANITIZER_STUB = """#!/usr/bin/env bash
+[[ $2 == memcheck ]] && exit 9
+echo 'Device not supported'
+exit 1
+"""
+
+
+def test_with_a_gpu_it_builds_for_it_and_watches_the_kernels(tmp_path):
+    """The ways that a dry run does not go, with tools that only note what is asked of them."""
+    for name, text in {"python": PYTHON_STUB, "compute-sanitizer": SANITIZER_STUB}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        ["bash", str(BENCH / "gpu_check.sh")],
+        env={
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "PYTHON": str(tmp_path / "python"),
+            "CALLS": str(tmp_path / "calls"),
+            "OUT": str(tmp_path / "out"),
+            "TORCH_CUDA_ARCH_LIST": "",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "FAILED: memcheck", done.stdout + done.stderr
+    assert done.returncode == 1
+    assert lines[-3:-1] == ["op  ", "a row"]
+    assert any(line.startswith("memcheck ") and "status 9" in line for line in lines)
+    assert any(line.startswith("racecheck ") and "does not support" in line for line in lines)
+    calls = (tmp_path / "calls").read_text()
+    assert "9.0a  setup.py build_ext --inplace" in calls
+    assert "-m pytest -p no:cacheprovider -m gpu -n 8 tests/ops/test_registry.py" in calls
+    assert "bench/run.py --suite gpu --limit 5" in calls
+
+
 def test_without_a_gpu_it_says_so(tmp_path):
     done = subprocess.run(
         ["bash", str(BENCH / "gpu_check.sh")],
