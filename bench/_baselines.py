@@ -11,10 +11,10 @@ EPS = 1e-8
 
 
 def _mask_and_signs(m: int, k: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    mask = torch.ones(m, k, dtype=like.dtype).tril()
-    signs = torch.ones(m, k, dtype=like.dtype)
+    mask = like.new_ones(m, k).tril()
+    signs = like.new_ones(m, k)
     signs.diagonal().fill_(-1)
-    weights = torch.arange(k, 0, -1, dtype=like.dtype) * 2 / (k * (k + 1))
+    weights = torch.arange(k, 0, -1, dtype=like.dtype, device=like.device) * 2 / (k * (k + 1))
     return mask, signs * weights
 
 

@@ -76,6 +76,46 @@ def measure(
     return {name: percentiles(values) for name, values in times.items()}
 
 
+def measure_on_gpu(
+    contenders: dict[str, Callable[[Any], Any]],
+    prepare: Callable[[], Any],
+    seconds: float = 0.2,
+    flush: bool = True,
+) -> dict[str, dict[str, float]]:
+    """Time contenders in turns by device events, for about so many seconds each.
+
+    With ``flush`` the second-level cache is overwritten before each call, which also lets the
+    launches run ahead: what is left is the device's own time. Without, the device waits for each
+    launch, as it does in a step of many small calls.
+    """
+    size = (
+        2 * torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
+        if flush
+        else 0
+    )
+    other = torch.empty(max(size, 2**28 if flush else 0), dtype=torch.int8, device="cuda")
+    for run in contenders.values():
+        for _ in range(3):
+            run(prepare())
+    torch.cuda.synchronize()
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    spent = dict.fromkeys(contenders, 0.0)
+    while min(spent.values()) < seconds:
+        for name, run in contenders.items():
+            begun, pairs = time.perf_counter(), []
+            for _ in range(5 if spent[name] < seconds else 0):
+                argument = prepare()
+                other.zero_()
+                pairs.append([torch.cuda.Event(enable_timing=True) for _ in range(2)])
+                pairs[-1][0].record()
+                run(argument)
+                pairs[-1][1].record()
+            torch.cuda.synchronize()
+            times[name] += [begin.elapsed_time(end) / 1e3 for begin, end in pairs]
+            spent[name] += time.perf_counter() - begun
+    return {name: percentiles(values) for name, values in times.items()}
+
+
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     """Return p20, p50 and p80 in seconds, and the number of calls they are of."""
     ordered = sorted(seconds)
@@ -100,6 +140,15 @@ def peak_rise(run: Callable[[], Any]) -> float:
     before = _status("VmRSS")
     run()
     return (_status("VmHWM") - before) / 1024
+
+
+def gpu_peak_rise(run: Callable[[], Any]) -> float:
+    """Return the same of a GPU's memory."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 def _status(field: str) -> int:

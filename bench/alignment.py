@@ -8,7 +8,8 @@ one run on one machine, with the gradient checked against float64 first:
 - grid: one RMSProp update of the generator relative to one without the penalty, over k and T;
 - compiled: the same for ``torch.compile`` of the ``torch.func`` version, where it compiles.
 
-Run ``python bench/alignment.py``; results go to ``bench/results/<machine>/alignment.json``.
+Run ``python bench/alignment.py [--device cuda]``; results go to
+``bench/results/<machine>/alignment.json``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from _baselines import listing_1, listing_1_hoisted, torch_func
-from _harness import RESULTS, environment, machine_name, peak_rise, percentiles, write_result
+from _harness import (
+    RESULTS,
+    environment,
+    gpu_peak_rise,
+    machine_name,
+    peak_rise,
+    percentiles,
+    write_result,
+)
 from torch import Tensor
 
 import pydisent
@@ -71,13 +80,13 @@ for _method in ("gram", "matrix_free"):
     METHODS[f"{_method}_bf16"] = _ours(_method, torch.bfloat16)
 
 
-def setting(k: int, batch: int, dtype: torch.dtype = torch.float32):
+def setting(k: int, batch: int, dtype: torch.dtype = torch.float32, device: str = "cpu"):
     """The generator, latent codes and probe, the same numbers in every dtype and process."""
     torch.manual_seed(0)
     generator = DCGANGenerator(M, 3, BASE, SIZE)
     z = torch.randn(batch, M)
     probe = torch.randint(0, 2, (batch, M, k)) * 2.0 - 1.0
-    return generator.to(dtype), z.to(dtype), probe.to(dtype)
+    return tuple(x.to(device, dtype) for x in (generator, z, probe))
 
 
 def gradient(generator, z, probe, iterations, penalty) -> Tensor:
@@ -90,23 +99,26 @@ def gradient(generator, z, probe, iterations, penalty) -> Tensor:
 
 def clock(function: Callable[[], object], repeats: int) -> list[float]:
     """Seconds of each call, after one to warm up."""
+    wait = torch.cuda.synchronize if torch.cuda.is_initialized() else lambda: None
     function()
     times = []
     for _ in range(repeats):
+        wait()
         start = time.perf_counter()
         function()
+        wait()
         times.append(time.perf_counter() - start)
     return times
 
 
-def headline(repeats: int) -> dict:
+def headline(repeats: int, device: str) -> dict:
     results = {}
     for name, case in HEADLINE.items():
         k, iterations, batch = case["k"], case["iterations"], case["batch"]
-        exact = gradient(*setting(k, batch, torch.float64), iterations, listing_1)
+        exact = gradient(*setting(k, batch, torch.float64, device), iterations, listing_1)
         rows = {}
         for method, penalty in METHODS.items():
-            parts = setting(k, batch)
+            parts = setting(k, batch, device=device)
             found = gradient(*parts, iterations, penalty).double()
             error = ((found - exact).norm() / exact.norm()).item()
             row = {"gradient_error": error, "gate": GATES[method], "passes": error <= GATES[method]}
@@ -114,7 +126,7 @@ def headline(repeats: int) -> dict:
                 slow = method.startswith(("listing", "torch"))
                 times = clock(lambda: gradient(*parts, iterations, penalty), 2 if slow else repeats)  # noqa: B023
                 row |= percentiles(times)
-                row["peak_mib"] = peak(method, **case)
+                row["peak_mib"] = peak(method, device, **case)
             rows[method] = row
             print(f"{name} {method}: {row}", flush=True)
         for row in rows.values():
@@ -125,7 +137,7 @@ def headline(repeats: int) -> dict:
     return results
 
 
-def peak(method: str, k: int, iterations: int, batch: int) -> float:
+def peak(method: str, device: str, k: int, iterations: int, batch: int) -> float:
     """MiB above what the process held before the penalty, at the worst moment; a fresh process."""
     command = [
         sys.executable,
@@ -134,21 +146,26 @@ def peak(method: str, k: int, iterations: int, batch: int) -> float:
         method,
         "--case",
         json.dumps([k, iterations, batch]),
+        "--device",
+        device,
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 
-def _peak_here(method: str, k: int, iterations: int, batch: int) -> None:
-    generator, z, probe = setting(k, batch)
+def _peak_here(method: str, device: str, k: int, iterations: int, batch: int) -> None:
+    generator, z, probe = setting(k, batch, device=device)
     generator(z).sum().backward()  # libraries loaded, the model's own memory taken
-    print(peak_rise(lambda: gradient(generator, z, probe, iterations, METHODS[method])))
+    rise = gpu_peak_rise if device == "cuda" else peak_rise
+    print(rise(lambda: gradient(generator, z, probe, iterations, METHODS[method])))
 
 
-def update_time(penalty: Callable | None, k: int, iterations: int, batch: int, repeats: int):
+def update_time(
+    penalty: Callable | None, k: int, iterations: int, batch: int, repeats: int, device: str
+) -> list[float]:
     """Seconds of one RMSProp update of the generator, with the penalty or (None) without."""
-    generator, z, probe = setting(k, batch)
-    discriminator = DCGANDiscriminator(3, BASE, SIZE)
+    generator, z, probe = setting(k, batch, device=device)
+    discriminator = DCGANDiscriminator(3, BASE, SIZE).to(device)
     optimizer = torch.optim.RMSprop(generator.parameters(), lr=1e-4, alpha=0.9, eps=1e-6)
 
     def update():
@@ -162,27 +179,27 @@ def update_time(penalty: Callable | None, k: int, iterations: int, batch: int, r
     return clock(update, repeats)
 
 
-def grid(ks: list[int], iterations: list[int], batch: int, repeats: int) -> dict:
+def grid(ks: list[int], iterations: list[int], batch: int, repeats: int, device: str) -> dict:
     rows = []
-    plain = percentiles(update_time(None, 1, 1, batch, 10))
+    plain = percentiles(update_time(None, 1, 1, batch, 10, device))
     for k in ks:
         for steps in iterations:
             for method, penalty in METHODS.items():
                 few = 1 if method.startswith(("listing", "torch")) else repeats
-                times = percentiles(update_time(penalty, k, steps, batch, few))
+                times = percentiles(update_time(penalty, k, steps, batch, few, device))
                 rows.append({"k": k, "iterations": steps, "method": method, **times})
                 rows[-1]["relative_cost"] = times["p50"] / plain["p50"]
                 print(f"k={k} T={steps} {method}: ×{rows[-1]['relative_cost']:.1f}", flush=True)
     return {"batch": batch, "update_without": plain, "rows": rows}
 
 
-def compiled(k: int, iterations: int, batch: int) -> dict:
+def compiled(k: int, iterations: int, batch: int, device: str) -> dict:
     """``torch.compile`` of the torch.func version: double backward itself cannot be compiled."""
     torch._dynamo.config.recompile_limit = 64
     start = time.perf_counter()
     case = {"k": k, "iterations": iterations, "batch": batch}
     try:
-        parts = setting(k, batch)
+        parts = setting(k, batch, device=device)
         penalty = torch.compile(torch_func)
         gradient(*parts, iterations, penalty)
         seconds = time.perf_counter() - start
@@ -200,23 +217,26 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, nargs="*", default=[1, 2, 4, 8])
     parser.add_argument("--batch", type=int, default=4, help="of the grid")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_flush_denormal(True)
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32 for every method
+    device = options.device
     if options.peak:
-        _peak_here(options.peak, *options.case)
+        _peak_here(options.peak, device, *options.case)
         return
     about = environment()
     earlier = RESULTS / machine_name(about) / "alignment.json"
     result: dict = json.loads(earlier.read_text()) if earlier.exists() else {}
     result["network"] = {"m": M, "base": BASE, "image": [3, SIZE, SIZE]}
     if "headline" in options.parts:
-        result["headline"] = headline(options.repeats)
+        result["headline"] = headline(options.repeats, device)
     if "grid" in options.parts:
-        result["grid"] = grid(options.k, options.iterations, options.batch, 3)
+        result["grid"] = grid(options.k, options.iterations, options.batch, 3, device)
     if "compiled" in options.parts:
-        result["compiled"] = [compiled(8, steps, 8) for steps in (1, 2, 8)]
+        result["compiled"] = [compiled(8, steps, 8, device) for steps in (1, 2, 8)]
     result.pop("environment", None)
     print(write_result("alignment", result, about))
 

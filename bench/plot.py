@@ -1,6 +1,6 @@
 """Draws the committed results, and writes the README's tables from them.
 
-``python bench/plot.py`` draws ``bench/results/<machine>/alignment.png`` and rewrites what stands
+``python bench/plot.py`` draws the pictures in ``bench/results/<machine>`` and rewrites what stands
 between the markers in ``README.md``.
 """
 
@@ -38,6 +38,8 @@ COLOURS = {
 PICTURES = {
     "alignment.png": "Relative cost of a generator update",
     "constriction.png": "Spatial constriction against PyTorch, and against a plain copy",
+    "gpu_suite.png": "Every op on the GPU under the measured ceilings",
+    "cpu_suite.png": "Every op on the CPU under the measured ceilings",
     "vae_family.png": "Scores of the VAE family against the reconstruction error",
     "ps_sc_scores.png": "Scores of InfoGAN with PS, with SC and with both",
     "jacobian_ae.png": "What the first two units do: teacher, and students with and without",
@@ -553,9 +555,147 @@ def throughput_table(result: dict) -> list[str]:
     return [*lines, ""]
 
 
+SUITES = ("gpu_suite", "cpu_suite")
+SUITE_COLOURS = {"fp32": "#0072B2", "bf16": "#E69F00"}
+
+
+def suite_row(result: dict, op: str, size: str, dtype: str) -> dict | None:
+    """What was measured of an op, if it was."""
+    for row in result["rows"]:
+        if (row["op"], row["size"], row["dtype"]) == (op, size, dtype) and "seconds" in row:
+            return row
+    return None
+
+
+def suite_pass(row: dict) -> tuple[dict[str, float], dict]:
+    """Microseconds of each contender and the work of both passes, or of the one there is."""
+    key = "both" if "both" in row["seconds"] else "forward"
+    times = {name: 1e6 * found["p50"] for name, found in row["seconds"][key].items()}
+    return times, row["work"][key]
+
+
+def suite_cells(row: dict | None) -> list[str]:
+    """Ours, what the others take, and the rate with its share of the ceiling."""
+    if row is None:
+        return ["not measured", "–", "–", "–"]
+    times, work = suite_pass(row)
+    rate = f"{brief(work['gb_s'])} GB/s"
+    if work["bound_by"] == "operations":
+        rate = f"{brief(work['tflop_s'])} TFLOP/s"
+    others = [
+        f"{brief(times[name])} ({times[name] / times['pydisent']:.1f}×)" if name in times else "–"
+        for name in ("reference", "torch.compile")
+    ]
+    return [brief(times["pydisent"]), *others, f"{rate}, {100 * work['share']:.0f} %"]
+
+
+def suite_narrow(row: dict | None) -> str:
+    """Ours and its share."""
+    if row is None:
+        return "–"
+    times, work = suite_pass(row)
+    return f"{brief(times['pydisent'])}, {100 * work['share']:.0f} %"
+
+
+def suite_step(row: dict | None) -> str:
+    """Ours and the faster of the others."""
+    if row is None:
+        return "–"
+    times, _ = suite_pass(row)
+    ours = times.pop("pydisent")
+    return f"{brief(ours)} ({min(times.values()) / ours:.1f}×)" if times else brief(ours)
+
+
+def suite_table(result: dict) -> list[str]:
+    """A row an op: the larger size in both dtypes, and that of a training step."""
+    top = result["ceilings"]
+    large, *small = dict.fromkeys(row["size"] for row in result["rows"])
+    lines = [
+        "Every op, forward and backward (forward alone if it has no backward pass), in "
+        f"microseconds ({machine(result['environment'])}); brackets hold the others in units of "
+        "ours, of a training step the faster one. Shares are of the least time that a copy at "
+        f"{brief(top['copy_gb_s'])} GB/s and products at {brief(top['fp32_tflop_s'])} (bf16: "
+        f"{brief(top['bf16_tflop_s'])}) TFLOP/s, measured in the same run, allow; a launch takes "
+        f"{brief(top['launch_us'])} µs.",
+        "",
+        "| op | size | pydisent | reference | torch.compile | rate, share | bf16 | a step's size |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for op in dict.fromkeys(row["op"] for row in result["rows"]):
+        shape = next(r["shape"] for r in result["rows"] if r["op"] == op)
+        cells = suite_cells(suite_row(result, op, large, "fp32"))
+        cells.append(suite_narrow(suite_row(result, op, large, "bf16")))
+        cells.append(suite_step(suite_row(result, op, small[0], "fp32")) if small else "–")
+        lines.append(f"| `{op}` | {shape} | {' | '.join(cells)} |")
+    return [*lines, "", *suite_alignment(result.get("alignment", []))]
+
+
+def suite_alignment(rows: list[dict]) -> list[str]:
+    """What a generator update with the penalty costs, a row a k and T."""
+    if not rows:
+        return []
+    ways = list(dict.fromkeys(row["way"] for row in rows))
+    lines = [
+        f"An update of the paper's generator with the alignment penalty (batch {rows[0]['batch']}),"
+        " in units of one without:",
+        "",
+        f"| k | T | {' | '.join(NAMES[way] for way in ways)} |",
+        "| ---: | ---: |" + " ---: |" * len(ways),
+    ]
+    for k, steps in dict.fromkeys((row["k"], row["iterations"]) for row in rows):
+        found = {r["way"]: r for r in rows if (r["k"], r["iterations"]) == (k, steps)}
+        cells = [
+            f"{found[way]['relative_cost']:.1f}×"
+            if "relative_cost" in found.get(way, {})
+            else found.get(way, {}).get("failed", "not timed")
+            for way in ways
+        ]
+        lines.append(f"| {k} | {steps} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def measured_on_gpu() -> set[str]:
+    """Ops whose speed on a GPU is in the committed results."""
+    found: set[str] = set()
+    for path in RESULTS.glob("*/*.json"):
+        result = json.loads(path.read_text())
+        if not result["environment"]["gpu"]:
+            continue
+        if path.stem == "constriction":
+            for op in ("band_mask", "spatial_constriction"):
+                found |= {op, f"{op}_backward"}
+        if path.stem == "gpu_suite" and result["device"] == "cuda":
+            for row in result["rows"]:
+                for key in row.get("seconds", {}):
+                    found.add(row["op"] + ("_backward" if key == "both" else ""))
+    return found
+
+
+def coverage_lines() -> list[str]:
+    """Which machines were measured, and which kernels still have no figures of a GPU."""
+    import pydisent.ops  # noqa: F401  # registers them
+    from pydisent.ops._registry import REGISTRY
+
+    folders = sorted(path.parent for path in RESULTS.glob("*/*.json"))
+    machines = [
+        device(json.loads(next(iter(sorted(folder.glob("*.json")))).read_text())["environment"])
+        for folder in dict.fromkeys(folders)
+    ]
+    lines = [f"Measured on: {'; '.join(machines)}."]
+    if not any(RESULTS.glob("*/gpu_suite.json")):
+        lines.append("The suite of all ops (`bash bench/gpu_check.sh`) has not run on a GPU yet.")
+    missing = sorted({name.removesuffix("_backward") for name in set(REGISTRY) - measured_on_gpu()})
+    if missing:
+        names = ", ".join(f"`{name}`" for name in missing)
+        lines.append(f"Not measured on a GPU yet, forward or backward: {names}.")
+    else:
+        lines.append("Every kernel was measured on a GPU.")
+    return [" ".join(lines), ""]
+
+
 def tables() -> str:
     """The README's results, machine by machine."""
-    lines: list[str] = []
+    lines = coverage_lines()
     for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir()):
         results = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
         if results:
@@ -576,6 +716,8 @@ def tables() -> str:
             ("ib_gan_color_sprites", bottleneck_table),
             ("throughput", throughput_table),
             ("precision", precision_table),
+            ("gpu_suite", suite_table),
+            ("cpu_suite", suite_table),
             ("jacobian_ae", swaps_table),
             ("jacobian_ae_long", swaps_table),
             ("attribute_ae", flips_table),
@@ -656,6 +798,34 @@ def draw_constriction(result: dict, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
+def draw_roofline(result: dict, path: Path) -> None:
+    """Operations a second against operations a byte, under the measured ceilings."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
+    axis = figure.subplots()
+    top, largest = result["ceilings"], result["rows"][0]["size"]
+    shown = [r for r in result["rows"] if "seconds" in r and r["size"] == largest]
+    points = []
+    for row in shown:
+        done = list(row["work"].values())[-1]
+        points.append((done["operations"] / done["bytes"], done["tflop_s"], row))
+        axis.plot(*points[-1][:2], "o", color=SUITE_COLOURS[row["dtype"]], markersize=4)
+    named = sorted(((x, y, r["op"]) for x, y, r in points if r["dtype"] == "fp32"))
+    for place, (x, y, op) in enumerate(named):  # neighbours above and below
+        axis.annotate(op, (x, y), (4, -9 if place % 2 else 3), textcoords="offset points",
+                      fontsize=6)  # fmt: skip
+    low, high = 1e-2, 1e4
+    for dtype, colour in SUITE_COLOURS.items():
+        speed, copy = top[f"{dtype}_tflop_s"], top["copy_gb_s"] / 1e3
+        axis.plot([low, speed / copy, high], [low * copy, speed, speed], color=colour, label=dtype)
+    axis.set(xlabel="operations a byte that must move", ylabel="TFLOP/s", xscale="log",
+             yscale="log", xlim=(low, high))  # fmt: skip
+    axis.legend(title="a copy, and products in", frameon=False, fontsize=8, title_fontsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
 def draw_tradeoff(result: dict, path: Path) -> None:
     """Draw how well attributes are set against the reconstruction error (Lezama, Fig. 4)."""
     import matplotlib
@@ -695,6 +865,10 @@ def main() -> None:
         if any("beta" in r for r in (load(folder, "ib_gan_sprites") or {"runs": []})["runs"]):
             draw_betas(load(folder, "ib_gan_sprites"), folder / "ib_gan_sprites_betas.png")
             print(folder / "ib_gan_sprites_betas.png")
+        for suite in SUITES:
+            if measured := load(folder, suite):
+                draw_roofline(measured, folder / f"{suite}.png")
+                print(folder / f"{suite}.png")
         if flips := load(folder, "attribute_ae"):
             draw_tradeoff(flips, folder / "attribute_ae_tradeoff.png")
             print(folder / "attribute_ae_tradeoff.png")

@@ -1,4 +1,9 @@
-"""Elementwise kernels over contiguous operands: other strides are copied first."""
+"""Elementwise kernels over contiguous operands: other strides are copied first.
+
+Floor, of n elements with s bytes a number: divergences (2 s + 4) n bytes and 5 n operations, with
+samples (4 s + 4) n and 9 n, their adjoints (4 s + 4) n and 4 n, (7 s + 4) n and 10 n; the
+simplicity loss 4 s n and 7 n, its adjoint 8 s n and 10 n. Bytes decide.
+"""
 
 from __future__ import annotations
 

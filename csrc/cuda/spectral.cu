@@ -1,5 +1,8 @@
 // One block a sample and one launch for all T iterations. The Gram matrix stays in shared memory
 // as float (double for f64) if it fits; otherwise every product reads it from global memory.
+//
+// Floor, with s bytes a number and 4 (8) a computed one: B (m^2 + 2 m k) s + 4 B (T + 1) m k bytes
+// and 2 B m^2 k T operations; the adjoint 2 B (m^2 + m k) s + 4 B (T + 1) m k and 4 B m^2 k T.
 #include <algorithm>
 #include <type_traits>
 

@@ -1,11 +1,11 @@
 """Triton kernels: right in the interpreter, and compiled for every GPU shipped, without spills."""
 
+import ast
 import importlib
 import importlib.util
 import json
 import os
 import pkgutil
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +18,10 @@ from pydisent.ops._registry import REGISTRY
 
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="triton is not installed"
+)
+BENCH = Path(__file__).parents[2] / "bench"
+needs_sources = pytest.mark.skipif(
+    not BENCH.is_dir(), reason="the sources are not beside the tests"
 )
 WITH_TRITON = [name for name, op in REGISTRY.items() if op.spec.triton]
 FAMILIES = sorted({REGISTRY[name].spec.family for name in WITH_TRITON})
@@ -148,24 +152,38 @@ def test_every_kernel_is_listed_for_compilation(family):
 
 
 @needs_triton
-@pytest.mark.slow
-@pytest.mark.parametrize("arch", [80, 90, 100])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_compiles_without_spills(family, arch, tmp_path, monkeypatch):
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+def test_every_kernel_launched_is_listed():
+    """Whatever its name: kernel[grid](...) in a file of kernels."""
+    from triton.runtime.jit import JITFunction
 
+    for family in FAMILIES:
+        module = kernels_of(family)
+        launched = {
+            node.func.value.id
+            for node in ast.walk(ast.parse(Path(module.__file__).read_text()))
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Subscript)
+            and isinstance(node.func.value, ast.Name)
+        }
+        assert all(isinstance(getattr(module, name), JITFunction) for name in launched)
+        assert launched == {entry[0].__name__ for entry in module.COMPILE}
+
+
+@needs_triton
+@pytest.mark.slow
+@needs_sources
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90a", "sm_100"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_compiles_within_its_budget(family, arch, tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
-    for i, (kernel, signature, constants, *options) in enumerate(kernels_of(family).COMPILE):
-        source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
-        compiled = triton.compile(
-            source, target=GPUTarget("cuda", arch, 32), options=options[0] if options else None
-        )
-        cubin = tmp_path / f"{i}.cubin"
-        cubin.write_bytes(compiled.asm["cubin"])
-        stack, local = resources(cubin)
-        assert (stack, local) == (0, 0), (kernel.__name__, signature, constants)
+    specification = importlib.util.spec_from_file_location("budgets", BENCH / "budgets.py")
+    budgets = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(budgets)
+    if budgets.cuobjdump() is None:
+        pytest.skip("neither this triton nor the machine has cuobjdump")
+    found = budgets.triton_resources(family, arch, tmp_path)
+    assert {(takes.spills, takes.stack) for takes in found.values()} == {(0, 0)}, found
+    assert not budgets.excess(budgets.load(), f"{family}.py", arch, found)
 
 
 @needs_triton
@@ -188,24 +206,6 @@ def test_compiles_where_integers_are_one(family, tmp_path, monkeypatch):
         signature = signature | dict.fromkeys(ones, "constexpr")
         source = ASTSource(fn=kernel, signature=signature, constexprs=constants | ones)
         assert "cubin" in triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm
-
-
-def resources(cubin):
-    """Return the bytes of stack and of local memory of a compiled kernel: spills are there."""
-    import triton
-
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    if not tool.is_file():
-        pytest.skip("this triton brings no cuobjdump")
-    shown = subprocess.run(
-        [str(tool), "--dump-resource-usage", str(cubin)],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    found = re.findall(r"REG:\d+ STACK:(\d+) .*?LOCAL:(\d+)", shown)
-    assert len(found) == 1, shown
-    return tuple(map(int, found[0]))
 
 
 def test_asking_for_a_triton_kernel_that_is_not_there():
