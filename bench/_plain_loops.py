@@ -1,7 +1,8 @@
 """Training steps as one writes them in plain PyTorch, to measure ours against.
 
-Networks and first weights are those of a system of ours, in torch's usual memory layout; the rest
-is written from the papers, with torch's own losses and optimisers at their defaults.
+Weights begin as those of a system of ours. For beta-vae and ib-gan the networks are of torch's own
+layers, as the papers' tables name them, in torch's usual memory layout; the loops are written from
+the papers, with torch's losses and optimisers at their defaults.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pydisent.nn import DoublingConvTranspose2d, IBGANHead
 from pydisent.systems import System
 from pydisent.systems.beta_vae import BetaVAE
 from pydisent.systems.ib_gan import IBGAN
@@ -26,9 +28,36 @@ def usual_layout(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).to(memory_format=torch.contiguous_format)
 
 
+def plain_network(module: nn.Module) -> nn.Module:
+    """A copy of a network with the same weights, of torch's own layers as one names them."""
+    if isinstance(module, IBGANHead):
+        return _published_head(module)
+    plain = usual_layout(module)
+    for layer in plain.modules():
+        if isinstance(layer, DoublingConvTranspose2d):
+            layer.__class__ = nn.ConvTranspose2d
+        elif isinstance(layer, nn.ReLU):
+            layer.inplace = False
+    return plain
+
+
+def _published_head(head: IBGANHead) -> nn.Module:
+    """Jeon et al.'s Tables 4 to 6: the last convolution is as wide as its map."""
+    *before, flatten, product, norm, slope, last = usual_layout(head).layers
+    channels = before[-2].num_features
+    side = round((product.in_features / channels) ** 0.5)
+    convolution = nn.Conv2d(channels, product.out_features, side, bias=False)
+    normalised = nn.BatchNorm2d(norm.num_features)
+    with torch.no_grad():
+        convolution.weight.copy_(product.weight.view_as(convolution.weight))
+    normalised.load_state_dict(norm.state_dict())
+    made = nn.Sequential(*before, convolution, normalised, slope, flatten, last)
+    return made.to(product.weight.device)
+
+
 def beta_vae(system: BetaVAE) -> Step:
     """Higgins et al. (2017)."""
-    encoder, decoder = usual_layout(system.encoder), usual_layout(system.decoder)
+    encoder, decoder = plain_network(system.encoder), plain_network(system.decoder)
     c = system.config
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], c.learning_rate)
 
@@ -49,7 +78,7 @@ def beta_vae(system: BetaVAE) -> Step:
 
 def ib_gan(system: IBGAN) -> Step:
     """Jeon et al. (2021), in the order of PyTorch's DCGAN tutorial: D on real and fake, then G."""
-    nets = {name: usual_layout(net) for name, net in system.named_children()}
+    nets = {name: plain_network(net) for name, net in system.named_children()}
     encoder, generator = nets["encoder"], nets["generator"]
     front, discriminator, reconstructor = (
         nets[name] for name in ("front", "discriminator", "reconstructor")

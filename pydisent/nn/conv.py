@@ -58,9 +58,10 @@ class ConvEncoder(nn.Sequential):
         widths = [channels, *_widths(base, image_size)]
         layers: list[nn.Module] = []
         for inputs, maps in pairwise(widths):
-            layers += [nn.Conv2d(inputs, maps, 4, 2, 1), nn.ReLU()]
+            layers += [nn.Conv2d(inputs, maps, 4, 2, 1), nn.ReLU(inplace=True)]
         dense = nn.Linear(widths[-1] * _START**2, hidden)
-        super().__init__(*layers, nn.Flatten(), dense, nn.ReLU(), nn.Linear(hidden, outputs))
+        last = nn.Linear(hidden, outputs)
+        super().__init__(*layers, nn.Flatten(), dense, nn.ReLU(inplace=True), last)
         glorot_(self)
 
 
@@ -95,11 +96,11 @@ class ConvDecoder(nn.Module):
             image_size, 8, latent_size=latent_size, channels=channels, base=base, hidden=hidden
         )
         widths = [*reversed(_widths(base, image_size)), channels]
-        layers: list[nn.Module] = [nn.Linear(latent_size, hidden), nn.ReLU()]
-        layers += [nn.Linear(hidden, widths[0] * _START**2), nn.ReLU()]
+        layers: list[nn.Module] = [nn.Linear(latent_size, hidden), nn.ReLU(inplace=True)]
+        layers += [nn.Linear(hidden, widths[0] * _START**2), nn.ReLU(inplace=True)]
         layers.append(nn.Unflatten(1, (widths[0], _START, _START)))
         for inputs, maps in pairwise(widths):
-            layers += [DoublingConvTranspose2d(inputs, maps), nn.ReLU()]
+            layers += [DoublingConvTranspose2d(inputs, maps), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers[:-1])
         glorot_(self)
 

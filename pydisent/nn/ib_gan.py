@@ -88,10 +88,10 @@ class IBGANGenerator(nn.Module):
             *_dense(latent_size, 16 * base), *_dense(16 * base, self.start**2 * 4 * base)
         )
         self.layers = nn.Sequential(
-            *_transposed(4 * base, 4 * base, 3, 1),
-            *_transposed(4 * base, 4 * base, 3, 1),
-            *_transposed(4 * base, 2 * base, 4, 2),
-            *_transposed(2 * base, base, 4, 2),
+            *_normalized(nn.ConvTranspose2d(4 * base, 4 * base, 3, 1, 1, bias=False)),
+            *_normalized(nn.ConvTranspose2d(4 * base, 4 * base, 3, 1, 1, bias=False)),
+            *_normalized(DoublingConvTranspose2d(4 * base, 2 * base, bias=False)),
+            *_normalized(DoublingConvTranspose2d(2 * base, base, bias=False)),
             DoublingConvTranspose2d(base, channels),
             nn.Tanh(),
         )
@@ -169,9 +169,8 @@ def _dense(inputs: int, outputs: int) -> list[nn.Module]:
     return [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()]
 
 
-def _transposed(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:
-    layer = nn.ConvTranspose2d(inputs, outputs, kernel, stride, 1, bias=False)
-    return [layer, nn.BatchNorm2d(outputs), nn.ReLU()]
+def _normalized(layer: nn.ConvTranspose2d) -> list[nn.Module]:
+    return [layer, nn.BatchNorm2d(layer.out_channels), nn.ReLU()]
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:

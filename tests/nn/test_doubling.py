@@ -9,9 +9,9 @@ from pydisent import linearize
 from pydisent.nn import DoublingConvTranspose2d
 
 
-def _layer(outputs=1, dtype=torch.double):
+def _layer(outputs=1, dtype=torch.double, bias=True):
     torch.manual_seed(0)
-    return DoublingConvTranspose2d(5, outputs).to(dtype)
+    return DoublingConvTranspose2d(5, outputs, bias).to(dtype)
 
 
 def _convolution(layer, x):
@@ -20,16 +20,16 @@ def _convolution(layer, x):
 
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("shape", [(3, 5, 4, 4), (2, 5, 1, 3), (0, 5, 4, 4), (5, 4, 4)])
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_it_is_the_convolution_and_so_are_its_gradients(outputs, shape, channels_last):
-    layer = _layer(outputs)
+@pytest.mark.parametrize(("channels_last", "bias"), [(False, True), (True, True), (True, False)])
+def test_it_is_the_convolution_and_so_are_its_gradients(outputs, shape, channels_last, bias):
+    layer = _layer(outputs, bias=bias)
     x = torch.randn(shape, dtype=torch.double)
     if channels_last and len(shape) == 4:
         layer, x = (
             layer.to(memory_format=torch.channels_last),
             x.to(memory_format=torch.channels_last),
         )
-    inputs = [x.requires_grad_(), layer.weight, layer.bias]
+    inputs = [x.requires_grad_(), *layer.parameters()]
     got, want = layer(x), _convolution(layer, x)
     torch.testing.assert_close(got, want)
     cotangent = torch.randn_like(want)
@@ -38,8 +38,9 @@ def test_it_is_the_convolution_and_so_are_its_gradients(outputs, shape, channels
     )
 
 
-def test_second_derivatives():
-    layer = _layer()
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_second_derivatives(outputs):
+    layer = _layer(outputs)
     x = torch.randn(2, 5, 3, 3, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x, w: F.silu(_with(layer, w, x)), (x, layer.weight))
 
@@ -64,3 +65,12 @@ def test_what_strangers_do_with_it():
         torch.testing.assert_close(
             layer(x).float(), _convolution(layer, x).float(), rtol=0, atol=0.05
         )
+
+
+def test_in_training_it_goes_its_own_way_and_under_torch_compile_torchs(monkeypatch):
+    layer, x = _layer(3, torch.float32), torch.randn(2, 5, 4, 4)
+    assert "_Double" in type(layer(x).grad_fn).__name__
+    compiled = torch.compile(lambda x: layer(x) * 2, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), 2 * _convolution(layer, x))
+    with pytest.raises(RuntimeError, match="expected"):
+        layer(x.double())
