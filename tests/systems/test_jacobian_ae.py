@@ -8,7 +8,7 @@ import torch
 
 from pydisent import systems
 from pydisent.training import Plan, train
-from pydisent.training.loop import _Loop
+from pydisent.training.batches import Batches
 
 
 def build(shape=(1, 8, 8), **settings):
@@ -182,16 +182,16 @@ def test_a_run_killed_in_its_third_stage_ends_as_if_it_had_not_been(tmp_path, mo
         return *((latest / name).read_bytes() for name in names), log
 
     train(plan(), tmp_path / "whole", accelerator="cpu", progress=False)
-    batch = _Loop._batch
+    batch = Batches.__call__
 
-    def killed(self):
-        if self.step == 2 * 8 + 6:  # the third stage's seventh update; checkpoints every 5
+    def killed(self, step):
+        if step == 2 * 8 + 6:  # the third stage's seventh update; checkpoints every 5
             raise _Stop
-        return batch(self)
+        return batch(self, step)
 
-    monkeypatch.setattr(_Loop, "_batch", killed)
+    monkeypatch.setattr(Batches, "__call__", killed)
     with pytest.raises(_Stop):
         train(plan(), tmp_path / "cut", accelerator="cpu", progress=False)
-    monkeypatch.setattr(_Loop, "_batch", batch)
+    monkeypatch.setattr(Batches, "__call__", batch)
     train(plan(), tmp_path / "cut", resume=True, accelerator="cpu", progress=False)
     assert result(tmp_path / "cut") == result(tmp_path / "whole")
