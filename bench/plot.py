@@ -529,12 +529,17 @@ def precision_table(result: dict) -> list[str]:
 def throughput_table(result: dict) -> list[str]:
     rows = result["systems"]
     ways = dict.fromkeys(way for row in rows.values() for way in row["seconds"] if way != "plain")
+    sizes = dict.fromkeys(row["networks"] for row in rows.values())
+    presets = "; ".join(
+        f"`{size}` ({', '.join(name for name, row in rows.items() if row['networks'] == size)})"
+        for size in sizes
+    )
     lines = [
         f"Training steps against a plain PyTorch loop in the same run "
         f"({machine(result['environment'])}). For beta-vae and ib-gan the plain loop is written "
-        "from the papers; for the others it is the system without channels-last weights, fused "
-        "steps and compiled kernels. Networks are the papers' for the first five, else those of "
-        "the preset `quick`; data is the share of a step's time in which its images are made.",
+        "from the papers; for any other it is the system without channels-last weights, fused "
+        f"steps and compiled kernels. Networks are those of the preset {presets}; data is the "
+        "share of a step's time in which its images are made.",
         "",
         f"| system | images | plain, ms a step | {' | '.join(ways)} | images/s | data, % |",
         "| --- | --- |" + " ---: |" * (len(ways) + 3),

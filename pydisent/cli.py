@@ -14,6 +14,8 @@ except ModuleNotFoundError as missing:  # pragma: no cover
         f"pydisent: the command line needs {missing.name}: pip install 'pydisent[all]'"
     ) from None
 
+from pydisent.parallel import is_first
+
 if TYPE_CHECKING:
     from pydisent.training import Plan, Run, RunFolder
     from pydisent.training.engine import Engine
@@ -638,15 +640,9 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 
 def _fail(message: str, code: int) -> int:
-    if _speaks():
+    if is_first():
         print(f"pydisent: {message}", file=sys.stderr)
     return code
-
-
-def _speaks() -> bool:
-    """Return whether this process is the only one, or the first of those that train together."""
-    together = os.environ.get("WORLD_SIZE", "1") != "1"
-    return not together or os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 def _say(what: Any, *, whole: bool = False) -> None:
@@ -654,7 +650,7 @@ def _say(what: Any, *, whole: bool = False) -> None:
     from rich.console import Console
     from rich.measure import Measurement
 
-    if not _speaks():
+    if not is_first():
         return
     console = Console(soft_wrap=isinstance(what, str), highlight=False, markup=False)
     if whole:

@@ -15,6 +15,7 @@ say of one process: no process waits for another.
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -66,6 +67,13 @@ def rank() -> int:
 def processes() -> int:
     """Return how many processes share a batch; 1 outside `data_parallel`."""
     return _now.count
+
+
+def is_first() -> bool:
+    """Return whether this is the first of the processes, also before they know each other."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return True
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 def own_rows(whole: Tensor, batches: int = 1) -> Tensor:

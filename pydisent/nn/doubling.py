@@ -11,10 +11,10 @@ from torch.nn import functional as F
 class DoublingConvTranspose2d(nn.ConvTranspose2d):
     """A 4×4 transposed convolution of stride 2, from (B, C, H, W) to (B, D, 2H, 2W).
 
-    In eager training on a CPU it goes other ways than oneDNN's, which are up to several times as
-    fast: with D = 1 it is a product of all pixels with the kernel's 16 taps, whose overlapping
-    blocks are then added; and its derivatives are those of the convolution that it transposes.
-    Elsewhere, and where its derivatives are traced or transformed, it is torch's own layer.
+    In eager training on a CPU it goes other, faster ways than oneDNN's: with D = 1 it is a
+    product of all pixels with the kernel's 16 taps, whose overlapping blocks are then added; and
+    its derivatives are those of the convolution that it transposes. Elsewhere, and where its
+    derivatives are traced or transformed, it is torch's own layer.
 
     Parameters
     ----------

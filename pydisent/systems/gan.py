@@ -175,6 +175,7 @@ class GAN(GaussianCodes):
         sizes = dict(_SIZES[name])
         if name == "quick" and data_name == "color-sprites":
             settings["discriminator_learning_rate"] = _QUICK_COLOUR_RATE
+            sizes["note"] += ", the discriminator's twice the published"
         if name == "paper":
             sizes["steps"] = published.get("steps", sizes["steps"])
         return Preset(cls.Config(**settings), **sizes)

@@ -23,7 +23,7 @@ from pydisent.training.folder import RunFolder
 from pydisent.training.graphs import GraphedSteps
 from pydisent.training.logs import Logs, NoLogs
 from pydisent.training.plan import Plan
-from pydisent.training.processes import is_first, launched, number_of_devices
+from pydisent.training.processes import launched, number_of_devices
 from pydisent.training.sampling import BatchSampler
 
 
@@ -100,7 +100,7 @@ def train(
         raise ValueError(f"keep is {keep}; accepted: an integer >= 1")
     devices = number_of_devices(devices, plan.config.batch_size)
     folder = RunFolder(Path(path))
-    if is_first():
+    if parallel.is_first():
         _check_free(plan, folder, resume, overwrite)
     with launched(accelerator, devices, threads) as device:
         if cuda_graphs and (device.type != "cuda" or devices > 1):

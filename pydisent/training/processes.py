@@ -21,13 +21,6 @@ class ProcessLostError(RuntimeError):
     """Another of the processes that train together has ended."""
 
 
-def is_first() -> bool:
-    """Return whether this is the first of the processes, also before they know each other."""
-    if os.environ.get("WORLD_SIZE", "1") == "1":
-        return True
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
-
-
 def torchrun_processes() -> int | None:
     """Return how many processes torchrun has started; None if it did not start this one."""
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else None
@@ -139,9 +132,9 @@ def _ending_with_the_first(devices: int) -> Iterator[None]:
     They might wait for it for half an hour: to begin, or in a kernel that only it can finish.
     """
     first, over = os.environ.get(_FIRST), threading.Event()
-    if devices > 1 and is_first():
+    if devices > 1 and parallel.is_first():
         os.environ[_FIRST] = str(os.getpid())
-    elif not is_first() and first is not None:
+    elif not parallel.is_first() and first is not None:
         threading.Thread(target=_watch, args=(int(first), over), daemon=True).start()
     try:
         yield
