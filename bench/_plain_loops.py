@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pydisent.nn import DoublingConvTranspose2d, IBGANHead
+from pydisent.nn import DoublingConvTranspose2d, HalvingConv2d, IBGANGenerator, IBGANHead
 from pydisent.systems import System
 from pydisent.systems.beta_vae import BetaVAE
 from pydisent.systems.ib_gan import IBGAN
@@ -32,10 +32,14 @@ def plain_network(module: nn.Module) -> nn.Module:
     """A copy of a network with the same weights, of torch's own layers as one names them."""
     if isinstance(module, IBGANHead):
         return _published_head(module)
+    if isinstance(module, IBGANGenerator):
+        return _published_generator(module)
     plain = usual_layout(module)
     for layer in plain.modules():
         if isinstance(layer, DoublingConvTranspose2d):
             layer.__class__ = nn.ConvTranspose2d
+        elif isinstance(layer, HalvingConv2d):
+            layer.__class__ = nn.Conv2d
         elif isinstance(layer, nn.ReLU):
             layer.inplace = False
     return plain
@@ -43,16 +47,33 @@ def plain_network(module: nn.Module) -> nn.Module:
 
 def _published_head(head: IBGANHead) -> nn.Module:
     """Jeon et al.'s Tables 4 to 6: the last convolution is as wide as its map."""
-    *before, flatten, product, norm, slope, last = usual_layout(head).layers
-    channels = before[-2].num_features
+    plain = usual_layout(head)
+    product, norm, slope, last = plain.dense
+    channels = plain.layers[-2].num_features
     side = round((product.in_features / channels) ** 0.5)
     convolution = nn.Conv2d(channels, product.out_features, side, bias=False)
     normalised = nn.BatchNorm2d(norm.num_features)
     with torch.no_grad():
-        convolution.weight.copy_(product.weight.view_as(convolution.weight))
+        by_pixel = product.weight.unflatten(1, (side, side, channels))
+        convolution.weight.copy_(by_pixel.permute(0, 3, 1, 2))
     normalised.load_state_dict(norm.state_dict())
-    made = nn.Sequential(*before, convolution, normalised, slope, flatten, last)
+    made = nn.Sequential(*plain.layers, convolution, normalised, slope, nn.Flatten(), last)
     return made.to(product.weight.device)
+
+
+def _published_generator(generator: IBGANGenerator) -> nn.Module:
+    """Jeon et al.'s, with the features of its dense layers in the usual order."""
+    dense, layers = plain_network(generator.dense), plain_network(generator.layers)
+    product, norm = dense[-3], dense[-2]
+    side = generator.start
+
+    def reordered(by_pixel: Tensor) -> Tensor:
+        return by_pixel.unflatten(0, (side * side, -1)).transpose(0, 1).flatten(0, 1)
+
+    with torch.no_grad():
+        for values in (product.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var):
+            values.copy_(reordered(values))
+    return nn.Sequential(dense, nn.Unflatten(1, (-1, side, side)), layers)
 
 
 def beta_vae(system: BetaVAE) -> Step:

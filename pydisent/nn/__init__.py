@@ -18,7 +18,6 @@ from pydisent.nn.code_autoencoder import (
 from pydisent.nn.constricted import ConstrictedGenerator
 from pydisent.nn.conv import ConvDecoder, ConvEncoder
 from pydisent.nn.dcgan import DCGANDiscriminator, DCGANEncoder, DCGANGenerator
-from pydisent.nn.doubling import DoublingConvTranspose2d
 from pydisent.nn.equalized import EqualizedConv2d, EqualizedLinear
 from pydisent.nn.growth import (
     fold_batch_norm,
@@ -30,6 +29,7 @@ from pydisent.nn.ib_gan import IBGANFront, IBGANGenerator, IBGANHead, Representa
 from pydisent.nn.latent_discriminator import LatentDiscriminator
 from pydisent.nn.residual import ResidualDiscriminator, ResidualRecogniser
 from pydisent.nn.spatial_constriction import BandMask, CumaxGate, SpatialConstriction
+from pydisent.nn.strided import DoublingConvTranspose2d, HalvingConv2d
 from pydisent.nn.whole_batch_norm import normalize_whole_batches
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "EqualizedConv2d",
     "EqualizedLinear",
     "ExponentialAverage",
+    "HalvingConv2d",
     "IBGANFront",
     "IBGANGenerator",
     "IBGANHead",

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from pydisent.nn._check import check_sizes
 from pydisent.nn._init import glorot_
-from pydisent.nn.doubling import DoublingConvTranspose2d
+from pydisent.nn.strided import DoublingConvTranspose2d
 
 _START = 4  # px at the narrow end of both networks
 

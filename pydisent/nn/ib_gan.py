@@ -9,7 +9,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from pydisent.nn._check import check_counts, check_sizes
-from pydisent.nn.doubling import DoublingConvTranspose2d
+from pydisent.nn.strided import DoublingConvTranspose2d, HalvingConv2d
 
 _HALVINGS = 3  # of each network: at 64 px the narrow end has 8×8 pixels
 _SMALLEST = 16  # px: below, the narrow end would be one pixel
@@ -98,7 +98,9 @@ class IBGANGenerator(nn.Module):
 
     def forward(self, code: Tensor) -> Tensor:
         """Return images in [-1, 1] of codes (B, latent_size)."""
-        return self.layers(self.dense(code).unflatten(1, (-1, self.start, self.start)))
+        # Each pixel's features side by side, as convolutions are fastest.
+        narrow = self.dense(code).unflatten(1, (self.start, self.start, -1))
+        return self.layers(narrow.permute(0, 3, 1, 2))
 
 
 class IBGANFront(nn.Sequential):
@@ -120,7 +122,7 @@ class IBGANFront(nn.Sequential):
     def __init__(self, channels: int = 1, base: int = 16) -> None:
         check_counts(channels=channels, base=base)
         super().__init__(
-            nn.Conv2d(channels, base, 4, 2, 1),
+            HalvingConv2d(channels, base),
             nn.LeakyReLU(_SLOPE),
             *_convolution(base, 2 * base, 4, 2),
             *_convolution(2 * base, 4 * base, 4, 2),
@@ -149,9 +151,9 @@ class IBGANHead(nn.Module):
         super().__init__()
         check_sizes(image_size, _SMALLEST, outputs=outputs, base=base)
         self.layers = nn.Sequential(
-            *_convolution(4 * base, 4 * base, 3, 1),
-            *_convolution(4 * base, 4 * base, 3, 1),
-            nn.Flatten(),
+            *_convolution(4 * base, 4 * base, 3, 1), *_convolution(4 * base, 4 * base, 3, 1)
+        )
+        self.dense = nn.Sequential(
             # The tables' convolution whose kernel is all of the map, by one matrix product: several
             # times faster.
             nn.Linear(4 * base * (image_size >> _HALVINGS) ** 2, 16 * base, bias=False),
@@ -162,7 +164,8 @@ class IBGANHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the outputs (B, outputs) for features (B, 4 base, H/8, W/8)."""
-        return self.layers(features)
+        # Pixel by pixel: a view, and so the gradient stays in the layout of convolutions.
+        return self.dense(self.layers(features).permute(0, 2, 3, 1).flatten(1))
 
 
 def _dense(inputs: int, outputs: int) -> list[nn.Module]:

@@ -8,6 +8,7 @@ from .covariance import (
     third_central_moment_penalty,
 )
 from .density import aggregate_posterior, total_correlation
+from .doubling import doubling_convolution
 from .gates import band_gate, band_mask, cumax
 from .latent import gaussian_kl, perceptual_simplicity_loss, reparameterized_sample
 from .spectral import masked_power_iteration
@@ -24,6 +25,7 @@ __all__ = [
     "covariance_penalty",
     "cross_covariance_penalty",
     "cumax",
+    "doubling_convolution",
     "gaussian_kl",
     "masked_power_iteration",
     "perceptual_simplicity_loss",

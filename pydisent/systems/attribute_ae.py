@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from pydisent import parallel
 from pydisent.losses import jacobian_supervision
 from pydisent.nn import AttributeAutoencoder
+from pydisent.nn._layout import channels_last_
 from pydisent.ops import cross_covariance_penalty
 from pydisent.systems._base import Preset, System, frozen, register
 from pydisent.systems._config import require, require_one_of
@@ -149,8 +150,7 @@ class AttributeAE(System):
         channels, size, _ = self.image_shape
         c = config
         self.autoencoder = AttributeAutoencoder(c.attributes, c.z_channels, channels, c.base, size)
-        # Convolutions on the CPU, and in bf16 on a GPU, are faster so.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last_(self)
         self.teacher: AttributeAutoencoder | None = None
         self.register_buffer("z_mean", torch.zeros(self.z_size))
         self.register_buffer("z_variance", torch.ones(self.z_size))

@@ -15,10 +15,12 @@ from pydisent import parallel
 from pydisent.losses import information_lower_bound
 from pydisent.nn import IBGANFront, IBGANGenerator, IBGANHead
 from pydisent.nn._init import normal_, orthogonal_
+from pydisent.nn._layout import channels_last_
 from pydisent.systems._base import GaussianCodes, Preset, register
 from pydisent.systems._config import require, require_one_of
 from pydisent.systems._precision import PRECISIONS, full_precision, mixed_precision
 from pydisent.systems._ranges import stage
+from pydisent.systems._rmsprop import RMSprop
 
 INITIALIZATIONS = {"normal": normal_, "orthogonal": orthogonal_}
 
@@ -141,8 +143,7 @@ class GAN(GaussianCodes):
             "reconstructor": self._rmsprop(self._reconstructor_parts(), c.learning_rate),
         }
         self.register_buffer("noise_std", torch.zeros(()), persistent=False)
-        # Convolutions on the CPU, and in bf16 on a GPU, are faster so.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last_(self)
 
     @property
     def target_size(self) -> int:
@@ -154,7 +155,7 @@ class GAN(GaussianCodes):
 
     def _rmsprop(self, modules: list[nn.Module], rate: float) -> torch.optim.Optimizer:
         c = self.config
-        return torch.optim.RMSprop(
+        return RMSprop(
             [p for module in modules for p in module.parameters()],
             rate,
             alpha=c.rmsprop_decay,

@@ -15,6 +15,7 @@ from pydisent.nn import (
     ResidualDiscriminator,
     ResidualRecogniser,
 )
+from pydisent.nn._layout import channels_last_
 from pydisent.nn.spatial_constriction import check_mask
 from pydisent.ops import perceptual_simplicity_loss
 from pydisent.systems._base import GaussianCodes, Preset, frozen, register
@@ -133,8 +134,7 @@ class PSSC(GaussianCodes):
         )
         self.discriminator = ResidualDiscriminator(channels, size, **widths)
         self.recogniser = ResidualRecogniser(self.latent_size, channels, size, **widths)
-        # Convolutions on the CPU, and in bf16 on a GPU, are faster so.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last_(self)
         self.average: ExponentialAverage | None = None
         if c.ema_half_life:
             decay = 0.5 ** (c.batch_size / (1000 * c.ema_half_life))

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from pydisent import parallel
 from pydisent.nn import ConvDecoder, ConvEncoder
+from pydisent.nn._layout import channels_last_
 from pydisent.ops import reparameterized_sample
 from pydisent.systems._base import GaussianCodes, Preset, register
 from pydisent.systems._config import require, require_one_of
@@ -123,8 +124,7 @@ class VAE(GaussianCodes):
             eps=c.adam_eps,
             fused=True,
         )
-        # Convolutions on the CPU, and in bf16 on a GPU, are faster so.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last_(self)
 
     @classmethod
     def preset(cls, name: str, data_name: str) -> Preset:

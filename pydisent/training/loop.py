@@ -16,6 +16,7 @@ from pydisent.nn import normalize_whole_batches
 from pydisent.systems import System
 from pydisent.training import checkpoint as checkpoints
 from pydisent.training._files import write_json
+from pydisent.training._memory import keep_freed_memory
 from pydisent.training._signals import noted_signals
 from pydisent.training.batches import Batches
 from pydisent.training.environment import environment
@@ -181,13 +182,14 @@ def _check_attributes(system: System, dataset: data.ImageDataset) -> None:
 
 
 def _prepare(seed: int, device: torch.device) -> None:
-    """Seed every generator, and make the arithmetic repeatable and free of denormals."""
+    """Seed every generator, make the arithmetic repeatable, and keep the CPU at full speed."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
     torch.manual_seed(seed)
     if device.type == "cpu":
         # Weights and moments that decay into denormals halve the speed or worse.
         torch.set_flush_denormal(True)
+        keep_freed_memory()
     else:
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True

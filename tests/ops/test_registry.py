@@ -22,7 +22,7 @@ CONSTANTS = ("mask", "threshold", "dimension")
 #: Arguments (B,) with one number a sample; other vectors are parameters.
 PER_SAMPLE = ("dimension", "grad_joint", "log_joint")
 #: Matrices that have no entry a sample.
-UNBATCHED = ("mask", "means", "y_means", "z_means", "covariance", "moments")
+UNBATCHED = ("mask", "weight", "means", "y_means", "z_means", "covariance", "moments")
 
 
 def differentiable_ops():

@@ -1,0 +1,38 @@
+#include "../include/doubling.h"
+
+#include "common.h"
+
+namespace pydisent {
+namespace {
+
+// Work that pays for waking a thread, in products.
+constexpr int64_t kGrain = 1 << 17;
+
+Tensor doubling_convolution(const Tensor x, const Tensor weight) {
+  DoublingParams p{};
+  p.dtype = dtype_of(x, "x");
+  STD_TORCH_CHECK(x.dim() == 4 && weight.dim() == 4, "x, weight: accepted are (B, C, H, W) and ",
+                  "(C, D, 4, 4)");
+  p.batch = x.size(0), p.channels = x.size(1), p.height = x.size(2), p.width = x.size(3);
+  p.outputs = weight.size(1);
+  check_shape(weight, "weight", {p.channels, p.outputs, 4, 4});
+  check_like(weight, "weight", x, x.scalar_type());
+  Tensor last = torch::stable::transpose(torch::stable::transpose(x, 1, 2), 2, 3);
+  last = torch::stable::contiguous(last);
+  Tensor out = empty(x, {p.batch, p.outputs, 2 * p.height, 2 * p.width}, x.scalar_type());
+  p.x = last.data_ptr(), p.weight = weight.data_ptr(), p.out = out.data_ptr();
+  copy_strides(weight, p.weight_strides);
+  const int64_t work = 16 * std::max<int64_t>(1, p.height * p.width * p.channels);
+  if (out.numel() > 0)
+    torch::stable::parallel_for(
+        0, p.batch * p.outputs, ceil_div(kGrain, work),
+        [&](int64_t begin, int64_t end) { doubling_convolution_cpu(p, begin, end); });
+  return out;
+}
+
+}  // namespace
+}  // namespace pydisent
+
+STABLE_TORCH_LIBRARY_IMPL(pydisent, CPU, m) {
+  m.impl("doubling_convolution", TORCH_BOX(&pydisent::doubling_convolution));
+}

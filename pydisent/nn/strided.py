@@ -1,0 +1,133 @@
+"""Convolutions that halve and double an image's resolution, where torch is slow at them."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn import functional as F
+
+from pydisent.ops import doubling_convolution
+from pydisent.reference.doubling import kernel_gradient
+
+# Channels of an image for which `doubling_convolution` is faster than oneDNN.
+_FEW = 4
+
+
+class DoublingConvTranspose2d(nn.ConvTranspose2d):
+    """A 4×4 transposed convolution of stride 2, from (B, C, H, W) to (B, D, 2H, 2W).
+
+    In eager training on a CPU it goes other, faster ways than oneDNN's: to few channels through
+    `doubling_convolution`, and its derivatives are those of the convolution that it transposes.
+    Elsewhere, and where its derivatives are traced or transformed, it is torch's own layer.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        C and D.
+    bias : bool
+        Whether each output channel has a learned constant.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 4, 2, 1, bias=bias)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Return the images (B, D, 2H, 2W) of x (B, C, H, W)."""
+        if output_size or not _is_plain(x):
+            return super().forward(x, output_size)
+        x, weight, bias = _autocast(x, self.weight, self.bias)
+        if x.dtype != weight.dtype or x.shape[1] != weight.shape[0]:
+            return super().forward(x)  # which says so
+        if weight.shape[1] > _FEW:
+            return _Double.apply(x, weight, bias)
+        images = doubling_convolution(x, weight)
+        return images if bias is None else images + bias[:, None, None]
+
+
+class HalvingConv2d(nn.Conv2d):
+    """A 4×4 convolution of stride 2, from (B, C, 2H, 2W) to (B, D, H, W).
+
+    In eager training on a CPU the gradient of an image of few channels takes another, faster way
+    than oneDNN's. Elsewhere, and where it is traced or transformed, it is torch's own layer.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        C and D.
+    bias : bool
+        Whether each output channel has a learned constant.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 4, 2, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features (B, D, H, W) of x (B, C, 2H, 2W)."""
+        if self.in_channels > _FEW or not x.requires_grad or not _is_plain(x):
+            return super().forward(x)
+        x, weight, bias = _autocast(x, self.weight, self.bias)
+        odd = x.shape[2] % 2 or x.shape[3] % 2
+        if odd or x.dtype != weight.dtype or x.shape[1] != weight.shape[1]:
+            return super().forward(x)
+        return _Halve.apply(x, weight, bias)
+
+
+def _autocast(
+    x: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return what torch's own layer would compute with."""
+    if not torch.is_autocast_enabled("cpu"):
+        return x, weight, bias
+    half = torch.get_autocast_dtype("cpu")
+    return x.to(half), weight.to(half), None if bias is None else bias.to(half)
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether x is images on the CPU in eager mode, seen by autograd alone."""
+    return (
+        x.device.type == "cpu"
+        and x.dim() == 4
+        and x.numel() > 0
+        and type(x) in (Tensor, nn.Parameter)
+        and not torch.compiler.is_compiling()
+        and forward_ad._current_level < 0
+        and not torch._C._len_torch_function_stack()
+        and not torch._C._len_torch_dispatch_stack()
+        and torch._C._functorch.peek_interpreter_stack() is None
+    )
+
+
+class _Double(torch.autograd.Function):
+    """conv_transpose2d(x, weight, bias, stride=2, padding=1); weight (C, D, 4, 4)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.conv_transpose2d(x, weight, bias, 2, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        # Of plain operations, so that there are second derivatives.
+        (cotangent,), (x, weight) = cotangents, ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        source = F.conv2d(cotangent, weight, None, 2, 1) if wanted[0] else None
+        kernel = kernel_gradient(x, cotangent, weight) if wanted[1] else None
+        return source, kernel, cotangent.sum((0, 2, 3)) if wanted[2] else None
+
+
+class _Halve(torch.autograd.Function):
+    """conv2d(x, weight, bias, stride=2, padding=1); weight (D, C, 4, 4)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight, bias, 2, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        (cotangent,), (x, weight) = cotangents, ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        source = doubling_convolution(cotangent, weight) if wanted[0] else None
+        kernel = kernel_gradient(cotangent, x, weight) if wanted[1] else None
+        return source, kernel, cotangent.sum((0, 2, 3)) if wanted[2] else None

@@ -1,0 +1,100 @@
+"""The transposed convolution that doubles an image's resolution, for few output channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..reference import doubling as reference
+from ._check import promote, require, require_floating, require_matching
+from ._registry import Grads, OpSpec, register
+
+
+def doubling_convolution(x: Tensor, weight: Tensor, *, impl: str | None = None) -> Tensor:
+    """Double an image's resolution: a 4×4 transposed convolution of stride 2 and padding 1.
+
+    For the last layer of a decoder: its compiled kernel for the CPU is for few output channels, as
+    images have, where oneDNN's takes several times as long. Half precision is summed in float32.
+
+    Parameters
+    ----------
+    x
+        (B, C, H, W), fastest channels-last.
+    weight
+        (C, D, 4, 4). Floating dtypes that differ are promoted to one.
+    impl
+        "auto", "reference" or "native"; by default ``PYDISENT_IMPL``, else "auto".
+
+    Returns
+    -------
+    Tensor
+        (B, D, 2H, 2W), contiguous.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes or devices do not fit, or a dtype is not floating.
+    RuntimeError
+        If the implementation asked for is not there.
+    """
+    require_floating("x", x)
+    require_matching("weight", weight, "x", x, shape=False)
+    given, taps = tuple(x.shape), tuple(weight.shape)
+    require(len(given) == 4 and min(given[1:]) > 0, "x", given, "(B, C, H, W), not empty but for B")
+    fits = len(taps) == 4 and taps[1] > 0 and (taps[0], *taps[2:]) == (given[1], 4, 4)
+    require(fits, "weight", taps, f"({given[1]}, D, 4, 4)")
+    return _op(*promote(x, weight), impl=impl)
+
+
+def _fake(x: Tensor, weight: Tensor) -> Tensor:
+    batch, _, height, width = x.shape
+    return x.new_empty(batch, weight.shape[1], 2 * height, 2 * width)
+
+
+def _backward(
+    inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
+) -> Grads:
+    # Those of the convolution that it transposes; of plain operations, so that there are second
+    # derivatives.
+    (x, weight), (grad,) = inputs, grads
+    assert grad is not None  # the only output
+    source = F.conv2d(grad, weight, None, 2, 1) if needs[0] else None
+    kernel = reference.kernel_gradient(x, grad, weight) if needs[1] else None
+    return source, kernel
+
+
+def _samples(dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[Any, ...]]:
+    shapes = [(2, 3, 2, 3, 1), (1, 1, 1, 1, 1), (3, 17, 4, 9, 1), (2, 5, 5, 2, 3), (0, 2, 2, 2, 1)]
+    generator = torch.Generator(device).manual_seed(0)
+    for batch, channels, height, width, outputs in shapes:
+        x, weight = (
+            torch.randn(shape, generator=generator, dtype=torch.float64, device=device).to(dtype)
+            for shape in ((batch, channels, height, width), (channels, outputs, 4, 4))
+        )
+        yield x, weight
+
+
+def _bytes(x: Tensor, weight: Tensor) -> int:
+    return x.nbytes + weight.nbytes + 4 * x[:, 0].nbytes * weight.shape[1]
+
+
+def _flops(x: Tensor, weight: Tensor) -> int:
+    return 32 * x.numel() * weight.shape[1]
+
+
+_op = register(
+    OpSpec(
+        name="doubling_convolution",
+        schema="(Tensor x, Tensor weight) -> Tensor",
+        reference=reference.doubling_convolution,
+        fake=_fake,
+        backward=_backward,
+        samples=_samples,
+        bytes=_bytes,
+        flops=_flops,
+    )
+)

@@ -1,0 +1,24 @@
+"""The transposed convolution that doubles an image's resolution."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def doubling_convolution(x: Tensor, weight: Tensor) -> Tensor:
+    """conv_transpose2d(x, weight) of stride 2 and padding 1, for a 4×4 kernel (C, D, 4, 4)."""
+    return F.conv_transpose2d(x, weight, None, 2, 1)
+
+
+def kernel_gradient(features: Tensor, images: Tensor, weight: Tensor) -> Tensor:
+    """Gradient of a weight (C, D, 4, 4) between features (B, C, H, W) and images twice as large.
+
+    Of the transposed convolution that doubles features, given the images' cotangent; and of the
+    convolution that halves images, given the features'.
+    """
+    return torch.ops.aten.convolution_backward(
+        features, images, weight, None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1,
+        [False, True, False],
+    )[1]  # fmt: skip
