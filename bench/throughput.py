@@ -7,9 +7,10 @@ others it is the system itself in torch's usual memory layout, with unfused opti
 reference ops. Gate: after 100 steps (20 of large networks) from the same weights and draws, both
 must have the same losses within 1e-5, in double precision: in single precision RMSprop's first
 steps, whose length does not depend on the gradient's, make a GAN of each rounding another GAN. How
-far apart they are in single precision is told, too. Steps are timed in turns; the batches come
-from the data as in training, and their time is told apart. A profile says where a step of ours
-spends its time; ``--trace FOLDER`` keeps it for a viewer.
+far apart they are in single precision is told, too. Each contender has a process of its own, since
+training sets how its process keeps memory; steps are timed in turns. The batches come from the data
+as in training, and their time is told apart. A profile says where a step of ours spends its time;
+``--trace FOLDER`` keeps it for a viewer.
 """
 
 from __future__ import annotations
@@ -17,20 +18,23 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
-from _harness import environment, measure, write_result
+from _harness import environment, percentiles, write_result
 from _plain_loops import plain_loop
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from pydisent import data, systems
 from pydisent.systems import System
+from pydisent.training._memory import keep_freed_memory
 from pydisent.training.graphs import GraphedSteps
 from pydisent.training.sampling import BatchSampler
 
@@ -40,6 +44,7 @@ PUBLISHED = ("beta-vae", "gan", "ib-gan", "infogan", "vae")
 DATA = {"attribute-ae": "faces", "jacobian-ae": "digits"}
 PROFILED = 10  # steps
 WARM_UP = 100  # batches
+UNTIMED, A_TURN = 5, 5  # steps; all but the first of a turn find the caches as in training
 TOP = 6  # operations of the profile that are kept
 Batch = tuple[Tensor, ...]
 
@@ -135,20 +140,78 @@ def profiled(step: Callable, made: list[Batch], device: str, trace: Path | None)
     }
 
 
-def contenders(name: str, size: str, device: str) -> tuple[dict[str, System], systems.Preset, Any]:
-    """Ours in fp32, and in bf16 where the system has mixed precision."""
-    system, preset, dataset = build(name, size, device, **single(name))
-    made = {"pydisent": system}
-    if single(name):
-        made["pydisent bf16"] = build(name, size, device, precision="bf16")[0]
-    return made, preset, dataset
+def contenders(ours: System, device: str) -> list[str]:
+    """The plain loop, and ours in fp32, and in bf16 where the system has mixed precision."""
+    made = ["pydisent", *(["pydisent bf16"] if single(ours.name) else [])]
+    graphs = device == "cuda" and ours.graph_key() is not None
+    return ["plain", *made, *(f"{key}, graphs" for key in made if graphs)]
+
+
+def work(pipe: Connection, contender: str, name: str, size: str, device: str, threads: int) -> None:
+    """Take as many steps of one contender as are asked for, and send their seconds."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)  # as training does
+    precision = {"precision": "bf16"} if " bf16" in contender else single(name)
+    system, _, dataset = build(name, size, device, **precision)
+    if contender == "plain":
+        step: Callable = plain_loop(system)
+    else:
+        keep_freed_memory()
+        step = GraphedSteps(system) if contender.endswith("graphs") else system.step
+    prepared, _ = batches(system, dataset, 16, device)
+    synchronise = torch.cuda.synchronize if device == "cuda" else lambda: None
+    number = 0
+    while count := pipe.recv():
+        times = []
+        for _ in range(count):
+            batch = prepared[number % len(prepared)]
+            synchronise()
+            begin = time.perf_counter()
+            step(*batch)
+            synchronise()
+            times.append(time.perf_counter() - begin)
+            number += 1
+        pipe.send(times)
+
+
+def timed_in_turns(
+    which: Sequence[str], seconds: float, *arguments: Any
+) -> dict[str, dict[str, float]]:
+    """Time the contenders, each for about so many seconds; the arguments are those of `work`."""
+    context = multiprocessing.get_context("spawn")
+    pipes, workers = {}, []
+    for contender in which:
+        pipes[contender], theirs = context.Pipe()
+        workers.append(context.Process(target=work, args=(theirs, contender, *arguments)))
+        workers[-1].start()
+        theirs.close()
+
+    def steps(contender: str, count: int) -> list[float]:
+        pipes[contender].send(count)
+        return pipes[contender].recv()
+
+    try:
+        for contender in which:
+            steps(contender, UNTIMED)
+        times: dict[str, list[float]] = {contender: [] for contender in which}
+        while min(map(sum, times.values())) < seconds:
+            for contender, spent in times.items():
+                if sum(spent) < seconds:
+                    times[contender] += steps(contender, A_TURN)
+        for pipe in pipes.values():
+            pipe.send(0)
+    finally:
+        for pipe in pipes.values():
+            pipe.close()  # an end that ends the worker, too
+        for worker in workers:
+            worker.join()
+    return {contender: percentiles(found) for contender, found in times.items()}
 
 
 def bench(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """What is found of one system."""
     size = args.preset or preset_of(name)
-    made, preset, dataset = contenders(name, size, args.device)
-    ours = made["pydisent"]
+    ours, preset, dataset = build(name, size, args.device, **single(name))
     count = args.gate_steps or (100 if name in PUBLISHED else 20)
     prepared, data_seconds = batches(ours, dataset, 16, args.device)
     apart, rounded = (
@@ -160,23 +223,8 @@ def bench(name: str, args: argparse.Namespace) -> dict[str, Any]:
         f"gate  {name:14} losses after {count} steps apart by {max(apart.values()):.1e} in "
         f"double, {max(rounded.values()):.1e} in single precision  {'ok' if passes else 'RED'}"
     )
-    steps = {"plain": plain_loop(ours), **{key: system.step for key, system in made.items()}}
-    if args.device == "cuda" and ours.graph_key() is not None:
-        steps |= {f"{key}, graphs": GraphedSteps(copy.deepcopy(s)) for key, s in made.items()}
-    if not passes:
-        del steps["pydisent"]
-    numbers = dict.fromkeys(steps, 0)
-
-    def next_batch(key: str) -> Batch:
-        numbers[key] += 1
-        return prepared[numbers[key] % len(prepared)]
-
-    timed = measure(
-        {key: lambda batch, step=step: step(*batch) for key, step in steps.items()},
-        {key: lambda key=key: next_batch(key) for key in steps},
-        args.seconds,
-        args.device,
-    )
+    which = [key for key in contenders(ours, args.device) if passes or key != "pydisent"]
+    timed = timed_in_turns(which, args.seconds, name, size, args.device, args.threads)
     images = len(prepared[0][0])
     for key, row in timed.items():
         row["images_per_second"] = images / (row["p50"] + data_seconds)
@@ -199,7 +247,7 @@ def bench(name: str, args: argparse.Namespace) -> dict[str, Any]:
         },
         "seconds": timed,
         "data_seconds": data_seconds,
-        "profile": profiled(made["pydisent"].step, prepared, args.device, trace),
+        "profile": profiled(ours.step, prepared, args.device, trace),
     }
 
 
