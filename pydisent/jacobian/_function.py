@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian.decompositions import DecomposedFunctions, RefuseWrongDerivatives
 
 RandomState = tuple[Tensor, Tensor | None]
@@ -16,12 +17,17 @@ RandomState = tuple[Tensor, Tensor | None]
 
 def save_random_state(like: Tensor) -> RandomState:
     """The state of the generators that a function on ``like.device`` may draw from."""
-    cuda = torch.cuda.get_rng_state(like.device) if like.is_cuda else None
-    return torch.get_rng_state(), cuda
+    readable = like.is_cuda and not is_capturing()
+    return torch.get_rng_state(), torch.cuda.get_rng_state(like.device) if readable else None
 
 
 def restore_random_state(state: RandomState, like: Tensor) -> None:
-    """Go back to a state of :func:`save_random_state`."""
+    """Go back to a state of :func:`save_random_state`; RuntimeError if a graph is captured."""
+    if is_capturing():
+        raise RuntimeError(
+            "fn must be traceable and draw no random numbers while a CUDA graph is captured, as "
+            "what is drawn cannot be drawn again"
+        )
     torch.set_rng_state(state[0])
     if state[1] is not None:
         torch.cuda.set_rng_state(state[1], like.device)

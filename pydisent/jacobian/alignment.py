@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pydisent import parallel
+from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._function import FunctionDerivative, output_tensors
 from pydisent.jacobian.decompositions import DecomposedFunctions, RefuseWrongDerivatives
 from pydisent.jacobian.linearization import (
@@ -81,7 +82,9 @@ def alignment_penalty(
     tolerance
         Directions of the gradient that may be left out, in [0, 1); 0 is exact. By the Gram route:
         the relative Frobenius norm of what is left of J C. Matrix-free: the part of the sum
-        of the magnitudes of C's eigenvalues.
+        of the magnitudes of C's eigenvalues. While a CUDA graph is captured it must be 0, and the
+        method "gram" (or "auto" where that is cheaper): the number of directions, and whether
+        values are finite, would have to be read from the GPU.
     compute_dtype
         Dtype of the tangents, such as ``torch.bfloat16``; sums and small matrices stay in float32.
     chunk
@@ -114,6 +117,8 @@ def alignment_penalty(
         problem = _Problem.of(z, linear.dtype, k, iterations, reweight, probe)
         if method == "auto":
             method = _cheaper(k, iterations, z.shape[1])
+        if is_capturing():
+            _check_capturable(linear, method, tolerance)
         evaluate = _gram_route if method == "gram" else _matrix_free_route
         with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
             value, directions = evaluate(linear, problem, tolerance, wants_gradient)
@@ -212,6 +217,19 @@ def _check_arguments(
     if probe.shape != (batch, size, k):
         raise ValueError(
             f"probe must have shape (B, m, k) = {(batch, size, k)}, got {tuple(probe.shape)}"
+        )
+
+
+def _check_capturable(linear: Linearization, method: str, tolerance: float) -> None:
+    if tolerance != 0:
+        raise ValueError(
+            f"tolerance is {tolerance}; accepted while a CUDA graph is captured: 0, as the number "
+            "of directions would have to be read from the GPU"
+        )
+    if method != "gram" or linear.jacobian_bytes() > JACOBIAN_BUDGET:
+        raise ValueError(
+            f"method is {method}, of a Jacobian of {linear.jacobian_bytes()} bytes; accepted while "
+            f'a CUDA graph is captured: "gram", up to {JACOBIAN_BUDGET} bytes'
         )
 
 
