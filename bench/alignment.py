@@ -5,7 +5,8 @@ one run on one machine, with the gradient checked against float64 first:
 
 - headline: penalty and gradient alone at k = T = 8 (batch 8) and k = 32, T = 8 (batch 4): time,
   peak memory above the model's own (in a process of its own), gradient error;
-- grid: one RMSProp update of the generator relative to one without the penalty, over k and T;
+- grid: one RMSProp update of the generator relative to one without the penalty, over k and T; on a
+  GPU also as one CUDA graph, against such an update in a graph, too;
 - compiled: the same for ``torch.compile`` of the ``torch.func`` version, where it compiles.
 
 Run ``python bench/alignment.py [--device cuda]``; results go to
@@ -50,6 +51,8 @@ GATES = {
     "torch_func": 1e-3,
     "gram_fp32": 1e-3,
     "gram_bf16": 2e-2,
+    "gram_graph_fp32": 1e-3,
+    "gram_graph_bf16": 2e-2,
     "matrix_free_fp32": 1e-3,
     "matrix_free_bf16": 5e-2,
 }
@@ -60,7 +63,7 @@ METHODS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def _ours(method: str, dtype: torch.dtype | None) -> Callable[..., Tensor]:
+def _ours(method: str, dtype: torch.dtype | None, **options: float) -> Callable[..., Tensor]:
     def penalty(generator, z, probe, iterations):
         return pydisent.alignment_penalty(
             generator,
@@ -70,6 +73,7 @@ def _ours(method: str, dtype: torch.dtype | None) -> Callable[..., Tensor]:
             probe=probe,
             method=method,
             compute_dtype=dtype,
+            **options,
         )
 
     return penalty
@@ -78,6 +82,11 @@ def _ours(method: str, dtype: torch.dtype | None) -> Callable[..., Tensor]:
 for _method in ("gram", "matrix_free"):
     METHODS[f"{_method}_fp32"] = _ours(_method, None)
     METHODS[f"{_method}_bf16"] = _ours(_method, torch.bfloat16)
+# Updates as CUDA graphs, which can hold the penalty where no direction is left out.
+GRAPHED = {
+    "gram_graph_fp32": _ours("gram", None, tolerance=0),
+    "gram_graph_bf16": _ours("gram", torch.bfloat16, tolerance=0),
+}
 
 
 def setting(k: int, batch: int, dtype: torch.dtype = torch.float32, device: str = "cpu"):
@@ -117,7 +126,7 @@ def headline(repeats: int, device: str) -> dict:
         k, iterations, batch = case["k"], case["iterations"], case["batch"]
         exact = gradient(*setting(k, batch, torch.float64, device), iterations, listing_1)
         rows = {}
-        for method, penalty in METHODS.items():
+        for method, penalty in (METHODS | (GRAPHED if device == "cuda" else {})).items():
             parts = setting(k, batch, device=device)
             found = gradient(*parts, iterations, penalty).double()
             error = ((found - exact).norm() / exact.norm()).item()
@@ -157,16 +166,38 @@ def _peak_here(method: str, device: str, k: int, iterations: int, batch: int) ->
     generator, z, probe = setting(k, batch, device=device)
     generator(z).sum().backward()  # libraries loaded, the model's own memory taken
     rise = gpu_peak_rise if device == "cuda" else peak_rise
-    print(rise(lambda: gradient(generator, z, probe, iterations, METHODS[method])))
+    penalty = (METHODS | GRAPHED)[method]
+    print(rise(lambda: gradient(generator, z, probe, iterations, penalty)))
+
+
+def captured(function: Callable[[], object]) -> Callable[[], object]:
+    """The function as a CUDA graph, after the calls to warm up that PyTorch asks for."""
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            function()
+    torch.cuda.current_stream().wait_stream(stream)
+    with torch.cuda.graph(graph, stream=stream):
+        function()
+    return graph.replay
 
 
 def update_time(
-    penalty: Callable | None, k: int, iterations: int, batch: int, repeats: int, device: str
+    penalty: Callable | None,
+    k: int,
+    iterations: int,
+    batch: int,
+    repeats: int,
+    device: str,
+    as_graph: bool = False,
 ) -> list[float]:
     """Seconds of one RMSProp update of the generator, with the penalty or (None) without."""
     generator, z, probe = setting(k, batch, device=device)
     discriminator = DCGANDiscriminator(3, BASE, SIZE).to(device)
-    optimizer = torch.optim.RMSprop(generator.parameters(), lr=1e-4, alpha=0.9, eps=1e-6)
+    optimizer = torch.optim.RMSprop(
+        generator.parameters(), lr=1e-4, alpha=0.9, eps=1e-6, capturable=as_graph
+    )
 
     def update():
         optimizer.zero_grad()
@@ -176,21 +207,30 @@ def update_time(
         loss.backward()
         optimizer.step()
 
-    return clock(update, repeats)
+    return clock(captured(update) if as_graph else update, repeats)
 
 
 def grid(ks: list[int], iterations: list[int], batch: int, repeats: int, device: str) -> dict:
     rows = []
     plain = percentiles(update_time(None, 1, 1, batch, 10, device))
+    result = {"batch": batch, "update_without": plain, "rows": rows}
+    if device == "cuda":
+        alone = percentiles(update_time(None, 1, 1, batch, 10, device, as_graph=True))
+        result["update_without_as_graph"] = alone
     for k in ks:
         for steps in iterations:
+            for method, penalty in (GRAPHED if device == "cuda" else {}).items():
+                times = percentiles(update_time(penalty, k, steps, batch, repeats, device, True))
+                rows.append({"k": k, "iterations": steps, "method": method, **times})
+                rows[-1]["relative_cost"] = times["p50"] / alone["p50"]
+                print(f"k={k} T={steps} {method}: ×{rows[-1]['relative_cost']:.1f}", flush=True)
             for method, penalty in METHODS.items():
                 few = 1 if method.startswith(("listing", "torch")) else repeats
                 times = percentiles(update_time(penalty, k, steps, batch, few, device))
                 rows.append({"k": k, "iterations": steps, "method": method, **times})
                 rows[-1]["relative_cost"] = times["p50"] / plain["p50"]
                 print(f"k={k} T={steps} {method}: ×{rows[-1]['relative_cost']:.1f}", flush=True)
-    return {"batch": batch, "update_without": plain, "rows": rows}
+    return result
 
 
 def compiled(k: int, iterations: int, batch: int, device: str) -> dict:

@@ -21,6 +21,8 @@ NAMES = {
     "torch_func": "`torch.func.jvp` and `vjp`, unrolled",
     "gram_fp32": "**pydisent**, Gram route, fp32",
     "gram_bf16": "**pydisent**, Gram route, bf16 tangents",
+    "gram_graph_fp32": "**pydisent**, Gram route, fp32, a CUDA graph",
+    "gram_graph_bf16": "**pydisent**, Gram route, bf16 tangents, a CUDA graph",
     "matrix_free_fp32": "pydisent, matrix-free, fp32",
     "matrix_free_bf16": "pydisent, matrix-free, bf16 tangents",
 }
@@ -30,6 +32,8 @@ COLOURS = {
     "torch_func": "#D55E00",
     "gram_fp32": "#0072B2",
     "gram_bf16": "#56B4E9",
+    "gram_graph_fp32": "#E69F00",
+    "gram_graph_bf16": "#F0E442",
     "matrix_free_fp32": "#009E73",
     "matrix_free_bf16": "#CC79A7",
 }
@@ -646,7 +650,7 @@ def suite_alignment(rows: list[dict]) -> list[str]:
     ways = list(dict.fromkeys(row["way"] for row in rows))
     lines = [
         f"An update of the paper's generator with the alignment penalty (batch {rows[0]['batch']}),"
-        " in units of one without:",
+        " in units of one without; CUDA graphs in units of a graph without:",
         "",
         f"| k | T | {' | '.join(NAMES[way] for way in ways)} |",
         "| ---: | ---: |" + " ---: |" * len(ways),

@@ -299,8 +299,7 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
         "steps": 1_000_000,
     },
 }
-# At ten times the published rates G runs into what no tanh comes back from before D, which colours
-# tell more, can hold it to images.
+# In colour, at ten times the published rates, G saturates for good before D can tell it how.
 _QUICK_COLOUR_RATES = {"learning_rate": 1e-4, "discriminator_learning_rate": 2e-6}
 _SETTINGS: dict[str, dict[str, Any]] = {
     "paper": {},
