@@ -15,7 +15,7 @@ demo: $(READY)
 	$(BIN)/python -m pydisent demo
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 bench: $(READY)
 	$(BIN)/python bench/power_iteration.py

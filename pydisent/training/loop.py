@@ -59,6 +59,8 @@ def train(
     running this program's command line again, once for each further device. All of them come out
     of here, and the first alone has written anything.
 
+    On a CPU the process computes denormals as zero from then on, and keeps the memory it frees.
+
     Parameters
     ----------
     plan : Plan
