@@ -443,11 +443,13 @@ BOTTLENECKS = {"gan": "GAN", "infogan": "InfoGAN", "ib-gan": "IB-GAN"}
 
 
 def bottleneck_table(result: dict) -> list[str]:
+    seeds = counted(len({run["seed"] for run in result["runs"]}), "seed")
     lines = [
         f"IB-GAN and its baselines (Jeon et al., Table 1), preset `{result['preset']}` "
         f"({result['data']} at {result['image_size']} px, {result['steps']:,} updates; "
-        f"{machine(result['environment'])}). FactorVAE scores are with Jeon et al.'s settings and "
-        "with disentanglement_lib's; the bounds on the information, in nats, are medians over "
+        f"{seeds}; {machine(result['environment'])}). These are early scores: the paper trains "
+        "15 to 50 times as long. FactorVAE scores are with Jeon et al.'s settings and with "
+        "disentanglement_lib's; the bounds on the information, in nats, are medians over "
         "training; active are codes whose variance over the data is at least 0.05.",
         "",
         "| system | FactorVAE, Jeon ↑ | FactorVAE ↑ | MIG ↑ | lower bound | upper bound | active "
