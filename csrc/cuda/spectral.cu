@@ -1,5 +1,5 @@
 // One block a sample and one launch for all T iterations. The Gram matrix stays in shared memory
-// as float (double for f64) if it fits; otherwise every product reads it from global memory.
+// as float (double for f64) if it fits; otherwise every product reads it, tile by tile.
 //
 // Floor, with s bytes a number and 4 (8) a computed one: B (m^2 + 2 m k) s + 4 B (T + 1) m k bytes
 // and 2 B m^2 k T operations; the adjoint 2 B (m^2 + m k) s + 4 B (T + 1) m k and 4 B m^2 k T.
@@ -13,7 +13,9 @@ namespace pydisent {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kGroup = 8;  // columns that a thread accumulates at once
+constexpr int kGroup = 8;   // columns that a thread accumulates at once
+constexpr int kWide = 32;   // the same where the matrix is read anew for each group of them
+constexpr int kDepth = 16;  // columns of a tile of kThreads rows, which is read through
 
 template <class S>
 using ComputeType = std::conditional_t<std::is_same_v<S, double>, double, float>;
@@ -37,7 +39,7 @@ Plan make_plan(int64_t m, int64_t k, size_t available) {
   plan.parts = std::min<int64_t>(std::max<int64_t>(1, kThreads / items), 8);
   plan.bytes = sizeof(T) * (m * plan.columns + m * plan.ld + plan.parts * k * m);
   plan.resident = plan.bytes <= available;
-  if (!plan.resident) plan.parts = 1, plan.bytes = 0;
+  if (!plan.resident) plan.parts = 1, plan.bytes = sizeof(T) * kThreads * (kDepth + 1);
   return plan;
 }
 
@@ -59,30 +61,26 @@ struct Matrix {
   }
 };
 
-// Eight columns c0 ... c0 + 7 of the operand at row j; those beyond k are not used.
-template <class T, bool kResident>
-__device__ __forceinline__ void load_group(const T* operand, int64_t j, int64_t c0, int64_t m,
-                                           int64_t k, int64_t columns, T* out) {
-  if constexpr (kResident) {
-    constexpr int lanes = 16 / sizeof(T);
-    const Pack<T>* packs = reinterpret_cast<const Pack<T>*>(operand + j * columns + c0);
+// Eight columns of the operand at row j.
+template <class T>
+__device__ __forceinline__ void load_group(const T* operand, int64_t j, int64_t c0, int64_t columns,
+                                           T* out) {
+  constexpr int lanes = 16 / sizeof(T);
+  const Pack<T>* packs = reinterpret_cast<const Pack<T>*>(operand + j * columns + c0);
 #pragma unroll
-    for (int p = 0; p < kGroup / lanes; ++p) {
-      const Pack<T> pack = packs[p];
+  for (int p = 0; p < kGroup / lanes; ++p) {
+    const Pack<T> pack = packs[p];
 #pragma unroll
-      for (int l = 0; l < lanes; ++l) out[p * lanes + l] = pack.x[l];
-    }
-  } else {
-#pragma unroll
-    for (int g = 0; g < kGroup; ++g) out[g] = operand[min(c0 + g, k - 1) * m + j];
+    for (int l = 0; l < lanes; ++l) out[p * lanes + l] = pack.x[l];
   }
 }
 
 // emit(part, c, i, value): value = sum over a part of j of matrix(i, j) operand(j, c), or with
 // kTransposed of matrix(j, i) operand(j, c). The sum over parts is left to the reader.
-template <bool kTransposed, bool kResident, class T, class M, class Emit>
-__device__ __forceinline__ void product(const M& matrix, const T* operand, int64_t m, int64_t k,
-                                        int64_t columns, int64_t parts, const Emit& emit) {
+template <bool kTransposed, class S, class T, class Emit>
+__device__ __forceinline__ void product(const Matrix<S, T, true>& matrix, const T* operand, T*,
+                                        int64_t m, int64_t k, int64_t columns, int64_t parts,
+                                        const Emit& emit) {
   const int64_t items = m * (columns / kGroup);
   for (int64_t unit = threadIdx.x; unit < items * parts; unit += kThreads) {
     const int64_t part = unit / items, item = unit % items;
@@ -90,7 +88,7 @@ __device__ __forceinline__ void product(const M& matrix, const T* operand, int64
     T sums[kGroup] = {};
     for (int64_t j = part * m / parts; j < (part + 1) * m / parts; ++j) {
       T row[kGroup];
-      load_group<T, kResident>(operand, j, c0, m, k, columns, row);
+      load_group(operand, j, c0, columns, row);
       const T x = kTransposed ? matrix(j, i) : matrix(i, j);
 #pragma unroll
       for (int g = 0; g < kGroup; ++g) sums[g] += x * row[g];
@@ -99,6 +97,41 @@ __device__ __forceinline__ void product(const M& matrix, const T* operand, int64
     for (int g = 0; g < kGroup; ++g)
       if (c0 + g < k) emit(part, c0 + g, i, sums[g]);
   }
+}
+
+// The same, all in one part, of a matrix that does not fit: a thread a row, through tiles of
+// kThreads rows and kDepth columns, which neighbours load from neighbouring addresses of a
+// contiguous matrix.
+template <bool kTransposed, class S, class T, class Emit>
+__device__ __forceinline__ void product(const Matrix<S, T, false>& matrix, const T* operand,
+                                        T* tile, int64_t m, int64_t k, int64_t, int64_t,
+                                        const Emit& emit) {
+  constexpr int ld = kDepth + 1;
+  for (int64_t first = 0; first < m; first += kThreads)
+    for (int64_t c0 = 0; c0 < k; c0 += kWide) {
+      const int64_t i = first + threadIdx.x;
+      T sums[kWide] = {};
+      for (int64_t j0 = 0; j0 < m; j0 += kDepth) {
+        __syncthreads();
+        for (int at = threadIdx.x; at < kThreads * kDepth; at += kThreads) {
+          const int row = kTransposed ? at % kThreads : at / kDepth;
+          const int depth = kTransposed ? at / kThreads : at % kDepth;
+          const int64_t r = first + row, j = j0 + depth;
+          if (r < m && j < m) tile[row * ld + depth] = kTransposed ? matrix(j, r) : matrix(r, j);
+        }
+        __syncthreads();
+        if (i >= m) continue;
+        for (int64_t j = j0; j < min(j0 + kDepth, m); ++j) {
+          const T x = tile[threadIdx.x * ld + (j - j0)];
+#pragma unroll
+          for (int g = 0; g < kWide; ++g)
+            if (c0 + g < k) sums[g] += x * operand[(c0 + g) * m + j];
+        }
+      }
+#pragma unroll
+      for (int g = 0; g < kWide; ++g)
+        if (i < m && c0 + g < k) emit(0, c0 + g, i, sums[g]);
+    }
 }
 
 template <class T>
@@ -132,7 +165,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const S* mask = static_cast<const S*>(p.mask);
   T* v = static_cast<T*>(p.iterates) + b * (steps + 1) * k * m;
   T* norms = static_cast<T*>(p.iterate_norms) + b * steps * k;
-  T* operand = reinterpret_cast<T*>(memory);
+  T *operand = reinterpret_cast<T*>(memory), *tile = operand;  // one or the other is there
   Matrix<S, T, kResident> matrix{nullptr, gram, 0, p.gram_strides[1], p.gram_strides[2]};
   if constexpr (kResident) {
     matrix = load_resident(plan, operand, gram, p.gram_strides[1], p.gram_strides[2], m);
@@ -150,10 +183,10 @@ __global__ void __launch_bounds__(kThreads, 1)
     T* next = v + k * m;
     if constexpr (!kResident) operand = v, result = next;
     __syncthreads();
-    product<false, kResident>(matrix, operand, m, k, plan.columns, plan.parts,
-                              [&](int64_t part, int64_t c, int64_t i, T value) {
-                                result[(part * k + c) * m + i] = value;
-                              });
+    product<false>(matrix, operand, tile, m, k, plan.columns, plan.parts,
+                   [&](int64_t part, int64_t c, int64_t i, T value) {
+                     result[(part * k + c) * m + i] = value;
+                   });
     __syncthreads();
     for (int64_t c = warp; c < k; c += kThreads / kWarp) {
       T squares = 0;
@@ -192,7 +225,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   T* weights = static_cast<T*>(p.weights) + b * steps * k * m;
   S* grad_probe = static_cast<S*>(p.grad_probe) + b * m * k;
   const T eps = static_cast<T>(p.eps);
-  T* operand = reinterpret_cast<T*>(memory);
+  T *operand = reinterpret_cast<T*>(memory), *tile = operand;  // one or the other is there
   T* result = operand + m * (plan.columns + plan.ld);
   Matrix<S, T, kResident> matrix{nullptr, gram, 0, p.gram_strides[1], p.gram_strides[2]};
   if constexpr (kResident)
@@ -226,18 +259,17 @@ __global__ void __launch_bounds__(kThreads, 1)
       }
     }
     __syncthreads();
-    product<true, kResident>(matrix, operand, m, k, plan.columns, plan.parts,
-                             [&](int64_t part, int64_t c, int64_t i, T value) {
-                               if (kResident) {
-                                 result[(part * k + c) * m + i] = value;
-                               } else if (t > 1) {
-                                 y[(c - k) * m + i] = value;  // at Y_{t-1}
-                               } else {
-                                 const T keep =
-                                     widen(mask[i * p.mask_strides[0] + c * p.mask_strides[1]]);
-                                 narrow(keep * value, grad_probe[i * k + c]);
-                               }
-                             });
+    product<true>(matrix, operand, tile, m, k, plan.columns, plan.parts,
+                  [&](int64_t part, int64_t c, int64_t i, T value) {
+                    if (kResident) {
+                      result[(part * k + c) * m + i] = value;
+                    } else if (t > 1) {
+                      y[(c - k) * m + i] = value;  // at Y_{t-1}
+                    } else {
+                      const T keep = widen(mask[i * p.mask_strides[0] + c * p.mask_strides[1]]);
+                      narrow(keep * value, grad_probe[i * k + c]);
+                    }
+                  });
     __syncthreads();
   }
   if constexpr (kResident)
@@ -266,7 +298,7 @@ int launch(void (*resident)(Params, Plan), void (*streaming)(Params, Plan), cons
     if (error != cudaSuccess) return error;
     resident<<<p.batch, kThreads, plan.bytes, stream>>>(p, plan);
   } else {
-    streaming<<<p.batch, kThreads, 0, stream>>>(p, plan);
+    streaming<<<p.batch, kThreads, plan.bytes, stream>>>(p, plan);
   }
   return cudaGetLastError();
 }
