@@ -544,7 +544,8 @@ def throughput_table(result: dict) -> list[str]:
         f"Training steps against a plain PyTorch loop in the same run "
         f"({machine(result['environment'])}). For beta-vae and ib-gan the plain loop is written "
         "from the papers; for any other it is the system without channels-last weights, fused "
-        f"steps and compiled kernels. Networks are those of the preset {presets}; data is the "
+        "steps and compiled kernels. Each has a process of its own; ours keeps the memory it "
+        f"frees, as training has it. Networks are those of the preset {presets}; data is the "
         "share of a step's time in which its images are made.",
         "",
         f"| system | images | plain, ms a step | {' | '.join(ways)} | images/s | data, % |",
