@@ -1,5 +1,6 @@
 """CUDA kernels computed by the CPU: a thread each, with CUDA's barriers and shared memory."""
 
+import functools
 import os
 import re
 import shutil
@@ -32,33 +33,45 @@ def as_cpp(source):
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cuda_on_cpu")
-    kernels = folder / "spectral.cu.cpp"
-    kernels.write_text(as_cpp((CSRC / "cuda" / "spectral.cu").read_text()))
-    sources = [kernels, HERE / "spectral.cpp", CSRC / "cpu" / "spectral.cpp", CSRC / "cpu/simd.cpp"]
-    command = [CXX, "-std=c++20", "-O1", "-pthread", "-w", f"-I{HERE}", f"-I{CSRC / 'cuda'}"]
-    made = folder / "spectral"
-    done = subprocess.run(
-        [*command, "-o", str(made), *map(str, sources)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return made
+def compiled(tmp_path_factory):
+    """Makes the program that compares a family's kernels with those for the CPU."""
+
+    def make(family):
+        folder = tmp_path_factory.mktemp("cuda_on_cpu")
+        kernels = folder / f"{family}.cu.cpp"
+        kernels.write_text(as_cpp((CSRC / "cuda" / f"{family}.cu").read_text()))
+        cpu = [CSRC / "cpu" / name for name in (f"{family}.cpp", "simd.cpp")]
+        command = [CXX, "-std=c++20", "-O1", "-pthread", "-w", f"-I{HERE}", f"-I{CSRC / 'cuda'}"]
+        made = folder / family
+        command += ["-o", str(made), *map(str, (kernels, HERE / f"{family}.cpp", *cpu))]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        return made
+
+    return functools.cache(make)
 
 
-@pytest.mark.parametrize("shared_memory", [232448, 0])
-def test_masked_power_iteration(program, shared_memory):
-    """With the Gram matrix in shared memory, and through tiles."""
+def check(program, **environment):
     done = subprocess.run(
         [str(program)],
-        env=os.environ | {"SHARED_MEMORY": str(shared_memory)},
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("shared_memory", [232448, 0])
+def test_masked_power_iteration(compiled, shared_memory):
+    """With the Gram matrix in shared memory, and through tiles."""
+    check(compiled("spectral"), SHARED_MEMORY=str(shared_memory))
+
+
+def test_activation_tangents(compiled):
+    check(compiled("tangent"))
+
+
+def test_every_file_of_kernels_is_computed():
+    assert {path.stem for path in CSRC.glob("cuda/*.cu")} == {"spectral", "tangent"}

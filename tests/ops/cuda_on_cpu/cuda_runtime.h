@@ -24,11 +24,12 @@ using std::fabs;
 using std::min;
 using std::sqrt;
 
-struct Index {
-  unsigned x;
+struct dim3 {
+  unsigned x, y;
+  dim3(unsigned x = 1, unsigned y = 1) : x(x), y(y) {}
 };
-inline thread_local Index threadIdx, blockIdx;
-inline Index gridDim;
+inline thread_local dim3 threadIdx, blockIdx;
+inline dim3 gridDim;
 
 using cudaStream_t = void*;
 using cudaError_t = int;
@@ -56,14 +57,14 @@ inline std::unique_ptr<std::barrier<>> block;
 inline std::vector<std::unique_ptr<std::barrier<>>> warps;
 inline std::vector<double> exchanged;
 
-// What was not written is not zero.
-inline void launch(unsigned blocks, unsigned threads, size_t bytes,
+// Shared memory that was not written is not a number.
+inline void launch(dim3 blocks, unsigned threads, size_t bytes,
                    const std::function<void()>& kernel) {
   std::vector<double> shared(bytes / sizeof(double) + 1);
   memory = reinterpret_cast<unsigned char*>(shared.data());
-  gridDim.x = blocks;
+  gridDim = blocks;
   exchanged.resize(threads);
-  for (unsigned b = 0; b < blocks; ++b) {
+  for (unsigned b = 0; b < blocks.x * blocks.y; ++b) {
     std::memset(memory, 0xff, bytes);
     block = std::make_unique<std::barrier<>>(threads);
     warps.clear();
@@ -72,7 +73,7 @@ inline void launch(unsigned blocks, unsigned threads, size_t bytes,
     std::vector<std::jthread> running;
     for (unsigned t = 0; t < threads; ++t)
       running.emplace_back([&, t] {
-        threadIdx.x = t, blockIdx.x = b;
+        threadIdx = t, blockIdx = dim3(b % blocks.x, b / blocks.x);
         kernel();
       });
   }

@@ -8,23 +8,11 @@
 #include <random>
 #include <vector>
 
+#include "compare.h"
+
 using pydisent::DType;
-using Numbers = std::vector<double>;
 
 namespace {
-
-// Fails unless b is a to rounding, in the largest of the numbers.
-bool same(const char* what, const Numbers& a, const Numbers& b) {
-  double error = 0, largest = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    error = std::fmax(error, std::fabs(a[i] - b[i]));
-    largest = std::fmax(largest, std::fabs(a[i]));
-    if (std::isnan(b[i])) error = INFINITY;
-  }
-  const bool fine = largest > 0 && error <= 1e-12 * largest;
-  std::printf("  %-12s error %.1e of %.1e%s\n", what, error, largest, fine ? "" : "  WRONG");
-  return fine;
-}
 
 struct Case {
   int64_t batch, m, k, iterations;
