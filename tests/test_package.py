@@ -13,6 +13,7 @@ def test_import_needs_torch_and_numpy_alone():
         "import sys\n"
         f"for name in {HEAVY.split()!r}: sys.modules[name] = None\n"
         "import pydisent, torch\n"
+        "assert 'torch._dynamo' not in sys.modules  # the compiler takes a second\n"
         "fn = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.SiLU(), torch.nn.Linear(8, 6))\n"
         "penalty = pydisent.alignment_penalty(fn, torch.randn(3, 4), k=2, iterations=3)\n"
         "penalty.backward()\n"

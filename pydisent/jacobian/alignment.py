@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pydisent import parallel
 from pydisent.jacobian._capture import is_capturing
+from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._function import FunctionDerivative, output_tensors
 from pydisent.jacobian.decompositions import DecomposedFunctions, RefuseWrongDerivatives
 from pydisent.jacobian.linearization import (
@@ -35,7 +36,7 @@ METHODS = ("auto", "gram", "matrix_free", "autograd")
 EPS = 1e-8  # Algorithm 2's guard against division by zero
 
 
-@torch.compiler.disable
+@run_eagerly
 def alignment_penalty(
     fn: Callable[..., Any],
     z: Tensor,

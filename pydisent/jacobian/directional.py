@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._program import Program
 from pydisent.jacobian.linearization import linearize_with_graph
 
 
-@torch.compiler.disable
+@run_eagerly
 def directional_derivative(
     fn: Callable[..., Tensor], z: Tensor, tangents: Tensor, *args: Any, **kwargs: Any
 ) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from pydisent.jacobian._capture import is_capturing
+from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._function import (
     FunctionDerivative,
     output_tensors,
@@ -32,7 +33,7 @@ _ROWS = 256
 """Rows (tangents times batch) past which a larger chunk only costs memory."""
 
 
-@torch.compiler.disable
+@run_eagerly
 def linearize(
     fn: Callable[..., Any],
     z: Tensor,
