@@ -57,6 +57,7 @@ def _is_plain(group: dict[str, Any]) -> bool:
     special = ("centered", "weight_decay", "maximize", "differentiable", "capturable")
     return (
         group["momentum"] > 0
+        and not isinstance(group["lr"], Tensor)
         and not any(group[name] for name in special)
         and all(map(_is_simple, group["params"]))
     )
