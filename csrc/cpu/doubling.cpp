@@ -11,7 +11,7 @@ namespace {
 // blocks of neighbours overlap by half.
 constexpr int kTaps = 16;
 
-// The blocks of P pixels, whose channels are P rows of x.
+// The blocks of P pixels, whose channels are P rows of x; P is what registers have room for.
 template <class T, int W, int P>
 PYDISENT_INLINE void blocks(const T* x, int64_t channels, const T* taps, T* out) {
   using V = typename Vector<T, W>::type;
@@ -33,7 +33,7 @@ PYDISENT_INLINE void add_blocks(const T* from, int count, T* to, int64_t row) {
 template <class S, int BYTES>
 PYDISENT_INLINE void images(const DoublingParams& p, int64_t begin, int64_t end) {
   using T = typename ComputeType<S>::type;
-  constexpr int W = BYTES / sizeof(T), P = BYTES == 64 ? 128 / kTaps * W / kTaps : 2;
+  constexpr int W = BYTES / sizeof(T), P = BYTES == 64 ? W / 2 : 2;
   const int64_t height = p.height, width = p.width, channels = p.channels, row = 2 * width + 2;
   Scratch<T> taps(channels * kTaps), pixels(width * channels), canvas((2 * height + 2) * row);
   alignas(64) T found[P * kTaps];

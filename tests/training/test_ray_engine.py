@@ -72,7 +72,7 @@ def test_jobs_run_in_order_and_say_how_they_ended(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("cluster")
 def test_so_many_at_a_time_and_no_more(tmp_path):
-    stand_ins.check_two_at_a_time(RayEngine(2), tmp_path)
+    stand_ins.check_two_at_a_time(RayEngine(2), tmp_path, late=True)
     with pytest.raises(ValueError, match="workers is 0; accepted: an integer >= 1"):
         RayEngine(0)
 
@@ -99,10 +99,17 @@ time.sleep(60)
         job(tmp_path, "ever", killer),
     ]
     outcomes = run(RayEngine(2), jobs)
-    # That it began may come too late to be told.
-    ended = [(o.name, o.state) for o in outcomes if o.state != "running"]
-    assert [state for name, state in ended if name == "once"] == ["interrupted", "done"]
-    assert [state for name, state in ended if name == "ever"] == 2 * ["interrupted"] + ["failed"]
+    states = {name: [o.state for o in outcomes if o.name == name] for name in ("once", "ever")}
+    # That one began whose worker dies at once may come too late to be told.
+    assert states["once"] in (
+        ["running", "interrupted", "running", "done"],
+        ["interrupted", "running", "done"],
+    )
+    assert [state for state in states["ever"] if state != "running"] == [
+        "interrupted",
+        "interrupted",
+        "failed",
+    ]
     [failed] = [o for o in outcomes if o.state == "failed"]
     assert failed.error.startswith("its Ray worker died (ActorDiedError); see ")
 
@@ -165,7 +172,7 @@ def test_a_sweep_with_killed_workers_ends_as_if_nothing_had_been(tmp_path, capfd
 
 
 def test_a_signal_lets_the_workers_save_on_a_cluster_that_ends_with_them(tmp_path):
-    stand_ins.check_a_signal_lets_the_workers_save("RayEngine(2)", tmp_path)
+    stand_ins.check_a_signal_lets_the_workers_save("RayEngine(2)", tmp_path, late=True)
 
 
 @pytest.mark.usefixtures("cluster")
@@ -181,8 +188,9 @@ def test_jobs_that_wait_for_room_on_a_cluster_never_begin_after_a_signal(tmp_pat
     threading.Thread(target=stop).start()
     outcomes = []
     assert RayEngine(3).run(jobs, outcomes.append) == signal.SIGTERM
-    ended = [o.state for o in outcomes if o.state != "running"]
-    assert ended == ["interrupted", "interrupted"]
+    *begun, first, second = [o.state for o in outcomes]
+    assert (first, second) == ("interrupted", "interrupted")
+    assert begun in (["running"] * count for count in range(3))  # the news may come too late
     assert all(path.with_suffix(".saved").exists() for path in ready[:2])
     assert not ready[2].exists()
 
