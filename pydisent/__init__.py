@@ -4,6 +4,7 @@ from . import jacobian, losses, ops
 from ._backends import backends
 from .jacobian import (
     AlignmentPenalty,
+    DerivativeError,
     Linearization,
     alignment_penalty,
     directional_derivative,
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AlignmentPenalty",
+    "DerivativeError",
     "Linearization",
     "alignment_penalty",
     "backends",

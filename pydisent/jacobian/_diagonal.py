@@ -55,10 +55,11 @@ def _as_node(form: _Form, slot: int) -> Node:
         return replace(node, inputs=(form.base,) * len(node.inputs), outputs=(slot,))
     captured = tuple(index for node in form.chain for index in node.captured)
     name = "+".join(node.name for node in form.chain)
+    by_rows = all(node.by_rows for node in form.chain)
     if not working:
-        return Node(name, lambda _, t: t[0], (form.base,), (), (slot,))
+        return Node(name, lambda _, t: t[0], (form.base,), (), (slot,), by_rows=by_rows)
     push, overwrites = _multiplication(form)
-    return Node(name, push, (form.base,), captured, (slot,), overwrites=overwrites)
+    return Node(name, push, (form.base,), captured, (slot,), overwrites=overwrites, by_rows=by_rows)
 
 
 def _multiplication(form: _Form) -> tuple[Push, Push]:

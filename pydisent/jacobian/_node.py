@@ -20,7 +20,9 @@ class Node:
     primal values). ``keep`` says that the map takes them in the dtype that they have;
     ``overwrites`` is a form of the map that writes into its tangent, if there is one. An
     elementwise map has ``scale``: (captured, factors of the inputs) -> factor of the output,
-    where an input's tangent is that factor times some tangent which all inputs share.
+    where an input's tangent is that factor times some tangent which all inputs share. ``by_rows``
+    says that row b of the outputs moves with row b of the inputs alone; ``live``, that the map
+    reads the autograd graph of the traced function.
     """
 
     name: str
@@ -32,3 +34,5 @@ class Node:
     overwrites: Push | None = None
     scale: Scale | None = None
     is_identity: bool = False
+    by_rows: bool = False
+    live: bool = False

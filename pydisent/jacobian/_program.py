@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pydisent.jacobian._diagonal import fuse_diagonals
-from pydisent.jacobian._node import Node
+from pydisent.jacobian._hidden import cut_at, edge_of, without
+from pydisent.jacobian._node import Node, Push
+from pydisent.jacobian._views import overlaps_itself
+
+Watch = Callable[[Node, list[Tensor]], list[Tensor]]
 
 
 class Program:
@@ -27,6 +33,9 @@ class Program:
         output_shapes: list[torch.Size],
         slot_sizes: dict[int, int],
         input_slot: int,
+        *,
+        live: Sequence[Tensor] = (),
+        origins: dict[int, Any] | None = None,
     ) -> None:
         # Outputs that depend on the input, and where each one's tangent is found.
         self.moved = [i for i, slot in enumerate(outputs) if slot is not None]
@@ -42,6 +51,10 @@ class Program:
         for node in self.nodes:
             node.captured = tuple(places[index, node.keep] for index in node.captured)
         self.nodes = fuse_diagonals(self.nodes, self._results)
+        # What steps read through the autograd graph: the input of the function and its leaves.
+        self.live = len(live) if any(node.live for node in self.nodes) else 0
+        self.captured += live[: self.live]
+        self._origins = origins or {}
         self._slot_sizes = slot_sizes
         self._last_use = self._liveness()
 
@@ -69,20 +82,52 @@ class Program:
             largest = max(largest, sum(self._slot_sizes[slot] for slot in slots))
         return largest
 
+    @property
+    def keeps_samples_apart(self) -> bool:
+        """Whether the steps themselves prove that no sample moves another."""
+        return all(node.by_rows for node in self.nodes)
+
+    @contextmanager
+    def cut_at_the_input(self) -> Iterator[None]:
+        """While active, no gradient flows through the function's input to what made it.
+
+        What live steps read may be read by that, too, which the caller's graph accounts for.
+        """
+        edges = [edge_of(self.captured[-self.live])] if self.live else []
+        with cut_at(edges):  # type: ignore[arg-type]
+            yield
+
+    def hold(self, nodes: Sequence[Node]) -> None:
+        """Take the results of some steps as constants, in value and gradient."""
+        held = {slot for node in nodes for slot in node.outputs}
+        for node in self.nodes:
+            if node.outputs[0] in held:
+                node.push = _zeros(node.push)
+                node.overwrites = None
+        for slot in held:
+            if slot in self._origins:
+                origin, number = self._origins[slot]
+                origin.register_prehook(without(number))
+
     def prepare(self, dtype: torch.dtype) -> list[Tensor]:
         """The captured tensors cut off from the graph, as ``push`` reads them."""
         return [
-            tensor.detach() if keep or not tensor.is_floating_point() else tensor.detach().to(dtype)
-            for tensor, keep in zip(self.captured, self._kept, strict=True)
-        ]
+            tensor.detach() if keep else as_dtype(tensor.detach(), dtype)
+            for tensor, keep in zip(self.captured, self._kept)
+        ] + self.captured[len(self._kept) :]
 
     def push(
-        self, tangents: Tensor, captured: Sequence[Tensor], *, overwrite: bool = False
+        self,
+        tangents: Tensor,
+        captured: Sequence[Tensor],
+        *,
+        overwrite: bool = False,
+        watch: Watch | None = None,
     ) -> list[Tensor]:
         """Apply J to (K, B, m) tangents: one (K, *output.shape) tensor an output of ``moved``.
 
         ``overwrite`` lets steps write into tangents that nobody reads again; it needs grad mode
-        to be off.
+        to be off. ``watch`` sees each step's results, and may put others in their place.
         """
         values = {self.input_slot: tangents}
         with torch.autocast(tangents.device.type, enabled=False):
@@ -99,11 +144,45 @@ class Program:
                     live = [tangents, *values.values()]
                     if _owns_its_memory(arguments[0], live):
                         step = node.overwrites
-                results = step(read, arguments)
+                results = _applied(step, read, arguments)
                 if isinstance(results, Tensor):
                     results = (results,)
+                results = [as_dtype(result, tangents.dtype) for result in results]
+                if watch is not None:
+                    results = watch(node, results)
                 values.update(zip(node.outputs, results, strict=True))
         return [values[slot] for slot in self._results]
+
+
+def as_dtype(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Floating and complex values in ``dtype``, or the complex type of its precision."""
+    if value.is_complex():
+        return value.to(torch.complex128 if dtype == torch.float64 else torch.complex64)
+    return value.to(dtype) if value.is_floating_point() else value
+
+
+def _zeros(push: Push) -> Push:
+    def held(captured, tangents):
+        with torch.no_grad():
+            results = push(captured, tangents)
+        if isinstance(results, Tensor):
+            return torch.zeros_like(results)
+        return [torch.zeros_like(result) for result in results]
+
+    return held
+
+
+def _applied(
+    push: Push, captured: Sequence[Tensor], tangents: Sequence[Tensor]
+) -> Tensor | Sequence[Tensor]:
+    """What a step makes of tangents; in float32 where it has no kernel for a half type."""
+    if tangents and tangents[0].dtype in (torch.float16, torch.bfloat16):
+        try:
+            return push(captured, tangents)
+        except (RuntimeError, NotImplementedError):
+            captured = [as_dtype(value, torch.float32) for value in captured]
+            tangents = [as_dtype(tangent, torch.float32) for tangent in tangents]
+    return push(captured, tangents)
 
 
 def _owns_its_memory(tensor: Tensor, live: Sequence[Tensor]) -> bool:
@@ -111,7 +190,7 @@ def _owns_its_memory(tensor: Tensor, live: Sequence[Tensor]) -> bool:
     address = tensor.untyped_storage().data_ptr()
     if any(other.untyped_storage().data_ptr() == address for other in live):
         return False
-    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    return not overlaps_itself(tensor)
 
 
 def _drop_unused(nodes: list[Node], results: Sequence[int]) -> list[Node]:

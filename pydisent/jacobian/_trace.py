@@ -2,242 +2,290 @@
 
 The function runs for real, on ordinary tensors, under a ``TorchFunctionMode`` that sees every
 torch call. So Python control flow, closures, parametrisations, hooks and shapes work as they
-do in eager mode, and nothing of the caller's is patched. A value that reaches the result by a way
-that the mode cannot see (a custom ``autograd.Function``, TorchScript) is found through the
-autograd graph and raises ``UntraceableError``, never a silently wrong derivative.
+do in eager mode, and nothing of the caller's is patched. A traced value is known by its place in
+the autograd graph, which is where PyTorch itself keeps what depends on what: writes in place and
+views are followed there, and whatever reaches a value by a way that the mode cannot see (a custom
+``autograd.Function``, TorchScript) is found there, and becomes a step of its own.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import _autograd
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from pydisent.jacobian._function import save_random_state
-from pydisent.jacobian._node import Node, Push, Scale
-from pydisent.jacobian._program import Program
-from pydisent.jacobian.decompositions import KEEP_STATISTICS
-
-
-class UntraceableError(RuntimeError):
-    """The function does something whose derivative the tracer cannot follow."""
-
-
-class NoRuleError(Exception):
-    """A rule does not cover the arguments at hand; the general one takes over."""
-
-
-@dataclass(slots=True)
-class Call:
-    """One torch call that touches a traced value, as the tangent rules see it."""
-
-    func: Callable
-    name: str
-    args: tuple
-    kwargs: dict[str, Any]
-    out: Any
-    is_traced: Callable[[Any], bool]
-    random_state: Any = None  # from before a random call
-
-    def argument(self, position: int, name: str, default: Any = None) -> Any:
-        """The argument given at ``position`` or by ``name``."""
-        if len(self.args) > position:
-            return self.args[position]
-        return self.kwargs.get(name, default)
-
-
-@dataclass(slots=True)
-class Step:
-    """What a rule returns: the traced tensors read, the others captured, and the linear map."""
-
-    inputs: Sequence[Tensor]
-    captured: Sequence[Tensor]
-    push: Push
-    outputs: Sequence[Tensor] | None = None
-    keep: bool = False
-    overwrites: Push | None = None
-    scale: Scale | None = None
-    is_identity: bool = False
-
-
-Rule = Callable[[Call], Step]
-
-# Calls that return the value of a traced tensor as something that autograd treats as constant.
-_CONSTANT = frozenset(
-    "detach item tolist numpy __bool__ __float__ __int__ __len__ __index__ __repr__ __format__ "
-    "__contains__ __hash__ __array__ is_floating_point is_complex size stride dim numel "
-    "nelement ndimension element_size storage_offset untyped_storage storage data_ptr "
-    "get_device is_contiguous is_nonzero is_same_size is_inference is_pinned is_set_to "
-    "is_shared is_signed zeros_like ones_like empty_like full_like rand_like randn_like "
-    "randint_like new_zeros new_ones new_full new_empty new_tensor bernoulli multinomial argmax "
-    "argmin argsort searchsorted bucketize round floor ceil trunc sign sgn isnan isinf isfinite "
-    "allclose equal".split()
+from pydisent.jacobian._call import (
+    Call,
+    DerivativeError,
+    GeneralRule,
+    NoRuleError,
+    Rule,
+    Step,
+    Write,
+    bind,
+    generators_in,
+    is_foreign,
+    name_of,
+    tensors_in,
+    write_of,
 )
-# In-place methods that change no value.
-_HARMLESS = frozenset("requires_grad_ retain_grad share_memory_ rename_ align_as".split())
+from pydisent.jacobian._capture import is_capturing
+from pydisent.jacobian._draws import RandomState
+from pydisent.jacobian._hidden import (
+    Edge,
+    Region,
+    edge_of,
+    is_custom,
+    leaves_behind,
+    live_push,
+    refuse_wrong_nodes,
+)
+from pydisent.jacobian._node import Node
+from pydisent.jacobian._program import Program
+from pydisent.jacobian._views import view_places
+from pydisent.jacobian.decompositions import DECOMPOSITIONS, KEEP_STATISTICS
+
+# Calls whose result carries no tangent, whatever they read: they are not looked into.
+_QUERIES = frozenset(
+    "detach detach_ item tolist numpy size stride dim numel nelement ndimension element_size "
+    "storage_offset untyped_storage storage data_ptr get_device is_floating_point is_complex "
+    "is_contiguous is_nonzero is_same_size is_inference is_pinned is_set_to is_shared is_signed "
+    "register_hook register_post_accumulate_grad_hook requires_grad_ retain_grad share_memory_ "
+    "rename_ backward grad zeros_like ones_like empty_like full_like rand_like randn_like "
+    "randint_like new_zeros new_ones new_full new_empty new_tensor".split()
+)
+# Functions that are constant but for jumps; autograd gives them a derivative of zero.
+_STEPWISE = frozenset("round floor ceil trunc fix sign floor_divide __floordiv__".split())
 _GETTERS_WITH_TANGENT = frozenset("T mT H mH real imag".split())
 
 
 class Tracer(TorchFunctionMode):
-    """Records a tangent program while a function runs."""
+    """Records a tangent program while a function runs.
 
-    def __init__(
-        self,
-        z: Tensor,
-        rules: dict[str, Rule],
-        general: Rule,
-        decompositions: dict[Callable, Callable],
-    ) -> None:
+    Parameters
+    ----------
+    z
+        The traced input; it must not be a leaf of the autograd graph.
+    rules, general
+        The tangent rules by name, and the one for all other operations.
+    """
+
+    def __init__(self, z: Tensor, rules: dict[str, Rule], general: GeneralRule) -> None:
         super().__init__()
+        self._z = z
         self._rules = rules
         self._general = general
-        self._decompositions = decompositions
         self._nodes: list[Node] = []
         self._captured: list[Tensor] = []
         self._versions: list[int] = []
         self._captured_index: dict[int, int] = {}
-        self._slots: dict[int, int] = {}
-        self._constants: set[int] = set()
-        self._stale: set[int] = set()
-        self._origins: dict[int, tuple[Tensor, Any]] = {}  # of h[index]: h and index
-        self._alive: list[Tensor] = []  # an id is only a name while its tensor lives
+        self._slots: dict[Edge, int] = {}
         self._slot_sizes: dict[int, int] = {}
-        self._dependence = _Dependence(z)
-        self.input_slot = self._new_slot(z)
+        self._apart: set[Any] = {None}  # nodes of the autograd graph that z does not reach
+        self._memory: dict[int, list[tuple[list[Any], int]]] = {}  # who reads an address
+        self._decomposing: set[Callable] = set()
+        self._live: dict[int, Tensor] = {}  # leaves that steps read through the graph
+        self.hidden: list[str] = []  # what only the autograd graph shows
+        self.input_slot = self._new_slot(edge_of(z), z)
 
-    # -- bookkeeping -------------------------------------------------------------------------
+    # -- what is known of a tensor -----------------------------------------------------------
 
-    def _new_slot(self, tensor: Tensor) -> int:
-        slot = len(self._slot_sizes)
-        self._slot_sizes[slot] = tensor.numel()
-        self._slots[id(tensor)] = slot
-        self._alive.append(tensor)
-        return slot
+    def slot_of(self, tensor: Any) -> int | None:
+        """Where the tangent of a value is found, or None if the value does not depend on z."""
+        if not isinstance(tensor, Tensor):
+            return None
+        node = tensor.grad_fn
+        if node in self._apart:
+            return None
+        slot = self._slots.get((node, tensor.output_nr))
+        return self._discover(tensor, node) if slot is None else slot
 
     def is_traced(self, value: Any) -> bool:
         """Whether ``value`` is a tensor that depends on the traced input."""
-        return isinstance(value, Tensor) and id(value) in self._slots
+        return self.slot_of(value) is not None
+
+    def _new_slot(self, edge: Edge | None, tensor: Tensor) -> int:
+        slot = len(self._slot_sizes)
+        self._slot_sizes[slot] = tensor.numel()
+        if edge is not None:
+            self._slots[edge] = slot
+        return slot
+
+    def _discover(self, tensor: Tensor, node: Any) -> int | None:
+        """Follow the autograd graph to traced values: a view of one, or an operation not shown."""
+        region = Region.behind(node, self._slots.__contains__)
+        if not region.boundary:
+            self._apart.update(region.nodes)
+            return None
+        base = tensor._base if tensor._is_view() else None
+        if base is not None and not any(map(is_custom, region.nodes)):
+            source = self.slot_of(base)
+            places = view_places(tensor, base)
+            if source is not None and places is not None:
+                return self._append_view(tensor, base, source, places)
+        refuse_wrong_nodes(region)
+        if not region.is_custom:
+            self.hidden.append(region.name)
+        push = live_push(tensor, region)
+        for leaf in leaves_behind(node, self._z.grad_fn):
+            self._live[id(leaf)] = leaf
+        slot = self._new_slot((node, tensor.output_nr), tensor)
+        inputs = tuple(self._slots[edge] for edge in region.boundary)
+        self._nodes.append(Node(region.name, push, inputs, (), (slot,), live=True))
+        return slot
+
+    def _append_view(self, tensor: Tensor, base: Tensor, source: int, places: Tensor) -> int:
+        shape = tensor.shape
+
+        def push(_, tangents):
+            flat = tangents[0].reshape(len(tangents[0]), -1)
+            return (
+                flat[:, places.flatten()].unflatten(1, shape)
+                if shape.numel()
+                else (flat.new_zeros(len(flat), *shape))
+            )
+
+        slot = self._new_slot(edge_of(tensor), tensor)
+        self._nodes.append(Node("view", push, (source,), (), (slot,)))
+        return slot
+
+    # -- what steps read later ---------------------------------------------------------------
 
     def _capture(self, tensor: Tensor) -> int:
         index = self._captured_index.get(id(tensor))
         if index is None:
             index = len(self._captured)
             self._captured.append(tensor)
-            self._versions.append(tensor._version)
+            self._versions.append(_version(tensor))
             self._captured_index[id(tensor)] = index
-            self._alive.append(tensor)
+            self._reads(self._captured, index)
         return index
 
-    def _note_constants(self, out: Any) -> None:
-        for leaf in pytree.tree_leaves(out):
-            if isinstance(leaf, Tensor) and id(leaf) not in self._slots:
-                self._constants.add(id(leaf))
-                self._alive.append(leaf)
+    def _reads(self, holder: list[Any], place: int) -> None:
+        address = _address(holder[place])
+        if address is not None:
+            self._memory.setdefault(address, []).append((holder, place))
 
-    def _check_constants(self, leaves: Sequence[Any], name: str) -> None:
-        for leaf in leaves:
-            if (
-                isinstance(leaf, Tensor)
-                and leaf.grad_fn is not None
-                and id(leaf) not in self._slots
-                and id(leaf) not in self._constants
-            ):
-                if self._dependence.reaches(leaf):
-                    raise UntraceableError(
-                        f"an input of '{name}' depends on z through an operation that torch "
-                        "functions do not show (a custom autograd.Function or TorchScript)"
-                    )
-                self._constants.add(id(leaf))
-                self._alive.append(leaf)
+    def _preserve(self, target: Tensor) -> None:
+        """Copy what is about to be overwritten, for the steps that read it later."""
+        for holder, place in self._memory.pop(_address(target) or 0, ()):
+            old = holder[place]
+            with torch.enable_grad():  # a copy leads where the original does
+                holder[place] = old.clone()
+            if holder is self._captured:
+                self._captured_index.pop(id(old), None)
+                self._captured_index[id(holder[place])] = place
+                self._versions[place] = _version(holder[place])
+            self._reads(holder, place)
 
     # -- the mode ----------------------------------------------------------------------------
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
-        leaves = pytree.tree_leaves((args, kwargs))
-        traced = [leaf for leaf in leaves if self.is_traced(leaf)]
-        self._check_constants(leaves, name)
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            # Inside a transform of torch.func tensors are wrapped: its result is found later.
+            return DECOMPOSITIONS.get(func, func)(*args, **kwargs)
+        name = name_of(func)
         if name == "__get__":
-            return self._getter(func, args, kwargs, traced)
-        if not traced or name in _HARMLESS:
-            out = func(*args, **kwargs)
-            self._note_constants(out)
-            return out
-        if name in _CONSTANT or not torch.is_grad_enabled():
-            if name.endswith("_") and not name.endswith("__"):
-                raise UntraceableError(f"'{name}' writes into a traced value without gradient")
-            out = func(*args, **kwargs)
-            self._note_constants(out)
-            return out
-        if any(id(tensor) in self._stale for tensor in traced):
-            raise UntraceableError(f"'{name}' reads a view whose memory was written in place")
-        if kwargs.get("out") is not None:
-            raise UntraceableError(f"'{name}' writes a traced value through out=")
-        if name == "__setitem__":
-            return self._set_item(func, args)
+            return self._getter(func, args, kwargs)
+        keep_saved_tensors()
+        if name in _QUERIES:
+            return func(*args, **kwargs)
+        write = write_of(func, name, args, kwargs)
+        if write is not None:
+            self._preserve(write.target)
+        if not torch.is_grad_enabled():
+            return func(*args, **kwargs)
+        if not any(map(self.is_traced, tensors_in((args, kwargs)))):
+            return func(*args, **kwargs)
+        if write is not None:
+            return self._write(func, name, args, kwargs, write)
         if name == "__iter__":
             with self:
                 return iter(args[0].unbind(0))
-        plain = _in_place_form(func, name, args, kwargs)
-        if plain is not None:
-            return self._in_place(func, args, kwargs, *plain)
-        out = self._record(func, name, args, kwargs)
-        if name == "__getitem__" and out._is_view() and not args[0]._is_view():
-            self._origins[id(out)] = args
-        return out
+        return self._record(func, name, args, kwargs)
 
-    def _getter(self, func, args, kwargs, traced):
+    def _getter(self, func, args, kwargs):
         out = func(*args, **kwargs)
         attribute = getattr(getattr(func, "__self__", None), "__name__", "")
-        if traced and attribute in _GETTERS_WITH_TANGENT and torch.is_grad_enabled():
+        if (
+            attribute in _GETTERS_WITH_TANGENT
+            and torch.is_grad_enabled()
+            and self.is_traced(args[0])
+        ):
             read = lambda tensor: getattr(tensor, attribute)  # noqa: E731
             return self._record(read, "getattr", args[:1], {}, out)
-        self._note_constants(out)
         return out
 
-    def _record(self, func, name, args, kwargs, out=None):
-        decomposition = self._decompositions.get(func)
-        rule = self._rules.get(name)
-        if rule is None and decomposition is not None:
-            if func in KEEP_STATISTICS:
-                with torch.no_grad():  # for what it does to its buffers
-                    func(*args, **kwargs)
-            with self:
-                return decomposition(*args, **kwargs)
-        call = Call(func, name, args, kwargs, out, self.is_traced)
-        if name in RANDOM:
-            call.random_state = save_random_state(args[0])
+    def _record(self, func, name, args, kwargs, out=None, before=None):
+        """Run a call, unless ``out`` is its result already, and append its step."""
+        foreign = is_foreign(func)
+        rule = None if foreign else self._rules.get(name)
+        decomposition = DECOMPOSITIONS.get(func)
+        if rule is None and decomposition is not None and func not in self._decomposing:
+            return self._decompose(func, decomposition, args, kwargs)
+        if before is None and (rule is None or name in RANDOM):
+            before = RandomState.now(self._z.device, generators_in(args, kwargs))
+        call = Call(func, name, *bind(func, args, kwargs), out, self.is_traced)
         if out is None:
             call.out = func(*args, **kwargs)
-        try:
-            step = (rule or self._general)(call)
-        except NoRuleError:
-            if decomposition is not None:
-                with self:
-                    return decomposition(*args, **kwargs)
+        outputs = [t for t in pytree.tree_leaves(call.out) if self._is_new(t)]
+        if not outputs:
+            return call.out
+        if name in _STEPWISE and not any(t.is_complex() for t in outputs):
+            self._apart.update(t.grad_fn for t in outputs)
+            return call.out
+        if before is not None and (is_capturing() or before != before.again()):
+            call.drawn = before if name in RANDOM or not is_capturing() else None
+        step = None
+        if rule is not None:
+            try:
+                step = rule(call)
+            except NoRuleError:
+                if decomposition is not None and func not in self._decomposing:
+                    return self._decompose(func, decomposition, args, kwargs)
+                call.func, (call.args, call.kwargs) = func, bind(func, args, kwargs)
+        if step is None and not foreign:
             step = self._general(call)
-        self._append(name, call.out, step)
+        if step is None:
+            return call.out  # by its own reverse mode, when its results are read
+        self._append(name, step, outputs if step.outputs is None else step.outputs)
+        for values in call.held or ():
+            for place, value in enumerate(values):
+                if isinstance(value, Tensor):
+                    self._reads(values, place)
         return call.out
 
-    def _append(self, name: str, out: Any, step: Step) -> None:
-        leaves = pytree.tree_leaves(out)
-        self._note_constants([leaf for leaf in leaves if not differentiable(leaf)])
-        outputs = step.outputs
-        if outputs is None:
-            outputs = [leaf for leaf in leaves if differentiable(leaf)]
-        if not outputs:
-            return
-        inputs = tuple(self._slots[id(tensor)] for tensor in step.inputs)
+    def _is_new(self, value: Any) -> bool:
+        """Whether a result is differentiable, and is not just handed through."""
+        return (
+            isinstance(value, Tensor)
+            and value.grad_fn is not None
+            and edge_of(value) not in self._slots
+        )
+
+    def _decompose(self, func, decomposition, args, kwargs):
+        if func in KEEP_STATISTICS:
+            with torch.no_grad():  # for what it does to its buffers
+                func(*args, **kwargs)
+        self._decomposing.add(func)
+        try:
+            with self:
+                return decomposition(*args, **kwargs)
+        finally:
+            self._decomposing.discard(func)
+
+    def _append(self, name: str, step: Step, outputs: Sequence[Tensor]) -> None:
+        inputs = tuple(self._slots[edge_of(tensor)] for tensor in step.inputs)  # type: ignore[index]
         captured = tuple(self._capture(tensor) for tensor in step.captured)
-        slots = tuple(self._new_slot(tensor) for tensor in outputs)
+        rows = {len(t) if t.dim() else 0 for t in (*step.inputs, *outputs)}
+        by_rows = step.by_rows and rows == {len(self._z)}
+        slots = tuple(self._new_slot(edge_of(tensor), tensor) for tensor in outputs)
         self._nodes.append(
             Node(
                 name,
@@ -249,82 +297,81 @@ class Tracer(TorchFunctionMode):
                 step.overwrites,
                 step.scale,
                 step.is_identity,
+                by_rows,
             )
         )
 
     # -- writing in place --------------------------------------------------------------------
 
-    def _sharing(self, target: Tensor) -> list[Tensor]:
-        address = target.untyped_storage().data_ptr()
-        return [t for t in self._alive if t.untyped_storage().data_ptr() == address]
-
-    def _preserve(self, target: Tensor, name: str) -> Tensor:
-        """Copy what is about to be overwritten, for the steps that captured it."""
-        if not self.is_traced(target) and target._is_view():
-            raise UntraceableError(f"'{name}' writes a traced value through a view")
-        old = target.clone()
-        if id(target) in self._slots:
-            self._slots[id(old)] = self._slots.pop(id(target))
-        for tensor in self._sharing(target):
-            index = self._captured_index.pop(id(tensor), None)
-            if index is not None:
-                self._captured[index] = old if tensor is target else tensor.clone()
-                self._captured_index[id(self._captured[index])] = index
-                self._versions[index] = self._captured[index]._version
-                self._alive.append(self._captured[index])
-        self._alive.append(old)
-        return old
-
-    def _written(self, target: Tensor) -> None:
-        """Other names of the memory hold a value that the recorded steps no longer describe."""
-        for tensor in self._sharing(target):
-            self._constants.discard(id(tensor))
-            if tensor is not target and id(tensor) in self._slots:
-                self._stale.add(id(tensor))
-
-    def _in_place(self, func, args, kwargs, plain, plain_args, plain_kwargs):
-        target = args[0]
-        origin = self._origins.get(id(target))
-        if origin is not None:
-            base, index = origin
-            whole = base.clone()
-            self._slots[id(whole)] = self._slots[id(base)]
-        old = self._preserve(target, _name(func))
+    def _write(self, func, name, args, kwargs, write: Write):
+        target = write.target
+        base = target._base if target._is_view() else None
+        base_slot = self.slot_of(base)
+        old = self._copies(target, (write.args, write.kwargs))
+        before = RandomState.now(self._z.device, generators_in(args, kwargs))
         out = func(*args, **kwargs)
-        self._written(target)
-        plain_args = tuple(old if argument is target else argument for argument in plain_args)
-        result = self._record(plain, _name(plain), plain_args, plain_kwargs, target)
-        if result is not target:  # recorded by way of a decomposition
-            self._slots[id(target)] = self._slots[id(result)]
-        if origin is not None:  # writing into h[index] is an assignment to h
-            self._alive.append(whole)
-            self._record(set_item, "set_item", (whole, index, target), {}, base)
-            self._stale.discard(id(base))
+        if write.func is None or kwargs.get("out") is not None or not self._is_new(target):
+            return out  # what it did is found in the graph, if anything
+        substitute = lambda value: old.get(id(value), value)  # noqa: E731
+        plain_args = pytree.tree_map(substitute, write.args)
+        plain_kwargs = pytree.tree_map(substitute, write.kwargs or {})
+        result = self._record(
+            write.func, name_of(write.func), plain_args, plain_kwargs, target, before
+        )
+        slot = self.slot_of(result)
+        if result is not target and slot is not None:  # recorded by way of a decomposition
+            self._slots[edge_of(target)] = slot  # type: ignore[index]
+        if base is not None and slot is not None:
+            self._write_through(target, base, base_slot)
         return out
 
-    def _set_item(self, func, args):
-        target, index, value = args
-        old = self._preserve(target, "an assignment")
-        func(*args)
-        self._written(target)
-        self._record(set_item, "set_item", (old, index, value), {}, target)
+    def _copies(self, target: Tensor, arguments: Any) -> dict[int, Tensor]:
+        """What of the arguments lies in the memory that is about to be overwritten, by id."""
+        address = _address(target)
+        copies: dict[int, Tensor] = {}
+        for tensor in tensors_in(arguments):
+            if id(tensor) in copies or (tensor is not target and _address(tensor) != address):
+                continue
+            slot = self.slot_of(tensor)
+            copies[id(tensor)] = copy = tensor.clone()
+            if slot is not None:
+                self._slots[edge_of(copy)] = slot  # type: ignore[index]
+        return copies
+
+    def _write_through(self, view: Tensor, base: Tensor, source: int | None) -> None:
+        """A view was written: so was its part of the base, whose rest is as it was."""
+        places = view_places(view, base)
+        edge = edge_of(base)
+        if places is None or edge is None or edge in self._slots:
+            return
+        shape = base.shape
+        inputs = (self._slots[edge_of(view)],)  # type: ignore[index]
+
+        def push(_, tangents):
+            part = tangents[0].reshape(len(tangents[0]), -1)
+            whole = (
+                tangents[1].reshape(len(part), -1)
+                if source is not None
+                else part.new_zeros(len(part), shape.numel())
+            )
+            return whole.index_copy(1, places.flatten(), part).unflatten(1, shape)
+
+        slot = self._new_slot(edge, base)
+        both = inputs if source is None else (*inputs, source)
+        self._nodes.append(Node("write", push, both, (), (slot,)))
 
     # -- the result --------------------------------------------------------------------------
 
     def program(self, outputs: Sequence[Tensor]) -> Program:
         """The tangent program of the traced function, whose results were ``outputs``."""
-        if any(t._version != v for t, v in zip(self._captured, self._versions, strict=True)):
-            raise UntraceableError("a value that the derivative needs was written in place")
-        slots: list[int | None] = []
-        for output in outputs:
-            if id(output) in self._stale:
-                raise UntraceableError("the result is a view whose memory was written in place")
-            slot = self._slots.get(id(output))
-            if slot is None and self._dependence.reaches(output):
-                raise UntraceableError(
-                    "the result depends on z through an operation that torch functions do not show"
+        slots = [self.slot_of(output) for output in outputs]
+        for tensor, version in zip(self._captured, self._versions, strict=True):
+            if _version(tensor) != version:
+                raise DerivativeError(
+                    f"a value of shape {tuple(tensor.shape)} that the derivative needs was "
+                    "written in place by an operation that torch functions do not show; write "
+                    "into a clone() of it"
                 )
-            slots.append(slot)
         return Program(
             self._nodes,
             self._captured,
@@ -332,81 +379,48 @@ class Tracer(TorchFunctionMode):
             [output.shape for output in outputs],
             self._slot_sizes,
             self.input_slot,
+            live=[self._z, *self._live.values()] if self._live or self._has_live() else [],
+            origins={slot: edge for edge, slot in self._slots.items()},
         )
 
-
-def set_item(target: Tensor, index: Any, value: Any) -> Tensor:
-    """``target`` with ``target[index] = value``, out of place."""
-    result = target.clone()
-    result[index] = value
-    return result
+    def _has_live(self) -> bool:
+        return any(node.live for node in self._nodes)
 
 
-def differentiable(value: Any) -> bool:
-    """Whether a result can carry a tangent."""
-    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
-
-
-def _name(func: Callable) -> str:
-    return getattr(func, "__name__", "")
-
-
-# Functions that draw random numbers; their rules see the state from before the draw.
+# Functions that draw random numbers and have a rule; those without one are watched.
 RANDOM = frozenset(
     "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout "
     "rrelu native_dropout".split()
 )
-_WITH_INPLACE = RANDOM | frozenset(
-    "relu leaky_relu elu hardtanh silu mish threshold celu selu hardswish hardsigmoid relu6".split()
-)
 
 
-def _in_place_form(func, name, args, kwargs):
-    """The out-of-place function that an in-place call stands for, or None if it is not one."""
-    if name.startswith("__i") and name.endswith("__") and hasattr(Tensor, "__" + name[3:]):
-        return getattr(Tensor, "__" + name[3:]), args, kwargs
-    if name.endswith("_") and not name.startswith("_"):
-        plain = getattr(Tensor, name[:-1], None) or getattr(torch, name[:-1], None)
-        if plain is None:
-            raise UntraceableError(f"'{name}' writes into a traced value")
-        return plain, args, kwargs
-    if name in _WITH_INPLACE:
-        if kwargs.get("inplace", False):
-            return func, args, {key: v for key, v in kwargs.items() if key != "inplace"}
-        position = _inplace_position(func)
-        if 0 < position < len(args) and args[position]:
-            return func, (*args[:position], False, *args[position + 1 :]), kwargs
-    return None
+def keep_saved_tensors() -> None:
+    """Switch off activation checkpointing around the call at hand.
+
+    Checkpointing runs its function again on the way back, with native kernels where a first pass
+    had other operations; and what it would free is needed for tangents.
+    """
+    hooks = _autograd._top_saved_tensors_default_hooks(False)
+    if hooks is not None and getattr(hooks[0], "__module__", "") == "torch.utils.checkpoint":
+        _autograd._pop_saved_tensors_default_hooks()
+        _autograd._push_saved_tensors_default_hooks(_pack, _unpack)
 
 
-@functools.cache
-def _inplace_position(func: Callable) -> int:
+def _pack(tensor: Tensor) -> Tensor:
+    return tensor.detach()  # the graph must not hold itself
+
+
+def _unpack(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _address(tensor: Any) -> int | None:
+    """Where the memory of a tensor begins, or None if it has none of its own."""
     try:
-        return list(inspect.signature(func).parameters).index("inplace")
-    except (TypeError, ValueError):
-        return -1
+        return tensor.untyped_storage().data_ptr() or None
+    except (RuntimeError, NotImplementedError):
+        return None  # a sparse tensor, or one that a transform of torch.func left behind
 
 
-@dataclass
-class _Dependence:
-    """Answers from the autograd graph whether a tensor was computed from z."""
-
-    z: Tensor
-    _negative: set[Any] = field(default_factory=set)
-
-    def reaches(self, tensor: Tensor) -> bool:
-        if tensor.grad_fn is None:
-            return False
-        target = torch.autograd.graph.get_gradient_edge(self.z).node
-        pending: list[Any] = [tensor.grad_fn]
-        seen: set[Any] = set()
-        while pending:
-            node = pending.pop()
-            if node is None or node in seen or node in self._negative:
-                continue
-            if node == target:
-                return True
-            seen.add(node)
-            pending.extend(parent for parent, _ in node.next_functions)
-        self._negative.update(seen)
-        return False
+def _version(tensor: Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version

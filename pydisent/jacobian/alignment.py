@@ -8,7 +8,8 @@ them, however many eigenvectors and power iterations the penalty has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import numbers
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,19 +17,25 @@ import torch
 from torch import Tensor, nn
 
 from pydisent import parallel
+from pydisent.jacobian._call import DerivativeError, differentiable
 from pydisent.jacobian._capture import is_capturing
+from pydisent.jacobian._coupling import is_coupled
 from pydisent.jacobian._eager import run_eagerly
-from pydisent.jacobian._function import FunctionDerivative, output_tensors
+from pydisent.jacobian._finite import refuse_infinite
 from pydisent.jacobian.decompositions import DecomposedFunctions, RefuseWrongDerivatives
 from pydisent.jacobian.linearization import (
     JACOBIAN_BUDGET,
     Linearization,
+    check_arguments,
     check_finite,
     gram_of_columns,
     in_memory_order,
     like_columns,
     linearize,
-    refuse_transforms,
+    merged_keywords,
+    output_tensors,
+    refuse_coupled,
+    whole_number,
 )
 from pydisent.ops import masked_power_iteration
 
@@ -49,6 +56,8 @@ def alignment_penalty(
     tolerance: float = 1e-3,
     compute_dtype: torch.dtype | None = None,
     chunk: int | None = None,
+    coupled: str = "error",
+    fn_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Tensor:
     """Penalise leading right-singular vectors of ``fn``'s Jacobian that leave the first k axes.
@@ -60,10 +69,12 @@ def alignment_penalty(
     Parameters
     ----------
     fn
-        Any callable of a (B, m) tensor that returns a tensor (B, ...) or a list of such tensors
-        (their squared norms add). It is called once. The gradient flows to whatever it reads.
+        Any callable of a (B, *latent) tensor that returns a tensor (B, ...) or a list of such
+        tensors (their squared norms add). It is called once. The gradient flows to whatever it
+        reads.
     z
-        Latent codes, (B, m), floating point; they get a gradient if they require one.
+        Latent codes, (B, m), or (B, *latent) with m numbers a code, floating point; they get a
+        gradient if they require one.
     args, kwargs
         Passed to ``fn`` after ``z``, not differentiated (labels, noise).
     k
@@ -90,6 +101,10 @@ def alignment_penalty(
         Dtype of the tangents, such as ``torch.bfloat16``; sums and small matrices stay in float32.
     chunk
         Tangents in memory at once; by default as many as a memory budget of 256 MiB allows.
+    coupled
+        "error" or "hold": as of :func:`linearize`.
+    fn_kwargs
+        More keyword arguments of ``fn``, whose names may be those of this function's own.
 
     Returns
     -------
@@ -100,24 +115,38 @@ def alignment_penalty(
     ------
     TypeError, ValueError
         If an argument is not as above; if ``fn`` returns values that are not finite, do not depend
-        on ``z``, or lack the batch dimension.
+        on ``z``, lack the batch dimension or mix samples; if its Jacobian is not finite.
+    DerivativeError
+        If PyTorch's derivative of an operation in ``fn`` is missing or wrong; it is named.
 
     Notes
     -----
     The gradient is that of the unrolled algorithm, computed when backward comes. It cannot be
     differentiated again, except with ``method="autograd"``.
     """
-    _check_arguments(fn, z, k, iterations, probe, method, tolerance)
+    check_arguments(fn, z, compute_dtype, chunk, coupled)
+    k, iterations = _check_arguments(z, k, iterations, probe, method, tolerance)
+    kwargs = merged_keywords(kwargs, fn_kwargs)
     wants_gradient = torch.is_grad_enabled()
     with torch.inference_mode(False):
         z = z.clone() if z.is_inference() else z
         if method == "autograd":
+            if coupled == "hold":
+                raise ValueError('coupled="hold" takes method "gram" or "matrix_free"')
             value = _by_autograd(fn, z, args, kwargs, k, iterations, reweight, probe)
             return value if wants_gradient else value.detach()
-        linear = linearize(fn, z, *args, compute_dtype=compute_dtype, chunk=chunk, **kwargs)
+        linear = linearize(
+            fn,
+            z,
+            *args,
+            compute_dtype=compute_dtype,
+            chunk=chunk,
+            coupled=coupled,
+            fn_kwargs=kwargs,
+        )
         problem = _Problem.of(z, linear.dtype, k, iterations, reweight, probe)
         if method == "auto":
-            method = _cheaper(k, iterations, z.shape[1])
+            method = _cheaper(k, iterations, z.shape[1:].numel())
         if is_capturing():
             _check_capturable(linear, method, tolerance)
         evaluate = _gram_route if method == "gram" else _matrix_free_route
@@ -131,7 +160,7 @@ class AlignmentPenalty(nn.Module):
 
     Parameters
     ----------
-    k, iterations, reweight, method, tolerance, compute_dtype, chunk
+    k, iterations, reweight, method, tolerance, compute_dtype, chunk, coupled
         As of :func:`alignment_penalty`.
 
     Examples
@@ -152,9 +181,10 @@ class AlignmentPenalty(nn.Module):
         tolerance: float = 1e-3,
         compute_dtype: torch.dtype | None = None,
         chunk: int | None = None,
+        coupled: str = "error",
     ) -> None:
         super().__init__()
-        _check_counts(k, iterations, method, tolerance)
+        k, iterations = _check_counts(k, iterations, method, tolerance)
         self.options: dict[str, Any] = {
             "k": k,
             "iterations": iterations,
@@ -163,6 +193,7 @@ class AlignmentPenalty(nn.Module):
             "tolerance": tolerance,
             "compute_dtype": compute_dtype,
             "chunk": chunk,
+            "coupled": coupled,
         }
 
     def forward(
@@ -171,47 +202,42 @@ class AlignmentPenalty(nn.Module):
         z: Tensor,
         *args: Any,
         probe: Tensor | None = None,
+        fn_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """The penalty of ``fn`` at latent codes z (B, m): a scalar."""
-        return alignment_penalty(fn, z, *args, probe=probe, **self.options, **kwargs)
+        """The penalty of ``fn`` at latent codes z (B, *latent): a scalar."""
+        more = merged_keywords(kwargs, fn_kwargs)
+        return alignment_penalty(fn, z, *args, probe=probe, fn_kwargs=more, **self.options)
 
     def extra_repr(self) -> str:
         """The options, for ``repr``."""
         return ", ".join(f"{name}={value}" for name, value in self.options.items())
 
 
-def _check_counts(k: Any, iterations: Any, method: Any, tolerance: Any) -> None:
+def _check_counts(k: Any, iterations: Any, method: Any, tolerance: Any) -> tuple[int, int]:
+    counts = []
     for name, value in (("k", k), ("iterations", iterations)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name} must be a whole number, got {value!r}")
-        if value < 1:
+        counts.append(whole_number(name, value))
+        if counts[-1] < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)):
+    if isinstance(tolerance, bool) or not isinstance(tolerance, numbers.Real):
         raise TypeError(f"tolerance must be a number in [0, 1), got {tolerance!r}")
-    if not 0 <= tolerance < 1:
+    if not 0 <= float(tolerance) < 1:
         raise ValueError(f"tolerance must be in [0, 1), got {tolerance}")
+    return counts[0], counts[1]
 
 
 def _check_arguments(
-    fn: Any, z: Any, k: Any, iterations: Any, probe: Any, method: Any, tolerance: Any
-) -> None:
-    refuse_transforms()
-    if not callable(fn):
-        raise TypeError(f"fn must be callable, got {type(fn).__name__}")
-    _check_counts(k, iterations, method, tolerance)
-    if not isinstance(z, Tensor) or not z.is_floating_point():
-        got = z.dtype if isinstance(z, Tensor) else type(z).__name__
-        raise TypeError(f"z must be a floating-point tensor (B, m), got {got}")
-    if z.dim() != 2 or 0 in z.shape:
-        raise ValueError(f"z must have shape (B, m) with B, m >= 1, got {tuple(z.shape)}")
-    batch, size = z.shape
+    z: Tensor, k: Any, iterations: Any, probe: Any, method: Any, tolerance: Any
+) -> tuple[int, int]:
+    k, iterations = _check_counts(k, iterations, method, tolerance)
+    batch, size = len(z), z.shape[1:].numel()
     if k > size:
         raise ValueError(f"k must be at most m = {size}, the size of a latent code, got {k}")
     if probe is None:
-        return
+        return k, iterations
     if not isinstance(probe, Tensor) or not probe.is_floating_point():
         got = probe.dtype if isinstance(probe, Tensor) else type(probe).__name__
         raise TypeError(f"probe must be a floating-point tensor (B, m, k), got {got}")
@@ -219,6 +245,7 @@ def _check_arguments(
         raise ValueError(
             f"probe must have shape (B, m, k) = {(batch, size, k)}, got {tuple(probe.shape)}"
         )
+    return k, iterations
 
 
 def _check_capturable(linear: Linearization, method: str, tolerance: float) -> None:
@@ -267,7 +294,7 @@ class _Problem:
 
     @classmethod
     def of(cls, z: Tensor, dtype: torch.dtype, k, iterations, reweight, probe) -> _Problem:
-        batch, size = z.shape
+        batch, size = len(z), z.shape[1:].numel()
         dtype = torch.promote_types(dtype, torch.float32)
         if probe is None:
             probe = parallel.draw(lambda n: random_signs((n, size, k), z.device), batch)
@@ -308,10 +335,11 @@ def _gram_route(linear: Linearization, problem: _Problem, tolerance: float, want
     """All of J, a chunk of columns at a time; then everything on (m, m)."""
     columns = None
     if linear.jacobian_bytes() <= JACOBIAN_BUDGET:
-        columns = linear.columns(linear._basis())
+        columns = linear.columns(linear.basis())
         gram = gram_of_columns(columns)
     else:
         gram = linear.gram_matrix()
+    refuse_infinite(gram, linear)
     if not wants_gradient:
         vectors, _ = masked_power_iteration(
             gram, problem.probe, problem.mask, problem.iterations, EPS
@@ -380,13 +408,18 @@ def _matrix_free_route(
 ):
     """T JVP→VJP turns forward and T − 1 in the adjoint; tangents are (k, B, m)."""
     mask, dtype = problem.mask.mT[:, None, :], problem.probe.dtype
-    product = lambda v: linear.gram_product(v).to(dtype)  # noqa: E731
+
+    def product(vectors: Tensor) -> Tensor:
+        images = linear.gram_product(vectors.reshape(len(vectors), *linear.latent_shape))
+        return images.flatten(2).to(dtype)
+
     vectors = [mask * problem.probe.permute(2, 0, 1)]
     images, norms = [], []
     for _ in range(problem.iterations):
         images.append(mask * product(vectors[-1]))
         norms.append(images[-1].norm(dim=-1, keepdim=True))
         vectors.append(images[-1] / (norms[-1] + EPS))
+    refuse_infinite(vectors[-1], linear)
     last = vectors[-1].permute(1, 2, 0)
     value = problem.value(last)
     if not wants_gradient:
@@ -430,13 +463,7 @@ def _leading_eigenvectors_of_product(left: Tensor, right: Tensor, tolerance: flo
 
 def _with_gradient(value: Tensor, linear: Linearization, directions: _Directions) -> Tensor:
     """Attach to the value the gradient that flows to whatever the function read."""
-    derivative = linear.derivative
-    if isinstance(derivative, FunctionDerivative):
-        with torch.enable_grad():
-            pushed = derivative.push(directions.tangents.to(linear.dtype))
-            form = _form(pushed, directions, derivative.moved)
-        return _GradientOf.apply(value, form)
-    return _Gradient.apply(value, linear, directions, *derivative.captured)
+    return _Gradient.apply(value, linear, directions, *linear.derivative.captured)
 
 
 def _refuse_double_backward() -> None:
@@ -445,31 +472,6 @@ def _refuse_double_backward() -> None:
             "the gradient of alignment_penalty cannot be differentiated again "
             '(create_graph=True); method="autograd" can'
         )
-
-
-class _GradientOf(torch.autograd.Function):
-    """The penalty's value, with the gradient of another scalar."""
-
-    @staticmethod
-    def forward(ctx, value, form):
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx, cotangent):
-        _refuse_double_backward()
-        return None, cotangent
-
-
-def _form(outputs: Sequence[Tensor], directions: _Directions, moved: Sequence[int]) -> Tensor:
-    """A function of J alone whose gradient is the penalty's."""
-    seeds, weights = directions.seeds, directions.weights
-    terms = []
-    for i, output in zip(moved, outputs):
-        if seeds is not None:
-            terms.append((seeds[i].transpose(0, 1) * output).sum())
-        elif weights is not None:
-            terms.append((weights.mT * output.flatten(2).square().sum(-1)).sum())
-    return torch.stack(terms).sum()
 
 
 class _Gradient(torch.autograd.Function):
@@ -499,28 +501,43 @@ class _Gradient(torch.autograd.Function):
 def _form_gradient(
     linear: Linearization, directions: _Directions, needed: Sequence[bool]
 ) -> list[Tensor | None]:
-    """The gradient of ``_form`` with respect to what the function captured, chunk by chunk."""
+    """The gradient of the penalty with respect to what the function read, chunk by chunk.
+
+    It is that of Σ <seed, J q>, or of Σ λ ‖J q‖²: functions of J alone.
+    """
     program = linear.derivative
     leaves = program.prepare(linear.dtype)
-    wanted = [i for i, need in enumerate(needed) if need and leaves[i].is_floating_point()]
+    wanted = [i for i, need in enumerate(needed) if need and differentiable(leaves[i])]
     for i in wanted:
-        leaves[i] = leaves[i].detach().requires_grad_()
+        if i < len(leaves) - program.live:
+            leaves[i] = leaves[i].detach().requires_grad_()
     sums: list[Tensor | None] = [None] * len(leaves)
     start = 0
-    for tangents in linear.chunks(directions.tangents, graph=True):
+    tangents = directions.tangents.reshape(-1, *linear.latent_shape)
+    for chunk in linear.chunks(tangents, graph=True):
         with torch.enable_grad():
-            outputs = program.push(tangents.to(linear.dtype), leaves)
-        seeds = [
-            _seed(output.detach(), directions, i, start)
+            outputs = program.push(chunk.to(linear.dtype), leaves)
+        moving = [
+            (output, _seed(output.detach(), directions, i, start))
             for i, output in zip(program.moved, outputs)
+            if output.requires_grad
         ]
-        parts = torch.autograd.grad(outputs, [leaves[i] for i in wanted], seeds, allow_unused=True)
+        start += len(chunk)
+        if not moving or not wanted:
+            continue
+        with program.cut_at_the_input():
+            parts = torch.autograd.grad(
+                [output for output, _ in moving],
+                [leaves[i] for i in wanted],
+                [seed for _, seed in moving],
+                allow_unused=True,
+                retain_graph=bool(program.live),
+            )
         for i, part in zip(wanted, parts):
             if part is not None:
                 wide = part.to(torch.promote_types(part.dtype, torch.float32))
                 before = sums[i]
                 sums[i] = wide if before is None else before.add_(wide)
-        start += len(tangents)
     return sums
 
 
@@ -556,19 +573,43 @@ def _by_autograd(fn, z, args, kwargs, k, iterations, reweight, probe) -> Tensor:
         if not outputs or pulled[0] is None:
             raise ValueError("fn must depend on z, but its output is computed without it")
 
-        def product(vectors: Tensor) -> Tensor:
-            columns = []
-            for column in vectors.unbind(-1):
-                pushed = torch.autograd.grad(
-                    pulled, probes, column, create_graph=True, materialize_grads=True
+        def push(vectors: Tensor, *, graph: bool) -> tuple[Tensor, ...]:
+            try:
+                return torch.autograd.grad(
+                    pulled,
+                    probes,
+                    vectors.reshape(z.shape),
+                    create_graph=graph,
+                    retain_graph=True,
+                    materialize_grads=True,
                 )
+            except RuntimeError as error:
+                raise DerivativeError(
+                    f"fn cannot be differentiated twice by reverse mode: {error}"
+                ) from error
+
+        if is_coupled(
+            lambda tangents: [
+                torch.stack(rows) for rows in zip(*(push(t, graph=False) for t in tangents))
+            ],
+            z.shape,
+            z.dtype,
+            z.device,
+        ):
+            refuse_coupled([])
+
+        def product(vectors: Tensor) -> Tensor:
+            columns: list[Tensor] = []
+            for column in vectors.unbind(-1):
+                pushed = push(column, graph=True)
                 columns += torch.autograd.grad(outputs, z_in, pushed, create_graph=True)
-            return torch.stack(columns, -1)
+            return torch.stack([column.flatten(1) for column in columns], -1)
 
         problem = _Problem.of(z, z.dtype, k, iterations, reweight, probe)
         vectors = (problem.mask * problem.probe).to(z.dtype)
         for _ in range(iterations):
             image = problem.mask * product(vectors)
             vectors = image / (image.norm(dim=1, keepdim=True) + EPS)
+        refuse_infinite(vectors, None)
         value = problem.value(vectors)
     return value

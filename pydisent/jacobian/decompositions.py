@@ -586,6 +586,12 @@ _REFUSED = {
     "_linalg_solve_ex": "solve",
 }
 
+NATIVE_WRONG = {
+    "".join(part.capitalize() for part in name.split("_")) + "Backward": public
+    for name, public in _REFUSED.items()
+} | {name + "BatchNormBackward": "batch_norm" for name in ("Native", "Cudnn", "Miopen")}
+"""What the nodes of the autograd graph begin with whose higher derivatives are wrong, and why."""
+
 
 class RefuseWrongDerivatives(TorchDispatchMode):
     """While active, running a native kernel whose higher derivatives are wrong raises RuntimeError.

@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor
 
 from pydisent.jacobian._eager import run_eagerly
-from pydisent.jacobian._program import Program
 from pydisent.jacobian.linearization import linearize_with_graph
 
 
@@ -24,12 +23,12 @@ def directional_derivative(
     Parameters
     ----------
     fn
-        Any callable of a (B, m) tensor that returns a tensor (B, ...), each sample's output
+        Any callable of a (B, *latent) tensor that returns a tensor (B, ...), each sample's output
         depending on its own code alone. It is called once.
     z
-        Latent codes, (B, m), floating point.
+        Latent codes, (B, m) or (B, *latent), floating point.
     tangents
-        Directions, (B, m).
+        Directions, in the shape of ``z``.
     args, kwargs
         Passed to ``fn`` after ``z`` and not differentiated.
 
@@ -50,5 +49,4 @@ def directional_derivative(
     if not isinstance(tangents, Tensor) or tangents.shape != z.shape:
         got = tuple(getattr(tangents, "shape", ())) or type(tangents).__name__
         raise ValueError(f"tangents must have the shape of z, {tuple(z.shape)}, got {got}")
-    captured = derivative.captured if isinstance(derivative, Program) else []
-    return value, derivative.push(tangents.to(z.dtype)[None], captured)[0][0]
+    return value, derivative.push(tangents.to(z.dtype)[None], derivative.captured)[0][0]

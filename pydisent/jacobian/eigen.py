@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
-from pydisent.jacobian.linearization import linearize
+from pydisent.jacobian._finite import refuse_infinite
+from pydisent.jacobian.linearization import check_codes, linearize, whole_number
 
 
 def eigenvectors(
@@ -20,7 +20,9 @@ def eigenvectors(
     A column's sign is that which makes its largest entry in magnitude positive. Arguments and
     errors are those of :func:`linearize`.
     """
-    gram = linearize(fn, z, *args, chunk=chunk, **kwargs).gram_matrix()
+    linear = linearize(fn, z, *args, chunk=chunk, **kwargs)
+    gram = linear.gram_matrix()
+    refuse_infinite(gram, linear)
     values, vectors = torch.linalg.eigh(gram)
     vectors = vectors.flip(-1)
     largest = vectors.gather(-2, vectors.abs().argmax(-2, keepdim=True))
@@ -58,9 +60,9 @@ def trace_eigenpath(
     fn, args, kwargs, chunk
         As of :func:`linearize`.
     z
-        Where the paths begin, (B, m).
+        Where the paths begin, (B, *latent), with m numbers a code.
     ordinals
-        Which eigenvectors to follow, from 1 for the leading one to m; all paths advance together.
+        Which eigenvectors to follow, from 1 for the leading one to m.
     step_size
         α > 0: z_i = z_{i−1} − α w_i.
     decay
@@ -71,8 +73,8 @@ def trace_eigenpath(
     Returns
     -------
     Tensor
-        The paths, (len(ordinals), B, N + 1, m), starting with ``z``. The first eigenvector has the
-        sign that makes its largest entry positive; after that a path never turns back.
+        The paths, (len(ordinals), B, N + 1, *latent), starting with ``z``. The first eigenvector
+        has the sign that makes its largest entry positive; after that a path never turns back.
 
     Raises
     ------
@@ -80,49 +82,44 @@ def trace_eigenpath(
         If an argument is not as above.
     """
     ordinals = _check_path(z, ordinals, step_size, decay, steps)
-    batch, size = z.shape
-    chosen = torch.tensor(ordinals, device=z.device).repeat_interleave(batch) - 1
-    position = z.detach().repeat(len(ordinals), 1)
-    args, kwargs = _repeated((args, kwargs), batch, len(ordinals))
-    path, direction = [position], None
+    paths = [
+        _trace_one(fn, z.detach(), args, kwargs, ordinal, step_size, decay, steps, chunk)
+        for ordinal in ordinals
+    ]
+    return torch.stack(paths)
+
+
+def _trace_one(fn, z, args, kwargs, ordinal, step_size, decay, steps, chunk) -> Tensor:
+    """One ordinal's paths, (B, N + 1, *latent)."""
+    # Each has calls of its own, as only the caller knows which arguments, and what of that which
+    # fn closes over, belong to one sample each.
+    position, path, direction = z, [z], None
     for _ in range(steps):
         _, vectors = eigenvectors(fn, position, *args, chunk=chunk, **kwargs)
-        index = chosen[:, None, None].expand(-1, size, 1)
-        vector = vectors.gather(-1, index).squeeze(-1).to(z.dtype)
+        vector = vectors[..., ordinal - 1].to(z.dtype)
         if direction is not None:
             backward = (direction * vector).sum(-1, keepdim=True) < 0
             vector = torch.where(backward, -vector, vector)
             vector = decay * direction + (1 - decay) * vector
         direction = vector
-        position = position - step_size * vector
+        position = position - step_size * vector.reshape(z.shape)
         path.append(position)
-    return torch.stack(path, 1).unflatten(0, (len(ordinals), batch))
-
-
-def _repeated(tree: Any, batch: int, times: int) -> Any:
-    """Arguments that have the batch in front, once for each ordinal."""
-
-    def repeat(value: Any) -> Any:
-        if isinstance(value, Tensor) and value.dim() and value.shape[0] == batch:
-            return value.repeat(times, *(1,) * (value.dim() - 1))
-        return value
-
-    return pytree.tree_map(repeat, tree)
+    return torch.stack(path, 1)
 
 
 def _check_path(z: Any, ordinals: Any, step_size: Any, decay: Any, steps: Any) -> list[int]:
-    if not isinstance(z, Tensor) or not z.is_floating_point():
-        raise TypeError(f"z must be a floating-point tensor (B, m), got {z!r:.60}")
-    if z.dim() != 2 or 0 in z.shape:
-        raise ValueError(f"z must have shape (B, m) with B, m >= 1, got {tuple(z.shape)}")
-    ordinals = [ordinals] if isinstance(ordinals, int) else list(ordinals)
-    size = z.shape[1]
-    if not ordinals or not all(isinstance(o, int) and 1 <= o <= size for o in ordinals):
-        raise ValueError(f"ordinals must be whole numbers from 1 to m = {size}, got {ordinals}")
+    check_codes(z)
+    if isinstance(ordinals, (list, tuple, range)) or hasattr(ordinals, "__len__"):
+        numbers = [whole_number("ordinals", ordinal) for ordinal in ordinals]
+    else:
+        numbers = [whole_number("ordinals", ordinals)]
+    size = z.shape[1:].numel()
+    if not numbers or not all(1 <= number <= size for number in numbers):
+        raise ValueError(f"ordinals must be whole numbers from 1 to m = {size}, got {numbers}")
     if not step_size > 0:
         raise ValueError(f"step_size must be above 0, got {step_size}")
     if not 0 <= decay < 1:
         raise ValueError(f"decay must be in [0, 1), got {decay}")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    if whole_number("steps", steps) < 1:
         raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}")
-    return ordinals
+    return numbers

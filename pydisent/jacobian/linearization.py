@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import operator
+import os
+import sys
 import warnings
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,16 +15,10 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from pydisent.jacobian._capture import is_capturing
+from pydisent.jacobian._coupling import is_coupled, mixing_nodes
 from pydisent.jacobian._eager import run_eagerly
-from pydisent.jacobian._function import (
-    FunctionDerivative,
-    output_tensors,
-    restore_random_state,
-    save_random_state,
-)
 from pydisent.jacobian._program import Program
-from pydisent.jacobian._trace import Tracer, UntraceableError
-from pydisent.jacobian.decompositions import DECOMPOSITIONS
+from pydisent.jacobian._trace import Tracer
 from pydisent.jacobian.rules import RULES, general
 
 MEMORY_BUDGET = 256 * 2**20
@@ -40,6 +38,8 @@ def linearize(
     *args: Any,
     compute_dtype: torch.dtype | None = None,
     chunk: int | None = None,
+    coupled: str = "error",
+    fn_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Linearization:
     """Linearise ``fn`` at each of the B latent codes ``z``: one trace, then products at will.
@@ -47,42 +47,56 @@ def linearize(
     Parameters
     ----------
     fn
-        Any callable of a (B, m) tensor that returns a tensor (B, ...) or a list of such tensors,
-        each sample's output depending on its own code alone. It is called once, with its side
-        effects; random draws (dropout, noise) are those of that call for every product.
+        Any callable of a (B, *latent) tensor that returns a tensor (B, ...) or a list of such
+        tensors, each sample's output depending on its own code alone. It is called once, with its
+        side effects; random draws (dropout, noise) are those of that call for every product.
     z
-        Latent codes, (B, m), floating point.
+        Latent codes, (B, *latent), floating point: (B, m), or any shape of m numbers a code.
     args, kwargs
         Passed to ``fn`` after ``z`` and not differentiated.
     compute_dtype
         Dtype of the tangents; by default that of ``z``, or float32 if that is a half type.
     chunk
         Tangents pushed at once; by default as many as a memory budget of 256 MiB allows.
+    coupled
+        What to do if a sample's output depends on another sample's code, as by batch statistics
+        written by hand: "error", or "hold" for taking what mixes samples as constants, as
+        ``nn.BatchNorm`` in training mode is taken.
+    fn_kwargs
+        More keyword arguments of ``fn``, whose names may be those of this function's own.
 
     Raises
     ------
     TypeError, ValueError
-        If ``z`` is not a floating (B, m) tensor with B, m >= 1, or the output of ``fn`` is not
-        finite, does not depend on ``z`` or lacks the batch dimension.
+        If ``z`` is not a floating (B, *latent) tensor with B, m >= 1, or the output of ``fn`` is
+        not finite, does not depend on ``z``, lacks the batch dimension or mixes samples.
+    DerivativeError
+        If PyTorch's derivative of an operation in ``fn`` is missing or wrong; it is named.
 
     Notes
     -----
     Batch norm in training mode is an affine map with the batch's statistics held constant:
-    otherwise the per-sample Jacobian is not defined. A function that cannot be traced is
-    differentiated whole by ``torch.func.jvp``, which a warning says once.
+    otherwise the per-sample Jacobian is not defined. A custom ``autograd.Function`` is one
+    operation, differentiated by its own ``backward``, which must be differentiable itself. So is
+    what torch functions do not show (TorchScript, ``torch.func`` inside ``fn``), which a
+    warning says.
     """
-    _check_arguments(fn, z, compute_dtype, chunk)
-    derivative, value, z_in = _trace(fn, z, args, kwargs)
-    return Linearization(value, z_in, derivative, compute_dtype, chunk)
+    check_arguments(fn, z, compute_dtype, chunk, coupled)
+    kwargs = merged_keywords(kwargs, fn_kwargs)
+    program, value, z_in = _trace(fn, z, args, kwargs)
+    linear = Linearization(value, z_in, program, compute_dtype, chunk)
+    _keep_samples_apart(program, linear, coupled)
+    return linear
 
 
 def linearize_with_graph(
-    fn: Callable[..., Any], z: Tensor, args: tuple, kwargs: dict
-) -> tuple[Any, Program | FunctionDerivative]:
+    fn: Callable[..., Any], z: Tensor, args: tuple, kwargs: dict, coupled: str = "error"
+) -> tuple[Any, Program]:
     """Return the value of ``fn`` at ``z``, attached to its graph, and its derivative there."""
-    _check_arguments(fn, z, None, None)
-    derivative, value, _ = _trace(fn, z, args, kwargs)
-    return value, derivative
+    check_arguments(fn, z, None, None, coupled)
+    program, value, z_in = _trace(fn, z, args, kwargs)
+    _keep_samples_apart(program, Linearization(value, z_in, program, None, None), coupled)
+    return value, program
 
 
 def refuse_transforms() -> None:
@@ -94,49 +108,96 @@ def refuse_transforms() -> None:
         )
 
 
-def _check_arguments(fn: Any, z: Any, compute_dtype: Any, chunk: Any) -> None:
-    refuse_transforms()
-    if not callable(fn):
-        raise TypeError(f"fn must be callable, got {type(fn).__name__}")
+def merged_keywords(kwargs: dict[str, Any], more: Mapping[str, Any] | None) -> dict[str, Any]:
+    """All keyword arguments of ``fn``; TypeError if one is given twice."""
+    if more is None:
+        return kwargs
+    if not isinstance(more, Mapping) or not all(isinstance(name, str) for name in more):
+        raise TypeError(f"fn_kwargs must map names to values, got {more!r:.60}")
+    twice = sorted(kwargs.keys() & more.keys())
+    if twice:
+        raise TypeError(f"fn_kwargs gives {twice}, which are given as keywords, too")
+    return {**kwargs, **more}
+
+
+def whole_number(name: str, value: Any) -> int:
+    """``value`` as an int, NumPy's integers included; TypeError if it is not a whole number."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
+
+
+def check_codes(z: Any) -> None:
+    """Raise TypeError or ValueError if ``z`` is not a batch of latent codes."""
     if not isinstance(z, Tensor):
         raise TypeError(f"z must be a (B, m) tensor, got {type(z).__name__}")
     if not z.is_floating_point():
-        raise TypeError(f"z must be a floating-point tensor, got dtype {z.dtype}")
-    if z.dim() != 2 or 0 in z.shape:
-        raise ValueError(f"z must have shape (B, m) with B, m >= 1, got {tuple(z.shape)}")
+        raise TypeError(f"z must be a floating-point tensor (B, m), got dtype {z.dtype}")
+    if z.dim() < 2 or 0 in z.shape:
+        raise ValueError(
+            f"z must have shape (B, m) or (B, *latent) with B, m >= 1, got {tuple(z.shape)}"
+        )
+
+
+def check_arguments(fn: Any, z: Any, compute_dtype: Any, chunk: Any, coupled: Any) -> None:
+    """Raise TypeError or ValueError, before any work is done, if an argument is unusable."""
+    refuse_transforms()
+    if not callable(fn):
+        raise TypeError(f"fn must be callable, got {type(fn).__name__}")
+    check_codes(z)
     if compute_dtype is not None and not (
         isinstance(compute_dtype, torch.dtype) and compute_dtype.is_floating_point
     ):
         raise TypeError(
             f"compute_dtype must be a floating-point torch.dtype, got {compute_dtype!r}"
         )
-    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int)):
-        raise TypeError(f"chunk must be a whole number of tangents, got {chunk!r}")
-    if chunk is not None and chunk < 1:
+    if chunk is not None and whole_number("chunk", chunk) < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
+    if coupled not in ("error", "hold"):
+        raise ValueError(f'coupled must be "error" or "hold", got {coupled!r}')
 
 
-def _trace(fn: Callable, z: Tensor, args: tuple, kwargs: dict):
+def _trace(fn: Callable, z: Tensor, args: tuple, kwargs: dict) -> tuple[Program, Any, Tensor]:
     """The derivative of ``fn`` at ``z``, its value, and the input at the head of its graph."""
-    state = save_random_state(z)
     with torch.inference_mode(False), torch.enable_grad():
         source = z.clone() if z.is_inference() else z
         z_in = (source if source.requires_grad else source.detach().requires_grad_()).clone()
-        tracer = Tracer(z_in, RULES, general, DECOMPOSITIONS)
-        try:
-            # Compiled parts hide their operations; they run eagerly for once.
-            with torch.compiler.set_stance("force_eager"), tracer:
-                value = fn(z_in, *args, **kwargs)
-            derivative: Program | FunctionDerivative = tracer.program(output_tensors(value, z))
-        except UntraceableError as reason:
-            _say_once(fn, reason)
-            restore_random_state(state, z)
-            derivative = FunctionDerivative(fn, z_in, args, kwargs)
-            value = derivative.value
-    check_finite(output_tensors(value, z))
-    if not derivative.moved:
+        tracer = Tracer(z_in, RULES, general)
+        # Compiled parts hide their operations; they run eagerly for once.
+        with (
+            torch.compiler.set_stance("force_eager"),
+            torch.jit.optimized_execution(False),  # or its graphs are closed, too
+            tracer,
+        ):
+            value = fn(z_in, *args, **kwargs)
+        outputs = output_tensors(value, z)
+        program = tracer.program(outputs)
+    if tracer.hidden:
+        _announce(fn, tracer.hidden)
+    check_finite(outputs)
+    if not program.moved:
         raise ValueError("fn must depend on z, but its output is computed without it")
-    return derivative, value, z_in
+    return program, value, z_in
+
+
+def output_tensors(value: Any, z: Tensor) -> list[Tensor]:
+    """The tensors that ``fn`` returned, checked: floating, with the batch in front."""
+    leaves = [leaf for leaf in pytree.tree_leaves(value) if leaf is not None]
+    if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
+        kinds = sorted({type(leaf).__name__ for leaf in leaves}) or type(value).__name__
+        raise TypeError(f"fn must return a tensor or a list of tensors, got {kinds}")
+    for leaf in leaves:
+        if not leaf.is_floating_point():
+            raise TypeError(f"fn must return real floating-point tensors, got dtype {leaf.dtype}")
+        if leaf.dim() == 0 or leaf.shape[0] != z.shape[0]:
+            raise ValueError(
+                "fn must return tensors with the batch of z in front, (B, ...) with "
+                f"B = {z.shape[0]}, got shape {tuple(leaf.shape)}"
+            )
+    return leaves
 
 
 def check_finite(outputs: Sequence[Tensor]) -> None:
@@ -150,18 +211,64 @@ def check_finite(outputs: Sequence[Tensor]) -> None:
             )
 
 
-_said: set[str] = set()
+def _keep_samples_apart(program: Program, linear: Linearization, coupled: str) -> None:
+    """Find out whether samples are coupled, unless the trace proves that they are not."""
+    shape = linear.latent_shape
+    if shape[0] == 1 or program.keeps_samples_apart or is_capturing():
+        return
+    dtype = torch.promote_types(linear.dtype, torch.float32)
+    captured = program.prepare(dtype)
+
+    def push(tangents: Tensor) -> list[Tensor]:
+        with torch.no_grad():
+            return program.push(tangents, captured, overwrite=True)
+
+    if not is_coupled(push, shape, dtype, linear.device):
+        return
+    nodes = mixing_nodes(program, shape, linear.device)
+    if coupled == "hold":
+        program.hold(nodes)
+        return
+    refuse_coupled([node.name for node in nodes])
 
 
-def _say_once(fn: Callable, reason: Exception) -> None:
+def refuse_coupled(operations: Sequence[str]) -> None:
+    """Raise ValueError in the name of the operations that mix samples, if these are known."""
+    names = ", ".join(dict.fromkeys(f"'{name}'" for name in operations)) or "an operation"
+    raise ValueError(
+        f"fn must compute each sample from its own code, but {names} mixes the samples of the "
+        'batch, so that a sample has no Jacobian of its own. coupled="hold" takes what is mixed '
+        "(batch statistics) as constants, as nn.BatchNorm's are"
+    )
+
+
+_announced: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _announce(fn: Callable, hidden: Sequence[str]) -> None:
+    # Once a function: one that is made anew at each step has the same code.
+    code = getattr(getattr(fn, "__func__", fn), "__code__", fn)
+    if code in _announced:
+        return
+    _announced.add(code)
     name = getattr(fn, "__qualname__", type(fn).__qualname__)
-    if name not in _said:
-        _said.add(name)
-        warnings.warn(
-            f"pydisent: {name} cannot be traced ({reason}); it is differentiated whole, which is "
-            "right but slower",
-            stacklevel=5,
-        )
+    warnings.warn(
+        f"pydisent: {name} cannot be traced in all its parts ({'; '.join(dict.fromkeys(hidden))}); "
+        "these are differentiated by reverse mode twice, which is right but slower",
+        stacklevel=_callers_level(),
+    )
+
+
+def _callers_level() -> int:
+    """How far up the first frame is that is neither pydisent's nor torch's."""
+    inside = tuple(
+        os.path.dirname(os.path.abspath(module.__file__ or "")) + os.sep
+        for module in (sys.modules["pydisent"], torch)
+    )
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and os.path.abspath(frame.f_code.co_filename).startswith(inside):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 class Linearization:
@@ -177,24 +284,24 @@ class Linearization:
         self,
         value: Any,
         z_in: Tensor,
-        derivative: Program | FunctionDerivative,
+        derivative: Program,
         compute_dtype: torch.dtype | None,
         chunk: int | None,
     ) -> None:
-        self.value = pytree.tree_map(lambda t: t.detach(), value)
+        self.value = pytree.tree_map_only(Tensor, Tensor.detach, value)
         self.derivative = derivative
         self.dtype = compute_dtype or torch.promote_types(z_in.dtype, torch.float32)
         self.latent_shape = z_in.shape
         self.device = z_in.device
-        self._structure = pytree.tree_structure(value)
+        self._leaves, self._structure = pytree.tree_flatten(self.value)
         self._shapes = derivative.output_shapes
-        self._chunk = chunk
+        self._chunk = None if chunk is None else int(chunk)
         self._captured = derivative.prepare(self.dtype)
 
     # -- products ------------------------------------------------------------------------------
 
     def jvp(self, tangents: Tensor) -> Any:
-        """J V: tangents (K, B, m) to (K, B, *out), in the structure of ``value``."""
+        """J V: tangents (K, B, *latent) to (K, B, *out), in the structure of ``value``."""
         tangents = self._checked_tangents(tangents)
         parts = [self.push(chunk) for chunk in self.chunks(tangents)]
         if not parts:
@@ -202,7 +309,7 @@ class Linearization:
         return self._structured([torch.cat(column) for column in zip(*parts)])
 
     def vjp(self, cotangents: Any) -> Tensor:
-        """J' U: cotangents (K, B, *out), in the structure of ``value``, to (K, B, m)."""
+        """J' U: cotangents (K, B, *out), in the structure of ``value``, to (K, B, *latent)."""
         flat = self._checked_cotangents(cotangents)
         flat = [flat[i] for i in self.derivative.moved]
         zeros = torch.zeros(len(flat[0]), *self.latent_shape, dtype=self.dtype, device=self.device)
@@ -214,7 +321,7 @@ class Linearization:
         return torch.cat(rows)
 
     def gram_product(self, tangents: Tensor) -> Tensor:
-        """J'J V: one JVP→VJP turn; tangents (K, B, m) to (K, B, m)."""
+        """J'J V: one JVP→VJP turn; tangents (K, B, *latent) to the same shape."""
         tangents = self._checked_tangents(tangents)
         rows = [
             self._pull(chunk, lambda outputs: outputs)
@@ -223,23 +330,23 @@ class Linearization:
         return torch.cat(rows) if rows else tangents.clone()
 
     def jacobian(self) -> Tensor:
-        """J itself, (B, n, m): n counts all elements of a sample's output (of all outputs)."""
-        columns = [part.flatten(2) for part in self.columns(self._basis())]
+        """J itself, (B, n, m), with all n elements of a sample's outputs and m of its code."""
+        columns = [part.flatten(2) for part in self.columns(self.basis())]
         return torch.cat(columns, -1).mT.contiguous()
 
     def gram_matrix(self) -> Tensor:
         """M = J'J, (B, m, m), in float32 or wider."""
         wide = torch.promote_types(self.dtype, torch.float32)
         if self.jacobian_bytes() > JACOBIAN_BUDGET:
-            return self.gram_product(self._basis()).permute(1, 2, 0).to(wide)
-        return gram_of_columns(self.columns(self._basis()))
+            return self.gram_product(self.basis()).flatten(2).permute(1, 2, 0).to(wide)
+        return gram_of_columns(self.columns(self.basis()))
 
     # -- inside --------------------------------------------------------------------------------
 
     def jacobian_bytes(self) -> int:
         """What all columns of J take in float32 or wider."""
         size = max(4, self.dtype.itemsize)
-        return self.latent_shape[1] * size * sum(shape.numel() for shape in self._shapes)
+        return self.latent_shape[1:].numel() * size * sum(shape.numel() for shape in self._shapes)
 
     def columns(self, tangents: Tensor) -> list[Tensor]:
         """J V with the batch in front, (B, K, *out) an output, in float32 or wider."""
@@ -272,8 +379,11 @@ class Linearization:
             source = tangents.detach().to(self.dtype).clone().requires_grad_()
             outputs = self.derivative.push(source, self._captured)
             seeds = cotangents([output.detach() for output in outputs])
-            seeds = [seed.to(output.dtype) for seed, output in zip(seeds, outputs)]
-            return torch.autograd.grad(outputs, source, seeds)[0]
+            pairs = [(o, s.to(o.dtype)) for o, s in zip(outputs, seeds) if o.requires_grad]
+            if not pairs:  # a derivative of zero, such as that of a step
+                return torch.zeros_like(tangents)
+            moving, seeds = map(list, zip(*pairs))
+            return torch.autograd.grad(moving, source, seeds, materialize_grads=True)[0]
 
     def chunk_size(self, *, graph: bool = False) -> int:
         """Tangents to push at once: rows enough to be fast, within the memory budget."""
@@ -289,23 +399,28 @@ class Linearization:
         parts = -(-count // self.chunk_size(graph=graph))
         return tangents.split(-(-count // parts)) if count else ()
 
-    def _basis(self) -> Tensor:
-        batch, size = self.latent_shape
+    def basis(self) -> Tensor:
+        """The axes of latent space as tangents, (m, B, *latent)."""
+        size = self.latent_shape[1:].numel()
         eye = torch.eye(size, dtype=self.dtype, device=self.device)
-        return eye[:, None, :].expand(size, batch, size)
+        axes = eye.reshape(size, 1, *self.latent_shape[1:])
+        return axes.expand(size, *self.latent_shape)
 
     def _structured(self, tensors: list[Tensor]) -> Any:
-        return pytree.tree_unflatten(tensors, self._structure)
+        queue = iter(tensors)  # what is not a tensor comes as it was
+        leaves = [next(queue) if isinstance(leaf, Tensor) else leaf for leaf in self._leaves]
+        return pytree.tree_unflatten(leaves, self._structure)
 
     def _checked_tangents(self, tangents: Any) -> Tensor:
-        batch, size = self.latent_shape
         if not isinstance(tangents, Tensor) or tangents.shape[1:] != self.latent_shape:
             got = tuple(getattr(tangents, "shape", ())) or type(tangents).__name__
-            raise ValueError(f"tangents must have shape (K, {batch}, {size}), got {got}")
+            expected = ", ".join(map(str, self.latent_shape))
+            raise ValueError(f"tangents must have shape (K, {expected}), got {got}")
         return tangents
 
     def _checked_cotangents(self, cotangents: Any) -> list[Tensor]:
         leaves, structure = pytree.tree_flatten(cotangents)
+        leaves = [leaf for leaf in leaves if leaf is not None]
         shapes = [tuple(shape) for shape in self._shapes]
         if structure != self._structure or any(
             not isinstance(leaf, Tensor) or tuple(leaf.shape[1:]) != shape

@@ -428,10 +428,10 @@ def test_bad_options_are_named(name, given):
         torch.ones(3, 5, dtype=torch.long),
         torch.ones(3, 5, dtype=torch.complex64),
         torch.ones(5),
-        torch.ones(3, 5, 1),
+        torch.ones(3, 5, 0),
         [[0.0] * 5],
     ],
-    ids=["empty batch", "empty code", "integer", "complex", "1-d", "3-d", "list"],
+    ids=["empty batch", "empty code", "integer", "complex", "1-d", "3-d and empty", "list"],
 )
 def test_bad_latent_codes_are_named(z):
     with pytest.raises((ValueError, TypeError), match=r"\bz\b"):
@@ -476,20 +476,24 @@ def test_an_error_of_the_function_itself_comes_through():
             pydisent.alignment_penalty(fn, _z(), k=2, iterations=2, method=method)
 
 
-def test_a_whole_function_fallback_says_so_once():
+def test_what_torch_functions_do_not_show_is_announced_once_a_function_at_the_callers_line():
     layer = nn.Linear(5, 4).double()
 
-    def my_untraceable_generator(z):
-        return Cube.apply(layer(z))
+    def about(fn):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(3):
+                pydisent.alignment_penalty(fn, _z(), k=2, iterations=2, method="gram")
+        return [w for w in caught if "cannot be traced" in str(w.message)]
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for _ in range(3):
-            pydisent.alignment_penalty(
-                my_untraceable_generator, _z(), k=2, iterations=2, method="gram"
-            )
-    about = [w for w in caught if "my_untraceable_generator" in str(w.message)]
-    assert len(about) == 1
+    def inside(z):
+        return torch.func.jvp(lambda x: torch.sin(layer(x)), (z,), (torch.ones_like(z),))[1]
+
+    for fn in (inside, lambda z: inside(z), lambda z: 2 * inside(z)):
+        (warning,) = about(fn)
+        assert fn.__qualname__ in str(warning.message)
+        assert warning.filename == __file__
+    assert not about(lambda z: Cube.apply(layer(z)))  # one operation, by its own backward
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from pydisent.jacobian._call import Call, Rule, Step, differentiable
 from pydisent.jacobian._diagonal import like_tangent
 from pydisent.jacobian._node import Push, Scale
-from pydisent.jacobian._trace import Call, Rule, Step
+from pydisent.jacobian._views import overlaps_itself
 
 RULES: dict[str, Rule] = {}
 
@@ -47,6 +48,11 @@ def on_image_rows(function: Callable[[Tensor], Tensor], tangent: Tensor) -> Tens
     return function(rows).unflatten(0, (count, batch))
 
 
+def dense(primal: Tensor) -> Tensor:
+    """A value with a place for each of its elements, which forward mode asks for."""
+    return primal.clone() if overlaps_itself(primal) else primal
+
+
 def align(tangent: Tensor, primal_dim: int, out_dim: int) -> Tensor:
     """Put ones behind K so that a broadcast with a value of ``out_dim`` dimensions is right."""
     if primal_dim == out_dim:
@@ -56,8 +62,9 @@ def align(tangent: Tensor, primal_dim: int, out_dim: int) -> Tensor:
 
 
 def flattened(call: Call) -> tuple[list[Any], Any, list[Tensor]]:
+    """The arguments as a list, how they nest, and those of them that are traced."""
     leaves, spec = pytree.tree_flatten((call.args, call.kwargs))
-    return leaves, spec, [leaf for leaf in leaves if call.is_traced(leaf)]
+    return call.hold(leaves), spec, [leaf for leaf in leaves if call.is_traced(leaf)]
 
 
 def elementwise_step(
@@ -65,9 +72,10 @@ def elementwise_step(
 ) -> Step:
     """A step that fuses with its neighbours where no input is broadcast."""
     shape, is_complex = call.out.shape, call.out.is_complex()
+    by_rows = all(tensor.dim() == len(shape) for tensor in inputs)
     if any(tensor.shape != shape or tensor.is_complex() != is_complex for tensor in inputs):
-        return Step(inputs, captured, push)
-    return Step(inputs, captured, push, scale=scale)
+        return Step(inputs, captured, push, by_rows=by_rows)
+    return Step(inputs, captured, push, scale=scale, by_rows=by_rows)
 
 
 def multiplication(call: Call, source: Tensor, factor: Tensor) -> Step:
@@ -78,9 +86,9 @@ def multiplication(call: Call, source: Tensor, factor: Tensor) -> Step:
         tangent = align(tangents[0], dim, out_dim)
         factor = like_tangent(captured[0], tangent)
         # A complex factor makes a real tangent complex; a cast would drop its imaginary part.
-        return tangent * (factor if factor.is_complex() else factor.to(tangent.dtype))
+        return tangent * (factor.to(tangent.dtype) if factor.is_floating_point() else factor)
 
     step = elementwise_step(call, [source], [factor], push, lambda c, s: c[0] * s[0])
-    if step.scale is not None:
+    if step.scale is not None and differentiable(factor):
         step.overwrites = lambda c, t: t[0].mul_(like_tangent(c[0], t[0]))
     return step

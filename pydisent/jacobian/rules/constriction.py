@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pydisent.jacobian._call import Call, NoRuleError, Step
 from pydisent.jacobian._diagonal import like_tangent
-from pydisent.jacobian._trace import Call, NoRuleError, Step
 from pydisent.jacobian.rules._base import rule
 from pydisent.jacobian.rules.gates import moving, placed
 from pydisent.reference._dtypes import compute_dtype
@@ -52,7 +52,7 @@ def _plus(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
     return a * b if total is None else torch.addcmul(total, a, b)
 
 
-@rule("spatial_constriction.default")
+@rule("pydisent.spatial_constriction.default")
 def _spatial_constriction(call: Call) -> Step:
     if call.args[1].shape[1] == 0:
         raise NoRuleError
@@ -85,4 +85,4 @@ def _spatial_constriction(call: Call) -> Step:
                 total = _plus(total, of_masks[:, :, n, None], narrow(slope))
         return total
 
-    return Step(inputs, tensors, push, outputs=[call.out[0]], keep=True)
+    return Step(inputs, tensors, push, outputs=[call.out[0]], keep=True, by_rows=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pydisent.jacobian._call import Call, NoRuleError, Step
 from pydisent.jacobian._diagonal import like_tangent
-from pydisent.jacobian._function import restore_random_state, save_random_state
-from pydisent.jacobian._trace import Call, NoRuleError, Step
 from pydisent.jacobian.rules._base import (
     RULES,
+    dense,
     flattened,
     multiplication,
     rule,
@@ -20,7 +20,7 @@ from pydisent.ops import activation_tangent, activation_tangent_
 def _activation(call: Call, kind: str, tensors: dict[str, Tensor], **constants: float) -> Step:
     """An activation whose derivative the ``tangent`` kernels know."""
     source = call.args[0]
-    if any(call.is_traced(value) for value in tensors.values()):
+    if source.is_complex() or any(call.is_traced(value) for value in tensors.values()):
         raise NoRuleError
     names = list(tensors)
 
@@ -47,6 +47,7 @@ def _activation(call: Call, kind: str, tensors: dict[str, Tensor], **constants: 
         keep=True,
         overwrites=push_with(activation_tangent_),
         scale=scale,
+        by_rows=True,
     )
 
 
@@ -73,11 +74,13 @@ def _elementwise(call: Call) -> Step:
     leaves, _, traced = flattened(call)
     if len(traced) != 1 or traced[0] is not call.args[0] or call.out.shape != traced[0].shape:
         raise NoRuleError
+    if traced[0].is_complex() or call.out.is_complex():
+        raise NoRuleError  # only a holomorphic function multiplies by a derivative
     if any(isinstance(leaf, Tensor) and leaf is not traced[0] for leaf in leaves):
         raise NoRuleError
     source, rest, named, function = traced[0], call.args[1:], call.kwargs, call.func
     derivative = torch.func.jvp(
-        lambda x: function(x, *rest, **named), (source,), (torch.ones_like(source),)
+        lambda x: function(x, *rest, **named), (dense(source),), (torch.ones_like(source),)
     )[1]
     return multiplication(call, source, derivative)
 
@@ -97,16 +100,13 @@ for _function in (
 def _dropout(call: Call) -> Step:
     """Affine in x for the mask that was drawn, which is found by drawing it again."""
     source, rest, named, function = call.args[0], call.args[1:], call.kwargs, call.func
-    after = save_random_state(source)
-
-    def redraw(value: Tensor) -> Tensor:
-        restore_random_state(call.random_state, source)
-        return function(value, *rest, **named)
-
+    values = [torch.ones_like(source), torch.zeros_like(source)]
     with torch.no_grad():
-        factor = redraw(torch.ones_like(source)) - redraw(torch.zeros_like(source))
-    restore_random_state(after, source)
-    return multiplication(call, source, factor)
+        with call.replayed():
+            one = function(values[0], *rest, **named)
+        with call.replayed():
+            zero = function(values[1], *rest, **named)
+    return multiplication(call, source, one - zero)
 
 
 @rule("rrelu")

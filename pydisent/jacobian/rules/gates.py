@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from pydisent.jacobian._trace import Call, Step
+from pydisent.jacobian._call import Call, Step
 from pydisent.jacobian.rules._base import rule
 from pydisent.reference._dtypes import compute_dtype
 from pydisent.reference.gates import falling, rising
@@ -49,7 +49,7 @@ def _wide(captured: Sequence[Tensor], tangents: Sequence[Tensor]) -> tuple[list[
     return [x.to(dtype) for x in captured], [tangent.to(dtype) for tangent in tangents]
 
 
-@rule("cumax.default")
+@rule("pydisent.cumax.default")
 def _cumax(call: Call) -> Step:
     source = call.args[0]
 
@@ -57,10 +57,10 @@ def _cumax(call: Call) -> Step:
         (logits,), (tangent,) = _wide(captured, tangents)
         return _sums_tangent(logits, tangent).to(tangents[0].dtype)
 
-    return Step([source], [source], push, keep=True)
+    return Step([source], [source], push, keep=True, by_rows=True)
 
 
-@rule("band_gate.default")
+@rule("pydisent.band_gate.default")
 def _band_gate(call: Call) -> Step:
     tensors, inputs, places = moving(call, 2)
 
@@ -70,10 +70,10 @@ def _band_gate(call: Call) -> Step:
         assert moved is not None  # a call of which nothing moves is not traced
         return moved.to(tangents[0].dtype)
 
-    return Step(inputs, tensors, push, keep=True)
+    return Step(inputs, tensors, push, keep=True, by_rows=True)
 
 
-@rule("band_mask.default")
+@rule("pydisent.band_mask.default")
 def _band_mask(call: Call) -> Step:
     """The product rule on the outer products, which a matrix product sums over rectangles."""
     tensors, inputs, places = moving(call, 4)
@@ -90,4 +90,4 @@ def _band_mask(call: Call) -> Step:
             parts.append((rising(rise_h) * falling(fall_h)).mT @ of_w)
         return (sum(parts[1:], parts[0]) / rise_h.shape[1]).to(tangents[0].dtype)
 
-    return Step(inputs, tensors, push, keep=True)
+    return Step(inputs, tensors, push, keep=True, by_rows=True)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pydisent.jacobian._trace import Call, NoRuleError, Step
+from pydisent.jacobian._call import Call, NoRuleError, Step
 from pydisent.jacobian.rules._base import (
     RULES,
     on_rows,
@@ -25,7 +25,12 @@ def _resample(call: Call) -> Step:
         raise NoRuleError
     if "pool" in call.name and source.dim() != int(call.name[-2]) + 2:
         raise NoRuleError
-    return Step([source], [], lambda _, t: on_rows(lambda r: function(r, *rest, **named), t[0]))
+    return Step(
+        [source],
+        [],
+        lambda _, t: on_rows(lambda r: function(r, *rest, **named), t[0]),
+        by_rows=True,
+    )
 
 
 for _spatial in (
@@ -41,5 +46,10 @@ def _pad(call: Call) -> Step:
     source, pad = call.args[0], call.argument(1, "pad")
     mode = call.argument(2, "mode", "constant")
     if mode == "constant":  # whatever the border's value is, it does not move
-        return Step([source], [], lambda _, t: F.pad(t[0], pad))
-    return Step([source], [], lambda _, t: on_rows(lambda r: F.pad(r, pad, mode), t[0]))
+        by_rows = len(pad) < 2 * source.dim()
+        return Step([source], [], lambda _, t: F.pad(t[0], pad), by_rows=by_rows)
+    if len(pad) > 2 * (source.dim() - 2):  # there is no batch in front
+        raise NoRuleError
+    return Step(
+        [source], [], lambda _, t: on_rows(lambda r: F.pad(r, pad, mode), t[0]), by_rows=True
+    )

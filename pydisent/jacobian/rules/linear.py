@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from pydisent.jacobian._call import Call, NoRuleError, Step, differentiable
 from pydisent.jacobian._diagonal import like_tangent
-from pydisent.jacobian._trace import Call, NoRuleError, Step, differentiable
 from pydisent.jacobian.rules._base import (
     RULES,
     align,
@@ -24,23 +24,34 @@ def jointly_linear(call: Call) -> Step:
     """Views, reshapes, reductions, concatenations: apply the operation itself to the tangents."""
     leaves, spec, traced = flattened(call)
     places = [i for i, leaf in enumerate(leaves) if call.is_traced(leaf)]
-    zeroed = [
-        torch.zeros_like(leaf) if differentiable(leaf) and i not in places else leaf
-        for i, leaf in enumerate(leaves)
-    ]
+    constants = [i for i, leaf in enumerate(leaves) if differentiable(leaf) and i not in places]
+    shapes = {i: leaves[i].shape for i in constants}
+    for i in constants:
+        leaves[i] = None  # a constant has no tangent, and need not be kept
     func = call.func
 
-    def apply(*tangents):
-        filled = list(zeroed)
-        for place, tangent in zip(places, tangents):
-            filled[place] = tangent
-        args, kwargs = pytree.tree_unflatten(filled, spec)
-        return func(*args, **kwargs)
-
     def push(captured, tangents):
+        filled = list(leaves)
+        for i in constants:
+            filled[i] = tangents[0].new_zeros(shapes[i])
+
+        def apply(*tangents):
+            for place, tangent in zip(places, tangents):
+                filled[place] = tangent
+            args, kwargs = pytree.tree_unflatten(filled, spec)
+            return func(*args, **kwargs)
+
         return pytree.tree_leaves(over_tangents(apply, tangents))
 
-    return Step(traced, [], push)
+    return Step(traced, [], push, by_rows=_reduces_rows(call))
+
+
+def _reduces_rows(call: Call) -> bool:
+    """Whether a sum or mean is taken within rows."""
+    if call.name not in ("sum", "mean") or len(call.args) < 2 or call.args[1] is None:
+        return False
+    dims = call.args[1] if isinstance(call.args[1], (tuple, list)) else (call.args[1],)
+    return bool(dims) and all(isinstance(d, int) and d % call.args[0].dim() for d in dims)
 
 
 for _linear in (
@@ -63,20 +74,40 @@ for _linear in (
 def _fill(call: Call) -> Step:
     """A number that is written into a value does not move."""
     *args, value = call.args
-    if isinstance(value, (int, float)) and len(call.args) > 2:
+    if isinstance(value, (int, float, complex)) and len(call.args) > 2:
         call.args = (*args, 0)
     if "value" in call.kwargs and not isinstance(call.kwargs["value"], Tensor):
         call.kwargs = {**call.kwargs, "value": 0}
     return jointly_linear(call)
 
 
+@rule("copied")
+def _copied(call: Call) -> Step:
+    """Nothing is left of the target."""
+    source, shape = call.args[1], call.out.shape
+    if not call.is_traced(source):
+        traced = call.args[0]
+        return Step([traced], [], lambda _, t: torch.zeros_like(t[0]), by_rows=True)
+    if source.is_complex() != call.out.is_complex():
+        raise NoRuleError
+    dim, device = source.dim(), call.out.device
+
+    def push(_, tangents):
+        tangent = align(tangents[0], dim, len(shape)).to(device)
+        return tangent.expand(len(tangent), *shape)
+
+    return Step([source], [], push, by_rows=dim == len(shape))
+
+
 @rule("view", "reshape", "flatten", "unsqueeze", "squeeze", "unflatten")
 def _reshape(call: Call) -> Step:
     """The batch stays in front, as in most networks: no vmap is needed to put K before it."""
-    shape = call.out.shape
     if call.args[0].is_complex() or not isinstance(call.out, Tensor):
         raise NoRuleError
-    return Step([call.args[0]], [], lambda _, t: t[0].reshape(t[0].shape[0], *shape))
+    shape = call.out.shape
+    if call.out.dtype != call.args[0].dtype:  # a view of the same bytes as other numbers
+        raise NoRuleError
+    return Step([call.args[0]], [], lambda _, t: t[0].reshape(t[0].shape[0], *shape), by_rows=True)
 
 
 @rule(
@@ -97,10 +128,8 @@ def _convert(call: Call) -> Step:
     source = call.args[0]
     if not call.is_traced(source) or source.is_complex() != call.out.is_complex():
         raise NoRuleError
-    if call.out is source:
-        return Step([], [], lambda _, t: [], outputs=[])
     device = call.out.device
-    step = Step([source], [], lambda _, t: t[0].to(device))
+    step = Step([source], [], lambda _, t: t[0].to(device), by_rows=True)
     if device == source.device:
         step.scale, step.is_identity = (lambda _, s: s[0]), True
     return step
@@ -108,11 +137,12 @@ def _convert(call: Call) -> Step:
 
 @rule("cat", "concat", "concatenate")
 def _concatenate(call: Call) -> Step:
-    tensors = list(call.argument(0, "tensors"))
     dim = call.argument(1, "dim", 0)
     if not isinstance(dim, int):
         raise NoRuleError
     dim = dim % call.out.dim() + 1
+    # An empty vector may be concatenated with anything, and is then left out.
+    tensors = [t for t in call.args[0] if tuple(t.shape) != (0,) or call.out.dim() == 1]
     traced = [tensor for tensor in tensors if call.is_traced(tensor)]
     flags = [call.is_traced(tensor) for tensor in tensors]
     shapes = [tensor.shape for tensor in tensors]
@@ -126,7 +156,7 @@ def _concatenate(call: Call) -> Step:
         ]
         return torch.cat(parts, dim)
 
-    return Step(traced, [], push)
+    return Step(traced, [], push, by_rows=dim != 1)
 
 
 def operands(call: Call) -> tuple[Any, Any]:
@@ -183,10 +213,9 @@ def _subtract(call: Call) -> Step:
 def _where(call: Call) -> Step:
     if len(call.args) != 3 or not all(isinstance(a, (Tensor, int, float)) for a in call.args):
         raise NoRuleError
-    if call.args[0].dtype == torch.bool:
-        condition, chosen, other = call.args
-    else:  # Tensor.where(self, condition, other)
-        chosen, condition, other = call.args
+    condition, chosen, other = call.args
+    if isinstance(condition, Tensor) and condition.dtype != torch.bool:
+        chosen, condition = condition, chosen  # Tensor.where(self, condition, other)
     if not isinstance(condition, Tensor) or condition.dtype != torch.bool:
         raise NoRuleError
     shape = call.out.shape
@@ -194,19 +223,19 @@ def _where(call: Call) -> Step:
     traced = [value for value in (chosen, other) if call.is_traced(value)]
     dims = [value.dim() for value in traced]
 
-    def push(_, tangents):
+    def push(captured, tangents):
         queue = iter(align(t, d, len(shape)) for t, d in zip(tangents, dims))
         zero = tangents[0].new_zeros(())
         parts = [next(queue) if flag else zero for flag in flags]
-        result = torch.where(like_tangent(condition, tangents[0]), parts[0], parts[1])
+        result = torch.where(like_tangent(captured[0], tangents[0]), parts[0], parts[1])
         return result.expand(tangents[0].shape[0], *shape)
 
-    def scale(_, values):
+    def scale(captured, values):
         queue = iter(values)
-        parts = [_as_tensor(next(queue) if flag else 0.0, condition) for flag in flags]
-        return torch.where(condition, parts[0], parts[1])
+        parts = [_as_tensor(next(queue) if flag else 0.0, captured[0]) for flag in flags]
+        return torch.where(captured[0], parts[0], parts[1])
 
-    return elementwise_step(call, traced, [], push, scale)
+    return elementwise_step(call, traced, [condition], push, scale)
 
 
 def _as_tensor(value: Tensor | float, like: Tensor) -> Tensor:

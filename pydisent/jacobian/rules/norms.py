@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pydisent.jacobian._trace import Call, NoRuleError, Step
+from pydisent.jacobian._call import Call, NoRuleError, Step
 from pydisent.jacobian.rules._base import (
     rule,
 )
@@ -21,7 +21,10 @@ def _softmax(call: Call) -> Step:
     dim = dim % source.dim() - source.dim()
     if call.name == "log_softmax":
         return Step(
-            [source], [call.out], lambda c, t: t[0] - (c[0].exp() * t[0]).sum(dim, keepdim=True)
+            [source],
+            [call.out],
+            lambda c, t: t[0] - (c[0].exp() * t[0]).sum(dim, keepdim=True),
+            by_rows=dim != -source.dim(),
         )
     sign = -1 if call.name == "softmin" else 1
 
@@ -29,7 +32,7 @@ def _softmax(call: Call) -> Step:
         weights, tangent = captured[0], sign * tangents[0]
         return weights * (tangent - (weights * tangent).sum(dim, keepdim=True))
 
-    return Step([source], [call.out], push)
+    return Step([source], [call.out], push, by_rows=dim != -source.dim())
 
 
 def _norm_tangent(
@@ -64,7 +67,7 @@ def _last_dims_norm(call: Call) -> Step:
         result = _norm_tangent(captured[0], tangents[0], dims, eps, centred)
         return result * captured[1] if len(captured) > 1 else result
 
-    return Step([source], [source, *affine], push)
+    return Step([source], [source, *affine], push, by_rows=len(dims) < source.dim())
 
 
 def _grouped_norm(call: Call, groups: int, weight: Any, bias: Any, eps: float) -> Step:
@@ -80,7 +83,7 @@ def _grouped_norm(call: Call, groups: int, weight: Any, bias: Any, eps: float) -
         result = result.reshape(tangent.shape)
         return result * captured[1].reshape(channels, *spatial) if affine else result
 
-    return Step([source], [source, *affine], push)
+    return Step([source], [source, *affine], push, by_rows=True)
 
 
 @rule("group_norm")
@@ -111,4 +114,4 @@ def _instance_norm(call: Call) -> Step:
         scale = captured[0] * captured[1] if affine else captured[0]
         return tangents[0] * scale.reshape(shape)
 
-    return Step([source], [inverse, *affine], push)
+    return Step([source], [inverse, *affine], push, by_rows=True)

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from pydisent.jacobian._call import Call, NoRuleError, Step, differentiable
 from pydisent.jacobian._diagonal import like_tangent
-from pydisent.jacobian._trace import Call, NoRuleError, Step, differentiable
 from pydisent.jacobian._upsampling import double, is_doubling, is_projection
 from pydisent.jacobian.rules._base import (
     RULES,
@@ -69,7 +69,7 @@ def _multiply(call: Call) -> Step:
     dims = [value.dim() for value in traced]
     if len(traced) == 1:
         factor = right if traced[0] is left else left
-        if isinstance(factor, Tensor) and differentiable(factor):
+        if isinstance(factor, Tensor):
             return multiplication(call, traced[0], factor)
         push = lambda _, t: align(t[0], dims[0], len(shape)) * factor  # noqa: E731
         return elementwise_step(call, traced, [], push, lambda _, s: s[0] * factor)
@@ -92,7 +92,7 @@ def _divide(call: Call) -> Step:
     dim = call.out.dim()
     if not call.is_traced(right):
         inside = left.dim()
-        if differentiable(right):
+        if isinstance(right, Tensor):
             push = lambda c, t: align(t[0], inside, dim) / like_tangent(c[0], t[0])  # noqa: E731
             return elementwise_step(call, [left], [right], push, lambda c, s: s[0] / c[0])
         push = lambda _, t: align(t[0], inside, dim) / right  # noqa: E731
@@ -118,7 +118,7 @@ def _divide(call: Call) -> Step:
 def _matmul(call: Call) -> Step:
     left, right = operands(call)
     if call.is_traced(left) and not call.is_traced(right) and left.dim() >= 2 and right.dim() == 2:
-        return Step([left], [right], lambda c, t: t[0] @ c[0])
+        return Step([left], [right], lambda c, t: t[0] @ c[0], by_rows=True)
     call.args, call.kwargs, call.func = (left, right), {}, torch.matmul
     return multilinear(call)
 
@@ -132,7 +132,7 @@ def _linear_map(call: Call) -> Step:
     if call.is_traced(weight):
         call.args, call.kwargs = (source, weight), {}
         return multilinear(call)
-    return Step([source], [weight], lambda c, t: _linear(t[0], c[0]))
+    return Step([source], [weight], lambda c, t: _linear(t[0], c[0]), by_rows=source.dim() > 1)
 
 
 def _linear(tangent: Tensor, weight: Tensor) -> Tensor:
@@ -176,14 +176,21 @@ def _convolution(call: Call) -> Step:
             lambda c, t: _linear(t[0].flatten(2), c[0].flatten(1).mT).unflatten(
                 2, (channels, *kernel)
             ),
+            by_rows=True,
         )
     if call.name == "conv_transpose2d" and is_doubling(source, weight, *rest, **named):
-        return Step([source], [weight], lambda c, t: on_image_rows(lambda r: double(r, c[0]), t[0]))
+        return Step(
+            [source],
+            [weight],
+            lambda c, t: on_image_rows(lambda r: double(r, c[0]), t[0]),
+            by_rows=True,
+        )
     on = on_image_rows if source.dim() == 4 else on_rows
     return Step(
         [source],
         [weight],
         lambda c, t: on(lambda r: function(r, c[0], None, *rest, **named), t[0]),
+        by_rows=True,
     )
 
 

@@ -1,0 +1,68 @@
+"""Whether each sample's output depends on its own latent code alone, as a Jacobian a sample asks.
+
+Two tangents tell: v, and v with sample b scaled by s_b. If the samples are independent, J maps
+the second to the first one's images scaled by s_b; an element that depends on several samples is
+a sum that no single s_b explains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from pydisent.jacobian._node import Node
+from pydisent.jacobian._program import Program
+
+Pushes = Callable[[Tensor], Sequence[Tensor]]
+
+
+def probing_tangents(shape: torch.Size, dtype: torch.dtype, device: torch.device):
+    """The two tangents, (2, B, *latent), and the scales s (B,)."""
+    generator = torch.Generator("cpu").manual_seed(0)
+    v = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+    scales = torch.linspace(0.5, 1.5, shape[0], dtype=torch.float64, device="cpu")
+    column = scales.reshape(-1, *(1,) * (len(shape) - 1))
+    tangents = torch.stack([v, column * v]).to(device, dtype)
+    return tangents, scales.to(device)
+
+
+def is_coupled(push: Pushes, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether some output (B, ...) depends on another sample's code; ``push`` is V -> J V."""
+    tangents, scales = probing_tangents(shape, dtype, device)
+    for output in push(tangents):
+        roundings = [torch.finfo(used).eps for used in (dtype, output.dtype)]
+        if torch.is_autocast_enabled(device.type):
+            roundings.append(torch.finfo(torch.get_autocast_dtype(device.type)).eps)
+        plain, scaled = output.detach().double()
+        expected = plain * scales.reshape(-1, *(1,) * (plain.dim() - 1))
+        error = (scaled - expected).abs().amax()
+        bound = 10 * max(roundings) ** 0.75 * torch.maximum(plain, scaled).abs().amax()
+        if bool(error > bound):  # not where it is NaN: that is said elsewhere
+            return True
+    return False
+
+
+def mixing_nodes(program: Program, shape: torch.Size, device: torch.device) -> list[Node]:
+    """The steps whose results mix samples, in order, each held constant before the next is met."""
+    tangents, scales = probing_tangents(shape, torch.float64, device)
+    found: list[Node] = []
+
+    def watch(node: Node, results: list[Tensor]) -> list[Tensor]:
+        if not node.by_rows and any(_mixes(result, scales) for result in results):
+            found.append(node)
+            return [torch.zeros_like(result) for result in results]
+        return results
+
+    with torch.no_grad():
+        program.push(tangents, program.prepare(torch.float64), watch=watch)
+    return found
+
+
+def _mixes(result: Tensor, scales: Tensor) -> bool:
+    plain, scaled = result
+    best = torch.full_like(plain.abs(), torch.inf)
+    for scale in scales.tolist():
+        best = torch.minimum(best, (scaled - scale * plain).abs())
+    return bool(best.amax() > 1e-7 * plain.abs().amax()) if plain.numel() else False

@@ -1,0 +1,91 @@
+"""What has been drawn from the random generators, so that it can be drawn again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pydisent.jacobian._capture import is_capturing
+
+
+@dataclass(frozen=True)
+class RandomState:
+    """The states of torch's default generators, NumPy's, Python's, and given ``torch.Generator``s.
+
+    Compared by value: two states are equal if nothing was drawn between them.
+    """
+
+    torch_state: Tensor
+    device: torch.device
+    device_state: Tensor | None
+    numpy_state: Any
+    python_state: Any
+    given: tuple[tuple[torch.Generator, Tensor], ...]
+
+    @classmethod
+    def now(cls, device: torch.device, given: Iterable[torch.Generator] = ()) -> RandomState:
+        """The states at this moment; ``device`` is that on which a function draws."""
+        # While a CUDA graph is captured nothing can be read from the device's generator.
+        readable = device.type not in ("cpu", "meta") and not is_capturing()
+        return cls(
+            torch.get_rng_state(),
+            device,
+            torch.get_device_module(device).get_rng_state(device) if readable else None,
+            np.random.get_state(),  # noqa: NPY002
+            random.getstate(),
+            tuple((generator, generator.get_state()) for generator in given),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RandomState):
+            return NotImplemented
+        return (
+            torch.equal(self.torch_state, other.torch_state)
+            and self.python_state == other.python_state
+            and self.numpy_state[2:] == other.numpy_state[2:]
+            and np.array_equal(self.numpy_state[1], other.numpy_state[1])
+            and _same(self.device_state, other.device_state)
+            and all(torch.equal(a[1], b[1]) for a, b in zip(self.given, other.given, strict=True))
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def restore(self) -> None:
+        """Go back to this state; RuntimeError if a CUDA graph is captured."""
+        if is_capturing():
+            raise RuntimeError(
+                "fn must be traceable and draw no random numbers while a CUDA graph is captured, "
+                "as what is drawn cannot be drawn again"
+            )
+        torch.set_rng_state(self.torch_state)
+        if self.device_state is not None:
+            torch.get_device_module(self.device).set_rng_state(self.device_state, self.device)
+        np.random.set_state(self.numpy_state)  # noqa: NPY002
+        random.setstate(self.python_state)
+        for generator, state in self.given:
+            generator.set_state(state)
+
+    def again(self) -> RandomState:
+        """The present state of the same generators."""
+        return RandomState.now(self.device, (generator for generator, _ in self.given))
+
+    @contextmanager
+    def replayed(self) -> Iterator[None]:
+        """Draw inside what was drawn from this state; afterwards the generators are as before."""
+        present = self.again()
+        self.restore()
+        try:
+            yield
+        finally:
+            present.restore()
+
+
+def _same(a: Tensor | None, b: Tensor | None) -> bool:
+    return a is None or b is None or torch.equal(a, b)

@@ -1,0 +1,216 @@
+"""Operations that torch functions do not show: differentiated by their own reverse mode.
+
+A custom ``autograd.Function``, TorchScript, a transform of ``torch.func`` or
+``torch.autograd.grad`` inside a function leave their trace in the autograd graph alone. The part of
+that graph between traced values is one step of the program: its J v is reverse mode twice. It is a
+live piece of the function's own graph, so nothing is run again, and the gradient of what it pushes
+goes through that graph to its leaves, rather than to captured values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+from torch.autograd.graph import GradientEdge
+
+from pydisent.jacobian._call import DerivativeError
+from pydisent.jacobian._capture import is_capturing
+from pydisent.jacobian._node import Push
+from pydisent.jacobian.decompositions import NATIVE_WRONG
+
+Edge = tuple[Any, int]  # a node of the autograd graph, and which of its results
+
+
+def edge_of(tensor: Tensor) -> Edge | None:
+    """Where a tensor comes from in the autograd graph: its name while the graph lives."""
+    node = tensor.grad_fn
+    return None if node is None else (node, tensor.output_nr)
+
+
+@dataclass(frozen=True)
+class Region:
+    """The part of the autograd graph between a tensor and the traced values that it depends on."""
+
+    nodes: list[Any]
+    boundary: list[Edge]
+
+    @classmethod
+    def behind(cls, node: Any, is_known: Callable[[Edge], bool]) -> Region:
+        """Walk back from ``node`` until traced values, or the graph's ends."""
+        pending, nodes = [node], {node: None}
+        boundary: dict[Edge, None] = {}
+        while pending:
+            for parent, number in pending.pop().next_functions:
+                if parent is None:
+                    continue
+                if is_known((parent, number)):
+                    boundary[parent, number] = None
+                elif parent not in nodes:
+                    nodes[parent] = None
+                    pending.append(parent)
+        return cls(list(nodes), list(boundary))
+
+    @property
+    def name(self) -> str:
+        """The custom functions in it, or else the nodes."""
+        own = dict.fromkeys(function_name(n) for n in self.nodes if is_custom(n))
+        inner = [n for n in self.nodes if not hasattr(n, "variable")]
+        return ", ".join(own or dict.fromkeys(n.name() for n in inner[:4]))
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether all of it was written as ``autograd.Function``s."""
+        return all(is_custom(n) for n in self.nodes if not hasattr(n, "variable"))
+
+
+def is_custom(node: Any) -> bool:
+    """Whether a node belongs to an ``autograd.Function`` written in Python."""
+    return isinstance(node, BackwardCFunction)
+
+
+def function_name(node: Any) -> str:
+    """The name of the ``autograd.Function`` of a node."""
+    return getattr(node._forward_cls, "__qualname__", node.name())
+
+
+@contextmanager
+def cut_at(edges: Sequence[Edge]) -> Iterator[None]:
+    """While active, gradients reach the given places in the autograd graph, but not beyond."""
+    with ExitStack() as stack:
+        for node, number in edges:
+            stack.callback(node.register_prehook(without(number)).remove)
+        yield
+
+
+def without(number: int) -> Callable:
+    """A hook of a node of the autograd graph: no gradient passes from its result ``number`` on."""
+
+    def hook(cotangents):
+        return tuple(
+            torch.zeros_like(c) if i == number and c is not None else c
+            for i, c in enumerate(cotangents)
+        )
+
+    return hook
+
+
+def leaves_behind(node: Any, stop: Any) -> list[Tensor]:
+    """The leaves of the autograd graph behind ``node``, not looking behind ``stop``."""
+    pending, seen, leaves = [node], {node, stop}, {}
+    while pending:
+        for parent, _ in pending.pop().next_functions:
+            if parent is None or parent in seen:
+                continue
+            seen.add(parent)
+            if hasattr(parent, "variable"):
+                leaves[id(parent.variable)] = parent.variable
+            else:
+                pending.append(parent)
+    return list(leaves.values())
+
+
+def refuse_wrong_nodes(region: Region) -> None:
+    """Raise DerivativeError if PyTorch's higher derivatives of a node are known to be wrong."""
+    for node in region.nodes:
+        name = node.name()
+        for prefix, public in NATIVE_WRONG.items():
+            # A batch norm with given statistics is an affine map.
+            if name.startswith(prefix) and getattr(node, "_saved_training", True):
+                raise DerivativeError(
+                    f"fn reaches PyTorch's native {public} ({name}) where torch functions do not "
+                    "show it (in scripted code, a custom autograd.Function or a gradient inside "
+                    "fn); its higher derivatives are wrong or missing. Call it from Python, or "
+                    "build it from elementary operations"
+                )
+
+
+def live_push(output: Tensor, region: Region) -> Push:
+    """J v of a piece of the autograd graph, by reverse mode twice; checked at one random v."""
+    edges = [GradientEdge(node, number) for node, number in region.boundary]
+    assert output.grad_fn is not None
+    end = GradientEdge(output.grad_fn, output.output_nr)  # the tensor may be written later
+    shape, dtype, device = output.shape, output.dtype, output.device
+
+    def pulled_along(probe: Tensor, *, graph: bool) -> list[Tensor | None]:
+        with cut_at(region.boundary):  # one traced value may lie behind another
+            return list(
+                torch.autograd.grad(
+                    end, edges, probe, create_graph=graph, retain_graph=True, allow_unused=True
+                )
+            )
+
+    def push(_captured: Sequence[Tensor], tangents: Sequence[Tensor]) -> Tensor:
+        keep = torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.enable_grad():
+            probe = torch.zeros(shape, dtype=dtype, device=device, requires_grad=True)
+            pulled = pulled_along(probe, graph=True)
+            moved = [
+                (part, t.to(part.dtype))
+                for part, t in zip(pulled, tangents, strict=True)
+                if part is not None and part.requires_grad
+            ]
+            if not moved:
+                return tangents[0].new_zeros(len(tangents[0]), *shape)
+            parts = [part for part, _ in moved]
+            rows = [
+                torch.autograd.grad(
+                    parts,
+                    probe,
+                    [t[k] for _, t in moved],
+                    create_graph=keep,
+                    retain_graph=True,
+                    materialize_grads=True,
+                )[0]
+                for k in range(len(tangents[0]))
+            ]
+        return torch.stack(rows)
+
+    if not is_capturing():  # nothing can be read back then
+        _check_push(push, pulled_along, output.detach(), region.name)
+    return push
+
+
+def _check_push(push: Push, pulled_along: Callable, output: Tensor, name: str) -> None:
+    """<u, J v> = <J'u, v>: reverse mode cannot be transposed if it hides its cotangent."""
+    generator = torch.Generator("cpu").manual_seed(0)
+
+    def drawn(like: Tensor) -> Tensor:
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        return torch.randn(like.shape, generator=generator, dtype=dtype, device="cpu").to(like)
+
+    try:
+        u = drawn(output)
+        with torch.no_grad():
+            pulled = pulled_along(u, graph=False)
+            first = next((part for part in pulled if part is not None), None)
+            if first is None:
+                return
+            tangents = [torch.zeros_like(first) if p is None else drawn(p) for p in pulled]
+            moved = push([], [t[None] for t in tangents])[0]
+    except (RuntimeError, NotImplementedError) as error:
+        raise DerivativeError(
+            f"'{name}' cannot be differentiated twice, which J v by its reverse mode needs "
+            f"(is it marked once_differentiable?): {error}"
+        ) from error
+    forward = inner(u, moved)
+    parts = [inner(p, t) for p, t in zip(pulled, tangents) if p is not None]
+    reverse = sum(parts[1:], parts[0])
+    size = sum((part.abs() for part in parts), forward.abs())
+    if not bool((forward - reverse).abs() <= 1e-3 * size + 1e-12):
+        raise DerivativeError(
+            f"the backward of '{name}' does not depend on its cotangent as a differentiable "
+            "function: J v by its reverse mode would be wrong. Write it in torch operations, so "
+            "that it can be differentiated twice"
+        )
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """The real inner product of two tensors, in double precision; complex ones count as pairs."""
+    wide = torch.promote_types(a.dtype, torch.float64)
+    return (a.to(wide).conj() * b.to(wide)).sum().real
