@@ -1,4 +1,4 @@
-# make demo | test | bench | results | budgets | lint: each sets up .venv by itself, once.
+# make demo | test | bench | operators | results | budgets | lint: each sets up .venv by itself, once.
 PYTHON ?= python3
 # A plain "torch" may bring gigabytes of CUDA packages; this pin is the version measured in bench/results.
 TORCH ?= torch==2.13.0
@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 LINTED := $(VENV)/.lint-ready
 SOURCES := pyproject.toml setup.py $(wildcard csrc/*.cpp csrc/*/*)
 
-.PHONY: demo test bench results budgets lint format clean
+.PHONY: demo test bench operators results budgets lint format clean
 
 demo: $(READY)
 	$(BIN)/python -m pydisent demo
@@ -23,6 +23,10 @@ bench: $(READY)
 	$(BIN)/python bench/covariance.py
 	$(BIN)/python bench/metrics.py
 	$(BIN)/python bench/alignment.py
+
+# Every differentiable operator of PyTorch through the Jacobian engine: a quarter of an hour.
+operators: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python bench/operators.py
 
 # The README's tables and the pictures, from the committed JSON.
 results: $(READY)

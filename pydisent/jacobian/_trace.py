@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import _autograd
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
@@ -35,6 +34,7 @@ from pydisent.jacobian._call import (
     write_of,
 )
 from pydisent.jacobian._capture import is_capturing
+from pydisent.jacobian._checkpoint import keep_saved_tensors
 from pydisent.jacobian._draws import RandomState
 from pydisent.jacobian._hidden import (
     Edge,
@@ -392,26 +392,6 @@ RANDOM = frozenset(
     "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout "
     "rrelu native_dropout".split()
 )
-
-
-def keep_saved_tensors() -> None:
-    """Switch off activation checkpointing around the call at hand.
-
-    Checkpointing runs its function again on the way back, with native kernels where a first pass
-    had other operations; and what it would free is needed for tangents.
-    """
-    hooks = _autograd._top_saved_tensors_default_hooks(False)
-    if hooks is not None and getattr(hooks[0], "__module__", "") == "torch.utils.checkpoint":
-        _autograd._pop_saved_tensors_default_hooks()
-        _autograd._push_saved_tensors_default_hooks(_pack, _unpack)
-
-
-def _pack(tensor: Tensor) -> Tensor:
-    return tensor.detach()  # the graph must not hold itself
-
-
-def _unpack(tensor: Tensor) -> Tensor:
-    return tensor
 
 
 def _address(tensor: Any) -> int | None:

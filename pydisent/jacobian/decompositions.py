@@ -20,6 +20,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pydisent.jacobian._checkpoint import keep_saved_tensors
+
 _HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -565,6 +567,7 @@ class DecomposedFunctions(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        keep_saved_tensors()
         if self._write_statistics and func in KEEP_STATISTICS:
             with torch.no_grad():
                 func(*args, **kwargs)

@@ -60,7 +60,7 @@ for _linear in (
     "repeat_interleave view_as reshape_as contiguous clone __getitem__ select narrow "
     "index_select gather take take_along_dim masked_select chunk split split_with_sizes "
     "tensor_split hsplit vsplit dsplit unbind diagonal diag diag_embed tril triu flip fliplr "
-    "flipud rot90 roll sum nansum mean cumsum trace positive __pos__ stack "
+    "flipud rot90 roll sum mean cumsum trace positive __pos__ stack "
     "hstack vstack dstack column_stack row_stack atleast_1d atleast_2d atleast_3d unfold fold "
     "im2col col2im set_item masked_fill index_fill index_add index_copy scatter scatter_add "
     "slice_scatter select_scatter diagonal_scatter ravel real imag conj resolve_conj "

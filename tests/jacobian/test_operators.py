@@ -1,0 +1,76 @@
+"""A sample of every operator that PyTorch differentiates, through the engine.
+
+``python bench/operators.py`` judges more samples of each. Here, one of a kind: in float64, with
+complex numbers inside, and in place. A refusal has a reason in ``operators_refused.toml``.
+"""
+
+import pytest
+
+pytest.importorskip("expecttest", reason="PyTorch's operator database needs expecttest")
+
+import _operators as cases
+
+try:
+    OPERATORS = cases.operators()
+except ImportError as error:
+    pytest.skip(f"this torch has no database of operators: {error}", allow_module_level=True)
+
+LISTED = cases.refused_operators()
+JUDGED = [
+    name for name, op in OPERATORS.items() if not all(cases.left_out(op, k) for k in cases.KINDS)
+]
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_operator(name):
+    count = cases.SAMPLES if name in LISTED else 1
+    found = {
+        f"{kind}, sample {place}": verdict
+        for kind in cases.KINDS
+        for place, verdict in cases.verdicts(name, kind, count)
+    }
+    fine = {cases.RIGHT, cases.NONE, cases.ROUGH}
+    if name in LISTED:
+        refused = [v for v in found.values() if v.outcome == cases.REFUSED_BY_US]
+        assert refused, f"{name} works now: take it off the list"
+        fine.add(cases.REFUSED_BY_US)
+    failed = {where: v for where, v in found.items() if v.outcome not in fine}
+    assert not failed
+
+
+def test_the_refused_are_few_and_known():
+    assert len(LISTED) <= 10
+    assert all(LISTED.values()), "a reason each"
+    assert set(LISTED) <= set(JUDGED)
+
+
+@pytest.mark.parametrize("kind", cases.KINDS)
+def test_a_wrong_derivative_is_seen(kind, monkeypatch):
+    """The judge itself: one per cent off in the Jacobian, or in the gradient alone."""
+    assert verdict(kind).outcome == cases.RIGHT
+    jacobian = cases.pydisent.Linearization.jacobian
+    with monkeypatch.context() as patch:
+        patch.setattr(cases.pydisent.Linearization, "jacobian", lambda self: 1.01 * jacobian(self))
+        assert "the Jacobian is off by 1.0e-02" in verdict(kind).detail
+    penalty = cases.pydisent.alignment_penalty
+
+    def bent(*args, **kwargs):
+        value = penalty(*args, **kwargs)
+        return value.detach() + 1.01 * (value - value.detach())
+
+    monkeypatch.setattr(cases.pydisent, "alignment_penalty", bent)
+    assert "the penalty's gradient is off" in verdict(kind).detail
+
+
+def verdict(kind):
+    ((_, found),) = cases.verdicts("tanh", kind, 1)
+    return found
+
+
+def test_what_jumps_is_not_judged():
+    """Half precision rounds: two steps of a difference never agree."""
+    (place, sample), *_ = cases.samples(OPERATORS["half"], "float64", 1)
+    case = cases.Case(OPERATORS["half"], "float64", place, sample)
+    case.draw(0, 0.1)
+    case._exact = case._operation
+    assert cases._disagreement(case.measure(0.1)) > 1
