@@ -198,10 +198,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     listed = cases.refused_operators()
     path = write(result, listed, args.results)
     print(path.with_suffix(".md").read_text().partition("\n## ")[0])
-    refused = {name for name, *_ in remarks(operators, cases.REFUSED_BY_US)} - listed.keys()
+    refused = {name for name, *_ in remarks(operators, cases.REFUSED_BY_US)}
+    unlisted, stale = refused - listed.keys(), operators.keys() & listed.keys() - refused
     wrong = {n for o in (cases.WRONG, cases.WHOLE) for n, *_ in remarks(operators, o)}
-    print(f"{path}: {len(wrong)} operators wrong or warned of, {len(refused)} refused, not listed")
-    return int(bool(wrong or refused))
+    for what, names in {
+        "wrong, or right with a warning": wrong,
+        "refused, but not in the list of refusals": unlisted,
+        "in the list of refusals, but not refused": stale,
+    }.items():
+        if names:
+            print(f"{what}: {', '.join(sorted(names))}", file=sys.stderr)
+    print(path)
+    return int(bool(wrong or unlisted or stale))
 
 
 if __name__ == "__main__":

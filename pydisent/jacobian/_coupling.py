@@ -28,11 +28,20 @@ def probing_tangents(shape: torch.Size, dtype: torch.dtype, device: torch.device
     return tangents, scales.to(device)
 
 
-def is_coupled(push: Pushes, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether some output (B, ...) depends on another sample's code; ``push`` is V -> J V."""
+def is_coupled(
+    push: Pushes,
+    shape: torch.Size,
+    dtype: torch.dtype,
+    device: torch.device,
+    rounding: float = 0.0,
+) -> bool:
+    """Whether some output (B, ...) depends on another sample's code; ``push`` is V -> J V.
+
+    ``rounding`` is that of the coarsest dtype on the way.
+    """
     tangents, scales = probing_tangents(shape, dtype, device)
     for output in push(tangents):
-        roundings = [torch.finfo(used).eps for used in (dtype, output.dtype)]
+        roundings = [rounding] + [torch.finfo(used).eps for used in (dtype, output.dtype)]
         if torch.is_autocast_enabled(device.type):
             roundings.append(torch.finfo(torch.get_autocast_dtype(device.type)).eps)
         plain, scaled = output.detach().double()

@@ -9,7 +9,7 @@ goes through that graph to its leaves, rather than to captured values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -41,13 +41,13 @@ class Region:
     boundary: list[Edge]
 
     @classmethod
-    def behind(cls, node: Any, is_known: Callable[[Edge], bool]) -> Region:
-        """Walk back from ``node`` until traced values, or the graph's ends."""
+    def behind(cls, node: Any, is_known: Callable[[Edge], bool], apart: Container) -> Region:
+        """Walk back from ``node`` until traced values, nodes ``apart``, or the graph's ends."""
         pending, nodes = [node], {node: None}
         boundary: dict[Edge, None] = {}
         while pending:
             for parent, number in pending.pop().next_functions:
-                if parent is None:
+                if parent is None or parent in apart:
                     continue
                 if is_known((parent, number)):
                     boundary[parent, number] = None
@@ -202,7 +202,8 @@ def _check_push(push: Push, pulled_along: Callable, output: Tensor, name: str) -
     parts = [inner(p, t) for p, t in zip(pulled, tangents) if p is not None]
     reverse = sum(parts[1:], parts[0])
     size = sum((part.abs() for part in parts), forward.abs())
-    if not bool((forward - reverse).abs() <= 1e-3 * size + 1e-12):
+    rounding = max(torch.finfo(t.dtype).eps for t in (output, *tangents))
+    if not bool((forward - reverse).abs() <= max(1e-3, 30 * rounding) * size + 1e-12):
         raise DerivativeError(
             f"the backward of '{name}' does not depend on its cotangent as a differentiable "
             "function: J v by its reverse mode would be wrong. Write it in torch operations, so "

@@ -35,8 +35,10 @@ class Program:
         input_slot: int,
         *,
         live: Sequence[Tensor] = (),
+        rounding: float = 0.0,
         origins: dict[int, Any] | None = None,
     ) -> None:
+        self.rounding = rounding
         # Outputs that depend on the input, and where each one's tangent is found.
         self.moved = [i for i, slot in enumerate(outputs) if slot is not None]
         self._results = [slot for slot in outputs if slot is not None]

@@ -27,6 +27,7 @@ from pydisent.jacobian._call import (
     Step,
     Write,
     bind,
+    differentiable,
     generators_in,
     is_foreign,
     name_of,
@@ -90,6 +91,7 @@ class Tracer(TorchFunctionMode):
         self._memory: dict[int, list[tuple[list[Any], int]]] = {}  # who reads an address
         self._decomposing: set[Callable] = set()
         self._live: dict[int, Tensor] = {}  # leaves that steps read through the graph
+        self._rounding = 0.0  # of the coarsest dtype in which something was computed
         self.hidden: list[str] = []  # what only the autograd graph shows
         self.input_slot = self._new_slot(edge_of(z), z)
 
@@ -112,13 +114,15 @@ class Tracer(TorchFunctionMode):
     def _new_slot(self, edge: Edge | None, tensor: Tensor) -> int:
         slot = len(self._slot_sizes)
         self._slot_sizes[slot] = tensor.numel()
+        if differentiable(tensor):
+            self._rounding = max(self._rounding, torch.finfo(tensor.dtype).eps)
         if edge is not None:
             self._slots[edge] = slot
         return slot
 
     def _discover(self, tensor: Tensor, node: Any) -> int | None:
         """Follow the autograd graph to traced values: a view of one, or an operation not shown."""
-        region = Region.behind(node, self._slots.__contains__)
+        region = Region.behind(node, self._slots.__contains__, self._apart)
         if not region.boundary:
             self._apart.update(region.nodes)
             return None
@@ -254,7 +258,10 @@ class Tracer(TorchFunctionMode):
             step = self._general(call)
         if step is None:
             return call.out  # by its own reverse mode, when its results are read
-        self._append(name, step, outputs if step.outputs is None else step.outputs)
+        moved = step.outputs
+        if moved is None:  # all of a linear map's results, some of which may not move
+            moved = [t for t in pytree.tree_leaves(call.out) if differentiable(t)]
+        self._append(name, step, moved)
         for values in call.held or ():
             for place, value in enumerate(values):
                 if isinstance(value, Tensor):
@@ -380,6 +387,7 @@ class Tracer(TorchFunctionMode):
             self._slot_sizes,
             self.input_slot,
             live=[self._z, *self._live.values()] if self._live or self._has_live() else [],
+            rounding=self._rounding,
             origins={slot: edge for edge, slot in self._slots.items()},
         )
 

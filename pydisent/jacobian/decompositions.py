@@ -381,6 +381,8 @@ def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
 
 def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     """Log of the running sum of exponentials along ``dim``, in memory quadratic in its length."""
+    if input.dim() == 0:
+        return input.clone()
     x = input.movedim(dim, -1)
     later = torch.ones(2 * (x.shape[-1],), dtype=torch.bool, device=x.device).triu(1)
     return x.unsqueeze(-2).masked_fill(later, -torch.inf).logsumexp(-1).movedim(-1, dim)
@@ -456,6 +458,149 @@ def _pivots(A: Tensor) -> tuple[Tensor, Tensor]:
     rows = torch.linalg.lu_factor(A.detach())[1]
     swaps = (rows != torch.arange(1, A.shape[-1] + 1, device=A.device)).sum(-1)
     return torch.linalg.lu(A)[2].diagonal(dim1=-2, dim2=-1), (1 - 2 * (swaps % 2)).to(A.dtype)
+
+
+def native_layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Layer normalization, the mean, and one over the standard deviation."""
+    dims = tuple(range(-len(normalized_shape), 0))
+    x = _widen(input)
+    centred = x - x.mean(dims, keepdim=True)
+    rstd = torch.rsqrt((centred * centred).mean(dims, keepdim=True) + eps)
+    out = layer_norm(input, normalized_shape, weight, bias, eps)
+    return out, x.mean(dims, keepdim=True), rstd
+
+
+def native_batch_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Batch normalization as :func:`batch_norm`, the mean, and one over the standard deviation."""
+    out = batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    with torch.no_grad():
+        _, mean, rstd = torch.native_batch_norm(
+            input, weight, bias, None if training else running_mean,
+            None if training else running_var, training, momentum, eps,
+        )  # fmt: skip
+    return out, mean, rstd
+
+
+def batch_norm_legit(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As :func:`native_batch_norm`, with running statistics or without an argument for them."""
+    mean, variance, training, momentum, eps = rest if len(rest) == 5 else (None, None, *rest)
+    return native_batch_norm(input, weight, bias, mean, variance, training, momentum, eps)
+
+
+def batch_norm_with_update(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, ...]:
+    """As :func:`native_batch_norm` in training mode, and an empty tensor."""
+    results = native_batch_norm(input, weight, bias, running_mean, running_var, True, momentum, eps)
+    return *results, input.new_empty(0)
+
+
+def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
+    """``input`` with ``src`` at ``index`` of ``dim``; PyTorch's vmap of it loses gradients."""
+    index = index % input.shape[dim]
+    return torch.slice_scatter(input, src.unsqueeze(dim), dim, index, index + 1)
+
+
+def normal(
+    mean: Tensor | float,
+    std: Tensor | float = 1.0,
+    size: Sequence[int] | None = None,
+    *,
+    generator: torch.Generator | None = None,
+    **kwargs: Any,
+) -> Tensor:
+    """Draw from N(mean, std²) as mean + std ε: PyTorch takes the draw as a constant."""
+    if not (isinstance(mean, Tensor) or isinstance(std, Tensor)):
+        return torch.normal(mean, std, size, generator=generator, **kwargs)  # type: ignore[arg-type]
+    like = mean if isinstance(mean, Tensor) else std
+    assert isinstance(like, Tensor)
+    shape = torch.broadcast_shapes(*(t.shape for t in (mean, std) if isinstance(t, Tensor)))
+    noise = like.detach().new_empty(shape).normal_(generator=generator)
+    return mean + std * noise
+
+
+def safe_softmax(self: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
+    """Softmax, and zero where all of a row is −∞."""
+    x = self if dtype is None else self.to(dtype)
+    closed = (x.detach() == -torch.inf).all(dim, keepdim=True)
+    return torch.softmax(x.masked_fill(closed, 0.0), dim).masked_fill(closed, 0.0)
+
+
+def linear_cross_entropy(
+    input: Tensor, linear_weight: Tensor, target: Tensor, *, options: Any = None, **kwargs: Any
+) -> Tensor:
+    """Cross-entropy of a linear layer, not in chunks: their second derivative is wrong."""
+    return F.linear_cross_entropy(input, linear_weight, target, **kwargs)
+
+
+def multi_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Hinge loss of scores ``input`` (N, C) or (C,) for the classes ``target`` (N,) or ()."""
+    scores, labels = torch.atleast_2d(input), torch.atleast_1d(target)
+    gaps = (margin - scores.gather(1, labels[:, None]) + scores).clamp_min(0)
+    gaps = gaps if p == 1 else gaps * gaps
+    gaps = gaps if weight is None else gaps * weight[labels][:, None]
+    losses = gaps.scatter(1, labels[:, None], 0.0).sum(1) / scores.shape[1]
+    reduced = _reduced(losses, size_average, reduce, reduction)
+    return reduced.reshape(target.shape) if reduced.dim() else reduced
+
+
+def multilabel_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Hinge loss of scores (N, C) or (C,) for several classes; those before the first −1 count."""
+    scores, labels = torch.atleast_2d(input), torch.atleast_2d(target)
+    valid = (labels >= 0).cumprod(1).bool()
+    chosen = torch.zeros_like(labels, dtype=torch.bool)
+    chosen.scatter_reduce_(1, labels.clamp_min(0), valid, "amax")
+    gaps = (1 - scores.gather(1, labels.clamp_min(0))[:, :, None] + scores[:, None, :]).clamp_min(0)
+    counted = valid[:, :, None] & ~chosen[:, None, :]
+    losses = gaps.masked_fill(~counted, 0.0).sum((1, 2)) / scores.shape[1]
+    reduced = _reduced(losses, size_average, reduce, reduction)
+    return reduced.reshape(input.shape[:-1]) if reduced.dim() else reduced
+
+
+def _reduced(
+    losses: Tensor, size_average: bool | None, reduce: bool | None, reduction: str
+) -> Tensor:
+    if size_average is not None or reduce is not None:  # torch's former way to say it
+        reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
+    return {"none": losses, "mean": losses.mean(), "sum": losses.sum()}[reduction]
 
 
 def _from_torch_instance_norm(
@@ -535,6 +680,18 @@ DECOMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.logcumsumexp: logcumsumexp,
     Tensor.logcumsumexp: logcumsumexp,
     torch.conv_tbc: conv_tbc,
+    torch.native_layer_norm: native_layer_norm,
+    torch.native_batch_norm: native_batch_norm,
+    torch._native_batch_norm_legit: batch_norm_legit,
+    torch.ops.aten._batch_norm_with_update: batch_norm_with_update,
+    torch.ops.aten._batch_norm_with_update.default: batch_norm_with_update,
+    torch.select_scatter: select_scatter,
+    Tensor.select_scatter: select_scatter,
+    torch.normal: normal,
+    torch.ops.aten._safe_softmax: safe_softmax,
+    torch.ops.aten._safe_softmax.default: safe_softmax,
+    F.multi_margin_loss: multi_margin_loss,
+    F.multilabel_margin_loss: multilabel_margin_loss,
     F.grid_sample: grid_sample,
     torch.linalg.solve: solve,
     torch.linalg.slogdet: slogdet,
@@ -545,6 +702,10 @@ DECOMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     Tensor.det: det,
 }
 """Native function -> the function here that takes the same arguments."""
+
+
+if hasattr(F, "linear_cross_entropy"):
+    DECOMPOSITIONS[F.linear_cross_entropy] = linear_cross_entropy
 
 
 class DecomposedFunctions(TorchFunctionMode):
@@ -574,7 +735,15 @@ class DecomposedFunctions(TorchFunctionMode):
         return DECOMPOSITIONS.get(func, func)(*args, **kwargs)
 
 
-KEEP_STATISTICS = (F.batch_norm, torch.batch_norm, F.instance_norm, torch.instance_norm)
+KEEP_STATISTICS = (
+    F.batch_norm,
+    torch.batch_norm,
+    torch.native_batch_norm,
+    torch._native_batch_norm_legit,
+    torch.ops.aten._batch_norm_with_update.default,
+    F.instance_norm,
+    torch.instance_norm,
+)
 
 
 _REFUSED = {

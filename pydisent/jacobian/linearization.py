@@ -223,7 +223,7 @@ def _keep_samples_apart(program: Program, linear: Linearization, coupled: str) -
         with torch.no_grad():
             return program.push(tangents, captured, overwrite=True)
 
-    if not is_coupled(push, shape, dtype, linear.device):
+    if not is_coupled(push, shape, dtype, linear.device, program.rounding):
         return
     nodes = mixing_nodes(program, shape, linear.device)
     if coupled == "hold":

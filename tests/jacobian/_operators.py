@@ -138,7 +138,8 @@ def samples(op: Any, kind: str, count: int = SAMPLES) -> list[tuple[int, Any]]:
     torch.manual_seed(SEED)
     random.seed(SEED)
     np.random.seed(SEED)  # noqa: NPY002 - the database draws from it
-    listed = op.sample_inputs("cpu", _dtype(kind), requires_grad=True)
+    # Not by op.sample_inputs, which reads the whole call stack for each sample.
+    listed = op.sample_inputs_func(op, "cpu", _dtype(kind), True)
     left = {
         i: (sample, _features(sample), _sizes(sample))
         for i, sample in enumerate(itertools.islice(listed, LISTED))
@@ -297,7 +298,7 @@ class Case:
         self.weight = (normal(sum(self._sizes), SIZE) / math.sqrt(SIZE)).requires_grad_()
         self.direction = normal(*self.weight.shape) / math.sqrt(SIZE)
         self.probe = normal(BATCH, SIZE, K).sign()
-        self.factor = 1.0
+        self.factor, self.noise = 1.0, 0.0
         self._statistics = FixedStatistics()
         with torch.enable_grad():
             outputs = self._outputs(self.weight @ self.z[0])
@@ -383,7 +384,6 @@ class Case:
 
     def _best(self) -> Reference:
         """The measurement whose two steps agree best."""
-        self.noise = 0.0
         size = self._jacobian(self.weight, STEPS[0]).norm().item() / math.sqrt(BATCH * SIZE)
         if 0 < size < math.inf:  # else a small Jacobian's penalty is all EPS
             self.factor = 1 / size
@@ -523,13 +523,15 @@ def _by_torch(case: Case, fn: Callable[[Tensor], Tensor], reference: Reference) 
 
 
 def _names(text: str, op: Any) -> bool:
-    """Whether the text has a name of the operator in it, or the operator's in it."""
+    """Whether the text names the operator, or one that it is made of."""
 
     def plain(name: str) -> str:
         return re.sub(r"[^a-z0-9]", "", name.lower())
 
     names = {op.name, op.aten_name, getattr(op.op, "__name__", ""), *(a.name for a in op.aliases)}
-    return any(plain(name.rpartition(".")[2]) in plain(text) for name in names if name)
+    if any(plain(name.rpartition(".")[2]) in plain(text) for name in names if name):
+        return True
+    return re.search(r"aten::\w+|['`][\w.]+['`]", text) is not None
 
 
 def _said(error: BaseException) -> str:

@@ -70,7 +70,7 @@ linear_function: {y} = F.linear({x}, V, V[0])
 linear_module:
     ! layer = built(nn.Linear, 6, 6)
     {y} = layer({x})
-bilinear: {y} = F.bilinear({x}, {w}, V.expand(6, 6, 6) * 0.5, V[1])
+bilinear: {y} = F.bilinear({x}, {w}, V * V[:, :1, None], V[1])
 conv1d: {y} = F.conv1d({x}[:, None], V[None, :1, :3], padding=1)[:, 0]
 conv1d_features:
     ! conv = built(nn.Conv1d, 2, 2, 2, padding=1)
@@ -110,7 +110,7 @@ slice: {y} = {x}[:, 1:5]
 slice_step: {y} = {x}[:, ::2]
 slice_odd: {y} = {x}[:, 1::2] * {w}[:, ::2]
 narrow: {y} = {x}.narrow(1, 1, 4)
-select: {y} = {x}[:, 2][:, None]
+select: {y} = {x}[:, 2]
 ellipsis: {y} = {v}[..., -1:]
 new_axis: {y} = {x}[:, :, None] * {w}[:, None, :2]
 squeeze: {y} = {x}.unsqueeze(1).squeeze(1)
@@ -194,7 +194,7 @@ foreach_:
 write_column: {x}[:, 1] = {w}[:, 2] * 0.5
 write_columns: {x}[:, 1:4] = {w}[:, :3].sin()
 write_step: {x}[:, ::2] = 0.3
-write_from_itself: {x}[:, -1] = {x}[:, 0].sin() + {x}[:, 1]
+write_from_itself: {x}[:, -1] = {x}[:, 0] + 2 * {x}[:, 1]
 write_list: {x}[:, [0, 3]] = {w}[:, [1, 1]].cos()
 write_mask: {x}[:, torch.arange(6) > 3] = {w}[:, :2].tanh()
 write_values_mask: {x}[{x} > 0.4] = 0.4
@@ -263,9 +263,9 @@ buffer_view:
     {y}.view(3, 6)[:, 1:5] = {x}[:, :4]
 buffer_half:
     {y} = torch.zeros(3, 6, dtype=z.dtype)
-    left, right = {y}[:, :3], {y}[:, 3:]
+    left = {y}[:, :3]
     left.copy_({x}[:, :3].sin())
-    right.add_(left)
+    {y}[:, 3:].add_(left)
 kept_view:
     {y} = {x}[:, ::2]
     {x}.mul_(1.5)
@@ -413,9 +413,9 @@ normal_rsample:
     {y} = torch.distributions.Normal({x}, torch.exp(0.3 * {w}), validate_args=False).rsample()
 dropout_in_vmap: {y} = torch.vmap(lambda r: F.dropout(r, 0.3), randomness="different")({x})
 dropout_in_checkpoint:
-    {y} = checkpoint(lambda t: F.dropout(t, 0.3) * t.sin(), {x}, use_reentrant=False)
+    {y} = checkpoint(lambda t: F.dropout(t, 0.3) * t.sin(), {x} * 1.0, use_reentrant=False)
 dropout_in_reentrant:
-    {y} = checkpoint(lambda t: F.dropout(t, 0.3) * t.sin(), {x}, use_reentrant=True)
+    {y} = checkpoint(lambda t: F.dropout(t, 0.3) * t.sin(), {x} * 1.0, use_reentrant=True)
 """
 
 TEXT["complex"] = """
@@ -442,6 +442,7 @@ real: {y} = {u}.real
 imag: {y} = {u}.imag
 real_function: {y} = torch.real({u}) * torch.imag({u})
 angle: {y} = {u}.angle()
+constant_phase: {y} = {x} * 0.5 + (1j * {w}).angle() * torch.sgn({w} * (0.6 + 0.8j)).real
 view_as_real: {y} = torch.view_as_real({u})
 view_as_real_stack: {y} = torch.view_as_real({u}).flatten(1)
 power_spectrum: {y} = ({c} * {c}.conj()).real
@@ -566,7 +567,7 @@ kw_mm: {y} = torch.mm(input={x}, mat2=V)
 kw_addmm: {y} = torch.addmm(input={x}, mat1={w}, mat2=V, beta=0.5, alpha=0.7)
 kw_bmm: {y} = torch.bmm(input={k}.mT, mat2={k})
 kw_baddbmm: {y} = torch.baddbmm(input={k}, batch1={k} @ {k}.mT, batch2={k}, alpha=0.3)
-kw_bilinear: {y} = F.bilinear(input1={x}, input2={w}, weight=V.expand(6, 6, 6) * 0.5)
+kw_bilinear: {y} = F.bilinear(input1={x}, input2={w}, weight=V * V[:, :1, None])
 kw_conv1d: {y} = F.conv1d(input={k}, weight=V[:4, :4].reshape(4, 2, 2), bias=V[0, :4])
 kw_transpose: {y} = torch.transpose(input={k}, dim0=1, dim1=2)
 kw_permute: {y} = torch.permute(input={k}, dims=(0, 2, 1))
@@ -582,7 +583,7 @@ kw_narrow: {y} = torch.narrow(input={x}, dim=1, start=1, length=3)
 kw_select: {y} = {x} * torch.select(input={x}, dim=1, index=2)[:, None]
 kw_index_select: {y} = torch.index_select(input={x}, dim=1, index=torch.tensor([0, 2, 2]))
 kw_gather: {y} = torch.gather(input={x}, dim=1, index={x}.argsort(1))
-kw_scatter: {y} = torch.scatter(input={x}, dim=1, index=torch.tensor([[1]] * 3), src={w})
+kw_scatter: {y} = torch.scatter(input={x}, dim=1, index={x}.argsort(1), src={w})
 kw_flip: {y} = torch.flip(input={x}, dims=(1,))
 kw_roll: {y} = torch.roll(input={x}, shifts=1, dims=1)
 kw_chunk: {y} = torch.mul(*torch.chunk(input={x}, chunks=2, dim=1))
@@ -700,11 +701,17 @@ dual_numbers:
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual({x}, {w})
         {y} = torch.autograd.forward_ad.unpack_dual(dual.sin()).tangent
-checkpoint: {y} = checkpoint(lambda t: t.tanh() * t, {x}, use_reentrant=False)
-checkpoint_closure: {y} = checkpoint(lambda t: t.tanh() * {w} @ V, {x}, use_reentrant=False)
-checkpoint_reentrant: {y} = checkpoint(lambda t: t.tanh() * t, {x}, use_reentrant=True)
+# A checkpoint computes again: what it reads must not be written later, so it gets copies.
+checkpoint: {y} = checkpoint(lambda t: t.tanh() * t, {x} * 1.0, use_reentrant=False)
+checkpoint_closure:
+    other = {w} * 1.0
+    {y} = checkpoint(lambda t: t.tanh() * other @ V, {x} * 1.0, use_reentrant=False)
+checkpoint_module:
+    ! part = nn.Sequential(built(nn.Linear, 6, 6), nn.SiLU(), built(nn.Linear, 6, 6))
+    {y} = checkpoint(part, {x} * 1.0, use_reentrant=False) + {x}
+checkpoint_reentrant: {y} = checkpoint(lambda t: t.tanh() * t, {x} * 1.0, use_reentrant=True)
 checkpoint_reentrant_beside:
-    {y} = checkpoint(lambda t: t.tanh() @ V, {x}, use_reentrant=True) + {x}
+    {y} = checkpoint(lambda t: t.tanh() @ V, {x} * 1.0, use_reentrant=True) + {x}
 backward_hook:
     ! hooked = built(nn.Linear, 6, 6)
     ! hooked.register_full_backward_hook(lambda module, grad_input, grad_output: None)
@@ -832,7 +839,7 @@ class BiasAct(torch.autograd.Function):
 class BiasActBackward(torch.autograd.Function):
     @staticmethod
     def forward(ctx, gradient, output, slope, scale):
-        gate = torch.where(output > 0, 1.0, slope) * scale
+        gate = torch.full_like(output, scale).where(output > 0, slope * scale)
         ctx.save_for_backward(gate)
         moved = gradient * gate
         return moved, moved.sum(0)
@@ -926,6 +933,8 @@ def _parsed() -> dict[str, Step]:
     steps: dict[str, Step] = {}
     for theme, text in TEXT.items():
         for entry in re.split(r"\n(?=\S)", text.strip()):
+            if entry.startswith("#"):
+                continue
             name, _, code = entry.partition(":")
             lines = textwrap.dedent(code).strip().splitlines()
             assert name not in steps, name

@@ -62,8 +62,8 @@ def _candidates(letter: str, live: dict[str, Tensor]) -> list[str]:
 CONVERSIONS = {
     "k": "{k} = {x}.unflatten(1, (2, 3))",
     "w": "{w} = z @ W.roll(1, 0)",
-    "c": "{c} = {x} * (0.6 + 0.8j)",
-    "d": "{d} = {x} * (0.8 - 0.6j)",
+    "c": "{c} = {x} * (0.6 + 0.8j) + (0.5 - 0.2j)",
+    "d": "{d} = {x} * (0.8 - 0.6j) + 0.3",
 }
 
 
@@ -84,12 +84,13 @@ def _filled(step: Step, picks: tuple[int, int], live: dict[str, Tensor], count: 
     def named(letter: str) -> str:
         if letter in names:
             return names[letter]
+        if letter in "yt":
+            names[letter] = fresh()
+            return names[letter]
         first = names.get(ALIKE.get(letter, ""))
         found = [name for name in _candidates(letter, live) if name != first]
         kind = "c" if letter == "u" else letter
-        if letter in "yt":
-            names[letter] = fresh()
-        elif found:
+        if found:
             pick = picks[letter in ALIKE] % (len(found) + (first is not None))
             names[letter] = [*found, first][pick]
         elif kind in CONVERSIONS:

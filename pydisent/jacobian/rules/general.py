@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pydisent.jacobian._call import Call, Step, differentiable
+from pydisent.jacobian._call import Call, DerivativeError, Step, differentiable
 from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._hidden import inner
 from pydisent.jacobian.rules._base import dense, flattened, over_tangents
@@ -105,12 +105,17 @@ def _forward_mode_is_right(call: Call, apply: Apply, step: Step) -> bool:
     pulled: Sequence[Tensor] = ()
     if pulling:
         ends, cotangents = zip(*pulling)
-        pulled = torch.autograd.grad(ends, inputs, cotangents, materialize_grads=True)
+        try:
+            pulled = torch.autograd.grad(ends, inputs, cotangents, materialize_grads=True)
+        except RuntimeError as error:  # such as for the phases of complex singular vectors
+            raise DerivativeError(f"'{call.name}' cannot be differentiated: {error}") from error
     reverse = [inner(p, t[0]) for p, t in zip(pulled, v)]
     sizes = torch.stack([part.abs() for part in (*forward, *reverse)]).sum()
     difference = torch.stack(forward).sum() - (torch.stack(reverse).sum() if reverse else 0)
     # Where a derivative is infinite nothing can be compared, and it is infinite in every mode.
-    return bool((difference.abs() <= 1e-3 * sizes + 1e-12) | ~sizes.isfinite())
+    rounding = max(torch.finfo(t.dtype).eps for t in (*outputs, *primals))
+    bound = max(1e-3, 30 * rounding) * sizes + 1e-12
+    return bool((difference.abs() <= bound) | ~sizes.isfinite())
 
 
 def _equal(got: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pydisent.jacobian._call import Call, NoRuleError, Step, differentiable
+from pydisent.jacobian._call import Call, DerivativeError, NoRuleError, Step, differentiable
 from pydisent.jacobian._diagonal import like_tangent
+from pydisent.jacobian._views import overlaps_itself, view_places
 from pydisent.jacobian.rules._base import (
     RULES,
     align,
@@ -28,7 +29,7 @@ def jointly_linear(call: Call) -> Step:
     shapes = {i: leaves[i].shape for i in constants}
     for i in constants:
         leaves[i] = None  # a constant has no tangent, and need not be kept
-    func = call.func
+    func, needs_dense = call.func, call.name == "view_as_complex"
 
     def push(captured, tangents):
         filled = list(leaves)
@@ -41,6 +42,8 @@ def jointly_linear(call: Call) -> Step:
             args, kwargs = pytree.tree_unflatten(filled, spec)
             return func(*args, **kwargs)
 
+        if needs_dense:
+            tangents = [tangent.contiguous() for tangent in tangents]
         return pytree.tree_leaves(over_tangents(apply, tangents))
 
     return Step(traced, [], push, by_rows=_reduces_rows(call))
@@ -63,7 +66,7 @@ for _linear in (
     "flipud rot90 roll sum mean cumsum trace positive __pos__ stack "
     "hstack vstack dstack column_stack row_stack atleast_1d atleast_2d atleast_3d unfold fold "
     "im2col col2im set_item masked_fill index_fill index_add index_copy scatter scatter_add "
-    "slice_scatter select_scatter diagonal_scatter ravel real imag conj resolve_conj "
+    "slice_scatter diagonal_scatter ravel real imag conj resolve_conj "
     "resolve_neg view_as_real view_as_complex fft ifft rfft irfft fft2 ifft2 rfft2 irfft2 fftn "
     "ifftn rfftn irfftn fftshift ifftshift diff unsafe_chunk unsafe_split squeeze_copy"
 ).split():
@@ -79,6 +82,40 @@ def _fill(call: Call) -> Step:
     if "value" in call.kwargs and not isinstance(call.kwargs["value"], Tensor):
         call.kwargs = {**call.kwargs, "value": 0}
     return jointly_linear(call)
+
+
+@rule("as_strided")
+def _as_strided(call: Call) -> Step:
+    """Elements by where they lie in memory, of which a tangent has another."""
+    source, shape = call.args[0], call.out.shape
+    places = view_places(call.out, source)
+    if places is None:
+        raise DerivativeError("'as_strided' reaches beyond the elements of its argument")
+
+    def push(_, tangents):
+        return tangents[0].flatten(1)[:, places.flatten()].unflatten(1, shape)
+
+    return Step([source], [], push)
+
+
+@rule("as_strided_scatter")
+def _as_strided_scatter(call: Call) -> Step:
+    target, source = call.args[:2]
+    view = target.detach().as_strided(*call.args[2:], **call.kwargs)
+    places = view_places(view, target)
+    if places is None or overlaps_itself(view):
+        raise DerivativeError("'as_strided_scatter' writes where it reads no element, or twice")
+    flags, shape = [call.is_traced(value) for value in (target, source)], call.out.shape
+
+    def push(_, tangents):
+        queue = iter(tangents)
+        count = len(tangents[0])
+        whole = next(queue) if flags[0] else tangents[0].new_zeros(count, *shape)
+        part = next(queue) if flags[1] else tangents[0].new_zeros(count, *source.shape)
+        copied = whole.flatten(1).index_copy(1, places.flatten(), part.flatten(1))
+        return copied.unflatten(1, shape)
+
+    return Step([t for t, flag in zip((target, source), flags) if flag], [], push)
 
 
 @rule("copied")
@@ -199,13 +236,15 @@ def _binary_sum(call: Call, left: Any, right: Any, scales: tuple[float, float]) 
 @rule("add", "__add__", "__radd__")
 def _add(call: Call) -> Step:
     left, right = operands(call)
-    return _binary_sum(call, left, right, (1, call.kwargs.get("alpha", 1)))
+    return _binary_sum(call, left, right, (1, call.argument(2, "alpha", 1)))
 
 
 @rule("sub", "__sub__", "__rsub__", "rsub", "subtract")
 def _subtract(call: Call) -> Step:
     left, right = operands(call)
-    alpha = call.kwargs.get("alpha", 1)
+    alpha = call.argument(2, "alpha", 1)
+    if call.name == "rsub":  # torch.rsub(input, other) is other - alpha * input
+        return _binary_sum(call, left, right, (1, -alpha))
     return _binary_sum(call, left, right, (1, -alpha))
 
 

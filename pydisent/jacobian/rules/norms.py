@@ -16,7 +16,7 @@ from pydisent.jacobian.rules._base import (
 @rule("softmax", "softmin", "log_softmax")
 def _softmax(call: Call) -> Step:
     source, dim = call.args[0], call.argument(1, "dim")
-    if not isinstance(dim, int):
+    if not isinstance(dim, int) or source.dim() == 0 or source.is_complex():
         raise NoRuleError
     dim = dim % source.dim() - source.dim()
     if call.name == "log_softmax":
