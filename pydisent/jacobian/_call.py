@@ -205,9 +205,9 @@ _NO_WRITE = frozenset(
 
 @dataclass(slots=True)
 class Write:
-    """A call that writes into ``target``: as one that returns the new value, if there is such."""
+    """A call that writes into ``targets``: as one that returns the new value, if there is such."""
 
-    target: Tensor
+    targets: list[Tensor]
     func: Callable | None = None
     args: tuple = ()
     kwargs: dict[str, Any] | None = None
@@ -216,27 +216,28 @@ class Write:
 def write_of(func: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Write | None:
     """What a call writes into, or None."""
     if name == "__setitem__":
-        return Write(args[0], set_item, args, {})
+        return Write([args[0]], set_item, args, {})
     if name == "__set__":
-        return Write(args[0])
+        return Write([args[0]])
     if kwargs.get("out") is not None:
-        return Write(next(tensors_in(kwargs["out"])))
+        return Write(list(tensors_in(kwargs["out"])))
     if name in _AUGMENTED:
-        return Write(args[0], getattr(Tensor, "__" + name[3:], None), args, kwargs)
+        return Write([args[0]], getattr(Tensor, "__" + name[3:], None), args, kwargs)
     if name.endswith("_") and not name.startswith("_") and name not in _NO_WRITE:
         bound, named = bind(func, args, kwargs)
         if not bound or not isinstance(bound[0], Tensor):
-            return None
-        return Write(bound[0], _out_of_place(func, name), bound, named)
+            targets = list(tensors_in(bound[:1]))  # of torch._foreach_mul_ and its like
+            return Write(targets) if targets else None
+        return Write([bound[0]], _out_of_place(func, name), bound, named)
     position = _inplace_position(func)
     if position < 0:
         return None
     bound, named = bind(func, args, kwargs)
     if len(bound) > position and bound[position]:
         without = (*bound[:position], False, *bound[position + 1 :])
-        return Write(bound[0], func, without, named)
+        return Write([bound[0]], func, without, named)
     if named.get("inplace", False):
-        return Write(bound[0], func, bound, {k: v for k, v in named.items() if k != "inplace"})
+        return Write([bound[0]], func, bound, {k: v for k, v in named.items() if k != "inplace"})
     return None
 
 

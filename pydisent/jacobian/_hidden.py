@@ -130,7 +130,7 @@ def refuse_wrong_nodes(region: Region) -> None:
                 )
 
 
-def live_push(output: Tensor, region: Region) -> Push:
+def live_push(output: Tensor, region: Region, name: str) -> Push:
     """J v of a piece of the autograd graph, by reverse mode twice; checked at one random v."""
     edges = [GradientEdge(node, number) for node, number in region.boundary]
     assert output.grad_fn is not None
@@ -172,7 +172,7 @@ def live_push(output: Tensor, region: Region) -> Push:
         return torch.stack(rows)
 
     if not is_capturing():  # nothing can be read back then
-        _check_push(push, pulled_along, output.detach(), region.name)
+        _check_push(push, pulled_along, output.detach(), name)
     return push
 
 

@@ -85,6 +85,11 @@ class Program:
         return largest
 
     @property
+    def general(self) -> list[str]:
+        """The operations that have no rule of their own."""
+        return list(dict.fromkeys(node.name for node in self.nodes if node.general))
+
+    @property
     def keeps_samples_apart(self) -> bool:
         """Whether the steps themselves prove that no sample moves another."""
         return all(node.by_rows for node in self.nodes)

@@ -92,6 +92,7 @@ class Tracer(TorchFunctionMode):
         self._decomposing: set[Callable] = set()
         self._live: dict[int, Tensor] = {}  # leaves that steps read through the graph
         self._rounding = 0.0  # of the coarsest dtype in which something was computed
+        self._shown: dict[Any, str] = {}  # nodes of calls that have no step of their own
         self.hidden: list[str] = []  # what only the autograd graph shows
         self.input_slot = self._new_slot(edge_of(z), z)
 
@@ -133,14 +134,16 @@ class Tracer(TorchFunctionMode):
             if source is not None and places is not None:
                 return self._append_view(tensor, base, source, places)
         refuse_wrong_nodes(region)
-        if not region.is_custom:
+        name = self._shown.get(node)
+        if name is None and not region.is_custom:
             self.hidden.append(region.name)
-        push = live_push(tensor, region)
+        name = name or region.name
+        push = live_push(tensor, region, name)
         for leaf in leaves_behind(node, self._z.grad_fn):
             self._live[id(leaf)] = leaf
         slot = self._new_slot((node, tensor.output_nr), tensor)
         inputs = tuple(self._slots[edge] for edge in region.boundary)
-        self._nodes.append(Node(region.name, push, inputs, (), (slot,), live=True))
+        self._nodes.append(Node(name, push, inputs, (), (slot,), live=True))
         return slot
 
     def _append_view(self, tensor: Tensor, base: Tensor, source: int, places: Tensor) -> int:
@@ -202,7 +205,8 @@ class Tracer(TorchFunctionMode):
             return func(*args, **kwargs)
         write = write_of(func, name, args, kwargs)
         if write is not None:
-            self._preserve(write.target)
+            for target in write.targets:
+                self._preserve(target)
         if not torch.is_grad_enabled():
             return func(*args, **kwargs)
         if not any(map(self.is_traced, tensors_in((args, kwargs)))):
@@ -246,7 +250,7 @@ class Tracer(TorchFunctionMode):
             return call.out
         if before is not None and (is_capturing() or before != before.again()):
             call.drawn = before if name in RANDOM or not is_capturing() else None
-        step = None
+        step, general = None, False
         if rule is not None:
             try:
                 step = rule(call)
@@ -255,13 +259,14 @@ class Tracer(TorchFunctionMode):
                     return self._decompose(func, decomposition, args, kwargs)
                 call.func, (call.args, call.kwargs) = func, bind(func, args, kwargs)
         if step is None and not foreign:
-            step = self._general(call)
+            step, general = self._general(call), True
         if step is None:
+            self._shown.update((t.grad_fn, name) for t in outputs)
             return call.out  # by its own reverse mode, when its results are read
         moved = step.outputs
         if moved is None:  # all of a linear map's results, some of which may not move
             moved = [t for t in pytree.tree_leaves(call.out) if differentiable(t)]
-        self._append(name, step, moved)
+        self._append(name, step, moved, general)
         for values in call.held or ():
             for place, value in enumerate(values):
                 if isinstance(value, Tensor):
@@ -287,7 +292,9 @@ class Tracer(TorchFunctionMode):
         finally:
             self._decomposing.discard(func)
 
-    def _append(self, name: str, step: Step, outputs: Sequence[Tensor]) -> None:
+    def _append(
+        self, name: str, step: Step, outputs: Sequence[Tensor], general: bool = False
+    ) -> None:
         inputs = tuple(self._slots[edge_of(tensor)] for tensor in step.inputs)  # type: ignore[index]
         captured = tuple(self._capture(tensor) for tensor in step.captured)
         rows = {len(t) if t.dim() else 0 for t in (*step.inputs, *outputs)}
@@ -305,19 +312,21 @@ class Tracer(TorchFunctionMode):
                 step.scale,
                 step.is_identity,
                 by_rows,
+                general=general,
             )
         )
 
     # -- writing in place --------------------------------------------------------------------
 
     def _write(self, func, name, args, kwargs, write: Write):
-        target = write.target
+        target = write.targets[0]
         base = target._base if target._is_view() else None
         base_slot = self.slot_of(base)
         old = self._copies(target, (write.args, write.kwargs))
         before = RandomState.now(self._z.device, generators_in(args, kwargs))
         out = func(*args, **kwargs)
-        if write.func is None or kwargs.get("out") is not None or not self._is_new(target):
+        if write.func is None or not self._is_new(target):
+            self._shown.update((t.grad_fn, name) for t in write.targets if self._is_new(t))
             return out  # what it did is found in the graph, if anything
         substitute = lambda value: old.get(id(value), value)  # noqa: E731
         plain_args = pytree.tree_map(substitute, write.args)

@@ -525,14 +525,20 @@ def _form_gradient(
         start += len(chunk)
         if not moving or not wanted:
             continue
-        with program.cut_at_the_input():
-            parts = torch.autograd.grad(
-                [output for output, _ in moving],
-                [leaves[i] for i in wanted],
-                [seed for _, seed in moving],
-                allow_unused=True,
-                retain_graph=bool(program.live),
-            )
+        try:
+            with program.cut_at_the_input():
+                parts = torch.autograd.grad(
+                    [output for output, _ in moving],
+                    [leaves[i] for i in wanted],
+                    [seed for _, seed in moving],
+                    allow_unused=True,
+                    retain_graph=bool(program.live),
+                )
+        except (RuntimeError, NotImplementedError) as error:
+            raise DerivativeError(
+                f"an operation of fn ({', '.join(program.general)}) has no derivative of the "
+                f"order that the gradient of the penalty needs: {error}"
+            ) from error
         for i, part in zip(wanted, parts):
             if part is not None:
                 wide = part.to(torch.promote_types(part.dtype, torch.float32))

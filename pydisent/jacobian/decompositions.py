@@ -439,6 +439,38 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     return inverse @ B if left else B @ inverse
 
 
+def solve_ex(
+    A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False
+) -> tuple[Tensor, Tensor]:
+    """As :func:`solve`, and what LAPACK says of each matrix."""
+    with torch.no_grad():
+        info = torch.linalg.solve_ex(A, B, left=left, check_errors=check_errors)[1]
+    named: Any = torch.return_types
+    return named.linalg_solve_ex((solve(A, B, left=left), info))
+
+
+def tensorsolve(A: Tensor, B: Tensor, dims: Sequence[int] | None = None) -> Tensor:
+    """Solution X of tensordot(A, X, X.dim()) = B."""
+    if dims is not None:
+        A = A.movedim(tuple(dims), tuple(range(A.dim() - len(dims), A.dim())))
+    shape = A.shape[B.dim() :]
+    square = A.reshape(B.numel(), shape.numel())
+    return solve(square, B.reshape(-1)).reshape(shape)
+
+
+def householder_product(A: Tensor, tau: Tensor) -> Tensor:
+    """The first n columns of the product of the reflections I − τ v v' in ``A`` (..., m, n)."""
+    rows, columns = A.shape[-2:]
+    below = torch.ones(rows, columns, dtype=torch.bool, device=A.device).tril(-1)
+    eye = torch.eye(rows, columns, dtype=A.dtype, device=A.device)
+    vectors = A.masked_fill(~below, 0) + eye
+    product = eye.expand(*A.shape)
+    for i in reversed(range(tau.shape[-1])):
+        v = vectors[..., i : i + 1]
+        product = product - tau[..., i, None, None] * (v @ (v.mH @ product))
+    return product
+
+
 def slogdet(A: Tensor) -> Any:
     """Sign and log of the absolute value of the determinant of ``A`` (..., n, n)."""
     pivots, parity = _pivots(A)
@@ -694,6 +726,11 @@ DECOMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     F.multilabel_margin_loss: multilabel_margin_loss,
     F.grid_sample: grid_sample,
     torch.linalg.solve: solve,
+    torch.linalg.solve_ex: solve_ex,
+    torch.linalg.tensorsolve: tensorsolve,
+    torch.linalg.householder_product: householder_product,
+    torch.orgqr: householder_product,
+    Tensor.orgqr: householder_product,
     torch.linalg.slogdet: slogdet,
     torch.slogdet: slogdet,
     Tensor.slogdet: slogdet,

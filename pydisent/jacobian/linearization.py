@@ -331,7 +331,7 @@ class Linearization:
 
     def jacobian(self) -> Tensor:
         """J itself, (B, n, m), with all n elements of a sample's outputs and m of its code."""
-        columns = [part.flatten(2) for part in self.columns(self.basis())]
+        columns = [_flat(part) for part in self.columns(self.basis())]
         return torch.cat(columns, -1).mT.contiguous()
 
     def gram_matrix(self) -> Tensor:
@@ -447,7 +447,12 @@ def like_columns(column: Tensor, batch: int, count: int, dtype: torch.dtype) -> 
 
 def in_memory_order(part: Tensor) -> Tensor:
     """A result of ``like_columns`` as (B, K, n), its elements in the order in which they lie."""
-    return (part.permute(0, 1, 3, 4, 2) if _is_channels_last(part) else part).flatten(2)
+    return _flat(part.permute(0, 1, 3, 4, 2) if _is_channels_last(part) else part)
+
+
+def _flat(part: Tensor) -> Tensor:
+    """(B, K, *out) as (B, K, n), where ``out`` may be nothing."""
+    return part.flatten(2) if part.dim() > 2 else part.unsqueeze(2)
 
 
 def gram_of_columns(columns: Sequence[Tensor]) -> Tensor:

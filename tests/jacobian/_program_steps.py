@@ -218,7 +218,9 @@ write_unfolded: {x}.unfold(1, 2, 2)[:, :, 0].mul_(0.5)
 write_diagonal: {k}.diagonal(dim1=1, dim2=2).mul_(2.0)
 write_selected: {x}.select(1, 0).copy_({w}[:, 4] * 2)
 write_narrowed: {x}.narrow(1, 0, 2).zero_()
-write_strided: {x}.as_strided((3, 2), (6, 3), {x}.storage_offset() + 1).mul_(0.5)
+write_strided:
+    {y} = {x}.contiguous()
+    {y}.as_strided((3, 2), (6, 3), {y}.storage_offset() + 1).mul_(0.5)
 write_new_axis: {x}[:, None].mul_({w}[:, None].cos())
 fill_: {x}[:, 3].fill_(0.5)
 masked_fill_: {x}.masked_fill_({x} > 0.3, 0.3)
@@ -290,7 +292,7 @@ kept_unfold:
     {y} = {x}.unfold(1, 3, 1)
     {x}[:, 2:4] += 0.5 * {w}[:, :2]
 kept_strided:
-    a = {x}.clone()
+    a = {x}.clone(memory_format=torch.contiguous_format)
     {y} = a.as_strided((3, 5, 2), (6, 1, 1))
     a[:, 2].mul_(3.0)
 kept_alias:
@@ -665,6 +667,14 @@ swish_of_product: {y} = Swish.apply({x} * {w}) * {x}
 swish_written:
     {y} = Swish.apply({x})
     {y}[:, 1:3] = {w}[:, :2]
+swish_of_written_view:
+    a = {x}.unflatten(1, (2, 3))
+    {x}.mul_(0.5)
+    {y} = Swish.apply(a)
+swish_of_written_base:
+    {y} = torch.einsum("bi,ij->bj", {x}, V)
+    {y}[:, 1:4].mul_(0.5)
+    {t} = Swish.apply({y})
 swish_with_jvp: {y} = SwishWithJvp.apply({v})
 swish_with_jvp_beside: {y} = SwishWithJvp.apply({x}) * {w}
 swish_twice:

@@ -4,10 +4,13 @@
 others each time (``--hypothesis-seed`` fixes which).
 """
 
+import faulthandler
 import os
 import random
 import re
+import signal
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -166,6 +169,24 @@ class Subject:
 RIGHT, ROUGH, REFUSED, WRONG, NONE = "right", "rough", "refused", "wrong", "constant"
 
 
+@contextmanager
+def _within(seconds: float):
+    """Raise TimeoutError after so much of this process's time; end it if it is stuck for long."""
+
+    def stop(signum, frame):
+        raise TimeoutError(f"no answer after {seconds} s")
+
+    faulthandler.dump_traceback_later(15 * seconds, exit=True)  # a lock is not interrupted
+    kept = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, kept)
+
+
 def _refusals() -> type[Exception]:
     return getattr(pydisent.jacobian, "DerivativeError", RuntimeError)
 
@@ -178,7 +199,7 @@ def verdict(names: dict, text: str | None = None, *, broken: bool = False) -> st
     """
     subject = Subject(names, text)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _within(20):
             warnings.simplefilter("ignore")
             fault = _linearized(subject) or _penalized(subject, broken)
     except RoughError:

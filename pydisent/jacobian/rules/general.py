@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pydisent.jacobian._call import Call, DerivativeError, Step, differentiable
+from pydisent.jacobian._call import Call, Step, differentiable, is_foreign
 from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._hidden import inner
 from pydisent.jacobian.rules._base import dense, flattened, over_tangents
@@ -54,7 +54,11 @@ def general(call: Call) -> Step | None:
 
     # In the dtypes of the call: an operation may be picky about those of its arguments.
     step = Step(inputs, captured, push, outputs=outputs, keep=True)
-    if _is_mutable(func) or not _forward_mode_is_right(call, apply, step):
+    if (
+        _is_mutable(func)
+        or call.name.endswith("_")
+        or not _forward_mode_is_right(call, apply, step)
+    ):
         return None
     return step
 
@@ -107,8 +111,8 @@ def _forward_mode_is_right(call: Call, apply: Apply, step: Step) -> bool:
         ends, cotangents = zip(*pulling)
         try:
             pulled = torch.autograd.grad(ends, inputs, cotangents, materialize_grads=True)
-        except RuntimeError as error:  # such as for the phases of complex singular vectors
-            raise DerivativeError(f"'{call.name}' cannot be differentiated: {error}") from error
+        except RuntimeError:  # not along all cotangents, as for the phases of singular vectors
+            return not is_foreign(call.func)
     reverse = [inner(p, t[0]) for p, t in zip(pulled, v)]
     sizes = torch.stack([part.abs() for part in (*forward, *reverse)]).sum()
     difference = torch.stack(forward).sum() - (torch.stack(reverse).sum() if reverse else 0)
