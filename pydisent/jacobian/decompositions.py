@@ -10,6 +10,8 @@ not written, unless `DecomposedFunctions` is told to.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -394,6 +396,11 @@ def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tenso
     return out.permute(2, 0, 1)
 
 
+# In the order of the numbers that torch.grid_sampler takes.
+_GRID_MODES = ("bilinear", "nearest", "bicubic")
+_GRID_PADDINGS = ("zeros", "border", "reflection")
+
+
 def grid_sample(
     input: Tensor,
     grid: Tensor,
@@ -401,33 +408,106 @@ def grid_sample(
     padding_mode: str = "zeros",
     align_corners: bool | None = None,
 ) -> Tensor:
-    """Sample ``input`` (B, C, H, W) bilinearly at ``grid`` (B, h, w, 2), coordinates in [-1, 1].
+    """Sample ``input`` (B, C, [D,] H, W) at ``grid`` (B, *out, 2 or 3), x first, in [-1, 1]."""
+    _check_grid(input, grid, mode, padding_mode)
+    sizes = input.shape[2:]
+    places = reversed(_widen(grid).unbind(-1))
+    axes = [_taps(x, n, mode, padding_mode, bool(align_corners)) for x, n in zip(places, sizes)]
+    pixels, out = _widen(input).flatten(2), None
+    for taps in itertools.product(*axes):
+        index, weight = taps[0]
+        for size, (position, share) in zip(sizes[1:], taps[1:]):
+            index, weight = index * size + position, weight * share
+        index = index.flatten(1).unsqueeze(1).expand(-1, pixels.shape[1], -1)
+        term = pixels.gather(2, index).unflatten(2, grid.shape[1:-1]) * weight.unsqueeze(1)
+        out = term if out is None else out + term
+    assert out is not None
+    return out.to(torch.promote_types(input.dtype, grid.dtype))
 
-    Other modes, reflected padding and volumes are left to PyTorch: right in double backward,
-    an error in forward mode.
-    """
-    if input.dim() != 4 or mode != "bilinear" or padding_mode not in ("zeros", "border"):
-        return F.grid_sample(input, grid, mode, padding_mode, align_corners)
-    sizes = torch.tensor(input.shape[:1:-1], dtype=grid.dtype, device=grid.device)
-    place = (grid + 1) / 2 * (sizes - 1) if align_corners else ((grid + 1) * sizes - 1) / 2
-    if padding_mode == "border":
-        place = torch.minimum(place.clamp(min=0), sizes - 1)
-    corner = place.detach().floor()
-    fraction = place - corner
-    total: Tensor | None = None
-    for offset in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        at = corner + torch.tensor(offset, dtype=grid.dtype, device=grid.device)
-        inside = ((at >= 0) & (at < sizes)).all(-1)
-        x, y = torch.minimum(at.clamp(min=0), sizes - 1).long().unbind(-1)
-        share = torch.stack(
-            [fraction[..., i] if o else 1 - fraction[..., i] for i, o in enumerate(offset)]
-        ).prod(0)
-        index = (y * input.shape[-1] + x).flatten(1).unsqueeze(1).expand(-1, input.shape[1], -1)
-        pixels = input.flatten(2).gather(2, index).unflatten(2, grid.shape[1:3])
-        term = pixels * (share * inside).unsqueeze(1)
-        total = term if total is None else total + term
-    assert total is not None
-    return total
+
+def _check_grid(input: Tensor, grid: Tensor, mode: str, padding_mode: str) -> None:
+    if input.dim() not in (4, 5) or 0 in input.shape[2:]:
+        raise ValueError(
+            "grid_sample: input must have shape (B, C, H, W) or (B, C, D, H, W) with pixels in it, "
+            f"got {tuple(input.shape)}"
+        )
+    if grid.dim() != input.dim() or (grid.shape[0], grid.shape[-1]) != (
+        input.shape[0],
+        input.dim() - 2,
+    ):
+        raise ValueError(
+            f"grid_sample: grid must have {input.dim()} axes, the first of {input.shape[0]} and "
+            f"the last of {input.dim() - 2} as input has, got {tuple(grid.shape)}"
+        )
+    modes = _GRID_MODES[: 3 if input.dim() == 4 else 2]
+    if mode not in modes:
+        raise ValueError(
+            f"grid_sample: mode must be one of {modes} for an input of {input.dim()} axes, "
+            f"got {mode!r}"
+        )
+    if padding_mode not in _GRID_PADDINGS:
+        raise ValueError(
+            f"grid_sample: padding_mode must be one of {_GRID_PADDINGS}, got {padding_mode!r}"
+        )
+    same = input.dtype == grid.dtype or torch.is_autocast_enabled(input.device.type)
+    if not (same and input.is_floating_point() and grid.is_floating_point()):
+        raise ValueError(
+            "grid_sample: grid must have the floating-point dtype of input, got "
+            f"{grid.dtype} and {input.dtype}"
+        )
+
+
+def _taps(
+    x: Tensor, size: int, mode: str, padding_mode: str, corners: bool
+) -> list[tuple[Tensor, Tensor]]:
+    """Indices and weights of the pixels along one axis that a coordinate reads."""
+    place = (x + 1) / 2 * (size - 1) if corners else ((x + 1) * size - 1) / 2
+    if mode != "bicubic":  # whose pixels are padded one by one
+        place = _pad_place(place, size, padding_mode, corners)
+    if mode == "nearest":
+        first = place.round()
+        weights = [1 + (first - first.detach())]  # a derivative of zero rather than none
+    else:
+        first = place.detach().floor()
+        weights = _linear(place - first) if mode == "bilinear" else _cubic(place - first)
+    taps = []
+    for i, weight in enumerate(weights, -1 if mode == "bicubic" else 0):
+        pixel = first.detach() + i
+        if mode == "bicubic":
+            pixel = _pad_place(pixel, size, padding_mode, corners)
+        inside = (pixel >= 0) & (pixel < size)  # false for NaN
+        taps.append((pixel.where(inside, 0.0).long(), weight.where(inside, 0.0)))
+    return taps
+
+
+def _pad_place(place: Tensor, size: int, padding_mode: str, corners: bool) -> Tensor:
+    """Bring a place in units of pixels into the image, unless padding is by zeros."""
+    if padding_mode == "zeros":
+        return place
+    if padding_mode == "reflection":
+        low, span = (0.0, size - 1) if corners else (-0.5, size)
+        # From ``low`` on, the pattern goes up for ``span`` and down again. One pixel has no span.
+        along = torch.fmod((place - low).abs(), 2 * max(span, 1))
+        place = torch.where(along < span, along, 2 * span - along) + low
+    # Unlike clamp's, the derivative at the border itself is zero, as the native one; NaN goes to 0.
+    return place.where(place < size - 1, size - 1.0).where(place > 0, 0.0)
+
+
+def _linear(t: Tensor) -> list[Tensor]:
+    return [1 - t, t]
+
+
+def _cubic(t: Tensor) -> list[Tensor]:
+    """Weights of cubic convolution with A = -3/4 for four pixels, ``t`` past the second."""
+    a = -0.75
+
+    def near(t: Tensor) -> Tensor:
+        return ((a + 2) * t - (a + 3)) * t * t + 1
+
+    def far(t: Tensor) -> Tensor:
+        return ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+
+    return [far(t + 1), near(t), near(1 - t), far(2 - t)]
 
 
 def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
@@ -473,23 +553,108 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
 
 def slogdet(A: Tensor) -> Any:
     """Sign and log of the absolute value of the determinant of ``A`` (..., n, n)."""
+    _check_square("slogdet", A)
     pivots, parity = _pivots(A)
+    if A.is_complex():
+        signs = pivots / pivots.abs().masked_fill(pivots == 0, 1.0)
+    else:  # of which the sign has no derivative
+        signs = pivots.detach().sgn()
     named: Any = torch.return_types
-    sign = parity * pivots.detach().sign().prod(-1)
-    return named.linalg_slogdet((sign, pivots.abs().log().sum(-1)))
+    return named.linalg_slogdet((parity * signs.prod(-1), pivots.abs().log().sum(-1)))
+
+
+def logdet(A: Tensor) -> Tensor:
+    """Log of the determinant of ``A`` (..., n, n), NaN where that is negative."""
+    _check_square("logdet", A)
+    sign, log = slogdet(A)
+    return sign.log() + log if A.is_complex() else log.masked_fill(sign < 0, torch.nan)
+
+
+_EXPANDED = 8
 
 
 def det(A: Tensor) -> Tensor:
-    """Return the determinant of ``A`` (..., n, n); a singular one has no finite derivatives."""
-    pivots, parity = _pivots(A)
-    return parity * pivots.prod(-1)
+    """Determinant of ``A`` (..., n, n), with its derivatives where ``A`` is singular too.
+
+    Past 8 rows, `torch.linalg.inv` may raise where the rank is below n - 8.
+    """
+    _check_square("det", A)
+    head_size = max(A.shape[-1] - _EXPANDED, 0)
+    parity: Any = 1
+    if head_size:
+        order = _independent_first(A)
+        parity, A = _factors(order)[2], A @ order
+    rows, lower, row_parity = _factors(A)
+    # ``lower`` is constant, so this is linear in A, and triangular there: expanded by minors its
+    # determinant is as exact as the product of pivots, and divides by none of them.
+    upper = torch.linalg.solve_triangular(lower, rows.mT @ A, upper=False, unitriangular=True)
+    (head, right), (below, tail) = (
+        half.tensor_split([head_size], -1) for half in upper.tensor_split([head_size], -2)
+    )
+    parity = parity * row_parity
+    if head_size:
+        pivots, head_parity = _pivots(head)
+        parity = parity * head_parity * pivots.prod(-1)
+        tail = tail - below @ torch.linalg.inv(head) @ right
+    return parity * _expand_by_minors(tail)
+
+
+def _check_square(name: str, A: Tensor) -> None:
+    if A.dim() < 2 or A.shape[-1] != A.shape[-2]:
+        raise ValueError(f"{name}: A must have shape (..., n, n), got {tuple(A.shape)}")
 
 
 def _pivots(A: Tensor) -> tuple[Tensor, Tensor]:
     """Diagonal of U in A = PLU, and the sign of P."""
-    rows = torch.linalg.lu_factor(A.detach())[1]
-    swaps = (rows != torch.arange(1, A.shape[-1] + 1, device=A.device)).sum(-1)
-    return torch.linalg.lu(A)[2].diagonal(dim1=-2, dim2=-1), (1 - 2 * (swaps % 2)).to(A.dtype)
+    packed, swaps, _ = torch.linalg.lu_factor_ex(A)
+    return packed.diagonal(dim1=-2, dim2=-1), _parity(swaps).to(A.dtype)
+
+
+def _factors(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """P and L in A = PLU, held constant, and the sign of P."""
+    packed, swaps, _ = torch.linalg.lu_factor_ex(A.detach())
+    P, L, _ = torch.lu_unpack(packed, swaps)
+    return P, L, _parity(swaps).to(A.dtype)
+
+
+def _independent_first(A: Tensor) -> Tensor:
+    """Permutation matrix that puts the columns of ``A`` last that depend on the others."""
+    packed, swaps, _ = torch.linalg.lu_factor_ex(A.detach().mT)
+    places = packed.diagonal(dim1=-2, dim2=-1).abs().argsort(-1, descending=True)
+    return torch.lu_unpack(packed, swaps)[0].take_along_dim(places.unsqueeze(-2), -1)
+
+
+def _parity(swaps: Tensor) -> Tensor:
+    rows = torch.arange(1, swaps.shape[-1] + 1, device=swaps.device)
+    return 1 - 2 * ((swaps != rows).sum(-1) % 2)
+
+
+def _expand_by_minors(A: Tensor) -> Tensor:
+    """Determinant of ``A`` (..., k, k) in k 2^(k - 1) products."""
+    minors = A.new_ones(*A.shape[:-2], 1)
+    for row, table in zip(A.unbind(-2), _minors(A.shape[-1])):
+        columns, rest = torch.tensor(table, device=A.device).unbind(-1)
+        signs = [(-1) ** i for i in reversed(range(columns.shape[1]))]
+        terms = row[..., columns] * minors[..., rest]
+        minors = (terms * torch.tensor(signs, dtype=A.dtype, device=A.device)).sum(-1)
+    return minors.squeeze(-1)
+
+
+@functools.cache
+def _minors(k: int) -> list[list[list[tuple[int, int]]]]:
+    """For every row and set of as many columns: each column, and the place of the set without it.
+
+    Sets of a size are in lexicographic order.
+    """
+    tables: list[list[list[tuple[int, int]]]] = []
+    smaller: dict[tuple[int, ...], int] = {(): 0}
+    for size in range(1, k + 1):
+        sets = list(itertools.combinations(range(k), size))
+        tables.append(
+            [[(column, smaller[s[:i] + s[i + 1 :]]) for i, column in enumerate(s)] for s in sets]
+        )
+        smaller = {s: i for i, s in enumerate(sets)}
+    return tables
 
 
 def native_layer_norm(
@@ -687,6 +852,13 @@ def _from_torch_group_norm(
     return group_norm(input, num_groups, weight, bias, eps)
 
 
+def _from_torch_grid_sampler(
+    input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
+) -> Tensor:
+    mode, padding = _GRID_MODES[interpolation_mode], _GRID_PADDINGS[padding_mode]
+    return grid_sample(input, grid, mode, padding, align_corners)
+
+
 DECOMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     F.layer_norm: layer_norm,
     torch.layer_norm: _from_torch_layer_norm,
@@ -725,6 +897,9 @@ DECOMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     F.multi_margin_loss: multi_margin_loss,
     F.multilabel_margin_loss: multilabel_margin_loss,
     F.grid_sample: grid_sample,
+    torch.grid_sampler: _from_torch_grid_sampler,
+    torch.grid_sampler_2d: _from_torch_grid_sampler,
+    torch.grid_sampler_3d: _from_torch_grid_sampler,
     torch.linalg.solve: solve,
     torch.linalg.solve_ex: solve_ex,
     torch.linalg.tensorsolve: tensorsolve,
@@ -734,6 +909,8 @@ DECOMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.linalg.slogdet: slogdet,
     torch.slogdet: slogdet,
     Tensor.slogdet: slogdet,
+    torch.logdet: logdet,
+    Tensor.logdet: logdet,
     torch.linalg.det: det,
     torch.det: det,
     Tensor.det: det,

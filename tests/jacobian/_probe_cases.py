@@ -156,8 +156,22 @@ def _pools_and_resizing():
         x, 0.6 * torch.tanh(g), align_corners=False), (2, 3, 3, 2), (2, 3, 4, 4))  # fmt: skip
     case("grid_sample-border-corners", lambda g, x: F.grid_sample(
         x, g, padding_mode="border", align_corners=True), (2, 3, 3, 2), (2, 3, 4, 5))  # fmt: skip
-    case("grid_sample-bicubic-grid", lambda g, x: F.grid_sample(x, 0.6 * torch.tanh(
-        g), mode="bicubic", align_corners=False), (2, 3, 3, 2), (2, 3, 4, 4))  # fmt: skip
+    for mode, padding, tail in [
+        ("bilinear", "reflection", (4, 5)), ("bicubic", "zeros", (4, 5)),
+        ("bicubic", "border", (4, 5)), ("bicubic", "reflection", (4, 5)),
+        ("bilinear", "zeros", (3, 4, 2)), ("bilinear", "border", (3, 4, 2)),
+        ("bilinear", "reflection", (3, 4, 2)),
+    ]:  # fmt: skip
+        d = len(tail)
+        case(f"grid_sample-{mode}-{padding}-{d}d", lambda g, x, m=mode, p=padding: F.grid_sample(
+            x, g, m, p, align_corners=False), (2, *(2,) * d, d), (2, 2, *tail))  # fmt: skip
+    for mode, tail in [("bicubic", (4, 5)), ("nearest", (4, 5)), ("bilinear", (3, 4, 2)),
+                       ("nearest", (3, 4, 2))]:  # fmt: skip
+        d = len(tail)
+        case(f"grid_sample-{mode}-image-{d}d", lambda x, g, m=mode: F.grid_sample(
+            x, g, m, align_corners=True), (2, 2, *tail), (2, *(2,) * d, d))  # fmt: skip
+    case("grid_sample-nearest-grid", lambda g, x: g[..., 0] * F.grid_sample(
+        x, g, "nearest", align_corners=False)[:, 0], (2, 3, 3, 2), (2, 1, 4, 5))  # fmt: skip
     case("affine_grid", lambda t: F.affine_grid(t, (2, 1, 3, 3), align_corners=False), (2, 2, 3))
 
 
@@ -357,6 +371,7 @@ def _linalg():
     case("linalg.inv", lambda x: torch.linalg.inv(symmetric(x)), square)
     case("linalg.det", lambda x: torch.linalg.det(x), square)
     case("linalg.slogdet", lambda x: torch.linalg.slogdet(x)[1], square)
+    case("logdet", lambda x: torch.logdet(symmetric(x)), square)
     case("linalg.cholesky", lambda x: torch.linalg.cholesky(symmetric(x)), square)
     case("linalg.solve", lambda x, b: torch.linalg.solve(symmetric(x), b), square, (2, 3, 1))
     case("linalg.solve_triangular", lambda x, b: torch.linalg.solve_triangular(

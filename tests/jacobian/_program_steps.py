@@ -59,6 +59,7 @@ logsumexp: {y} = {x} - torch.logsumexp({x}, 1, keepdim=True)
 cumulative: {y} = {x}.cumsum(1) * 0.5 + torch.sigmoid({w}).cumprod(1)
 products: {y} = {x} + ({w} * 0.7).prod(1, keepdim=True)
 variance: {y} = {x} / (1.0 + {x}.var(1, keepdim=True))
+normalized_twins: {y} = {x} + F.normalize({w}[:, :1].expand(3, 6), dim=1)
 normalized: {y} = F.normalize({x}, dim=1)
 norm: {y} = {x} / torch.linalg.vector_norm({x}, dim=1, keepdim=True)
 cosine: {y} = {x} * F.cosine_similarity({x}, {w} + 1.0, dim=1)[:, None]
@@ -185,8 +186,8 @@ imul: {x} *= 1.0 + V[1]
 isub: {v} -= 0.2
 itruediv: {v} /= 1.3
 ipow: {v} **= 2
-addcmul_: {x}.addcmul_({w}[:, :1], V[2], value=0.5)
-addmm_: {x}.addmm_({w}, V, beta=0.5)
+addcmul_: {x}.addcmul_({w}[:, :1].cos(), V[2], value=0.5)
+addmm_: {x}.addmm_({w}.cos(), V, beta=0.5)
 lerp_: {x}.lerp_({w}.cos(), 0.3)
 foreach_:
     {y} = {x} * 2.0
@@ -200,7 +201,7 @@ write_mask: {x}[:, torch.arange(6) > 3] = {w}[:, :2].tanh()
 write_values_mask: {x}[{x} > 0.4] = 0.4
 write_values_scaled: {x}[{x} > 0.1] *= 0.5
 write_ellipsis: {v}[..., 0] = 0.2
-write_broadcast: {x}[:, :3] = {w}[:, :1]
+write_broadcast: {x}[:, :3] = {w}[:, :1] * 2.0
 write_row_by_row:
     for i in range(3):
         {x}[i] = {w}[i].sin() + i
@@ -222,6 +223,16 @@ write_strided:
     {y} = {x}.contiguous()
     {y}.as_strided((3, 2), (6, 3), {y}.storage_offset() + 1).mul_(0.5)
 write_new_axis: {x}[:, None].mul_({w}[:, None].cos())
+write_unfold_view:
+    {y} = {x}.unfold(1, 3, 1)
+    {y}[..., 0] = 0.2
+write_unfold_item:
+    a = {x}.unfold(1, 3, 1)
+    a[:, 1] = {w}[:, :3].sin()
+    {y} = a.sum(2)
+write_expanded_item:
+    {y} = {x}[:, :1].expand(3, 6)
+    {y}[1, 2] = {w}[1, 0].sin()
 fill_: {x}[:, 3].fill_(0.5)
 masked_fill_: {x}.masked_fill_({x} > 0.3, 0.3)
 masked_fill_columns: {x}.masked_fill_(torch.arange(6) % 2 == 0, 0.1)
@@ -229,7 +240,7 @@ index_put_: {x}.index_put_((torch.arange(3), torch.tensor([1, 2, 0])), {w}[:, 0]
 index_put_accumulate:
     places = torch.tensor([[0], [1], [2]]), torch.tensor([[1, 1, 0]])
     {x}.index_put_(places, {w}[:, :3].sin(), accumulate=True)
-index_add_: {x}.index_add_(1, torch.tensor([0, 0, 3]), {w}[:, 3:], alpha=0.5)
+index_add_: {x}.index_add_(1, torch.tensor([0, 0, 3]), {w}[:, 3:].sin(), alpha=0.5)
 index_copy_: {x}.index_copy_(1, torch.tensor([4, 0]), {w}[:, 1:3].sin())
 index_fill_: {x}.index_fill_(1, torch.tensor([2, 5]), 0.4)
 scatter_: {x}.scatter_(1, torch.tensor([[0, 2], [1, 3], [5, 4]]), {w}[:, :2].sin())
@@ -277,7 +288,7 @@ kept_view_written:
 kept_view_of_view:
     a = {x}[:, 1:5]
     {y} = a[:, ::2]
-    a.add_({w}[:, :4])
+    a.add_({w}[:, :4].sin())
 kept_reshape:
     {y} = {x}.unflatten(1, (2, 3))
     {x}[:, 2] = {w}[:, 0]
@@ -695,6 +706,7 @@ vjp: {y} = torch.func.vjp(torch.tanh, {x})[1]({w})[0]
 vmap: {y} = torch.vmap(lambda r: r.sin() * r.flip(0))({x})
 vmap_weights: {y} = torch.vmap(lambda r: V @ r)({x})
 vmap_pair: {y} = torch.vmap(torch.dot)({x}, {w})
+vmap_scaled: {y} = torch.vmap(torch.dot)({x}, {w})[:, None] * 0.2 * {x}
 func_grad: {y} = torch.vmap(torch.func.grad(lambda r: r.sin().sum() * r[0]))({x})
 func_jacrev: {y} = torch.vmap(torch.func.jacrev(lambda r: r[:3].sin() * r[3:]))({x})[:, :, 0]
 func_hessian: {y} = torch.vmap(torch.func.hessian(lambda r: (r[:3] ** 3).sum()))({x})[:, 0]
@@ -937,6 +949,10 @@ class Step:
     theme: str
     setup: tuple[str, ...]
     body: tuple[str, ...]
+
+    @property
+    def writes(self) -> bool:
+        return self.theme in ("writes", "stale") or self.name.endswith("_")
 
 
 def _parsed() -> dict[str, Step]:

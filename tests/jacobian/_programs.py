@@ -58,6 +58,14 @@ def _candidates(letter: str, live: dict[str, Tensor]) -> list[str]:
     return [name for name in reversed(live) if fits(live[name])]
 
 
+def _overlaps(t: Tensor) -> bool:
+    """Whether two elements lie at one address."""
+    places = torch.zeros(t.shape, dtype=torch.long)
+    for d, (size, stride) in enumerate(zip(t.shape, t.stride())):
+        places += (torch.arange(size) * stride).reshape(-1, *(1,) * (t.dim() - 1 - d))
+    return len(places.unique()) < places.numel()
+
+
 # What makes a tensor of the kind that a step asks for where there is none.
 CONVERSIONS = {
     "k": "{k} = {x}.unflatten(1, (2, 3))",
@@ -89,6 +97,8 @@ def _filled(step: Step, picks: tuple[int, int], live: dict[str, Tensor], count: 
             return names[letter]
         first = names.get(ALIKE.get(letter, ""))
         found = [name for name in _candidates(letter, live) if name != first]
+        if step.writes and letter in "uv":  # torch does not say what comes of that
+            found = [name for name in found if not _overlaps(live[name])]
         kind = "c" if letter == "u" else letter
         if found:
             pick = picks[letter in ALIKE] % (len(found) + (first is not None))

@@ -48,6 +48,7 @@ WRONG = {
     },
     "linalg.det": _routes(SILENT, _FORWARD),  # 2.5 2.5 right right
     "linalg.slogdet": _routes(SILENT, _FORWARD),  # 1.0 1.0 right right
+    "logdet": _routes(SILENT, _FORWARD),  # 6.9 6.9 right right
     "linalg.solve": _routes(SILENT, _FORWARD),  # 1.2 1.2 right right
     "linalg.eigh": _routes(NAN, _FORWARD),
     "logcumsumexp": {"double": NAN, "gram": SILENT},  # the product itself is wrong
@@ -59,10 +60,7 @@ WRONG = {
     "cdist-2-mm": _routes(RAISES, _FORWARD),
     "cdist-3": _routes(RAISES),
     "pdist": _routes(RAISES),
-    "grid_sample-image": _routes(RAISES, _FORWARD),
-    "grid_sample-grid": _routes(RAISES, _FORWARD),
-    "grid_sample-border-corners": _routes(RAISES, _FORWARD),
-    "grid_sample-bicubic-grid": _routes(RAISES, _FORWARD),
+    **{name: _routes(RAISES, _FORWARD) for name in CASES if name.startswith("grid_sample")},
     "conv_tbc": _routes(RAISES, _FORWARD),
     "sdpa-query": _routes(RAISES),
     "sdpa-self": _routes(RAISES),
@@ -82,7 +80,6 @@ WRONG = {
 # training mode is rebuilt as another map, tested below.
 NOT_REBUILT = {
     "linalg.eigh",
-    "grid_sample-bicubic-grid",
     "embedding_bag",
     "checkpoint",
     "batch_norm-training",

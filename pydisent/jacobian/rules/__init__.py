@@ -8,7 +8,7 @@ derivative PyTorch has right, so that one reverse pass through a rule gives the 
 Jacobian penalty: norms are composed of primitives for this reason.
 """
 
-from . import constriction, elementwise, gates, images, linear, norms, products
+from . import constriction, elementwise, gates, images, linear, norms, products, spectra
 from ._base import RULES
 from .general import general
 
@@ -22,4 +22,5 @@ __all__ = [
     "linear",
     "norms",
     "products",
+    "spectra",
 ]

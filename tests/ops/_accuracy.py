@@ -1,0 +1,63 @@
+"""The one rule of accuracy, and the ways to call any op of the registry that it needs."""
+
+import torch
+
+from pydisent.ops._registry import REGISTRY
+
+
+def samples(name, dtype, device="cpu"):
+    return list(REGISTRY[name].spec.samples(dtype, device))
+
+
+def argument_names(name):
+    return [a.name for a in REGISTRY[name].overload._schema.arguments]
+
+
+def tuple_of(outputs):
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def run(name, args, impl=None):
+    """Run an op out of place: an op that mutates gets copies, and its result is what it wrote."""
+    op = REGISTRY[name]
+    if not op.spec.mutates:
+        return tuple_of(op(*args, impl=impl))
+    copies = [
+        torch.empty_like(x).copy_(x) if isinstance(x, torch.Tensor) and n == "tangents" else x
+        for n, x in zip(argument_names(name), args)
+    ]
+    op(*copies, impl=impl)
+    return (copies[argument_names(name).index("tangents")],)
+
+
+def convert(args, dtype):
+    return tuple(x.to(dtype) if is_floating(x) else x for x in args)
+
+
+def is_floating(x):
+    return isinstance(x, torch.Tensor) and x.is_floating_point()
+
+
+def breaches(name, dtype, device="cpu", impl=None):
+    """Results that break the rule: err(op) <= 2 err(reference in that dtype) + tiny.
+
+    Errors are against float64: in half precision the reference may be the less exact of the two.
+    """
+    compute, found, compared = torch.promote_types(dtype, torch.float32), [], 0
+    for args in samples(name, dtype, device):
+        oracle = run(name, convert(args, torch.float64), impl="reference")
+        reference = run(name, args, impl="reference")
+        for got, ref, exact in zip(run(name, args, impl), reference, oracle):
+            assert got.dtype == ref.dtype
+            assert got.shape == exact.shape
+            if exact.numel() == 0:
+                continue
+            compared += 1
+            tiny = 16 * torch.finfo(compute).eps * max(1.0, exact.abs().max().item())
+            error = (got.double() - exact).abs().max().item()
+            bound = 2 * (ref.double() - exact).abs().max().item() + tiny
+            if not error <= bound:
+                shapes = [str(getattr(x, "shape", x)) for x in args]
+                found.append((name, str(dtype), shapes, error, bound))
+    assert compared, name
+    return found
