@@ -118,6 +118,7 @@ _NUMPY_NAMES = {
     "keepdims": "keepdim",
     "x": "input",
     "a": "input",
+    "self": "input",
     "x1": "input",
     "x2": "other",
 }

@@ -46,7 +46,7 @@ def is_coupled(
             roundings.append(torch.finfo(torch.get_autocast_dtype(device.type)).eps)
         plain, scaled = output.detach().double()
         expected = plain * scales.reshape(-1, *(1,) * (plain.dim() - 1))
-        error = (scaled - expected).abs().amax()
+        error = (scaled - expected).abs().amax() - max(roundings) * tangents.abs().amax()
         bound = 10 * max(roundings) ** 0.75 * torch.maximum(plain, scaled).abs().amax()
         if bool(error > bound):  # not where it is NaN: that is said elsewhere
             return True
@@ -57,9 +57,14 @@ def mixing_nodes(program: Program, shape: torch.Size, device: torch.device) -> l
     """The steps whose results mix samples, in order, each held constant before the next is met."""
     tangents, scales = probing_tangents(shape, torch.float64, device)
     found: list[Node] = []
+    rounding = max(1e-7, 30 * program.rounding)
+    largest = tangents.abs().amax()
 
     def watch(node: Node, results: list[Tensor]) -> list[Tensor]:
-        if not node.by_rows and any(_mixes(result, scales) for result in results):
+        nonlocal largest
+        floor = 1e-6 * rounding * largest  # a difference that cancels leaves roundings
+        largest = torch.stack([largest, *(r.abs().amax() for r in results if r.numel())]).amax()
+        if not node.by_rows and any(_mixes(r, scales, rounding, floor) for r in results):
             found.append(node)
             return [torch.zeros_like(result) for result in results]
         return results
@@ -69,9 +74,11 @@ def mixing_nodes(program: Program, shape: torch.Size, device: torch.device) -> l
     return found
 
 
-def _mixes(result: Tensor, scales: Tensor) -> bool:
+def _mixes(result: Tensor, scales: Tensor, rounding: float, floor: Tensor) -> bool:
     plain, scaled = result
+    if not plain.numel():
+        return False
     best = torch.full_like(plain.abs(), torch.inf)
     for scale in scales.tolist():
         best = torch.minimum(best, (scaled - scale * plain).abs())
-    return bool(best.amax() > 1e-7 * plain.abs().amax()) if plain.numel() else False
+    return bool(best.amax() > rounding * plain.abs().amax() + floor)

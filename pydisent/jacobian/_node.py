@@ -22,7 +22,8 @@ class Node:
     elementwise map has ``scale``: (captured, factors of the inputs) -> factor of the output,
     where an input's tangent is that factor times some tangent which all inputs share. ``by_rows``
     says that row b of the outputs moves with row b of the inputs alone; ``live``, that the map
-    reads the autograd graph of the traced function, ``general``, that no rule was made for it.
+    reads the autograd graph of the traced function, ``general``, that no rule was made for it;
+    ``is_complex``, which of the outputs are.
     """
 
     name: str
@@ -37,3 +38,4 @@ class Node:
     by_rows: bool = False
     live: bool = False
     general: bool = False
+    is_complex: tuple[bool, ...] = ()

@@ -155,6 +155,13 @@ class Program:
                 if isinstance(results, Tensor):
                     results = (results,)
                 results = [as_dtype(result, tangents.dtype) for result in results]
+                if any(node.is_complex):  # a real value plus a complex constant, say
+                    results = [
+                        torch.complex(result, torch.zeros_like(result))
+                        if complex_ and not result.is_complex()
+                        else result
+                        for result, complex_ in zip(results, node.is_complex, strict=True)
+                    ]
                 if watch is not None:
                     results = watch(node, results)
                 values.update(zip(node.outputs, results, strict=True))

@@ -194,8 +194,9 @@ class Tracer(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if torch._C._functorch.peek_interpreter_stack() is not None:
-            # Inside a transform of torch.func tensors are wrapped: its result is found later.
+        if transforms_are_active():
+            # A transform of torch.func wraps tensors: its result is found later.
+            args, kwargs = bind(func, args, kwargs) if func in DECOMPOSITIONS else (args, kwargs)
             return DECOMPOSITIONS.get(func, func)(*args, **kwargs)
         name = name_of(func)
         if name == "__get__":
@@ -253,6 +254,8 @@ class Tracer(TorchFunctionMode):
         step, general = None, False
         if rule is not None:
             try:
+                if not call.args:
+                    raise NoRuleError
                 step = rule(call)
             except NoRuleError:
                 if decomposition is not None and func not in self._decomposing:
@@ -287,6 +290,7 @@ class Tracer(TorchFunctionMode):
                 func(*args, **kwargs)
         self._decomposing.add(func)
         try:
+            args, kwargs = bind(func, args, kwargs)
             with self:
                 return decomposition(*args, **kwargs)
         finally:
@@ -313,6 +317,7 @@ class Tracer(TorchFunctionMode):
                 step.is_identity,
                 by_rows,
                 general=general,
+                is_complex=tuple(tensor.is_complex() for tensor in outputs),
             )
         )
 
@@ -409,6 +414,14 @@ RANDOM = frozenset(
     "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout "
     "rrelu native_dropout".split()
 )
+
+
+def transforms_are_active() -> bool:
+    """Whether a transform of torch.func, or forward mode, is at work inside the function."""
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.autograd.forward_ad._current_level >= 0
+    )
 
 
 def _address(tensor: Any) -> int | None:

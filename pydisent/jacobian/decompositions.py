@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pydisent.jacobian._call import bind
 from pydisent.jacobian._checkpoint import keep_saved_tensors
 
 _HALVES = (torch.float16, torch.bfloat16)
@@ -149,7 +150,7 @@ def batch_norm(
             "batch_norm: running_mean and running_var must be given when training is False"
         )
     else:
-        mean, variance = running_mean, running_var
+        mean, variance = _widen(running_mean), _widen(running_var)
     x = _scale_shift(x, None, -mean)
     x = _scale_shift(x, torch.rsqrt(variance + eps), None)
     return _scale_shift(x, weight, bias).to(input.dtype)
@@ -746,6 +747,14 @@ def safe_softmax(self: Tensor, dim: int, dtype: torch.dtype | None = None) -> Te
     return torch.softmax(x.masked_fill(closed, 0.0), dim).masked_fill(closed, 0.0)
 
 
+def logaddexp(input: Tensor, other: Tensor) -> Tensor:
+    """Log of the sum of two exponentials, with derivatives of zero where both are zero."""
+    a, b = torch.broadcast_tensors(input, other)
+    closed = (a.detach() == -torch.inf) & (b.detach() == -torch.inf)
+    both = torch.stack([a.masked_fill(closed, 0.0), b.masked_fill(closed, 0.0)])
+    return both.logsumexp(0).masked_fill(closed, -torch.inf)
+
+
 def linear_cross_entropy(
     input: Tensor, linear_weight: Tensor, target: Tensor, *, options: Any = None, **kwargs: Any
 ) -> Tensor:
@@ -881,6 +890,8 @@ DECOMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.cdist: cdist,
     torch.pdist: pdist,
     torch._weight_norm: weight_norm,
+    torch.logaddexp: logaddexp,
+    Tensor.logaddexp: logaddexp,
     torch.logcumsumexp: logcumsumexp,
     Tensor.logcumsumexp: logcumsumexp,
     torch.conv_tbc: conv_tbc,
@@ -946,7 +957,10 @@ class DecomposedFunctions(TorchFunctionMode):
         if self._write_statistics and func in KEEP_STATISTICS:
             with torch.no_grad():
                 func(*args, **kwargs)
-        return DECOMPOSITIONS.get(func, func)(*args, **kwargs)
+        if func not in DECOMPOSITIONS:
+            return func(*args, **kwargs)
+        args, kwargs = bind(func, args, kwargs)
+        return DECOMPOSITIONS[func](*args, **kwargs)
 
 
 KEEP_STATISTICS = (

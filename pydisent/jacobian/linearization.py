@@ -226,6 +226,8 @@ def _keep_samples_apart(program: Program, linear: Linearization, coupled: str) -
     if not is_coupled(push, shape, dtype, linear.device, program.rounding):
         return
     nodes = mixing_nodes(program, shape, linear.device)
+    if not nodes:  # roundings of a derivative that is zero
+        return
     if coupled == "hold":
         program.hold(nodes)
         return

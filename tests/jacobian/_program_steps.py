@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import textwrap
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -927,6 +928,18 @@ def built(kind, *args, **options) -> nn.Module:
         for parameter in module.parameters():
             parameter.data += 0.3 * torch.randn_like(parameter)
     return module
+
+
+@contextmanager
+def random_states_kept():
+    """Whatever is drawn inside, the global generators are afterwards as they were."""
+    numpy, python = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        np.random.set_state(numpy)  # noqa: NPY002
+        random.setstate(python)
 
 
 def restart(names: dict) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from _program_steps import BATCH, CATALOGUE, Step, restart
+from _program_steps import BATCH, CATALOGUE, Step, random_states_kept, restart
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -232,10 +232,12 @@ class _Writer:
     def _tried(self, setup: dict, body: list[str], loose: dict) -> tuple[dict, dict, bool]:
         """The live tensors at the end of ``body``, the loose ones, and whether backward fails."""
         names = _run(_definition(self.seed, setup, body, "locals()"))
-        restart(names)
+        with random_states_kept():
+            restart(names)
+            found = names["fn"](names["z"])
         live = {
             name: value
-            for name, value in names["fn"](names["z"]).items()
+            for name, value in found.items()
             if re.fullmatch(r"h\d+", name) and isinstance(value, Tensor)
         }
         if any(not t.is_floating_point() and not t.is_complex() for t in live.values()):
@@ -267,7 +269,8 @@ def assembled(choices: Iterable[Choice], seed: int) -> Program:
     return writer.finished()
 
 
-def programs(kinds: Sequence[str] = KINDS, longest: int = 12) -> st.SearchStrategy[Program]:
+@st.composite
+def programs(draw, kinds: Sequence[str] = KINDS, longest: int = 12) -> Program:
     """Programs of at most ``longest`` steps of the given kinds; fewer and earlier are simpler."""
-    choices = st.tuples(st.sampled_from(kinds), st.integers(0, 3), st.integers(0, 3))
-    return st.builds(assembled, st.lists(choices, min_size=1, max_size=longest), st.integers(0, 7))
+    choice = st.tuples(st.sampled_from(kinds), st.integers(0, 3), st.integers(0, 3))
+    return assembled(draw(st.lists(choice, min_size=1, max_size=longest)), draw(st.integers(0, 7)))
