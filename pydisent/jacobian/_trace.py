@@ -48,7 +48,7 @@ from pydisent.jacobian._hidden import (
 )
 from pydisent.jacobian._node import Node
 from pydisent.jacobian._program import Program
-from pydisent.jacobian._views import view_places
+from pydisent.jacobian._views import overlaps_itself, view_places
 from pydisent.jacobian.decompositions import DECOMPOSITIONS, KEEP_STATISTICS
 
 # Calls whose result carries no tangent, whatever they read: they are not looked into.
@@ -62,6 +62,10 @@ _QUERIES = frozenset(
 )
 # Functions that are constant but for jumps; autograd gives them a derivative of zero.
 _STEPWISE = frozenset("round floor ceil trunc fix sign floor_divide __floordiv__".split())
+# Results that move by jumps or not at all, and that torch gives no place in the graph.
+_NO_SLOPE = frozenset(
+    "heaviside nextafter histc histogram bincount frexp __get__ bernoulli multinomial".split()
+)
 _GETTERS_WITH_TANGENT = frozenset("T mT H mH real imag".split())
 
 
@@ -93,6 +97,7 @@ class Tracer(TorchFunctionMode):
         self._live: dict[int, Tensor] = {}  # leaves that steps read through the graph
         self._rounding = 0.0  # of the coarsest dtype in which something was computed
         self._shown: dict[Any, str] = {}  # nodes of calls that have no step of their own
+        self._doubtful: dict[int, tuple[Tensor, str]] = {}  # results without a derivative
         self.hidden: list[str] = []  # what only the autograd graph shows
         self.input_slot = self._new_slot(edge_of(z), z)
 
@@ -201,9 +206,17 @@ class Tracer(TorchFunctionMode):
         name = name_of(func)
         if name == "__get__":
             return self._getter(func, args, kwargs)
+        if name == "__set__":
+            # Torch sets attributes while it holds the lock on a tensor's place in the graph, which
+            # must not be asked for then.
+            if getattr(getattr(func, "__self__", None), "__name__", "") == "data":
+                self._preserve(args[0])
+            return func(*args, **kwargs)
         keep_saved_tensors()
         if name in _QUERIES:
             return func(*args, **kwargs)
+        if self._doubtful:
+            self._refuse_doubtful(name, args, kwargs)
         write = write_of(func, name, args, kwargs)
         if write is not None:
             for target in write.targets:
@@ -245,6 +258,8 @@ class Tracer(TorchFunctionMode):
             call.out = func(*args, **kwargs)
         outputs = [t for t in pytree.tree_leaves(call.out) if self._is_new(t)]
         if not outputs:
+            if name not in _NO_SLOPE:
+                self._doubt(name, call.out)
             return call.out
         if name in _STEPWISE and not any(t.is_complex() for t in outputs):
             self._apart.update(t.grad_fn for t in outputs)
@@ -275,6 +290,22 @@ class Tracer(TorchFunctionMode):
                 if isinstance(value, Tensor):
                     self._reads(values, place)
         return call.out
+
+    def _doubt(self, name: str, out: Any) -> None:
+        """Remember floating results that torch cuts off from the graph, having no derivative."""
+        for tensor in pytree.tree_leaves(out):
+            if differentiable(tensor) and not tensor.requires_grad:
+                self._doubtful[id(tensor)] = (tensor, name)
+
+    def _refuse_doubtful(self, name: str, args: Any, kwargs: Any) -> None:
+        """Raise DerivativeError if a call computes with a result that has lost its derivative."""
+        for tensor in tensors_in((args, kwargs)):
+            if id(tensor) in self._doubtful and torch.is_grad_enabled():
+                origin = self._doubtful[id(tensor)][1]
+                raise DerivativeError(
+                    f"torch has no derivative of '{origin}', whose result '{name}' reads: it would "
+                    "count as a constant. If that is what is meant, detach() it"
+                )
 
     def _is_new(self, value: Any) -> bool:
         """Whether a result is differentiable, and is not just handed through."""
@@ -330,7 +361,7 @@ class Tracer(TorchFunctionMode):
         old = self._copies(target, (write.args, write.kwargs))
         before = RandomState.now(self._z.device, generators_in(args, kwargs))
         out = func(*args, **kwargs)
-        if write.func is None or not self._is_new(target):
+        if write.func is None or not self._is_new(target) or overlaps_itself(target):
             self._shown.update((t.grad_fn, name) for t in write.targets if self._is_new(t))
             return out  # what it did is found in the graph, if anything
         substitute = lambda value: old.get(id(value), value)  # noqa: E731
@@ -385,6 +416,8 @@ class Tracer(TorchFunctionMode):
 
     def program(self, outputs: Sequence[Tensor]) -> Program:
         """The tangent program of the traced function, whose results were ``outputs``."""
+        if self._doubtful:
+            self._refuse_doubtful("return", outputs, {})
         slots = [self.slot_of(output) for output in outputs]
         for tensor, version in zip(self._captured, self._versions, strict=True):
             if _version(tensor) != version:

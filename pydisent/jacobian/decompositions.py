@@ -388,7 +388,51 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
         return input.clone()
     x = input.movedim(dim, -1)
     later = torch.ones(2 * (x.shape[-1],), dtype=torch.bool, device=x.device).triu(1)
-    return x.unsqueeze(-2).masked_fill(later, -torch.inf).logsumexp(-1).movedim(-1, dim)
+    if not x.is_complex():
+        sums = x.unsqueeze(-2).masked_fill(later, -torch.inf).logsumexp(-1)
+        return sums.movedim(-1, dim)
+    top = x.detach().real.cummax(-1).values
+    terms = torch.exp(x.unsqueeze(-2) - top.unsqueeze(-1)).masked_fill(later, 0)
+    sums = (terms.sum(-1).log() + top).movedim(-1, dim)
+    with torch.no_grad():  # the branch of the logarithm that the native kernel is on
+        turns = ((torch.logcumsumexp(input, dim) - sums).imag / (2 * math.pi)).round()
+    return sums + torch.complex(torch.zeros_like(turns), 2 * math.pi * turns)
+
+
+def polar(abs: Tensor, angle: Tensor) -> Tensor:
+    """Return the complex number abs exp(i angle), where ``abs`` may be negative, too."""
+    return torch.complex(abs * torch.cos(angle), abs * torch.sin(angle))
+
+
+def linspace(
+    start: Tensor | float, end: Tensor | float, steps: int, *, dtype: Any = None, **kwargs: Any
+) -> Tensor:
+    """``steps`` evenly spaced numbers from ``start`` to ``end``."""
+    with torch.no_grad():
+        numbers = torch.linspace(start, end, steps, dtype=dtype, **kwargs)
+    share = torch.linspace(0, 1, steps, dtype=numbers.dtype, device=numbers.device)
+    ends = [t.to(numbers.dtype) if isinstance(t, Tensor) else t for t in (start, end)]
+    return ends[0] * (1 - share) + ends[1] * share
+
+
+def poisson_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    size_average: bool | None = None,
+    eps: float = 1e-8,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Negative log-likelihood of counts ``target``; Stirling's term above 1 alone."""
+    loss = input.exp() - target * input if log_input else input - target * (input + eps).log()
+    if full:
+        large = target.detach() > 1
+        count = torch.where(large, target, torch.full_like(target, 2.0))
+        term = count * count.log() - count + 0.5 * (2 * math.pi * count).log()
+        loss = loss + torch.where(large, term, torch.zeros_like(term))
+    return _reduced(loss, size_average, reduce, reduction)
 
 
 def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
@@ -890,6 +934,9 @@ DECOMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.cdist: cdist,
     torch.pdist: pdist,
     torch._weight_norm: weight_norm,
+    torch.polar: polar,
+    torch.linspace: linspace,
+    F.poisson_nll_loss: poisson_nll_loss,
     torch.logaddexp: logaddexp,
     Tensor.logaddexp: logaddexp,
     torch.logcumsumexp: logcumsumexp,

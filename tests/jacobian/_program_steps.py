@@ -327,9 +327,9 @@ buffer_counts:
     count.add_(1.0)
     {y} = {x} * count
 buffer_copied:
-    ! scale = torch.linspace(0.5, 1.5, 6, dtype=torch.float64)
-    {y} = {x} * scale.clone()
-    scale.add_(1.0)
+    ! scales = torch.linspace(0.5, 1.5, 6, dtype=torch.float64)
+    {y} = {x} * scales.clone()
+    scales.add_(1.0)
 """
 
 # Where a captured value is written afterwards, torch's own backward refuses, but J exists.

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 import pydisent
 import pydisent.jacobian
 
+pytestmark = pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
 EXAMPLES = int(os.environ.get("PYDISENT_EXAMPLES", 20))
 THEMES = {
     "everything": KINDS,
@@ -178,7 +179,7 @@ def _within(seconds: float):
     def stop(signum, frame):
         raise TimeoutError(f"no answer after {seconds} s")
 
-    faulthandler.dump_traceback_later(15 * seconds, exit=True)  # a lock is not interrupted
+    faulthandler.dump_traceback_later(6 * seconds, exit=True)  # a lock is not interrupted
     kept = signal.signal(signal.SIGVTALRM, stop)
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
@@ -331,12 +332,20 @@ def _reverse(subject: Subject) -> Tensor:
     return torch.stack(rows, 1)
 
 
+OPERATORS = "add sub mul div truediv pow matmul neg getitem setitem".split()
+
+
 def _names_part_of(message: str, text: str) -> bool:
     """Whether the message has a name in it that the program calls."""
-    called = {n.strip("_").lower() for n in re.findall(r"[A-Za-z_]\w+", text)} - {"fn", "torch"}
-    words = {w.strip("_").lower() for w in re.findall(r"[A-Za-z_]\w+", message)}
-    words |= {re.sub(r"backward\d*$", "", word) for word in words}
-    return bool(called & words)
+
+    def plain(names):
+        return {name.replace("_", "").lower() for name in names}
+
+    called = plain(re.findall(r"\w+(?=\()|(?<=\.)[A-Za-z]\w+", text)) | {*OPERATORS}
+    called -= {"fn"}  # as the engine calls every function
+    words = re.findall(r"[A-Za-z_]\w+", message)
+    nodes = plain(word for word in words if re.search(r"Backward\d*$|Function$", word))
+    return bool(called & plain(words)) or any(c in node for c in called for node in nodes)
 
 
 # -- the tests -------------------------------------------------------------------------------------

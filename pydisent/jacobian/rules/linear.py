@@ -53,6 +53,8 @@ def _reduces_rows(call: Call) -> bool:
     """Whether a sum or mean is taken within rows."""
     if call.name not in ("sum", "mean") or len(call.args) < 2 or call.args[1] is None:
         return False
+    if call.args[0].dim() == 0:
+        return False
     dims = call.args[1] if isinstance(call.args[1], (tuple, list)) else (call.args[1],)
     return bool(dims) and all(isinstance(d, int) and d % call.args[0].dim() for d in dims)
 
@@ -84,6 +86,19 @@ def _fill(call: Call) -> Step:
     return jointly_linear(call)
 
 
+@rule("roll")
+def _roll(call: Call) -> Step:
+    if call.argument(2, "dims", ()) not in ((), None, []):
+        return jointly_linear(call)
+    shifts = call.args[1]
+
+    def push(_, tangents):  # without axes it rolls what is flattened
+        flat = tangents[0].reshape(len(tangents[0]), -1)
+        return torch.roll(flat, shifts, 1).reshape(tangents[0].shape)
+
+    return Step([call.args[0]], [], push)
+
+
 @rule("as_strided")
 def _as_strided(call: Call) -> Step:
     """Elements by where they lie in memory, of which a tangent has another."""
@@ -93,7 +108,7 @@ def _as_strided(call: Call) -> Step:
         raise DerivativeError("'as_strided' reaches beyond the elements of its argument")
 
     def push(_, tangents):
-        return tangents[0].flatten(1)[:, places.flatten()].unflatten(1, shape)
+        return tangents[0].reshape(len(tangents[0]), -1)[:, places.flatten()].unflatten(1, shape)
 
     return Step([source], [], push)
 
@@ -112,7 +127,7 @@ def _as_strided_scatter(call: Call) -> Step:
         count = len(tangents[0])
         whole = next(queue) if flags[0] else tangents[0].new_zeros(count, *shape)
         part = next(queue) if flags[1] else tangents[0].new_zeros(count, *source.shape)
-        copied = whole.flatten(1).index_copy(1, places.flatten(), part.flatten(1))
+        copied = whole.reshape(count, -1).index_copy(1, places.flatten(), part.reshape(count, -1))
         return copied.unflatten(1, shape)
 
     return Step([t for t, flag in zip((target, source), flags) if flag], [], push)
