@@ -23,8 +23,7 @@ def probing_tangents(shape: torch.Size, dtype: torch.dtype, device: torch.device
     generator = torch.Generator("cpu").manual_seed(0)
     v = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
     scales = torch.linspace(0.5, 1.5, shape[0], dtype=torch.float64, device="cpu")
-    column = scales.reshape(-1, *(1,) * (len(shape) - 1))
-    tangents = torch.stack([v, column * v]).to(device, dtype)
+    tangents = torch.stack([v, _column(scales, len(shape)) * v]).to(device, dtype)
     return tangents, scales.to(device)
 
 
@@ -45,7 +44,7 @@ def is_coupled(
         if torch.is_autocast_enabled(device.type):
             roundings.append(torch.finfo(torch.get_autocast_dtype(device.type)).eps)
         plain, scaled = output.detach().double()
-        expected = plain * scales.reshape(-1, *(1,) * (plain.dim() - 1))
+        expected = plain * _column(scales, plain.dim())
         error = (scaled - expected).abs().amax() - max(roundings) * tangents.abs().amax()
         bound = 10 * max(roundings) ** 0.75 * torch.maximum(plain, scaled).abs().amax()
         if bool(error > bound):  # not where it is NaN: that is said elsewhere
@@ -53,8 +52,13 @@ def is_coupled(
     return False
 
 
-def mixing_nodes(program: Program, shape: torch.Size, device: torch.device) -> list[Node]:
-    """The steps whose results mix samples, in order, each held constant before the next is met."""
+def mixing_nodes(
+    program: Program, shape: torch.Size, device: torch.device
+) -> tuple[list[Node], bool]:
+    """The steps whose results mix samples, in order, each held constant before the next is met.
+
+    And whether, with all of them held, some output still depends on another sample's code.
+    """
     tangents, scales = probing_tangents(shape, torch.float64, device)
     found: list[Node] = []
     rounding = max(1e-7, 30 * program.rounding)
@@ -70,8 +74,18 @@ def mixing_nodes(program: Program, shape: torch.Size, device: torch.device) -> l
         return results
 
     with torch.no_grad():
-        program.push(tangents, program.prepare(torch.float64), watch=watch)
-    return found
+        outputs = program.push(tangents, program.prepare(torch.float64), watch=watch)
+    floor = 1e-6 * rounding * largest
+    crossed = any(
+        (scaled - plain * _column(scales, plain.dim())).abs().amax()
+        > rounding * plain.abs().amax() + floor
+        for plain, scaled in outputs
+    )
+    return found, crossed
+
+
+def _column(scales: Tensor, dim: int) -> Tensor:
+    return scales.reshape(-1, *(1,) * (dim - 1))
 
 
 def _mixes(result: Tensor, scales: Tensor, rounding: float, floor: Tensor) -> bool:

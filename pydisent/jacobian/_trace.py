@@ -61,10 +61,10 @@ _QUERIES = frozenset(
     "randint_like new_zeros new_ones new_full new_empty new_tensor".split()
 )
 # Functions that are constant but for jumps; autograd gives them a derivative of zero.
-_STEPWISE = frozenset("round floor ceil trunc fix sign floor_divide __floordiv__".split())
+_STEPWISE = frozenset("round floor ceil trunc fix sign heaviside floor_divide __floordiv__".split())
 # Results that move by jumps or not at all, and that torch gives no place in the graph.
 _NO_SLOPE = frozenset(
-    "heaviside nextafter histc histogram bincount frexp __get__ bernoulli multinomial".split()
+    "nextafter histc histogram bincount frexp __get__ bernoulli multinomial".split()
 )
 _GETTERS_WITH_TANGENT = frozenset("T mT H mH real imag".split())
 

@@ -152,7 +152,7 @@ def alignment_penalty(
         evaluate = _gram_route if method == "gram" else _matrix_free_route
         with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
             value, directions = evaluate(linear, problem, tolerance, wants_gradient)
-        return _with_gradient(value, linear, directions) if wants_gradient else value
+        return _with_gradient(value, z, linear, directions) if wants_gradient else value
 
 
 class AlignmentPenalty(nn.Module):
@@ -461,9 +461,11 @@ def _leading_eigenvectors_of_product(left: Tensor, right: Tensor, tolerance: flo
 # -- the gradient --------------------------------------------------------------------------------
 
 
-def _with_gradient(value: Tensor, linear: Linearization, directions: _Directions) -> Tensor:
+def _with_gradient(
+    value: Tensor, z: Tensor, linear: Linearization, directions: _Directions
+) -> Tensor:
     """Attach to the value the gradient that flows to whatever the function read."""
-    return _Gradient.apply(value, linear, directions, *linear.derivative.captured)
+    return _Gradient.apply(value, z, linear, directions, *linear.derivative.captured)
 
 
 def _refuse_double_backward() -> None:
@@ -481,7 +483,7 @@ class _Gradient(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, value, linear, directions, *captured):
+    def forward(ctx, value, z, linear, directions, *captured):  # z: where J does not depend on it
         ctx.linear, ctx.directions = linear, directions
         ctx.save_for_backward(*captured)
         return value.clone()
@@ -489,13 +491,13 @@ class _Gradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx, cotangent):
         _refuse_double_backward()
-        needed = ctx.needs_input_grad[3:]
+        needed = ctx.needs_input_grad[4:]
         gradients = _form_gradient(ctx.linear, ctx.directions, needed)
         scaled = [
             None if g is None else (g * cotangent.to(g.dtype)).to(saved.dtype)
             for g, saved in zip(gradients, ctx.saved_tensors)
         ]
-        return (None, None, None, *scaled)
+        return (None, None, None, None, *scaled)
 
 
 def _form_gradient(

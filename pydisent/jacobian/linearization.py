@@ -225,10 +225,10 @@ def _keep_samples_apart(program: Program, linear: Linearization, coupled: str) -
 
     if not is_coupled(push, shape, dtype, linear.device, program.rounding):
         return
-    nodes = mixing_nodes(program, shape, linear.device)
-    if not nodes:  # roundings of a derivative that is zero
+    nodes, crossed = mixing_nodes(program, shape, linear.device)
+    if not nodes and not crossed:  # roundings of a derivative that is zero
         return
-    if coupled == "hold":
+    if coupled == "hold" and not crossed:
         program.hold(nodes)
         return
     refuse_coupled([node.name for node in nodes])
@@ -236,7 +236,7 @@ def _keep_samples_apart(program: Program, linear: Linearization, coupled: str) -
 
 def refuse_coupled(operations: Sequence[str]) -> None:
     """Raise ValueError in the name of the operations that mix samples, if these are known."""
-    names = ", ".join(dict.fromkeys(f"'{name}'" for name in operations)) or "an operation"
+    names = ", ".join(dict.fromkeys(f"'{name}'" for name in operations)) or "a change of places"
     raise ValueError(
         f"fn must compute each sample from its own code, but {names} mixes the samples of the "
         'batch, so that a sample has no Jacobian of its own. coupled="hold" takes what is mixed '
