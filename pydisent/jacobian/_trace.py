@@ -357,7 +357,9 @@ class Tracer(TorchFunctionMode):
     def _write(self, func, name, args, kwargs, write: Write):
         target = write.targets[0]
         base = target._base if target._is_view() else None
-        base_slot = self.slot_of(base)
+        source = None if base is None else edge_of(base)
+        if source is not None and source not in self._slots and source[0] not in self._apart:
+            base = None  # inside another operation, where nobody sees it
         old = self._copies(target, (write.args, write.kwargs))
         before = RandomState.now(self._z.device, generators_in(args, kwargs))
         out = func(*args, **kwargs)
@@ -374,7 +376,7 @@ class Tracer(TorchFunctionMode):
         if result is not target and slot is not None:  # recorded by way of a decomposition
             self._slots[edge_of(target)] = slot  # type: ignore[index]
         if base is not None and slot is not None:
-            self._write_through(target, base, base_slot)
+            self._write_through(target, base, self._slots.get(source) if source else None)
         return out
 
     def _copies(self, target: Tensor, arguments: Any) -> dict[int, Tensor]:

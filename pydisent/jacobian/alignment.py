@@ -494,10 +494,16 @@ class _Gradient(torch.autograd.Function):
         needed = ctx.needs_input_grad[4:]
         gradients = _form_gradient(ctx.linear, ctx.directions, needed)
         scaled = [
-            None if g is None else (g * cotangent.to(g.dtype)).to(saved.dtype)
+            _nothing(saved) if g is None else (g * cotangent.to(g.dtype)).to(saved.dtype)
             for g, saved in zip(gradients, ctx.saved_tensors)
         ]
         return (None, None, None, None, *scaled)
+
+
+def _nothing(tensor: Tensor) -> Tensor | None:
+    """No gradient; zeros where the caller has hooked a value, as a hook expects a tensor."""
+    hooked = tensor.grad_fn is not None and tensor._backward_hooks
+    return tensor.new_zeros(()).expand_as(tensor) if hooked else None
 
 
 def _form_gradient(

@@ -415,6 +415,13 @@ def linspace(
     return ends[0] * (1 - share) + ends[1] * share
 
 
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """Cosine of the angle between ``x1`` and ``x2`` along ``dim``."""
+    a, b = (t.movedim(dim, -1) for t in torch.broadcast_tensors(x1, x2))
+    norms = [_vector_norm(t, 2.0).clamp_min(eps).unsqueeze(-1) for t in (a, b)]
+    return (a / norms[0] * (b / norms[1])).sum(-1)
+
+
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -935,6 +942,8 @@ DECOMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.pdist: pdist,
     torch._weight_norm: weight_norm,
     torch.polar: polar,
+    F.cosine_similarity: cosine_similarity,
+    torch.cosine_similarity: cosine_similarity,
     torch.linspace: linspace,
     F.poisson_nll_loss: poisson_nll_loss,
     torch.logaddexp: logaddexp,

@@ -81,14 +81,16 @@ def elementwise_step(
 def multiplication(call: Call, source: Tensor, factor: Tensor) -> Step:
     """The step that multiplies the tangent of ``source`` by ``factor``."""
     dim, out_dim = source.dim(), call.out.dim()
+    if not differentiable(factor):  # a mask: its product with a number has no wider dtype
+        factor = factor.to(call.out.dtype)
 
     def push(captured, tangents):
         tangent = align(tangents[0], dim, out_dim)
         factor = like_tangent(captured[0], tangent)
         # A complex factor makes a real tangent complex; a cast would drop its imaginary part.
-        return tangent * (factor.to(tangent.dtype) if factor.is_floating_point() else factor)
+        return tangent * (factor if factor.is_complex() else factor.to(tangent.dtype))
 
     step = elementwise_step(call, [source], [factor], push, lambda c, s: c[0] * s[0])
-    if step.scale is not None and differentiable(factor):
+    if step.scale is not None:
         step.overwrites = lambda c, t: t[0].mul_(like_tangent(c[0], t[0]))
     return step

@@ -93,6 +93,7 @@ def _divide(call: Call) -> Step:
     if not call.is_traced(right):
         inside = left.dim()
         if isinstance(right, Tensor):
+            right = right if differentiable(right) else right.to(call.out.dtype)
             push = lambda c, t: align(t[0], inside, dim) / like_tangent(c[0], t[0])  # noqa: E731
             return elementwise_step(call, [left], [right], push, lambda c, s: s[0] / c[0])
         push = lambda _, t: align(t[0], inside, dim) / right  # noqa: E731
