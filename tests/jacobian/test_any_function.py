@@ -472,8 +472,10 @@ def _langevin(z):
 
 
 PUBLIC = {
-    "BigGAN's dtype by its name": lambda z: z.float().mean(1, keepdim=True).type(z.type()) + z,
-    "GPT-2's empty cache": lambda z: torch.cat([torch.tensor([]), z.view(3, 1, 4)], -2),
+    "BigGAN's dtype by its name": lambda z: (
+        z.double().mean(1, keepdim=True).type(z.type()) + z
+    ).sin(),
+    "GPT-2's empty cache": lambda z: torch.cat([torch.tensor([]), z.sin().view(3, 1, 4)], -2),
     "a checkpointed block": lambda z: checkpoint(_attention, z.repeat(1, 3), use_reentrant=False),
     "Langevin's step": _langevin,
     "a determinant": lambda z: torch.det(z[:, :, None] * z[:, None].sin() + torch.eye(4)).view(
