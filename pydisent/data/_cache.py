@@ -12,23 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from .._user_cache import cache_folder
 from ._files import DAMAGED_NPY
 
 LOG = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path | None:
-    """Return where arrays are kept, or None if they are not.
-
-    The environment variable PYDISENT_CACHE names the folder, or is "off"; by default it is
-    pydisent in XDG_CACHE_HOME or ~/.cache. Anything in it may be deleted at any time.
-    """
-    chosen = os.environ.get("PYDISENT_CACHE")
-    if chosen == "off":
-        return None
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pydisent"
 
 
 def cached_array(

@@ -9,11 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pydisent.jacobian._cost import Work
 from pydisent.jacobian._diagonal import fuse_diagonals
 from pydisent.jacobian._hidden import cut_at, edge_of, without
 from pydisent.jacobian._node import Node, Push
 from pydisent.jacobian._views import overlaps_itself
 
+_PRODUCTS = frozenset(
+    "linear matmul __matmul__ bmm mm addmm einsum conv1d conv2d conv3d conv_transpose1d "
+    "conv_transpose2d conv_transpose3d bilinear".split()
+)
 Watch = Callable[[Node, list[Tensor]], list[Tensor]]
 
 
@@ -74,6 +79,19 @@ class Program:
         """Elements that one tangent of the whole batch leaves in memory for a reverse pass."""
         slots = {slot for node in self.nodes for slot in node.outputs}
         return sum(self._slot_sizes[slot] for slot in slots)
+
+    def work(self) -> Work:
+        """What one tangent of the whole batch takes."""
+        products = numbers = 0
+        for node in self.nodes:
+            numbers += sum(self._slot_sizes[slot] for slot in {*node.inputs, *node.outputs})
+            weight = self.captured[node.captured[0]] if node.captured else None
+            if node.name in _PRODUCTS and weight is not None and weight.dim() > 1:
+                # Each output is a sum over the inputs that a row of the weight reaches.
+                row = weight.numel() // max(1, weight.shape[0])
+                side = node.inputs[0] if "transpose" in node.name else node.outputs[0]
+                products += self._slot_sizes[side] * row
+        return Work(len(self.nodes), products, numbers)
 
     @property
     def elements_peak(self) -> int:

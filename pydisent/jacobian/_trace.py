@@ -64,7 +64,8 @@ _QUERIES = frozenset(
 _STEPWISE = frozenset("round floor ceil trunc fix sign heaviside floor_divide __floordiv__".split())
 # Results that move by jumps or not at all, and that torch gives no place in the graph.
 _NO_SLOPE = frozenset(
-    "to type_as expand_as view_as reshape_as nextafter histc histogram bincount frexp __get__ bernoulli multinomial".split()
+    "to type_as expand_as view_as reshape_as nextafter histc histogram bincount frexp bernoulli "
+    "multinomial".split()
 )
 _GETTERS_WITH_TANGENT = frozenset("T mT H mH real imag".split())
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pydisent import parallel
 from pydisent.jacobian._call import DerivativeError, differentiable
 from pydisent.jacobian._capture import is_capturing
+from pydisent.jacobian._cost import machine
 from pydisent.jacobian._coupling import is_coupled
 from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._finite import refuse_infinite
@@ -88,9 +89,10 @@ def alignment_penalty(
         PyTorch's global generator.
     method
         "gram": the Gram matrix from m Jacobian-vector products, best for a moderate m.
-        "matrix_free": products with M only, best where 2k(2T − 1) < m. "autograd": plain double
-        backward through the unrolled algorithm, slow, the only one whose own gradient can be taken.
-        "auto": the cheaper one of the first two by that count.
+        "matrix_free": products with M only, for a large m. "autograd": plain double backward
+        through the unrolled algorithm, slow, the only one whose own gradient can be taken.
+        "auto": the cheaper one of the first two, by a count of the steps, products and numbers of
+        ``fn``, weighed by what each takes on this machine: measured once, kept in the user's cache.
     tolerance
         Directions of the gradient that may be left out, in [0, 1); 0 is exact. By the Gram route:
         the relative Frobenius norm of what is left of J C. Matrix-free: the part of the sum
@@ -146,7 +148,10 @@ def alignment_penalty(
         )
         problem = _Problem.of(z, linear.dtype, k, iterations, reweight, probe)
         if method == "auto":
-            method = _cheaper(k, iterations, z.shape[1:].numel())
+            measurable = not is_capturing()
+            method = (
+                _cheaper(linear, k, iterations, tolerance, wants_gradient) if measurable else "gram"
+            )
         if is_capturing():
             _check_capturable(linear, method, tolerance)
         evaluate = _gram_route if method == "gram" else _matrix_free_route
@@ -261,9 +266,22 @@ def _check_capturable(linear: Linearization, method: str, tolerance: float) -> N
         )
 
 
-def _cheaper(k: int, iterations: int, size: int) -> str:
-    """Count passes through the network: m against 2T − 1 turns (two passes each) of k vectors."""
-    return "gram" if size <= 2 * k * (2 * iterations - 1) else "matrix_free"
+def _cheaper(
+    linear: Linearization, k: int, iterations: int, tolerance: float, wants_gradient: bool
+) -> str:
+    """The route that takes less time by the counts of ``_cost``."""
+    work, costs = linear.derivative.work(), machine(linear.device)
+    size = linear.latent_shape[1:].numel()
+    plain, graph = linear.chunk_size(), linear.chunk_size(graph=True)
+    gram = work.forward(size, plain, costs)
+    turns = iterations * work.both(k, graph, costs)
+    if wants_gradient:
+        # With a tolerance about half of the directions count.
+        kept = size if tolerance == 0 else -(-size // 2)
+        gram += work.both(kept, graph, costs)
+        turns += (iterations - 1) * work.both(k, graph, costs)
+        turns += work.both(min(size, 2 * k * iterations), graph, costs)
+    return "gram" if gram <= turns else "matrix_free"
 
 
 # -- the algorithm on small matrices --------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..data._cache import cache_folder
+from .._user_cache import cache_folder
 from ._weights import read_weights, take_weights
 
 LOG = logging.getLogger(__name__)

@@ -15,6 +15,25 @@ from pydisent.jacobian.rules._base import (
     rule,
 )
 from pydisent.ops import activation_tangent, activation_tangent_
+from pydisent.reference import tangent as reference
+
+_SMALL = 1 << 13  # elements
+
+
+def _composed(
+    h: Tensor,
+    tangents: Tensor,
+    kind: str,
+    *,
+    leak: Tensor | None = None,
+    negative_slope: float = 0.01,
+    beta: float = 1.0,
+    softplus_threshold: float = 20.0,
+) -> Tensor:
+    """``ops.activation_tangent`` of elementary operations."""
+    return reference.activation_tangent(
+        h, tangents, kind, leak, None, negative_slope, beta, softplus_threshold, False
+    )
 
 
 def _activation(call: Call, kind: str, tensors: dict[str, Tensor], **constants: float) -> Step:
@@ -33,7 +52,13 @@ def _activation(call: Call, kind: str, tensors: dict[str, Tensor], **constants: 
 
         return push
 
-    push = push_with(activation_tangent)
+    kernel = push_with(activation_tangent)
+    composed = push_with(_composed)
+
+    def push(captured, tangents):
+        # A kernel's gradient costs more calls than it saves where there is little to compute.
+        small = torch.is_grad_enabled() and tangents[0].numel() < _SMALL
+        return (composed if small else kernel)(captured, tangents)
 
     def scale(captured, factors):
         h = captured[0]
