@@ -394,9 +394,7 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     top = x.detach().real.cummax(-1).values
     terms = torch.exp(x.unsqueeze(-2) - top.unsqueeze(-1)).masked_fill(later, 0)
     sums = (terms.sum(-1).log() + top).movedim(-1, dim)
-    with torch.no_grad():  # the branch of the logarithm that the native kernel is on
-        turns = ((torch.logcumsumexp(input, dim) - sums).imag / (2 * math.pi)).round()
-    return sums + torch.complex(torch.zeros_like(turns), 2 * math.pi * turns)
+    return _on_branch(sums, lambda: torch.logcumsumexp(input, dim))
 
 
 def polar(abs: Tensor, angle: Tensor) -> Tensor:
@@ -803,7 +801,18 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     a, b = torch.broadcast_tensors(input, other)
     closed = (a.detach() == -torch.inf) & (b.detach() == -torch.inf)
     both = torch.stack([a.masked_fill(closed, 0.0), b.masked_fill(closed, 0.0)])
-    return both.logsumexp(0).masked_fill(closed, -torch.inf)
+    if not both.is_complex():
+        return both.logsumexp(0).masked_fill(closed, -torch.inf)
+    top = both.detach().real.amax(0)
+    sums = torch.exp(both - top).sum(0).log() + top
+    return _on_branch(sums, lambda: torch.logaddexp(input, other))
+
+
+def _on_branch(logs: Tensor, native: Callable[[], Tensor]) -> Tensor:
+    """Complex logarithms on the branch that a native kernel is on."""
+    with torch.no_grad():
+        turns = ((native() - logs).imag / (2 * math.pi)).round().nan_to_num()
+    return logs + torch.complex(torch.zeros_like(turns), 2 * math.pi * turns)
 
 
 def linear_cross_entropy(
