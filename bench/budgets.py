@@ -102,14 +102,14 @@ def configuration(kernel, signature: dict, constants: dict, options: dict) -> st
     return f"{kernel.__name__} {'/'.join(stored)} {told}".rstrip()
 
 
-def triton_resources(family: str, arch: str, folder: Path) -> Found:
-    """Compile one family's kernels and return what the machine code of each takes."""
+def triton_resources(family: str, arch: str, folder: Path, places: slice = slice(None)) -> Found:
+    """Compile a family's kernels, or some of its list, and return what the code of each takes."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     target, found = GPUTarget("cuda", int(re.sub(r"\D", "", arch)), 32), {}
-    for kernel, signature, constants, *options in kernels_of(family).COMPILE:
+    for kernel, signature, constants, *options in kernels_of(family).COMPILE[places]:
         launch = options[0] if options else {}
         name = configuration(kernel, signature, constants, launch)
         if name in found:
@@ -163,13 +163,18 @@ def load() -> dict:
     return json.loads(BUDGETS.read_text())
 
 
-def excess(budgets: dict, file: str, arch: str, found: Found) -> list[str]:
-    """What is wrong with a file's kernels on one architecture, in words; empty if nothing is."""
+def excess(budgets: dict, file: str, arch: str, found: Found, whole: bool = True) -> list[str]:
+    """What is wrong with a file's kernels on one architecture, in words; empty if nothing is.
+
+    ``found`` has all of the file's kernels, or not the ``whole`` of them.
+    """
     tool = "nvcc" if file.endswith(".cu") else "triton"
     slack = 1.0 if versions()[tool] == budgets["tools"][tool] else SLACK
     known = budgets["kernels"].get(file, {})
     wrong = [f"{file}: {name} has no budget" for name in found.keys() - known.keys()]
-    wrong += [f"{file}: {name} has a budget but no compile" for name in known.keys() - found.keys()]
+    if whole:
+        missing = known.keys() - found.keys()
+        wrong += [f"{file}: {name} has a budget but no compile" for name in missing]
     for name in sorted(found.keys() & known.keys()):
         budget = Resources(*known[name][arch])
         allowed = budget._replace(

@@ -78,8 +78,10 @@ def operators() -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torch.testing._internal.common_methods_invocations import op_db
-    # Its import forbids to set torch.backends' flags, to everyone.
-    setattr(torch.backends, "__allow_nonbracketed_mutation_flag", not frozen)
+    # Its import forbids everyone to set torch.backends' flags, which are not that wrapper's own.
+    flags = torch.backends.flags_frozen.__globals__
+    flags["__allow_nonbracketed_mutation_flag"] = not frozen
+    assert torch.backends.flags_frozen() == frozen
     return {op.full_name: op for op in op_db}
 
 

@@ -86,16 +86,18 @@ def assert_same(name, device, got, want):
 @pytest.mark.parametrize("device", DEVICES)
 def test_opcheck(name, device):
     chosen = samples(name, torch.float32, device)
-    for args in (chosen[0], chosen[-1]):
+    adjoint = name.endswith("_backward")  # the last sample is checked through the op that it serves
+    for args in chosen[:1] if adjoint else (chosen[0], chosen[-1]):
         args = args if REGISTRY[name].spec.mutates else leaves(name, args)
         torch.library.opcheck(REGISTRY[name].overload, args)
 
 
 @pytest.mark.parametrize("name", differentiable_ops())
 def test_gradients_to_second_order(name):
-    for args in samples(name, torch.float64):
+    for place, args in enumerate(samples(name, torch.float64)):
         inputs = leaves(name, args)
-        fast = max(x.numel() for x in args if isinstance(x, torch.Tensor)) > 50
+        # All of the Jacobian for a few small samples, products with random vectors for the others.
+        fast = place > 2 or max(x.numel() for x in args if isinstance(x, torch.Tensor)) > 50
         assert gradcheck(REGISTRY[name].overload, inputs, fast_mode=fast)
         assert gradgradcheck(REGISTRY[name].overload, inputs, fast_mode=fast)
 

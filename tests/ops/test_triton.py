@@ -39,8 +39,11 @@ def rounding(data, source, target, mode):
     return torch.from_numpy(data.copy()).bfloat16().view(torch.int16).numpy().view("uint16")
 interpreter._convert_float = rounding
 
-dtypes = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-report = {name: [breach for dtype in dtypes for breach in breaches(name, dtype, impl="triton")]
+# A dtype in two or three, which differ where a kernel reads and writes, has some of the samples.
+places = {torch.float16: slice(0, None, 3), torch.bfloat16: slice(1, None, 3),
+          torch.float32: slice(None), torch.float64: slice(0, None, 2)}
+report = {name: [breach for dtype, some in places.items()
+                 for breach in breaches(name, dtype, impl="triton", places=some)]
           for name in sys.argv[1:]}
 print(json.dumps(report))
 """
@@ -156,18 +159,23 @@ def test_every_kernel_launched_is_listed():
 @needs_triton
 @pytest.mark.slow
 @needs_sources
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90a", "sm_100"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_compiles_within_its_budget(family, arch, tmp_path, monkeypatch):
+def test_compiles_within_its_budget(family, tmp_path, monkeypatch):
+    """Each configuration for one GPU, in turn; ``make budgets`` compiles all for all."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
     specification = importlib.util.spec_from_file_location("budgets", BENCH / "budgets.py")
     budgets = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(budgets)
     if budgets.cuobjdump() is None:
         pytest.skip("neither this triton nor the machine has cuobjdump")
-    found = budgets.triton_resources(family, arch, tmp_path)
-    assert {(takes.spills, takes.stack) for takes in found.values()} == {(0, 0)}, found
-    assert not budgets.excess(budgets.load(), f"{family}.py", arch, found)
+    configurations = set()
+    for turn, arch in enumerate(budgets.ARCHS):
+        places = slice(turn, None, len(budgets.ARCHS))
+        found = budgets.triton_resources(family, arch, tmp_path, places)
+        assert {(takes.spills, takes.stack) for takes in found.values()} == {(0, 0)}, found
+        assert not budgets.excess(budgets.load(), f"{family}.py", arch, found, whole=False)
+        configurations |= found.keys()
+    assert configurations == budgets.load()["kernels"][f"{family}.py"].keys()
 
 
 @needs_triton

@@ -20,7 +20,8 @@ def save(*_):
     sys.exit(143)
 signal.signal(signal.SIGTERM, save)
 ready.touch()
-time.sleep(60)
+for _ in range(1200):
+    time.sleep(0.05)  # a signal just before a sleep is seen after it
 """
 MEETING = """
 import pathlib, sys, time

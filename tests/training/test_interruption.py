@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-STEPS = 120
+STEPS = 60
 
 
 def _start(path, *options):
@@ -77,7 +77,7 @@ def test_killed_three_times_at_random_moments(tmp_path, uninterrupted):
 def test_signals_save_and_exit(tmp_path, uninterrupted, signum, code):
     path = tmp_path / "run"
     process = _start(path)
-    _wait_for_step(process, path, 40)
+    _wait_for_step(process, path, 25)
     process.send_signal(signum)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors

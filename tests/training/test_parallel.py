@@ -14,6 +14,7 @@ import pytest
 import torch
 from _shared_batches import CASES
 from _two_processes import PLAN, RUNS, SHARING, STOP
+from filelock import FileLock
 
 from pydisent import parallel
 from pydisent.training import Plan, RunFolder, open_run, train
@@ -34,10 +35,25 @@ def _environment(**more):
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | more
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pair(tmp_path_factory):
-    """Let two processes do all of `_two_processes`; return their folder and results."""
-    folder = tmp_path_factory.mktemp("pair")
+    """Let two processes do all of `_two_processes`; return their folder and results.
+
+    Once, however many workers of pytest-xdist have a test that asks for it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "pair"
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            folder.mkdir()
+            _run_pair(folder)
+    results = [json.loads((folder / f"{rank}.json").read_text()) for rank in "01"]
+    for result in results:
+        print(result["error"])
+    return folder, results
+
+
+def _run_pair(folder):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -57,10 +73,6 @@ def pair(tmp_path_factory):
     finally:
         for process in processes:
             process.kill()
-    results = [json.loads((folder / f"{rank}.json").read_text()) for rank in "01"]
-    for result in results:
-        print(result["error"])
-    return folder, results
 
 
 @pytest.mark.parametrize("check", [check.__name__ for check in [*RUNS, *SHARING]])
