@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,14 +103,18 @@ def configuration(kernel, signature: dict, constants: dict, options: dict) -> st
     return f"{kernel.__name__} {'/'.join(stored)} {told}".rstrip()
 
 
-def triton_resources(family: str, arch: str, folder: Path, places: slice = slice(None)) -> Found:
+def triton_resources(
+    family: str, arch: str, folder: Path, places: Iterable[int] | None = None
+) -> Found:
     """Compile a family's kernels, or some of its list, and return what the code of each takes."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     target, found = GPUTarget("cuda", int(re.sub(r"\D", "", arch)), 32), {}
-    for kernel, signature, constants, *options in kernels_of(family).COMPILE[places]:
+    listed = kernels_of(family).COMPILE
+    for place in range(len(listed)) if places is None else places:
+        kernel, signature, constants, *options = listed[place]
         launch = options[0] if options else {}
         name = configuration(kernel, signature, constants, launch)
         if name in found:

@@ -1,3 +1,4 @@
+import functools
 import json
 
 import numpy as np
@@ -59,6 +60,18 @@ def test_a_seed_fixes_the_run_and_another_changes_it(tmp_path):
     assert _result(first)[0] != _result(third)[0]
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Each system's plan, and what training leaves that nothing stops."""
+
+    @functools.cache
+    def trained(system):
+        plan = _plan(system, data="faces" if system == "attribute-ae" else "sprites")
+        return plan, _result(_train(plan, tmp_path_factory.mktemp(system) / "whole").path)
+
+    return trained
+
+
 @pytest.mark.parametrize(
     ("system", "step"),
     [
@@ -68,9 +81,8 @@ def test_a_seed_fixes_the_run_and_another_changes_it(tmp_path):
         *(("attribute-ae", step) for step in (13, 27, 31, 34, 41, 48)),
     ],
 )  # fmt: skip
-def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, system, step):
-    plan = _plan(system, data="faces" if system == "attribute-ae" else "sprites")
-    whole = _result(_train(plan, tmp_path / "whole").path)
+def test_resumed_equals_uninterrupted(tmp_path, uninterrupted, monkeypatch, system, step):
+    plan, whole = uninterrupted(system)
     with monkeypatch.context() as patch:
         _stop_at(patch, step)
         with pytest.raises(_Stop):
