@@ -89,6 +89,7 @@ def differentiable(value: Any) -> bool:
 # -- names ---------------------------------------------------------------------------------------
 
 
+@functools.lru_cache(4096)
 def name_of(func: Callable) -> str:
     """What the rules call a function: ``rfft``, ``relu``; a custom operator has its namespace."""
     if isinstance(func, (OpOverload, OpOverloadPacket)):
@@ -216,6 +217,8 @@ class Write:
 
 def write_of(func: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Write | None:
     """What a call writes into, or None."""
+    if not kwargs and not _can_write(func, name):
+        return None
     if name == "__setitem__":
         return Write([args[0]], set_item, args, {})
     if name == "__set__":
@@ -240,6 +243,13 @@ def write_of(func: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> 
     if named.get("inplace", False):
         return Write([bound[0]], func, bound, {k: v for k, v in named.items() if k != "inplace"})
     return None
+
+
+@functools.lru_cache(4096)
+def _can_write(func: Callable, name: str) -> bool:
+    """Whether a call may write even if it is given positional arguments alone."""
+    named = name in _AUGMENTED or name in ("__setitem__", "__set__") or name.endswith("_")
+    return named or _inplace_position(func) >= 0
 
 
 # Writes that leave nothing of the old value: found in the graph.

@@ -52,6 +52,24 @@ def is_coupled(
     return False
 
 
+@torch.no_grad()
+def mixes_columns(
+    images: Sequence[Tensor], columns: Sequence[Tensor], w: Tensor, rounding: float
+) -> bool:
+    """Whether J w is not the sum of w_i J e_i, as it is if no sample moves another.
+
+    ``w`` is (B, m), each e_i that axis in every sample, ``columns`` (B, m, *out) an output.
+    """
+    rounding = max(rounding, torch.finfo(w.dtype).eps)
+    found = []
+    for image, parts in zip(images, columns, strict=True):
+        flat = parts.reshape(*w.shape, -1)
+        terms = torch.stack([w, w.abs()]).unsqueeze(2) @ torch.stack([flat, flat.abs()])
+        error = (image.reshape(len(w), -1) - terms[0].squeeze(1)).abs().amax()
+        found.append(error > 10 * rounding**0.75 * terms[1].amax())
+    return bool(torch.stack(found).any())
+
+
 def mixing_nodes(
     program: Program, shape: torch.Size, device: torch.device
 ) -> tuple[list[Node], bool]:

@@ -52,6 +52,8 @@ def _as_node(form: _Form, slot: int) -> Node:
     working = [node for node in form.chain if not node.is_identity]
     if len(working) == 1:
         node = working[0]
+        if set(node.inputs) == {form.base} and node.outputs == (slot,):
+            return node
         return replace(node, inputs=(form.base,) * len(node.inputs), outputs=(slot,))
     captured = tuple(index for node in form.chain for index in node.captured)
     name = "+".join(node.name for node in form.chain)

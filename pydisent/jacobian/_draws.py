@@ -30,16 +30,21 @@ class RandomState:
     given: tuple[tuple[torch.Generator, Tensor], ...]
 
     @classmethod
-    def now(cls, device: torch.device, given: Iterable[torch.Generator] = ()) -> RandomState:
-        """The states at this moment; ``device`` is that on which a function draws."""
+    def now(
+        cls, device: torch.device, given: Iterable[torch.Generator] = (), torch_alone: bool = False
+    ) -> RandomState:
+        """The states at this moment; ``device`` is that on which a function draws.
+
+        ``torch_alone`` leaves out NumPy and Python, from which torch's own functions do not draw.
+        """
         # While a CUDA graph is captured nothing can be read from the device's generator.
         readable = device.type not in ("cpu", "meta") and not is_capturing()
         return cls(
             torch.get_rng_state(),
             device,
             torch.get_device_module(device).get_rng_state(device) if readable else None,
-            np.random.get_state(),  # noqa: NPY002
-            random.getstate(),
+            None if torch_alone else np.random.get_state(),  # noqa: NPY002
+            None if torch_alone else random.getstate(),
             tuple((generator, generator.get_state()) for generator in given),
         )
 
@@ -49,8 +54,13 @@ class RandomState:
         return (
             torch.equal(self.torch_state, other.torch_state)
             and self.python_state == other.python_state
-            and self.numpy_state[2:] == other.numpy_state[2:]
-            and np.array_equal(self.numpy_state[1], other.numpy_state[1])
+            and (
+                self.numpy_state is None
+                or (
+                    self.numpy_state[2:] == other.numpy_state[2:]
+                    and np.array_equal(self.numpy_state[1], other.numpy_state[1])
+                )
+            )
             and _same(self.device_state, other.device_state)
             and all(torch.equal(a[1], b[1]) for a, b in zip(self.given, other.given, strict=True))
         )
@@ -67,14 +77,16 @@ class RandomState:
         torch.set_rng_state(self.torch_state)
         if self.device_state is not None:
             torch.get_device_module(self.device).set_rng_state(self.device_state, self.device)
-        np.random.set_state(self.numpy_state)  # noqa: NPY002
-        random.setstate(self.python_state)
+        if self.numpy_state is not None:
+            np.random.set_state(self.numpy_state)  # noqa: NPY002
+            random.setstate(self.python_state)
         for generator, state in self.given:
             generator.set_state(state)
 
     def again(self) -> RandomState:
         """The present state of the same generators."""
-        return RandomState.now(self.device, (generator for generator, _ in self.given))
+        given = (generator for generator, _ in self.given)
+        return RandomState.now(self.device, given, torch_alone=self.numpy_state is None)
 
     @contextmanager
     def replayed(self) -> Iterator[None]:

@@ -63,16 +63,16 @@ class Program:
         self.captured += live[: self.live]
         self._origins = origins or {}
         self._slot_sizes = slot_sizes
-        self._last_use = self._liveness()
+        self._dead = self._liveness()
 
-    def _liveness(self) -> dict[int, int]:
-        last: dict[int, int] = {}
-        for position, node in enumerate(self.nodes):
-            for slot in node.inputs:
-                last[slot] = position
-        for slot in self._results:
-            last[slot] = len(self.nodes)
-        return last
+    def _liveness(self) -> list[tuple[int, ...]]:
+        """The slots that nobody reads after each step."""
+        last = {slot: place for place, node in enumerate(self.nodes) for slot in node.inputs}
+        last.update(dict.fromkeys(self._results, len(self.nodes)))
+        return [
+            tuple(slot for slot in dict.fromkeys(node.inputs) if last[slot] == place)
+            for place, node in enumerate(self.nodes)
+        ]
 
     @property
     def elements_saved(self) -> int:
@@ -141,6 +141,11 @@ class Program:
             for tensor, keep in zip(self.captured, self._kept)
         ] + self.captured[len(self._kept) :]
 
+    def attached(self, dtype: torch.dtype) -> list[Tensor]:
+        """The captured tensors in the graph of the function, as ``push`` reads them."""
+        own = self.captured[: len(self._kept)]
+        return [t if keep else as_dtype(t, dtype) for t, keep in zip(own, self._kept)]
+
     def push(
         self,
         tangents: Tensor,
@@ -155,13 +160,11 @@ class Program:
         to be off. ``watch`` sees each step's results, and may put others in their place.
         """
         values = {self.input_slot: tangents}
+        dtype = tangents.dtype
         with torch.autocast(tangents.device.type, enabled=False):
-            for position, node in enumerate(self.nodes):
+            for node, dead in zip(self.nodes, self._dead):
                 arguments = [values[slot] for slot in node.inputs]
                 read = [captured[index] for index in node.captured]
-                dead = [
-                    slot for slot in dict.fromkeys(node.inputs) if self._last_use[slot] == position
-                ]
                 for slot in dead:
                     del values[slot]
                 step = node.push
@@ -172,8 +175,8 @@ class Program:
                 results = _applied(step, read, arguments)
                 if isinstance(results, Tensor):
                     results = (results,)
-                results = [as_dtype(result, tangents.dtype) for result in results]
-                if any(node.is_complex):  # a real value plus a complex constant, say
+                results = [r if r.dtype is dtype else as_dtype(r, dtype) for r in results]
+                if True in node.is_complex:  # a real value plus a complex constant, say
                     results = [
                         torch.complex(result, torch.zeros_like(result))
                         if complex_ and not result.is_complex()

@@ -242,7 +242,7 @@ class Tracer(TorchFunctionMode):
             and self.is_traced(args[0])
         ):
             read = lambda tensor: getattr(tensor, attribute)  # noqa: E731
-            return self._record(read, "getattr", args[:1], {}, out)
+            return self._record(read, attribute, args[:1], {}, out)
         return out
 
     def _record(self, func, name, args, kwargs, out=None, before=None):
@@ -253,11 +253,11 @@ class Tracer(TorchFunctionMode):
         if rule is None and decomposition is not None and func not in self._decomposing:
             return self._decompose(func, decomposition, args, kwargs)
         if before is None and (rule is None or name in RANDOM):
-            before = RandomState.now(self._z.device, generators_in(args, kwargs))
+            before = self._random_state(func, args, kwargs)
         call = Call(func, name, *bind(func, args, kwargs), out, self.is_traced)
         if out is None:
             call.out = func(*args, **kwargs)
-        outputs = [t for t in pytree.tree_leaves(call.out) if self._is_new(t)]
+        outputs = [t for t in tensors_in(call.out) if self._is_new(t)]
         if not outputs:
             if name not in _NO_SLOPE:
                 self._doubt(name, call.out)
@@ -284,7 +284,7 @@ class Tracer(TorchFunctionMode):
             return call.out  # by its own reverse mode, when its results are read
         moved = step.outputs
         if moved is None:  # all of a linear map's results, some of which may not move
-            moved = [t for t in pytree.tree_leaves(call.out) if differentiable(t)]
+            moved = [t for t in tensors_in(call.out) if differentiable(t)]
         self._append(name, step, moved, general)
         for values in call.held or ():
             for place, value in enumerate(values):
@@ -292,9 +292,13 @@ class Tracer(TorchFunctionMode):
                     self._reads(values, place)
         return call.out
 
+    def _random_state(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> RandomState:
+        given = generators_in(args, kwargs)
+        return RandomState.now(self._z.device, given, torch_alone=not is_foreign(func))
+
     def _doubt(self, name: str, out: Any) -> None:
         """Remember floating results that torch cuts off from the graph, having no derivative."""
-        for tensor in pytree.tree_leaves(out):
+        for tensor in tensors_in(out):
             if differentiable(tensor) and not tensor.requires_grad:
                 self._doubtful[id(tensor)] = (tensor, name)
 
@@ -333,8 +337,8 @@ class Tracer(TorchFunctionMode):
     ) -> None:
         inputs = tuple(self._slots[edge_of(tensor)] for tensor in step.inputs)  # type: ignore[index]
         captured = tuple(self._capture(tensor) for tensor in step.captured)
-        rows = {len(t) if t.dim() else 0 for t in (*step.inputs, *outputs)}
-        by_rows = step.by_rows and rows == {len(self._z)}
+        batch = self._z.shape[:1]
+        by_rows = step.by_rows and all(t.shape[:1] == batch for t in (*step.inputs, *outputs))
         slots = tuple(self._new_slot(edge_of(tensor), tensor) for tensor in outputs)
         self._nodes.append(
             Node(
@@ -362,7 +366,7 @@ class Tracer(TorchFunctionMode):
         if source is not None and source not in self._slots and source[0] not in self._apart:
             base = None  # inside another operation, where nobody sees it
         old = self._copies(target, (write.args, write.kwargs))
-        before = RandomState.now(self._z.device, generators_in(args, kwargs))
+        before = self._random_state(func, args, kwargs)
         out = func(*args, **kwargs)
         if write.func is None or not self._is_new(target) or overlaps_itself(target):
             self._shown.update((t.grad_fn, name) for t in write.targets if self._is_new(t))

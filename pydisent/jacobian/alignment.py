@@ -20,7 +20,7 @@ from pydisent import parallel
 from pydisent.jacobian._call import DerivativeError, differentiable
 from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._cost import machine
-from pydisent.jacobian._coupling import is_coupled
+from pydisent.jacobian._coupling import is_coupled, mixes_columns, probing_tangents
 from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._finite import refuse_infinite
 from pydisent.jacobian.decompositions import DecomposedFunctions, RefuseWrongDerivatives
@@ -32,7 +32,7 @@ from pydisent.jacobian.linearization import (
     gram_of_columns,
     in_memory_order,
     like_columns,
-    linearize,
+    linearize_unchecked,
     merged_keywords,
     output_tensors,
     refuse_coupled,
@@ -42,6 +42,7 @@ from pydisent.ops import masked_power_iteration
 
 METHODS = ("auto", "gram", "matrix_free", "autograd")
 EPS = 1e-8  # Algorithm 2's guard against division by zero
+_SMALL_ALGEBRA = 30  # steps that take as long as the algebra on small matrices
 
 
 @run_eagerly
@@ -137,21 +138,16 @@ def alignment_penalty(
                 raise ValueError('coupled="hold" takes method "gram" or "matrix_free"')
             value = _by_autograd(fn, z, args, kwargs, k, iterations, reweight, probe)
             return value if wants_gradient else value.detach()
-        linear = linearize(
-            fn,
-            z,
-            *args,
-            compute_dtype=compute_dtype,
-            chunk=chunk,
-            coupled=coupled,
-            fn_kwargs=kwargs,
-        )
+        linear = linearize_unchecked(fn, z, args, kwargs, compute_dtype, chunk)
         problem = _Problem.of(z, linear.dtype, k, iterations, reweight, probe)
         if method == "auto":
             measurable = not is_capturing()
             method = (
                 _cheaper(linear, k, iterations, tolerance, wants_gradient) if measurable else "gram"
             )
+        if method == "unrolled":
+            return _unrolled(linear, problem, coupled)
+        linear.keep_samples_apart(coupled)
         if is_capturing():
             _check_capturable(linear, method, tolerance)
         evaluate = _gram_route if method == "gram" else _matrix_free_route
@@ -281,7 +277,19 @@ def _cheaper(
         gram += work.both(kept, graph, costs)
         turns += (iterations - 1) * work.both(k, graph, costs)
         turns += work.both(min(size, 2 * k * iterations), graph, costs)
+        unrolled = work.both(size, graph, costs)
+        gram += _SMALL_ALGEBRA * costs.step
+        turns += _SMALL_ALGEBRA * costs.step
+        if unrolled < min(gram, turns) and size <= graph and _can_be_unrolled(linear):
+            return "unrolled"
     return "gram" if gram <= turns else "matrix_free"
+
+
+def _can_be_unrolled(linear: Linearization) -> bool:
+    """Whether autograd may differentiate the tangent steps along with the function itself."""
+    program = linear.derivative
+    exact = linear.dtype in (torch.float32, torch.float64)
+    return exact and not program.live and not program.general
 
 
 # -- the algorithm on small matrices --------------------------------------------------------------
@@ -324,6 +332,14 @@ class _Problem:
         """R: the mean over the batch of sum(S ∘ V ∘ V), V (B, m, k)."""
         return (self.signs * vectors.square()).sum() / vectors.shape[0]
 
+    def iterated(self, product: Callable[[Tensor], Tensor]) -> Tensor:
+        """V after T iterations with ``product``, V -> M V, all of them in the graph."""
+        vectors = self.mask * self.probe
+        for _ in range(self.iterations):
+            image = self.mask * product(vectors)
+            vectors = image / (image.norm(dim=1, keepdim=True) + EPS)
+        return vectors
+
     def value_gradient(self, vectors: Tensor) -> Tensor:
         """dR/dV."""
         return self.signs * vectors * (2 / vectors.shape[0])
@@ -344,6 +360,55 @@ class _Directions:
     tangents: Tensor  # (r, B, m)
     seeds: list[Tensor] | None
     weights: Tensor | None
+
+
+# -- one graph of everything ---------------------------------------------------------------------
+
+
+def _unrolled(linear: Linearization, problem: _Problem, coupled: str) -> Tensor:
+    """All of J, and Algorithm 3 on its Gram matrix, in the graph: the fewest calls.
+
+    For small problems, where calls cost more than what they compute.
+    """
+    with torch.enable_grad(), torch.autocast(linear.device.type, enabled=False):
+        gram = gram_of_columns(_columns_in_the_graph(linear, coupled))
+        refuse_infinite(gram, linear)
+        value: Tensor = _OnceDifferentiable.apply(
+            problem.value(problem.iterated(lambda vectors: gram @ vectors))
+        )
+    return value
+
+
+def _columns_in_the_graph(linear: Linearization, coupled: str) -> list[Tensor]:
+    """J (B, m, *out), an output each, with one more tangent to see whether samples are coupled."""
+    program, basis = linear.derivative, linear.basis()
+
+    def pushed(tangents: Tensor) -> list[Tensor]:
+        images = program.push(tangents, program.attached(linear.dtype))
+        return [image.transpose(0, 1) for image in images]
+
+    if linear.samples_are_apart:
+        return pushed(basis)
+    w = probing_tangents(linear.latent_shape, linear.dtype, linear.device)[0][0]
+    both = pushed(torch.cat([basis, w[None]]))
+    columns = [image[:, :-1] for image in both]
+    if mixes_columns([image[:, -1] for image in both], columns, w.flatten(1), program.rounding):
+        linear.keep_samples_apart(coupled)
+        return pushed(basis)
+    return columns
+
+
+class _OnceDifferentiable(torch.autograd.Function):
+    """Identity, for a gradient that is the same by every route: not to be differentiated again."""
+
+    @staticmethod
+    def forward(ctx, value):
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        _refuse_double_backward()
+        return cotangent
 
 
 # -- Gram route ----------------------------------------------------------------------------------
@@ -633,15 +698,11 @@ def _by_autograd(fn, z, args, kwargs, k, iterations, reweight, probe) -> Tensor:
         def product(vectors: Tensor) -> Tensor:
             columns: list[Tensor] = []
             for column in vectors.unbind(-1):
-                pushed = push(column, graph=True)
+                pushed = push(column.to(z.dtype), graph=True)
                 columns += torch.autograd.grad(outputs, z_in, pushed, create_graph=True)
             return torch.stack([column.flatten(1) for column in columns], -1)
 
         problem = _Problem.of(z, z.dtype, k, iterations, reweight, probe)
-        vectors = (problem.mask * problem.probe).to(z.dtype)
-        for _ in range(iterations):
-            image = problem.mask * product(vectors)
-            vectors = image / (image.norm(dim=1, keepdim=True) + EPS)
+        vectors = problem.iterated(product)
         refuse_infinite(vectors, None)
-        value = problem.value(vectors)
-    return value
+        return problem.value(vectors)

@@ -185,8 +185,11 @@ def scaled_dot_product_attention(
         scores = scores.masked_fill(~attn_mask, -torch.inf)
     elif attn_mask is not None:
         scores = scores + attn_mask
-    closed = (scores.detach() == -torch.inf).all(-1, keepdim=True)
-    weights = torch.softmax(scores.masked_fill(closed, 0.0), -1).masked_fill(closed, 0.0)
+    if attn_mask is None:
+        weights = torch.softmax(scores, -1)
+    else:
+        closed = (scores.detach() == -torch.inf).all(-1, keepdim=True)
+        weights = torch.softmax(scores.masked_fill(closed, 0.0), -1).masked_fill(closed, 0.0)
     if dropout_p > 0.0:
         weights = F.dropout(weights, dropout_p)
     return (weights @ _widen(value)).to(query.dtype)

@@ -83,10 +83,22 @@ def linearize(
     """
     check_arguments(fn, z, compute_dtype, chunk, coupled)
     kwargs = merged_keywords(kwargs, fn_kwargs)
-    program, value, z_in = _trace(fn, z, args, kwargs)
-    linear = Linearization(value, z_in, program, compute_dtype, chunk)
-    _keep_samples_apart(program, linear, coupled)
+    linear = linearize_unchecked(fn, z, args, kwargs, compute_dtype, chunk)
+    linear.keep_samples_apart(coupled)
     return linear
+
+
+def linearize_unchecked(
+    fn: Callable[..., Any],
+    z: Tensor,
+    args: tuple,
+    kwargs: dict,
+    compute_dtype: torch.dtype | None = None,
+    chunk: int | None = None,
+) -> Linearization:
+    """As :func:`linearize`, for arguments that have been checked; samples may be coupled."""
+    program, value, z_in = _trace(fn, z, args, kwargs)
+    return Linearization(value, z_in, program, compute_dtype, chunk)
 
 
 def linearize_with_graph(
@@ -95,7 +107,7 @@ def linearize_with_graph(
     """Return the value of ``fn`` at ``z``, attached to its graph, and its derivative there."""
     check_arguments(fn, z, None, None, coupled)
     program, value, z_in = _trace(fn, z, args, kwargs)
-    _keep_samples_apart(program, Linearization(value, z_in, program, None, None), coupled)
+    Linearization(value, z_in, program, None, None).keep_samples_apart(coupled)
     return value, program
 
 
@@ -211,29 +223,6 @@ def check_finite(outputs: Sequence[Tensor]) -> None:
             )
 
 
-def _keep_samples_apart(program: Program, linear: Linearization, coupled: str) -> None:
-    """Find out whether samples are coupled, unless the trace proves that they are not."""
-    shape = linear.latent_shape
-    if shape[0] == 1 or program.keeps_samples_apart or is_capturing():
-        return
-    dtype = torch.promote_types(linear.dtype, torch.float32)
-    captured = program.prepare(dtype)
-
-    def push(tangents: Tensor) -> list[Tensor]:
-        with torch.no_grad():
-            return program.push(tangents, captured, overwrite=True)
-
-    if not is_coupled(push, shape, dtype, linear.device, program.rounding):
-        return
-    nodes, crossed = mixing_nodes(program, shape, linear.device)
-    if not nodes and not crossed:  # roundings of a derivative that is zero
-        return
-    if coupled == "hold" and not crossed:
-        program.hold(nodes)
-        return
-    refuse_coupled([node.name for node in nodes])
-
-
 def refuse_coupled(operations: Sequence[str]) -> None:
     """Raise ValueError in the name of the operations that mix samples, if these are known."""
     names = ", ".join(dict.fromkeys(f"'{name}'" for name in operations)) or "a change of places"
@@ -344,6 +333,33 @@ class Linearization:
         return gram_of_columns(self.columns(self.basis()))
 
     # -- inside --------------------------------------------------------------------------------
+
+    def keep_samples_apart(self, coupled: str) -> None:
+        """Find out whether samples are coupled, and then refuse or hold what couples them."""
+        program, shape = self.derivative, self.latent_shape
+        if self.samples_are_apart or is_capturing():
+            return
+        dtype = torch.promote_types(self.dtype, torch.float32)
+        captured = program.prepare(dtype)
+
+        def push(tangents: Tensor) -> list[Tensor]:
+            with torch.no_grad():
+                return program.push(tangents, captured, overwrite=True)
+
+        if not is_coupled(push, shape, dtype, self.device, program.rounding):
+            return
+        nodes, crossed = mixing_nodes(program, shape, self.device)
+        if not nodes and not crossed:  # roundings of a derivative that is zero
+            return
+        if coupled == "hold" and not crossed:
+            program.hold(nodes)
+            return
+        refuse_coupled([node.name for node in nodes])
+
+    @property
+    def samples_are_apart(self) -> bool:
+        """Whether the steps themselves prove that no sample moves another."""
+        return self.latent_shape[0] == 1 or self.derivative.keeps_samples_apart
 
     def jacobian_bytes(self) -> int:
         """What all columns of J take in float32 or wider."""

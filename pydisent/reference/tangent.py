@@ -36,7 +36,7 @@ def is_positive(h: Tensor, kind: str, threshold: Tensor | None) -> Tensor:
     return ~(h <= 0) if kind == "relu" else h > 0
 
 
-def derivatives(
+def derivative(
     h: Tensor,
     kind: str,
     leak: Tensor | None,
@@ -44,30 +44,37 @@ def derivatives(
     negative_slope: float,
     beta: float,
     softplus_threshold: float,
-) -> tuple[Tensor, Tensor]:
-    """First and second derivatives of an activation at h, elementwise and differentiable."""
+) -> Tensor:
+    """First derivative of an activation at h, elementwise and differentiable."""
     if kind in PIECEWISE_LINEAR:
         positive = is_positive(h, kind, threshold)
         if leak is None:
-            slope: Tensor | float = negative_slope if kind == "leaky_relu" else 0.0
-            first = torch.where(positive, torch.ones_like(h), slope)
-        else:
-            first = torch.where(positive, 1.0, _per_channel(leak.to(h.dtype), h))
-        return first, torch.zeros_like(h)
+            slope = negative_slope if kind == "leaky_relu" else 0.0
+            return torch.where(positive, torch.ones_like(h), slope)
+        return torch.where(positive, 1.0, _per_channel(leak.to(h.dtype), h))
     # Products of sigmoids: differences such as 1 - tanh² would lose the digits of small results.
     if kind == "tanh":
-        first = 4 * torch.sigmoid(2 * h) * torch.sigmoid(-2 * h)
-        return first, -2 * torch.tanh(h) * first
+        return 4 * torch.sigmoid(2 * h) * torch.sigmoid(-2 * h)
     if kind == "softplus":
         u = h * beta
-        linear, s = u > softplus_threshold, torch.sigmoid(u)
-        second = beta * s * torch.sigmoid(-u)
-        return torch.where(linear, 1.0, s), torch.where(linear, 0.0, second)
+        return torch.where(u > softplus_threshold, 1.0, torch.sigmoid(u))
+    s, complement = torch.sigmoid(h), torch.sigmoid(-h)
+    return s * complement if kind == "sigmoid" else s * (1 + h * complement)
+
+
+def second_derivative(h: Tensor, kind: str, beta: float, softplus_threshold: float) -> Tensor:
+    """Second derivative of an activation at h, elementwise and differentiable."""
+    if kind in PIECEWISE_LINEAR:
+        return torch.zeros_like(h)
+    if kind == "tanh":
+        return -8 * torch.tanh(h) * torch.sigmoid(2 * h) * torch.sigmoid(-2 * h)
+    if kind == "softplus":
+        u = h * beta
+        second = beta * torch.sigmoid(u) * torch.sigmoid(-u)
+        return torch.where(u > softplus_threshold, 0.0, second)
     s, complement = torch.sigmoid(h), torch.sigmoid(-h)
     odd = -torch.tanh(h / 2)  # 1 - 2 s
-    if kind == "sigmoid":
-        return s * complement, s * complement * odd
-    return s * (1 + h * complement), s * complement * (2 + h * odd)
+    return s * complement * odd if kind == "sigmoid" else s * complement * (2 + h * odd)
 
 
 def activation_tangent(
@@ -84,7 +91,7 @@ def activation_tangent(
     """Multiply K tangents (K, B, C, ...) by D(h), or by D(h)² with ``turn``."""
     dtype = compute_dtype(h, tangents)
     parameters = leak, threshold, negative_slope, beta, softplus_threshold
-    d, _ = derivatives(h.to(dtype), kind, *parameters)
+    d = derivative(h.to(dtype), kind, *parameters)
     return (tangents.to(dtype) * (d * d if turn else d)).to(tangents.dtype)
 
 
@@ -118,7 +125,8 @@ def activation_tangent_backward(
     dtype = compute_dtype(h, tangents)
     point, g = h.to(dtype), grad.to(dtype)
     parameters = leak, threshold, negative_slope, beta, softplus_threshold
-    d, d2 = derivatives(point, kind, *parameters)
+    d = derivative(point, kind, *parameters)
+    d2 = second_derivative(point, kind, beta, softplus_threshold)
     e = d * d if turn else d
     grad_tangents = (g * e).to(tangents.dtype)
     products = (g * tangents.to(dtype)).sum(dim=0)

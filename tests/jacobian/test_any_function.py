@@ -19,9 +19,11 @@ from torch.utils.checkpoint import checkpoint
 
 import pydisent
 from pydisent import DerivativeError
+from pydisent.jacobian import alignment
+from pydisent.jacobian._cost import Machine
 
 D = torch.float64
-ROUTES = ["gram", "matrix_free"]
+ROUTES = ["gram", "matrix_free", "auto"]
 METHODS = [*ROUTES, "autograd"]
 
 
@@ -273,6 +275,39 @@ def test_samples_that_only_change_places_in_memory_are_apart():
         return h.reshape(6, 3).unsqueeze(1).permute(2, 0, 1)
 
     torch.testing.assert_close(pydisent.linearize(fn, _z()).jacobian(), _differences(fn, _z()))
+
+
+# -- which way -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("machine", "size", "way"),
+    [
+        (Machine(step=1, reversed_step=1, product=0, number=0), 4, "_unrolled"),
+        (Machine(step=0, reversed_step=0, product=1, number=1), 4, "_gram_route"),
+        (Machine(step=0, reversed_step=0, product=1, number=1), 64, "_matrix_free_route"),
+    ],
+)
+def test_auto_goes_the_way_that_costs_least(machine, size, way, monkeypatch):
+    first, last = nn.Linear(size, 4).double(), nn.Linear(4, 5).double()
+    gone = []
+    monkeypatch.setattr(alignment, "machine", lambda device: machine)
+    for name in ("_unrolled", "_gram_route", "_matrix_free_route"):
+        real = getattr(alignment, name)
+        monkeypatch.setattr(
+            alignment, name, lambda *args, n=name, r=real: (gone.append(n), r(*args))[1]
+        )
+    fn = nn.Sequential(first, nn.Tanh(), last)
+    pydisent.alignment_penalty(fn, _z(3, size), k=1, iterations=2).backward()
+    assert gone == [way]
+
+
+@pytest.mark.parametrize("method", ROUTES)
+def test_a_gradient_is_not_differentiated_again(method):
+    weight = _z(4, 6).requires_grad_()
+    value = _penalty(lambda z: (z @ weight).tanh(), _z(), method)
+    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+        torch.autograd.grad(value, weight, create_graph=True)
 
 
 # -- values and derivatives that are not there ----------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -61,9 +62,26 @@ def align(tangent: Tensor, primal_dim: int, out_dim: int) -> Tensor:
     return tangent.reshape(tangent.shape[0], *ones, *tangent.shape[1:])
 
 
+@dataclass(frozen=True)
+class _Flat:
+    """How arguments nest that do not: a ``TreeSpec`` of few steps."""
+
+    positional: int
+    names: tuple[str, ...]
+
+    def unflatten(self, leaves: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        named = dict(zip(self.names, leaves[self.positional :]))
+        return tuple(leaves[: self.positional]), named
+
+
 def flattened(call: Call) -> tuple[list[Any], Any, list[Tensor]]:
     """The arguments as a list, how they nest, and those of them that are traced."""
-    leaves, spec = pytree.tree_flatten((call.args, call.kwargs))
+    leaves: list[Any] = [*call.args, *call.kwargs.values()]
+    spec: Any
+    if any(isinstance(leaf, (tuple, list, dict)) for leaf in leaves):
+        leaves, spec = pytree.tree_flatten((call.args, call.kwargs))
+    else:
+        spec = _Flat(len(call.args), tuple(call.kwargs))
     return call.hold(leaves), spec, [leaf for leaf in leaves if call.is_traced(leaf)]
 
 

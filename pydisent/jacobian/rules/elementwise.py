@@ -31,9 +31,10 @@ def _composed(
     softplus_threshold: float = 20.0,
 ) -> Tensor:
     """``ops.activation_tangent`` of elementary operations."""
-    return reference.activation_tangent(
-        h, tangents, kind, leak, None, negative_slope, beta, softplus_threshold, False
-    )
+    parameters = leak, None, negative_slope, beta, softplus_threshold
+    if h.dtype != tangents.dtype or h.dtype.itemsize < 4:
+        return reference.activation_tangent(h, tangents, kind, *parameters, False)
+    return tangents * reference.derivative(h, kind, *parameters)
 
 
 def _activation(call: Call, kind: str, tensors: dict[str, Tensor], **constants: float) -> Step:

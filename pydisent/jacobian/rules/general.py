@@ -38,7 +38,7 @@ def general(call: Call) -> Step | None:
         filled = list(leaves)
         for place, value in zip(order, (*primals, *captured[len(traced) :]), strict=True):
             filled[place] = value
-        args, kwargs = pytree.tree_unflatten(filled, spec)
+        args, kwargs = spec.unflatten(filled)
         results = pytree.tree_leaves(func(*args, **kwargs))
         return tuple(results[i] for i in moving)
 

@@ -39,38 +39,26 @@ def jointly_linear(call: Call) -> Step:
         def apply(*tangents):
             for place, tangent in zip(places, tangents):
                 filled[place] = tangent
-            args, kwargs = pytree.tree_unflatten(filled, spec)
+            args, kwargs = spec.unflatten(filled)
             return func(*args, **kwargs)
 
         if needs_dense:
             tangents = [tangent.contiguous() for tangent in tangents]
         return pytree.tree_leaves(over_tangents(apply, tangents))
 
-    return Step(traced, [], push, by_rows=_reduces_rows(call))
-
-
-def _reduces_rows(call: Call) -> bool:
-    """Whether a sum or mean is taken within rows."""
-    if call.name not in ("sum", "mean") or len(call.args) < 2 or call.args[1] is None:
-        return False
-    if call.args[0].dim() == 0:
-        return False
-    dims = call.args[1] if isinstance(call.args[1], (tuple, list)) else (call.args[1],)
-    return bool(dims) and all(isinstance(d, int) and d % call.args[0].dim() for d in dims)
+    return Step(traced, [], push)
 
 
 for _linear in (
-    "view reshape flatten unflatten squeeze unsqueeze permute transpose swapaxes swapdims "
-    "movedim moveaxis t adjoint getattr expand expand_as broadcast_to repeat tile "
-    "repeat_interleave view_as reshape_as contiguous clone __getitem__ select narrow "
-    "index_select gather take take_along_dim masked_select chunk split split_with_sizes "
-    "tensor_split hsplit vsplit dsplit unbind diagonal diag diag_embed tril triu flip fliplr "
-    "flipud rot90 roll sum mean cumsum trace positive __pos__ stack "
-    "hstack vstack dstack column_stack row_stack atleast_1d atleast_2d atleast_3d unfold fold "
-    "im2col col2im set_item masked_fill index_fill index_add index_copy scatter scatter_add "
-    "slice_scatter diagonal_scatter ravel real imag conj resolve_conj "
-    "resolve_neg view_as_real view_as_complex fft ifft rfft irfft fft2 ifft2 rfft2 irfft2 fftn "
-    "ifftn rfftn irfftn fftshift ifftshift diff unsafe_chunk unsafe_split squeeze_copy"
+    "view reshape flatten unflatten squeeze unsqueeze t adjoint H mH repeat tile "
+    "repeat_interleave view_as reshape_as contiguous clone index_select gather take "
+    "take_along_dim masked_select tensor_split hsplit vsplit dsplit diagonal diag diag_embed tril "
+    "triu flip fliplr flipud rot90 roll trace positive __pos__ stack hstack vstack dstack "
+    "column_stack row_stack atleast_1d atleast_2d atleast_3d unfold fold im2col col2im set_item "
+    "masked_fill index_fill index_add index_copy scatter scatter_add slice_scatter "
+    "diagonal_scatter ravel real imag conj resolve_conj resolve_neg view_as_real view_as_complex "
+    "fft ifft rfft irfft fft2 ifft2 rfft2 irfft2 fftn ifftn rfftn irfftn fftshift ifftshift diff "
+    "unsafe_split squeeze_copy"
 ).split():
     RULES[_linear] = jointly_linear
 
@@ -81,9 +69,94 @@ def _fill(call: Call) -> Step:
     *args, value = call.args
     if isinstance(value, (int, float, complex)) and len(call.args) > 2:
         call.args = (*args, 0)
+        if call.name == "masked_fill" and args[0].shape == call.out.shape:
+            return _masked(call, *args)
     if "value" in call.kwargs and not isinstance(call.kwargs["value"], Tensor):
         call.kwargs = {**call.kwargs, "value": 0}
     return jointly_linear(call)
+
+
+# Where a call has dimensions, and what they are if they are left out.
+_PLACES: dict[str, tuple[tuple[int, Any], ...]] = {
+    **dict.fromkeys(
+        ("transpose", "swapaxes", "swapdims", "movedim", "moveaxis"), ((1, None), (2, None))
+    ),
+    **dict.fromkeys(("sum", "mean", "cumsum", "narrow", "select"), ((1, None),)),
+    "unbind": ((1, 0),),
+    **dict.fromkeys(("chunk", "split", "split_with_sizes", "unsafe_chunk"), ((2, 0),)),
+}
+
+
+@rule(*_PLACES)
+def _along_dimensions(call: Call) -> Step:
+    """Dimensions counted from the end are the same with K in front: no vmap is needed."""
+    source, args, by_rows = call.args[0], list(call.args), True
+    for place, default in _PLACES[call.name]:
+        dims = args[place] if len(args) > place else default
+        counted = _from_the_end(dims, source.dim())
+        if counted is None or "dim" in call.kwargs:
+            return jointly_linear(call)
+        by_rows = by_rows and all(dim != -source.dim() for dim in counted)
+        args[place : place + 1] = [counted[0] if isinstance(dims, int) else counted]
+    func, rest, named = call.func, args[1:], call.kwargs
+    return Step([source], [], lambda _, t: func(t[0], *rest, **named), by_rows=by_rows)
+
+
+def _from_the_end(dims: Any, size: int) -> list[int] | None:
+    """Dimensions of a value as negative numbers; None if these are none, or not all."""
+    dims = [dims] if isinstance(dims, int) else dims
+    if not size or not isinstance(dims, (list, tuple)) or not dims:
+        return None
+    if any(type(dim) is not int for dim in dims):
+        return None
+    return [dim % size - size for dim in dims]
+
+
+@rule("permute")
+def _permute(call: Call) -> Step:
+    source = call.args[0]
+    dims = call.args[1:] if len(call.args) > 2 else call.argument(1, "dims")
+    counted = _from_the_end(dims, source.dim())
+    if counted is None:
+        return jointly_linear(call)
+    order = [0, *(dim + source.dim() + 1 for dim in counted)]
+    return Step([source], [], lambda _, t: t[0].permute(order), by_rows=order[1] == 1)
+
+
+@rule("mT", "T")
+def _matrix_transpose(call: Call) -> Step:
+    source = call.args[0]
+    if source.dim() < 2 or (call.name == "T" and source.dim() != 2):
+        return jointly_linear(call)
+    return Step([source], [], lambda _, t: t[0].mT, by_rows=source.dim() > 2)
+
+
+@rule("expand", "expand_as", "broadcast_to")
+def _expand(call: Call) -> Step:
+    source, shape = call.args[0], call.out.shape
+    dim = source.dim()
+
+    def push(_, tangents):
+        return align(tangents[0], dim, len(shape)).expand(tangents[0].shape[0], *shape)
+
+    return Step([source], [], push, by_rows=dim == len(shape))
+
+
+@rule("__getitem__")
+def _get_item(call: Call) -> Step:
+    source, index = call.args
+    parts = index if isinstance(index, tuple) else (index,)
+    if not all(p is None or p is Ellipsis or type(p) in (int, slice) for p in parts):
+        return jointly_linear(call)
+    shifted = (slice(None), *parts)
+    whole = parts[:1] == (slice(None),)
+    if parts[:1] == (Ellipsis,):
+        whole = len(parts) - parts.count(None) <= source.dim()
+    return Step([source], [], lambda _, t: t[0][shifted], by_rows=whole)
+
+
+def _masked(call: Call, source: Tensor, mask: Tensor) -> Step:
+    return Step([source], [mask], lambda c, t: t[0].masked_fill(c[0], 0), by_rows=True)
 
 
 @rule("roll")

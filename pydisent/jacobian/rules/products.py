@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from pydisent.jacobian._call import Call, NoRuleError, Step, differentiable
 from pydisent.jacobian._diagonal import like_tangent
@@ -41,7 +40,7 @@ def multilinear(call: Call) -> Step:
         def one(place, tangent):
             filled = list(base)
             filled[place] = tangent
-            args, kwargs = pytree.tree_unflatten(filled, spec)
+            args, kwargs = spec.unflatten(filled)
             return func(*args, **kwargs)
 
         terms = [
@@ -54,8 +53,7 @@ def multilinear(call: Call) -> Step:
 
 
 for _product in (
-    "mm bmm mv dot vdot inner outer ger kron tensordot einsum chain_matmul cross vecdot "
-    "linalg_multi_dot"
+    "mv dot vdot inner outer ger kron tensordot einsum chain_matmul cross vecdot linalg_multi_dot"
 ).split():
     RULES[_product] = multilinear
 
@@ -121,7 +119,33 @@ def _matmul(call: Call) -> Step:
     if call.is_traced(left) and not call.is_traced(right) and left.dim() >= 2 and right.dim() == 2:
         return Step([left], [right], lambda c, t: t[0] @ c[0], by_rows=True)
     call.args, call.kwargs, call.func = (left, right), {}, torch.matmul
-    return multilinear(call)
+    return _matrix_product(call)
+
+
+@rule("bmm", "mm")
+def _matrix_product(call: Call) -> Step:
+    """Of matrices, or batches of them: K in front is one more batch dimension."""
+    values = left, right = call.args[0], call.argument(1, "mat2")
+    dim = max(left.dim(), right.dim())
+    if min(left.dim(), right.dim()) < 2 or set(call.kwargs) - {"mat2"}:
+        return multilinear(call)
+    if any(value.layout != torch.strided for value in values):
+        return multilinear(call)
+    places = [place for place in (0, 1) if call.is_traced(values[place])]
+    dims = [values[place].dim() for place in places]
+    captured = [values[1 - place] for place in places]
+
+    def push(captured, tangents):
+        terms = [
+            align(tangent, inside, dim) @ other
+            if place == 0
+            else other @ align(tangent, inside, dim)
+            for place, inside, other, tangent in zip(places, dims, captured, tangents)
+        ]
+        return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+
+    by_rows = dim > 2 and left.dim() == right.dim()
+    return Step([values[place] for place in places], captured, push, by_rows=by_rows)
 
 
 @rule("linear")
@@ -166,7 +190,8 @@ def _convolution(call: Call) -> Step:
         raise NoRuleError
     if call.is_traced(weight):
         call.args, call.kwargs = (source, weight, None, *rest), named
-        return multilinear(call)
+        batched = source.dim() == weight.dim()
+        return _convolution_by_traced(call, source, weight) if batched else multilinear(call)
     if source.dim() == weight.dim() - 1:  # no batch: the K tangents are one
         return Step([source], [weight], lambda c, t: function(t[0], c[0], None, *rest, **named))
     if call.name == "conv_transpose2d" and is_projection(source, *rest, **named):
@@ -193,6 +218,32 @@ def _convolution(call: Call) -> Step:
         lambda c, t: on(lambda r: function(r, c[0], None, *rest, **named), t[0]),
         by_rows=True,
     )
+
+
+def _convolution_by_traced(call: Call, source: Tensor, weight: Tensor) -> Step:
+    """A convolution whose weight moves, as a modulated one: K weights are K times the channels."""
+    function, rest, named = call.func, call.args[3:], call.kwargs
+    groups = call.argument(6, "groups", 1)
+    transposed = "transpose" in call.name
+
+    def along_the_weight(x: Tensor, tangent: Tensor) -> Tensor:
+        count = len(tangent)
+        if transposed:  # (K, in, out/g, ...) as (in, K out/g, ...)
+            stacked = tangent.movedim(0, 1).flatten(1, 2)
+        else:  # (K, g out/g, in/g, ...) as (g K out/g, in/g, ...)
+            stacked = tangent.unflatten(1, (groups, -1)).movedim(0, 1).flatten(0, 2)
+        out = function(x, stacked, None, *rest, **named)
+        return out.unflatten(1, (groups, count, -1)).movedim(2, 0).flatten(2, 3)
+
+    if not call.is_traced(source):
+        return Step([weight], [source], lambda c, t: along_the_weight(c[0], t[0]))
+
+    def push(captured, tangents):
+        x, w = captured
+        by_source = on_rows(lambda r: function(r, w, None, *rest, **named), tangents[0])
+        return by_source + along_the_weight(x, tangents[1])
+
+    return Step([source, weight], [source, weight], push)
 
 
 for _conv in (
