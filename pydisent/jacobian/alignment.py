@@ -92,8 +92,9 @@ def alignment_penalty(
         "gram": the Gram matrix from m Jacobian-vector products, best for a moderate m.
         "matrix_free": products with M only, for a large m. "autograd": plain double backward
         through the unrolled algorithm, slow, the only one whose own gradient can be taken.
-        "auto": the cheaper one of the first two, by a count of the steps, products and numbers of
-        ``fn``, weighed by what each takes on this machine: measured once, kept in the user's cache.
+        "auto": the cheapest of the first two and, for small problems, the algorithm unrolled on the
+        Gram matrix in one graph, by a count of the steps, products and numbers of ``fn``, weighed
+        by what each takes on this machine: measured once, kept in the user's cache.
     tolerance
         Directions of the gradient that may be left out, in [0, 1); 0 is exact. By the Gram route:
         the relative Frobenius norm of what is left of J C. Matrix-free: the part of the sum

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from pydisent.jacobian._eager import run_eagerly
-from pydisent.jacobian.linearization import linearize_with_graph
+from pydisent.jacobian.linearization import linearize_with_graph, merged_keywords
 
 
 @run_eagerly
 def directional_derivative(
-    fn: Callable[..., Tensor], z: Tensor, tangents: Tensor, *args: Any, **kwargs: Any
+    fn: Callable[..., Tensor],
+    z: Tensor,
+    tangents: Tensor,
+    *args: Any,
+    coupled: str = "error",
+    fn_kwargs: Mapping[str, Any] | None = None,
+    **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
     """Return fn(z) and J v, one direction v a sample; both can be differentiated once more.
 
@@ -31,6 +37,8 @@ def directional_derivative(
         Directions, in the shape of ``z``.
     args, kwargs
         Passed to ``fn`` after ``z`` and not differentiated.
+    coupled, fn_kwargs
+        As of :func:`pydisent.linearize`.
 
     Returns
     -------
@@ -43,7 +51,8 @@ def directional_derivative(
         If ``z`` or ``tangents`` is not a floating (B, m) tensor with B, m >= 1, or the output of
         ``fn`` is not one tensor, not finite, or does not depend on ``z``.
     """
-    value, derivative = linearize_with_graph(fn, z, args, kwargs)
+    kwargs = merged_keywords(kwargs, fn_kwargs)
+    value, derivative = linearize_with_graph(fn, z, args, kwargs, coupled)
     if not isinstance(value, Tensor):
         raise TypeError(f"fn must return a tensor, got {type(value).__name__}")
     if not isinstance(tangents, Tensor) or tangents.shape != z.shape:

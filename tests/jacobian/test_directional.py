@@ -67,3 +67,16 @@ def test_bad_arguments():
         directional_derivative(lambda z: [z, z], z, z)
     with pytest.raises(ValueError, match="depend on z"):
         directional_derivative(lambda z: torch.ones(2, 4), z, z)
+
+
+def test_samples_and_keywords_are_as_those_of_linearize():
+    z, v = torch.randn(2, 3, 4, dtype=torch.double)
+
+    def centred(z, coupled=1.0):
+        return coupled * (z - z.mean(0)).sin()
+
+    with pytest.raises(ValueError, match="'mean' mixes the samples"):
+        directional_derivative(centred, z, v)
+    options = {"coupled": "hold", "fn_kwargs": {"coupled": 3.0}}
+    _, derivative = directional_derivative(centred, z, v, **options)
+    torch.testing.assert_close(derivative, 3 * (z - z.mean(0)).cos() * v)

@@ -119,10 +119,11 @@ def check_batch_norms_keep_their_dtype():
     norm = nn.Sequential(nn.BatchNorm2d(3).float())
     normalize_whole_batches(norm)
     x = _random(4, 3, 2, 2).bfloat16()
-    wanted = nn.BatchNorm2d(3).float()(x)
+    native, exact = nn.BatchNorm2d(3).float()(x), nn.BatchNorm2d(3).double()(x.double())
     found = norm(parallel.own_rows(x))
     assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found, parallel.own_rows(wanted))
+    error = (found - parallel.own_rows(exact)).abs().max()
+    assert error <= 2 * (native - exact).abs().max() + 1e-6
     normalize_whole_batches(norm)  # nothing is left to do
 
     class Own(nn.BatchNorm1d):
