@@ -8,7 +8,17 @@ derivative PyTorch has right, so that one reverse pass through a rule gives the 
 Jacobian penalty: norms are composed of primitives for this reason.
 """
 
-from . import constriction, elementwise, gates, images, linear, norms, products, spectra
+from . import (
+    constriction,
+    elementwise,
+    gates,
+    images,
+    linear,
+    norms,
+    products,
+    selections,
+    spectra,
+)
 from ._base import RULES
 from .general import general
 
@@ -22,5 +32,6 @@ __all__ = [
     "linear",
     "norms",
     "products",
+    "selections",
     "spectra",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from pydisent.jacobian._call import Call, NoRuleError, Step
 from pydisent.jacobian._diagonal import like_tangent
@@ -105,9 +106,11 @@ def _elementwise(call: Call) -> Step:
     if any(isinstance(leaf, Tensor) and leaf is not traced[0] for leaf in leaves):
         raise NoRuleError
     source, rest, named, function = traced[0], call.args[1:], call.kwargs, call.func
-    derivative = torch.func.jvp(
-        lambda x: function(x, *rest, **named), (dense(source),), (torch.ones_like(source),)
-    )[1]
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(dense(source), torch.ones_like(source))
+        derivative = forward_ad.unpack_dual(function(dual, *rest, **named)).tangent
+    if derivative is None:
+        raise NoRuleError
     return multiplication(call, source, derivative)
 
 

@@ -54,13 +54,32 @@ def general(call: Call) -> Step | None:
 
     # In the dtypes of the call: an operation may be picky about those of its arguments.
     step = Step(inputs, captured, push, outputs=outputs, keep=True)
-    if (
-        _is_mutable(func)
-        or call.name.endswith("_")
-        or not _forward_mode_is_right(call, apply, step)
-    ):
+    if _is_mutable(func) or call.name.endswith("_"):
         return None
+    kind = _kind(call, leaves, spec, captured, len(traced))
+    if kind is None or kind not in _found_right:
+        if not _forward_mode_is_right(call, apply, step):
+            return None
+        if kind is not None:
+            _found_right.add(kind)
     return step
+
+
+_found_right: set[Any] = set()
+
+
+def _kind(call: Call, leaves: list, spec: Any, tensors: Sequence[Tensor], traced: int) -> Any:
+    """What PyTorch chooses a formula by: an operator of its own, types, shapes, other arguments.
+
+    None for what may depend on more: random draws, strangers' operators, arguments of other types.
+    """
+    plain = (int, float, bool, str, complex, type(None), torch.dtype, torch.device)
+    if call.drawn is not None or is_foreign(call.func):
+        return None
+    if not all(type(leaf) in plain for leaf in leaves) or len(_found_right) > 10_000:
+        return None
+    types = tuple((t.dtype, t.shape, t.device.type, t.is_conj(), t.requires_grad) for t in tensors)
+    return call.func, repr(spec), tuple(leaves), types, traced
 
 
 def _moves(leaf: Any) -> bool:

@@ -50,10 +50,10 @@ def jointly_linear(call: Call) -> Step:
 
 
 for _linear in (
-    "view reshape flatten unflatten squeeze unsqueeze t adjoint H mH repeat tile "
-    "repeat_interleave view_as reshape_as contiguous clone index_select gather take "
+    "view reshape flatten unflatten squeeze unsqueeze t adjoint H mH tile "
+    "repeat_interleave view_as reshape_as contiguous clone take "
     "take_along_dim masked_select tensor_split hsplit vsplit dsplit diagonal diag diag_embed tril "
-    "triu flip fliplr flipud rot90 roll trace positive __pos__ stack hstack vstack dstack "
+    "triu flip fliplr flipud rot90 roll trace positive __pos__ hstack vstack dstack "
     "column_stack row_stack atleast_1d atleast_2d atleast_3d unfold fold im2col col2im set_item "
     "masked_fill index_fill index_add index_copy scatter scatter_add slice_scatter "
     "diagonal_scatter ravel real imag conj resolve_conj resolve_neg view_as_real view_as_complex "
@@ -258,6 +258,53 @@ def _convert(call: Call) -> Step:
     if device == source.device:
         step.scale, step.is_identity = (lambda _, s: s[0]), True
     return step
+
+
+@rule("index_select", "gather")
+def _by_index(call: Call) -> Step:
+    source, index = call.args[0], call.argument(2, "index")
+    counted = _from_the_end(call.argument(1, "dim"), source.dim())
+    if counted is None or not isinstance(index, Tensor):
+        return jointly_linear(call)
+    (dim,) = counted
+
+    def push(captured, tangents):
+        places = captured[0]
+        if call.name == "gather":
+            return tangents[0].gather(dim, places.expand(len(tangents[0]), *places.shape))
+        return tangents[0].index_select(dim, places)
+
+    return Step([source], [index], push, by_rows=dim != -source.dim())
+
+
+@rule("repeat")
+def _repeat(call: Call) -> Step:
+    source, sizes = call.args[0], call.args[1:]
+    sizes = sizes[0] if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes
+    if not sizes or call.kwargs or not all(type(size) is int for size in sizes):
+        return jointly_linear(call)
+    sizes, dim = tuple(sizes), source.dim()
+    by_rows = dim == len(sizes) and sizes[0] == 1
+    push = lambda _, t: align(t[0], dim, len(sizes)).repeat(1, *sizes)  # noqa: E731
+    return Step([source], [], push, by_rows=by_rows)
+
+
+@rule("stack")
+def _stack(call: Call) -> Step:
+    tensors, size = call.args[0], call.out.dim()
+    counted = _from_the_end(call.argument(1, "dim", 0), size)
+    if counted is None or not isinstance(tensors, (tuple, list)):
+        return jointly_linear(call)
+    (dim,) = counted
+    flags, shape = [call.is_traced(tensor) for tensor in tensors], tensors[0].shape
+
+    def push(_, tangents):
+        queue, first = iter(tangents), tangents[0]
+        zeros = first.new_zeros(()).expand(first.shape[0], *shape)
+        return torch.stack([next(queue) if flag else zeros for flag in flags], dim)
+
+    traced = [tensor for tensor, flag in zip(tensors, flags) if flag]
+    return Step(traced, [], push, by_rows=dim != -size)
 
 
 @rule("cat", "concat", "concatenate")

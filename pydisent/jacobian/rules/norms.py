@@ -115,3 +115,49 @@ def _instance_norm(call: Call) -> Step:
         return tangents[0] * scale.reshape(shape)
 
     return Step([source], [inverse, *affine], push, by_rows=True)
+
+
+@rule("normalize")
+def _normalize(call: Call) -> Step:
+    """A vector over its length, or over ``eps`` if that is the larger."""
+    source, p = call.args[0], call.argument(1, "p", 2.0)
+    dim, eps = call.argument(2, "dim", 1), call.argument(3, "eps", 1e-12)
+    if p != 2 or not isinstance(dim, int) or source.is_complex() or source.dim() == 0:
+        raise NoRuleError
+    dim = dim % source.dim() - source.dim()
+
+    def push(captured, tangents):
+        x, tangent = captured[0], tangents[0]
+        squares = x.square().sum(dim, keepdim=True)
+        large = squares > eps * eps
+        inverse = torch.where(large, squares, 1.0).rsqrt()
+        along = x * inverse
+        turned = inverse * (tangent - along * (along * tangent).sum(dim, keepdim=True))
+        return torch.where(large, turned, tangent / eps)
+
+    return Step([source], [source], push, by_rows=dim != -source.dim())
+
+
+@rule("norm", "linalg_norm", "linalg_vector_norm")
+def _euclidean_norm(call: Call) -> Step:
+    """‖x‖ along some dimensions, whose derivative at zero is taken as zero, as PyTorch does."""
+    source, p = call.args[0], call.argument(1, "p" if call.name == "norm" else "ord", None)
+    dims = call.argument(2, "dim")
+    names = {"p", "ord", "dim", "keepdim"}
+    if p not in (None, 2) or isinstance(p, str) or call.kwargs.keys() - names:
+        raise NoRuleError
+    if source.is_complex() or source.dim() == 0 or len(call.args) > 4:
+        raise NoRuleError
+    if call.name == "linalg_norm" and p == 2 and not isinstance(dims, int):
+        raise NoRuleError  # of matrices it is another
+    dims = (dims,) if isinstance(dims, int) else tuple(dims or range(source.dim()))
+    dims = tuple(dim % source.dim() - source.dim() for dim in dims)
+    keep = call.out.dim() == source.dim()
+
+    def push(captured, tangents):
+        x, squares = captured[0], captured[0].square().sum(dims, keepdim=True)
+        zero = squares == 0
+        inverse = torch.where(zero, 0.0, torch.where(zero, 1.0, squares).rsqrt())
+        return (x * inverse * tangents[0]).sum(dims, keepdim=keep)
+
+    return Step([source], [source], push, by_rows=-source.dim() not in dims)

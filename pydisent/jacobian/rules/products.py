@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -53,9 +55,39 @@ def multilinear(call: Call) -> Step:
 
 
 for _product in (
-    "mv dot vdot inner outer ger kron tensordot einsum chain_matmul cross vecdot linalg_multi_dot"
+    "mv dot vdot inner outer ger kron tensordot chain_matmul cross vecdot linalg_multi_dot"
 ).split():
     RULES[_product] = multilinear
+
+
+@rule("einsum")
+def _einsum(call: Call) -> Step:
+    """K is one more index, of the operand that moves and of the result."""
+    equation, *operands = call.args
+    if len(operands) == 1 and isinstance(operands[0], (tuple, list)):
+        operands = list(operands[0])
+    plain = isinstance(equation, str) and "->" in equation and "." not in equation
+    if not plain or not all(map(differentiable, operands)):
+        return multilinear(call)
+    inputs, output = equation.replace(" ", "").split("->")
+    letter = next((c for c in string.ascii_letters if c not in equation), None)
+    if letter is None:
+        return multilinear(call)
+    places = [i for i, operand in enumerate(operands) if call.is_traced(operand)]
+    wanted = range(len(operands)) if len(places) > 1 else {*range(len(operands))} - {places[0]}
+    constants = [i for i in wanted if differentiable(operands[i])]
+
+    def push(captured, tangents):
+        values = dict(zip(constants, captured))
+        terms = []
+        for place, tangent in zip(places, tangents):
+            subscripts = inputs.split(",")
+            subscripts[place] = letter + subscripts[place]
+            parts = [tangent if i == place else values[i] for i in range(len(subscripts))]
+            terms.append(torch.einsum(f"{','.join(subscripts)}->{letter}{output}", *parts))
+        return sum(terms[1:], terms[0])
+
+    return Step([operands[i] for i in places], [operands[i] for i in constants], push)
 
 
 @rule("mul", "__mul__", "__rmul__", "multiply")
@@ -146,6 +178,49 @@ def _matrix_product(call: Call) -> Step:
 
     by_rows = dim > 2 and left.dim() == right.dim()
     return Step([values[place] for place in places], captured, push, by_rows=by_rows)
+
+
+@rule("addmm", "baddbmm")
+def _sum_with_a_product(call: Call) -> Step:
+    """``beta`` of the first argument plus ``alpha`` of the product of the others."""
+    added, left, right = values = call.args[:3]
+    beta, alpha, shape = call.kwargs.get("beta", 1), call.kwargs.get("alpha", 1), call.out.shape
+    if len(call.args) > 3 or any(value.layout != torch.strided for value in values):
+        raise NoRuleError
+    flags = [call.is_traced(value) for value in values]
+    captured = ([right] if flags[1] else []) + ([left] if flags[2] else [])
+
+    def push(captured, tangents):
+        queue, others, total = iter(tangents), iter(captured), None
+        if flags[0]:
+            total = beta * align(next(queue), added.dim(), len(shape))
+            total = total.expand(total.shape[0], *shape)
+        for flag, product in zip(flags[1:], (lambda t, o: t @ o, lambda t, o: o @ t)):
+            if flag:
+                term = alpha * product(next(queue), next(others))
+                total = term if total is None else total + term
+        return total
+
+    traced = [value for value, flag in zip(values, flags) if flag]
+    return Step(traced, captured, push, by_rows=flags == [False, True, False])
+
+
+@rule("complex")
+def _complex(call: Call) -> Step:
+    values = call.args[0], call.argument(1, "imag")
+    flags, shape = [call.is_traced(value) for value in values], call.out.shape
+    dims = [value.dim() for value in values]
+
+    def push(_, tangents):
+        queue = iter(tangents)
+        parts = [
+            align(next(queue), dim, len(shape)) if flag else tangents[0].new_zeros(())
+            for flag, dim in zip(flags, dims)
+        ]
+        return torch.complex(*torch.broadcast_tensors(*parts)).expand(len(tangents[0]), *shape)
+
+    traced = [value for value, flag in zip(values, flags) if flag]
+    return Step(traced, [], push, by_rows=all(dim == len(shape) for dim in dims))
 
 
 @rule("linear")
