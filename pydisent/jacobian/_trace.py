@@ -426,12 +426,13 @@ class Tracer(TorchFunctionMode):
         if self._doubtful:
             self._refuse_doubtful("return", outputs, {})
         slots = [self.slot_of(output) for output in outputs]
-        for tensor, version in zip(self._captured, self._versions, strict=True):
+        for index, (tensor, version) in enumerate(zip(self._captured, self._versions, strict=True)):
             if _version(tensor) != version:
+                reader = next(node.name for node in self._nodes if index in node.captured)
                 raise DerivativeError(
-                    f"a value of shape {tuple(tensor.shape)} that the derivative needs was "
-                    "written in place by an operation that torch functions do not show; write "
-                    "into a clone() of it"
+                    f"a value of shape {tuple(tensor.shape)} that the derivative of '{reader}' "
+                    "needs was written in place by an operation that torch functions do not show "
+                    "(such as x.real = y); write into a clone() of it"
                 )
         return Program(
             self._nodes,

@@ -792,6 +792,38 @@ def normal(
     return mean + std * noise
 
 
+def lstm_cell(
+    input: Tensor,
+    hx: Sequence[Tensor],
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Hidden and cell state of a long short-term memory after one more input."""
+    hidden, cell = hx
+    gates = F.linear(input, w_ih, b_ih) + F.linear(hidden, w_hh, b_hh)
+    entry, forget, new, exit_ = gates.chunk(4, -1)
+    cell = torch.sigmoid(forget) * cell + torch.sigmoid(entry) * torch.tanh(new)
+    return torch.sigmoid(exit_) * torch.tanh(cell), cell
+
+
+def gru_cell(
+    input: Tensor,
+    hx: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> Tensor:
+    """Hidden state of a gated recurrent unit after one more input."""
+    inputs = F.linear(input, w_ih, b_ih).chunk(3, -1)
+    hidden = F.linear(hx, w_hh, b_hh).chunk(3, -1)
+    reset, update = (torch.sigmoid(inputs[i] + hidden[i]) for i in (0, 1))
+    new = torch.tanh(inputs[2] + reset * hidden[2])
+    return new + update * (hx - new)
+
+
 def safe_softmax(self: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
     """Softmax, and zero where all of a row is −∞."""
     x = self if dtype is None else self.to(dtype)
@@ -954,6 +986,8 @@ DECOMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.pdist: pdist,
     torch._weight_norm: weight_norm,
     torch.polar: polar,
+    torch.lstm_cell: lstm_cell,
+    torch.gru_cell: gru_cell,
     F.cosine_similarity: cosine_similarity,
     torch.cosine_similarity: cosine_similarity,
     torch.linspace: linspace,

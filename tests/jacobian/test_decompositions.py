@@ -548,3 +548,13 @@ def test_bad_arguments_are_named():
             F.batch_norm(x, None, None)
         with pytest.raises(ValueError, match="attn_mask"):
             F.scaled_dot_product_attention(x, x, x, attn_mask=x @ x.mT, is_causal=True)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_recurrent_cells(batch, bias):
+    for native, gates in ((torch.lstm_cell, 4), (torch.gru_cell, 3)):
+        x, h, c = _randn(batch, 4), _randn(batch, 5, seed=1), _randn(batch, 5, seed=2)
+        weights = _randn(5 * gates, 4, seed=3), _randn(5 * gates, 5, seed=4)
+        biases = (_randn(5 * gates, seed=5), _randn(5 * gates, seed=6)) if bias else ()
+        _same(native, x, (h, c) if gates == 4 else h, *weights, *biases)

@@ -41,6 +41,19 @@ for _spatial in (
     RULES[_spatial] = _resample
 
 
+@rule("affine_grid", "affine_grid_generator")
+def _affine_grid(call: Call) -> Step:
+    """Linear in the matrices, a grid each."""
+    source, size, rest = call.args[0], call.argument(1, "size"), call.args[2:]
+    named = {name: value for name, value in call.kwargs.items() if name != "size"}
+    function, one = call.func, [int(length) for length in size][1:]
+
+    def push(_, tangents):
+        return on_rows(lambda r: function(r, [len(r), *one], *rest, **named), tangents[0])
+
+    return Step([source], [], push, by_rows=True)
+
+
 @rule("pad")
 def _pad(call: Call) -> Step:
     source, pad = call.args[0], call.argument(1, "pad")

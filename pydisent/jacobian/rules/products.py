@@ -246,11 +246,27 @@ def _linear(tangent: Tensor, weight: Tensor) -> Tensor:
 def _bilinear(call: Call) -> Step:
     if call.is_traced(call.argument(3, "bias")):
         raise NoRuleError
-    call.args, call.kwargs = (
-        tuple(call.argument(i, n) for i, n in enumerate(("input1", "input2", "weight"))),
-        {},
+    left, right, weight = (
+        call.argument(i, name) for i, name in enumerate(("input1", "input2", "weight"))
     )
-    return multilinear(call)
+    if call.is_traced(weight):
+        call.args, call.kwargs = (left, right, weight), {}
+        return multilinear(call)
+    flags = [call.is_traced(left), call.is_traced(right)]
+    sides = [side for side in (0, 1) if flags[side]]
+    others = [(right, left)[side] for side in sides]
+
+    def push(captured, tangents):
+        *others, weight = captured
+        terms = []
+        for side, tangent, other in zip(sides, tangents, others):
+            other = other.expand(len(tangent), *other.shape)
+            first, second = (other, tangent) if side else (tangent, other)
+            terms.append(F.bilinear(first, second, weight))
+        return sum(terms[1:], terms[0])
+
+    traced = [value for value, flag in zip((left, right), flags) if flag]
+    return Step(traced, [*others, weight], push, by_rows=left.dim() > 1)
 
 
 def _convolution(call: Call) -> Step:
