@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 import sys
@@ -287,7 +288,10 @@ class Linearization:
         self._leaves, self._structure = pytree.tree_flatten(self.value)
         self._shapes = derivative.output_shapes
         self._chunk = None if chunk is None else int(chunk)
-        self._captured = derivative.prepare(self.dtype)
+
+    @functools.cached_property
+    def _captured(self) -> list[Tensor]:
+        return self.derivative.prepare(self.dtype)
 
     # -- products ------------------------------------------------------------------------------
 
