@@ -17,3 +17,17 @@ def shared_file():
         return path
 
     return locate
+
+
+@pytest.fixture
+def short_eigenpaths(monkeypatch):
+    """Eigenpaths of a report of six steps, each of which is shown for many."""
+    from pydisent.reports import eigenpaths
+
+    whole = eigenpaths.trace_eigenpath
+
+    def short(*args, steps, **options):
+        path = whole(*args, steps=min(6, steps), **options)
+        return path[:, :, [i * (path.shape[2] - 1) // steps for i in range(steps + 1)]]
+
+    monkeypatch.setattr(eigenpaths, "trace_eigenpath", short)

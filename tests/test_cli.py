@@ -254,6 +254,7 @@ def test_rotate(masked_run, tmp_path, capsys, monkeypatch):
     assert "accepted: two different ones" in _one_line(capsys)
 
 
+@pytest.mark.usefixtures("short_eigenpaths")
 def test_demo_compares_both_and_does_nothing_twice(tmp_path, capsys, monkeypatch):
     # The metrics of codes encode three quarters of a million images.
     monkeypatch.setattr("pydisent.training.scoring.applicable", lambda run: ("f-diagonal",))

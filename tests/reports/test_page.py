@@ -14,6 +14,7 @@ from pydisent.reports._subjects import subjects_of
 from pydisent.reports._tables import summary
 from pydisent.reports.figures import losses
 
+pytestmark = pytest.mark.usefixtures("short_eigenpaths")
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 SINGLE = {
     "real.png", "samples.png", "alignment.png", "traversals.png", "traversals-bases.png",

@@ -25,7 +25,7 @@ from pydisent.training.ray_engine import RayEngine
 if importlib.util.find_spec("ray") is None:
     pytest.skip("ray is not installed: pip install 'pydisent[sweep]'", allow_module_level=True)
 
-STEPS = 150
+STEPS = 80
 on_linux = pytest.mark.skipif(
     sys.platform != "linux", reason="elsewhere a process outlives the Ray worker that started it"
 )
@@ -144,7 +144,7 @@ def test_a_sweep_with_killed_workers_ends_as_if_nothing_had_been(tmp_path, capfd
         train(plan, tmp_path / f"whole-{seed}", accelerator="cpu", progress=False)
     torch.set_num_threads(threads)
     killers = [
-        threading.Thread(target=_kill_in_the_middle, args=(out / f"vae-seed-{seed}", whose, 50))
+        threading.Thread(target=_kill_in_the_middle, args=(out / f"vae-seed-{seed}", whose, 25))
         for seed, whose in enumerate(("training", "worker"))
     ]
     for killer in killers:
