@@ -4,8 +4,9 @@ Every function here takes the arguments of the native one, returns its values to
 composed of operations whose derivatives of every order are right: ``tests/jacobian/
 test_torch_probes.py`` measures both against central differences. The gradient of ‖J q‖² through the
 native layer norm, instance norm, determinant, linear solve or weight norm is silently wrong in at
-least one mode of differentiation; through the others it raises. Running statistics are read and
-not written, unless `DecomposedFunctions` is told to.
+least one mode of differentiation; through the others it raises. (Recurrent cells are right; they
+are here as their parts are pushed faster than the whole.) Running statistics are read and not
+written, unless `DecomposedFunctions` is told to.
 """
 
 from __future__ import annotations

@@ -480,7 +480,7 @@ def judge(case: Case) -> Verdict:
     def fn(z):
         return case.function(z)
 
-    fn.__qualname__ = case.name  # a fallback is said once a name
+    fn.__qualname__ = case.name  # what is hidden is said once a name
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")

@@ -14,7 +14,7 @@ from pydisent.jacobian.decompositions import DecomposedFunctions
 
 METHODS = ["gram", "matrix_free", "autograd", "auto"]
 ITERATIONS = 3
-# Functions that the tracer cannot see into are differentiated whole, with a warning.
+# What the tracer cannot see is differentiated by reverse mode twice, with a warning.
 pytestmark = pytest.mark.filterwarnings("ignore:.*cannot be traced.*", "ignore:.*jit.script.*")
 
 

@@ -3,7 +3,8 @@
 A tangent of a value of shape ``s`` has shape ``(K, *s)``. Linear maps with a batch dimension act on
 K·B rows at once; elementwise functions multiply by a derivative computed once and shared by the K
 tangents; multilinear ones use the product rule. An operation that is not here is differentiated by
-``torch.func.jvp`` on that operation alone. Every rule is made of operations whose own first
+``torch.func.jvp`` on that operation alone, or where that is missing or wrong by its own reverse
+mode twice. Every rule is made of operations whose own first
 derivative PyTorch has right, so that one reverse pass through a rule gives the gradient of a
 Jacobian penalty: norms are composed of primitives for this reason.
 """
