@@ -122,7 +122,7 @@ def _normalize(call: Call) -> Step:
     """A vector over its length, or over ``eps`` if that is the larger."""
     source, p = call.args[0], call.argument(1, "p", 2.0)
     dim, eps = call.argument(2, "dim", 1), call.argument(3, "eps", 1e-12)
-    if p != 2 or not isinstance(dim, int) or source.is_complex() or source.dim() == 0:
+    if p != 2 or not isinstance(dim, int) or eps <= 0 or source.dim() == 0 or source.is_complex():
         raise NoRuleError
     dim = dim % source.dim() - source.dim()
 

@@ -62,6 +62,8 @@ def _extremes(call: Call, dims: Any) -> Step:
     source = call.args[0]
     if call.name not in ("amax", "amin", "max", "min") or source.dim() == 0:
         raise NoRuleError
+    if dims is None and call.out.dim() > 0:  # of two values, elementwise
+        raise NoRuleError
     dims = (dims,) if isinstance(dims, int) else tuple(dims or range(source.dim()))
     dims = tuple(dim % source.dim() - source.dim() for dim in dims)
     out = getattr(source.detach(), "amin" if "min" in call.name else "amax")(dims, keepdim=True)
