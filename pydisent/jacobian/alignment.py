@@ -23,6 +23,7 @@ from pydisent.jacobian._cost import machine
 from pydisent.jacobian._coupling import is_coupled, mixes_columns, probing_tangents
 from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._finite import refuse_infinite
+from pydisent.jacobian._program import Program
 from pydisent.jacobian.decompositions import DecomposedFunctions, RefuseWrongDerivatives
 from pydisent.jacobian.linearization import (
     JACOBIAN_BUDGET,
@@ -281,16 +282,10 @@ def _cheaper(
         unrolled = work.both(size, graph, costs)
         gram += _SMALL_ALGEBRA * costs.step
         turns += _SMALL_ALGEBRA * costs.step
-        if unrolled < min(gram, turns) and size <= graph and _can_be_unrolled(linear):
+        exact = linear.dtype in (torch.float32, torch.float64)
+        if unrolled < min(gram, turns) and size <= graph and exact:
             return "unrolled"
     return "gram" if gram <= turns else "matrix_free"
-
-
-def _can_be_unrolled(linear: Linearization) -> bool:
-    """Whether autograd may differentiate the tangent steps along with the function itself."""
-    program = linear.derivative
-    exact = linear.dtype in (torch.float32, torch.float64)
-    return exact and not program.live and not program.general
 
 
 # -- the algorithm on small matrices --------------------------------------------------------------
@@ -369,24 +364,33 @@ class _Directions:
 def _unrolled(linear: Linearization, problem: _Problem, coupled: str) -> Tensor:
     """All of J, and Algorithm 3 on its Gram matrix, in the graph: the fewest calls.
 
-    For small problems, where calls cost more than what they compute.
+    For small problems, where calls cost more than what they compute. Steps without a rule are
+    differentiated apart from the function, so that what goes wrong there can be said.
     """
+    program = linear.derivative
+    apart = bool(program.live or program.general)
     with torch.enable_grad(), torch.autocast(linear.device.type, enabled=False):
-        gram = gram_of_columns(_columns_in_the_graph(linear, coupled))
+        if apart:
+            needed = [tensor.requires_grad for tensor in program.captured]
+            leaves, wanted = _leaves(linear, needed)
+        else:
+            leaves = program.attached(linear.dtype)
+        gram = gram_of_columns(_columns_in_the_graph(linear, leaves, coupled))
         refuse_infinite(gram, linear)
-        value: Tensor = _OnceDifferentiable.apply(
-            problem.value(problem.iterated(lambda vectors: gram @ vectors))
-        )
-    return value
+        value = problem.value(problem.iterated(lambda vectors: gram @ vectors))
+        if not apart:
+            return _OnceDifferentiable.apply(value)
+        return _Apart.apply(value.detach(), value, program, leaves, wanted, *program.captured)
 
 
-def _columns_in_the_graph(linear: Linearization, coupled: str) -> list[Tensor]:
+def _columns_in_the_graph(
+    linear: Linearization, captured: Sequence[Tensor], coupled: str
+) -> list[Tensor]:
     """J (B, m, *out), an output each, with one more tangent to see whether samples are coupled."""
     program, basis = linear.derivative, linear.basis()
 
     def pushed(tangents: Tensor) -> list[Tensor]:
-        images = program.push(tangents, program.attached(linear.dtype))
-        return [image.transpose(0, 1) for image in images]
+        return [image.transpose(0, 1) for image in program.push(tangents, captured)]
 
     if linear.samples_are_apart:
         return pushed(basis)
@@ -397,6 +401,30 @@ def _columns_in_the_graph(linear: Linearization, coupled: str) -> list[Tensor]:
         linear.keep_samples_apart(coupled)
         return pushed(basis)
     return columns
+
+
+class _Apart(torch.autograd.Function):
+    """The value of a graph that ends at ``leaves``, which stand for what the function read."""
+
+    @staticmethod
+    def forward(ctx, value, inside, program, leaves, wanted, *captured):
+        ctx.inside, ctx.program, ctx.leaves, ctx.wanted = inside, program, leaves, wanted
+        ctx.save_for_backward(*captured)
+        return value
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        _refuse_double_backward()
+        parts: list[Tensor | None] = [None] * len(ctx.leaves)
+        if ctx.inside.requires_grad and ctx.wanted:
+            found = _pulled(ctx.program, [ctx.inside], ctx.leaves, ctx.wanted, [cotangent], True)
+            for i, part in zip(ctx.wanted, found):
+                parts[i] = part
+        scaled = [
+            _nothing(saved) if part is None else part.to(saved.dtype)
+            for part, saved in zip(parts, ctx.saved_tensors)
+        ]
+        return (None, None, None, None, None, *scaled)
 
 
 class _OnceDifferentiable(torch.autograd.Function):
@@ -598,11 +626,7 @@ def _form_gradient(
     It is that of Σ <seed, J q>, or of Σ λ ‖J q‖²: functions of J alone.
     """
     program = linear.derivative
-    leaves = program.prepare(linear.dtype)
-    wanted = [i for i, need in enumerate(needed) if need and differentiable(leaves[i])]
-    for i in wanted:
-        if i < len(leaves) - program.live:
-            leaves[i] = leaves[i].detach().requires_grad_()
+    leaves, wanted = _leaves(linear, needed)
     sums: list[Tensor | None] = [None] * len(leaves)
     start = 0
     tangents = directions.tangents.reshape(-1, *linear.latent_shape)
@@ -617,26 +641,52 @@ def _form_gradient(
         start += len(chunk)
         if not moving or not wanted:
             continue
-        try:
-            with program.cut_at_the_input():
-                parts = torch.autograd.grad(
-                    [output for output, _ in moving],
-                    [leaves[i] for i in wanted],
-                    [seed for _, seed in moving],
-                    allow_unused=True,
-                    retain_graph=bool(program.live),
-                )
-        except (RuntimeError, NotImplementedError) as error:
-            raise DerivativeError(
-                f"an operation of fn ({', '.join(program.general)}) has no derivative of the "
-                f"order that the gradient of the penalty needs: {error}"
-            ) from error
+        parts = _pulled(
+            program,
+            [output for output, _ in moving],
+            leaves,
+            wanted,
+            [seed for _, seed in moving],
+            bool(program.live),
+        )
         for i, part in zip(wanted, parts):
             if part is not None:
                 wide = part.to(torch.promote_types(part.dtype, torch.float32))
                 before = sums[i]
                 sums[i] = wide if before is None else before.add_(wide)
     return sums
+
+
+def _leaves(linear: Linearization, needed: Sequence[bool]) -> tuple[list[Tensor], list[int]]:
+    """What the steps read, cut off from the function, and which of it gets a gradient."""
+    program = linear.derivative
+    leaves = program.prepare(linear.dtype)
+    wanted = [i for i, need in enumerate(needed) if need and differentiable(leaves[i])]
+    for i in wanted:
+        if i < len(leaves) - program.live:
+            leaves[i] = leaves[i].detach().requires_grad_()
+    return leaves, wanted
+
+
+def _pulled(
+    program: Program,
+    ends: Sequence[Tensor],
+    leaves: Sequence[Tensor],
+    wanted: Sequence[int],
+    seeds: Sequence[Tensor],
+    keep: bool,
+) -> tuple[Tensor | None, ...]:
+    """Gradients by the wanted leaves; DerivativeError if some step has none of that order."""
+    try:
+        with program.cut_at_the_input():
+            return torch.autograd.grad(
+                ends, [leaves[i] for i in wanted], seeds, allow_unused=True, retain_graph=keep
+            )
+    except (RuntimeError, NotImplementedError) as error:
+        raise DerivativeError(
+            f"an operation of fn ({', '.join(program.general)}) has no derivative of the order "
+            f"that the gradient of the penalty needs: {error}"
+        ) from error
 
 
 def _seed(output: Tensor, directions: _Directions, index: int, start: int) -> Tensor:
