@@ -102,7 +102,7 @@ def name_of(func: Callable) -> str:
     return name
 
 
-@functools.cache
+@functools.lru_cache(4096)  # not to hold a stranger's closures for ever
 def is_foreign(func: Callable) -> bool:
     """Whether a function is not torch's own, so that its name says nothing about it."""
     if isinstance(func, (OpOverload, OpOverloadPacket)):
@@ -146,7 +146,7 @@ def bind(func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, di
     return args, named
 
 
-@functools.cache
+@functools.lru_cache(4096)
 def _positions(func: Callable) -> tuple[tuple[str, ...], ...]:
     """The names of a function's positional arguments, one tuple an overload."""
     try:
@@ -221,8 +221,6 @@ def write_of(func: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> 
         return None
     if name == "__setitem__":
         return Write([args[0]], set_item, args, {})
-    if name == "__set__":
-        return Write([args[0]])
     if kwargs.get("out") is not None:
         return Write(list(tensors_in(kwargs["out"])))
     if name in _AUGMENTED:
@@ -248,7 +246,7 @@ def write_of(func: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> 
 @functools.lru_cache(4096)
 def _can_write(func: Callable, name: str) -> bool:
     """Whether a call may write even if it is given positional arguments alone."""
-    named = name in _AUGMENTED or name in ("__setitem__", "__set__") or name.endswith("_")
+    named = name in _AUGMENTED or name == "__setitem__" or name.endswith("_")
     return named or _inplace_position(func) >= 0
 
 
@@ -270,7 +268,7 @@ def _out_of_place(func: Callable, name: str) -> Callable | None:
     return next((getattr(p, name[:-1]) for p in places if hasattr(p, name[:-1])), None)
 
 
-@functools.cache
+@functools.lru_cache(4096)
 def _inplace_position(func: Callable) -> int:
     """Where a Python function has its argument ``inplace``, or -1."""
     try:

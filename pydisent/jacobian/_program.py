@@ -16,7 +16,7 @@ from pydisent.jacobian._node import Node, Push
 from pydisent.jacobian._views import overlaps_itself
 
 _PRODUCTS = frozenset(
-    "linear matmul __matmul__ bmm mm addmm einsum conv1d conv2d conv3d conv_transpose1d "
+    "linear matmul __matmul__ bmm mm addmm baddbmm einsum conv1d conv2d conv3d conv_transpose1d "
     "conv_transpose2d conv_transpose3d bilinear".split()
 )
 Watch = Callable[[Node, list[Tensor]], list[Tensor]]

@@ -10,6 +10,7 @@ views are followed there, and whatever reaches a value by a way that the mode ca
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -67,7 +68,7 @@ _NO_SLOPE = frozenset(
     "to type_as expand_as view_as reshape_as nextafter histc histogram bincount frexp bernoulli "
     "multinomial".split()
 )
-_GETTERS_WITH_TANGENT = frozenset("T mT H mH real imag".split())
+_READERS = {name: operator.attrgetter(name) for name in "T mT H mH real imag".split()}
 
 
 class Tracer(TorchFunctionMode):
@@ -236,13 +237,8 @@ class Tracer(TorchFunctionMode):
     def _getter(self, func, args, kwargs):
         out = func(*args, **kwargs)
         attribute = getattr(getattr(func, "__self__", None), "__name__", "")
-        if (
-            attribute in _GETTERS_WITH_TANGENT
-            and torch.is_grad_enabled()
-            and self.is_traced(args[0])
-        ):
-            read = lambda tensor: getattr(tensor, attribute)  # noqa: E731
-            return self._record(read, attribute, args[:1], {}, out)
+        if attribute in _READERS and torch.is_grad_enabled() and self.is_traced(args[0]):
+            return self._record(_READERS[attribute], attribute, args[:1], {}, out)
         return out
 
     def _record(self, func, name, args, kwargs, out=None, before=None):
@@ -294,7 +290,8 @@ class Tracer(TorchFunctionMode):
 
     def _random_state(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> RandomState:
         given = generators_in(args, kwargs)
-        return RandomState.now(self._z.device, given, torch_alone=not is_foreign(func))
+        strange = is_foreign(func) or any(map(callable, (*args, *kwargs.values())))
+        return RandomState.now(self._z.device, given, torch_alone=not strange)
 
     def _doubt(self, name: str, out: Any) -> None:
         """Remember floating results that torch cuts off from the graph, having no derivative."""

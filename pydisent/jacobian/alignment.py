@@ -148,7 +148,7 @@ def alignment_penalty(
                 _cheaper(linear, k, iterations, tolerance, wants_gradient) if measurable else "gram"
             )
         if method == "unrolled":
-            return _unrolled(linear, problem, coupled)
+            return _unrolled(linear, problem, z, coupled)
         linear.keep_samples_apart(coupled)
         if is_capturing():
             _check_capturable(linear, method, tolerance)
@@ -280,10 +280,8 @@ def _cheaper(
         turns += (iterations - 1) * work.both(k, graph, costs)
         turns += work.both(min(size, 2 * k * iterations), graph, costs)
         unrolled = work.both(size, graph, costs)
-        gram += _SMALL_ALGEBRA * costs.step
-        turns += _SMALL_ALGEBRA * costs.step
-        exact = linear.dtype in (torch.float32, torch.float64)
-        if unrolled < min(gram, turns) and size <= graph and exact:
+        least = min(gram, turns) + _SMALL_ALGEBRA * costs.step
+        if unrolled < least and size <= graph and linear.dtype.itemsize >= 4:
             return "unrolled"
     return "gram" if gram <= turns else "matrix_free"
 
@@ -361,7 +359,7 @@ class _Directions:
 # -- one graph of everything ---------------------------------------------------------------------
 
 
-def _unrolled(linear: Linearization, problem: _Problem, coupled: str) -> Tensor:
+def _unrolled(linear: Linearization, problem: _Problem, z: Tensor, coupled: str) -> Tensor:
     """All of J, and Algorithm 3 on its Gram matrix, in the graph: the fewest calls.
 
     For small problems, where calls cost more than what they compute. Steps without a rule are
@@ -379,8 +377,8 @@ def _unrolled(linear: Linearization, problem: _Problem, coupled: str) -> Tensor:
         refuse_infinite(gram, linear)
         value = problem.value(problem.iterated(lambda vectors: gram @ vectors))
         if not apart:
-            return _OnceDifferentiable.apply(value)
-        return _Apart.apply(value.detach(), value, program, leaves, wanted, *program.captured)
+            return _OnceDifferentiable.apply(value, z)
+        return _Apart.apply(value.detach(), z, value, program, leaves, wanted, *program.captured)
 
 
 def _columns_in_the_graph(
@@ -407,7 +405,7 @@ class _Apart(torch.autograd.Function):
     """The value of a graph that ends at ``leaves``, which stand for what the function read."""
 
     @staticmethod
-    def forward(ctx, value, inside, program, leaves, wanted, *captured):
+    def forward(ctx, value, z, inside, program, leaves, wanted, *captured):  # z as of _Gradient
         ctx.inside, ctx.program, ctx.leaves, ctx.wanted = inside, program, leaves, wanted
         ctx.save_for_backward(*captured)
         return value
@@ -424,20 +422,20 @@ class _Apart(torch.autograd.Function):
             _nothing(saved) if part is None else part.to(saved.dtype)
             for part, saved in zip(parts, ctx.saved_tensors)
         ]
-        return (None, None, None, None, None, *scaled)
+        return (None, None, None, None, None, None, *scaled)
 
 
 class _OnceDifferentiable(torch.autograd.Function):
     """Identity, for a gradient that is the same by every route: not to be differentiated again."""
 
     @staticmethod
-    def forward(ctx, value):
+    def forward(ctx, value, z):  # z as of _Gradient
         return value.clone()
 
     @staticmethod
     def backward(ctx, cotangent):
         _refuse_double_backward()
-        return cotangent
+        return cotangent, None
 
 
 # -- Gram route ----------------------------------------------------------------------------------

@@ -49,7 +49,9 @@ def directional_derivative(
     ------
     TypeError, ValueError
         If ``z`` or ``tangents`` is not a floating (B, m) tensor with B, m >= 1, or the output of
-        ``fn`` is not one tensor, not finite, or does not depend on ``z``.
+        ``fn`` is not one tensor, not finite, does not depend on ``z`` or mixes samples.
+    DerivativeError
+        If PyTorch's derivative of an operation in ``fn`` is missing or wrong; it is named.
     """
     kwargs = merged_keywords(kwargs, fn_kwargs)
     value, derivative = linearize_with_graph(fn, z, args, kwargs, coupled)

@@ -310,6 +310,15 @@ def test_a_gradient_is_not_differentiated_again(method):
         torch.autograd.grad(value, weight, create_graph=True)
 
 
+@pytest.mark.parametrize("method", ROUTES)
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_jacobian_that_is_a_constant_has_a_penalty_with_a_backward(method, hidden):
+    z, weight = _z().requires_grad_(), _z(4, 6)
+    fn = lambda z: Doubled.apply(z @ weight) if hidden else 2 * (z @ weight)
+    _penalty(fn, z, method).backward()
+    assert z.grad is None or not z.grad.any()
+
+
 # -- values and derivatives that are not there ----------------------------------------------------
 
 

@@ -168,9 +168,12 @@ def test_compiles_within_its_budget(family, tmp_path, monkeypatch):
     specification.loader.exec_module(budgets)
     if budgets.cuobjdump() is None:
         pytest.skip("neither this triton nor the machine has cuobjdump")
-    by_kernel = {}
-    for place, (kernel, *_) in enumerate(kernels_of(family).COMPILE):
+    by_kernel, names = {}, set()
+    for place, (kernel, signature, constants, *options) in enumerate(kernels_of(family).COMPILE):
         by_kernel.setdefault(kernel.__name__, []).append(place)
+        launch = options[0] if options else {}
+        names.add(budgets.configuration(kernel, signature, constants, launch))
+    assert names == budgets.load()["kernels"][f"{family}.py"].keys()
     for turn, arch in enumerate(budgets.ARCHS):
         # Every fourth is of another dtype and of other options, as dtypes go by threes.
         places = [some[4 * turn % len(some)] for some in by_kernel.values()]

@@ -86,7 +86,7 @@ def _moves(leaf: Any) -> bool:
     return differentiable(leaf) and leaf.grad_fn is not None
 
 
-@functools.cache
+@functools.lru_cache(4096)
 def _is_mutable(func: Callable) -> bool:
     """Whether an operator writes into its arguments, so that it must not be run again."""
     schema = getattr(func, "_schema", None)

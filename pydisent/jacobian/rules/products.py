@@ -330,11 +330,11 @@ def _convolution_by_traced(call: Call, source: Tensor, weight: Tensor) -> Step:
         return Step([weight], [source], lambda c, t: along_the_weight(c[0], t[0]))
 
     def push(captured, tangents):
-        x, w = captured
+        w, x = captured
         by_source = on_rows(lambda r: function(r, w, None, *rest, **named), tangents[0])
         return by_source + along_the_weight(x, tangents[1])
 
-    return Step([source, weight], [source, weight], push)
+    return Step([source, weight], [weight, source], push)
 
 
 for _conv in (

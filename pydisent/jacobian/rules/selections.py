@@ -32,9 +32,9 @@ def _picked(call: Call) -> Step:
     """Values along a dimension, which come with their indices."""
     source = call.args[0]
     dim = call.argument(_DIMENSION[call.name][0], "dim", _DIMENSION[call.name][1])
-    if isinstance(call.out, Tensor):
-        return _extremes(call, None) if dim is None else _refuse()
-    if source.dim() == 0 or not isinstance(dim, int):
+    if isinstance(call.out, Tensor) and dim is None:
+        return _extremes(call, None)
+    if isinstance(call.out, Tensor) or source.dim() == 0 or not isinstance(dim, int):
         raise NoRuleError
     indices = call.out[1]
     dim = dim % source.dim() - source.dim()
@@ -46,10 +46,6 @@ def _picked(call: Call) -> Step:
         return picked.squeeze(dim) if reduced else picked
 
     return Step([source], [places], push, by_rows=dim != -source.dim())
-
-
-def _refuse() -> Step:
-    raise NoRuleError
 
 
 @rule("amax", "amin")
