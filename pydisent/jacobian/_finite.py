@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,9 +15,18 @@ if TYPE_CHECKING:
     from pydisent.jacobian.linearization import Linearization
 
 
+def is_finite(values: Tensor) -> bool:
+    """Whether there is no NaN and no infinity; what is read back from a GPU is one number."""
+    wide = torch.promote_types(values.dtype, torch.float32)
+    # A sum may overflow, or cancel to NaN, where each of its terms is finite; never the reverse.
+    return cmath.isfinite(values.detach().sum(dtype=wide).item()) or bool(
+        torch.isfinite(values.detach()).all()
+    )
+
+
 def refuse_infinite(result: Tensor, linear: Linearization | None) -> None:
     """Raise ValueError if what was computed from J is not finite; a captured graph cannot."""
-    if is_capturing() or bool(torch.isfinite(result.detach()).all()):
+    if is_capturing() or is_finite(result):
         return
     operation = None if linear is None else _where_it_begins(linear)
     if operation is not None:
@@ -37,7 +47,7 @@ def _where_it_begins(linear: Linearization) -> str | None:
     found: list[str] = []
 
     def watch(node: Node, results: list[Tensor]) -> list[Tensor]:
-        if not found and any(not bool(torch.isfinite(result).all()) for result in results):
+        if not found and not all(map(is_finite, results)):
             found.append(node.name)
         return results
 

@@ -8,6 +8,7 @@ them, however many eigenvectors and power iterations the penalty has.
 
 from __future__ import annotations
 
+import functools
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -289,18 +290,36 @@ def _cheaper(
 # -- the algorithm on small matrices --------------------------------------------------------------
 
 
-def alignment_mask(size: int, k: int, like: Tensor) -> Tensor:
+def alignment_mask(
+    size: int, k: int, dtype: torch.dtype | None = None, device: torch.device | None = None
+) -> Tensor:
     """M_k of Eq. 11, (m, k): column j is zero in its first j − 1 rows."""
-    return torch.ones(size, k, dtype=like.dtype, device=like.device).tril()
+    return torch.ones(size, k, dtype=dtype, device=device).tril()
 
 
-def alignment_signs(size: int, k: int, reweight: bool, like: Tensor) -> Tensor:
+def alignment_signs(
+    size: int,
+    k: int,
+    reweight: bool,
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
     """S_k of Eq. 12, (m, k): −1 on the diagonal, 1 elsewhere, its columns weighted by Eq. 13."""
-    signs = torch.ones(size, k, dtype=like.dtype, device=like.device)
+    signs = torch.ones(size, k, dtype=dtype, device=device)
     signs.fill_diagonal_(-1)
     if reweight:
-        signs *= torch.arange(k, 0, -1, dtype=like.dtype, device=like.device) * (2 / (k * (k + 1)))
+        signs *= torch.arange(k, 0, -1, dtype=dtype, device=device) * (2 / (k * (k + 1)))
     return signs
+
+
+def _constants(
+    size: int, k: int, reweight: bool, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    mask = alignment_mask(size, k, dtype, device)
+    return mask, alignment_signs(size, k, reweight, dtype, device)
+
+
+_kept_constants = functools.lru_cache(16)(_constants)  # small, and the same at each update
 
 
 @dataclass(frozen=True)
@@ -319,8 +338,10 @@ class _Problem:
         if probe is None:
             probe = parallel.draw(lambda n: random_signs((n, size, k), z.device), batch)
         probe = probe.detach().to(z.device, dtype)
-        mask = alignment_mask(size, k, probe)
-        return cls(probe, mask, alignment_signs(size, k, reweight, probe), iterations)
+        # What is made while a CUDA graph is captured belongs to that graph.
+        constants = _constants if is_capturing() else _kept_constants
+        mask, signs = constants(size, k, bool(reweight), probe.dtype, probe.device)
+        return cls(probe, mask, signs, iterations)
 
     def value(self, vectors: Tensor) -> Tensor:
         """R: the mean over the batch of sum(S ∘ V ∘ V), V (B, m, k)."""
@@ -331,7 +352,7 @@ class _Problem:
         vectors = self.mask * self.probe
         for _ in range(self.iterations):
             image = self.mask * product(vectors)
-            vectors = image / (image.norm(dim=1, keepdim=True) + EPS)
+            vectors = image / (torch.linalg.vector_norm(image, dim=1, keepdim=True) + EPS)
         return vectors
 
     def value_gradient(self, vectors: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._coupling import is_coupled, mixing_nodes
 from pydisent.jacobian._eager import run_eagerly
+from pydisent.jacobian._finite import is_finite
 from pydisent.jacobian._program import Program
 from pydisent.jacobian._trace import Tracer
 from pydisent.jacobian.rules import RULES, general
@@ -218,7 +219,7 @@ def check_finite(outputs: Sequence[Tensor]) -> None:
     if is_capturing():
         return
     for output in outputs:
-        if not torch.isfinite(output.detach()).all():
+        if not is_finite(output):
             raise ValueError(
                 "fn must return finite values, but its output has NaN or infinity in it"
             )

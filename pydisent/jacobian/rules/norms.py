@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -138,20 +139,70 @@ def _normalize(call: Call) -> Step:
     return Step([source], [source], push, by_rows=dim != -source.dim())
 
 
+@rule("logsumexp")
+def _logsumexp(call: Call) -> Step:
+    source, dims = call.args[0], call.argument(1, "dim")
+    if source.dim() == 0 or not source.is_floating_point():
+        raise NoRuleError
+    dims = _dimensions(dims, source)
+    keep = call.out.dim() == source.dim()
+    kept = torch.Size(1 if i - source.dim() in dims else n for i, n in enumerate(source.shape))
+
+    def push(captured, tangents):
+        x, total = captured
+        weights = (x - total.reshape(kept)).exp()
+        return (weights * tangents[0]).sum(dims, keepdim=keep)
+
+    return Step([source], [source, call.out], push, by_rows=-source.dim() not in dims)
+
+
+@rule("var", "std")
+def _spread(call: Call) -> Step:
+    """Variance, and its root, whose derivative at zero is taken as zero, as PyTorch does."""
+    source, rest, named = call.args[0], list(call.args[1:]), dict(call.kwargs)
+    dims = None if rest and isinstance(rest[0], bool) else rest.pop(0) if rest else None
+    dims = named.pop("dim", dims)
+    correction = named.pop("unbiased", rest.pop(0) if rest else True)
+    correction = named.pop("correction", correction)
+    named.pop("keepdim", None)
+    if named or source.dim() == 0 or source.is_complex() or correction is None:
+        raise NoRuleError
+    dims = _dimensions(dims, source)
+    count = math.prod(source.shape[dim] for dim in dims) - correction
+    if count <= 0:
+        raise NoRuleError
+    root, keep = call.name == "std", call.out.dim() == source.dim()
+
+    def push(captured, tangents):
+        x = captured[0] - captured[0].mean(dims, keepdim=True)
+        if root:
+            variance = x.square().sum(dims, keepdim=True) / count
+            zero = variance == 0
+            x = x * torch.where(zero, 0.0, torch.where(zero, 1.0, variance).rsqrt()) / 2
+        return (x * tangents[0]).sum(dims, keepdim=keep) * (2 / count)
+
+    return Step([source], [source], push, by_rows=-source.dim() not in dims)
+
+
+def _dimensions(dims: Any, source: Tensor) -> tuple[int, ...]:
+    """One dimension, several, or none for all of them, counted from the end."""
+    dims = (dims,) if isinstance(dims, int) else tuple(dims or range(source.dim()))
+    return tuple(dim % source.dim() - source.dim() for dim in dims)
+
+
 @rule("norm", "linalg_norm", "linalg_vector_norm")
 def _euclidean_norm(call: Call) -> Step:
     """‖x‖ along some dimensions, whose derivative at zero is taken as zero, as PyTorch does."""
     source, p = call.args[0], call.argument(1, "p" if call.name == "norm" else "ord", None)
     dims = call.argument(2, "dim")
     names = {"p", "ord", "dim", "keepdim"}
-    if p not in (None, 2) or isinstance(p, str) or call.kwargs.keys() - names:
+    if p not in (None, 2, "fro") or call.kwargs.keys() - names:
         raise NoRuleError
     if source.is_complex() or source.dim() == 0 or len(call.args) > 4:
         raise NoRuleError
     if call.name == "linalg_norm" and p == 2 and not isinstance(dims, int):
         raise NoRuleError  # of matrices it is another
-    dims = (dims,) if isinstance(dims, int) else tuple(dims or range(source.dim()))
-    dims = tuple(dim % source.dim() - source.dim() for dim in dims)
+    dims = _dimensions(dims, source)
     keep = call.out.dim() == source.dim()
 
     def push(captured, tangents):
