@@ -398,7 +398,7 @@ def _unrolled(linear: Linearization, problem: _Problem, z: Tensor, coupled: str)
         refuse_infinite(gram, linear)
         value = problem.value(problem.iterated(lambda vectors: gram @ vectors))
         if not apart:
-            return _OnceDifferentiable.apply(value, z)
+            return _once_differentiable(value, z)
         return _Apart.apply(value.detach(), z, value, program, leaves, wanted, *program.captured)
 
 
@@ -446,17 +446,15 @@ class _Apart(torch.autograd.Function):
         return (None, None, None, None, None, None, *scaled)
 
 
-class _OnceDifferentiable(torch.autograd.Function):
-    """Identity, for a gradient that is the same by every route: not to be differentiated again."""
+def _once_differentiable(value: Tensor, z: Tensor) -> Tensor:
+    """The value of a graph, for a gradient that is the same by every route: not to be taken twice.
 
-    @staticmethod
-    def forward(ctx, value, z):  # z as of _Gradient
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx, cotangent):
-        _refuse_double_backward()
-        return cotangent, None
+    Where J is constant, so that there is no graph, it still has a backward if ``z`` has one.
+    """
+    if not value.requires_grad:
+        return value + z.flatten()[:0].sum() if z.requires_grad else value
+    value.register_hook(_refuse_double_backward)
+    return value
 
 
 # -- Gram route ----------------------------------------------------------------------------------
@@ -599,7 +597,7 @@ def _with_gradient(
     return _Gradient.apply(value, z, linear, directions, *linear.derivative.captured)
 
 
-def _refuse_double_backward() -> None:
+def _refuse_double_backward(_gradient: Tensor | None = None) -> None:
     if torch.is_grad_enabled():  # what create_graph=True does
         raise RuntimeError(
             "the gradient of alignment_penalty cannot be differentiated again "

@@ -195,8 +195,8 @@ def _euclidean_norm(call: Call) -> Step:
     """‖x‖ along some dimensions, whose derivative at zero is taken as zero, as PyTorch does."""
     source, p = call.args[0], call.argument(1, "p" if call.name == "norm" else "ord", None)
     dims = call.argument(2, "dim")
-    names = {"p", "ord", "dim", "keepdim"}
-    if p not in (None, 2, "fro") or call.kwargs.keys() - names:
+    names = {"p", "ord", "dim", "keepdim", "dtype"}
+    if p not in (None, 2, "fro") or call.kwargs.keys() - names or call.kwargs.get("dtype"):
         raise NoRuleError
     if source.is_complex() or source.dim() == 0 or len(call.args) > 4:
         raise NoRuleError
