@@ -59,9 +59,12 @@ class Probe:
             return torch.randn(like.shape, generator=generator, dtype=like.dtype)
 
         self.q, self.r = draw(self.operands[0]), draw(self.operands[0])
+        # Each operand alone, twice; of many the first, and then all others together.
+        several = len(self.operands)
+        groups = [{i} for i in range(several)] if several <= 5 else [{0}, set(range(1, several))]
         self.directions = [
-            [draw(o) if i == j else torch.zeros_like(o) for j, o in enumerate(self.operands)]
-            for i in range(len(self.operands))
+            [draw(o) if j in group else torch.zeros_like(o) for j, o in enumerate(self.operands)]
+            for group in groups
             for _ in range(2)
         ]
 
