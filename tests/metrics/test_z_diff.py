@@ -17,7 +17,7 @@ TESTED = 800
 def test_order_of_codes_by_how_disentangled_they_are(grid, encoders, variant):
     options = {"variant": variant, "train_points": 1500, "test_points": TESTED}
     if variant == "ramesh":
-        options |= {"train_points": 32 * 300, "pairs": 32}
+        options |= {"train_points": 32 * 150, "pairs": 32}
     scores = {
         name: z_diff(getattr(encoders, name), grid, **options).score
         for name in ("perfect", "doubled", "rotated", "noisy", "constant")

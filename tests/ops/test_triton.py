@@ -166,7 +166,7 @@ def test_every_kernel_launched_is_listed():
 @needs_sources
 @pytest.mark.parametrize("family", FAMILIES)
 def test_compiles_within_its_budget(family, tmp_path, monkeypatch):
-    """Each kernel once, for a GPU and in a dtype by turns; ``make budgets`` compiles all for all."""
+    """Each kernel once, its GPU and dtype by turns; ``make budgets`` compiles all for all."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
     specification = importlib.util.spec_from_file_location("budgets", BENCH / "budgets.py")
     budgets = importlib.util.module_from_spec(specification)
