@@ -22,6 +22,7 @@ from pydisent import DerivativeError
 from pydisent.jacobian import alignment
 from pydisent.jacobian._cost import Machine
 
+torch.manual_seed(0)  # the networks below
 D = torch.float64
 ROUTES = ["gram", "matrix_free", "auto"]
 METHODS = [*ROUTES, "autograd"]
