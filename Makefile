@@ -4,9 +4,6 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV ?= .venv
 
-# One more than there are processors: some tests wait for processes that they started.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
-
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LINTED := $(VENV)/.lint-ready
@@ -18,7 +15,7 @@ demo: $(READY)
 	$(BIN)/python -m pydisent demo
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 bench: $(READY)
 	$(BIN)/python bench/power_iteration.py
