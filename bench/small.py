@@ -29,22 +29,16 @@ from pydisent.jacobian.decompositions import DecomposedFunctions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "jacobian"))
 from _architectures import ARCHITECTURES
-from _oracle import unrolled
+from _oracle import random_signs, unrolled
 
 K = ITERATIONS = 2
 GATE = 1e-3
 
 
-def probe_of(z: Tensor) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    shape = (*z.shape, min(K, z.shape[1]))
-    return (torch.randint(0, 2, shape, generator=generator) * 2 - 1).to(z.dtype)
-
-
 def gradient(sample: Any, penalty: Callable[..., Tensor]) -> list[Tensor]:
     """The penalty's gradient by the parameters that want one."""
     wanted = [p for p in sample.parameters if p.requires_grad]
-    value = penalty(sample.fn, sample.z, probe_of(sample.z), ITERATIONS)
+    value = penalty(sample.fn, sample.z, random_signs(sample.z, K), ITERATIONS)
     return list(torch.autograd.grad(value, wanted, materialize_grads=True))
 
 
@@ -72,7 +66,7 @@ def exact_gradient(name: str) -> list[Tensor]:
     wanted = [p for p in sample.parameters if p.requires_grad]
     with DecomposedFunctions():
         answer = unrolled(
-            sample.fn, wanted, sample.z, iterations=ITERATIONS, probe=probe_of(sample.z)
+            sample.fn, wanted, sample.z, iterations=ITERATIONS, probe=random_signs(sample.z, K)
         )
     return answer.parameters
 

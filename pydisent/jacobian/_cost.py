@@ -64,7 +64,11 @@ def machine(device: torch.device) -> Machine:
 @functools.cache
 def _kept(device: str, threads: int) -> Machine:
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor()
-    key = f"{torch.__version__} {platform.machine()} {name} {_cpu()} {device} {threads}"
+    # By its host's name, too: homes are shared between machines.
+    key = " ".join(
+        map(str, (torch.__version__, platform.node(), platform.machine(), name, _cpu(), device))
+    )
+    key += f" {threads}"
     folder = cache_folder()
     if folder is None:
         return _measured(torch.device(device))

@@ -21,6 +21,13 @@ from pydisent.jacobian.decompositions import DecomposedFunctions
 EPS = 1e-8
 
 
+def random_signs(z: Tensor, k: int = 3) -> Tensor:
+    """A probe (B, m, k), the same at each call."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (*z.shape, min(k, z.shape[1]))
+    return (torch.randint(0, 2, shape, generator=generator) * 2 - 1).to(z.dtype)
+
+
 def masks(m: int, k: int, reweight: bool, like: Tensor) -> tuple[Tensor, Tensor]:
     """Eq. 11's mask and Eq. 12's signs with the column weights of Eq. 13, entry by entry."""
     projection = [[0.0 if i < j else 1.0 for j in range(k)] for i in range(m)]

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 import pydisent
 from pydisent import DerivativeError
-from pydisent.jacobian import alignment
+from pydisent.jacobian import _cost, alignment
 from pydisent.jacobian._cost import Machine
 
 torch.manual_seed(0)  # the networks below
@@ -138,6 +138,28 @@ class Square(torch.autograd.Function):
         return 2 * ctx.saved_tensors[0] * cotangent
 
 
+class Times(torch.autograd.Function):
+    """A product whose backward looks at its numbers, so that it takes one cotangent at a time."""
+
+    @staticmethod
+    def forward(ctx, a, b):
+        ctx.save_for_backward(a, b)
+        return a * b
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        a, b = ctx.saved_tensors
+        if cotangent.abs().amax().item() == 0:
+            return torch.zeros_like(a), torch.zeros_like(b)
+        return Times.apply(cotangent, b), Times.apply(cotangent, a)
+
+
+class SquareByTimes(Square):
+    @staticmethod
+    def backward(ctx, cotangent):
+        return Times.apply(2 * ctx.saved_tensors[0], cotangent)
+
+
 class SineOnce(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -174,12 +196,13 @@ class Reversal(torch.autograd.Function):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_custom_function_beside_and_behind_other_paths(method):
+@pytest.mark.parametrize("square", [Square, SquareByTimes])
+def test_a_custom_function_beside_and_behind_other_paths(method, square):
     weight = _z(4, 4).requires_grad_()
 
     def custom(z):
         h = z @ weight
-        return z + Square.apply(h) * h + Square.apply(Square.apply(z) + h.sin())
+        return z + square.apply(h) * h + square.apply(square.apply(z) + h.sin())
 
     def plain(z):
         h = z @ weight
@@ -301,6 +324,39 @@ def test_auto_goes_the_way_that_costs_least(machine, size, way, monkeypatch):
     fn = nn.Sequential(first, nn.Tanh(), last)
     pydisent.alignment_penalty(fn, _z(3, size), k=1, iterations=2).backward()
     assert gone == [way]
+
+
+def test_a_machine_is_measured_once_and_keeps_its_choices(monkeypatch, tmp_path):
+    """Also from one process to the next; what is damaged is measured again."""
+    monkeypatch.setenv("PYDISENT_CACHE", str(tmp_path / "cache"))
+    measured = []
+
+    def measure(device):
+        measured.append(device)
+        return Machine(step=len(measured), reversed_step=2, product=3, number=4)
+
+    monkeypatch.setattr(_cost, "_measured", measure)
+
+    def asked_by_a_new_process():
+        _cost._kept.cache_clear()
+        return _cost.machine(torch.device("cpu"))
+
+    try:
+        assert [asked_by_a_new_process().step for _ in range(2)] == [1, 1]
+        (file,) = (tmp_path / "cache").iterdir()
+        for text in ("", "[]", '{"step": 1}', file.read_text()[:-2]):
+            file.write_text(text)
+            before = len(measured)
+            assert [asked_by_a_new_process().step for _ in range(2)] == [before + 1] * 2
+        monkeypatch.setenv("PYDISENT_CACHE", "off")
+        assert asked_by_a_new_process().step == len(measured)
+    finally:
+        _cost._kept.cache_clear()
+
+
+def test_what_this_machine_takes_is_positive():
+    found = _cost._measured(torch.device("cpu"))
+    assert min(found.step, found.reversed_step, found.product, found.number) > 0
 
 
 @pytest.mark.parametrize("method", ROUTES)

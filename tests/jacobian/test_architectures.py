@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from _architectures import ARCHITECTURES
-from _oracle import unrolled
+from _oracle import random_signs, unrolled
 from torch.func import functional_call
 
 from pydisent.jacobian.decompositions import DecomposedFunctions
@@ -18,19 +18,13 @@ ITERATIONS = 3
 pytestmark = pytest.mark.filterwarnings("ignore:.*cannot be traced.*", "ignore:.*jit.script.*")
 
 
-def _probe(z, k=3, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    shape = (*z.shape, min(k, z.shape[1]))
-    return (torch.randint(0, 2, shape, generator=generator) * 2 - 1).to(z.dtype)
-
-
 @functools.cache
 def _oracle(name, reweight):
     sample = ARCHITECTURES[name](torch.float64)
     torch.manual_seed(5)
     return unrolled(
         sample.fn, sample.parameters, sample.z,
-        iterations=ITERATIONS, probe=_probe(sample.z), reweight=reweight,
+        iterations=ITERATIONS, probe=random_signs(sample.z), reweight=reweight,
     )  # fmt: skip
 
 
@@ -47,7 +41,7 @@ def _gradients(sample):
 def _penalty(sample, **options):
     import pydisent
 
-    probe = _probe(sample.z)
+    probe = random_signs(sample.z)
     torch.manual_seed(5)
     return pydisent.alignment_penalty(
         sample.fn, sample.z, k=probe.shape[-1], iterations=ITERATIONS, probe=probe, **options
@@ -155,7 +149,7 @@ def test_extra_arguments_are_passed_through_and_not_differentiated():
 
     z = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([0, 2, 1, 1])
-    probe = _probe(z)
+    probe = random_signs(z)
     parameters = [*first.parameters(), *table.parameters()]
     closed = lambda z: fn(z, labels, noise=noise.detach(), scale=0.7)
     expected = unrolled(closed, parameters, z, iterations=2, probe=probe)
@@ -174,7 +168,7 @@ def test_functional_call_reaches_the_given_parameters():
     sample = ARCHITECTURES["mlp_silu"](torch.float64)
     (module,) = sample.modules
     given = {n: (p.detach() * 1.1).requires_grad_() for n, p in module.named_parameters()}
-    probe = _probe(sample.z)
+    probe = random_signs(sample.z)
     fn = lambda z: functional_call(module, given, (z,))
     expected = unrolled(fn, given.values(), sample.z, iterations=2, probe=probe)
     value = pydisent.alignment_penalty(fn, sample.z, k=3, iterations=2, probe=probe, tolerance=0)

@@ -98,7 +98,8 @@ def test_budgets_can_be_exceeded(budgets, monkeypatch):
 def test_bindings_compile_for_cuda(source, tmp_path):
     """The branches that a build against a torch without CUDA leaves out."""
     command = [str(NVCC), "-std=c++20", "-c", "-Werror", "all-warnings", "-DPYDISENT_WITH_CUDA"]
-    command += ["-Xcompiler", "-fsyntax-only", "-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020b000000000000"]
+    command += ["-Xcompiler", "-fsyntax-only", "-DUSE_CUDA"]
+    command += ["-DTORCH_TARGET_VERSION=0x020b000000000000"]
     command += ["-isystem", str(Path(torch.__file__).with_name("include"))]
     command += ["-o", str(tmp_path / "binding.o"), str(CSRC / "bind" / source)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
