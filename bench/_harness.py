@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 import pydisent
+from pydisent._precision import bf16_devices
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -171,6 +172,7 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "load_average": os.getloadavg(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "native_bf16": bf16_devices(),
         "platform": platform.platform(),
         "backends": pydisent.backends(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,7 @@ from _harness import (
 from torch import Tensor
 
 import pydisent
+from pydisent._precision import has_native_bf16
 from pydisent.nn import DCGANDiscriminator, DCGANGenerator
 
 M, BASE, SIZE = 128, 64, 64
@@ -89,6 +91,11 @@ GRAPHED = {
 }
 
 
+def native(methods: dict[str, Any], device: str) -> dict[str, Any]:
+    """The methods without those in bf16 where that is not native, and would be float32."""
+    return {m: p for m, p in methods.items() if has_native_bf16(device) or "bf16" not in m}
+
+
 def setting(k: int, batch: int, dtype: torch.dtype = torch.float32, device: str = "cpu"):
     """The generator, latent codes and probe, the same numbers in every dtype and process."""
     torch.manual_seed(0)
@@ -126,7 +133,8 @@ def headline(repeats: int, device: str) -> dict:
         k, iterations, batch = case["k"], case["iterations"], case["batch"]
         exact = gradient(*setting(k, batch, torch.float64, device), iterations, listing_1)
         rows = {}
-        for method, penalty in (METHODS | (GRAPHED if device == "cuda" else {})).items():
+        ways = native(METHODS | (GRAPHED if device == "cuda" else {}), device)
+        for method, penalty in ways.items():
             parts = setting(k, batch, device=device)
             found = gradient(*parts, iterations, penalty).double()
             error = ((found - exact).norm() / exact.norm()).item()
@@ -219,12 +227,12 @@ def grid(ks: list[int], iterations: list[int], batch: int, repeats: int, device:
         result["update_without_as_graph"] = alone
     for k in ks:
         for steps in iterations:
-            for method, penalty in (GRAPHED if device == "cuda" else {}).items():
+            for method, penalty in native(GRAPHED if device == "cuda" else {}, device).items():
                 times = percentiles(update_time(penalty, k, steps, batch, repeats, device, True))
                 rows.append({"k": k, "iterations": steps, "method": method, **times})
                 rows[-1]["relative_cost"] = times["p50"] / alone["p50"]
                 print(f"k={k} T={steps} {method}: ×{rows[-1]['relative_cost']:.1f}", flush=True)
-            for method, penalty in METHODS.items():
+            for method, penalty in native(METHODS, device).items():
                 few = 1 if method.startswith(("listing", "torch")) else repeats
                 times = percentiles(update_time(penalty, k, steps, batch, few, device))
                 rows.append({"k": k, "iterations": steps, "method": method, **times})

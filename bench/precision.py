@@ -11,10 +11,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import torch
 from _harness import environment, write_result
 from _runs import add_run_arguments, figures, make_all, together, trained
 from plot import precision_table
 
+from pydisent._precision import has_native_bf16
 from pydisent.training import Plan, RunFolder
 
 QUESTION = "precision"
@@ -45,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--systems", nargs="+", default=["beta-vae"])
     add_run_arguments(parser, "precision", "sprites")
     args = parser.parse_args(argv)
+    if not has_native_bf16("cuda" if torch.cuda.is_available() else "cpu"):
+        parser.error("there is no native bf16 here: bf16 would be computed in fp32")
     planned = plans(args)
     if status := make_all(__file__, args, planned, METRICS, argv):
         return status

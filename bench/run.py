@@ -230,6 +230,7 @@ def alignment_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
         batch, grid = 2, [(2, 1)]
     rows: list[dict[str, Any]] = []
     ways = [*WAYS, *(alignment.GRAPHED if options.device == "cuda" else ())]
+    ways = list(alignment.native(dict.fromkeys(ways), options.device))
     plain = {
         as_graph: percentiles(
             alignment.update_time(None, 1, 1, batch, 10, options.device, as_graph)

@@ -33,6 +33,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from pydisent import data, systems
+from pydisent._precision import has_native_bf16
 from pydisent.systems import System
 from pydisent.training._memory import keep_freed_memory
 from pydisent.training.graphs import GraphedSteps
@@ -141,8 +142,9 @@ def profiled(step: Callable, made: list[Batch], device: str, trace: Path | None)
 
 
 def contenders(ours: System, device: str) -> list[str]:
-    """The plain loop, and ours in fp32, and in bf16 where the system has mixed precision."""
-    made = ["pydisent", *(["pydisent bf16"] if single(ours.name) else [])]
+    """The plain loop, and ours in fp32, and in bf16 where system and device have it."""
+    narrow = bool(single(ours.name)) and has_native_bf16(device)
+    made = ["pydisent", *(["pydisent bf16"] if narrow else [])]
     graphs = device == "cuda" and ours.graph_key() is not None
     return ["plain", *made, *(f"{key}, graphs" for key in made if graphs)]
 

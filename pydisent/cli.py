@@ -739,6 +739,7 @@ def _resumed_plan(
     """Return the plan of a run, having made sure that it is what is asked for."""
     from pydisent import systems
     from pydisent.training import Plan
+    from pydisent.training.plan import same_setting
 
     plan = Plan.from_json(folder.read_config())
     changed = systems.override(plan.config, settings)
@@ -748,7 +749,7 @@ def _resumed_plan(
         if kept[name] != value:
             raise ValueError(_mismatch(folder.path, name, kept[name], value))
     for name, _, value in systems.describe(changed):
-        if value != kept["config"][name]:
+        if not same_setting(name, kept["config"][name], value):
             raise ValueError(_mismatch(folder.path, name, kept["config"][name], value))
     return plan
 

@@ -225,6 +225,7 @@ def test_precisions_are_compared_over_seeds(bench, monkeypatch, tmp_path, capsys
     monkeypatch.setattr("pydisent.training.scoring.MAX_IMAGES", 1000)
     precision = bench("precision")
     monkeypatch.setattr(precision, "METRICS", ("mig", "reconstruction"))
+    monkeypatch.setattr(precision, "has_native_bf16", lambda device: True)
     table = bench("plot").precision_table
     monkeypatch.setattr(precision, "precision_table", lambda result: [])
     command = ["--preset", "smoke", "--workers", "1", "--steps", "5", "--seeds", "0"]
@@ -244,6 +245,7 @@ def test_precisions_are_compared_over_seeds(bench, monkeypatch, tmp_path, capsys
 def test_throughput_is_measured_behind_a_gate(bench, monkeypatch, tmp_path):
     throughput = bench("throughput")
     monkeypatch.setattr(throughput, "WARM_UP", 1)
+    monkeypatch.setattr(throughput, "has_native_bf16", lambda device: True)
     written = {}
     monkeypatch.setattr(
         throughput, "write_result", lambda *args: written.update({args[0]: args[1]}) or "there"

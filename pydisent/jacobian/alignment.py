@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pydisent import parallel
+from pydisent._precision import affordable_dtype
 from pydisent.jacobian._call import DerivativeError, differentiable
 from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._cost import machine
@@ -105,6 +106,7 @@ def alignment_penalty(
         values are finite, would have to be read from the GPU.
     compute_dtype
         Dtype of the tangents, such as ``torch.bfloat16``; sums and small matrices stay in float32.
+        On a CPU without native bfloat16 it is float32 all the same, and a warning says so once.
     chunk
         Tangents in memory at once; by default as many as a memory budget of 256 MiB allows.
     coupled
@@ -131,6 +133,7 @@ def alignment_penalty(
     differentiated again, except with ``method="autograd"``.
     """
     check_arguments(fn, z, compute_dtype, chunk, coupled)
+    compute_dtype = affordable_dtype(compute_dtype, z.device)
     k, iterations = _check_arguments(z, k, iterations, probe, method, tolerance)
     kwargs = merged_keywords(kwargs, fn_kwargs)
     wants_gradient = torch.is_grad_enabled()

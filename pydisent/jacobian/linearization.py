@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import functools
 import operator
-import os
-import sys
-import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from pydisent._notice import warn
+from pydisent._precision import affordable_dtype
 from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._coupling import is_coupled, mixing_nodes
 from pydisent.jacobian._eager import run_eagerly
@@ -57,7 +56,9 @@ def linearize(
     args, kwargs
         Passed to ``fn`` after ``z`` and not differentiated.
     compute_dtype
-        Dtype of the tangents; by default that of ``z``, or float32 if that is a half type.
+        Dtype of the tangents; by default that of ``z``, or float32 if that is a half type. On a
+        CPU without native bfloat16 products of that dtype are computed in float32, which is many
+        times faster there, and a warning says so once.
     chunk
         Tangents pushed at once; by default as many as a memory budget of 256 MiB allows.
     coupled
@@ -85,7 +86,9 @@ def linearize(
     """
     check_arguments(fn, z, compute_dtype, chunk, coupled)
     kwargs = merged_keywords(kwargs, fn_kwargs)
-    linear = linearize_unchecked(fn, z, args, kwargs, compute_dtype, chunk)
+    affordable = affordable_dtype(compute_dtype, z.device)
+    linear = linearize_unchecked(fn, z, args, kwargs, affordable, chunk)
+    linear.returned = compute_dtype or linear.dtype
     linear.keep_samples_apart(coupled)
     return linear
 
@@ -245,23 +248,10 @@ def _announce(fn: Callable, hidden: Sequence[str]) -> None:
         return
     _announced.add(code)
     name = getattr(fn, "__qualname__", type(fn).__qualname__)
-    warnings.warn(
-        f"pydisent: {name} cannot be traced in all its parts ({'; '.join(dict.fromkeys(hidden))}); "
-        "these are differentiated by reverse mode twice, which is right but slower",
-        stacklevel=_callers_level(),
+    warn(
+        f"{name} cannot be traced in all its parts ({'; '.join(dict.fromkeys(hidden))}); "
+        "these are differentiated by reverse mode twice, which is right but slower"
     )
-
-
-def _callers_level() -> int:
-    """How far up the first frame is that is neither pydisent's nor torch's."""
-    inside = tuple(
-        os.path.dirname(os.path.abspath(module.__file__ or "")) + os.sep
-        for module in (sys.modules["pydisent"], torch)
-    )
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and os.path.abspath(frame.f_code.co_filename).startswith(inside):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 class Linearization:
@@ -284,6 +274,7 @@ class Linearization:
         self.value = pytree.tree_map_only(Tensor, Tensor.detach, value)
         self.derivative = derivative
         self.dtype = compute_dtype or torch.promote_types(z_in.dtype, torch.float32)
+        self.returned = self.dtype  # that of products; they may be computed in a wider one
         self.latent_shape = z_in.shape
         self.device = z_in.device
         self._leaves, self._structure = pytree.tree_flatten(self.value)
@@ -302,7 +293,7 @@ class Linearization:
         parts = [self.push(chunk) for chunk in self.chunks(tangents)]
         if not parts:
             return self._structured([tangents.new_zeros(0, *shape) for shape in self._shapes])
-        return self._structured([torch.cat(column) for column in zip(*parts)])
+        return self._structured([torch.cat(column).to(self.returned) for column in zip(*parts)])
 
     def vjp(self, cotangents: Any) -> Tensor:
         """J' U: cotangents (K, B, *out), in the structure of ``value``, to (K, B, *latent)."""
@@ -314,7 +305,7 @@ class Linearization:
             part = [cotangent[start : start + len(chunk)] for cotangent in flat]
             rows.append(self._pull(chunk, lambda _, part=part: part))  # type: ignore[misc]
             start += len(chunk)
-        return torch.cat(rows)
+        return torch.cat(rows).to(self.returned)
 
     def gram_product(self, tangents: Tensor) -> Tensor:
         """J'J V: one JVP→VJP turn; tangents (K, B, *latent) to the same shape."""
@@ -323,7 +314,7 @@ class Linearization:
             self._pull(chunk, lambda outputs: outputs)
             for chunk in self.chunks(tangents, graph=True)
         ]
-        return torch.cat(rows) if rows else tangents.clone()
+        return torch.cat(rows).to(self.returned) if rows else tangents.clone()
 
     def jacobian(self) -> Tensor:
         """J itself, (B, n, m), with all n elements of a sample's outputs and m of its code."""

@@ -66,6 +66,9 @@ class System(nn.Module, abc.ABC):
     needs_attributes : bool
         Whether `step` and `update` also take attributes (B, A) in {-1, +1}, A being the
         configuration's `attributes`.
+    precision : str or None
+        "fp32" or "bf16", whatever the configuration says: the training loop sets it, where there
+        is such a setting, to what the run began with. None goes by the configuration.
     reduce_gradients : callable or None
         Called with the parameters before each optimiser step; averages over processes.
     """
@@ -92,6 +95,7 @@ class System(nn.Module, abc.ABC):
         self.phase_step = 0
         self.dataset_size: int | None = None
         self.attribute_names: tuple[str, ...] = ()
+        self.precision: str | None = None
         self.reduce_gradients: Callable[[list[Tensor]], None] | None = None
 
     @classmethod

@@ -6,15 +6,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pydisent._precision import affordable_dtype, has_native_bf16
 from pydisent.systems._base import System
 
-PRECISIONS = ("fp32", "bf16")
+AUTO = "auto"
+PRECISIONS = (AUTO, "fp32", "bf16")
+
+
+def chosen_precision(asked: str, device: torch.device) -> str:
+    """Return "bf16" or "fp32": what a setting means on a device.
+
+    "auto" is "bf16" where that is native; "bf16" is "fp32" on a CPU where it is not, with a
+    warning.
+    """
+    if asked == AUTO:
+        return "bf16" if has_native_bf16(device) else "fp32"
+    if asked == "bf16" and affordable_dtype(torch.bfloat16, device) != torch.bfloat16:
+        return "fp32"
+    return asked
 
 
 def mixed_precision(system: System) -> AbstractContextManager[Any]:
-    """Return a context in which networks compute in bf16 if the setting `precision` says so."""
-    enabled = system.config.precision == "bf16"
-    return torch.autocast(system.device.type, torch.bfloat16, enabled=enabled)
+    """Return a context in which networks compute in bf16 if the system is to train in that."""
+    precision = system.precision or chosen_precision(system.config.precision, system.device)
+    return torch.autocast(system.device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def full_precision(x: Tensor) -> Tensor:

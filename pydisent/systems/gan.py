@@ -18,7 +18,7 @@ from pydisent.nn._init import normal_, orthogonal_
 from pydisent.nn._layout import channels_last_
 from pydisent.systems._base import GaussianCodes, Preset, register
 from pydisent.systems._config import require, require_one_of
-from pydisent.systems._precision import PRECISIONS, full_precision, mixed_precision
+from pydisent.systems._precision import AUTO, PRECISIONS, full_precision, mixed_precision
 from pydisent.systems._ranges import stage
 from pydisent.systems._rmsprop import RMSprop
 
@@ -56,7 +56,8 @@ class GANConfig:
     label_smoothing : bool
         Whether real images' labels are drawn from U(0.7, 1.2) instead of 1.
     precision : str
-        "fp32", or "bf16" for mixed precision; losses stay in fp32.
+        "fp32", "bf16" for mixed precision (losses stay in fp32), or "auto": "bf16" on a
+        device that has it natively. A CPU without it computes "bf16" in fp32.
     """
 
     latent_size: int = 10
@@ -309,7 +310,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "learning_rate": 5e-4,
         "discriminator_learning_rate": 1e-5,
         "noise_steps": 8000,
-        "precision": "bf16",
+        "precision": AUTO,
     },
     "smoke": {
         "latent_size": 4,
@@ -333,7 +334,8 @@ _SIZES: dict[str, dict[str, Any]] = {
         "image_size": 32,
         "log_every": 50,
         "checkpoint_every": 1000,
-        "note": "32×32, base 16, ten times the learning rates, noise for 8,000 updates, bf16",
+        "note": "32×32, base 16, ten times the learning rates, noise for 8,000 updates, bf16 where "
+        "native",
     },
     "smoke": {
         "steps": 20,

@@ -20,7 +20,7 @@ from pydisent.nn.spatial_constriction import check_mask
 from pydisent.ops import perceptual_simplicity_loss
 from pydisent.systems._base import GaussianCodes, Preset, frozen, register
 from pydisent.systems._config import require, require_one_of
-from pydisent.systems._precision import PRECISIONS, mixed_precision
+from pydisent.systems._precision import AUTO, PRECISIONS, mixed_precision
 from pydisent.systems._ranges import stage
 
 
@@ -62,7 +62,8 @@ class PSSCConfig:
         Thousands of images after which half of the generator's moving average, which decodes, is
         new; 0 switches it off.
     precision : str
-        "fp32", or "bf16" for mixed precision; losses and R1 stay in fp32.
+        "fp32", "bf16" for mixed precision (losses and R1 stay in fp32), or "auto": "bf16" on a
+        device that has it natively. A CPU without it computes "bf16" in fp32.
     """
 
     codes: int = 5
@@ -274,7 +275,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "regression_weight": 0.1,
         "r1_weight": 10.0,
         "ema_half_life": 2.0,
-        "precision": "bf16",
+        "precision": AUTO,
     },
     "smoke": {"codes": 2, "max_width": 8, "min_width": 4, "r1_interval": 4, "ema_half_life": 0.02},
 }
@@ -292,7 +293,8 @@ _SIZES: dict[str, dict[str, Any]] = {
         "log_every": 50,
         "checkpoint_every": 500,
         "note": "32×32, 64 to 16 feature maps, 3 codes a resolution, codes recognised at ten times "
-        "the weight, R1 γ = 10, an average of half-life 2, bf16; 40,000 images, not 25 million",
+        "the weight, R1 γ = 10, an average of half-life 2, bf16 where native; "
+        "40,000 images, not 25 million",
     },
     "smoke": {
         "steps": 20,

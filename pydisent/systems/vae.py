@@ -41,7 +41,8 @@ class VAEConfig:
     learning_rate, adam_beta1, adam_beta2, adam_eps : float
         Adam's.
     precision : str
-        "fp32", or "bf16" for mixed precision; codes and losses stay in fp32.
+        "fp32", "bf16" for mixed precision (codes and losses stay in fp32), or "auto": "bf16" on a
+        device that has it natively. A CPU without it computes "bf16" in fp32.
     """
 
     latent_size: int = 10

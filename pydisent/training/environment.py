@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 import pydisent
+from pydisent._precision import bf16_devices
 
 
 def environment() -> dict[str, Any]:
@@ -19,6 +20,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": f"{_processor()}, {os.cpu_count()} logical cores",
         "threads": torch.get_num_threads(),
+        "native_bf16": bf16_devices(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "backends": pydisent.backends(),
     }

@@ -86,6 +86,17 @@ class RunFolder:
         """Return the record of versions and machine."""
         return read_json(self.environment)
 
+    def read_precision(self) -> str | None:
+        """Return what the run trains in, "fp32" or "bf16"; None if nothing was begun or recorded.
+
+        Runs from before it was recorded trained in just what they were asked to.
+        """
+        found = None
+        if self.environment.is_file():
+            asked = self.read_config()["config"].get("precision") if self.is_run() else None
+            found = self.read_environment().get("precision", asked)
+        return found if found in ("fp32", "bf16") else None
+
     def read_log(self) -> list[dict[str, Any]]:
         """Return the log's objects; an unfinished last line is left out."""
         if not self.log.is_file():

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from pydisent import data, parallel, systems
+from pydisent._notice import warn_once
+from pydisent._precision import has_native_bf16
 from pydisent.nn import normalize_whole_batches
 from pydisent.systems import System
+from pydisent.systems._precision import chosen_precision
 from pydisent.training import checkpoint as checkpoints
 from pydisent.training._files import write_json
 from pydisent.training._memory import keep_freed_memory
@@ -23,7 +26,7 @@ from pydisent.training.environment import environment
 from pydisent.training.folder import RunFolder
 from pydisent.training.graphs import GraphedSteps
 from pydisent.training.logs import Logs, NoLogs
-from pydisent.training.plan import Plan
+from pydisent.training.plan import Plan, difference
 from pydisent.training.processes import launched, number_of_devices
 from pydisent.training.sampling import BatchSampler
 
@@ -114,8 +117,12 @@ def train(
         with parallel.together():
             system, dataset = _build(plan)
             sampler = BatchSampler(len(dataset), system.images_per_step, plan.seed)
+        system.precision = _precision(plan, folder, resume, device)
+        with parallel.together():
             if parallel.rank() == 0:
-                _begin_folder(plan, folder, resume)
+                _begin_folder(plan, folder, resume, system.precision)
+                if progress and system.precision:
+                    print(_named(system.precision, device), flush=True)
         system.to(device)
         with noted_signals() as received:
             _Loop(plan, folder, system, dataset, sampler, keep, cuda_graphs).run(received, progress)
@@ -133,14 +140,36 @@ def _build(plan: Plan) -> tuple[System, data.ImageDataset]:
     return system, dataset
 
 
-def _begin_folder(plan: Plan, folder: RunFolder, resume: bool) -> None:
+def _precision(plan: Plan, folder: RunFolder, resume: bool, device: torch.device) -> str | None:
+    """Return what a run trains in on all its processes; None if its system has no such setting.
+
+    A run goes on in what it began with, on whatever machine.
+    """
+    asked = getattr(plan.config, "precision", None)
+    if asked is None:
+        return None
+    order = (None, "fp32", "bf16")
+    kept = folder.read_precision() if resume and parallel.rank() == 0 else None
+    if found := order[parallel.highest(order.index(kept))]:
+        if found == "bf16" and not has_native_bf16(device):
+            warn_once(
+                f"{folder.path} was begun in bf16 and goes on in it; this {device.type} has no "
+                "native bf16, and is 7 to 100 times slower at it than in fp32"
+            )
+        return found
+    own = chosen_precision(asked, device)
+    return "fp32" if parallel.highest(int(own == "fp32")) else "bf16"
+
+
+def _begin_folder(plan: Plan, folder: RunFolder, resume: bool, precision: str | None) -> None:
     """Make the folder, or make it free for a new run."""
     if not resume:
         folder.clear()
     folder.path.mkdir(parents=True, exist_ok=True)
     if not folder.is_run():
         write_json(folder.config, plan.to_json())
-    write_json(folder.environment, environment() | {"devices": parallel.processes()})
+    trained_in = {"precision": precision} if precision else {}
+    write_json(folder.environment, environment() | {"devices": parallel.processes(), **trained_in})
     checkpoints.discard_unfinished(folder.checkpoints)
 
 
@@ -150,12 +179,12 @@ def _check_free(plan: Plan, folder: RunFolder, resume: bool, overwrite: bool) ->
         raise ValueError("resume and overwrite are both given; accepted: one of them")
     if resume and folder.is_run():
         kept = Plan.from_json(folder.read_config()).to_json()
-        for name, value in plan.to_json().items():
-            if name != "command" and kept[name] != value:
-                raise ValueError(
-                    f"{folder.path} was trained with {name} {kept[name]}, not {value}: "
-                    "it can only be resumed as it was started"
-                )
+        if differs := difference(kept, plan.to_json()):
+            name, before, now = differs
+            raise ValueError(
+                f"{folder.path} was trained with {name} {before}, not {now}: "
+                "it can only be resumed as it was started"
+            )
     elif overwrite and folder.is_run():
         return
     elif not folder.is_free():
@@ -195,6 +224,11 @@ def _prepare(seed: int, device: torch.device) -> None:
     else:
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
+
+
+def _named(precision: str, device: torch.device) -> str:
+    native = "native" if has_native_bf16(device) else "not native"
+    return f"precision: {precision} (bf16 is {native} to this {device.type})"
 
 
 _Logs = Logs | NoLogs

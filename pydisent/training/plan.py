@@ -11,6 +11,26 @@ from pydisent.training._files import absolute
 FORMAT = 1
 
 
+def same_setting(name: str, kept: Any, asked: Any) -> bool:
+    """Return whether a setting of a run is as asked; "auto" is content with what it came to be."""
+    return kept == asked or (name, asked) == ("precision", "auto")
+
+
+def difference(kept: dict[str, Any], asked: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """Return the name and the values of what differs first between two plans as plain values.
+
+    A run that was begun by `kept` goes on by `asked` if there is nothing. The command that
+    started it is no matter.
+    """
+    for before, now in ((kept, asked), (kept["config"], asked["config"])):
+        for name in before | now:
+            if name in ("command", "config"):
+                continue
+            if not same_setting(name, before.get(name), now.get(name)):
+                return name, before.get(name), now.get(name)
+    return None
+
+
 @dataclass(frozen=True)
 class Plan:
     """A run's settings, as `config.json` keeps them.

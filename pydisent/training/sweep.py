@@ -16,7 +16,7 @@ from pydisent.training._text import plain
 from pydisent.training.engine import Engine, Job, Outcome
 from pydisent.training.folder import RunFolder
 from pydisent.training.loop import Interrupted
-from pydisent.training.plan import Plan
+from pydisent.training.plan import Plan, difference
 from pydisent.training.run import Run
 from pydisent.training.sampling import BatchSampler
 from pydisent.training.scoring import applicable, metric_names
@@ -310,7 +310,8 @@ class _Manifest:
                     f"{value}: it can only go on as it was started"
                 )
         for name, plan in self.plans.items():
-            if kept["runs"].get(name, {}).get("plan") != plan:
+            before = kept["runs"].get(name, {}).get("plan")
+            if before is None or difference(before, plan):
                 raise ValueError(f"{self.folder} holds a sweep whose {name} has another plan")
             self.states[name] = {k: v for k, v in kept["runs"][name].items() if k != "plan"}
 

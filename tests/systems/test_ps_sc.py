@@ -285,6 +285,7 @@ def test_mixed_precision_trains_close_to_full(smoke, images, settings):
     logs = {}
     for precision in ("fp32", "bf16"):
         system = smoke("ps-sc", precision=precision, **settings)
+        system.precision = precision  # also on a processor without bf16
         torch.manual_seed(1)
         logs[precision] = system.step(images(system))
         before = _weights(system)

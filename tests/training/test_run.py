@@ -21,7 +21,8 @@ def test_a_finished_run(run_path):
     assert run.config["config"]["latent_size"] == 4
     assert run.config["command"] == ["pydisent", "train"]
     assert run.environment.keys() == {
-        "python", "torch", "pydisent", "platform", "cpu", "threads", "gpu", "backends", "devices"
+        "python", "torch", "pydisent", "platform", "cpu", "threads", "gpu", "backends", "devices",
+        "native_bf16",
     }  # fmt: skip
     assert [line["step"] for line in run.log] == [5, 10, 15, 20, 25, 30]
     assert run.scores is None
