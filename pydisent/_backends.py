@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.machinery
 import importlib.util
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 _FOLDER = Path(__file__).parent
-#: Written by ``setup.py`` in place of the compiled module when it could not be built.
+#: Written by ``setup.py`` when the compiled module, or the CUDA kernels in it, could not be built.
 _FAILURE_NOTE = _FOLDER / "_build_failure.txt"
 
 _native: ModuleType | None = None
@@ -33,13 +34,17 @@ def load_native() -> None:
         _native = importlib.import_module("pydisent._C")
         _native_reason = ""
     except ModuleNotFoundError:
-        note = _FAILURE_NOTE.read_text().strip() if _FAILURE_NOTE.exists() else ""
-        _native_reason = note or (
+        _native_reason = _failure_note() or (
             "pydisent._C was never built; install pydisent with a C++ compiler present "
             "(`pip install --no-build-isolation -e .`)"
         )
     except ImportError as error:
         _native_reason = f"pydisent._C was built but cannot be loaded: {error}"
+
+
+@functools.cache
+def _failure_note() -> str:
+    return _FAILURE_NOTE.read_text().strip() if _FAILURE_NOTE.exists() else ""
 
 
 def native_reason(device: str) -> str:
@@ -50,7 +55,8 @@ def native_reason(device: str) -> str:
         return ""
     if device != "cuda":
         return f"there are no compiled kernels for the device type {device!r}"
-    return "" if _native.build_info()["cuda"] else _native.build_info()["cuda_reason"]
+    info = _native.build_info()
+    return "" if info["cuda"] else _failure_note() or info["cuda_reason"]
 
 
 def triton_reason(device: str) -> str:

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from .. import _backends
+from .._notice import warn_once
 from ._nvtx import op_range
 
 NAMESPACE = "pydisent"
@@ -264,12 +265,15 @@ def _split_leading(outputs: Any, leading: Any) -> Any:
 def _fallback_kernel(spec: OpSpec) -> Callable[..., Any]:
     def kernel(*args: Any) -> Any:
         device = _device_type(args)
+        reason = _backends.native_reason(device)
         if _backends.is_strict():
-            reason = _backends.native_reason(device) or "it has no kernel there"
+            reason = reason or "it has no kernel there"
             raise RuntimeError(
                 f"PYDISENT_STRICT=1: {spec.name} would fall back to its reference on "
                 f"{device!r}: {reason}"
             )
+        if reason and device in ("cpu", "cuda"):  # on which there might be compiled kernels
+            warn_once(f"ops on {device!r} fall back to their references, right but slow: {reason}")
         outputs = spec.reference(*args)
         return None if spec.mutates else _with_strides(outputs, spec.fake(*map(_to_meta, args)))
 
