@@ -1,6 +1,6 @@
 """Fast, correct losses, ops and full systems for learning disentangled representations."""
 
-from . import jacobian, losses, ops
+from . import _requirements, jacobian, losses, ops  # noqa: F401 (refuses an old torch first)
 from ._backends import backends
 from .jacobian import (
     AlignmentPenalty,

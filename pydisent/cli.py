@@ -6,15 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-try:
+from pydisent._extras import install_command, optional
+from pydisent.parallel import is_first
+
+with optional("the command line"):
     from tyro.conf import Positional, arg
     from tyro.extras import subcommand_cli_from_dict
-except ModuleNotFoundError as missing:  # pragma: no cover
-    raise SystemExit(
-        f"pydisent: the command line needs {missing.name}: pip install 'pydisent[all]'"
-    ) from None
-
-from pydisent.parallel import is_first
 
 if TYPE_CHECKING:
     from pydisent.training import Plan, Run, RunFolder
@@ -440,7 +437,8 @@ def select(
     threads : int
         CPU threads.
     """
-    from rich.table import Table
+    with optional():
+        from rich.table import Table
 
     from pydisent.reports.selection import select as rank
     from pydisent.reports.selection import write_selection
@@ -466,7 +464,8 @@ def list_(system: Positional[str | None] = None) -> None:
     system : str
         Show this system's settings and their value in each preset.
     """
-    from rich.table import Table
+    with optional():
+        from rich.table import Table
 
     from pydisent import data, systems
     from pydisent.training.scoring import metric_names
@@ -485,26 +484,9 @@ def list_(system: Positional[str | None] = None) -> None:
 
 def info() -> None:
     """Say what is installed, which kernels are active, and why any is not."""
-    import importlib.metadata
-    import json
+    from pydisent import _info
 
-    from rich.table import Table
-
-    from pydisent.training.environment import environment
-
-    found = environment()
-    backends = found.pop("backends")
-    table = Table("", "", show_header=False)
-    for name, value in found.items():
-        table.add_row(name, str(value if value is not None else "none"))
-    packages = ("lightning-fabric", "safetensors", "tensorboard", "scikit-learn", "matplotlib")
-    for package in (*packages, "triton", "nvtx"):
-        try:
-            table.add_row(package, importlib.metadata.version(package))
-        except importlib.metadata.PackageNotFoundError:
-            table.add_row(package, "not installed")
-    _say(table)
-    _say(json.dumps(backends, indent=2, default=str))
+    _info.info()
 
 
 def demo(
@@ -623,7 +605,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     """Return the message and exit code of an expected error; raise any other."""
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("pydisent"):
         extra = "sweep" if error.name == "ray" else "all"  # Ray is large, and all leaves it out.
-        return f"this needs the package {error.name}: pip install 'pydisent[{extra}]'", 2
+        return f"this needs the package {error.name}: {install_command(extra)}", 2
     if isinstance(error, (ValueError, OSError)):
         return str(error), 2
     from pydisent.systems import NotTrainedError
@@ -647,8 +629,9 @@ def _fail(message: str, code: int) -> int:
 
 def _say(what: Any, *, whole: bool = False) -> None:
     """Print text or a table; a `whole` table is as wide as it must be, for cut numbers mislead."""
-    from rich.console import Console
-    from rich.measure import Measurement
+    with optional():
+        from rich.console import Console
+        from rich.measure import Measurement
 
     if not is_first():
         return
@@ -817,7 +800,8 @@ def _show_scores(run: "Run") -> None:
 
 
 def _print_scores(runs: Sequence["Run"]) -> None:
-    from rich.table import Table
+    with optional():
+        from rich.table import Table
 
     names = list(dict.fromkeys(name for run in runs for name in run.scores or {}))
     table = Table("", *(str(run.path) for run in runs), title="scores")
@@ -846,7 +830,8 @@ def _remarks(runs: Sequence["Run"]) -> list[str]:
 
 
 def _compare(runs: Sequence[Path], out: Path, udr: bool = False) -> None:
-    from rich.table import Table
+    with optional():
+        from rich.table import Table
 
     from pydisent.reports import compare, write_comparison
 
@@ -866,7 +851,8 @@ def _compare(runs: Sequence[Path], out: Path, udr: bool = False) -> None:
 
 
 def _list_settings(system: str) -> None:
-    from rich.table import Table
+    with optional():
+        from rich.table import Table
 
     from pydisent import systems
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pydisent import systems
+from pydisent._extras import install_command
 from pydisent.cli import _gathered, main
 from pydisent.training import Plan, RunFolder, open_run, train
 from pydisent.training.engine import Outcome
@@ -362,7 +363,7 @@ def test_bad_sweeps_are_one_line_and_code_2(tmp_path, capsys, options, message):
 def test_a_sweep_on_ray_says_what_it_needs(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
     assert _sweep("--out", str(tmp_path / "sweep"), "--engine", "ray") == 2
-    words = "pydisent: this needs the package ray: pip install 'pydisent[sweep]'"
+    words = f"pydisent: this needs the package ray: {install_command('sweep')}"
     assert _one_line(capsys) == words
     assert not (tmp_path / "sweep").exists()
 

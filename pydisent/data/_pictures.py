@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._extras import optional
 from ._base import FactorDataset, ImageDataset, check_image_size
 from ._cache import cached_array
 
@@ -58,7 +59,8 @@ class Preparation:
         ValueError
             If the file is damaged, is no picture, or has another size than `source`.
         """
-        from PIL import Image
+        with optional():
+            from PIL import Image
 
         try:
             with Image.open(file) as opened:
@@ -74,7 +76,8 @@ class Preparation:
         return self._pixels(picture)
 
     def _pixels(self, picture: Image) -> np.ndarray:
-        from PIL import Image
+        with optional():
+            from PIL import Image
 
         if self.mask:
             picture = picture.point(lambda value: WHITE * (value < WHITE))
@@ -209,7 +212,8 @@ def side_of(image_size: int | None) -> int:
 
 def _plain(picture: Image, mode: str) -> Image:
     """Return a picture upright, opaque and in `mode`."""
-    from PIL import Image, ImageOps
+    with optional():
+        from PIL import Image, ImageOps
 
     if picture.mode[0] in "IF":
         raise ValueError(f"pixels must be bytes; got mode {picture.mode!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from .._extras import optional
 from ._base import ArrayDataset
 
 
@@ -23,12 +24,8 @@ class Digits(ArrayDataset):
     """
 
     def __init__(self, *, image_size: int | None = None) -> None:
-        try:
+        with optional("the data set digits"):
             from sklearn.datasets import load_digits
-        except ImportError as error:
-            raise ImportError(
-                "the digits come with scikit-learn: pip install pydisent[metrics]"
-            ) from error
 
         data = load_digits()
         super().__init__(

@@ -9,6 +9,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
+from .._extras import optional
 from ._base import ArrayDataset
 from ._files import require_path
 
@@ -106,10 +107,6 @@ def _load(file: Path) -> dict:
 
 
 def _scipy_io() -> ModuleType:
-    try:
+    with optional("the data set svhn"):
         import scipy.io
-    except ImportError as error:
-        raise ImportError(
-            "the data set svhn needs scipy, which is not installed: pip install scipy"
-        ) from error
     return scipy.io

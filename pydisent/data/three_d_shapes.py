@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._extras import optional
 from . import shapes3d
 from ._base import FactorDataset
 from ._cache import cached_array
@@ -129,10 +130,6 @@ class ThreeDShapes(FactorDataset):
 
 
 def _h5py() -> ModuleType:
-    try:
+    with optional("the data set 3dshapes"):
         import h5py
-    except ImportError as error:
-        raise ImportError(
-            "the data set 3dshapes needs h5py, which is not installed: pip install h5py"
-        ) from error
     return h5py

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from .._extras import optional
 from .._user_cache import cache_folder
 from ._weights import read_weights, take_weights
 
@@ -57,8 +58,8 @@ def kept_weights(
         return {key: tensor.float() for key, tensor in found.items()}
     except FileNotFoundError:
         LOG.warning("%s: training once, for %s; PYDISENT_CACHE=off to keep nothing", name, file)
-    except ImportError:
-        LOG.warning("%s: nothing is kept without safetensors: pip install pydisent[train]", name)
+    except ImportError as error:
+        LOG.warning("%s: nothing is kept: %s", name, error)
         return make()
     except (OSError, ValueError) as error:
         LOG.warning("%s: training again: %s", name, error)
@@ -72,7 +73,8 @@ def kept_weights(
 
 def _write(file: Path, weights: Mapping[str, Tensor]) -> None:
     """Write the file whole or not at all, also if two processes do so at once."""
-    from safetensors.torch import save
+    with optional():
+        from safetensors.torch import save
 
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")

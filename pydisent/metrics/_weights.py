@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pydisent._extras import optional
+
 
 def read_weights(path: str | os.PathLike[str], name: str) -> dict[str, Tensor]:
     """Return the tensors of a .safetensors file, or of a .pth or .pt state dict, by name.
@@ -46,8 +48,9 @@ def _read(file: Path, name: str) -> object:
 
 
 def _read_safetensors(file: Path, name: str) -> object:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    with optional():
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
 
     try:
         return load_file(file)

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from .._extras import optional
 from ._boosting import SortedCodes, boost
 from ._result import MetricResult
 from ._table import Array, Table, check_tables
@@ -93,7 +94,8 @@ def concentration(importance: np.ndarray) -> float:
 
 
 def _by_presorted(train: Table, test: Table | None, seed: int) -> Fit:
-    from joblib import Parallel, delayed
+    with optional("DCI"):
+        from joblib import Parallel, delayed
 
     held_out = train.codes[:0] if test is None else test.codes
     answers = train.labels[:0] if test is None else test.labels
@@ -118,7 +120,8 @@ def _by_presorted(train: Table, test: Table | None, seed: int) -> Fit:
 
 
 def _by_gbt(train: Table, test: Table | None, seed: int) -> Fit:
-    from sklearn.ensemble import GradientBoostingClassifier
+    with optional("DCI"):
+        from sklearn.ensemble import GradientBoostingClassifier
 
     importance, fitted, held_out = [], [], []
     for j, labels in enumerate(train.labels.T):

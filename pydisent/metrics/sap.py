@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .._extras import optional
 from ._result import MetricResult
 from ._table import Array, Table, check_factors, check_tables, labelled, top_two_gap
 from ._thresholds import threshold_accuracy
@@ -112,8 +113,9 @@ def _by_svm(train: Table, test: Table) -> tuple[np.ndarray, int]:
     """Return S, and how many of the classifiers did not converge."""
     import warnings
 
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.svm import LinearSVC
+    with optional("SAP"):
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.svm import LinearSVC
 
     matrix, unconverged = np.empty((train.codes.shape[1], len(train.sizes))), 0
     for i, j in np.ndindex(matrix.shape):

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from .._extras import optional
 from ._result import MetricResult
 from ._table import Array, check_codes
 
@@ -114,14 +115,16 @@ def _strength(matrix: np.ndarray, axis: int) -> float:
 
 
 def _lasso(first: np.ndarray, second: np.ndarray, seed: int) -> np.ndarray:
-    from sklearn.linear_model import Lasso
+    with optional("UDR"):
+        from sklearn.linear_model import Lasso
 
     model = Lasso(alpha=LASSO_ALPHA, random_state=seed).fit(first, second)
     return np.abs(model.coef_).reshape(second.shape[1], first.shape[1]).T
 
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    from scipy.stats import rankdata
+    with optional("UDR"):
+        from scipy.stats import rankdata
 
     ranks = [rankdata(codes, axis=0) for codes in (first, second)]
     x, y = (r - r.mean(0) for r in ranks)

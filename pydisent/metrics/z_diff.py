@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from .._extras import optional
 from ..data import FactorDataset
 from ._encode import CodeTable, Encoder
 from ._result import MetricResult
@@ -176,10 +177,12 @@ def build_classifier(variant: str) -> Any:
     if variant == "ramesh":
         return NesterovSoftmax()
     if variant == "kumar":
-        from sklearn.svm import LinearSVC
+        with optional("the z-diff score"):
+            from sklearn.svm import LinearSVC
 
         return LinearSVC(C=SVM_C, random_state=0)
-    from sklearn.linear_model import LogisticRegression
+    with optional("the z-diff score"):
+        from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(max_iter=1000)
 

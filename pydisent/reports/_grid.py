@@ -6,13 +6,17 @@ from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from pydisent._extras import optional
 from pydisent.reports._style import INK, MUTED, PAPER, RULE, SCALE, SERIES
+
+with optional():
+    import matplotlib
+    from PIL import Image, ImageDraw, ImageFont
+
 
 _CELL = 56 * SCALE  # about the side of an image in the picture
 _GAP = SCALE

@@ -5,11 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 
+from pydisent._extras import optional
 from pydisent.reports._style import INK, MUTED, SERIES, figure, figure_png
+
+with optional():
+    from matplotlib.axes import Axes
+    from matplotlib.patches import Rectangle
+    from matplotlib.ticker import MaxNLocator
+
 
 _WRITTEN = 12  # largest F whose entries are printed
 _CODES = 24  # spectra drawn one by one
@@ -29,7 +33,8 @@ def heatmaps(summaries: Mapping[str, dict[str, Any]]) -> bytes:
     summaries : dict
         `alignment_summary` of each run, by the run's label.
     """
-    from matplotlib.colors import PowerNorm
+    with optional():
+        from matplotlib.colors import PowerNorm
 
     rows, columns = _arrangement(len(summaries))
     with figure(90 + 400 * columns, 470 * rows) as drawn:

@@ -4,10 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
+from pydisent._extras import optional
 from pydisent.reports._style import INK, MUTED, SERIES, figure, figure_png
 from pydisent.reports.figures import smooth
+
+with optional():
+    from matplotlib.ticker import MaxNLocator
+
 
 _PREFIX = "kl/"
 

@@ -3,16 +3,20 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib
 import torch
 from torch import Tensor
 
+from pydisent._extras import optional
 from pydisent.reports._codes import base_codes, decode, sample_codes
 from pydisent.reports._files import write_files
 from pydisent.reports._grid import image_grid
 from pydisent.reports._lengths import known_lengths
 from pydisent.reports._masks import SAMPLES, mask_summary, masks_of
 from pydisent.reports._style import SCALE, image_png
+
+with optional():
+    import matplotlib
+
 
 if TYPE_CHECKING:
     from pydisent.training import Run

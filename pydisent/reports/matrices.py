@@ -4,10 +4,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
+from pydisent._extras import optional
 from pydisent.reports._files import write_files
 from pydisent.reports._style import INK, MUTED, figure, figure_png
+
+with optional():
+    from matplotlib.axes import Axes
+
 
 if TYPE_CHECKING:
     from pydisent.training import Run

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydisent._extras import optional
 from pydisent.reports import _tables
 from pydisent.reports._files import write_files
 from pydisent.reports._sections import Picture, sections
@@ -66,7 +67,8 @@ def write_report(
 
 
 def _render(**parts: object) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    with optional():
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -96,7 +98,8 @@ def _size(picture: Picture) -> tuple[int, int]:
     """Return the size in pixels of the page."""
     import io
 
-    from PIL import Image
+    with optional():
+        from PIL import Image
 
     with Image.open(io.BytesIO(picture.data)) as image:
         return image.width // SCALE, image.height // SCALE

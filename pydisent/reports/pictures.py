@@ -3,13 +3,17 @@
 from typing import TYPE_CHECKING
 
 import torch
-from PIL import Image
 from torch import Tensor
 
+from pydisent._extras import optional
 from pydisent.jacobian import eigenvectors
 from pydisent.reports._codes import base_codes, decode
 from pydisent.reports._grid import image_grid
 from pydisent.reports._style import SCALE
+
+with optional():
+    from PIL import Image
+
 
 if TYPE_CHECKING:
     from pydisent.training import Run

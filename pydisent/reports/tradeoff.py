@@ -4,13 +4,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.patheffects import withStroke
-
+from pydisent._extras import optional
 from pydisent.reports._style import MUTED, PAPER, SERIES, figure, figure_png
 from pydisent.reports._tables import _SCORES
 from pydisent.reports.comparison import RECONSTRUCTION, Comparison, Estimate, Group, place
 from pydisent.training._text import plain
+
+with optional():
+    from matplotlib.axes import Axes
+    from matplotlib.patheffects import withStroke
+
 
 _MARKS = "osD^vP"
 _COLUMNS = 3

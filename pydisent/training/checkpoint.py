@@ -10,12 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pydisent._extras import optional
 from pydisent.systems import System
 from pydisent.training._files import read_json, sync, write_atomic
+
+with optional():
+    from safetensors.torch import load_file, save
+
 
 _WAYS = ("fused", "foreach", "capturable", "differentiable")
 _FILES = ("model.safetensors", "optimizers.safetensors", "state.json")

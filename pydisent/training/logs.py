@@ -5,19 +5,21 @@ import os
 from types import TracebackType
 from typing import Any
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
-from torch.utils.tensorboard import SummaryWriter
-
+from pydisent._extras import optional
 from pydisent.training.folder import RunFolder
+
+with optional():
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class _Rate(ProgressColumn):

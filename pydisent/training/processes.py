@@ -8,10 +8,14 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
-from lightning_fabric import Fabric
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from pydisent import parallel
+from pydisent._extras import optional
+
+with optional():
+    from lightning_fabric import Fabric
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
 
 _POLL = 1.0  # seconds
 _FIRST = "PYDISENT_FIRST_PROCESS"  # its number, for those it starts

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
+from pydisent._extras import optional
 from pydisent.training.engine import Job, LocalWorker, Outcome, at_least_one, work_through
 
 _CONNECT = 5.0  # seconds
@@ -122,7 +123,8 @@ def _ray() -> Any:
     """Import Ray, with no words about what the sweep says itself and no reports to its makers."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "^A worker died or was killed")
-    import ray
+    with optional():
+        import ray
 
     return ray
 

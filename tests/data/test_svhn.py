@@ -111,5 +111,5 @@ def test_missing_files(tmp_path):
 def test_without_scipy(tmp_path, monkeypatch):
     write(tmp_path)
     monkeypatch.setitem(sys.modules, "scipy.io", None)
-    with pytest.raises(ImportError, match=r"svhn needs scipy.*pip install scipy"):
+    with pytest.raises(ImportError, match=r"svhn needs the package scipy: pip install .*\[data\]"):
         load("svhn", tmp_path)

@@ -170,5 +170,7 @@ def test_not_such_a_file(file, tmp_path):
 def test_without_h5py(file, monkeypatch):
     write(file)
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ImportError, match=r"3dshapes needs h5py.*pip install h5py"):
+    with pytest.raises(
+        ImportError, match=r"3dshapes needs the package h5py: pip install .*\[data\]"
+    ):
         load("3dshapes", file)

@@ -70,6 +70,7 @@ def test_bf16_where_it_is_slow_is_fp32_with_a_warning_unless_strict(bf16, tmp_pa
     bf16(False)
     found, warned = _train(_plan(precision="bf16"), tmp_path / "a")
     assert found == "fp32"
+    assert ["computing in float32" in text for text in warned] == [True]
     bf16(False)
     monkeypatch.setenv("PYDISENT_STRICT", "1")
     assert chosen_precision("bf16", CPU) == "bf16"

@@ -1,0 +1,57 @@
+"""What is imported only where it is used, and what to install where it is missing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+#: The extra of pyproject.toml that brings a package, by the name under which it is imported.
+EXTRAS = {
+    "h5py": "data",
+    "jinja2": "report",
+    "joblib": "metrics",
+    "lightning_fabric": "train",
+    "matplotlib": "report",
+    "nvtx": "gpu",
+    "PIL": "report",
+    "ray": "sweep",
+    "rich": "train",
+    "safetensors": "train",
+    "scipy": "data",
+    "sklearn": "metrics",
+    "tensorboard": "train",
+    "triton": "gpu",
+    "tyro": "train",
+}
+
+
+class MissingPackageError(ModuleNotFoundError):
+    """A package that comes with one of pydisent's extras is not installed."""
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs an extra, from the checkout if this is one."""
+    checkout = Path(__file__).parents[1]
+    if (checkout / "pyproject.toml").is_file() and (checkout / "setup.py").is_file():
+        return f"pip install --no-build-isolation -e '{checkout}[{extra}]'"
+    return f"pip install 'pydisent[{extra}]'"
+
+
+@contextmanager
+def optional(what: str = "this") -> Iterator[None]:
+    """Say in the block's imports which package `what` needs, and how to install it.
+
+    Raises
+    ------
+    MissingPackageError
+        If an import of the block finds a package of an extra missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        raise MissingPackageError(
+            f"{what} needs the package {package}: {install_command(EXTRAS[package])}",
+            name=error.name,
+        ) from error
