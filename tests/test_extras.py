@@ -102,11 +102,11 @@ def test_extras_are_those_of_pyproject():
 
 
 def test_other_missing_modules_pass():
-    with pytest.raises(
-        ModuleNotFoundError, match="No module named 'nowhere_to_be_found'"
-    ) as caught:
-        with optional():
-            import nowhere_to_be_found  # noqa: F401
+    with (
+        pytest.raises(ModuleNotFoundError, match="No module named 'nowhere_to_be_found'") as caught,
+        optional(),
+    ):
+        import nowhere_to_be_found  # noqa: F401
     assert not isinstance(caught.value, MissingPackageError)
 
 
