@@ -24,6 +24,7 @@ def train(
     preset: str | None = None,
     data: str | None = None,
     data_path: Path | None = None,
+    partial: bool = False,
     out: Path | None = None,
     seed: int | None = None,
     steps: int | None = None,
@@ -47,6 +48,8 @@ def train(
         Data set, sprites by default; `pydisent list` names them all.
     data_path : Path
         The data set's file or folder.
+    partial : bool
+        Take a part of the data set, the pictures that are there; of celeba.
     out : Path
         The run folder; runs/SYSTEM-DATA-PRESET-SEED by default.
     seed : int
@@ -73,7 +76,14 @@ def train(
     from pydisent.training.processes import torchrun_processes
 
     _set_threads(threads)
-    given = {"preset": preset, "data": data, "data_path": data_path, "seed": seed, "steps": steps}
+    given = {
+        "preset": preset,
+        "data": data,
+        "data_path": data_path,
+        "partial": partial or None,
+        "seed": seed,
+        "steps": steps,
+    }
     asked = {name: value for name, value in given.items() if value is not None}
     path = out or Path("runs") / "-".join(
         [system, data or "sprites", preset or "quick", str(seed or 0)]
@@ -309,6 +319,7 @@ def sweep(
     seeds: str = "0",
     data: str = "sprites",
     data_path: Path | None = None,
+    partial: bool = False,
     preset: str = "quick",
     steps: int | None = None,
     metrics: tuple[str, ...] = (),
@@ -338,6 +349,8 @@ def sweep(
         Data set of all runs.
     data_path : Path
         The data set's file or folder.
+    partial : bool
+        Take a part of the data set, the pictures that are there; of celeba.
     preset : str
         smoke, quick or paper.
     steps : int
@@ -364,6 +377,7 @@ def sweep(
         systems=_listed(systems),
         data=data,
         data_path=None if data_path is None else str(data_path.absolute()),
+        partial=partial,
         preset=preset,
         steps=steps,
         grid={key: _listed(values) for key, values in _pairs(grid, "--grid").items()},

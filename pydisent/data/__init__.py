@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from typing import Any
 
 from ._base import ArrayDataset, FactorDataset, ImageDataset
 from ._subset import Subset, hold_out
@@ -39,16 +40,22 @@ _KNOWN = {
 
 # Those whose images have attributes.
 WITH_ATTRIBUTES = ("faces", "celeba")
+# Those of whose files a part will do.
+_PARTS = ("celeba",)
 
 
 def load_test(
-    name: str, path: str | os.PathLike[str] | None = None, *, image_size: int | None = None
+    name: str,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    image_size: int | None = None,
+    partial: bool = False,
 ) -> ImageDataset | None:
     """Open the official test part of a data set that `load` opens the training part of.
 
     Parameters
     ----------
-    name, path, image_size
+    name, path, image_size, partial
         As for `load`.
 
     Returns
@@ -58,10 +65,10 @@ def load_test(
     """
     if name not in _KNOWN or not _KNOWN[name][3]:
         return None
-    if getattr(load(name, path, image_size=image_size), "split", None) == "test":
+    if getattr(load(name, path, image_size=image_size, partial=partial), "split", None) == "test":
         return None
     try:
-        return load(name, path, image_size=image_size, split="test")
+        return load(name, path, image_size=image_size, split="test", partial=partial)
     except FileNotFoundError:
         return None
 
@@ -77,6 +84,7 @@ def load(
     *,
     image_size: int | None = None,
     split: str | None = None,
+    partial: bool = False,
 ) -> ImageDataset:
     """Open a data set by name; nothing is ever downloaded.
 
@@ -103,6 +111,8 @@ def load(
         (train: the first 80 % of the models; test, all), ``celeba`` and ``faces`` (train,
         validation, test, all); by default the training set (for MNIST the test set if there is no
         other).
+    partial : bool
+        For ``celeba``: take the lines whose pictures are there, where others are missing.
 
     Raises
     ------
@@ -117,8 +127,12 @@ def load(
         raise ValueError(f"split is only for {accepted}; got {split!r} for {name!r}")
     if path is not None and not reads_files:
         raise ValueError(f"path must be None for {name!r}, which reads no file; got {str(path)!r}")
+    if partial and name not in _PARTS:
+        raise ValueError(f"partial is only for {', '.join(_PARTS)}; got it for {name!r}")
     build = getattr(import_module(f"{__name__}.{module}"), builder)
-    options = {"split": split} if has_splits else {}
+    options: dict[str, Any] = {"split": split} if has_splits else {}
+    if name in _PARTS:
+        options["partial"] = partial
     if not reads_files:
         return build(image_size=image_size, **options)
     return build(path, image_size=image_size, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import secrets
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from .._user_cache import cache_folder
 from ._files import DAMAGED_NPY
 
 LOG = logging.getLogger(__name__)
+LONGEST_HEADER = 4096  # bytes
 
 
 def cached_array(
@@ -60,6 +62,8 @@ def cached_array(
 def _open(file: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     """Return the array in the file; None if there is none, or not a whole one of this shape."""
     try:
+        if not file.is_file() or file.stat().st_size > math.prod(shape) + LONGEST_HEADER:
+            return None
         array = np.lib.format.open_memmap(file, mode="r")
     except (OSError, OverflowError, *DAMAGED_NPY):
         return None
@@ -88,5 +92,6 @@ def _digest(settings: Any, files: Sequence[Path]) -> str:
     digest = hashlib.sha256(repr(settings).encode())
     for file in files:
         about = file.stat()
-        digest.update(f"\0{file.absolute()}\0{about.st_size}\0{about.st_mtime_ns}".encode())
+        digest.update(b"\0" + os.fsencode(file.absolute()))  # names need not be UTF-8
+        digest.update(f"\0{about.st_size}\0{about.st_mtime_ns}".encode())
     return digest.hexdigest()[:20]

@@ -11,17 +11,18 @@ from typing import TypeVar
 T = TypeVar("T")
 # What numpy raises for a damaged .npy file.
 DAMAGED_NPY = (ValueError, EOFError, KeyError, SyntaxError, tokenize.TokenError)
+MOST_PACKED = 1032  # bytes that deflate, of gzip, zip and MATLAB files, makes of one, at most
 
 
 def require_path(
     path: str | os.PathLike[str] | None, expected: str, *, folder: bool = True
 ) -> Path:
-    """Return ``path`` if a folder is there, or a file if ``folder`` is false.
+    """Return ``path`` if a folder is there, or a regular file if ``folder`` is false.
 
     Raises
     ------
     ValueError
-        If it is None, or a file is there instead of a folder or the reverse.
+        If it is None, or something else is there.
     FileNotFoundError
         If nothing is there. The messages say which files are ``expected``.
     """
@@ -30,10 +31,16 @@ def require_path(
     found = Path(path)
     if not found.exists():
         raise FileNotFoundError(f"path {str(path)!r} does not exist; expected {expected}")
-    if found.is_dir() != folder:
-        kind = "file" if folder else "folder"
-        raise ValueError(f"path {str(path)!r} is a {kind}; expected {expected}")
+    if not (found.is_dir() if folder else found.is_file()):
+        raise ValueError(f"path {str(path)!r} is {kind_of(found)}; expected {expected}")
     return found
+
+
+def kind_of(path: Path) -> str:
+    """Return what is at ``path``, in words; a pipe or device would hang or never end."""
+    if path.is_dir():
+        return "a folder"
+    return "a file" if path.is_file() else "neither a file nor a folder"
 
 
 def part_of(items: Sequence[T], split: str | None, trained: float, what: str) -> Sequence[T]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from .._extras import optional
 from ._base import FactorDataset, ImageDataset, check_image_size
 from ._cache import cached_array
+from ._files import kind_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,7 +25,9 @@ DEFAULT_SIDE = 64
 MODES = {"L": 1, "RGB": 3}
 CHUNK = 1024
 WHITE = 255
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError)  # what Pillow raises for such a file
+# Those of the file names that are read; of Pillow's others some start programs (EPS).
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+MOST_PIXELS = 178_956_970  # where Pillow, too, refuses, unless it is told not to
 
 
 @dataclass(frozen=True)
@@ -59,21 +63,31 @@ class Preparation:
         ValueError
             If the file is damaged, is no picture, or has another size than `source`.
         """
-        with optional():
-            from PIL import Image
-
+        if not file.is_file():  # to open a pipe would hang
+            there = kind_of(file) if file.exists() else "nothing there"
+            raise ValueError(f"{str(file)!r} must be a whole picture: it is {there}")
         try:
-            with Image.open(file) as opened:
-                opened.load()
-                picture = _plain(opened, self.mode)
-        except (*DAMAGED, Image.DecompressionBombError) as error:
+            with _open(file) as opened:
+                size = opened.size
+                # What is declared is looked at before there is memory for it.
+                whole = size[0] * size[1] <= self._most_pixels()
+                if whole:
+                    opened.load()
+                    picture = _plain(opened, self.mode)
+                    size = picture.size
+        except MemoryError:
+            raise
+        except Exception as error:  # of such a file Pillow raises many kinds
             raise ValueError(f"{str(file)!r} must be a whole picture: {error}") from error
-        if self.source is not None and picture.size != self.source:
-            raise ValueError(
-                f"{str(file)!r} must be {self.source[0]}x{self.source[1]} pixels; got "
-                f"{picture.size[0]}x{picture.size[1]}"
-            )
+        if not whole or self.source not in (None, size):
+            accepted = f"of at most {MOST_PIXELS}"
+            if self.source is not None:
+                accepted = f"{self.source[0]}x{self.source[1]}"
+            raise ValueError(f"{str(file)!r} must be {accepted} pixels; got {size[0]}x{size[1]}")
         return self._pixels(picture)
+
+    def _most_pixels(self) -> int:
+        return MOST_PIXELS if self.source is None else math.prod(self.source)
 
     def _pixels(self, picture: Image) -> np.ndarray:
         with optional():
@@ -112,6 +126,10 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the decoded pictures behind: a copy finds them in the cache."""
+        return {**self.__dict__, "_decoded": None, "_looked": False}
 
     def read(self, indices: np.ndarray) -> Tensor:
         """Return pictures (N, C, side, side), float32 in [0, 1].
@@ -208,6 +226,14 @@ class PictureGrid(FactorDataset):
 def side_of(image_size: int | None) -> int:
     """Return the pixels a side that are meant: 64 by default."""
     return DEFAULT_SIDE if image_size is None else check_image_size(image_size)
+
+
+def _open(file: Path) -> Image:
+    with optional():
+        from PIL import Image
+
+    Image.init()
+    return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def _plain(picture: Image, mode: str) -> Image:

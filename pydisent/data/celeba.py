@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import torch
 from ._files import part_of, require_path
 from ._pictures import PictureDataset, Pictures, Preparation, side_of
 
+LOG = logging.getLogger(__name__)
 IMAGES, ATTRIBUTES, PARTITION = (
     "img_align_celeba",
     "list_attr_celeba.txt",
@@ -19,8 +22,12 @@ IMAGES, ATTRIBUTES, PARTITION = (
 )
 EXPECTED = (
     f"a folder with CelebA's {IMAGES}/*.jpg (or .png) and {ATTRIBUTES}, and {PARTITION} if there "
-    "is one (each also in the archive's own folders Img, Anno and Eval)"
+    "is one (each also in the archive's own folders Img, Anno and Eval; the lists also as .csv)"
 )
+PARTIAL = "partial=True (--partial) takes what is there"
+COUNT = re.compile(r"[0-9]{1,9}")
+FIRST_COLUMN = "image_id"  # of the .csv
+LONGEST_LINE = 100_000
 SOURCE = (178, 218)
 # The middle 148 columns, and the 148 rows from 40 on: face without hair and neck.
 BOX = (15, 40, 163, 188)
@@ -38,13 +45,16 @@ class CelebA(PictureDataset):
     ----------
     path : path
         The folder with img_align_celeba, list_attr_celeba.txt and, if there is one,
-        list_eval_partition.txt.
+        list_eval_partition.txt. The lists may be .csv, as Kaggle has them.
     image_size : int, optional
         Side in pixels of the images handed out, 64 by default.
     split : {"train", "validation", "test", "all"}, optional
         Which images; the training images by default. They are those of the official partition
         file; without it the first 90 % (Kumar et al., 2018), the rest are for test and there is
         no validation.
+    partial : bool
+        Take a part of the data: the lines whose pictures are there, fewer of either than there
+        should be. A warning says how many.
 
     Raises
     ------
@@ -59,14 +69,19 @@ class CelebA(PictureDataset):
         *,
         image_size: int | None = None,
         split: str | None = None,
+        partial: bool = False,
     ) -> None:
         if split not in (None, "all", *PARTS):
             raise ValueError(f"split must be one of {', '.join(PARTS)}, all or None; got {split!r}")
         preparation = Preparation(side_of(image_size), box=BOX, source=SOURCE)
         folder = require_path(path, EXPECTED)
         table = _require(folder, ATTRIBUTES, "Anno")
-        names, stems, attributes = read_attributes(table)
-        files = find_pictures(_require(folder, IMAGES, "Img"), stems, table)
+        names, lines, attributes = read_attributes(table, partial=partial)
+        files = find_pictures(_require(folder, IMAGES, "Img"), lines, table, partial=partial)
+        attributes = attributes[[stem in files for stem in lines]]
+        stems = list(files)
+        if partial:
+            LOG.warning("celeba: %d pictures of %d lines in %s", len(stems), len(lines), table)
         partition = _find(folder, PARTITION, "Eval")
         if partition is None and split == "validation":
             raise FileNotFoundError(
@@ -79,14 +94,23 @@ class CelebA(PictureDataset):
         else:
             rows = _rows_of(partition, stems, split or "train")
         super().__init__(
-            Pictures("celeba", [files[row] for row in rows], preparation),
+            Pictures("celeba", [files[stems[row]] for row in rows], preparation),
             attributes=torch.from_numpy(attributes[rows]),
             attribute_names=names,
         )
 
 
-def read_attributes(file: Path) -> tuple[list[str], list[str], np.ndarray]:
-    """Read the attribute file: names of attributes, stems of pictures, and (N, A) bool.
+def read_attributes(
+    file: Path, *, partial: bool = False
+) -> tuple[list[str], dict[str, int], np.ndarray]:
+    """Read the attribute file: names of attributes, the line of each picture's stem, (N, A) bool.
+
+    Parameters
+    ----------
+    file : Path
+        The official .txt, or the .csv, which counts no pictures and names its first column.
+    partial : bool
+        Whether there may be fewer lines than the file says.
 
     Raises
     ------
@@ -94,14 +118,18 @@ def read_attributes(file: Path) -> tuple[list[str], list[str], np.ndarray]:
         If a line is not as it must be, a picture is listed twice, or lines are missing.
     """
     lines = _lines(file)
-    count = next(lines, (1, "nothing"))[1]
-    if not count.isdigit():
-        raise ValueError(f"{str(file)!r} line 1 must be the number of pictures; got {count[:40]!r}")
-    names = next(lines, (2, ""))[1].split()
+    line = next(lines, (1, "nothing"))[1]
+    first_word, *names = line.split()
+    count = int(first_word) if COUNT.fullmatch(line) else None
+    if count is not None:
+        names = next(lines, (2, ""))[1].split()
+    elif first_word != FIRST_COLUMN:
+        raise ValueError(f"{str(file)!r} line 1 must be the number of pictures; got {line[:40]!r}")
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"{str(file)!r} line 2 must be the attributes' names; got {names}")
+        where = "line 1" if count is None else "line 2"
+        raise ValueError(f"{str(file)!r} {where} must be the attributes' names; got {names[:50]}")
     first: dict[str, int] = {}
-    rows = []
+    rows = bytearray()
     for number, line in lines:
         stem, *values = line.split() or [""]
         if len(values) != len(names):
@@ -116,12 +144,15 @@ def read_attributes(file: Path) -> tuple[list[str], list[str], np.ndarray]:
                 f"{names[values.index(min(wrong))]}"
             )
         _note_line(first, file, number, stem)
-        rows.append([value == "1" for value in values])
-    if len(rows) != int(count):
+        rows += bytes(value == "1" for value in values)
+    if count is not None and (len(first) > count or (len(first) < count and not partial)):
         raise ValueError(
-            f"{str(file)!r} must have {count} pictures by its line 1; it ends after {len(rows)}"
+            f"{str(file)!r} must have {count} pictures by its line 1; it ends after {len(first)}"
+            + (f"; {PARTIAL}" if len(first) < count else "")
         )
-    return names, list(first), np.array(rows, bool).reshape(len(rows), len(names))
+    if not first:
+        raise ValueError(f"{str(file)!r} must have at least 1 picture; it has none")
+    return names, first, np.frombuffer(rows, bool).reshape(len(first), len(names))
 
 
 def read_partition(file: Path, stems: list[str]) -> np.ndarray:
@@ -136,6 +167,8 @@ def read_partition(file: Path, stems: list[str]) -> np.ndarray:
     first: dict[str, int] = {}
     for number, line in _lines(file):
         words = line.split()
+        if number == 1 and words == [FIRST_COLUMN, "partition"]:
+            continue
         if len(words) != 2 or words[1] not in PARTS.values():
             raise ValueError(
                 f"{str(file)!r} line {number} must be a picture and 0, 1 or 2; got {line[:80]!r}"
@@ -148,22 +181,25 @@ def read_partition(file: Path, stems: list[str]) -> np.ndarray:
     return np.array([parts[stem] for stem in stems])
 
 
-def find_pictures(folder: Path, stems: list[str], table: Path) -> list[Path]:
-    """Return the files of these pictures.
+def find_pictures(
+    folder: Path, lines: dict[str, int], table: Path, *, partial: bool = False
+) -> dict[str, Path]:
+    """Return the files of these pictures, by stem; if ``partial``, of those that are there.
 
     Raises
     ------
     FileNotFoundError
-        If one is not there.
+        If one is not there, or none is.
     """
     there = {p.stem: p for p in folder.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png")}
-    for line, stem in enumerate(stems, 3):
-        if stem not in there:
-            raise FileNotFoundError(
-                f"{str(folder)!r} lacks picture {stem!r} of {str(table)!r} line {line}; expected "
-                f"{EXPECTED}"
-            )
-    return [there[stem] for stem in stems]
+    found = {stem: there[stem] for stem in lines if stem in there}
+    if len(found) < len(lines) and not (partial and found):
+        stem = next(stem for stem in lines if stem not in there)
+        raise FileNotFoundError(
+            f"{str(folder)!r} lacks picture {stem!r} of {str(table)!r} line {lines[stem]}; "
+            f"expected {EXPECTED}" + (f"; {PARTIAL}" if found else "")
+        )
+    return found
 
 
 def _rows_of(partition: Path, stems: list[str], split: str) -> np.ndarray:
@@ -187,15 +223,38 @@ def _note_line(first: dict[str, int], file: Path, number: int, picture: str) -> 
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    with file.open(encoding="ascii", errors="replace") as lines:
-        for number, line in enumerate(lines, 1):
-            yield number, line.strip()
+    """Yield lines with their numbers, commas as spaces, without blank ones at the end.
+
+    Raises
+    ------
+    ValueError
+        If a line has `LONGEST_LINE` characters or more.
+    """
+    blank = []
+    with file.open(encoding="utf-8-sig", errors="replace") as lines:
+        for number, line in enumerate(iter(lambda: lines.readline(LONGEST_LINE), ""), 1):
+            if len(line) == LONGEST_LINE:
+                raise ValueError(
+                    f"{str(file)!r} line {number} must be shorter; expected {EXPECTED}"
+                )
+            words = line.replace(",", " ").strip()
+            if not words:
+                blank.append(number)
+                continue
+            yield from ((before, "") for before in blank)
+            blank.clear()
+            yield number, words
 
 
 def _find(folder: Path, name: str, archive_folder: str) -> Path | None:
-    places = (folder / name, folder / archive_folder / name)
+    names = (name,) if name == IMAGES else (name, f"{name.removesuffix('.txt')}.csv")
+    places = [place / name for place in (folder, folder / archive_folder) for name in names]
     found = next((place for place in places if place.exists()), None)
-    return found and require_path(found, EXPECTED, folder=name == IMAGES)
+    if found is None:
+        return None
+    if name == IMAGES and (found / name).is_dir():  # as archives are unpacked that hold a folder
+        found /= name
+    return require_path(found, EXPECTED, folder=name == IMAGES)
 
 
 def _require(folder: Path, name: str, archive_folder: str) -> Path:

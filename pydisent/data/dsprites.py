@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import lzma
+import math
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -18,9 +21,13 @@ from ._bits import ROW, WIDTH, pack_rows, unpack_rows
 from ._files import DAMAGED_NPY, require_path
 
 # What zipfile raises beside BadZipFile: for methods it lacks or encryption, and while it unpacks.
-DAMAGED_ZIP = (zipfile.BadZipFile, RuntimeError, zlib.error, lzma.LZMAError, OSError)
+DAMAGED_ZIP = (
+    zipfile.BadZipFile, RuntimeError, zlib.error, lzma.LZMAError, OSError, struct.error,
+    OverflowError, TypeError,
+)  # fmt: skip
 EXPECTED = "the official dSprites file (dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz)"
 CHUNK = 4096
+LONGEST_HEADER = 10_000  # bytes, numpy's own limit, which it looks at once they are read
 
 
 class DSprites(FactorDataset):
@@ -78,13 +85,15 @@ class DSprites(FactorDataset):
             raise ValueError(f"it lacks {sorted(missing)} and has {sorted(found)}")
 
     def _check_classes(self, archive: zipfile.ZipFile) -> None:
-        with archive.open("latents_classes.npy") as entry:
-            classes = np.lib.format.read_array(entry, allow_pickle=False)
         shape = (len(self), 1 + len(self.factor_sizes))
-        if classes.shape != shape or not np.issubdtype(classes.dtype, np.integer):
-            raise ValueError(
-                f"latents_classes must be {shape} integers; got {classes.shape} {classes.dtype}"
-            )
+        with archive.open("latents_classes.npy") as entry:
+            found, fortran, dtype = read_header(entry)
+            if found != shape or not np.issubdtype(dtype, np.integer):
+                raise ValueError(f"latents_classes must be {shape} integers; got {found} {dtype}")
+            data = entry.read(math.prod(shape) * dtype.itemsize)
+        if len(data) != math.prod(shape) * dtype.itemsize:
+            raise EOFError(f"latents_classes ends after {len(data)} bytes")
+        classes = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
         grid = np.indices((1, *self.factor_sizes), dtype=classes.dtype).reshape(shape[1], -1).T
         if not np.array_equal(classes, grid):
             raise ValueError(
@@ -122,7 +131,11 @@ def read_header(entry: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     DAMAGED_NPY
         If it is no .npy header.
     """
-    version = np.lib.format.read_magic(entry)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(entry)
-    return np.lib.format.read_array_header_2_0(entry)
+    first = np.lib.format.read_magic(entry) == (1, 0)
+    size = entry.read(2 if first else 4)
+    if int.from_bytes(size, "little") > LONGEST_HEADER:
+        raise ValueError(f"its .npy header claims {int.from_bytes(size, 'little')} bytes")
+    header = io.BytesIO(size + entry.read(int.from_bytes(size, "little")))
+    if first:
+        return np.lib.format.read_array_header_1_0(header)
+    return np.lib.format.read_array_header_2_0(header)

@@ -7,6 +7,7 @@ import math
 import os
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -19,9 +20,13 @@ from ._files import require_path
 PREFIXES = {"train": "train", "test": "t10k"}
 EXPECTED = (
     "a folder with MNIST's idx files, gzip or plain: train-images-idx3-ubyte[.gz] and "
-    "train-labels-idx1-ubyte[.gz], or t10k-images-idx3-ubyte[.gz] and t10k-labels-idx1-ubyte[.gz]"
+    "train-labels-idx1-ubyte[.gz], or t10k-images-idx3-ubyte[.gz] and t10k-labels-idx1-ubyte[.gz], "
+    "in it or in its folder MNIST/raw"
 )
+BELOW = ("MNIST/raw", "raw")  # where torchvision puts them
 SIDE, PADDED = 28, 32
+MOST_UNPACKED = 2**30  # bytes, more than all published data in this form
+PIECE = 2**20
 
 
 class MNIST(ArrayDataset):
@@ -30,7 +35,8 @@ class MNIST(ArrayDataset):
     Parameters
     ----------
     path : path
-        The folder, with the training files, the test files (t10k-) or both, gzip or plain.
+        The folder, with the training files, the test files (t10k-) or both, gzip or plain; or the
+        folder with torchvision's MNIST/raw, where they are.
     split : {"train", "test"}, optional
         Which of them; by default the training set if it is there, else the test set.
     image_size : int, optional
@@ -91,12 +97,16 @@ class MNIST(ArrayDataset):
 
 
 def find(folder: Path, prefix: str, kind: str, axes: int) -> Path | None:
-    """Return the idx file of this kind in ``folder``, plain before gzip, or None."""
-    for separator in "-.":
-        for suffix in ("", ".gz"):
-            file = folder / f"{prefix}-{kind}{separator}idx{axes}-ubyte{suffix}"
-            if file.is_file():
-                return file
+    """Return the idx file of this kind in ``folder`` or its MNIST/raw, plain before gzip, or None.
+
+    Names are those of the published files, with "-" or "." before "idx".
+    """
+    for place in (folder, *(folder / below for below in BELOW)):
+        for separator in "-.":
+            for suffix in ("", ".gz"):
+                file = place / f"{prefix}-{kind}{separator}idx{axes}-ubyte{suffix}"
+                if file.is_file():
+                    return file
     return None
 
 
@@ -106,24 +116,51 @@ def read_idx(file: Path, axes: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        If its magic number is not that of such a file, or its length is not what its header says.
+        If its magic number is not that of such a file, its length is not what its header says, or
+        it is packed and claims more than `MOST_UNPACKED` bytes.
     """
-    data = file.read_bytes()
-    if data[:2] == b"\x1f\x8b":
+    with file.open("rb") as stored:
+        packed = stored.read(2) == b"\x1f\x8b"
+        stored.seek(0)
+        if not packed:
+            return _read_idx(stored, file, axes, os.fstat(stored.fileno()).st_size)
         try:
-            data = gzip.decompress(data)
+            with gzip.GzipFile(fileobj=stored) as unpacked:
+                return _read_idx(unpacked, file, axes, None)
         except (EOFError, OSError, zlib.error) as error:
             raise ValueError(f"{str(file)!r} is not a whole gzip file: {error}") from error
-    magic, header = 0x800 + axes, 4 + 4 * axes
-    if len(data) < header or int.from_bytes(data[:4], "big") != magic:
+
+
+def _read_idx(
+    stored: IO[bytes] | gzip.GzipFile, file: Path, axes: int, length: int | None
+) -> np.ndarray:
+    """Read an idx file of ``length`` bytes; None if only its end will tell."""
+    magic, size = 0x800 + axes, 4 + 4 * axes
+    header = stored.read(size)
+    if len(header) < size or int.from_bytes(header[:4], "big") != magic:
         raise ValueError(
             f"{str(file)!r} must start with the magic number {magic} and {axes} sizes; got "
-            f"{int.from_bytes(data[:4], 'big')} in {len(data)} bytes"
+            f"{int.from_bytes(header[:4], 'big')}{' and no more' * (len(header) < size)}"
         )
-    shape = tuple(int(size) for size in np.frombuffer(data, ">u4", axes, offset=4))
-    expected = header + math.prod(shape)
-    if len(data) != expected:
+    shape = tuple(int(side) for side in np.frombuffer(header, ">u4", axes, offset=4))
+    expected = math.prod(shape)
+    if length is None and expected > MOST_UNPACKED:
         raise ValueError(
-            f"{str(file)!r} must have {expected} bytes for its shape {shape}; got {len(data)}"
+            f"{str(file)!r} claims {expected} bytes for its shape {shape}; at most {MOST_UNPACKED} "
+            "are unpacked: gunzip it if it is yours"
         )
-    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+    data = bytearray()
+    # Piece by piece, so that memory follows what is there, not what the header claims.
+    while length in (None, size + expected) and len(data) <= expected:
+        piece = stored.read(min(PIECE, expected + 1 - len(data)))
+        if not piece:
+            break
+        data += piece
+    found = size + len(data) if length is None else length
+    if found != size + expected:
+        more = " or more" if found > size + expected and length is None else ""
+        raise ValueError(
+            f"{str(file)!r} must have {size + expected} bytes for its shape {shape}; got "
+            f"{found}{more}"
+        )
+    return np.frombuffer(data, np.uint8).reshape(shape)

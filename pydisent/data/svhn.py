@@ -11,11 +11,13 @@ import torch
 
 from .._extras import optional
 from ._base import ArrayDataset
-from ._files import require_path
+from ._files import MOST_PACKED, require_path
+from ._mat import check_arrays
 
 SPLITS = ("train", "test", "extra")
 EXPECTED = "a folder with SVHN's cropped digits: train_32x32.mat, test_32x32.mat or extra_32x32.mat"
 SIDE = 32
+MOST_IMAGES = 1_000_000  # more than all official ones together
 
 
 class SVHN(ArrayDataset):
@@ -96,6 +98,8 @@ def read_digits(file: Path) -> tuple[np.ndarray, np.ndarray]:
 def _load(file: Path) -> dict:
     io = _scipy_io()
     try:
+        packed = min(MOST_PACKED * file.stat().st_size, MOST_IMAGES * 3 * SIDE**2)
+        check_arrays(file, {"X": packed, "y": 8 * MOST_IMAGES})
         return io.loadmat(file, variable_names=["X", "y"])
     except MemoryError:
         raise

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from h5py import Dataset, File
 
 EXPECTED = "the official 3D Shapes file (3dshapes.h5)"
-DAMAGED_HDF5 = (OSError, RuntimeError, KeyError)  # what h5py raises for such a file
+# What h5py raises for such a file.
+DAMAGED_HDF5 = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+LARGEST_CHUNK = 2**28  # bytes; one is unpacked whole for a single number of it
 MOST_AT_ONCE = 16384  # images unpacked at once, 200 MB
 
 
@@ -74,7 +77,7 @@ class ThreeDShapes(FactorDataset):
                 labels = self._array(opened, "labels", (len(self), 6), np.float64)
                 self._check_labels(labels[:])
                 self._to_unpack = images.chunks is not None
-        except (*DAMAGED_HDF5, ValueError) as error:
+        except DAMAGED_HDF5 as error:
             raise ValueError(f"path {str(self.file)!r} is not {EXPECTED}: {error}") from error
 
     def _array(self, opened: File, key: str, shape: tuple[int, ...], dtype: type) -> Dataset:
@@ -85,7 +88,14 @@ class ThreeDShapes(FactorDataset):
             raise ValueError(
                 f"{key} must be {shape} {np.dtype(dtype)}; got {found.shape} {found.dtype}"
             )
+        if math.prod(found.chunks or ()) * found.dtype.itemsize > LARGEST_CHUNK:
+            raise ValueError(f"{key} must have chunks of at most 256 MiB; got {found.chunks}")
         return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the unpacked images behind: a copy finds them in the cache."""
+        packed = self._to_unpack or self._unpacked is not None
+        return {**self.__dict__, "_unpacked": None, "_to_unpack": packed}
 
     def _check_labels(self, labels: np.ndarray) -> None:
         """Refuse labels that are not a grid: each factor in rising steps, last one fastest."""

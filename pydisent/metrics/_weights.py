@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+<<<<<<< HEAD
 from pydisent._extras import optional
+=======
+LARGEST_RATIO = 16  # unpacked bytes of a byte: weights are nearly noise, which hardly packs
+>>>>>>> b734a2e (Data: what is read is bounded by what its header declares; parts of CelebA)
 
 
 def read_weights(path: str | os.PathLike[str], name: str) -> dict[str, Tensor]:
@@ -36,8 +41,9 @@ def read_weights(path: str | os.PathLike[str], name: str) -> dict[str, Tensor]:
 
 def _read(file: Path, name: str) -> object:
     try:
+        _check_unpacked(file)
         return torch.load(file, map_location="cpu", weights_only=True)
-    except OSError:
+    except (OSError, MemoryError):
         raise
     except Exception as error:  # of a damaged file any kind: IndexError, struct.error, ...
         reason = (str(error).strip() or "no data").splitlines()[0]
@@ -45,6 +51,16 @@ def _read(file: Path, name: str) -> object:
             f"{name} {file} is not a state dict of tensors alone (.pth, .pt) nor a .safetensors "
             f"file: {type(error).__name__}: {reason}"
         ) from None
+
+
+def _check_unpacked(file: Path) -> None:
+    """Refuse a zip file that unpacks to much more than it is: torch.save packs nothing."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > LARGEST_RATIO * file.stat().st_size:
+        raise ValueError(f"it claims {size} bytes")
 
 
 def _read_safetensors(file: Path, name: str) -> object:

@@ -1,9 +1,13 @@
 """Files that are either whole or not there."""
 
+import errno
 import json
 import os
 from pathlib import Path
 from typing import IO, Any
+
+# What a system that does not flush folders answers.
+NO_FOLDERS = (errno.EACCES, errno.EPERM, errno.EBADF, errno.EINVAL, errno.ENOTSUP)
 
 
 def absolute(path: str | os.PathLike[str] | None) -> str | None:
@@ -28,12 +32,21 @@ def lock(file: IO[Any]) -> bool:
 
 
 def sync(path: Path) -> None:
-    """Flush a file or folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Flush a file to the disk, or a folder where the system does that.
+
+    Windows opens no folders, and flushes only what is open for writing; some network file systems
+    flush no folders.
+    """
+    folder = path.is_dir()
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if not folder or error.errno not in NO_FOLDERS:
+            raise
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:

@@ -131,7 +131,7 @@ def train(
 
 def _build(plan: Plan) -> tuple[System, data.ImageDataset]:
     """Return the system, untrained, and the images that it is to learn from."""
-    dataset = data.load(plan.data, plan.data_path, image_size=plan.image_size)
+    dataset = data.load(plan.data, plan.data_path, image_size=plan.image_size, partial=plan.partial)
     dataset, _ = data.hold_out(dataset, plan.held_out)
     system = systems.build(plan.system, plan.config, dataset.image_shape)
     _check_attributes(system, dataset)

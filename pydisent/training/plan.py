@@ -9,6 +9,8 @@ from pydisent import systems
 from pydisent.training._files import absolute
 
 FORMAT = 1
+# What was so in runs from before it was kept.
+ADDED_LATER = {"held_out": 0.0, "partial": False}
 
 
 def same_setting(name: str, kept: Any, asked: Any) -> bool:
@@ -52,6 +54,8 @@ class Plan:
     held_out : float
         Share in [0, 1) of the images that training does not see: `pydisent.data.hold_out` draws
         them, the same in every run.
+    partial : bool
+        Whether a part of the data set's files will do; as for `pydisent.data.load`.
     command : tuple of str
         The command line that started the run.
     """
@@ -67,6 +71,7 @@ class Plan:
     log_every: int
     checkpoint_every: int
     held_out: float = 0.0
+    partial: bool = False
     command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -75,6 +80,8 @@ class Plan:
                 raise ValueError(f"{name} is {getattr(self, name)}; accepted: an integer >= 1")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out is {self.held_out}; accepted: a number in [0, 1)")
+        if not isinstance(self.partial, bool):
+            raise ValueError(f"partial is {self.partial!r}; accepted: True or False")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}; accepted: an integer in [0, 2^63)")
 
@@ -86,6 +93,7 @@ class Plan:
         preset: str = "quick",
         *,
         data_path: str | Path | None = None,
+        partial: bool = False,
         seed: int = 0,
         steps: int | None = None,
         settings: dict[str, Any] | None = None,
@@ -111,6 +119,7 @@ class Plan:
             log_every=chosen.log_every,
             checkpoint_every=chosen.checkpoint_every,
             held_out=chosen.held_out,
+            partial=partial,
             command=command,
         )
 
@@ -130,7 +139,7 @@ class Plan:
         if values.get("format") != FORMAT:
             raise ValueError(f"config.json has format {values.get('format')!r}; accepted: {FORMAT}")
         fields = {f.name for f in dataclasses.fields(cls)}
-        values = {"held_out": 0.0} | values  # runs from before it was there held nothing out
+        values = ADDED_LATER | values
         if missing := sorted(fields - values.keys()):
             raise ValueError(f"config.json lacks {', '.join(missing)}")
         read = {name: values[name] for name in fields}

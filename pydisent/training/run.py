@@ -47,9 +47,17 @@ class Run:
 
     @cached_property
     def _parts(self) -> tuple[ImageDataset, ImageDataset | None]:
-        config = self.config
-        loaded = data.load(config["data"], config["data_path"], image_size=config["image_size"])
-        return data.hold_out(loaded, config.get("held_out", 0.0))
+        return data.hold_out(data.load(**self._source), self.config.get("held_out", 0.0))
+
+    @property
+    def _source(self) -> dict[str, Any]:
+        """Return the arguments of `pydisent.data.load`."""
+        return {
+            "name": self.config["data"],
+            "path": self.config["data_path"],
+            "image_size": self.config["image_size"],
+            "partial": self.config.get("partial", False),
+        }
 
     @property
     def dataset(self) -> ImageDataset:
@@ -62,10 +70,9 @@ class Run:
 
         They are those held out, or else the data's official test part.
         """
-        config = self.config
-        if config.get("held_out", 0.0):
+        if self.config.get("held_out", 0.0):
             return self._parts[1]
-        return data.load_test(config["data"], config["data_path"], image_size=config["image_size"])
+        return data.load_test(**self._source)
 
 
 def open_run(

@@ -34,7 +34,7 @@ class SweepPlan:
     ----------
     systems : tuple of str
         Names of systems.
-    data, data_path, preset, steps
+    data, data_path, partial, preset, steps
         As in `Plan`, of every run; a path is made absolute.
     grid : dict of str to tuple of str
         Values of settings, as text; a key "system.setting" is for that system alone, another for
@@ -46,6 +46,7 @@ class SweepPlan:
     systems: tuple[str, ...]
     data: str = "sprites"
     data_path: str | Path | None = None
+    partial: bool = False
     preset: str = "quick"
     steps: int | None = None
     grid: Grid = field(default_factory=dict)
@@ -90,6 +91,7 @@ class SweepPlan:
                 self.data,
                 self.preset,
                 data_path=self.data_path,
+                partial=self.partial,
                 seed=seed,
                 steps=self.steps,
                 settings=settings,
@@ -217,6 +219,8 @@ def job(
     train = ["train", plan.system, "--preset", plan.preset, "--data", plan.data]
     if plan.data_path is not None:
         train += ["--data-path", plan.data_path]
+    if plan.partial:
+        train += ["--partial"]
     train += ["--seed", str(plan.seed), "--steps", str(plan.steps), "--accelerator", accelerator]
     if not run.environment.is_file():  # another number of threads would round differently
         train += ["--threads", str(threads)]
@@ -246,7 +250,9 @@ def _check(plan: SweepPlan, runs: Mapping[str, Plan], metrics: Sequence[str]) ->
     for name, each in runs.items():
         size = each.image_size
         if size not in datasets:
-            datasets[size] = data.load(plan.data, plan.data_path, image_size=size)
+            datasets[size] = data.load(
+                plan.data, plan.data_path, image_size=size, partial=plan.partial
+            )
             datasets[size].images([0])  # so that pictures are decoded once, not by each worker
         system = systems.build(each.system, each.config, datasets[size].image_shape)
         BatchSampler(len(datasets[size]), system.images_per_step, each.seed)
@@ -302,7 +308,11 @@ class _Manifest:
         found = kept.get("format") if isinstance(kept, dict) else None
         if found != FORMAT or not {"asked", "runs"} <= kept.keys():
             raise ValueError(f"{self.file} has format {found!r}; accepted: {FORMAT}, whole")
-        asked = kept["asked"] | {"data_path": absolute(kept["asked"].get("data_path"))}
+        asked = (
+            {"partial": False}
+            | kept["asked"]
+            | {"data_path": absolute(kept["asked"].get("data_path"))}
+        )
         for name, value in self.asked.items():
             if asked.get(name) != value:
                 raise ValueError(

@@ -89,7 +89,10 @@ def test_the_official_grid_is_the_default(file):
         ({"latents_classes": np.zeros((COUNT, 5), np.int64)}, r"latents_classes.*\(360, 5\)"),
         ({"latents_classes": np.zeros((COUNT, 6))}, "latents_classes.*float64"),
         ({"latents_classes": np.zeros((COUNT, 6), np.int64)}, "last factor fastest"),
-        ({"latents_classes": np.full((COUNT, 6), None, object)}, "Object arrays"),
+        (
+            {"latents_classes": np.full((COUNT, 6), None, object)},
+            r"latents_classes must be .*got .*object",
+        ),
     ],
 )
 def test_wrong_arrays(file, changes, words):
