@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+Indices = Sequence[int] | np.ndarray | Tensor
 
 
-class ImageDataset(ABC):
-    """Images addressed by number, read in batches.
+class ImageDataset(Dataset[Any], ABC):
+    """Images addressed by number, read in batches; `torch.utils.data.DataLoader` takes them too.
 
     Parameters
     ----------
@@ -65,7 +69,7 @@ class ImageDataset(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {len(self)} images of {self.image_shape})"
 
-    def images(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
+    def images(self, indices: Indices) -> Tensor:
         """Return the images of these numbers, (N, C, H, W) float32 in [0, 1].
 
         Raises
@@ -75,6 +79,55 @@ class ImageDataset(ABC):
         """
         return self._fit(self._read(self._check_indices(indices)))
 
+    def __getitem__(self, index: int | slice | Indices) -> Any:
+        """Return an image with what is known of it, or several.
+
+        Parameters
+        ----------
+        index : int, slice or sequence of int
+            The image's number, or those of several; negative ones count from the end.
+
+        Returns
+        -------
+        Tensor, or tuple of two Tensors
+            The image, (C, H, W) float32 in [0, 1], and its factors (f,) int64 where the data is a
+            grid of them, else its attributes (A,) bool, else its label () int64; the image alone
+            where there are none of these. Several images have a first axis N, and so have those.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``index`` is neither an integer, a slice nor integers (N,).
+        IndexError
+            If it is outside [-len, len).
+        """
+        if isinstance(index, slice):
+            numbers = np.arange(*index.indices(len(self)))
+        else:
+            numbers = self._from_both_ends(integer_array(index, "index"))
+        images, known = self.images(np.atleast_1d(numbers)), self._known(np.atleast_1d(numbers))
+        if numbers.ndim == 0:
+            images, known = images[0], None if known is None else known[0]
+        return images if known is None else (images, known)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """Return what `__getitem__` does of each index; a `DataLoader` reads a batch so."""
+        found = self[list(indices)]
+        return list(zip(*found)) if isinstance(found, tuple) else list(found)
+
+    def _known(self, indices: np.ndarray) -> Tensor | None:
+        """Return what is known of the images of checked ``indices``, (N, ...)."""
+        known = self.labels if self.attributes is None else self.attributes
+        return None if known is None else known[torch.from_numpy(indices)]
+
+    def _from_both_ends(self, array: np.ndarray) -> np.ndarray:
+        if array.size and (array.min() < -len(self) or array.max() >= len(self)):
+            raise IndexError(
+                f"index must be in [-{len(self)}, {len(self)}); got values from {array.min()} to "
+                f"{array.max()}"
+            )
+        return np.where(array < 0, array + len(self), array)
+
     @abstractmethod
     def _read(self, indices: np.ndarray) -> Tensor:
         """Return the stored images of checked ``indices``, (N, C, H, W) float32 in [0, 1]."""
@@ -82,7 +135,7 @@ class ImageDataset(ABC):
     def _fit(self, images: Tensor) -> Tensor:
         return resize(images, self._size).reshape(len(images), *self.image_shape)
 
-    def _check_indices(self, indices: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
+    def _check_indices(self, indices: Indices) -> np.ndarray:
         array = integer_array(indices, "indices")
         if array.ndim != 1:
             raise ValueError(f"indices must be one-dimensional, (N,); got shape {array.shape}")
@@ -132,7 +185,7 @@ class FactorDataset(ImageDataset):
             )
         super().__init__(name, shape, math.prod(self.factor_sizes), image_size=image_size)
 
-    def factors(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
+    def factors(self, indices: Indices) -> Tensor:
         """Return the factor values of these images, (N, f) int64, counted from 0.
 
         Raises
@@ -163,6 +216,9 @@ class FactorDataset(ImageDataset):
                 f"{self.factor_names}; got columns from {array.min(0)} to {array.max(0)}"
             )
         return torch.from_numpy(np.ravel_multi_index(tuple(array.T), self.factor_sizes))
+
+    def _known(self, indices: np.ndarray) -> Tensor:
+        return self.factors(indices)
 
     def sample_factors(self, n: int, generator: np.random.Generator) -> Tensor:
         """Draw ``n`` factor combinations uniformly from the grid, (n, f) int64.
@@ -217,7 +273,7 @@ class ArrayDataset(ImageDataset):
         return torch.from_numpy(self._array[indices]).to(torch.float32).div_(self._white)
 
 
-def integer_array(values: Sequence | np.ndarray | Tensor, name: str) -> np.ndarray:
+def integer_array(values: int | Sequence | np.ndarray | Tensor, name: str) -> np.ndarray:
     """Return ``values`` as an int64 array; floats and booleans are refused, an empty list is not.
 
     Raises

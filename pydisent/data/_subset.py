@@ -44,6 +44,9 @@ class Subset(ImageDataset):
     def _read(self, indices: np.ndarray) -> Tensor:
         return self.dataset.images(self._rows[indices])
 
+    def _known(self, indices: np.ndarray) -> Tensor | None:
+        return self.dataset._known(self._rows[indices])
+
 
 def hold_out(dataset: ImageDataset, share: float) -> tuple[ImageDataset, ImageDataset | None]:
     """Split a data set into the images to train on and a random share of it to test with.

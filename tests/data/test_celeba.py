@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from _damage import to_csv
 from _pictures import ATTRIBUTES, celeba, noise, save
 
-from pydisent.data import load
+from pydisent.data import load, names
 
 
 def change(path, line, text):
@@ -143,3 +144,93 @@ def test_what_is_missing_is_named(tmp_path):
     (tmp_path / "list_attr_celeba.txt").unlink()
     with pytest.raises(FileNotFoundError, match=r"lacks list_attr_celeba\.txt; expected a folder"):
         load("celeba", tmp_path)
+
+
+def reference(folder, **options):
+    dataset = load("celeba", folder, image_size=4, **options)
+    return dataset, [file.stem for file in dataset.files]
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test", "all"])
+def test_lists_as_people_have_them(tmp_path, split):
+    """A byte-order mark, Windows's line ends, blank lines at the end, Kaggle's .csv."""
+    values = celeba(tmp_path, 20, partition=True)
+    official, stems = reference(tmp_path, split=split)
+    files = [tmp_path / name for name in ("list_attr_celeba.txt", "list_eval_partition.txt")]
+    for change in (
+        lambda data: b"\xef\xbb\xbf" + data,
+        lambda data: data.replace(b"\n", b"\r\n"),
+        lambda data: data + b"\n  \n\n",
+        lambda data: data.rstrip(b"\n"),
+        None,
+    ):
+        kept = [file.read_bytes() for file in files]
+        if change is None:
+            to_csv(tmp_path)
+        else:
+            for file, data in zip(files, kept):
+                file.write_bytes(change(data))
+        dataset, found = reference(tmp_path, split=split)
+        assert found == stems
+        assert dataset.attribute_names == tuple(ATTRIBUTES)
+        np.testing.assert_array_equal(dataset.attributes, official.attributes)
+        if change is not None:
+            for file, data in zip(files, kept):
+                file.write_bytes(data)
+    np.testing.assert_array_equal(dataset.attributes, values[[int(s) - 1 for s in stems]])
+
+
+def test_pictures_in_a_folder_of_the_same_name(tmp_path):
+    celeba(tmp_path, 4)
+    expected = reference(tmp_path, split="all")[0].images(range(4))
+    (tmp_path / "img_align_celeba").rename(tmp_path / "pictures")
+    (tmp_path / "img_align_celeba").mkdir()
+    (tmp_path / "pictures").rename(tmp_path / "img_align_celeba" / "img_align_celeba")
+    assert torch.equal(reference(tmp_path, split="all")[0].images(range(4)), expected)
+
+
+def without_lines(folder):
+    change(folder / "list_attr_celeba.txt", 1, "202599")
+
+
+def without_pictures(folder):
+    for number in (2, 5, 9):
+        (folder / "img_align_celeba" / f"{number:06}.png").unlink()
+
+
+@pytest.mark.parametrize(
+    ("lacking", "error", "words", "numbers"),
+    [
+        (without_lines, ValueError, "must have 202599 pictures by its line 1", range(1, 11)),
+        (without_pictures, FileNotFoundError, "lacks picture '000002'", [1, 3, 4, 6, 7, 8, 10]),
+    ],
+)
+def test_a_part_is_refused_and_taken_if_asked_for(tmp_path, caplog, lacking, error, words, numbers):
+    values = celeba(tmp_path, 10)
+    lacking(tmp_path)
+    with pytest.raises(error, match=rf"{words}.*partial=True \(--partial\) takes what is there"):
+        load("celeba", tmp_path)
+    dataset, stems = reference(tmp_path, split="all", partial=True)
+    assert stems == [f"{number:06}" for number in numbers]
+    np.testing.assert_array_equal(dataset.attributes, values[np.array(numbers) - 1])
+    assert f"{len(numbers)} pictures of 10 lines" in caplog.text
+    train, test = (load("celeba", tmp_path, split=s, partial=True) for s in ("train", "test"))
+    assert (len(train), len(test)) == (int(0.9 * len(numbers)), len(numbers) - len(train))
+
+
+def test_a_part_with_more_lines_than_its_header_or_no_pictures_is_refused(tmp_path):
+    celeba(tmp_path, 10)
+    change(tmp_path / "list_attr_celeba.txt", 1, "9")
+    with pytest.raises(ValueError, match="must have 9 pictures by its line 1; it ends after 10"):
+        load("celeba", tmp_path, partial=True)
+    change(tmp_path / "list_attr_celeba.txt", 1, "10")
+    for file in (tmp_path / "img_align_celeba").iterdir():
+        file.unlink()
+    with pytest.raises(FileNotFoundError, match="lacks picture '000001'"):
+        load("celeba", tmp_path, partial=True)
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name != "celeba"])
+def test_partial_is_refused_where_it_would_be_ignored(name):
+    with pytest.raises(ValueError, match=f"partial is only for celeba; got it for '{name}'"):
+        load(name, partial=True)

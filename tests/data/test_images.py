@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -174,3 +176,31 @@ def test_a_folder_without_pictures(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"file' is a file; expected a folder with pictures"):
         load("images", tmp_path / "file")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_names_that_are_not_utf8(tmp_path, monkeypatch, kept):
+    if not kept:
+        monkeypatch.setenv("PYDISENT_CACHE", "off")
+    folder = tmp_path / "pictures"
+    save(folder / "a.png", noise(8, 8))
+    name = os.fsencode(folder) + b"/caf\xe9.png"
+    try:
+        with open(name, "wb") as file:
+            file.write((folder / "a.png").read_bytes())
+    except OSError:
+        pytest.skip("this file system has UTF-8 names alone")
+    images = load("images", folder, image_size=8).images([0, 1])
+    assert torch.equal(images[0], images[1])
+    os.truncate(name, 20)
+    with pytest.raises(ValueError, match=r"caf\\udce9\.png' must be a whole picture"):
+        load("images", folder, image_size=8).images([0, 1])
+
+
+def test_a_picture_is_what_its_name_says_of_formats_that_are_read(tmp_path):
+    """Of Pillow's other formats some start programs; one named as another is still read."""
+    save(tmp_path / "a.bmp", noise(8, 8)).rename(tmp_path / "a.png")
+    assert load("images", tmp_path).images([0]).shape == (1, 3, 64, 64)
+    save(tmp_path / "b.eps", noise(8, 8)).rename(tmp_path / "b.png")
+    with pytest.raises(ValueError, match=r"b\.png' must be a whole picture: cannot identify"):
+        load("images", tmp_path).images([1])

@@ -117,3 +117,13 @@ def test_official_test_set(shared_file):
     counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert torch.bincount(dataset.labels).tolist() == counts
     assert dataset.images(range(10_000)).mean().item() == pytest.approx(0.1325, abs=1e-4)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("below", ["MNIST/raw", "raw"])
+def test_the_folders_of_torchvision(tmp_path, below, suffix):
+    (tmp_path / below).mkdir(parents=True)
+    write(tmp_path / below, suffix=suffix)
+    assert torch.equal(
+        load("mnist", tmp_path).images(range(5)), load("mnist", tmp_path / below).images(range(5))
+    )

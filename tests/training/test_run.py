@@ -3,8 +3,9 @@ import json
 import pytest
 import torch
 
+from pydisent import data
 from pydisent.data import ImageDataset
-from pydisent.training import Plan, RunFolder, open_run, train
+from pydisent.training import Plan, Run, RunFolder, open_run, train
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +78,21 @@ def test_a_former_checkpoint_can_be_opened(run_path, tmp_path):
     )
     with pytest.raises(FileNotFoundError, match="no checkpoint of step 7; there are: 25, 30"):
         open_run(run_path, step=7)
+
+
+@pytest.mark.parametrize("partial", [True, False])
+def test_a_run_opens_its_data_as_it_trained_on_them(tmp_path, monkeypatch, partial):
+    """With all that names them, and runs from before `partial` was kept as whole."""
+    asked = []
+    monkeypatch.setattr(data, "load", lambda **options: asked.append(options) or "the data")
+    monkeypatch.setattr(data, "load_test", lambda **options: asked.append(options))
+    monkeypatch.setattr(data, "hold_out", lambda dataset, share: (dataset, None))
+    plan = Plan.from_preset("vae", "celeba", "smoke", data_path=tmp_path, partial=partial)
+    config = plan.to_json() | {"held_out": 0.0}
+    if not partial:
+        del config["partial"]
+    run = Run(tmp_path, config, {}, [], None, None, 0)
+    assert run.dataset == "the data"
+    assert run.held_out is None
+    named = {"name": "celeba", "path": str(tmp_path), "image_size": plan.image_size}
+    assert asked == 2 * [named | {"partial": partial}]

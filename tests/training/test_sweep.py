@@ -13,6 +13,7 @@ from stand_ins import wait_for
 from pydisent.training import RunFolder
 from pydisent.training.engine import LocalWorker, Outcome
 from pydisent.training.sweep import SweepInterrupted, SweepPlan, run_sweep
+from pydisent.training.sweep import job as job_of
 
 
 class Recorder:
@@ -290,3 +291,11 @@ def test_one_sweep_at_a_time_and_what_it_left_behind_counts(tmp_path):
     engine.orphan.terminate()
     engine.orphan.wait()
     assert len(sweep(tmp_path, Recorder())[0]) == 12
+
+
+@pytest.mark.parametrize("partial", [True, False])
+def test_each_run_is_told_to_take_a_part(tmp_path, partial):
+    chosen = plan(systems=("vae",), data="celeba", data_path=tmp_path, grid={}, partial=partial)
+    for name, each in chosen.runs().items():
+        (train, _) = job_of(name, each, tmp_path, (), "cpu", 1).commands
+        assert ("--partial" in train) == partial
