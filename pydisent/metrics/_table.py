@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..data._base import integer_array
@@ -67,14 +68,16 @@ def check_codes(codes: Array, name: str = "codes") -> np.ndarray:
 
 
 def check_factors(factors: Array, count: int, name: str = "factors") -> np.ndarray:
-    """Return ``factors`` as (N, f) int64 with ``count`` rows.
+    """Return ``factors`` as (N, f) int64 with ``count`` rows, booleans as 0 and 1.
 
     Raises
     ------
     TypeError, ValueError
-        If they are not integers, not two-dimensional, or not one row a code.
+        If they are neither integers nor booleans, not two-dimensional, or not one row a code.
     """
-    array = integer_array(factors, name)
+    given = factors if isinstance(factors, Tensor) else np.asarray(factors)
+    boolean = given.dtype == (torch.bool if isinstance(given, Tensor) else bool)
+    array = integer_array(given * 1 if boolean else factors, name)
     if array.ndim != 2 or not array.shape[1]:
         raise ValueError(f"{name} must be (N, f) with f at least 1; got {array.shape}")
     if len(array) != count:

@@ -37,7 +37,7 @@ def dci(
     Parameters
     ----------
     codes, factors : array
-        (N, d) codes, and (N, f) integers, both d and f at least 2.
+        (N, d) codes, and (N, f) integers or booleans, both d and f at least 2.
     test_codes, test_factors : array, optional
         (M, d) and (M, f); without them there is no test accuracy.
     estimator : {"presorted", "gbt"}

@@ -23,7 +23,7 @@ def irs(
     codes : array
         (N, d) codes, a row an image.
     factors : array
-        (N, f) integers.
+        (N, f) integers or booleans.
     quantile : float
         In (0, 1]: which quantile of the deviations; 1 is the paper's maximum, and 0.99
         disentanglement_lib's.

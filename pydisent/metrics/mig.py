@@ -18,7 +18,7 @@ def mig(codes: Array, factors: Array, *, bins: int = 20) -> MetricResult:
     codes : array
         (N, d) codes, a row an image.
     factors : array
-        (N, f) integers, the values of the ground-truth factors.
+        (N, f) integers or booleans, the values of the ground-truth factors.
     bins : int
         Bins of each code; there must be as many samples.
 

@@ -20,7 +20,7 @@ def modularity(codes: Array, factors: Array, *, bins: int = 20) -> MetricResult:
     codes : array
         (N, d) codes, a row an image.
     factors : array
-        (N, f) integers, f at least 2.
+        (N, f) integers or booleans, f at least 2.
     bins : int
         Bins of each code; there must be as many samples.
 

@@ -34,7 +34,7 @@ def sap(
     Parameters
     ----------
     codes, factors : array
-        (N, d) codes, and (N, f) integers.
+        (N, d) codes, and (N, f) integers or booleans.
     test_codes, test_factors : array, optional
         (M, d) and (M, f); without them the first two stand in for them.
     variant : {"thresholds", "svm", "continuous"}

@@ -41,7 +41,6 @@ def changed(array, row, column, value):
         (CODES, FACTORS[:59], ValueError, "factors must have one row a code, 60; got 59"),
         (CODES, FACTORS[:, 0], ValueError, r"factors must be \(N, f\).*got \(60,\)"),
         (CODES, FACTORS / 1.0, TypeError, "factors must be integers; got float64"),
-        (CODES, FACTORS > 0, TypeError, "factors must be integers; got bool"),
         (CODES, FACTORS * [1, 0], ValueError, "column 1 is 0 in all 60 rows"),
     ],
 )
@@ -95,3 +94,19 @@ def test_details_are_ready_for_json(metric):
     result = metric(CODES, FACTORS)
     assert json.loads(json.dumps(result.details)) == result.details
     assert isinstance(result.score, float)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_booleans_are_zeros_and_ones(metric):
+    """As attributes are; the factors of arrays, tensors, lists, and of a test table."""
+    truths = FACTORS > 0
+    expected = metric(CODES, truths.astype(np.int64))
+    for given in (truths, torch.from_numpy(truths), truths.tolist(), np.asfortranarray(truths)):
+        assert metric(CODES, given).score == expected.score
+    if metric in (sap, dci):
+        held_out = {"test_codes": CODES[::-1].copy()}
+        by_bools = metric(CODES, truths, **held_out, test_factors=truths)
+        by_numbers = metric(CODES, truths * 1, **held_out, test_factors=truths * 1)
+        assert by_bools.score == by_numbers.score
+    with pytest.raises(ValueError, match="column 0 is 1 in all 60 rows"):
+        metric(CODES, truths | True)
