@@ -119,7 +119,7 @@ def read_attributes(
     """
     lines = _lines(file)
     line = next(lines, (1, "nothing"))[1]
-    first_word, *names = line.split()
+    first_word, *names = line.split() or [""]
     count = int(first_word) if COUNT.fullmatch(line) else None
     if count is not None:
         names = next(lines, (2, ""))[1].split()

@@ -10,11 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-<<<<<<< HEAD
 from pydisent._extras import optional
-=======
+
 LARGEST_RATIO = 16  # unpacked bytes of a byte: weights are nearly noise, which hardly packs
->>>>>>> b734a2e (Data: what is read is bounded by what its header declares; parts of CelebA)
 
 
 def read_weights(path: str | os.PathLike[str], name: str) -> dict[str, Tensor]:
