@@ -511,7 +511,9 @@ def demo(
 ) -> None:
     """Train the spectral GAN and its plain twin on sprites, score both, and compare them.
 
-    What is there already is kept, and what was interrupted goes on.
+    They are trained side by side where there are cores for both; each prints into its folder. The
+    first pictures come with the first checkpoints. What is there already is kept, and what was
+    interrupted goes on.
 
     Parameters
     ----------
@@ -522,29 +524,28 @@ def demo(
     seed : int
         Of both runs.
     threads : int
-        CPU threads; networks this small gain little from more, and lose much on a busy machine.
+        CPU threads of each; networks this small gain little from more, and lose much on a busy
+        machine.
     """
+    from pydisent._demo import RunsFailedError, train_and_score
     from pydisent.reports import write_report
     from pydisent.training import RunFolder, open_run
-    from pydisent.training.scoring import applicable
+    from pydisent.training.engine import LocalEngine
 
     _set_threads(threads)
-    asked = {"preset": preset, "seed": seed}
-    opened = []
+    asked, plans = {"preset": preset, "seed": seed}, {}
     for name, settings in (("spectral-gan", {}), ("plain-gan", {"penalty_weight": "0"})):
-        path = out / name
-        folder = RunFolder(path)
+        folder = RunFolder(out / name)
         if folder.is_run():
-            plan = _resumed_plan(folder, "spectral-gan", asked, settings)
+            plans[name] = _resumed_plan(folder, "spectral-gan", asked, settings)
         else:
-            plan = _new_plan("spectral-gan", asked, settings)
-        _train(plan, path, resume=True)
-        run = open_run(path)
-        # Not those that look at many generated images: they would add minutes to the demo.
-        asked_for = [m for m in applicable(run) if m not in ("tpl", "ppl", "fid")]
-        if missing := [m for m in asked_for if m not in (run.scores or {})]:
-            _evaluate(run, missing)
-        opened.append(run)
+            plans[name] = _new_plan("spectral-gan", asked, settings)
+    at_once = max(1, min(len(plans), _workers("auto") // threads))
+    try:
+        train_and_score(plans, out, engine=LocalEngine(at_once), threads=threads, say=_say)
+    except RunsFailedError as error:
+        raise SystemExit(_fail(str(error), 1)) from None
+    opened = [open_run(out / name) for name in plans]
     page = write_report(opened, out / "report", ["pydisent", *sys.argv[1:]])
     _print_scores(opened)
     _say_written(page)

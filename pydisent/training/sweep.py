@@ -133,7 +133,7 @@ class SweepInterrupted(Interrupted):
         Exception.__init__(
             self,
             f"stopped by {signal.Signals(signum).name}; what was running is saved: start the same "
-            f"sweep in {path} again to go on",
+            f"in {path} again to go on",
         )
         self.signum = signum
 
