@@ -1,6 +1,7 @@
 """What a run computes in: chosen once, by the machine that it begins on."""
 
 import json
+import re
 import warnings
 
 import pytest
@@ -34,7 +35,7 @@ def _train(plan, path, **options):
     with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always")
         folder = train(plan, path, accelerator="cpu", progress=False, **options)
-    about = [str(one.message) for one in given if "bf16" in str(one.message)]
+    about = [str(one.message) for one in given if re.search("bf16|bfloat16", str(one.message))]
     return folder.read_environment()["precision"], about
 
 
