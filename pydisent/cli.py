@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -91,7 +92,7 @@ def train(
     folder = RunFolder(path)
     if resume and folder.is_run():
         plan = _resumed_plan(folder, system, asked, _pairs(settings))
-        before = folder.read_environment() if folder.environment.is_file() else {}
+        before = folder.read_environment() if folder.environment.exists() else {}
         # Another number rounds differently.
         threads = threads or before.get("threads")
         if devices is None:
@@ -417,7 +418,7 @@ def compare(runs: Positional[tuple[Path, ...]], out: Path | None = None, udr: bo
     """
     if not runs:
         raise ValueError("runs is empty; accepted: one run folder or more")
-    swept = len(runs) == 1 and (runs[0] / "sweep.json").is_file()
+    swept = len(runs) == 1 and (runs[0] / "sweep.json").exists()
     _compare(runs, out or (runs[0] if swept else runs[0].parent) / "comparison", udr)
 
 
@@ -638,7 +639,8 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 def _fail(message: str, code: int) -> int:
     if is_first():
-        print(f"pydisent: {message}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"pydisent: {message}", file=sys.stderr)
     return code
 
 
@@ -736,10 +738,9 @@ def _resumed_plan(
 ) -> "Plan":
     """Return the plan of a run, having made sure that it is what is asked for."""
     from pydisent import systems
-    from pydisent.training import Plan
     from pydisent.training.plan import same_setting
 
-    plan = Plan.from_json(folder.read_config())
+    plan = folder.read_plan()
     changed = systems.override(plan.config, settings)
     kept = plan.to_json()
     for name, value in {"system": system, **asked}.items():
@@ -771,7 +772,8 @@ def _train(
     try:
         train(plan, path, **options)
     except Interrupted:
-        _say(f"continue with: pydisent train {plan.system} --out {path} --resume")
+        with suppress(OSError):  # the terminal may be what was closed
+            _say(f"continue with: pydisent train {plan.system} --out {path} --resume")
         raise
 
 
@@ -834,7 +836,7 @@ def _remarks(runs: Sequence["Run"]) -> list[str]:
     notices: dict[str, None] = {}
     for run in runs:
         for name, entry in (run.scores or {}).items():
-            details = entry["details"]
+            details = entry.get("details", {})
             if (net := details.get("distance")) is not None:
                 made.setdefault(net, []).append(name)
             if (notice := details.get("notice")) is not None:

@@ -14,13 +14,14 @@ from typing import Any
 
 from pydisent.reports._files import write_files
 from pydisent.training import RunFolder
+from pydisent.training._files import Types, check_fields
 from pydisent.training._text import plain
 from pydisent.training.run import updates
 
 # The settings that decide a score, beside those of the system; the seed is what is averaged over.
 _DECIDE = ("image_size", "steps")
 # The fields of a plan that are read, and the types of their values.
-_FIELDS: dict[str, tuple[type, ...]] = {
+_FIELDS: Types = {
     "system": (str,),
     "data": (str,),
     "seed": (int,),
@@ -313,7 +314,7 @@ def _is_due(metric: str, run: ScoredRun) -> bool:
 
 def _run_folders(paths: Sequence[str | Path]) -> Iterator[Path]:
     for path in map(Path, paths):
-        if (path / "sweep.json").is_file():
+        if (path / "sweep.json").exists():
             yield from sorted(p for p in path.iterdir() if RunFolder(p).is_run())
         else:
             yield path
@@ -329,33 +330,16 @@ def read_run(path: Path) -> ScoredRun:
     """
     folder = RunFolder(path)
     folder.require_run()
-    config: Any = folder.read_config()
-    entries: Any = folder.read_scores() or {}
-    for file, value in ((folder.config, config), (folder.scores, entries)):
-        if not isinstance(value, dict):
-            raise ValueError(f"{file} must be a JSON object; got {type(value).__name__}")
-    _check_fields(folder.config, config)
+    config = folder.read_config()
+    check_fields(str(folder.config), config, _FIELDS, others=True)
     scores, nets = {}, {}
-    for metric, entry in entries.items():
-        value = entry.get("score") if isinstance(entry, dict) else None
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValueError(f"{folder.scores}: {metric} has no number as its score; got {entry!r}")
+    for metric, entry in (folder.read_scores() or {}).items():
+        value = entry["score"]
         if math.isfinite(value):
             scores[metric] = float(value)
-        details = entry.get("details")
-        if isinstance(details, dict) and isinstance(net := details.get("distance"), str):
+        if (net := entry.get("details", {}).get("distance")) is not None:
             nets[metric] = net
     return ScoredRun(path, config, scores, updates(path), nets)
-
-
-def _check_fields(file: Path, config: dict[str, Any]) -> None:
-    """Raise ValueError unless a plan has the fields that are read, of their types."""
-    if missing := [name for name in _FIELDS if name not in config]:
-        raise ValueError(f"{file} lacks {', '.join(missing)}")
-    for name, types in _FIELDS.items():
-        if type(config[name]) not in types:
-            accepted = " or ".join("None" if t is type(None) else t.__name__ for t in types)
-            raise ValueError(f"{file}: {name} is {config[name]!r}; accepted: {accepted}")
 
 
 def _check_data(runs: Sequence[ScoredRun]) -> None:

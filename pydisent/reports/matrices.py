@@ -32,8 +32,24 @@ def matrices_of(scores: dict[str, Any] | None) -> dict[str, np.ndarray]:
     for name, (_, key, _) in _MATRICES.items():
         details = (scores or {}).get(name, {}).get("details", {})
         if key in details and "codes" in details and "factors" in details:
-            found[name] = np.array(details[key], float)
+            found[name] = _matrix(name, key, details)
     return found
+
+
+def _matrix(name: str, key: str, details: dict[str, Any]) -> np.ndarray:
+    """Return a matrix of a score's details; ValueError unless it is one of codes × factors."""
+    codes, factors = details["codes"], details["factors"]
+    try:
+        matrix = np.array(details[key], float)
+        shape = (len(codes), len(factors))
+    except (TypeError, ValueError, OverflowError):
+        matrix, shape = np.empty(0), (0, 0)
+    if not isinstance(codes, list) or not isinstance(factors, list) or matrix.shape != shape:
+        raise ValueError(
+            f"scores.json: {name} has no matrix of codes × factors as its {key}: evaluate the run "
+            "again"
+        )
+    return matrix
 
 
 def draw_matrices(scores: dict[str, Any]) -> bytes:

@@ -221,7 +221,9 @@ def _details(path: Path) -> dict[str, Any] | None:
     if not isinstance(details, dict) or (lacking := [n for n in needed if n not in details]):
         found = ", ".join(lacking) if isinstance(details, dict) else "details"
         raise ValueError(f"{folder.scores}: {METRIC} lacks {found}: evaluate the run again")
-    if not isinstance(entry["score"], int | float) or not math.isfinite(entry["score"]):
+    if type(details["active"]) is not int:
+        raise ValueError(f"{folder.scores}: active is {details['active']!r}; accepted: an integer")
+    if not math.isfinite(entry["score"]):
         raise ValueError(
             f"{folder.scores}: {METRIC} is {entry['score']}, which has no rank: evaluate the run "
             "again"

@@ -10,7 +10,10 @@ from typing import Any
 
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying; a second one has its usual effect."""
+    """Collect SIGINT, SIGTERM and SIGHUP instead of dying; a second one has its usual effect.
+
+    Not so SIGHUP: a terminal that closes may send several, and it stays ignored under nohup.
+    """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received
@@ -19,10 +22,14 @@ def noted_signals() -> Iterator[list[int]]:
 
     def receive(signum: int, frame: FrameType | None) -> None:
         received.append(signum)
-        signal.signal(signum, usual[signum])
+        if signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, usual[signum])
 
-    for watched in (signal.SIGINT, signal.SIGTERM):
-        usual[watched] = signal.signal(watched, receive)
+    watched = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        watched.append(signal.SIGHUP)
+    for each in watched:
+        usual[each] = signal.signal(each, receive)
     try:
         yield received
     finally:

@@ -1,10 +1,14 @@
 """Checkpoints: safetensors and JSON in a folder that appears whole or not at all."""
 
 import base64
+import hashlib
 import json
 import os
 import random
 import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +19,39 @@ from torch.optim import Optimizer
 
 from pydisent._extras import optional
 from pydisent.systems import System
-from pydisent.training._files import read_json, sync, write_atomic
+from pydisent.training._files import (
+    NUMBER,
+    Types,
+    check_count,
+    check_fields,
+    check_value,
+    read_object,
+    sync,
+    write_atomic,
+)
 
 with optional():
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file, save
 
-
+FORMAT = 1
 _WAYS = ("fused", "foreach", "capturable", "differentiable")
-_FILES = ("model.safetensors", "optimizers.safetensors", "state.json")
+_TENSORS = ("model.safetensors", "optimizers.safetensors")
+_STATE = "state.json"
+_FIELDS: Types = {
+    "format": (int,),
+    "step": (int,),
+    "image_shape": (list,),
+    "attribute_names": (list,),
+    "phase": (str,),
+    "phase_step": (int,),
+    "seconds": NUMBER,
+    "rng": (list,),
+    "optimizers": (dict,),
+    "sha256": (dict,),
+}
+_LATER = ("attribute_names", "sha256")  # fields that the first checkpoints lack
+_LARGEST_SIDE = 2**16  # pixels, of any image
 
 
 def save_checkpoint(
@@ -45,13 +74,15 @@ def save_checkpoint(
     keep : int
         How many checkpoints stay.
     """
-    name = f"step-{step:08d}"
-    temporary, final = folder / f".{name}.tmp", folder / name
+    final = path_of(folder, step)
+    temporary = folder / f".{final.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     moments, settings = _pack_optimizers(system.optimizers)
+    weights = {key: _plain(value) for key, value in system.state_dict().items()}
+    tensors = dict(zip(_TENSORS, (save(weights), save(moments))))
     state = {
-        "format": 1,
+        "format": FORMAT,
         "step": step,
         "image_shape": list(system.image_shape),
         "attribute_names": list(system.attribute_names),
@@ -61,55 +92,185 @@ def save_checkpoint(
         "rng": rng,
         "optimizers": settings,
     }
-    weights = {key: _plain(value) for key, value in system.state_dict().items()}
-    for file, data in zip(_FILES, (save(weights), save(moments), json.dumps(state).encode())):
+    sums = {file: hashlib.sha256(data).hexdigest() for file, data in tensors.items()}
+    state["sha256"] = {**sums, _STATE: _sum_of(state)}
+    for file, data in {**tensors, _STATE: json.dumps(state).encode()}.items():
         (temporary / file).write_bytes(data)
         sync(temporary / file)
     sync(temporary)
     os.rename(temporary, final)
     sync(folder)
-    write_atomic(folder / "latest", name)
-    for old in sorted(folder.glob("step-*"))[:-keep]:
+    write_atomic(folder / "latest", final.name)
+    for old in _kept(folder)[:-keep]:
         shutil.rmtree(old)
     return final
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint in `folder`, or None."""
-    pointer = folder / "latest"
-    if not pointer.is_file():
-        return None
-    checkpoint = folder / Path(pointer.read_text().strip()).name
-    missing = [file for file in _FILES if not (checkpoint / file).is_file()]
+def latest_checkpoint(folder: Path, *, contents: bool = True) -> Path | None:
+    """Return the newest whole checkpoint in `folder`, or None if there is none at all.
+
+    The file `latest` tells people which it is; a stop may come before it is written.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's checkpoints.
+    contents : bool
+        Whether tensors are read, to see that they are those that were written.
+
+    Warns
+    -----
+    UserWarning
+        Of each newer checkpoint that is damaged: which file, and how.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there are checkpoints and none is whole; the message says why not.
+    """
+    whole, damaged = _newest(folder, contents)
+    for path, error in damaged.items():
+        warnings.warn(f"{error}: {path} is passed over, for {whole}", stacklevel=2)
+    return whole
+
+
+def _newest(folder: Path, contents: bool) -> tuple[Path | None, dict[Path, Exception]]:
+    """Return the newest whole checkpoint, and what is wrong with those that are newer."""
+    damaged: dict[Path, Exception] = {}
+    for checkpoint in reversed(_kept(folder)):
+        try:
+            _check_whole(checkpoint, contents)
+        except (ValueError, OSError) as error:
+            damaged[checkpoint] = error
+        else:
+            return checkpoint, damaged
+    if not damaged:
+        return None, {}
+    errors = list(damaged.values())
+    kind = FileNotFoundError if isinstance(errors[0], FileNotFoundError) else ValueError
+    raise kind(f"no checkpoint in {folder} is whole: {'; '.join(map(str, errors))}")
+
+
+def _check_whole(checkpoint: Path, contents: bool) -> None:
+    """Raise FileNotFoundError or ValueError, naming the file, unless a checkpoint is whole."""
+    missing = [file for file in (*_TENSORS, _STATE) if not (checkpoint / file).exists()]
     if missing:
         raise FileNotFoundError(f"checkpoint {checkpoint} lacks {', '.join(missing)}")
-    return checkpoint
+    state = read_state(checkpoint)
+    if contents:
+        for file in _TENSORS:
+            _check_tensors(checkpoint / file, state)
+
+
+def _check_tensors(file: Path, state: dict[str, Any]) -> None:
+    """Raise ValueError unless a file of tensors is what was written."""
+    if not file.is_file():
+        raise ValueError(f"{file} is not a file")
+    try:
+        # This looks at the header and at the size, all that can be known of an older checkpoint.
+        with safe_open(file, "pt"):
+            pass
+    except SafetensorError as error:
+        raise ValueError(f"{file} is damaged: {error}") from None
+    if "sha256" in state:
+        with file.open("rb") as data:
+            found = hashlib.file_digest(data, "sha256").hexdigest()
+        if found != state["sha256"].get(file.name):
+            raise ValueError(f"{file} is damaged: its checksum is not that in {_STATE}")
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Return where the checkpoint after so many updates is, or would be."""
+    return folder / f"step-{step:08d}"
+
+
+def _kept(folder: Path) -> list[Path]:
+    """Return the checkpoints, whole or damaged, the oldest first."""
+    found = {path.name.removeprefix("step-"): path for path in folder.glob("step-*")}
+    steps = sorted(int(digits) for digits in found if digits.isdecimal() and len(digits) < 20)
+    return [path for step in steps if (path := path_of(folder, step)).is_dir()]
 
 
 def steps_kept(folder: Path) -> list[int]:
     """Return the updates behind each checkpoint in `folder`, the oldest first."""
-    return sorted(int(path.name.removeprefix("step-")) for path in folder.glob("step-*"))
+    return [int(path.name.removeprefix("step-")) for path in _kept(folder)]
 
 
 def checkpoint_at(folder: Path, step: int) -> Path:
-    """Return the checkpoint after so many updates; FileNotFoundError names those that are there."""
+    """Return the checkpoint after so many updates; FileNotFoundError names those that are there.
+
+    It is a ValueError, or a FileNotFoundError, if that one is damaged.
+    """
     if step not in (kept := steps_kept(folder)):
         there = ", ".join(map(str, kept))
         raise FileNotFoundError(f"{folder} has no checkpoint of step {step}; there are: {there}")
-    return folder / f"step-{step:08d}"
+    _check_whole(checkpoint := path_of(folder, step), contents=True)
+    return checkpoint
 
 
 def discard_unfinished(folder: Path) -> None:
-    """Delete what a stop left half written: temporaries, and checkpoints past `latest`."""
-    newest = latest_checkpoint(folder)
-    for path in [*folder.glob(".*.tmp"), *folder.glob("step-*")]:
-        if path.is_dir() and (newest is None or path.name > newest.name or path.name[0] == "."):
-            shutil.rmtree(path)
+    """Make a folder ready for the checkpoints after the newest whole one.
+
+    What a stop left half written is deleted. Damaged checkpoints are renamed to damaged-step-N,
+    as training comes to their steps again.
+
+    Warns
+    -----
+    UserWarning
+        Of each damaged checkpoint: which file, and how.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there are checkpoints and none is whole; nothing has been changed then.
+    """
+    if (pointer := folder / "latest").is_dir():
+        raise ValueError(f"{pointer} is a folder; accepted: a file")
+    whole, damaged = _newest(folder, contents=True)
+    for path, error in damaged.items():
+        aside = path.with_name(f"damaged-{path.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+        warnings.warn(f"{error}: it is now in {aside}, and {whole} is used", stacklevel=2)
+    for path in folder.glob(".step-*.tmp"):
+        shutil.rmtree(path)
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """Return what a checkpoint holds beside tensors."""
-    return read_json(checkpoint / "state.json")
+    """Return what a checkpoint holds beside tensors.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file is missing or damaged; the message names it.
+    """
+    file = checkpoint / _STATE
+    state, source = read_object(file), str(file)
+    if state.get("format") != FORMAT:
+        raise ValueError(f"{file} has format {state.get('format')!r:.40}; accepted: {FORMAT}")
+    check_fields(source, state, _FIELDS, optional=_LATER)
+    if "sha256" in state and state["sha256"].get(_STATE) != _sum_of(state):
+        raise ValueError(f"{file} is damaged: its checksum is not that in it")
+    for name in ("step", "phase_step"):
+        check_count(f"{source}: {name}", state[name])
+    if path_of(checkpoint.parent, state["step"]).name != checkpoint.name:
+        raise ValueError(f"{file} is of step {state['step']}")
+    if state["seconds"] < 0:
+        raise ValueError(f"{file}: seconds is {state['seconds']}; accepted: a number >= 0")
+    for field, kind in (("image_shape", int), ("attribute_names", str), ("rng", dict)):
+        for value in state.get(field, ()):
+            check_value(f"{source}: an entry of {field}", value, (kind,))
+    if len(state["image_shape"]) != 3 or not state["rng"]:
+        raise ValueError(f"{file}: image_shape or rng has another length than was written")
+    for side in state["image_shape"]:
+        check_count(f"{source}: an entry of image_shape", side, 1, _LARGEST_SIDE)
+    return state
+
+
+def _sum_of(state: dict[str, Any]) -> str:
+    """Return the checksum of a state without its checksums."""
+    rest = {name: value for name, value in state.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest).encode()).hexdigest()
 
 
 def load_weights(checkpoint: Path, system: System) -> dict[str, Any]:
@@ -117,10 +278,11 @@ def load_weights(checkpoint: Path, system: System) -> dict[str, Any]:
 
     Raises
     ------
-    ValueError
-        If the checkpoint belongs to another system or configuration.
+    OSError, ValueError
+        If the checkpoint is damaged, or belongs to another system or configuration.
     """
     state = read_state(checkpoint)
+    _check_tensors(checkpoint / "model.safetensors", state)
     names = [phase for phase, _ in system.phases(1)]
     if state["phase"] not in names:
         raise ValueError(f"{checkpoint} is in phase {state['phase']!r}; accepted: {names}")
@@ -137,11 +299,29 @@ def load_weights(checkpoint: Path, system: System) -> dict[str, Any]:
 
 
 def load_training(checkpoint: Path, system: System) -> dict[str, Any]:
-    """Load weights and optimisers into `system` and return the saved state."""
+    """Load weights and optimisers into `system` and return the saved state.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the checkpoint is damaged, or belongs to another system or configuration.
+    """
     state = load_weights(checkpoint, system)
-    moments = load_file(checkpoint / "optimizers.safetensors", device=str(system.device))
-    _unpack_optimizers(system.optimizers, moments, state["optimizers"])
+    file = checkpoint / "optimizers.safetensors"
+    _check_tensors(file, state)
+    moments = load_file(file, device=str(system.device))
+    with named(file):
+        _unpack_optimizers(system.optimizers, moments, state["optimizers"])
     return state
+
+
+@contextmanager
+def named(checkpoint: Path) -> Iterator[None]:
+    """Have an error of what a checkpoint holds say in which file; it is a ValueError."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{checkpoint} does not fit: {type(error).__name__}: {error}") from error
 
 
 def rng_state() -> dict[str, Any]:

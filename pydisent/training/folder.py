@@ -1,12 +1,31 @@
 """The layout of a run folder."""
 
-import json
 import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydisent.training._files import read_json, write_atomic, write_json
+from pydisent.training._files import (
+    NUMBER,
+    Types,
+    as_object,
+    check_count,
+    check_fields,
+    check_value,
+    held,
+    parse_json,
+    read_object,
+    read_text,
+    write_atomic,
+    write_json,
+)
+from pydisent.training.plan import Plan
+
+_ENVIRONMENT: Types = {"threads": (int,), "devices": (int,), "backends": (dict,)}
+_LINE: Types = {"step": (int,), "seconds": NUMBER, "phase": (str,)}
+_TEXTS = ("distance", "notice")  # of the details of scores
 
 
 @dataclass(frozen=True)
@@ -55,7 +74,7 @@ class RunFolder:
         return self.config.is_file()
 
     def is_free(self) -> bool:
-        """Return whether a run may start here: nothing is there but temporaries and output."""
+        """Return whether a run may start here: there are but temporaries, locks and output."""
         if not self.path.exists():
             return True
         return self.path.is_dir() and all(
@@ -69,22 +88,52 @@ class RunFolder:
         if not self.is_run():
             raise FileNotFoundError(f"{self.path} is not a run folder: it has no config.json")
 
+    def locked(self) -> AbstractContextManager[Callable[[], bool]]:
+        """Keep other trainers out of an existing folder; see `held`."""
+        return held(self.path / ".lock", f"{self.path} is being trained by another process")
+
     def clear(self) -> None:
-        """Delete the run if there is one, at once: it is renamed first."""
+        """Delete the run if there is one, at once: it is renamed first. A link to it is kept.
+
+        Raises
+        ------
+        ValueError
+            If the folder is the working folder or holds it.
+        """
         if not self.is_run():
             return
-        doomed = self.path.with_name(f".{self.path.name}.deleted")
+        path = self.path.resolve()
+        if Path.cwd().is_relative_to(path):
+            raise ValueError(
+                f"{self.path} is the working folder or holds it, and cannot be replaced; "
+                "accepted: another folder, or another working folder"
+            )
+        doomed = path.with_name(f".{path.name}.deleted")
         shutil.rmtree(doomed, ignore_errors=True)
-        self.path.rename(doomed)
+        path.rename(doomed)
         shutil.rmtree(doomed)
 
     def read_config(self) -> dict[str, Any]:
         """Return the plan's values, a system that was called otherwise under its present name."""
-        return _renamed(read_json(self.config))
+        return _renamed(read_object(self.config))
+
+    def read_plan(self) -> Plan:
+        """Return the plan.
+
+        Raises
+        ------
+        OSError, ValueError
+            If the file is missing or damaged, or of another format; the message names it.
+        """
+        return Plan.from_json(self.read_config(), str(self.config))
 
     def read_environment(self) -> dict[str, Any]:
         """Return the record of versions and machine."""
-        return read_json(self.environment)
+        found, source = read_object(self.environment), str(self.environment)
+        check_fields(source, found, _ENVIRONMENT, optional=_ENVIRONMENT, others=True)
+        for name in ("threads", "devices"):
+            check_count(f"{source}: {name}", found.get(name, 1), 1, 2**16)
+        return found
 
     def read_precision(self) -> str | None:
         """Return what the run trains in, "fp32" or "bf16"; None if nothing was begun or recorded.
@@ -99,23 +148,66 @@ class RunFolder:
 
     def read_log(self) -> list[dict[str, Any]]:
         """Return the log's objects; an unfinished last line is left out."""
-        if not self.log.is_file():
-            return []
-        return [json.loads(line) for line in _whole_lines(self.log)]
+        return [found for _, found in self._lines()]
 
     def truncate_log(self, step: int) -> None:
         """Drop the log's lines after `step`, which a resumed run writes again."""
-        if self.log.is_file():
-            kept = [line for line in _whole_lines(self.log) if json.loads(line)["step"] <= step]
+        if self.log.exists():
+            kept = [line for line, found in self._lines() if found["step"] <= step]
             write_atomic(self.log, "".join(kept))
 
+    def _lines(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return the log's whole lines, each with what it says."""
+        if not self.log.exists():
+            return []
+        lines = []
+        for number, line in enumerate(read_text(self.log).split("\n")[:-1], 1):
+            source = f"{self.log}, line {number}"
+            found = as_object(parse_json(line, source), source)
+            check_fields(source, found, _LINE, others=True)
+            check_count(f"{source}: step", found["step"])
+            for name in found.keys() - _LINE.keys():
+                check_value(f"{source}: {name}", found[name], NUMBER)
+            lines.append((line + "\n", found))
+        return lines
+
     def read_scores(self) -> dict[str, Any] | None:
-        """Return the scores, or None if there are none."""
-        return read_json(self.scores) if self.scores.is_file() else None
+        """Return the scores, or None if there are none.
+
+        Raises
+        ------
+        OSError, ValueError
+            If the file is damaged; the message names it.
+        """
+        if not self.scores.exists():
+            return None
+        scores = read_object(self.scores)
+        for metric, entry in scores.items():
+            value = entry.get("score") if isinstance(entry, dict) else None
+            if type(value) not in NUMBER:
+                raise ValueError(
+                    f"{self.scores}: {metric} has no number as its score; got {entry!r:.80}"
+                )
+            if type(value) is int:
+                check_value(f"{self.scores}: {metric}", value, NUMBER)
+            details = entry.get("details", {})
+            check_value(f"{self.scores}: details of {metric}", details, (dict,))
+            for name in _TEXTS:
+                if details.get(name) is not None:
+                    check_value(f"{self.scores}: {name} of {metric}", details[name], (str,))
+        return scores
 
     def add_scores(self, scores: dict[str, Any]) -> None:
-        """Write `scores` beside those already there."""
-        write_json(self.scores, (self.read_scores() or {}) | scores)
+        """Write `scores` beside those already there, waiting for others that write some.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the run is not there any more.
+        """
+        self.require_run()
+        with held(self.path / ".scores.lock", str(self.scores), wait=True):
+            write_json(self.scores, (self.read_scores() or {}) | scores)
 
 
 # By a former name and a setting that only they had under it: what these systems are called now.
@@ -128,7 +220,3 @@ def _renamed(config: Any) -> Any:
             if config.get("system") == name and setting in config["config"]:
                 return config | {"system": now}
     return config
-
-
-def _whole_lines(path: Path) -> list[str]:
-    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

@@ -2,6 +2,8 @@
 
 import json
 import os
+import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -79,6 +81,7 @@ class Logs:
         self._task = self._bar.add_task("train", total=steps, completed=step, losses="")
 
     def __enter__(self) -> "Logs":
+        self._usual, threading.excepthook = threading.excepthook, self._report
         self._bar.start()
         return self
 
@@ -88,9 +91,19 @@ class Logs:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
-        self._board.close()
-        self._file.close()
+        try:
+            with suppress(OSError):  # the terminal may be gone
+                self._bar.stop()
+            with suppress(*[OSError] * (error is not None)):  # it is not to hide the error
+                self._board.close()
+        finally:
+            self._file.close()
+            threading.excepthook = self._usual
+
+    def _report(self, args: threading.ExceptHookArgs) -> None:
+        """Report what ends a thread, but TensorBoard's: its next call raises that again."""
+        if not type(args.thread).__module__.startswith("tensorboard."):
+            self._usual(args)
 
     def advance(self, phase: str) -> None:
         """Move the progress bar by one update."""

@@ -4,7 +4,8 @@ import math
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -93,12 +94,14 @@ def train(
     FileExistsError
         If the folder is not free and neither `resume` nor `overwrite` is given.
     ValueError
-        If the folder to resume holds another plan, or an argument is not accepted, as where
-        `devices` does not divide the batch.
+        If the folder to resume holds another plan, another process trains into it, or an argument
+        is not accepted, as where `devices` does not divide the batch.
+    FileNotFoundError
+        If the folder is removed in the meantime.
     NonFiniteError
         If a loss or weight became infinite or NaN; the last good checkpoint stays.
     Interrupted
-        On SIGINT or SIGTERM, after saving.
+        On SIGINT, SIGTERM or SIGHUP, after saving.
     ProcessLostError
         If another of the processes has ended before its time.
     """
@@ -108,7 +111,7 @@ def train(
     folder = RunFolder(Path(path))
     if parallel.is_first():
         _check_free(plan, folder, resume, overwrite)
-    with launched(accelerator, devices, threads) as device:
+    with launched(accelerator, devices, threads) as device, ExitStack() as locks:
         if cuda_graphs and (device.type != "cuda" or devices > 1):
             raise ValueError(
                 f"cuda_graphs is set, on {devices} x {device.type}; accepted: one device, cuda"
@@ -117,15 +120,16 @@ def train(
         with parallel.together():
             system, dataset = _build(plan)
             sampler = BatchSampler(len(dataset), system.images_per_step, plan.seed)
-        system.precision = _precision(plan, folder, resume, device)
+            kept = folder.read_precision() if resume and parallel.rank() == 0 else None
+        system.precision = _precision(plan, folder, kept, device)
         with parallel.together():
-            if parallel.rank() == 0:
-                _begin_folder(plan, folder, resume, system.precision)
-                if progress and system.precision:
-                    print(_named(system.precision, device), flush=True)
+            is_there = _begin_folder(plan, folder, resume, overwrite, locks, system.precision)
+            if progress and system.precision and parallel.rank() == 0:
+                print(_named(system.precision, device), flush=True)
         system.to(device)
+        loop = _Loop(plan, folder, system, dataset, sampler, keep, cuda_graphs, is_there)
         with noted_signals() as received:
-            _Loop(plan, folder, system, dataset, sampler, keep, cuda_graphs).run(received, progress)
+            loop.run(received, progress)
     return folder
 
 
@@ -140,16 +144,15 @@ def _build(plan: Plan) -> tuple[System, data.ImageDataset]:
     return system, dataset
 
 
-def _precision(plan: Plan, folder: RunFolder, resume: bool, device: torch.device) -> str | None:
+def _precision(plan: Plan, folder: RunFolder, kept: str | None, device: torch.device) -> str | None:
     """Return what a run trains in on all its processes; None if its system has no such setting.
 
-    A run goes on in what it began with, on whatever machine.
+    A run goes on in what it began with, `kept`, on whatever machine.
     """
     asked = getattr(plan.config, "precision", None)
     if asked is None:
         return None
     order = (None, "fp32", "bf16")
-    kept = folder.read_precision() if resume and parallel.rank() == 0 else None
     if found := order[parallel.highest(order.index(kept))]:
         if found == "bf16" and not has_native_bf16(device):
             warn_once(
@@ -161,16 +164,37 @@ def _precision(plan: Plan, folder: RunFolder, resume: bool, device: torch.device
     return "fp32" if parallel.highest(int(own == "fp32")) else "bf16"
 
 
-def _begin_folder(plan: Plan, folder: RunFolder, resume: bool, precision: str | None) -> None:
-    """Make the folder, or make it free for a new run."""
-    if not resume:
-        folder.clear()
-    folder.path.mkdir(parents=True, exist_ok=True)
+def _begin_folder(
+    plan: Plan,
+    folder: RunFolder,
+    resume: bool,
+    overwrite: bool,
+    locks: ExitStack,
+    precision: str | None,
+) -> Callable[[], bool]:
+    """Make the folder, or make it free for a new run, and lock it.
+
+    Returns what tells whether the folder is still there.
+    """
+    if parallel.rank() > 0:
+        return lambda: True
+    is_there = None
+    if folder.path.is_dir():
+        is_there = locks.enter_context(folder.locked())
+        _check_free(plan, folder, resume, overwrite)  # what was there may have changed
+        if folder.is_run() and not resume:
+            folder.clear()
+            is_there = None  # the lock went with it
+    if is_there is None:
+        folder.path.resolve().mkdir(parents=True, exist_ok=True)
+        is_there = locks.enter_context(folder.locked())
+        _check_free(plan, folder, resume, overwrite=False)
+    checkpoints.discard_unfinished(folder.checkpoints)
     if not folder.is_run():
         write_json(folder.config, plan.to_json())
     trained_in = {"precision": precision} if precision else {}
     write_json(folder.environment, environment() | {"devices": parallel.processes(), **trained_in})
-    checkpoints.discard_unfinished(folder.checkpoints)
+    return is_there
 
 
 def _check_free(plan: Plan, folder: RunFolder, resume: bool, overwrite: bool) -> None:
@@ -178,7 +202,7 @@ def _check_free(plan: Plan, folder: RunFolder, resume: bool, overwrite: bool) ->
     if resume and overwrite:
         raise ValueError("resume and overwrite are both given; accepted: one of them")
     if resume and folder.is_run():
-        kept = Plan.from_json(folder.read_config()).to_json()
+        kept = folder.read_plan().to_json()
         if differs := difference(kept, plan.to_json()):
             name, before, now = differs
             raise ValueError(
@@ -193,7 +217,7 @@ def _check_free(plan: Plan, folder: RunFolder, resume: bool, overwrite: bool) ->
             + (
                 ": continue it with --resume, replace it with --overwrite, or choose another folder"
                 if folder.is_run()
-                else " and is not a run folder: choose another"
+                else " and is not a run folder, as it has no config.json: choose another"
             )
         )
 
@@ -246,8 +270,10 @@ class _Loop:
         sampler: BatchSampler,
         keep: int,
         cuda_graphs: bool,
+        is_there: Callable[[], bool],
     ) -> None:
         self.plan, self.folder, self.system = plan, folder, system
+        self.is_there = is_there
         self.batches, self.keep = Batches(dataset, sampler, system), keep
         self.phases = system.phases(plan.steps)
         self.step = 0
@@ -263,6 +289,13 @@ class _Loop:
     def run(self, received: list[int], progress: bool) -> None:
         """Train from the last checkpoint, if there is one, to the end."""
         self._restore()
+        try:
+            self._train(received, progress)
+        except OSError:
+            self._check_there()
+            raise
+
+    def _train(self, received: list[int], progress: bool) -> None:
         started = time.monotonic() - self.seconds
         self.system.train()
         with self._logs(progress) as logs, self.batches.working():
@@ -291,15 +324,30 @@ class _Loop:
             normalize_whole_batches(self.system)
             parallel.copy_from_first(self.system.state_dict().values())
 
+    def _check_there(self) -> None:
+        if not self.is_there():
+            raise FileNotFoundError(f"{self.folder.path} was removed while the run was trained")
+
     def _restore(self) -> None:
-        latest = checkpoints.latest_checkpoint(self.folder.checkpoints)
+        # Contents have been looked at when the folder was made ready.
+        latest = checkpoints.latest_checkpoint(self.folder.checkpoints, contents=False)
         if latest is None:
             self.system.start_phase(self.phases[0][0])
             return
         state = checkpoints.load_training(latest, self.system)
         self.step, self.seconds = state["step"], state["seconds"]
         self.saved = self.step
-        checkpoints.set_rng_state(state["rng"][0])
+        with checkpoints.named(latest / "state.json"):
+            self._check_position()
+            checkpoints.set_rng_state(state["rng"][0])
+
+    def _check_position(self) -> None:
+        """Raise ValueError unless the step is one at which the phase can be where it is."""
+        names = [phase for phase, _ in self.phases]
+        counts = [count for _, count in self.phases]
+        number, done = names.index(self.system.phase), self.system.phase_step
+        if done > counts[number] or self.step != sum(counts[:number]) + done:
+            raise ValueError(f"step is {self.step} at {done} of {self.system.phase}")
 
     def _remaining(self) -> Iterator[tuple[str, int]]:
         """Yield the current phase and those after it, each started."""
@@ -316,6 +364,7 @@ class _Loop:
         if logged or self.step % self.check_every == 0:
             values = self._check()
             if logged:
+                self._check_there()
                 logs.write(self.step, self.seconds, phase, values)
         logs.advance(phase)
         if self.step % self.plan.checkpoint_every == 0:
@@ -345,6 +394,7 @@ class _Loop:
                 )
         with parallel.together():
             if parallel.rank() == 0:
+                self._check_there()
                 logs.sync()
                 checkpoints.save_checkpoint(
                     self.folder.checkpoints,
@@ -357,5 +407,7 @@ class _Loop:
         self.saved = self.step
 
     def _kept(self) -> str:
-        latest = checkpoints.latest_checkpoint(self.folder.checkpoints)
-        return f"the last good checkpoint is {latest}" if latest else "there is no checkpoint yet"
+        if self.saved < 0:
+            return "there is no checkpoint yet"
+        last = checkpoints.path_of(self.folder.checkpoints, self.saved)
+        return f"the last good checkpoint is {last}"

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from pydisent import systems
-from pydisent.training._files import absolute
+from pydisent.training._files import (
+    NUMBER,
+    Types,
+    absolute,
+    as_object,
+    check_count,
+    check_fields,
+    check_value,
+)
 
 FORMAT = 1
 # What was so in runs from before it was kept.
@@ -24,6 +32,8 @@ def difference(kept: dict[str, Any], asked: dict[str, Any]) -> tuple[str, Any, A
     A run that was begun by `kept` goes on by `asked` if there is nothing. The command that
     started it is no matter.
     """
+    if not isinstance(kept.get("config"), dict):
+        return "config", kept.get("config"), asked["config"]
     for before, now in ((kept, asked), (kept["config"], asked["config"])):
         for name in before | now:
             if name in ("command", "config"):
@@ -31,6 +41,26 @@ def difference(kept: dict[str, Any], asked: dict[str, Any]) -> tuple[str, Any, A
             if not same_setting(name, before.get(name), now.get(name)):
                 return name, before.get(name), now.get(name)
     return None
+
+
+_NONE = type(None)
+_SETTING = (*NUMBER, bool, str, _NONE)
+_FIELDS: Types = {
+    "format": (int,),
+    "system": (str,),
+    "data": (str,),
+    "data_path": (str, _NONE),
+    "preset": (str,),
+    "image_size": (int, _NONE),
+    "seed": (int,),
+    "steps": (int,),
+    "config": (dict,),
+    "log_every": (int,),
+    "checkpoint_every": (int,),
+    "held_out": NUMBER,
+    "partial": (bool,),
+    "command": (list,),
+}
 
 
 @dataclass(frozen=True)
@@ -78,6 +108,8 @@ class Plan:
         for name in ("steps", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; accepted: an integer >= 1")
+        if self.image_size is not None:
+            check_count("image_size", self.image_size, 1)
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out is {self.held_out}; accepted: a number in [0, 1)")
         if not isinstance(self.partial, bool):
@@ -128,22 +160,35 @@ class Plan:
         return dataclasses.asdict(self) | {"command": list(self.command), "format": FORMAT}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Plan":
+    def from_json(cls, values: dict[str, Any], source: str = "config.json") -> "Plan":
         """Return the plan that `to_json` wrote.
+
+        Parameters
+        ----------
+        values : dict
+            What was written.
+        source : str
+            The file that it was read from, for messages.
 
         Raises
         ------
         ValueError
             If a value is missing, unknown or not accepted, or the format is another.
         """
+        values = as_object(values, source)
         if values.get("format") != FORMAT:
-            raise ValueError(f"config.json has format {values.get('format')!r}; accepted: {FORMAT}")
-        fields = {f.name for f in dataclasses.fields(cls)}
+            raise ValueError(
+                f"{source} has format {values.get('format')!r:.40}; accepted: {FORMAT}"
+            )
         values = ADDED_LATER | values
-        if missing := sorted(fields - values.keys()):
-            raise ValueError(f"config.json lacks {', '.join(missing)}")
-        read = {name: values[name] for name in fields}
-        if not isinstance(read["config"], dict):
-            raise ValueError(f"config.json: config is {read['config']!r}; accepted: an object")
-        config = systems.override(systems.config_class(read["system"])(), read["config"])
-        return cls(**read | {"config": config, "command": tuple(read["command"])})
+        check_fields(source, values, _FIELDS)
+        for word in values["command"]:
+            check_value(f"{source}: a word of command", word, (str,))
+        for name, value in values["config"].items():
+            check_value(f"{source}: config: {name}", value, _SETTING)
+        read = {name: value for name, value in values.items() if name != "format"}
+        try:
+            config = systems.override(systems.config_class(read["system"])(), read["config"])
+            return cls(**read | {"config": config, "command": tuple(read["command"])})
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error

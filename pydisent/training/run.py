@@ -1,6 +1,6 @@
 """A finished or unfinished run, opened for use."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from pydisent.data import ImageDataset
 from pydisent.systems import System
 from pydisent.training import checkpoint as checkpoints
 from pydisent.training.folder import RunFolder
-from pydisent.training.plan import Plan
 
 
 @dataclass
@@ -35,6 +34,8 @@ class Run:
         With the last checkpoint's weights, in eval mode.
     step : int
         Updates behind those weights.
+    loaded : ImageDataset or None
+        All images of its data, at its image size, if they have been loaded before.
     """
 
     path: Path
@@ -44,10 +45,12 @@ class Run:
     scores: dict[str, Any] | None
     system: System
     step: int
+    loaded: ImageDataset | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def _parts(self) -> tuple[ImageDataset, ImageDataset | None]:
-        return data.hold_out(data.load(**self._source), self.config.get("held_out", 0.0))
+        loaded = data.load(**self._source) if self.loaded is None else self.loaded
+        return data.hold_out(loaded, self.config.get("held_out", 0.0))
 
     @property
     def _source(self) -> dict[str, Any]:
@@ -98,14 +101,15 @@ def open_run(
     """
     folder = RunFolder(Path(path))
     folder.require_run()
-    config = folder.read_config()
-    plan = Plan.from_json(config)
-    latest = checkpoints.latest_checkpoint(folder.checkpoints)
-    if latest is None:
+    config, plan = folder.read_config(), folder.read_plan()
+    if step is None:
+        chosen = checkpoints.latest_checkpoint(folder.checkpoints)
+    else:
+        chosen = checkpoints.checkpoint_at(folder.checkpoints, step)
+    if chosen is None:
         raise FileNotFoundError(
             f"{folder.path} has no checkpoint yet: its training stopped before the first one"
         )
-    chosen = latest if step is None else checkpoints.checkpoint_at(folder.checkpoints, step)
     shape = checkpoints.read_state(chosen)["image_shape"]
     system = systems.build(plan.system, plan.config, tuple(shape)).to(device)
     state = checkpoints.load_weights(chosen, system)
@@ -139,9 +143,9 @@ def updates(path: str | Path) -> tuple[int, int] | None:
         If a file is missing or damaged.
     """
     folder = RunFolder(Path(path))
-    latest = checkpoints.latest_checkpoint(folder.checkpoints)
+    latest = checkpoints.latest_checkpoint(folder.checkpoints, contents=False)
     if latest is None:
         return None
-    plan, state = Plan.from_json(folder.read_config()), checkpoints.read_state(latest)
+    plan, state = folder.read_plan(), checkpoints.read_state(latest)
     system = systems.build(plan.system, plan.config, tuple(state["image_shape"]))
     return state["step"], sum(count for _, count in system.phases(plan.steps))

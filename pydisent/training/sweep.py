@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from pydisent import data, systems
-from pydisent.training._files import absolute, lock, read_json, write_json
+from pydisent.training._files import (
+    NUMBER,
+    Types,
+    absolute,
+    as_object,
+    check_fields,
+    check_value,
+    held,
+    lock,
+    read_object,
+    write_json,
+)
 from pydisent.training._text import plain
 from pydisent.training.engine import Engine, Job, Outcome
 from pydisent.training.folder import RunFolder
@@ -23,6 +34,9 @@ from pydisent.training.scoring import applicable, metric_names
 
 FORMAT = 1
 MANIFEST = "sweep.json"
+_FIELDS: Types = {"format": (int,), "asked": (dict,), "runs": (dict,)}
+_RUN: Types = {"state": (str,), "plan": (dict,), "error": (str,), "seconds": NUMBER}
+_STATES = ("waiting", "running", "done", "failed", "interrupted")
 Grid = Mapping[str, Sequence[str]]
 
 
@@ -181,7 +195,7 @@ def run_sweep(
         If the plan or a metric is not accepted, or `path` holds another sweep or something else;
         before any work.
     SweepInterrupted
-        On SIGINT or SIGTERM, when all workers have saved.
+        On SIGINT, SIGTERM or SIGHUP, when all workers have saved.
     """
     runs, folder = plan.runs(), Path(path)
     if threads < 1:
@@ -258,13 +272,12 @@ def _check(plan: SweepPlan, runs: Mapping[str, Plan], metrics: Sequence[str]) ->
         BatchSampler(len(datasets[size]), system.images_per_step, each.seed)
         if each.system not in seen:
             seen.add(each.system)
-            run = Run(Path(name), each.to_json(), {}, [], None, system, 0)
-            run.__dict__["dataset"] = datasets[size]
-            unfit = [metric for metric in metrics if metric not in applicable(run)]
-            if unfit:
+            run = Run(Path(name), each.to_json(), {}, [], None, system, 0, datasets[size])
+            fitting = applicable(run) if metrics else ()
+            if unfit := [metric for metric in metrics if metric not in fitting]:
                 raise ValueError(
                     f"metric {unfit[0]!r} does not fit {each.system} on {plan.data}; accepted: "
-                    f"{', '.join(applicable(run)) or 'none'}"
+                    f"{', '.join(fitting) or 'none'}"
                 )
 
 
@@ -275,9 +288,8 @@ def _locked(folder: Path, names: Iterable[str]) -> Iterator[None]:
     Processes may outlive their sweep, if that is killed: each has its run's output locked.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as mine:
-        if not lock(mine):
-            raise ValueError(f"{folder} has a sweep at work: wait for it, or choose another folder")
+    what = f"{folder} has a sweep at work: wait for it, or choose another folder"
+    with held(folder / ".lock", what):
         for output in (RunFolder(folder / name).output for name in names):
             if not output.is_file():
                 continue
@@ -298,32 +310,35 @@ class _Manifest:
         self.asked = {k: list(v) if isinstance(v, tuple) else v for k, v in self.asked.items()}
         self.plans = {name: each.to_json() for name, each in runs.items()}
         self.states: dict[str, dict[str, Any]] = {name: {"state": "waiting"} for name in runs}
-        if self.file.is_file():
+        if self.file.exists():
             self._read()
         elif not RunFolder(folder).is_free():
             raise ValueError(f"{folder} is not a sweep's folder, and not empty; choose another")
 
     def _read(self) -> None:
-        kept = read_json(self.file)
-        found = kept.get("format") if isinstance(kept, dict) else None
-        if found != FORMAT or not {"asked", "runs"} <= kept.keys():
-            raise ValueError(f"{self.file} has format {found!r}; accepted: {FORMAT}, whole")
-        asked = (
-            {"partial": False}
-            | kept["asked"]
-            | {"data_path": absolute(kept["asked"].get("data_path"))}
-        )
+        kept, source = read_object(self.file), str(self.file)
+        if kept.get("format") != FORMAT:
+            raise ValueError(f"{source} has format {kept.get('format')!r:.40}; accepted: {FORMAT}")
+        check_fields(source, kept, _FIELDS)
+        check_value(f"{source}: data_path", kept["asked"].get("data_path"), (str, type(None)))
+        asked = {"partial": False} | kept["asked"]
+        asked["data_path"] = absolute(asked.get("data_path"))
         for name, value in self.asked.items():
             if asked.get(name) != value:
                 raise ValueError(
-                    f"{self.folder} holds a sweep with {name} {asked.get(name)}, not "
-                    f"{value}: it can only go on as it was started"
+                    f"{self.folder} holds a sweep with {name} {asked.get(name)!s:.300}, not "
+                    f"{value}: it can only go on as it was started ({MANIFEST})"
                 )
         for name, plan in self.plans.items():
-            before = kept["runs"].get(name, {}).get("plan")
-            if before is None or difference(before, plan):
-                raise ValueError(f"{self.folder} holds a sweep whose {name} has another plan")
-            self.states[name] = {k: v for k, v in kept["runs"][name].items() if k != "plan"}
+            about = as_object(kept["runs"].get(name), f"{source}: run {name}")
+            check_fields(f"{source}: {name}", about, _RUN, optional=("error", "seconds"))
+            if difference(about["plan"], plan):
+                raise ValueError(f"{source}: {name} has another plan than is asked for")
+            if about["state"] not in _STATES:
+                raise ValueError(
+                    f"{source}: {name} is {about['state']!r:.40}; accepted: {', '.join(_STATES)}"
+                )
+            self.states[name] = {k: v for k, v in about.items() if k != "plan"}
 
     def write(self) -> None:
         """Write the file, atomically."""

@@ -213,7 +213,7 @@ def test_plan_round_trip_and_errors():
         Plan.from_json(kept | {"format": 9})
     with pytest.raises(ValueError, match="lacks seed"):
         Plan.from_json({key: value for key, value in kept.items() if key != "seed"})
-    with pytest.raises(ValueError, match="config is 5; accepted: an object"):
+    with pytest.raises(ValueError, match="config is 5; accepted: dict"):
         Plan.from_json(kept | {"config": 5})
     with pytest.raises(ValueError, match="steps is 0"):
         _plan(steps=0)
