@@ -282,17 +282,17 @@ def load_weights(checkpoint: Path, system: System) -> dict[str, Any]:
         If the checkpoint is damaged, or belongs to another system or configuration.
     """
     state = read_state(checkpoint)
-    _check_tensors(checkpoint / "model.safetensors", state)
+    _check_tensors(file := checkpoint / "model.safetensors", state)
     names = [phase for phase, _ in system.phases(1)]
     if state["phase"] not in names:
-        raise ValueError(f"{checkpoint} is in phase {state['phase']!r}; accepted: {names}")
+        raise ValueError(f"{checkpoint / _STATE} is in phase {state['phase']!r}; accepted: {names}")
     for phase in names[: names.index(state["phase"]) + 1]:
         system.start_phase(phase)
-    weights = load_file(checkpoint / "model.safetensors", device=str(system.device))
+    weights = load_file(file, device=str(system.device))
     try:
         system.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"{checkpoint} does not fit {system.name}: {error}") from None
+        raise ValueError(f"{file} does not fit {system.name}: {error}") from None
     system.phase_step = state["phase_step"]
     system.attribute_names = tuple(state.get("attribute_names", ()))
     return state
@@ -316,12 +316,15 @@ def load_training(checkpoint: Path, system: System) -> dict[str, Any]:
 
 
 @contextmanager
-def named(checkpoint: Path) -> Iterator[None]:
-    """Have an error of what a checkpoint holds say in which file; it is a ValueError."""
+def named(file: Path) -> Iterator[None]:
+    """Have an error of what a file holds say in which; it is a ValueError."""
+    wrong = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
     try:
         yield
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{checkpoint} does not fit: {type(error).__name__}: {error}") from error
+    except torch.OutOfMemoryError:
+        raise
+    except wrong as error:
+        raise ValueError(f"{file} does not fit: {type(error).__name__}: {error}") from error
 
 
 def rng_state() -> dict[str, Any]:

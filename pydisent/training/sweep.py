@@ -313,7 +313,10 @@ class _Manifest:
         if self.file.exists():
             self._read()
         elif not RunFolder(folder).is_free():
-            raise ValueError(f"{folder} is not a sweep's folder, and not empty; choose another")
+            raise ValueError(
+                f"{folder} is not a sweep's folder, and not empty; it has no {MANIFEST}: choose "
+                "another"
+            )
 
     def _read(self) -> None:
         kept, source = read_object(self.file), str(self.file)

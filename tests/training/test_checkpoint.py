@@ -160,3 +160,81 @@ def test_moments_come_back_in_the_layout_of_their_weights(tmp_path):
         torch.manual_seed(1)
         system.step(images)
     assert _same(loaded.state_dict(), trained.state_dict())
+
+
+def _three(folder):
+    for updates in (1, 2, 3):
+        _save(folder, _system(updates), updates, keep=3)
+    return _contents(folder)
+
+
+def _contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("pointer", [None, "", "step-00000001", "step-00000009", "../step"])
+def test_the_newest_whole_checkpoint_counts_whatever_latest_says(tmp_path, pointer):
+    before = _three(tmp_path)
+    (tmp_path / "latest").unlink()
+    if pointer is not None:
+        (tmp_path / "latest").write_text(pointer)
+    checkpoint.discard_unfinished(tmp_path)
+    assert checkpoint.latest_checkpoint(tmp_path).name == "step-00000003"
+    after = _contents(tmp_path)
+    assert all(after[name] == data for name, data in before.items() if name != "latest")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizers.safetensors", "state.json"])
+def test_a_flipped_bit_anywhere_is_noticed(tmp_path, file):
+    saved = _save(tmp_path, _system(1), 1)
+    data = (saved / file).read_bytes()
+    places = random.Random(0).sample(range(8 * len(data)), 40)
+    for place in (0, *places, 8 * len(data) - 1):
+        changed = bytearray(data)
+        changed[place // 8] ^= 1 << place % 8
+        (saved / file).write_bytes(changed)
+        with pytest.raises(ValueError, match=file.replace(".", r"\.")):
+            checkpoint.latest_checkpoint(tmp_path)
+        with pytest.raises(ValueError, match=file.replace(".", r"\.")):
+            checkpoint.load_training(saved, _system())
+
+
+def test_a_damaged_newest_is_set_aside_with_a_warning_and_saved_again(tmp_path):
+    before = _three(tmp_path)
+    model = tmp_path / "step-00000003" / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:100])
+    with pytest.warns(
+        UserWarning, match=r"step-00000003/model\.safetensors is damaged.*passed over"
+    ):
+        assert checkpoint.latest_checkpoint(tmp_path).name == "step-00000002"
+    for _ in range(2):  # the same may happen again
+        with pytest.warns(UserWarning, match=r"now in .*damaged-step-00000003"):
+            checkpoint.discard_unfinished(tmp_path)
+        assert checkpoint.steps_kept(tmp_path) == [1, 2]
+        _save(tmp_path, _system(3), 3, keep=3)
+        assert (
+            _contents(tmp_path).items()
+            >= {name: data for name, data in before.items() if "state" not in name}.items()
+        )  # the states of the generators are others
+        model.write_bytes(b"")
+
+
+def test_if_none_is_whole_all_are_named_and_kept(tmp_path):
+    _three(tmp_path)
+    for path in tmp_path.glob("step-*/optimizers.safetensors"):
+        path.write_bytes(path.read_bytes()[:-1])
+    before = _contents(tmp_path)
+    for look in (checkpoint.latest_checkpoint, checkpoint.discard_unfinished):
+        with pytest.raises(ValueError, match=r"no checkpoint in .* is whole: .*03/.*02/.*01/"):
+            look(tmp_path)
+    assert _contents(tmp_path) == before
+
+
+def test_checkpoints_from_before_checksums_still_load(tmp_path):
+    saved = _save(tmp_path, _system(2), 2)
+    state = json.loads((saved / "state.json").read_text())
+    del state["sha256"], state["attribute_names"]
+    (saved / "state.json").write_text(json.dumps(state))
+    loaded = _system()
+    checkpoint.load_training(checkpoint.latest_checkpoint(tmp_path), loaded)
+    assert _same(loaded.state_dict(), _system(2).state_dict())

@@ -1,11 +1,15 @@
+import dataclasses
 import functools
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
 from pydisent import data, systems
+from pydisent.systems import VAE
 from pydisent.training import NonFiniteError, Plan, RunFolder, open_run, train
 from pydisent.training.sampling import BatchSampler
 
@@ -219,3 +223,89 @@ def test_plan_round_trip_and_errors():
         _plan(steps=0)
     with pytest.raises(ValueError, match="seed is -1"):
         _plan(seed=-1)
+
+
+def _small(**settings):
+    plan = Plan.from_preset("vae", "digits", "smoke", steps=8)
+    return dataclasses.replace(plan, checkpoint_every=2, log_every=2, **settings)
+
+
+def _begin(plan, path, **options):
+    return train(plan, path, threads=1, accelerator="cpu", progress=False, **options)
+
+
+def test_a_run_goes_on_bit_for_bit_from_what_damage_left(tmp_path):
+    whole, run = _begin(_small(), tmp_path / "whole"), _begin(_small(), tmp_path / "run")
+    (run.checkpoints / "latest").unlink()
+    file = run.checkpoints / "step-00000008" / "optimizers.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.warns(UserWarning, match=r"step-00000008/optimizers\.safetensors is damaged"):
+        _begin(_small(), run.path, resume=True)
+    for name in ("model.safetensors", "optimizers.safetensors"):
+        for step in (6, 8):
+            one, other = (f.checkpoints / f"step-{step:08d}" / name for f in (whole, run))
+            assert one.read_bytes() == other.read_bytes()
+    assert (run.checkpoints / "damaged-step-00000008" / file.name).read_bytes() == data
+    assert [line["step"] for line in run.read_log()] == [2, 4, 6, 8]
+
+
+def test_one_trainer_a_folder(tmp_path, monkeypatch):
+    """Whoever else trains there is named; a lock that is left stops nobody."""
+    pytest.importorskip("fcntl")
+    path, words = tmp_path / "run", rf"trained by another process \(process {os.getpid()}\)"
+    path.mkdir()
+    (path / ".lock").write_text("process 1")
+    step, tried = VAE.step, []
+
+    def meanwhile(self, images):
+        if not tried:
+            tried.append(True)
+            before = {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+            for options in ({"resume": True}, {"overwrite": True}):
+                with pytest.raises(ValueError, match=words):
+                    _begin(_small(), path, **options)
+            assert {p: p.read_bytes() for p in path.rglob("*") if p.is_file()} == before
+        return step(self, images)
+
+    monkeypatch.setattr(VAE, "step", meanwhile)
+    _begin(_small(), path)
+    assert tried
+    _begin(_small(), path, overwrite=True)
+
+
+def test_overwriting_keeps_a_link_and_refuses_the_working_folder(tmp_path, monkeypatch):
+    target, link = tmp_path / "target", tmp_path / "link"
+    _begin(_small(), target)
+    (target / "notes").touch()
+    link.symlink_to(target)
+    _begin(_small(seed=1), link, overwrite=True)
+    assert link.is_symlink()
+    assert RunFolder(target).read_plan().seed == 1
+    assert not (target / "notes").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "target"]
+    (target / "deep").mkdir()
+    for folder, out in ((target, "."), (target / "deep", "..")):
+        monkeypatch.chdir(folder)
+        with pytest.raises(ValueError, match="is the working folder or holds it"):
+            _begin(_small(), out, overwrite=True)
+    assert RunFolder(target).read_plan().seed == 1
+
+
+@pytest.mark.parametrize("step", [3, 4])
+def test_a_folder_that_is_removed_is_one_error(tmp_path, monkeypatch, capfd, step):
+    """Whether a log line or a checkpoint is next; nothing of the folder comes back."""
+    whole, count = VAE.step, []
+
+    def removing(self, images):
+        count.append(True)
+        if len(count) == step:
+            shutil.rmtree(tmp_path / "run")
+        return whole(self, images)
+
+    monkeypatch.setattr(VAE, "step", removing)
+    with pytest.raises(FileNotFoundError, match="run was removed while the run was trained"):
+        _begin(dataclasses.replace(_small(), log_every=step), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert "Traceback" not in capfd.readouterr().err

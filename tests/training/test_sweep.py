@@ -1,6 +1,7 @@
 """A stand-in engine writes what trainings would; real ones are in tests/test_cli.py."""
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -73,6 +74,18 @@ def test_every_combination_once_under_a_readable_name():
     assert (one.config.base, one.config.penalty_weight) == (4, 2.0)
     assert all((run.system == "gan") == (name[0] == "g") for name, run in runs.items())
     assert plan(steps=7).runs()["gan-base-2-seed-0"].steps == 7
+
+
+def test_the_data_is_loaded_once_for_all_systems(tmp_path, monkeypatch):
+    from pydisent import data
+
+    loaded = []
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda *a, **k: loaded.append(a) or load(*a, **k))
+    for name, metrics in (("sweep", ("sap", "mig")), ("other", ())):
+        run_sweep(plan(), tmp_path / name, engine=Recorder(), metrics=metrics, say=lambda _: None)
+        assert len(loaded) == 1
+        loaded.clear()
 
 
 def test_a_systems_own_values_go_before_those_for_all():
@@ -274,7 +287,7 @@ def test_one_sweep_at_a_time_and_what_it_left_behind_counts(tmp_path):
 
     class Orphaning:
         def run(self, jobs, note):
-            with pytest.raises(ValueError, match="has a sweep at work"):
+            with pytest.raises(ValueError, match=rf"has a sweep at work.*process {os.getpid()}\)"):
                 sweep(tmp_path, Recorder())
             code = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(60)"
             command = (sys.executable, "-S", "-c", code, str(tmp_path / "ready"))
