@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydisent._extras import install_command, optional
+from pydisent._terminal import command, readable_output
 from pydisent.parallel import is_first
 
 with optional("the command line"):
@@ -109,7 +110,7 @@ def train(
         threads=threads,
         cuda_graphs=cuda_graphs,
     )
-    _say(f"trained: {path}  (next: pydisent evaluate {path}; pydisent report {path})")
+    _say(f"trained: {path}  (next: {command('evaluate', path)}; {command('report', path)})")
 
 
 def evaluate(
@@ -575,12 +576,17 @@ _REPEATABLE = ("--set", "--grid", "--metrics", "--codes")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 2 for bad input, 1 for a failure, 128 + n on signal n."""
+    with readable_output():
+        return _main(sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: Sequence[str]) -> int:
     try:
         subcommand_cli_from_dict(
             _COMMANDS,
             prog="pydisent",
             description="Disentangled representation learning: train, score, picture.",
-            args=_gathered(sys.argv[1:] if argv is None else argv),
+            args=_gathered(argv),
         )
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
@@ -773,7 +779,7 @@ def _train(
         train(plan, path, **options)
     except Interrupted:
         with suppress(OSError):  # the terminal may be what was closed
-            _say(f"continue with: pydisent train {plan.system} --out {path} --resume")
+            _say(f"continue with: {command('train', plan.system, '--out', path, '--resume')}")
         raise
 
 

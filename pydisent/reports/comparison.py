@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydisent._terminal import command
 from pydisent.reports._files import write_files
 from pydisent.training import RunFolder
 from pydisent.training._files import Types, check_fields
@@ -172,7 +173,7 @@ class Comparison:
             if run.updates is not None and run.updates[0] < run.updates[1]:
                 said.append(
                     f"{run.path} is unfinished, {run.updates[0]} of {run.updates[1]} updates: "
-                    f"pydisent train {run.config['system']} --out {run.path} --resume"
+                    + command("train", run.config["system"], "--out", run.path, "--resume")
                 )
             lacking = [
                 metric
@@ -180,10 +181,10 @@ class Comparison:
                 if metric not in run.scores and _is_due(metric, run)
             ]
             if lacking or not run.scores:
-                chosen = f" --metrics {' '.join(lacking)}" if lacking else ""
+                chosen = ("--metrics", *lacking) if lacking else ()
                 said.append(
                     f"{run.path} lacks {', '.join(lacking) or 'scores'}: "
-                    f"pydisent evaluate {run.path}{chosen}"
+                    + command("evaluate", run.path, *chosen)
                 )
         sizes = {run.config["image_size"] for group in self.groups for run in group.runs}
         if len(sizes) > 1 and RECONSTRUCTION in self.metrics:

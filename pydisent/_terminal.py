@@ -1,0 +1,51 @@
+"""Text for terminals: commands to copy, and what a terminal without Unicode is given."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import io
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+
+NAME = "pydisent.plain"  # of the codecs' error handler
+PLAIN = {
+    "–": "-", "−": "-", "±": "+-", "×": "x", "…": "...", "→": "->", "≥": ">=", "≤": "<=", "•": "*",
+}  # fmt: skip
+
+
+def command(*words: str | os.PathLike[str]) -> str:
+    """Return a command line of pydisent that a shell reads as these words."""
+    return shlex.join(["pydisent", *map(str, words)])
+
+
+@contextlib.contextmanager
+def readable_output() -> Iterator[None]:
+    """Print what the streams' encoding lacks in plain characters, or escaped, instead of failing.
+
+    So are bytes of file names that no encoding has.
+    """
+    streams = [s for s in (sys.stdout, sys.stderr) if isinstance(s, io.TextIOWrapper)]
+    kept = [(stream, stream.errors) for stream in streams]
+    try:
+        for stream in streams:
+            stream.reconfigure(errors=NAME)
+        yield
+    finally:
+        for stream, errors in kept:
+            # What is closed, or a pipe whose reader has gone, is not told.
+            with contextlib.suppress(OSError, ValueError):
+                stream.reconfigure(errors=errors)
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    plain = "".join(PLAIN.get(char, char) for char in lacking)
+    return plain.encode("ascii", "backslashreplace").decode(), error.end
+
+
+codecs.register_error(NAME, _plain)
