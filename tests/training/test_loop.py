@@ -210,7 +210,7 @@ def test_plan_round_trip_and_errors():
     assert Plan.from_json({k: v for k, v in kept.items() if k != "partial"}) == plan  # as before
     part = _plan(data="celeba", data_path="x", partial=True)
     assert Plan.from_json(json.loads(json.dumps(part.to_json()))) == part
-    with pytest.raises(ValueError, match="partial is 1; accepted: True or False"):
+    with pytest.raises(ValueError, match="partial is 1; accepted: "):
         Plan.from_json(kept | {"partial": 1})
     assert kept.keys() >= {"system", "data", "data_path", "image_size", "preset", "seed", "steps"}
     with pytest.raises(ValueError, match="format 9; accepted: 1"):
