@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ CHUNK = 1024
 WHITE = 255
 # Those of the file names that are read; of Pillow's others some start programs (EPS).
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+MOST_BYTES = 2**30  # of a file
 MOST_PIXELS = 178_956_970  # where Pillow, too, refuses, unless it is told not to
 
 
@@ -230,10 +232,18 @@ def side_of(image_size: int | None) -> int:
 
 def _open(file: Path) -> Image:
     with optional():
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
+    size = file.stat().st_size
+    if size > MOST_BYTES:
+        raise ValueError(f"it has {size} bytes; at most {MOST_BYTES} are read")
+    # Of a file Pillow asks for as much as a part of it claims; of bytes it gets what is there.
+    stored = io.BytesIO(file.read_bytes())
     Image.init()
-    return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+    try:
+        return Image.open(stored, formats=[name for name in FORMATS if name in Image.OPEN])
+    except UnidentifiedImageError:
+        raise ValueError(f"it is of none of the formats {', '.join(FORMATS)}") from None
 
 
 def _plain(picture: Image, mode: str) -> Image:

@@ -41,9 +41,9 @@ def _read(file: Path, name: str) -> object:
     try:
         _check_unpacked(file)
         return torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, MemoryError):
-        raise
     except Exception as error:  # of a damaged file any kind: IndexError, struct.error, ...
+        if isinstance(error, MemoryError) or getattr(error, "filename", None):
+            raise
         reason = (str(error).strip() or "no data").splitlines()[0]
         raise ValueError(
             f"{name} {file} is not a state dict of tensors alone (.pth, .pt) nor a .safetensors "

@@ -344,6 +344,7 @@ HUGE = {
         _mat(False, (32, 32, 3, 10**6), 3072 * 10**6),
         _mat(False, (32, 32, 3, 2**31 - 1), 2**32 - 1),
         _mat(False, (32, 32, 3, 12), 2**32 - 1),
+        _patched(0, 0, b"\0\0\0\0" + struct.pack("<4I", 10, 10, 0, 2**31 - 1)),  # version 4
     ],
     "svhn packed": [
         _mat(True, (32, 32, 3, 10**6), 3072 * 10**6),
@@ -355,7 +356,7 @@ HUGE = {
     "celeba partition.csv": [_line],
     "celeba picture": [_png],
     "chairs": [_png],
-    "images png": [_png],
+    "images png": [_png, _patched(b"IDAT", -4, b"\x7f\xff\xff\xff")],
     "images jpg": [_patched(b"\xff\xc0", 5, b"\xff\xff\xff\xff")],
     "images bmp": [_patched(18, 0, struct.pack("<ii", 100_000, 100_000))],
     "images gif": [_gif],
@@ -366,3 +367,43 @@ HUGE = {
     "weights safetensors": [_huge_safetensors, _patched(0, 0, struct.pack("<Q", 2**60))],
 }
 HUGE_CASES = [(name, number) for name, cases in HUGE.items() for number in range(len(cases))]
+
+
+def _write_weights(file, **changes):
+    tensors = {name: np.ones(shape, np.float32) for name, shape in SHAPES.items()} | changes
+    torch.save({k: torch.from_numpy(v) for k, v in tensors.items() if v is not None}, file)
+
+
+def _weight_arrays():
+    return {name: np.ones(shape, np.float32) for name, shape in SHAPES.items()}
+
+
+def _writer(test, place):
+    """The arrays of another test file, and how to write them with changes to a path."""
+    return (
+        lambda: written_by(test).arrays(),
+        lambda file, **changes: written_by(test).write(place(file), **changes),
+    )
+
+
+# The arrays of files that hold some, and how to write others, by reader.
+ARRAYS = {
+    "dsprites": ("imgs latents_classes", *_writer("test_dsprites", lambda file: file)),
+    "3dshapes plain": ("images labels", *_writer("test_three_d_shapes", lambda file: file)),
+    "svhn plain": ("X y", *_writer("test_svhn", lambda file: file.parent)),
+    "weights pth": ("a.weight a.bias", _weight_arrays, _write_weights),
+}
+ARRAY_CASES = [(reader, key) for reader, row in ARRAYS.items() for key in row[0].split()]
+# In the place of an array.
+OTHERS = {
+    "absent": lambda array: None,
+    "empty": lambda array: array[:0],
+    "shorter": lambda array: array[:-1],
+    "another rank": lambda array: array[None],
+    "flat": lambda array: np.concatenate([array.reshape(-1)] * 2),
+    "NaN": lambda array: np.full(array.shape, np.nan),
+    "infinite": lambda array: np.full(array.shape, np.inf, np.float32),
+    "complex": lambda array: array + 1j,
+    "too large": lambda array: np.full(array.shape, 2**40),
+    "negative": lambda array: np.full(array.shape, -1, np.int8),
+}

@@ -65,6 +65,7 @@ def test_the_archives_own_folders(tmp_path):
     [
         (1, "many", r"line 1 must be the number of pictures; got 'many'"),
         (1, "21", r"must have 21 pictures by its line 1; it ends after 20"),
+        (1, "", r"line 1 must be the number of pictures; got ''"),
         (2, "", r"line 2 must be the attributes' names"),
         (7, lambda row: row[:-3], r"line 7 must have a picture and 40 values; got 39"),
         (8, "", r"line 8 must have a picture and 40 values; got 0"),

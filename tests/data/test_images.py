@@ -202,5 +202,5 @@ def test_a_picture_is_what_its_name_says_of_formats_that_are_read(tmp_path):
     save(tmp_path / "a.bmp", noise(8, 8)).rename(tmp_path / "a.png")
     assert load("images", tmp_path).images([0]).shape == (1, 3, 64, 64)
     save(tmp_path / "b.eps", noise(8, 8)).rename(tmp_path / "b.png")
-    with pytest.raises(ValueError, match=r"b\.png' must be a whole picture: cannot identify"):
+    with pytest.raises(ValueError, match=r"b\.png' must be a whole picture: it is of none of"):
         load("images", tmp_path).images([1])
