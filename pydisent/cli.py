@@ -37,6 +37,7 @@ def train(
     accelerator: str = "auto",
     devices: int | None = None,
     cuda_graphs: bool = False,
+    timeout: float | None = None,
 ) -> None:
     """Train a system into a run folder.
 
@@ -73,6 +74,8 @@ def train(
         as the resumed run had, or 1, by default. They change the result by rounding alone.
     cuda_graphs : bool
         Replay steps as CUDA graphs where the system allows it: fewer, larger launches.
+    timeout : float
+        Seconds after which devices give up one that does not answer; half an hour by default.
     """
     from pydisent.training import RunFolder
     from pydisent.training.processes import torchrun_processes
@@ -109,6 +112,7 @@ def train(
         devices=devices,
         threads=threads,
         cuda_graphs=cuda_graphs,
+        timeout=timeout,
     )
     _say(f"trained: {path}  (next: {command('evaluate', path)}; {command('report', path)})")
 

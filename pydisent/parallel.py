@@ -20,6 +20,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -40,8 +41,13 @@ _now = _ALONE
 
 
 @contextmanager
-def data_parallel() -> Iterator[None]:
+def data_parallel(timeout: timedelta | None = None) -> Iterator[None]:
     """Share batches among the processes of `torch.distributed`, all of which enter together.
+
+    Parameters
+    ----------
+    timeout : timedelta, optional
+        For how long messages beside those of a GPU are waited for; PyTorch's limit by default.
 
     Raises
     ------
@@ -51,7 +57,9 @@ def data_parallel() -> Iterator[None]:
     global _now
     if not dist.is_initialized():
         raise RuntimeError("torch.distributed is not initialised; see init_process_group")
-    control = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
+    control = (
+        None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=timeout)
+    )
     before, _now = _now, _Processes(dist.get_rank(), dist.get_world_size(), control)
     try:
         yield

@@ -56,6 +56,7 @@ def train(
     keep: int = 2,
     progress: bool = True,
     cuda_graphs: bool = False,
+    timeout: float | None = None,
 ) -> RunFolder:
     """Train `plan` into the run folder `path`, or continue there bit for bit.
 
@@ -88,6 +89,9 @@ def train(
         Whether to show the progress bar.
     cuda_graphs : bool
         Whether steps are captured as CUDA graphs, where the system allows it; on one GPU.
+    timeout : float or None
+        Seconds after which processes that train together give up one that does not answer;
+        PyTorch's limit by default, half an hour on CPUs. Loading the data must take less.
 
     Raises
     ------
@@ -103,15 +107,17 @@ def train(
     Interrupted
         On SIGINT, SIGTERM or SIGHUP, after saving.
     ProcessLostError
-        If another of the processes has ended before its time.
+        If another of the processes has ended before its time, or does not answer in time.
     """
     if keep < 1:
         raise ValueError(f"keep is {keep}; accepted: an integer >= 1")
+    if timeout is not None and not 1 <= timeout <= 10**6:
+        raise ValueError(f"timeout is {timeout}; accepted: 1 to 10^6 seconds")
     devices = number_of_devices(devices, plan.config.batch_size)
     folder = RunFolder(Path(path))
     if parallel.is_first():
         _check_free(plan, folder, resume, overwrite)
-    with launched(accelerator, devices, threads) as device, ExitStack() as locks:
+    with launched(accelerator, devices, threads, timeout) as device, ExitStack() as locks:
         if cuda_graphs and (device.type != "cuda" or devices > 1):
             raise ValueError(
                 f"cuda_graphs is set, on {devices} x {device.type}; accepted: one device, cuda"

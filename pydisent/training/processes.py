@@ -5,6 +5,8 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,6 +16,7 @@ from pydisent._extras import optional
 
 with optional():
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 
@@ -54,7 +57,9 @@ def number_of_devices(devices: int | None, batch_size: int) -> int:
 
 
 @contextmanager
-def launched(accelerator: str, devices: int, threads: int | None) -> Iterator[torch.device]:
+def launched(
+    accelerator: str, devices: int, threads: int | None, timeout: float | None = None
+) -> Iterator[torch.device]:
     """Start the other processes, unless torchrun has, and share batches with them.
 
     Parameters
@@ -66,6 +71,8 @@ def launched(accelerator: str, devices: int, threads: int | None) -> Iterator[to
     threads : int or None
         CPU threads of each process; by default PyTorch's number, the cores divided by the
         processes if there are several.
+    timeout : float or None
+        Seconds for which a process waits for the others; PyTorch's by default.
 
     Yields
     ------
@@ -77,11 +84,15 @@ def launched(accelerator: str, devices: int, threads: int | None) -> Iterator[to
     ValueError
         If the machine has no such devices.
     ProcessLostError
-        If another process ended while the context lasted.
+        If another process ended, or did not answer in time, while the context lasted.
     """
+    limit = None if timeout is None else timedelta(seconds=timeout)
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if torchrun_processes() else devices
     try:
-        fabric = Fabric(accelerator=accelerator, devices=here, num_nodes=devices // here)
+        strategy: Any = "auto" if limit is None or devices == 1 else DDPStrategy(timeout=limit)
+        fabric = Fabric(
+            accelerator=accelerator, devices=here, num_nodes=devices // here, strategy=strategy
+        )
     except (MisconfigurationException, RuntimeError) as error:
         raise ValueError(f"accelerator is {accelerator!r} and devices is {here}: {error}") from None
     ours = not dist.is_initialized()
@@ -93,7 +104,7 @@ def launched(accelerator: str, devices: int, threads: int | None) -> Iterator[to
         if devices == 1:
             yield fabric.device
             return
-        with _lost_processes_named(), parallel.data_parallel():
+        with _lost_processes_named(), parallel.data_parallel(limit):
             yield fabric.device
     if ours:
         dist.destroy_process_group()
@@ -107,8 +118,9 @@ def _lost_processes_named() -> Iterator[None]:
         if not _is_lost(error):
             raise
         raise ProcessLostError(
-            "another of the processes that train together has ended; go on from the last "
-            "checkpoint with --resume"
+            "another of the processes that train together "
+            + ("did not answer in time" if "imed out" in str(error) else "has ended")
+            + "; go on from the last checkpoint with --resume"
         ) from error
 
 

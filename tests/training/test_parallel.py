@@ -176,6 +176,24 @@ def test_a_killed_process_ends_all_and_the_run_goes_on_bit_for_bit(tmp_path, pai
     assert _result(path) == _result(pair[0] / "whole")
 
 
+def test_a_process_that_does_not_answer_ends_the_others(tmp_path):
+    path = tmp_path / "run"
+    options = ("--preset", "smoke", "--steps", "2000", "--devices", "2", "--timeout", "20")
+    process = _start(path, *options)
+    _wait_for_step(process, path, 5)
+    (other,) = psutil.Process(process.pid).children()
+    other.suspend()
+    try:
+        process.wait(timeout=LIMIT)  # its output stays open in the other
+    finally:
+        other.kill()
+        process.kill()
+    _, errors = process.communicate()
+    assert process.returncode == 1, errors
+    assert errors.endswith("did not answer in time; go on from the last checkpoint with --resume\n")
+    assert "Traceback" not in errors
+
+
 @pytest.mark.parametrize(
     ("devices", "message"),
     [
