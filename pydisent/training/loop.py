@@ -153,7 +153,7 @@ def _build(plan: Plan) -> tuple[System, data.ImageDataset]:
 def _precision(plan: Plan, folder: RunFolder, kept: str | None, device: torch.device) -> str | None:
     """Return what a run trains in on all its processes; None if its system has no such setting.
 
-    A run goes on in what it began with, `kept`, on whatever machine.
+    A run goes on in what it began with on whatever machine: `kept`, which the first process knows.
     """
     asked = getattr(plan.config, "precision", None)
     if asked is None:
