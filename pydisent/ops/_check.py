@@ -36,10 +36,22 @@ def require_positive(name: str, x: Any) -> None:
     require(float(x) > 0, name, x, "a number > 0")
 
 
-def require_floating(name: str, x: Any) -> None:
-    """Raise TypeError unless x is a tensor of a supported floating dtype."""
+def require_tensor(name: str, x: Any) -> None:
+    """Raise TypeError unless x is a tensor."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: got {type(x).__name__}, accepted is a torch.Tensor")
+
+
+def require_count(name: str, x: Any) -> None:
+    """Raise TypeError unless x is an integer, ValueError unless it is >= 1."""
+    if isinstance(x, bool) or not isinstance(x, numbers.Integral):
+        raise TypeError(f"{name}: got {type(x).__name__}, accepted is an integer >= 1")
+    require(int(x) >= 1, name, x, "an integer >= 1")
+
+
+def require_floating(name: str, x: Any) -> None:
+    """Raise TypeError unless x is a tensor of a supported floating dtype."""
+    require_tensor(name, x)
     if x.dtype not in _FLOATING:
         raise TypeError(f"{name}: got {x.dtype}, accepted are float16, bfloat16, float32, float64")
 

@@ -9,6 +9,7 @@ since on small tensors the way through the dispatcher costs more than the arithm
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import threading
@@ -25,6 +26,7 @@ from torch.autograd import forward_ad
 from .. import _backends
 from .._notice import warn_once
 from ._nvtx import op_range
+from ._overlap import refuse_overlap
 
 NAMESPACE = "pydisent"
 IMPLEMENTATIONS = ("auto", "reference", "native", "triton")
@@ -133,6 +135,8 @@ class Op:
                 with _choosing(impl):
                     return self.overload(*args)
         elif impl == "reference" or (impl == "auto" and transformed):
+            if self.spec.mutates:
+                _refuse_overlaps(self.overload, args)
             return self.spec.reference(*args)
         elif impl != "auto":
             raise ValueError(f"impl={impl!r}: accepted are {', '.join(map(repr, IMPLEMENTATIONS))}")
@@ -354,12 +358,28 @@ def _autograd_kernel(spec: OpSpec, overload: torch._ops.OpOverload) -> Callable[
                 f"{spec.name} writes in place and has no derivative; "
                 f"use {spec.name.rstrip('_')}, or torch.no_grad() outside of any transform"
             )
+        written = _refuse_overlaps(overload, args)
         below(keyset, args)
-        for argument, x in zip(overload._schema.arguments, args):
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                torch.autograd.graph.increment_version(x)
+        torch.autograd.graph.increment_version(written)
 
     return mutating if spec.mutates else differentiable
+
+
+def _refuse_overlaps(overload: torch._ops.OpOverload, args: tuple[Any, ...]) -> list[Tensor]:
+    """Return the tensors that the op writes to; raise if an element of them is not a place."""
+    names, written = _argument_names(overload)
+    tensors = {n: x for n, x in zip(names, args) if isinstance(x, Tensor)}
+    for name in written:
+        refuse_overlap(name, tensors[name], {n: x for n, x in tensors.items() if n != name})
+    return [tensors[name] for name in written]
+
+
+@functools.cache  # a schema is slow to read
+def _argument_names(overload: torch._ops.OpOverload) -> tuple[list[str], list[str]]:
+    """Return the names of all arguments, and of those that are written to."""
+    arguments = overload._schema.arguments
+    written = [a for a in arguments if a.alias_info is not None and a.alias_info.is_write]
+    return [a.name for a in arguments], [a.name for a in written]
 
 
 def _save(ctx: Any, spec: OpSpec, args: tuple[Any, ...], outputs: Any) -> None:

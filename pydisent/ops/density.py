@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from ..reference import density as reference
 from ..reference._dtypes import compute_dtype
 from ..reference.density import ESTIMATORS
-from ._check import promote, require, require_floating, require_matching
+from ._check import promote, require, require_count, require_floating, require_matching
 from ._registry import Grads, OpSpec, register
 
 
@@ -102,10 +101,7 @@ def _check(z: Tensor, mu: Tensor, logvar: Tensor, dataset_size: int, estimator: 
         raise ValueError(f"z: got shape {tuple(z.shape)}, accepted is (B, d)")
     for name, x in (("mu", mu), ("logvar", logvar)):
         require_matching(name, x, "z", z)
-    if isinstance(dataset_size, bool) or not isinstance(dataset_size, numbers.Integral):
-        given = type(dataset_size).__name__
-        raise TypeError(f"dataset_size: got {given}, accepted is an integer >= 1")
-    require(dataset_size >= 1, "dataset_size", dataset_size, "an integer >= 1")
+    require_count("dataset_size", dataset_size)
     require(estimator in ESTIMATORS, "estimator", repr(estimator), ", ".join(map(repr, ESTIMATORS)))
     if estimator == "mss" and dataset_size < z.shape[0]:
         accepted = f'at least the batch size, {z.shape[0]}, for estimator="mss"'

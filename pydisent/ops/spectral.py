@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..reference import spectral as reference
 from ..reference._dtypes import compute_dtype
-from ._check import require, require_floating
+from ._check import require, require_count, require_floating, require_positive, require_tensor
 from ._registry import Grads, OpSpec, register
 
 
@@ -70,6 +70,8 @@ def _check(gram: Tensor, probe: Tensor, mask: Tensor, iterations: int, eps: floa
     if gram.dim() != 3 or gram.shape[1] != gram.shape[2]:
         raise ValueError(f"gram: got shape {tuple(gram.shape)}, accepted is (B, m, m)")
     batch, m, _ = gram.shape
+    require_tensor("probe", probe)
+    require_tensor("mask", mask)
     if probe.dim() != 3 or probe.shape[:2] != (batch, m):
         raise ValueError(
             f"probe: got shape {tuple(probe.shape)}, accepted is ({batch}, {m}, k) for this gram"
@@ -83,8 +85,8 @@ def _check(gram: Tensor, probe: Tensor, mask: Tensor, iterations: int, eps: floa
         )
     if probe.dtype != gram.dtype:
         raise TypeError(f"probe: got {probe.dtype}, accepted is the dtype of gram, {gram.dtype}")
-    require(iterations >= 1, "iterations", iterations, "an integer >= 1")
-    require(eps > 0, "eps", eps, "a number > 0")
+    require_count("iterations", iterations)
+    require_positive("eps", eps)
 
 
 def _fake(

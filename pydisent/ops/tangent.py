@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..reference import tangent as reference
 from ..reference.tangent import KINDS
-from ._check import require, require_floating
+from ._check import require, require_floating, require_positive
 from ._registry import Grads, OpSpec, register
 
 _PARAMETERS = (
@@ -87,7 +87,8 @@ def activation_tangent_(
 ) -> Tensor:
     """Do :func:`activation_tangent` in place of the tangents, which are returned.
 
-    It has no derivative: where one would be recorded it raises RuntimeError.
+    It has no derivative: where one would be recorded it raises RuntimeError; likewise if two
+    elements of the tangents are one place in memory, or another argument shares it with them.
     """
     _check(h, tangents, kind, leak, threshold, beta)
     parameters = leak, threshold, negative_slope, beta, softplus_threshold, turn
@@ -115,7 +116,7 @@ def _check(
             f"tangents: got device {tangents.device}, accepted is that of h, {h.device}"
         )
     require(kind in KINDS, "kind", repr(kind), ", ".join(map(repr, KINDS)))
-    require(beta > 0, "beta", beta, "a number > 0")
+    require_positive("beta", beta)
     _check_parameter("leak", leak, h, kind, ("prelu", "translated_prelu"))
     _check_parameter("threshold", threshold, h, kind, ("translated_prelu",))
 
