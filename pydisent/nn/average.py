@@ -10,6 +10,9 @@ from torch import nn
 class ExponentialAverage(nn.Module):
     """Hold a copy of a network whose parameters trail the network's own.
 
+    Buffers are the network's latest, whatever their dtype: running statistics are moving averages
+    already, which to average again would delay, and counts and masks have no average.
+
     Parameters
     ----------
     module : nn.Module
@@ -37,6 +40,8 @@ class ExponentialAverage(nn.Module):
         decay = min(self.decay, (1 + step) / (10 + step))
         for mean, now in zip(self.module.parameters(), module.parameters()):
             mean.lerp_(now, 1 - decay)
+        for kept, latest in zip(self.module.buffers(), module.buffers()):
+            kept.copy_(latest)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the averaged network."""

@@ -33,6 +33,32 @@ def test_follows_a_weight_normalized_network_without_touching_it():
     assert all(torch.equal(p, q + 0.1) for p, q in zip(net.parameters(), before))
 
 
+def test_buffers_are_the_latest():
+    """Of every dtype; a batch-normed average normalises as the network does."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8))
+    net.register_buffer("visible", torch.tensor([True, False]))
+    average = ExponentialAverage(net, decay=0.0)
+    for step in range(50):
+        net(5 + 3 * torch.randn(64, 4))
+        net.visible.logical_not_()
+        average.update(net, step)
+    own = dict(net.named_buffers())
+    for name, kept in average.module.named_buffers():
+        assert torch.equal(kept, own[name]), name
+        assert kept.data_ptr() != own[name].data_ptr()
+    deviation = average.eval()(5 + 3 * torch.randn(1000, 4)).std()
+    assert 0.9 < deviation < 1.1
+
+
+def test_a_state_of_parameters_and_initial_buffers_loads():
+    """Those were kept before buffers followed: the names are the same."""
+    net = torch.nn.BatchNorm1d(2)
+    average = ExponentialAverage(net, decay=0.9)
+    former = {f"module.{name}": x for name, x in net.state_dict().items()}
+    assert not any(average.load_state_dict(former))
+
+
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
 def test_bad_decay(decay):
     with pytest.raises(ValueError, match=f"decay is {decay}"):
