@@ -35,6 +35,7 @@ class TranslatedPReLU(nn.Module):
             raise ValueError(f"channels is {channels}; accepted: an integer >= 1")
         if not 0.0 <= leak <= 1.0:
             raise ValueError(f"leak is {leak}; accepted: a number in [0, 1]")
+        self.initial_leak = float(leak)
         self.leak = nn.Parameter(torch.full((channels,), float(leak)))
         self.threshold = nn.Parameter(torch.full((channels,), float(threshold)))
 

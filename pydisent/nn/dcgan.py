@@ -35,7 +35,7 @@ def _normalized(layer: _Affine, *, out_axis: int = 0, gain: float | None = None)
 
 def _gain(activation: TranslatedPReLU) -> float:
     """Return the scale at which a layer before `activation` keeps a normal input's variance."""
-    return float((2.0 / (1.0 + activation.leak[0].item() ** 2)) ** 0.5)
+    return float((2.0 / (1.0 + activation.initial_leak**2)) ** 0.5)
 
 
 class DCGANGenerator(nn.Module):

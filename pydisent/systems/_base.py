@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from pydisent import parallel
 from pydisent.systems._ranges import stage
+from pydisent.systems._size import require_memory
 
 PRESETS = ("smoke", "quick", "paper")
 
@@ -88,6 +89,7 @@ class System(nn.Module, abc.ABC):
         channels, height, width = image_shape
         if height != width:
             raise ValueError(f"image_shape is {tuple(image_shape)}; accepted: square images")
+        require_memory(type(self), config, (channels, height, width))
         self.config = config
         self.image_shape = (channels, height, width)
         self.optimizers: dict[str, Optimizer] = {}
@@ -291,7 +293,8 @@ def build(name: str, config: Any, image_shape: tuple[int, int, int]) -> System:
     Raises
     ------
     ValueError
-        If there is no such system, or the images do not suit it.
+        If there is no such system, the images do not suit it, or its weights do not fit in the
+        memory of this machine.
     TypeError
         If `config` is not of the system's configuration class.
     """

@@ -47,8 +47,8 @@ class FactorVAEConfig(VAEConfig):
         # The permuted codes of one image are its codes.
         require(self, ("batch_size",), lambda v: v >= 2, ">= 2")
         require(self, ("gamma",), lambda v: 0 <= v < math.inf, ">= 0")
-        sizes = ("discriminator_width", "discriminator_layers")
-        require(self, sizes, lambda v: v >= 1, ">= 1")
+        require(self, ("discriminator_width",), lambda v: v >= 1, ">= 1")
+        require(self, ("discriminator_layers",), lambda v: 1 <= v <= 1000, "between 1 and 1000")
         require(self, ("discriminator_learning_rate",), lambda v: 0 < v < math.inf, "> 0")
         betas = ("discriminator_beta1", "discriminator_beta2")
         require(self, betas, lambda v: 0 <= v < 1, "in [0, 1)")

@@ -1,0 +1,81 @@
+"""What a system of these sizes would take in memory, before any of it is allocated."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+# What torch says of tensors whose bytes int64 cannot count.
+_UNCOUNTED = "overflow"
+
+
+def require_memory(
+    build: Callable[[Any, tuple[int, int, int]], torch.nn.Module],
+    config: Any,
+    image_shape: tuple[int, int, int],
+) -> None:
+    """Raise ValueError, by the name of a setting, if this machine's memory is less than needed.
+
+    Needed are the weights and buffers of ``build(config, image_shape)``, which is called on the
+    device "meta", and a batch of images. Optimisers and activations come on top.
+    """
+    if torch.get_default_device().type == "meta":
+        return
+    limit = _memory()
+    needed = _needed(build, config, image_shape)
+    if needed <= limit:
+        return
+    name, value = "image_shape", str(image_shape)
+    least = needed
+    for changed, lowered in _lowered(config):
+        without = _needed(build, lowered, image_shape)
+        if without < least:
+            name, value, least = changed, str(getattr(config, changed)), without
+    raise ValueError(
+        f"{name} is {value}; accepted: what fits in memory: weights and a batch would take "
+        f"{_gigabytes(needed)}, of {_gigabytes(limit)} that this machine has"
+    )
+
+
+def _memory() -> float:
+    """Bytes of memory of this machine; infinitely many where it does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return float("inf")
+
+
+def _needed(
+    build: Callable[[Any, tuple[int, int, int]], torch.nn.Module],
+    config: Any,
+    image_shape: tuple[int, int, int],
+) -> float:
+    channels, height, width = image_shape
+    batch = 4.0 * getattr(config, "batch_size", 1) * channels * height * width
+    try:
+        with torch.device("meta"):
+            system = build(config, image_shape)
+    except RuntimeError as error:
+        if _UNCOUNTED in str(error).lower():
+            return float("inf")
+        return batch  # a network of the user's own that cannot be built there
+    return batch + sum(x.nbytes for x in (*system.parameters(), *system.buffers()))
+
+
+def _lowered(config: Any) -> Iterator[tuple[str, Any]]:
+    """Yield each size of a configuration, and the configuration with its default there."""
+    for field in dataclasses.fields(config):
+        value, default = getattr(config, field.name), field.default
+        if type(value) is int and type(default) is int and default < value:
+            try:
+                yield field.name, dataclasses.replace(config, **{field.name: default})
+            except ValueError:  # others are bounded by it
+                continue
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:,.3g} GB" if count < 2**63 else "more bytes than can be counted"
