@@ -32,6 +32,7 @@ from pydisent.jacobian.linearization import (
     Linearization,
     check_arguments,
     check_finite,
+    check_keywords,
     gram_of_columns,
     in_memory_order,
     like_columns,
@@ -135,6 +136,7 @@ def alignment_penalty(
     check_arguments(fn, z, compute_dtype, chunk, coupled)
     compute_dtype = affordable_dtype(compute_dtype, z.device)
     k, iterations = _check_arguments(z, k, iterations, probe, method, tolerance)
+    check_keywords(fn, kwargs, alignment_penalty)
     kwargs = merged_keywords(kwargs, fn_kwargs)
     wants_gradient = torch.is_grad_enabled()
     with torch.inference_mode(False):
@@ -213,6 +215,7 @@ class AlignmentPenalty(nn.Module):
         **kwargs: Any,
     ) -> Tensor:
         """The penalty of ``fn`` at latent codes z (B, *latent): a scalar."""
+        check_keywords(fn, kwargs, self.forward, type(self))
         more = merged_keywords(kwargs, fn_kwargs)
         return alignment_penalty(fn, z, *args, probe=probe, fn_kwargs=more, **self.options)
 

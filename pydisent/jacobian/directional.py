@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from pydisent.jacobian._eager import run_eagerly
-from pydisent.jacobian.linearization import linearize_with_graph, merged_keywords
+from pydisent.jacobian.linearization import check_keywords, linearize_with_graph, merged_keywords
 
 
 @run_eagerly
@@ -53,6 +53,7 @@ def directional_derivative(
     DerivativeError
         If PyTorch's derivative of an operation in ``fn`` is missing or wrong; it is named.
     """
+    check_keywords(fn, kwargs, directional_derivative)
     kwargs = merged_keywords(kwargs, fn_kwargs)
     value, derivative = linearize_with_graph(fn, z, args, kwargs, coupled)
     if not isinstance(value, Tensor):

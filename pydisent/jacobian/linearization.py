@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
+import inspect
 import operator
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from pydisent._notice import warn
@@ -85,6 +87,7 @@ def linearize(
     warning says.
     """
     check_arguments(fn, z, compute_dtype, chunk, coupled)
+    check_keywords(fn, kwargs, linearize)
     kwargs = merged_keywords(kwargs, fn_kwargs)
     affordable = affordable_dtype(compute_dtype, z.device)
     linear = linearize_unchecked(fn, z, args, kwargs, affordable, chunk)
@@ -123,6 +126,37 @@ def refuse_transforms() -> None:
             "pydisent's Jacobian engine cannot run inside a torch.func transform (grad, vmap); "
             "call it outside of one and take gradients with backward() or torch.autograd.grad"
         )
+
+
+def check_keywords(
+    fn: Callable[..., Any], kwargs: dict[str, Any], *own: Callable[..., Any]
+) -> None:
+    """Raise TypeError on a keyword that neither ``fn`` takes nor the function called, ``own[0]``.
+
+    The nearest name of those that ``own`` take is suggested; where ``fn`` does not tell what it
+    takes nothing is refused.
+    """
+    if not kwargs:
+        return
+    try:
+        taken = inspect.signature(fn.forward if isinstance(fn, nn.Module) else fn).parameters
+    except (TypeError, ValueError):
+        return
+    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        return
+    unknown = [name for name in kwargs if name not in taken or taken[name].kind not in named]
+    if not unknown:
+        return
+    accepted = [
+        n for f in own for n, p in inspect.signature(f).parameters.items() if p.kind in named
+    ]
+    near = difflib.get_close_matches(unknown[0], accepted, 1)
+    hint = f"; did you mean {near[0]!r}?" if near and near[0] != unknown[0] else ""
+    raise TypeError(
+        f"{own[0].__qualname__} got an unexpected keyword argument {unknown[0]!r}, which fn does "
+        f"not accept, either{hint}"
+    )
 
 
 def merged_keywords(kwargs: dict[str, Any], more: Mapping[str, Any] | None) -> dict[str, Any]:
