@@ -10,7 +10,7 @@ import os
 import platform
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import torch
 
@@ -87,17 +87,38 @@ def _library_version(name: str) -> str | None:
         return "unknown"
 
 
-def _device_report(device: str) -> dict[str, Any]:
+class Active(TypedDict):
+    """Whether an implementation can run, and why not: "" if it can."""
+
+    active: bool
+    reason: str
+    instruction_set: NotRequired[str]  # of the CPU
+
+
+class Backends(TypedDict):
+    """What :func:`backends` reports."""
+
+    reference: Active
+    cpu: Active
+    cuda: Active
+    triton: Active
+    build: dict[str, str] | None
+    ops: dict[str, dict[str, str]]
+    versions: dict[str, str | None]
+    environment: dict[str, str | None]
+
+
+def _device_report(device: str) -> Active:
     reason = native_reason(device)
     if device == "cuda" and not reason and not torch.cuda.is_available():
         reason = "the kernels are built, but torch.cuda.is_available() is false"
-    report: dict[str, Any] = {"active": not reason, "reason": reason}
+    report: Active = {"active": not reason, "reason": reason}
     if device == "cpu" and _native is not None:
         report["instruction_set"] = _native.instruction_set()
     return report
 
 
-def backends() -> dict[str, Any]:
+def backends() -> Backends:
     """Report the implementations of every op: what is active, which versions, and why not.
 
     Returns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal, overload
 
 from ._base import ArrayDataset, FactorDataset, ImageDataset
 from ._subset import Subset, hold_out
@@ -44,6 +44,10 @@ WITH_ATTRIBUTES = ("faces", "celeba")
 _PARTS = ("celeba",)
 
 
+# Those of every combination of known factors.
+FactorName = Literal["sprites", "color-sprites", "dsprites", "shapes3d", "3dshapes", "clevr-simple"]
+
+
 def load_test(
     name: str,
     path: str | os.PathLike[str] | None = None,
@@ -76,6 +80,28 @@ def load_test(
 def names() -> tuple[str, ...]:
     """Return the names that `load` knows."""
     return tuple(_KNOWN)
+
+
+@overload
+def load(
+    name: FactorName,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    image_size: int | None = None,
+    split: None = None,
+    partial: Literal[False] = False,
+) -> FactorDataset: ...
+
+
+@overload
+def load(
+    name: str,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    image_size: int | None = None,
+    split: str | None = None,
+    partial: bool = False,
+) -> ImageDataset: ...
 
 
 def load(

@@ -12,7 +12,7 @@ import functools
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from pydisent.jacobian._program import Program
 from pydisent.jacobian.decompositions import DecomposedFunctions, RefuseWrongDerivatives
 from pydisent.jacobian.linearization import (
     JACOBIAN_BUDGET,
+    Coupled,
     Linearization,
     check_arguments,
     check_finite,
@@ -44,7 +45,8 @@ from pydisent.jacobian.linearization import (
 )
 from pydisent.ops import masked_power_iteration
 
-METHODS = ("auto", "gram", "matrix_free", "autograd")
+Method = Literal["auto", "gram", "matrix_free", "autograd"]
+METHODS = get_args(Method)
 EPS = 1e-8  # Algorithm 2's guard against division by zero
 _SMALL_ALGEBRA = 30  # steps that take as long as the algebra on small matrices
 
@@ -58,11 +60,11 @@ def alignment_penalty(
     iterations: int,
     reweight: bool = True,
     probe: Tensor | None = None,
-    method: str = "auto",
+    method: Method = "auto",
     tolerance: float = 1e-3,
     compute_dtype: torch.dtype | None = None,
     chunk: int | None = None,
-    coupled: str = "error",
+    coupled: Coupled = "error",
     fn_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Tensor:
@@ -148,17 +150,18 @@ def alignment_penalty(
             return value if wants_gradient else value.detach()
         linear = linearize_unchecked(fn, z, args, kwargs, compute_dtype, chunk)
         problem = _Problem.of(z, linear.dtype, k, iterations, reweight, probe)
+        route: str = method
         if method == "auto":
             measurable = not is_capturing()
-            method = (
+            route = (
                 _cheaper(linear, k, iterations, tolerance, wants_gradient) if measurable else "gram"
             )
-        if method == "unrolled":
+        if route == "unrolled":
             return _unrolled(linear, problem, z, coupled)
         linear.keep_samples_apart(coupled)
         if is_capturing():
-            _check_capturable(linear, method, tolerance)
-        evaluate = _gram_route if method == "gram" else _matrix_free_route
+            _check_capturable(linear, route, tolerance)
+        evaluate = _gram_route if route == "gram" else _matrix_free_route
         with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
             value, directions = evaluate(linear, problem, tolerance, wants_gradient)
         return _with_gradient(value, z, linear, directions) if wants_gradient else value
@@ -186,11 +189,11 @@ class AlignmentPenalty(nn.Module):
         iterations: int,
         *,
         reweight: bool = True,
-        method: str = "auto",
+        method: Method = "auto",
         tolerance: float = 1e-3,
         compute_dtype: torch.dtype | None = None,
         chunk: int | None = None,
-        coupled: str = "error",
+        coupled: Coupled = "error",
     ) -> None:
         super().__init__()
         k, iterations = _check_counts(k, iterations, method, tolerance)

@@ -8,7 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from pydisent.jacobian._eager import run_eagerly
-from pydisent.jacobian.linearization import check_keywords, linearize_with_graph, merged_keywords
+from pydisent.jacobian.linearization import (
+    Coupled,
+    check_keywords,
+    linearize_with_graph,
+    merged_keywords,
+)
 
 
 @run_eagerly
@@ -17,7 +22,7 @@ def directional_derivative(
     z: Tensor,
     tangents: Tensor,
     *args: Any,
-    coupled: str = "error",
+    coupled: Coupled = "error",
     fn_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import inspect
 import operator
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -30,21 +30,24 @@ MEMORY_BUDGET = 256 * 2**20
 JACOBIAN_BUDGET = 4 * MEMORY_BUDGET
 """Bytes past which the Jacobian is not kept whole; its Gram matrix then costs a reverse pass."""
 
+Coupled = Literal["error", "hold"]
+_V = TypeVar("_V")
+
 _ROWS = 256
 """Rows (tangents times batch) past which a larger chunk only costs memory."""
 
 
 @run_eagerly
 def linearize(
-    fn: Callable[..., Any],
+    fn: Callable[..., _V],
     z: Tensor,
     *args: Any,
     compute_dtype: torch.dtype | None = None,
     chunk: int | None = None,
-    coupled: str = "error",
+    coupled: Coupled = "error",
     fn_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
-) -> Linearization:
+) -> Linearization[_V]:
     """Linearise ``fn`` at each of the B latent codes ``z``: one trace, then products at will.
 
     Parameters
@@ -97,13 +100,13 @@ def linearize(
 
 
 def linearize_unchecked(
-    fn: Callable[..., Any],
+    fn: Callable[..., _V],
     z: Tensor,
     args: tuple,
     kwargs: dict,
     compute_dtype: torch.dtype | None = None,
     chunk: int | None = None,
-) -> Linearization:
+) -> Linearization[_V]:
     """As :func:`linearize`, for arguments that have been checked; samples may be coupled."""
     program, value, z_in = _trace(fn, z, args, kwargs)
     return Linearization(value, z_in, program, compute_dtype, chunk)
@@ -207,7 +210,7 @@ def check_arguments(fn: Any, z: Any, compute_dtype: Any, chunk: Any, coupled: An
         )
     if chunk is not None and whole_number("chunk", chunk) < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
-    if coupled not in ("error", "hold"):
+    if coupled not in get_args(Coupled):
         raise ValueError(f'coupled must be "error" or "hold", got {coupled!r}')
 
 
@@ -288,7 +291,7 @@ def _announce(fn: Callable, hidden: Sequence[str]) -> None:
     )
 
 
-class Linearization:
+class Linearization(Generic[_V]):
     """The derivative of a function at B latent codes; made by :func:`linearize`.
 
     Attributes
@@ -299,13 +302,13 @@ class Linearization:
 
     def __init__(
         self,
-        value: Any,
+        value: _V,
         z_in: Tensor,
         derivative: Program,
         compute_dtype: torch.dtype | None,
         chunk: int | None,
     ) -> None:
-        self.value = pytree.tree_map_only(Tensor, Tensor.detach, value)
+        self.value: _V = pytree.tree_map_only(Tensor, Tensor.detach, value)
         self.derivative = derivative
         self.dtype = compute_dtype or torch.promote_types(z_in.dtype, torch.float32)
         self.returned = self.dtype  # that of products; they may be computed in a wider one
@@ -321,7 +324,7 @@ class Linearization:
 
     # -- products ------------------------------------------------------------------------------
 
-    def jvp(self, tangents: Tensor) -> Any:
+    def jvp(self, tangents: Tensor) -> _V:
         """J V: tangents (K, B, *latent) to (K, B, *out), in the structure of ``value``."""
         tangents = self._checked_tangents(tangents)
         parts = [self.push(chunk) for chunk in self.chunks(tangents)]

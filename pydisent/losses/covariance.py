@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from ..ops import covariance as ops
@@ -12,7 +14,7 @@ def dip_vae_penalty(
     mu: Tensor,
     logvar: Tensor | None = None,
     *,
-    variant: str = "ii",
+    variant: Literal["i", "ii"] = "ii",
     lambda_od: float,
     lambda_d: float,
     lambda_3: float = 0.0,
@@ -58,7 +60,9 @@ def dip_vae_penalty(
     return penalty
 
 
-def cross_covariance_penalty(y: Tensor, z: Tensor, *, variant: str = "paper") -> Tensor:
+def cross_covariance_penalty(
+    y: Tensor, z: Tensor, *, variant: Literal["paper", "author_code"] = "paper"
+) -> Tensor:
     """Decorrelate two parts of a code (Lezama et al. 2019, Eq. 10).
 
     Σ_ij (1/B Σ_b (y_bi − ȳ_i)(z_bj − z̄_j))².

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from torch import Tensor
 
 from ..ops import latent as ops
 from ..ops._check import require
 
-REDUCTIONS = ("mean", "sum", "none", "dimensions")
+Reduction = Literal["mean", "sum", "none", "dimensions"]
+REDUCTIONS = get_args(Reduction)
 
 
-def gaussian_kl(mu: Tensor, logvar: Tensor, *, reduction: str = "mean") -> Tensor:
+def gaussian_kl(mu: Tensor, logvar: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """Compute KL(N(mu, e^logvar) || N(0, 1)) = (mu² + e^logvar − 1 − logvar) / 2, in nats.
 
     Parameters

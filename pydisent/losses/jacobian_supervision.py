@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -14,7 +15,8 @@ from ..ops._check import require, require_floating, require_matching, require_we
 
 Decoder = Callable[[Tensor, Tensor], Tensor]
 
-VARIANTS = ("published", "exact")
+Variant = Literal["published", "exact"]
+VARIANTS = get_args(Variant)
 
 
 def jacobian_supervision(
@@ -27,7 +29,7 @@ def jacobian_supervision(
     *,
     weight_y: float,
     weight_diff: float,
-    variant: str = "published",
+    variant: Variant = "published",
     permutation: Tensor | None = None,
     reconstruction: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..ops import aggregate_posterior, total_correlation
 from ..reference._dtypes import compute_dtype
-from ..reference.density import standardize
+from ..reference.density import Estimator, standardize
 
 __all__ = ["TotalCorrelationDecomposition", "beta_tc_decomposition", "total_correlation"]
 
@@ -23,7 +23,7 @@ class TotalCorrelationDecomposition(NamedTuple):
 
 
 def beta_tc_decomposition(
-    z: Tensor, mu: Tensor, logvar: Tensor, dataset_size: int, estimator: str = "mws"
+    z: Tensor, mu: Tensor, logvar: Tensor, dataset_size: int, estimator: Estimator = "mws"
 ) -> TotalCorrelationDecomposition:
     """Split the KL divergence of the posteriors to N(0, I) in three (Chen et al. 2018, Eq. 2).
 

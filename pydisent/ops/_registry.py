@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -29,7 +29,8 @@ from ._nvtx import op_range
 from ._overlap import refuse_overlap
 
 NAMESPACE = "pydisent"
-IMPLEMENTATIONS = ("auto", "reference", "native", "triton")
+Implementation = Literal["auto", "reference", "native", "triton"]
+IMPLEMENTATIONS = get_args(Implementation)
 
 _LIBRARY = torch.library.Library(NAMESPACE, "DEF")
 

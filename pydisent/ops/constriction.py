@@ -11,7 +11,7 @@ from torch import Tensor
 from ..reference import constriction as reference
 from ..reference._dtypes import compute_dtype
 from ._check import require_floating, require_matching, require_positive
-from ._registry import Grads, OpSpec, register
+from ._registry import Grads, Implementation, OpSpec, register
 
 
 def spatial_constriction(
@@ -21,7 +21,7 @@ def spatial_constriction(
     shifts: Tensor,
     eps: float = 1e-8,
     *,
-    impl: str | None = None,
+    impl: Implementation | None = None,
 ) -> Tensor:
     """Let N codes in turn restyle a feature map, each inside its mask (Zhu et al. 2021, Eqs. 6-7).
 

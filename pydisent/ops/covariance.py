@@ -11,7 +11,7 @@ from torch import Tensor
 from ..reference import covariance as reference
 from ..reference._dtypes import compute_dtype
 from ._check import promote, require_floating, require_matching, require_weight
-from ._registry import Grads, Op, OpSpec, reference_backward, register
+from ._registry import Grads, Implementation, Op, OpSpec, reference_backward, register
 
 
 def covariance_penalty(
@@ -20,7 +20,7 @@ def covariance_penalty(
     *,
     lambda_od: float,
     lambda_d: float,
-    impl: str | None = None,
+    impl: Implementation | None = None,
 ) -> Tensor:
     """Penalise the distance of a covariance to the identity (Kumar et al. 2018, Eqs. 6 and 7).
 
@@ -61,7 +61,7 @@ def covariance_penalty(
     return _covariance(mu, logvar, lambda_od, lambda_d, impl=impl)[0]
 
 
-def cross_covariance_penalty(y: Tensor, z: Tensor, *, impl: str | None = None) -> Tensor:
+def cross_covariance_penalty(y: Tensor, z: Tensor, *, impl: Implementation | None = None) -> Tensor:
     """Penalise the cross-covariance of two codes (Lezama et al. 2019, Eq. 10).
 
     Σ_ij (1/B Σ_b (y_bi − ȳ_i)(z_bj − z̄_j))², the squared Frobenius norm; memory grows with
@@ -98,7 +98,7 @@ def cross_covariance_penalty(y: Tensor, z: Tensor, *, impl: str | None = None) -
 
 
 def third_central_moment_penalty(
-    z: Tensor, logvar: Tensor | None = None, *, impl: str | None = None
+    z: Tensor, logvar: Tensor | None = None, *, impl: Implementation | None = None
 ) -> Tensor:
     """Penalise third central moments, which are 0 for a Gaussian (Kumar et al. 2018, sec. 2.2).
 

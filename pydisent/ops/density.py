@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..reference import density as reference
 from ..reference._dtypes import compute_dtype
-from ..reference.density import ESTIMATORS
+from ..reference.density import ESTIMATORS, Estimator
 from ._check import promote, require, require_count, require_floating, require_matching
-from ._registry import Grads, OpSpec, register
+from ._registry import Grads, Implementation, OpSpec, register
 
 
 def aggregate_posterior(
@@ -20,9 +20,9 @@ def aggregate_posterior(
     mu: Tensor,
     logvar: Tensor,
     dataset_size: int,
-    estimator: str = "mws",
+    estimator: Estimator = "mws",
     *,
-    impl: str | None = None,
+    impl: Implementation | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Estimate the aggregate posterior's log-densities at its samples (Chen et al. 2018).
 
@@ -74,9 +74,9 @@ def total_correlation(
     mu: Tensor,
     logvar: Tensor,
     dataset_size: int,
-    estimator: str = "mws",
+    estimator: Estimator = "mws",
     *,
-    impl: str | None = None,
+    impl: Implementation | None = None,
 ) -> Tensor:
     """Estimate the total correlation of the aggregate posterior (Chen et al. 2018, Eq. 2).
 

@@ -11,10 +11,12 @@ from torch.nn import functional as F
 
 from ..reference import doubling as reference
 from ._check import promote, require, require_floating, require_matching
-from ._registry import Grads, OpSpec, register
+from ._registry import Grads, Implementation, OpSpec, register
 
 
-def doubling_convolution(x: Tensor, weight: Tensor, *, impl: str | None = None) -> Tensor:
+def doubling_convolution(
+    x: Tensor, weight: Tensor, *, impl: Implementation | None = None
+) -> Tensor:
     """Double an image's resolution: a 4×4 transposed convolution of stride 2 and padding 1.
 
     For the last layer of a decoder: its compiled kernel for the CPU is for few output channels, as

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..reference import gates as reference
 from ._check import promote, require_floating, require_matching
-from ._registry import Grads, OpSpec, register
+from ._registry import Grads, Implementation, OpSpec, register
 
 
-def cumax(logits: Tensor, *, impl: str | None = None) -> Tensor:
+def cumax(logits: Tensor, *, impl: Implementation | None = None) -> Tensor:
     """Sum the softmax cumulatively over the last axis (Zhu et al. 2021, Eqs. 1-2).
 
     Parameters
@@ -39,7 +39,7 @@ def cumax(logits: Tensor, *, impl: str | None = None) -> Tensor:
     return _cumax(logits, impl=impl)
 
 
-def band_gate(rise: Tensor, fall: Tensor, *, impl: str | None = None) -> Tensor:
+def band_gate(rise: Tensor, fall: Tensor, *, impl: Implementation | None = None) -> Tensor:
     """Gate a band between two soft edges, cumax(rise) (1 − cumax(fall)) (Zhu et al., Eq. 3).
 
     1 − cumax is summed from the end, so that no digit of it cancels.
@@ -68,7 +68,12 @@ def band_gate(rise: Tensor, fall: Tensor, *, impl: str | None = None) -> Tensor:
 
 
 def band_mask(
-    rise_h: Tensor, fall_h: Tensor, rise_w: Tensor, fall_w: Tensor, *, impl: str | None = None
+    rise_h: Tensor,
+    fall_h: Tensor,
+    rise_w: Tensor,
+    fall_w: Tensor,
+    *,
+    impl: Implementation | None = None,
 ) -> Tensor:
     """Make masks of J soft rectangles each (Zhu et al. 2021, Eqs. 4-5).
 

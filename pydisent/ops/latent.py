@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -11,13 +11,14 @@ from torch import Tensor
 from ..reference import latent as reference
 from ..reference._dtypes import compute_dtype
 from ._check import promote, require, require_floating, require_matching
-from ._registry import Grads, OpSpec, register
+from ._registry import Grads, Implementation, OpSpec, register
 
 #: Accepted values of ``variant`` of the perceptual simplicity loss.
-VARIANTS = ("paper", "author_code")
+Variant = Literal["paper", "author_code"]
+VARIANTS = get_args(Variant)
 
 
-def gaussian_kl(mu: Tensor, logvar: Tensor, *, impl: str | None = None) -> Tensor:
+def gaussian_kl(mu: Tensor, logvar: Tensor, *, impl: Implementation | None = None) -> Tensor:
     """Compute KL(N(mu, e^logvar) || N(0, 1)) elementwise (Kumar et al. 2018, Eq. 9).
 
     (mu² + e^logvar − 1 − logvar) / 2, without cancellation around logvar = 0.
@@ -48,7 +49,7 @@ def gaussian_kl(mu: Tensor, logvar: Tensor, *, impl: str | None = None) -> Tenso
 
 
 def reparameterized_sample(
-    mu: Tensor, logvar: Tensor, noise: Tensor, *, impl: str | None = None
+    mu: Tensor, logvar: Tensor, noise: Tensor, *, impl: Implementation | None = None
 ) -> tuple[Tensor, Tensor]:
     """Sample N(mu, e^logvar) by noise, and compute its KL divergence to N(0, 1), in one pass.
 
@@ -88,8 +89,8 @@ def perceptual_simplicity_loss(
     target_b: Tensor,
     dimension: Tensor,
     *,
-    variant: str = "paper",
-    impl: str | None = None,
+    variant: Variant = "paper",
+    impl: Implementation | None = None,
 ) -> Tensor:
     """Recognise one perturbed dimension, and the mean of the others (Zhu et al. 2021, Eqs. 8-9).
 

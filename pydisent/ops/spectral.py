@@ -11,7 +11,7 @@ from torch import Tensor
 from ..reference import spectral as reference
 from ..reference._dtypes import compute_dtype
 from ._check import require, require_count, require_floating, require_positive, require_tensor
-from ._registry import Grads, OpSpec, register
+from ._registry import Grads, Implementation, OpSpec, register
 
 
 def masked_power_iteration(
@@ -21,7 +21,7 @@ def masked_power_iteration(
     iterations: int,
     eps: float = 1e-8,
     *,
-    impl: str | None = None,
+    impl: Implementation | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Estimate the leading eigenvectors of Gram matrices (Ramesh et al. 2018, Algorithm 2).
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..reference import tangent as reference
-from ..reference.tangent import KINDS
+from ..reference.tangent import KINDS, Kind
 from ._check import require, require_floating, require_positive
-from ._registry import Grads, OpSpec, register
+from ._registry import Grads, Implementation, OpSpec, register
 
 _PARAMETERS = (
     "str kind, Tensor? leak, Tensor? threshold,"
@@ -22,7 +22,7 @@ _PARAMETERS = (
 def activation_tangent(
     h: Tensor,
     tangents: Tensor,
-    kind: str,
+    kind: Kind,
     *,
     leak: Tensor | None = None,
     threshold: Tensor | None = None,
@@ -30,7 +30,7 @@ def activation_tangent(
     beta: float = 1.0,
     softplus_threshold: float = 20.0,
     turn: bool = False,
-    impl: str | None = None,
+    impl: Implementation | None = None,
 ) -> Tensor:
     """Multiply K tangents by an activation's derivative D(h) (Ramesh et al. 2018, Appendix A).
 
@@ -75,7 +75,7 @@ def activation_tangent(
 def activation_tangent_(
     h: Tensor,
     tangents: Tensor,
-    kind: str,
+    kind: Kind,
     *,
     leak: Tensor | None = None,
     threshold: Tensor | None = None,
@@ -83,7 +83,7 @@ def activation_tangent_(
     beta: float = 1.0,
     softplus_threshold: float = 20.0,
     turn: bool = False,
-    impl: str | None = None,
+    impl: Implementation | None = None,
 ) -> Tensor:
     """Do :func:`activation_tangent` in place of the tangents, which are returned.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from torch import Tensor
 from ._dtypes import compute_dtype, times_exp
 
 #: Accepted values of ``estimator``: minibatch-weighted and minibatch-stratified sampling.
-ESTIMATORS = ("mws", "mss")
+Estimator = Literal["mws", "mss"]
+ESTIMATORS = get_args(Estimator)
 
 _LOG_2PI = math.log(2 * math.pi)
 # Elements of a (rows, B, d) tensor: rows are taken so many at a time.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
 from ._dtypes import compute_dtype
 
 #: Accepted values of ``kind``, each the activation of ``torch.nn`` of that name.
-KINDS = (
+Kind = Literal[
     "relu",
     "leaky_relu",
     "prelu",
@@ -17,7 +19,8 @@ KINDS = (
     "sigmoid",
     "silu",
     "softplus",
-)
+]
+KINDS = get_args(Kind)
 #: Kinds whose derivative is constant on each side of a kink.
 PIECEWISE_LINEAR = KINDS[:4]
 

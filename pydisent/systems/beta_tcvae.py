@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor
 
 from pydisent.losses import total_correlation
+from pydisent.reference.density import Estimator
 from pydisent.systems._base import register
 from pydisent.systems._config import require
 from pydisent.systems.vae import VAE, Latents, VAEConfig
@@ -60,7 +62,8 @@ class BetaTCVAE(VAE):
                 f"{self.name} is trained"
             )
         c = self.config
+        estimator = cast(Estimator, c.estimator)
         tc = total_correlation(
-            latents.z, latents.mu, latents.logvar, self.dataset_size, estimator=c.estimator
+            latents.z, latents.mu, latents.logvar, self.dataset_size, estimator=estimator
         )
         return latents.kl + (c.beta - 1) * tc, {"total_correlation": tc}

@@ -3,7 +3,7 @@
 import copy
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from pydisent import parallel
 from pydisent.losses import cross_covariance_penalty, jacobian_supervision
+from pydisent.losses.jacobian_supervision import Variant
 from pydisent.nn import (
     CodeDecoder,
     CodeEncoder,
@@ -239,7 +240,7 @@ class JacobianAE(System):
             teacher_y,
             weight_y=c.weight_y,
             weight_diff=c.weight_diff,
-            variant=c.variant,
+            variant=cast(Variant, c.variant),
             reconstruction=images,
         )
         return loss + supervision, terms | parts
