@@ -138,8 +138,8 @@ def alignment_penalty(
     check_arguments(fn, z, compute_dtype, chunk, coupled)
     compute_dtype = affordable_dtype(compute_dtype, z.device)
     k, iterations = _check_arguments(z, k, iterations, probe, method, tolerance)
-    check_keywords(fn, kwargs, alignment_penalty)
-    kwargs = merged_keywords(kwargs, fn_kwargs)
+    given, kwargs = kwargs, merged_keywords(kwargs, fn_kwargs)
+    check_keywords(fn, given, alignment_penalty)
     wants_gradient = torch.is_grad_enabled()
     with torch.inference_mode(False):
         z = z.clone() if z.is_inference() else z
@@ -218,8 +218,8 @@ class AlignmentPenalty(nn.Module):
         **kwargs: Any,
     ) -> Tensor:
         """The penalty of ``fn`` at latent codes z (B, *latent): a scalar."""
-        check_keywords(fn, kwargs, self.forward, type(self))
         more = merged_keywords(kwargs, fn_kwargs)
+        check_keywords(fn, kwargs, self.forward, type(self))
         return alignment_penalty(fn, z, *args, probe=probe, fn_kwargs=more, **self.options)
 
     def extra_repr(self) -> str:

@@ -58,8 +58,8 @@ def directional_derivative(
     DerivativeError
         If PyTorch's derivative of an operation in ``fn`` is missing or wrong; it is named.
     """
-    check_keywords(fn, kwargs, directional_derivative)
-    kwargs = merged_keywords(kwargs, fn_kwargs)
+    given, kwargs = kwargs, merged_keywords(kwargs, fn_kwargs)
+    check_keywords(fn, given, directional_derivative)
     value, derivative = linearize_with_graph(fn, z, args, kwargs, coupled)
     if not isinstance(value, Tensor):
         raise TypeError(f"fn must return a tensor, got {type(value).__name__}")

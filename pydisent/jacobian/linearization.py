@@ -90,8 +90,8 @@ def linearize(
     warning says.
     """
     check_arguments(fn, z, compute_dtype, chunk, coupled)
-    check_keywords(fn, kwargs, linearize)
-    kwargs = merged_keywords(kwargs, fn_kwargs)
+    given, kwargs = kwargs, merged_keywords(kwargs, fn_kwargs)
+    check_keywords(fn, given, linearize)
     affordable = affordable_dtype(compute_dtype, z.device)
     linear = linearize_unchecked(fn, z, args, kwargs, affordable, chunk)
     linear.returned = compute_dtype or linear.dtype
