@@ -42,7 +42,8 @@ PYDISENT_INLINE void gaussian_chunks(const GaussianParams& p, int64_t begin, int
     load<S>(p.logvar, first, n, logvar);
     if (p.z) {
       load<S>(p.noise, first, n, noise);
-      for (int64_t i = 0; i < n; ++i) noise[i] = mu[i] + scaled_exponential(noise[i], logvar[i] / 2);
+      for (int64_t i = 0; i < n; ++i)
+        noise[i] = mu[i] + scaled_exponential(noise[i], logvar[i] / 2);
       store<S>(noise, first, n, p.z);
     }
     T* kl = static_cast<T*>(p.kl) + first;
