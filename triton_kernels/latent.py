@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import compute_dtype, exponential, scaled_exponential, split_float
+from ._common import compute_dtype, exponential, split_float
 
 _BLOCK = 1024
 
@@ -34,9 +34,8 @@ def _excess(x, DOUBLE: tl.constexpr):
 
 
 @triton.jit
-def _scaled_exp_minus_one(w, x, DOUBLE: tl.constexpr):
-    small = w * (_excess(tl.where(tl.abs(x) < 1.0, x, 0.0), DOUBLE) + x)
-    return tl.where(tl.abs(x) < 1.0, small, scaled_exponential(w, x, DOUBLE) - w)
+def _exp_minus_one(x, DOUBLE: tl.constexpr):
+    return tl.where(tl.abs(x) < 1.0, _excess(x, DOUBLE) + x, exponential(x, DOUBLE) - 1.0)
 
 
 @triton.jit
@@ -51,7 +50,7 @@ def gaussian_kernel(
     s = _wide(tl.load(logvar + at, mask=inside, other=0.0), DOUBLE)
     if SAMPLE:
         e = _wide(tl.load(noise + at, mask=inside, other=0.0), DOUBLE)
-        tl.store(z + at, m + scaled_exponential(e, 0.5 * s, DOUBLE), mask=inside)
+        tl.store(z + at, m + exponential(0.5 * s, DOUBLE) * e, mask=inside)
     tl.store(kl + at, 0.5 * (m * m + _excess(s, DOUBLE)), mask=inside)
 
 
@@ -66,12 +65,13 @@ def gaussian_adjoint_kernel(
     m = _wide(tl.load(mu + at, mask=inside, other=0.0), DOUBLE)
     s = _wide(tl.load(logvar + at, mask=inside, other=0.0), DOUBLE)
     g = tl.load(grad_kl + at, mask=inside, other=0.0)
-    to_mu, to_logvar = g * m, _scaled_exp_minus_one(g, s, DOUBLE)
+    to_mu, to_logvar = g * m, g * _exp_minus_one(s, DOUBLE)
     if SAMPLE:
         e = _wide(tl.load(noise + at, mask=inside, other=0.0), DOUBLE)
         h = _wide(tl.load(grad_z + at, mask=inside, other=0.0), DOUBLE)
-        to_mu, to_logvar = to_mu + h, to_logvar + scaled_exponential(h * e, 0.5 * s, DOUBLE)
-        tl.store(grad_noise + at, scaled_exponential(h, 0.5 * s, DOUBLE), mask=inside)
+        to_noise = h * exponential(0.5 * s, DOUBLE)
+        to_mu, to_logvar = to_mu + h, to_logvar + to_noise * e
+        tl.store(grad_noise + at, to_noise, mask=inside)
     tl.store(grad_mu + at, to_mu, mask=inside)
     tl.store(grad_logvar + at, 0.5 * to_logvar, mask=inside)
 

@@ -1,8 +1,7 @@
-"""The dtype that arithmetic is done in, and products with e^x that stay in its range."""
+"""The dtype that arithmetic is done in."""
 
 from __future__ import annotations
 
-import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,24 +13,6 @@ def compute_dtype(*tensors: Tensor | None) -> torch.dtype:
     """Return float64 if any of the tensors is float64, else float32."""
     double = any(x is not None and x.dtype == torch.float64 for x in tensors)
     return torch.float64 if double else torch.float32
-
-
-def times_exp(w: Tensor, x: Tensor) -> Tensor:
-    """Return w e^x, also where e^x alone would overflow; 0 where w is 0."""
-    root = torch.exp((0.5 * x).clamp(max=_largest_exponent(x.dtype)))
-    return (w * root) * root
-
-
-def times_expm1(w: Tensor, x: Tensor) -> Tensor:
-    """Return w (e^x − 1), likewise."""
-    large = x > 1
-    small = w * torch.expm1(torch.where(large, 0.0, x))
-    return torch.where(large, times_exp(w, torch.where(large, x, 0.0)) - w, small)
-
-
-def _largest_exponent(dtype: torch.dtype) -> float:
-    # Its exponential is finite however exp rounds.
-    return math.log(torch.finfo(dtype).max) - 1e-2
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[Any]:

@@ -260,8 +260,8 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     for field, kind in (("image_shape", int), ("attribute_names", str), ("rng", dict)):
         for value in state.get(field, ()):
             check_value(f"{source}: an entry of {field}", value, (kind,))
-    if len(state["image_shape"]) != 3 or not state["rng"]:
-        raise ValueError(f"{file}: image_shape or rng has another length than was written")
+    if len(state["image_shape"]) != 3:
+        raise ValueError(f"{file}: image_shape is {state['image_shape']!r:.60}; accepted: 3 sides")
     for side in state["image_shape"]:
         check_count(f"{source}: an entry of image_shape", side, 1, _LARGEST_SIDE)
     return state
