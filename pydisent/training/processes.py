@@ -21,6 +21,7 @@ with optional():
 
 
 _POLL = 1.0  # seconds
+_PATIENCE = 60
 _FIRST = "PYDISENT_FIRST_PROCESS"  # its number, for those it starts
 
 
@@ -99,6 +100,7 @@ def launched(
     with _ending_with_the_first(devices):
         with _quiet(logging.getLogger("lightning_fabric")):
             fabric.launch()
+        _give_time_to_say_why()
         if threads is not None:
             torch.set_num_threads(threads)
         if devices == 1:
@@ -108,6 +110,16 @@ def launched(
             yield fabric.device
     if ours:
         dist.destroy_process_group()
+
+
+def _give_time_to_say_why() -> None:
+    """Let Fabric wait before it kills this process because another has ended.
+
+    It looks every five seconds, perhaps before the error has come out.
+    """
+    for thread in threading.enumerate():
+        if thread.name == "child-process-observer":
+            vars(thread)["_sleep_period"] = _PATIENCE
 
 
 @contextmanager
