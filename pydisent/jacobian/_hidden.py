@@ -162,11 +162,9 @@ def live_push(output: Tensor, region: Region, name: str) -> Push:
             parts, tangents = map(list, zip(*moved))
             return rows(parts, probe, tangents, keep)
 
-    kind = (
-        None
-        if any(not _NATIVE.fullmatch(n.name()) for n in region.nodes)
-        else (*(n.name() for n in region.nodes), len(edges), shape, dtype, device.type)
-    )
+    kind = None
+    if not any(is_custom(n) or not _NATIVE.fullmatch(n.name()) for n in region.nodes):
+        kind = (*(n.name() for n in region.nodes), len(edges), shape, dtype, device.type)
     if not is_capturing() and kind not in _found_right:  # nothing can be read back then
         _check_push(push, pulled_along, output.detach(), name)
         if kind is not None and len(_found_right) < 10_000:
@@ -174,7 +172,7 @@ def live_push(output: Tensor, region: Region, name: str) -> Push:
     return push
 
 
-# Nodes that say by their name and shapes how PyTorch differentiates them; C++ of others does not.
+# Nodes that say by their name and shapes how PyTorch differentiates them; others' code does not.
 _NATIVE = re.compile(r"[A-Za-z]\w*Backward\d*|torch::autograd::AccumulateGrad")
 _found_right: set[Any] = set()
 

@@ -239,6 +239,16 @@ def test_a_function_that_cannot_be_differentiated_twice_is_refused(function, met
             _penalty(fn, _z(), method)
 
 
+def test_a_right_function_vouches_for_no_other_of_its_name():
+    other = type("Square", (SineInNumPy,), {})
+    layer = nn.Linear(4, 6).double()
+    for square in (Square, other):
+        assert square.apply(layer(_z())).grad_fn.name() == "SquareBackward"
+    _penalty(lambda z: Square.apply(layer(z)), _z())
+    with pytest.raises(DerivativeError, match="Square"):
+        _penalty(lambda z: other.apply(layer(z)), _z())
+
+
 def test_codes_that_depend_on_what_a_custom_function_reads():
     """The gradient through the codes is not counted twice."""
     weight = (0.3 * _z(4, 4)).requires_grad_()
