@@ -21,6 +21,21 @@ def exponential(x, DOUBLE: tl.constexpr):
     return result
 
 
+@triton.jit
+def scaled_exponential(w, x, DOUBLE: tl.constexpr):
+    """Compute w e^x, which may be in range where e^x is not; 0 for w = 0, infinite for w = ±inf."""
+    if DOUBLE:
+        root = tl.exp(tl.where(x > 1418.0, 709.0, tl.where(x < -1416.0, -708.0, 0.5 * x)))
+        result = (w * root) * root
+    else:
+        x = tl.where(x > 176.0, 176.0, tl.where(x < -174.0, -174.0, x))
+        n = tl.floor(x * 1.4426950408889634 + 0.5)
+        r = (x - n * 0.693359375) + n * 2.12194440e-4
+        half = tl.floor(n * 0.5)
+        result = (w * (tl.exp(r) * tl.exp2(half))) * tl.exp2(n - half)
+    return result
+
+
 def split_float(x: float) -> tuple[float, float]:
     """Split a number in two, which a kernel adds: Triton passes each rounded to float32."""
     high = float(torch.tensor(x, dtype=torch.float32))

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import compute_dtype, exponential, split_float
+from ._common import compute_dtype, exponential, scaled_exponential, split_float
 
 # Rows that a program takes at a time.
 _ROWS = 32
@@ -182,7 +182,8 @@ def covariance_adjoint_kernel(
         variance = tl.load(covariance + diagonal, mask=j < n, other=1.0)
         v = _load(logvar, b, j, logvar_row, logvar_column, batch, n, DOUBLE)
         weights = on * (variance - 1) * (scale / 2)
-        tl.store(grad_logvar + offsets, weights[None, :] * exponential(v, DOUBLE), mask=inside)
+        on_logvar = scaled_exponential(weights[None, :], v, DOUBLE)
+        tl.store(grad_logvar + offsets, on_logvar, mask=inside)
 
 
 @triton.jit
@@ -200,11 +201,9 @@ def third_moment_kernel(
         c = _centred(z, rows, j, z_row, z_column, batch, d, mean, rest, DOUBLE)
         square, cube = c * c, c * c * c
         if HAS_LOGVAR:
-            v = exponential(
-                _load(logvar, rows, j, logvar_row, logvar_column, batch, d, DOUBLE), DOUBLE
-            )
-            v = tl.where((rows < batch)[:, None], v, 0.0)
-            square, cube = square + v, cube + 3 * c * v
+            s = _load(logvar, rows, j, logvar_row, logvar_column, batch, d, DOUBLE)
+            v = tl.where((rows < batch)[:, None], exponential(s, DOUBLE), 0.0)
+            square, cube = square + v, cube + scaled_exponential(3 * c, s, DOUBLE)
         squares += tl.sum(square, axis=0)
         cubes += tl.sum(cube, axis=0)
     size = tl.maximum(batch, 1).to(T)
@@ -236,10 +235,13 @@ def third_moment_adjoint_kernel(
     inside = (b < batch)[:, None] & (j < d)[None, :]
     offsets = b.to(tl.int64)[:, None] * d + j[None, :]
     if HAS_LOGVAR:
-        v = exponential(_load(logvar, b, j, logvar_row, logvar_column, batch, d, DOUBLE), DOUBLE)
-        square += v
-        tl.store(grad_logvar + offsets, weights[None, :] * (c * v), mask=inside)
-    tl.store(grad_z + offsets, weights[None, :] * (square - variance[None, :]), mask=inside)
+        s = _load(logvar, b, j, logvar_row, logvar_column, batch, d, DOUBLE)
+        square += exponential(s, DOUBLE)
+        on_logvar = scaled_exponential(weights[None, :] * c, s, DOUBLE)
+        tl.store(grad_logvar + offsets, on_logvar, mask=inside)
+    # Where no sample is off the mean variances may be infinite, and their difference NaN.
+    spread = tl.where(weights[None, :] == 0.0, c, square - variance[None, :])
+    tl.store(grad_z + offsets, weights[None, :] * spread, mask=inside)
 
 
 def _tile(size: int, double: bool) -> int:

@@ -35,12 +35,21 @@ def _log_weights(i, j, batch, dataset_size, STRATIFIED: tl.constexpr, DTYPE: tl.
 
 
 @triton.jit
+def _inverse_root(log_variance):
+    """1 / sqrt(std), to be applied twice: 1 / std may be infinite where no result is."""
+    x = -0.25 * log_variance
+    LARGEST: tl.constexpr = 709.7 if x.dtype == tl.float64 else 88.7
+    return tl.exp(tl.where(x > LARGEST, LARGEST, x))  # of no matter: u² is infinite or 0
+
+
+@triton.jit
 def _log_density(z, mu, logvar, i, j, k, batch, d, DTYPE: tl.constexpr):
     """Compute log N(z_ik; mu_jk, exp(logvar_jk)) of one dimension k, (rows, columns)."""
     point = tl.load(z + i * d + k, mask=i < batch, other=0.0).to(DTYPE)
     mean = tl.load(mu + j * d + k, mask=j < batch, other=0.0).to(DTYPE)
     log_variance = tl.load(logvar + j * d + k, mask=j < batch, other=0.0).to(DTYPE)
-    u = (point[:, None] - mean[None, :]) * tl.exp(-0.5 * log_variance)[None, :]
+    root = _inverse_root(log_variance)[None, :]
+    u = ((point[:, None] - mean[None, :]) * root) * root
     return -0.5 * (u * u + (log_variance + _LOG_2PI)[None, :])
 
 
@@ -143,7 +152,7 @@ def _cotangents(
     STRATIFIED: tl.constexpr,
     DTYPE: tl.constexpr,
 ):
-    """Cotangents of the log-densities of a tile, u = (z − mu) / std, and 1 / std (columns, k)."""
+    """Cotangents of a tile's log-densities, u = (z − mu) / std, and the root of 1 / std."""
     weights = _log_weights(i, j, batch, dataset_size, STRATIFIED, DTYPE)
     joint = _joint_log_density(z, mu, logvar, i, j, batch, d, DTYPE) + weights
     joint -= tl.load(log_joint + i, mask=i < batch, other=0.0)[:, None]
@@ -153,14 +162,16 @@ def _cotangents(
     point = tl.load(z + rows, mask=in_rows, other=0.0).to(DTYPE)
     mean = tl.load(mu + columns, mask=in_columns, other=0.0).to(DTYPE)
     log_variance = tl.load(logvar + columns, mask=in_columns, other=0.0).to(DTYPE)
-    inverse_std = tl.exp(-0.5 * log_variance)
-    u = (point[:, None, :] - mean[None, :, :]) * inverse_std[None, :, :]
+    root = _inverse_root(log_variance)[None, :, :]
+    u = ((point[:, None, :] - mean[None, :, :]) * root) * root
     values = -0.5 * (u * u + (log_variance + _LOG_2PI)[None, :, :]) + weights[:, :, None]
     values -= tl.load(log_marginals + rows, mask=in_rows, other=0.0)[:, None, :]
     on_marginals = tl.load(grad_marginals + rows, mask=in_rows, other=0.0)
     c = on_joint[:, :, None] + on_marginals[:, None, :] * _responsibility(values)
     inside = (i < batch)[:, None] & (j < batch)[None, :]
-    return tl.where(inside[:, :, None], c, 0.0), u, inverse_std
+    c = tl.where(inside[:, :, None], c, 0.0)
+    # Where u² overflows c is 0, and 0 times an infinite u would be NaN.
+    return c, tl.where(c == 0.0, 0.0, u), root
 
 
 @triton.jit(do_not_specialize=_INTEGERS)
@@ -188,7 +199,7 @@ def grad_z_kernel(
     total = tl.zeros([ROWS, DIMENSIONS], DTYPE)
     for first in range(0, batch, COLUMNS):
         j = first + tl.arange(0, COLUMNS).to(tl.int64)
-        c, u, inverse_std = _cotangents(
+        c, u, root = _cotangents(
             grad_joint,
             grad_marginals,
             z,
@@ -205,7 +216,7 @@ def grad_z_kernel(
             STRATIFIED,
             DTYPE,
         )
-        total -= tl.sum(c * u * inverse_std[None, :, :], axis=1)
+        total -= tl.sum(((c * u) * root) * root, axis=1)
     inside = (i < batch)[:, None] & (k < d)[None, :]
     tl.store(grad_z + i[:, None] * d + k[None, :], total, mask=inside)
 
@@ -237,7 +248,7 @@ def grad_posteriors_kernel(
     to_logvar = tl.zeros([COLUMNS, DIMENSIONS], DTYPE)
     for first in range(0, batch, ROWS):
         i = first + tl.arange(0, ROWS).to(tl.int64)
-        c, u, inverse_std = _cotangents(
+        c, u, root = _cotangents(
             grad_joint,
             grad_marginals,
             z,
@@ -255,8 +266,7 @@ def grad_posteriors_kernel(
             DTYPE,
         )
         on_u = c * u
-        to_mu += tl.sum(on_u * inverse_std[None, :, :], axis=0)
-        # Not c (u² − 1): where u² overflows c is 0, and 0 times infinity would be NaN.
+        to_mu += tl.sum((on_u * root) * root, axis=0)
         to_logvar += 0.5 * tl.sum(on_u * u - c, axis=0)
     inside = (j < batch)[:, None] & (k < d)[None, :]
     at = j[:, None] * d + k[None, :]

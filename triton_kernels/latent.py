@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import compute_dtype, exponential, split_float
+from ._common import compute_dtype, exponential, scaled_exponential, split_float
 
 _BLOCK = 1024
 
@@ -25,17 +25,39 @@ def _wide(x, DOUBLE: tl.constexpr):
 @triton.jit
 def _excess(x, DOUBLE: tl.constexpr):
     """e^x - 1 - x, whose digits a power series keeps where |x| < 1."""
-    TERMS: tl.constexpr = 20 if DOUBLE else 12
-    series = x * 0.0 + 1.0
-    for k in tl.static_range(TERMS, 2, -1):
-        series = 1.0 + x * series / k
-    small = 0.5 * x * x * series
+    small = _small_excess(x, DOUBLE)
     return tl.where(tl.abs(x) < 1.0, small, (exponential(x, DOUBLE) - 1.0) - x)
 
 
 @triton.jit
-def _exp_minus_one(x, DOUBLE: tl.constexpr):
-    return tl.where(tl.abs(x) < 1.0, _excess(x, DOUBLE) + x, exponential(x, DOUBLE) - 1.0)
+def _small_excess(x, DOUBLE: tl.constexpr):
+    TERMS: tl.constexpr = 20 if DOUBLE else 12
+    series = x * 0.0 + 1.0
+    for k in tl.static_range(TERMS, 2, -1):
+        series = 1.0 + x * series / k
+    return 0.5 * x * x * series
+
+
+@triton.jit
+def _scaled_exp_minus_one(w, x, DOUBLE: tl.constexpr):
+    # e^x - 1 is e^x (1 - e^-x) where e^x may overflow.
+    rest = 1.0 - exponential(-tl.abs(x), DOUBLE)
+    large = tl.where(x < 0.0, -rest, rest)
+    factor = tl.where(tl.abs(x) < 1.0, _small_excess(x, DOUBLE) + x, large)
+    return scaled_exponential(w * factor, tl.where(x < 1.0, 0.0, x), DOUBLE)
+
+
+@triton.jit
+def _sinh(x, DOUBLE: tl.constexpr):
+    """Sinh x, finite whatever x is, whose digits a power series keeps where |x| < 1."""
+    TERMS: tl.constexpr = 21 if DOUBLE else 13
+    LARGEST: tl.constexpr = 709.0 if DOUBLE else 88.0
+    x = tl.where(x > LARGEST, LARGEST, tl.where(x < -LARGEST, -LARGEST, x))
+    series = x * 0.0 + 1.0
+    for k in tl.static_range(TERMS, 2, -2):
+        series = 1.0 + x * x * series / (k * (k - 1))
+    large = 0.5 * (exponential(x, DOUBLE) - exponential(-x, DOUBLE))
+    return tl.where(tl.abs(x) < 1.0, x * series, large)
 
 
 @triton.jit
@@ -50,7 +72,7 @@ def gaussian_kernel(
     s = _wide(tl.load(logvar + at, mask=inside, other=0.0), DOUBLE)
     if SAMPLE:
         e = _wide(tl.load(noise + at, mask=inside, other=0.0), DOUBLE)
-        tl.store(z + at, m + exponential(0.5 * s, DOUBLE) * e, mask=inside)
+        tl.store(z + at, m + scaled_exponential(e, 0.5 * s, DOUBLE), mask=inside)
     tl.store(kl + at, 0.5 * (m * m + _excess(s, DOUBLE)), mask=inside)
 
 
@@ -65,15 +87,19 @@ def gaussian_adjoint_kernel(
     m = _wide(tl.load(mu + at, mask=inside, other=0.0), DOUBLE)
     s = _wide(tl.load(logvar + at, mask=inside, other=0.0), DOUBLE)
     g = tl.load(grad_kl + at, mask=inside, other=0.0)
-    to_mu, to_logvar = g * m, g * _exp_minus_one(s, DOUBLE)
+    to_mu = g * m
     if SAMPLE:
         e = _wide(tl.load(noise + at, mask=inside, other=0.0), DOUBLE)
         h = _wide(tl.load(grad_z + at, mask=inside, other=0.0), DOUBLE)
-        to_noise = h * exponential(0.5 * s, DOUBLE)
-        to_mu, to_logvar = to_mu + h, to_logvar + to_noise * e
-        tl.store(grad_noise + at, to_noise, mask=inside)
+        to_mu += h
+        # e^s - 1 = 2 sinh(s / 2) e^(s / 2)
+        on_std = 0.5 * h * e + g * _sinh(0.5 * s, DOUBLE)
+        to_logvar = scaled_exponential(on_std, 0.5 * s, DOUBLE)
+        tl.store(grad_noise + at, scaled_exponential(h, 0.5 * s, DOUBLE), mask=inside)
+    else:
+        to_logvar = _scaled_exp_minus_one(0.5 * g, s, DOUBLE)
     tl.store(grad_mu + at, to_mu, mask=inside)
-    tl.store(grad_logvar + at, 0.5 * to_logvar, mask=inside)
+    tl.store(grad_logvar + at, to_logvar, mask=inside)
 
 
 @triton.jit

@@ -187,7 +187,7 @@ PYDISENT_INLINE void variance_gradient(const CovarianceAdjointParams& p, int64_t
     S* to = static_cast<S*>(p.grad_logvar) + b * p.columns + column;
     for_row<S>(p.logvar, b, column, columns,
                [&](int64_t j, T value) __attribute__((always_inline)) {
-                 to[j] = narrow<S>(weights[j] * exponential(value));
+                 to[j] = narrow<S>(scaled_exponential(weights[j], value));
                });
   }
 }
@@ -241,9 +241,8 @@ PYDISENT_INLINE void third_moment_tiles(const ThirdMomentParams& p, int64_t begi
       if (!p.logvar.data) continue;
       for_row<S>(p.logvar, b, column, columns,
                  [&](int64_t j, T value) __attribute__((always_inline)) {
-                   const T v = exponential(value);
-                   squares[j] += v;
-                   cubes[j] += 3 * c[j] * v;
+                   squares[j] += exponential(value);
+                   cubes[j] += scaled_exponential(3 * c[j], value);
                  });
     }
     for (int64_t j = 0; j < columns; ++j) {
@@ -260,20 +259,22 @@ PYDISENT_INLINE void third_moment_adjoint_rows(const ThirdMomentParams& p, int64
   const int64_t d = p.samples.columns, last = std::min(end * kAdjointRows, p.batch);
   const T* moments = static_cast<const T*>(p.moments);
   const T scale = static_cast<T>(p.scale);
-  Scratch<T> c(d), v(d);
+  Scratch<T> c(d), v(d), weights(d);
+  for (int64_t j = 0; j < d; ++j) weights[j] = moments[3 * d + j] * scale;
   for (int64_t b = begin * kAdjointRows; b < last; ++b) {
     centre<S, T>(p.samples, b, 1, 0, d, moments, moments + d, c, d);
+    S *to = static_cast<S*>(p.out) + b * d, *to_logvar = static_cast<S*>(p.grad_logvar) + b * d;
     std::fill_n(static_cast<T*>(v), d, T(0));
     if (p.logvar.data)
       for_row<S>(p.logvar, b, 0, d, [&](int64_t j, T value) __attribute__((always_inline)) {
         v[j] = exponential(value);
+        to_logvar[j] = narrow<S>(scaled_exponential(weights[j] * c[j], value));
       });
-    S *to = static_cast<S*>(p.out) + b * d, *to_logvar = static_cast<S*>(p.grad_logvar) + b * d;
-    for (int64_t j = 0; j < d; ++j)
-      to[j] = narrow<S>(moments[3 * d + j] * scale * (c[j] * c[j] + v[j] - moments[2 * d + j]));
-    if (p.logvar.data)
-      for (int64_t j = 0; j < d; ++j)
-        to_logvar[j] = narrow<S>(moments[3 * d + j] * scale * (c[j] * v[j]));
+    // Where no sample is off the mean variances may be infinite, and their difference NaN.
+    for (int64_t j = 0; j < d; ++j) {
+      const T spread = weights[j] == 0 ? c[j] : c[j] * c[j] + v[j] - moments[2 * d + j];
+      to[j] = narrow<S>(weights[j] * spread);
+    }
   }
 }
 

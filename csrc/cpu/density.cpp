@@ -27,6 +27,7 @@ PYDISENT_INLINE void store(T* x, typename Vector<T, W>::type v) {
 
 // The posteriors of columns from first on, in one dimension. Log-densities are doubled throughout,
 // log-weights too, so that u² needs no factor: the half comes with the subtraction before exp.
+// The scale is applied twice: its square 1 / std may be infinite where no result is.
 template <class T>
 struct Columns {
   const T *mean, *scale, *offset;
@@ -39,7 +40,8 @@ struct Columns {
   // u = (z - mu) / std: the difference first, for z² - 2 z mu + mu² would cancel
   template <int W>
   PYDISENT_INLINE typename Vector<T, W>::type distance(T z, int64_t j) const {
-    return (z - load<T, W>(mean + j)) * load<T, W>(scale + j);
+    const auto root = load<T, W>(scale + j);
+    return ((z - load<T, W>(mean + j)) * root) * root;
   }
 
   template <int W>
@@ -177,12 +179,12 @@ PYDISENT_INLINE T backward_row(const Columns<T>& columns, T z, T grad, T log_wei
     if constexpr (Weighted) value += load<T, W>(weights + j);
     V c = load<T, W>(joint + j) + grad * responsibility<T, W>(value, log_weight, log_total);
     if constexpr (Weighted) c = load<T, W>(weights + j) == -kInfinity<T> ? V{} : c;
-    const V on_u = c * u;
-    const V along = on_u * load<T, W>(columns.scale + j);
+    // Where u² overflows c is 0, and 0 times an infinite u would be NaN.
+    const V bounded = c == T(0) ? V{} : u, on_u = c * bounded, root = load<T, W>(columns.scale + j);
+    const V along = (on_u * root) * root;
     sum += along;
     store<T, W>(grad_mu + j, load<T, W>(grad_mu + j) + along);
-    // Not c (u² - 1): where u² overflows c is 0, and 0 times infinity would be NaN.
-    store<T, W>(grad_logvar + j, load<T, W>(grad_logvar + j) + (on_u * u - c));
+    store<T, W>(grad_logvar + j, load<T, W>(grad_logvar + j) + (on_u * bounded - c));
   }
   return horizontal_sum<T, W>(sum);
 }
@@ -279,7 +281,8 @@ void fill_table(const AggregatePosteriorParams& p, int64_t begin, int64_t end) {
       const int64_t at = std::min(j, p.batch - 1) * p.d + k;
       const double v = logvar[at];
       mean[j] = mu[at];
-      scale[j] = static_cast<T>(std::exp(-0.5 * v));
+      const double root = std::exp(-0.25 * v), most = std::numeric_limits<T>::max();
+      scale[j] = static_cast<T>(root > most ? most : root);  // of no matter: u² is infinite or 0
       offset[j] = static_cast<T>(-(v + 1.83787706640934548356));  // log(2 pi)
     }
   }

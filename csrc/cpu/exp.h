@@ -93,7 +93,8 @@ PYDISENT_INLINE T power_of_two(T n) {
                      (static_cast<U>(C::kBias) << C::kMantissa));
 }
 
-// e^x = (1 + q) a b with powers of two a and b, which are in range where their product is not.
+// e^x = (1 + q) a b with powers of two a and b, which are in range where their product is not:
+// beyond the bounds of x neither has a number that is normal, times e^x, a result that is.
 template <class T>
 struct Exponential {
   T q, a, b, inverse_b;
@@ -102,7 +103,7 @@ struct Exponential {
 template <class T>
 PYDISENT_INLINE Exponential<T> split_exponential(T x) {
   using C = ExpConstants<T>;
-  constexpr T low = sizeof(T) == 8 ? -746 : -104, high = sizeof(T) == 8 ? 711 : 90;
+  constexpr T low = sizeof(T) == 8 ? -1416 : -174, high = sizeof(T) == 8 ? 1418 : 176;
   x = x < low ? low : (x > high ? high : x);
   const T n = (x * C::kInverseLn2 + C::kShift) - C::kShift;
   const T half = (n * T(0.5) + C::kShift) - C::kShift, rest = n - half;
@@ -112,18 +113,40 @@ PYDISENT_INLINE Exponential<T> split_exponential(T x) {
   return {r + r * r * p, power_of_two(half), power_of_two(rest), power_of_two(-rest)};
 }
 
+// w e^x, which may be in range where e^x is not, and which is 0 for w = 0, infinite for infinite w
+template <class T>
+PYDISENT_INLINE T scaled_exponential(T w, T x) {
+  const Exponential<T> e = split_exponential(x);
+  return (w * (e.q * e.a + e.a)) * e.b;
+}
+
 // e^x for any x
 template <class T>
 PYDISENT_INLINE T exponential(T x) {
+  return scaled_exponential(T(1), x);
+}
+
+// w (e^x - 1), likewise
+template <class T>
+PYDISENT_INLINE T scaled_exponential_minus_one(T w, T x) {
   const Exponential<T> e = split_exponential(x);
-  return (e.q * e.a + e.a) * e.b;
+  return (w * (e.q * e.a + (e.a - e.inverse_b))) * e.b;
+}
+
+// e^x - e^-x, whose digits survive around x = 0; finite whatever x is
+template <class T>
+PYDISENT_INLINE T twice_sinh(T x) {
+  constexpr T high = sizeof(T) == 8 ? 709 : 88;
+  const T size = x < 0 ? -x : x;
+  const T e = scaled_exponential_minus_one(T(1), size > high ? high : size);
+  const T result = e + e / (e + 1);
+  return x < 0 ? -result : result;
 }
 
 // e^x - 1, whose digits survive around x = 0
 template <class T>
 PYDISENT_INLINE T exponential_minus_one(T x) {
-  const Exponential<T> e = split_exponential(x);
-  return (e.q * e.a + (e.a - e.inverse_b)) * e.b;
+  return scaled_exponential_minus_one(T(1), x);
 }
 
 }  // namespace pydisent

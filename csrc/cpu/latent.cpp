@@ -42,7 +42,8 @@ PYDISENT_INLINE void gaussian_chunks(const GaussianParams& p, int64_t begin, int
     load<S>(p.logvar, first, n, logvar);
     if (p.z) {
       load<S>(p.noise, first, n, noise);
-      for (int64_t i = 0; i < n; ++i) noise[i] = mu[i] + exponential(logvar[i] / 2) * noise[i];
+      for (int64_t i = 0; i < n; ++i)
+        noise[i] = mu[i] + scaled_exponential(noise[i], logvar[i] / 2);
       store<S>(noise, first, n, p.z);
     }
     T* kl = static_cast<T*>(p.kl) + first;
@@ -62,16 +63,18 @@ PYDISENT_INLINE void gaussian_backward_chunks(const GaussianParams& p, int64_t b
     load<S>(p.logvar, first, n, logvar);
     load<T>(p.grad_kl, first, n, h);
     for (int64_t i = 0; i < n; ++i) mu[i] *= h[i];
-    for (int64_t i = 0; i < n; ++i) h[i] *= exponential_minus_one(logvar[i]);
     if (p.grad_z.data) {
       load<S>(p.grad_z, first, n, g);
       load<S>(p.noise, first, n, noise);
       for (int64_t i = 0; i < n; ++i) {
+        const T x = logvar[i] / 2;  // e^logvar - 1 = 2 sinh(x) e^x
         mu[i] += g[i];
-        g[i] *= exponential(logvar[i] / 2);
-        h[i] += g[i] * noise[i];
+        h[i] = scaled_exponential(g[i] * noise[i] + h[i] * twice_sinh(x), x);
+        g[i] = scaled_exponential(g[i], x);
       }
       store<S>(g, first, n, p.grad_noise);
+    } else {
+      for (int64_t i = 0; i < n; ++i) h[i] = scaled_exponential_minus_one(h[i], logvar[i]);
     }
     for (int64_t i = 0; i < n; ++i) h[i] /= 2;
     store<S>(mu, first, n, p.grad_mu);

@@ -71,12 +71,14 @@ PYDISENT_INLINE const T* padded_rows(const S* x, int64_t rows, int64_t m, int64_
   return scratch;
 }
 
-// Y_i = mask∘(V̄_i / (n_i + eps) − V_i (V_i·V̄_i − n̄_i (n_i + eps)) / n_i) for one column.
+// Y_i = mask∘(V̄_i / (n_i + eps) − V_i (V_i·V̄_i − n̄_i (n_i + eps)) / n_i) for one column. Where the
+// norm is 0 or overflowed, V_i is the constant 0.
 template <class T, int W>
 PYDISENT_INLINE void adjoint_column(const T* v, const T* v_bar, const T* keep, T n, T n_bar, T eps,
                                     int64_t m, T* y) {
-  const T along = n == 0 ? T(0) : (dot<T, W>(v, v_bar, m) - n_bar * (n + eps)) / n;
   const T scale = 1 / (n + eps);
+  const bool constant = n == 0 || scale == 0;
+  const T along = constant ? T(0) : (dot<T, W>(v, v_bar, m) - n_bar * (n + eps)) / n;
   for (int64_t i = 0; i < m; ++i) y[i] = keep[i] * (v_bar[i] * scale - v[i] * along);
 }
 

@@ -250,7 +250,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       }
       const T n = norms[(t - 1) * k + c], scale = 1 / (n + eps);
       const T n_bar = t == steps ? T(widen(grad_norms[c * p.grad_norms_strides[1]])) : T(0);
-      along = n == 0 ? T(0) : (warp_sum(along) - n_bar * (n + eps)) / n;
+      along = n == 0 || scale == 0 ? T(0) : (warp_sum(along) - n_bar * (n + eps)) / n;
       for (int64_t i = lane; i < m; i += kWarp) {
         const T keep = widen(mask[i * p.mask_strides[0] + c * p.mask_strides[1]]);
         const T x = keep * (result[c * m + i] * scale - v[c * m + i] * along);

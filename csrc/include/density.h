@@ -30,7 +30,7 @@ constexpr int64_t kDensityLanes = 16;  // those of the widest vector of floats
 constexpr int64_t kDensityRows = 8;    // rows i of a work item of the forward
 
 // Each on the calling thread, and in an order that does not depend on the number of threads.
-// Dimensions [begin, end) of the table, which comes first: the mean, 1 / std and
+// Dimensions [begin, end) of the table, which comes first: the mean, std^(-1/2) and
 // -log(2 pi std²) of posterior j.
 void aggregate_posterior_table_cpu(const AggregatePosteriorParams& p, int64_t begin, int64_t end);
 // Blocks [begin, end) of kDensityRows rows.

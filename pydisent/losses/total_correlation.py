@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..ops import aggregate_posterior, total_correlation
 from ..reference._dtypes import compute_dtype
-from ..reference.density import Estimator
+from ..reference.density import Estimator, standardize
 
 __all__ = ["TotalCorrelationDecomposition", "beta_tc_decomposition", "total_correlation"]
 
@@ -51,7 +51,7 @@ def beta_tc_decomposition(
     log_joint, log_marginals = aggregate_posterior(z, mu, logvar, dataset_size, estimator)
     dtype = compute_dtype(z, mu, logvar)
     x, spread = z.to(dtype), logvar.to(dtype)
-    deviation = (x - mu.to(dtype)) * (-0.5 * spread).exp()
+    deviation = standardize(x - mu.to(dtype), spread)
     constant = 0.5 * math.log(2 * math.pi)
     log_posterior = (-0.5 * (deviation * deviation + spread) - constant).sum(dim=1)
     log_prior = (-0.5 * x * x - constant).sum(dim=1)

@@ -1,7 +1,8 @@
-"""The dtype that arithmetic is done in."""
+"""The dtype that arithmetic is done in, and products with e^x that stay in its range."""
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,6 +14,38 @@ def compute_dtype(*tensors: Tensor | None) -> torch.dtype:
     """Return float64 if any of the tensors is float64, else float32."""
     double = any(x is not None and x.dtype == torch.float64 for x in tensors)
     return torch.float64 if double else torch.float32
+
+
+def times_exp(w: Tensor, x: Tensor) -> Tensor:
+    """Return w e^x, also where e^x alone would overflow.
+
+    e^x counts as finite and positive whatever x is: 0 where w is 0, infinite where w is.
+    """
+    root = _root_of_exp(x)
+    return (w * root) * root
+
+
+def times_expm1(w: Tensor, x: Tensor) -> Tensor:
+    """Return w (e^x − 1), likewise."""
+    large = x > 1
+    root = _root_of_exp(torch.where(large, x, 1.0))
+    small = w * torch.expm1(torch.where(large, 0.0, x))
+    return torch.where(large, (w * (root - 1 / root)) * root, small)
+
+
+def bounded_sinh(x: Tensor) -> Tensor:
+    """Return sinh x, finite whatever x is."""
+    return torch.sinh(_bounded(x))
+
+
+def _root_of_exp(x: Tensor) -> Tensor:
+    return torch.exp(_bounded(0.5 * x))
+
+
+def _bounded(x: Tensor) -> Tensor:
+    # e^x and e^-x are normal numbers, however exp rounds.
+    largest = -math.log(torch.finfo(x.dtype).tiny) - 0.1
+    return x.clamp(-largest, largest)
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._dtypes import compute_dtype, without_autocast
+from ._dtypes import compute_dtype, times_exp, without_autocast
 
 
 def _centre(x: Tensor, means: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -77,7 +77,7 @@ def covariance_penalty_backward(
     if logvar is None:
         return grad_mu.to(mu.dtype), mu.new_empty(0)
     weights = distance.diagonal() * (2 * grad / count)
-    grad_logvar = weights * logvar.to(covariance.dtype).exp()
+    grad_logvar = times_exp(weights, logvar.to(covariance.dtype))
     return grad_mu.to(mu.dtype), grad_logvar.to(logvar.dtype)
 
 
@@ -128,8 +128,8 @@ def third_central_moment_penalty(z: Tensor, logvar: Tensor | None) -> tuple[Tens
     c, means = _centre(z.to(compute_dtype(z)))
     squares, cubes = c * c, c * c * c
     if logvar is not None:
-        v = logvar.to(c.dtype).exp()
-        squares, cubes = squares + v, cubes + 3 * c * v
+        v = logvar.to(c.dtype)
+        squares, cubes = squares + v.exp(), cubes + times_exp(3 * c, v)
     variance, third = squares.sum(dim=0) / count, cubes.sum(dim=0) / count
     return (third * third).sum(), torch.cat([means, torch.stack([variance, third])])
 
@@ -144,8 +144,11 @@ def third_central_moment_penalty_backward(
     """
     c, _ = _centre(z.to(moments.dtype), moments[:2])
     weights = moments[3] * (6 * grad / max(z.shape[0], 1))
+    squares = c * c if logvar is None else c * c + logvar.to(c.dtype).exp()
+    # Where no sample is off the mean variances may be infinite, and their difference NaN.
+    spread = squares - moments[2]
+    spread = torch.where((weights == 0) & ~spread.isfinite(), c, spread)
+    grad_z = (weights * spread).to(z.dtype)
     if logvar is None:
-        return (weights * (c * c - moments[2])).to(z.dtype), z.new_empty(0)
-    v = logvar.to(moments.dtype).exp()
-    grad_logvar = (weights * (c * v)).to(logvar.dtype)
-    return (weights * (c * c + v - moments[2])).to(z.dtype), grad_logvar
+        return grad_z, z.new_empty(0)
+    return grad_z, times_exp(weights * c, logvar.to(c.dtype)).to(logvar.dtype)

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ._dtypes import compute_dtype
+from ._dtypes import compute_dtype, times_exp
 
 #: Accepted values of ``estimator``: minibatch-weighted and minibatch-stratified sampling.
 Estimator = Literal["mws", "mss"]
@@ -48,8 +48,17 @@ def _chunks(
 
 def _log_densities(z: Tensor, mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
     """Return u = (z_id − mu_jd) / std_jd and log N(z_id; mu_jd, var_jd), both (rows, B, d)."""
-    u = (z[:, None] - mu) * torch.exp(-0.5 * logvar)
+    u = standardize(z[:, None] - mu, logvar)
     return u, -0.5 * (u * u + (logvar + _LOG_2PI))
+
+
+def standardize(difference: Tensor, logvar: Tensor) -> Tensor:
+    """Return (z − mu) / std, bounded: where its square overflows the density is 0 all the same.
+
+    An infinite u would be NaN in products with that 0, as 1 / std = ∞ would at z = mu.
+    """
+    most = torch.finfo(difference.dtype).max
+    return times_exp(difference, -0.5 * logvar).clamp(-most, most)
 
 
 def aggregate_posterior(
@@ -106,7 +115,6 @@ def aggregate_posterior_backward(
     """
     dtype, out = compute_dtype(z), z.dtype
     z, mu, logvar = z.to(dtype), mu.to(dtype), logvar.to(dtype)
-    inverse_std = torch.exp(-0.5 * logvar)
     grad_z, grad_mu, grad_logvar = [], torch.zeros_like(mu), torch.zeros_like(mu)
     for rows, weights in _chunks(z, dataset_size, estimator, dtype):
         u, log_density = _log_densities(z[rows], mu, logvar)
@@ -114,7 +122,7 @@ def aggregate_posterior_backward(
         marginal = _responsibilities(log_density + weights[..., None], log_marginals[rows, None])
         c = (grad_joint[rows, None] * joint)[..., None] + grad_marginals[rows, None] * marginal
         on_u = c * u
-        along = on_u * inverse_std
+        along = times_exp(on_u, -0.5 * logvar)
         grad_z.append(-along.sum(1))
         grad_mu = grad_mu + along.sum(0)
         # Not c (u² − 1): where u² overflows c is 0, and 0 times infinity would be NaN.

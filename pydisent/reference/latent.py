@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._dtypes import compute_dtype
+from ._dtypes import bounded_sinh, compute_dtype, times_exp, times_expm1
 
 
 def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -21,13 +21,13 @@ def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
 def gaussian_kl_backward(grad: Tensor, mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
     """Adjoint of :func:`gaussian_kl`: grad mu, and grad (e^logvar − 1) / 2."""
     m, s = mu.to(grad.dtype), logvar.to(grad.dtype)
-    return (grad * m).to(mu.dtype), (0.5 * grad * torch.expm1(s)).to(logvar.dtype)
+    return (grad * m).to(mu.dtype), times_expm1(0.5 * grad, s).to(logvar.dtype)
 
 
 def reparameterized_sample(mu: Tensor, logvar: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Return mu + e^(logvar/2) noise, in the dtype of ``mu``, and :func:`gaussian_kl`."""
     dtype = compute_dtype(mu)
-    z = mu.to(dtype) + (0.5 * logvar.to(dtype)).exp() * noise.to(dtype)
+    z = mu.to(dtype) + times_exp(noise.to(dtype), 0.5 * logvar.to(dtype))
     return z.to(mu.dtype), gaussian_kl(mu, logvar)
 
 
@@ -37,8 +37,10 @@ def reparameterized_sample_backward(
     """Adjoint of :func:`reparameterized_sample`: the gradients of its three arguments."""
     dtype = compute_dtype(mu)
     m, s, g = mu.to(dtype), logvar.to(dtype), grad_z.to(dtype)
-    grad_noise = g * (0.5 * s).exp()
-    grad_logvar = 0.5 * (grad_noise * noise.to(dtype) + grad_kl * torch.expm1(s))
+    grad_noise = times_exp(g, 0.5 * s)
+    # e^s − 1 = 2 sinh(s/2) e^(s/2)
+    on_std = 0.5 * g * noise.to(dtype) + grad_kl * bounded_sinh(0.5 * s)
+    grad_logvar = times_exp(on_std, 0.5 * s)
     return (g + grad_kl * m).to(mu.dtype), grad_logvar.to(mu.dtype), grad_noise.to(mu.dtype)
 
 

@@ -68,7 +68,8 @@ def masked_power_iteration_backward(
 
     For i = T ... 1, with V_i the iterates and a cotangent bar on each quantity:
     Y_i = mask∘(V̄_i / (n_i + eps) − V_i (V_i·V̄_i − n̄_i (n_i + eps)) / n_i) and V̄_{i-1} = gram' Y_i.
-    The second term is zero where n_i = 0, the norm's subgradient there.
+    The second term is zero where n_i = 0, the norm's subgradient there, and where n_i overflowed:
+    the V_i = 0 and n_i = ∞ that the forward then gives are constants.
 
     Returns
     -------
@@ -87,9 +88,10 @@ def masked_power_iteration_backward(
         if grad_iterate_norms is not None:
             n_bar = n_bar + grad_iterate_norms[:, i - 1]
         n = iterate_norms[:, i - 1]
-        zero = n == 0
-        along = (v[:, i] * v_bar).sum(dim=-2) - n_bar * (n + eps)
-        along = torch.where(zero, 0.0, along / torch.where(zero, 1.0, n))
+        constant = (n == 0) | n.isinf()
+        finite = torch.where(constant, 1.0, n)
+        along = (v[:, i] * v_bar).sum(dim=-2) - n_bar * (finite + eps)
+        along = torch.where(constant, 0.0, along / finite)
         y = pattern * (v_bar / (n + eps).unsqueeze(-2) - v[:, i] * along.unsqueeze(-2))
         grad_gram = grad_gram + y @ v[:, i - 1].transpose(-1, -2)
         v_bar = matrix.transpose(-1, -2) @ y
