@@ -38,7 +38,10 @@ def _is_optional(node):
 def _imports():
     """Each import of an optional package: its place, the package, the statements around it."""
     for file in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(file.read_text())
+        text = file.read_text()
+        if not any(package in text for package in EXTRAS):
+            continue
+        tree = ast.parse(text)
         above = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
         for node in ast.walk(tree):
             for package in sorted(_packages(node)):

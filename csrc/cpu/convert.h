@@ -34,11 +34,13 @@ inline __attribute__((always_inline)) float widen(BFloat16 x) {
 }
 
 inline __attribute__((always_inline)) float widen(Half x) {
-  const uint32_t magnitude = (x.bits & 0x7fffu) << 13, sign = (x.bits & 0x8000u) << 16;
-  // Scaling by 2^112 moves the exponent's bias, and makes subnormals normal.
-  const float scaled = bit_cast<float>(magnitude) * bit_cast<float>(0x77800000u);
-  const uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;
-  return bit_cast<float>(bit_cast<uint32_t>(scaled) | special | sign);
+  const uint32_t bits = x.bits & 0x7fffu, sign = (x.bits & 0x8000u) << 16;
+  const uint32_t normal = (bits << 13) + 0x38000000u;  // the exponent's other bias
+  // No float on the way is subnormal, as training has those computed as zero.
+  const float subnormal = bit_cast<float>(bits | 0x3f000000u) - 0.5f;
+  const uint32_t special = bits >= 0x7c00u ? 0x7f800000u : 0u;
+  const uint32_t magnitude = bits < 0x0400u ? bit_cast<uint32_t>(subnormal) : normal;
+  return bit_cast<float>(magnitude | special | sign);
 }
 
 template <class S>

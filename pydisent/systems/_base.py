@@ -57,7 +57,7 @@ class System(nn.Module, abc.ABC):
     Attributes
     ----------
     optimizers : dict of str to Optimizer
-        Every optimiser; saved with the weights.
+        Every optimiser; saved with the weights. Made by `make_optimizers` when first asked for.
     phase, phase_step : str, int
         The current phase, and the updates done in it.
     dataset_size : int or None
@@ -92,7 +92,7 @@ class System(nn.Module, abc.ABC):
         require_memory(type(self), config, (channels, height, width))
         self.config = config
         self.image_shape = (channels, height, width)
-        self.optimizers: dict[str, Optimizer] = {}
+        self._optimizers: dict[str, Optimizer] | None = None
         self.phase = "train"
         self.phase_step = 0
         self.dataset_size: int | None = None
@@ -104,6 +104,21 @@ class System(nn.Module, abc.ABC):
     @abc.abstractmethod
     def preset(cls, name: str, data_name: str) -> Preset:
         """Return the settings of preset `name` for the data set `data_name`."""
+
+    def make_optimizers(self) -> dict[str, Optimizer]:
+        """Return new optimisers of the parameters as they are in this phase."""
+        return {}
+
+    @property
+    def optimizers(self) -> dict[str, Optimizer]:
+        # PyTorch's optimisers bring torch._dynamo, which only training should wait for.
+        if self._optimizers is None:
+            self._optimizers = self.make_optimizers()
+        return self._optimizers
+
+    @optimizers.setter
+    def optimizers(self, optimizers: dict[str, Optimizer] | None) -> None:
+        self._optimizers = optimizers
 
     @property
     def batches_per_step(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from pydisent import parallel
 from pydisent.losses import jacobian_supervision
@@ -155,14 +156,14 @@ class AttributeAE(System):
         self.register_buffer("z_mean", torch.zeros(self.z_size))
         self.register_buffer("z_variance", torch.ones(self.z_size))
         self.phase = "teacher"
-        self._make_optimizers()
 
-    def _make_optimizers(self) -> None:
+    def make_optimizers(self) -> dict[str, Optimizer]:
+        """Return Adam for each part of this phase's model."""
         c = self.config
         parts = {"encoder": self.autoencoder.encoder, "decoder": self.autoencoder.decoder}
         if c.cycle_optimizer == "own":
             parts["cycle"] = self.autoencoder.decoder
-        self.optimizers = {
+        return {
             name: torch.optim.Adam(
                 part.parameters(),
                 c.learning_rate,
@@ -231,7 +232,7 @@ class AttributeAE(System):
         # z is (maps, 2, 2) row by row: new maps come last, flattened too.
         self.z_mean = torch.cat([self.z_mean, torch.zeros_like(self.z_mean)])
         self.z_variance = torch.cat([self.z_variance, torch.ones_like(self.z_variance)])
-        self._make_optimizers()
+        self.optimizers = None
 
     def train(self, mode: bool = True) -> "AttributeAE":
         """Set training mode, but for the teacher, whose batch statistics stay as they are."""

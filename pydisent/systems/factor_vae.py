@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from pydisent import parallel
 from pydisent.nn import LatentDiscriminator
@@ -82,12 +83,17 @@ class FactorVAE(VAE):
         self.discriminator = LatentDiscriminator(
             c.latent_size, c.discriminator_width, c.discriminator_layers
         )
-        self.optimizers["discriminator"] = torch.optim.Adam(
+
+    def make_optimizers(self) -> dict[str, Optimizer]:
+        """Return Adam for the autoencoder, and for the discriminator."""
+        c = self.config
+        adam = torch.optim.Adam(
             self.discriminator.parameters(),
             c.discriminator_learning_rate,
             betas=(c.discriminator_beta1, c.discriminator_beta2),
             fused=True,
         )
+        return {**super().make_optimizers(), "discriminator": adam}
 
     @property
     def batches_per_step(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from pydisent import parallel
 from pydisent.losses import information_lower_bound
@@ -136,20 +137,27 @@ class GAN(GaussianCodes):
         self.discriminator = IBGANHead(1, c.discriminator_base, size)
         self.reconstructor = IBGANHead(self.target_size, c.discriminator_base, size)
         INITIALIZATIONS[c.initialization](self)
-        self.optimizers = {
+        self.register_buffer("noise_std", torch.zeros(()), persistent=False)
+        channels_last_(self)
+
+    def make_optimizers(self) -> dict[str, Optimizer]:
+        """Return RMSProp for each player."""
+        c = self.config
+        return {
             "discriminator": self._rmsprop(
                 [self.front, self.discriminator], c.discriminator_learning_rate
             ),
-            "generator": self._rmsprop([self.generator], c.learning_rate),
+            "generator": self._rmsprop(self._generator_parts(), c.learning_rate),
             "reconstructor": self._rmsprop(self._reconstructor_parts(), c.learning_rate),
         }
-        self.register_buffer("noise_std", torch.zeros(()), persistent=False)
-        channels_last_(self)
 
     @property
     def target_size(self) -> int:
         """Return the size of what the reconstructor is to find."""
         return self.config.latent_size
+
+    def _generator_parts(self) -> list[nn.Module]:
+        return [self.generator]
 
     def _reconstructor_parts(self) -> list[nn.Module]:
         return [self.reconstructor, *([] if self.own_front is None else [self.own_front])]

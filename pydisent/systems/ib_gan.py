@@ -84,8 +84,9 @@ class IBGAN(InfoGAN):
         units = [int(width) for width in c.encoder_units.split(",")]
         self.encoder = RepresentationEncoder(c.noise_size, c.latent_size, units)
         INITIALIZATIONS[c.initialization](self.encoder)
-        modules: list[nn.Module] = [self.generator, self.encoder]
-        self.optimizers["generator"] = self._rmsprop(modules, c.learning_rate)
+
+    def _generator_parts(self) -> list[nn.Module]:
+        return [self.generator, self.encoder]
 
     @classmethod
     def preset(cls, name: str, data_name: str) -> Preset:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from pydisent import parallel
 from pydisent.losses import cross_covariance_penalty, jacobian_supervision
@@ -141,7 +142,6 @@ class JacobianAE(System):
         self.teacher: Autoencoder | None = None
         # Of the codes of the batches, for `sample_code`.
         self.register_buffer("code_std", torch.ones(config.factors + config.nuisance))
-        self._new_optimizer()
 
     def _first_model(self) -> Autoencoder:
         c, base = self.config, self.config.base
@@ -154,11 +154,13 @@ class JacobianAE(System):
         encoder = encoder_of(c.factors, self.image_shape, widths)
         return Autoencoder(encoder, decoder_of(c.factors, self.image_shape, widths), c.factors)
 
-    def _new_optimizer(self) -> None:
+    def make_optimizers(self) -> dict[str, Optimizer]:
+        """Return Adam for the autoencoder of this stage."""
         c = self.config
-        self.optimizers["autoencoder"] = torch.optim.Adam(
+        adam = torch.optim.Adam(
             self.model.parameters(), c.learning_rate, weight_decay=c.weight_decay, fused=True
         )
+        return {"autoencoder": adam}
 
     @classmethod
     def preset(cls, name: str, data_name: str) -> Preset:
@@ -192,7 +194,7 @@ class JacobianAE(System):
             return
         self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.model.grow()
-        self._new_optimizer()
+        self.optimizers = None
 
     def train(self, mode: bool = True) -> "JacobianAE":
         """Set the mode; the teacher stays in eval mode."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from pydisent import parallel
 from pydisent.nn import (
@@ -140,8 +141,11 @@ class PSSC(GaussianCodes):
         if c.ema_half_life:
             decay = 0.5 ** (c.batch_size / (1000 * c.ema_half_life))
             self.average = ExponentialAverage(self.generator, decay)
+
+    def make_optimizers(self) -> dict[str, Optimizer]:
+        """Return Adam for the generator with the recogniser, and for the discriminator."""
         both = [*self.generator.parameters(), *self.recogniser.parameters()]
-        self.optimizers = {
+        return {
             "generator": self._adam(both, 1.0),
             "discriminator": self._adam([*self.discriminator.parameters()], self._lazy_share),
         }

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from pydisent import parallel
 from pydisent.nn import (
@@ -119,8 +120,12 @@ class SpectralGAN(GaussianCodes):
         self.discriminator = DCGANDiscriminator(channels, c.base, size)
         self.encoder = DCGANEncoder(c.latent_size, channels, c.encoder_base or 2 * c.base, size)
         self.average = ExponentialAverage(self.generator, c.ema_decay) if c.ema_decay else None
+
+    def make_optimizers(self) -> dict[str, Optimizer]:
+        """Return RMSProp for both players, Adam for the encoder."""
+        c = self.config
         d_rate = c.discriminator_learning_rate or c.learning_rate
-        self.optimizers = {
+        return {
             "generator": self._rmsprop(self.generator, c.learning_rate),
             "discriminator": self._rmsprop(self.discriminator, d_rate),
             "encoder": torch.optim.Adam(

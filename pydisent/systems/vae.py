@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from pydisent import parallel
 from pydisent.nn import ConvDecoder, ConvEncoder
@@ -118,14 +119,19 @@ class VAE(GaussianCodes):
         c = config
         self.encoder = ConvEncoder(2 * c.latent_size, channels, c.base, c.hidden, size)
         self.decoder = ConvDecoder(c.latent_size, channels, c.base, c.hidden, size)
-        self.optimizers["vae"] = torch.optim.Adam(
+        channels_last_(self)
+
+    def make_optimizers(self) -> dict[str, Optimizer]:
+        """Return Adam for both networks."""
+        c = self.config
+        adam = torch.optim.Adam(
             [*self.encoder.parameters(), *self.decoder.parameters()],
             c.learning_rate,
             betas=(c.adam_beta1, c.adam_beta2),
             eps=c.adam_eps,
             fused=True,
         )
-        channels_last_(self)
+        return {"vae": adam}
 
     @classmethod
     def preset(cls, name: str, data_name: str) -> Preset:

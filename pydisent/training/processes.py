@@ -14,12 +14,6 @@ import torch.distributed as dist
 from pydisent import parallel
 from pydisent._extras import optional
 
-with optional():
-    from lightning_fabric import Fabric
-    from lightning_fabric.strategies import DDPStrategy
-    from lightning_fabric.utilities.exceptions import MisconfigurationException
-
-
 _POLL = 1.0  # seconds
 _PATIENCE = 60
 _FIRST = "PYDISENT_FIRST_PROCESS"  # its number, for those it starts
@@ -87,6 +81,12 @@ def launched(
     ProcessLostError
         If another process ended, or did not answer in time, while the context lasted.
     """
+    # Here, as it brings torch._dynamo, which evaluation and reports need not wait for.
+    with optional("training"):
+        from lightning_fabric import Fabric
+        from lightning_fabric.strategies import DDPStrategy
+        from lightning_fabric.utilities.exceptions import MisconfigurationException
+
     limit = None if timeout is None else timedelta(seconds=timeout)
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if torchrun_processes() else devices
     try:

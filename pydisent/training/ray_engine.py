@@ -16,6 +16,7 @@ from pydisent.training.engine import Job, LocalWorker, Outcome, at_least_one, wo
 
 _CONNECT = 5.0  # seconds
 _NEWS = 0.5  # seconds for which a worker waits for news, so that it need not be asked often
+_CHECK = 2.0  # seconds between two looks at whether the cluster lives
 _OBJECTS = 100 * 2**20  # bytes: nothing but outcomes goes through Ray's object store
 _SETTINGS = b"\x04"  # the type of the first frame that either side of HTTP/2 sends
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0\0\0\0\0"
@@ -71,7 +72,7 @@ class RayEngine:
         ValueError
             If a job wants more threads than any machine of the cluster has CPU cores.
         ConnectionError
-            If the cluster cannot be joined.
+            If the cluster cannot be joined, or none of its machines is alive any more.
         """
         if not jobs:
             return None
@@ -81,7 +82,10 @@ class RayEngine:
             gpus = int(self.gpu and ray.cluster_resources().get("GPU", 0) >= 1)
             # What is lost is started again by the sweep, which says so; not by Ray.
             actor = ray.remote(num_gpus=gpus, max_restarts=0)(_Actor)
-            return work_through(jobs, note, self.workers, lambda job: _RayWorker(ray, actor, job))
+            check = _LiveCheck(ray)
+            return work_through(
+                jobs, note, self.workers, lambda job: _RayWorker(ray, actor, job, check)
+            )
 
     @contextmanager
     def _connected(self, threads: int) -> Iterator[Any]:
@@ -103,6 +107,9 @@ class RayEngine:
                 signal.signal(signal.SIGTERM, usual)  # Ray has set its own.
 
     def _start(self, ray: Any, threads: int) -> None:
+        if sys.platform == "linux":
+            # Ray would kill them; they have a leash, and save.
+            os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")
         ray.init(
             address="local",
             num_cpus=self.workers * threads,
@@ -199,11 +206,28 @@ class _Actor(LocalWorker):
         self.wait()
 
 
+class _LiveCheck:
+    """Raises ConnectionError once no machine of the cluster is alive: Ray would wait for ever."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray, self._next = ray, 0.0
+
+    def __call__(self) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _CHECK
+        if not any(node["Alive"] for node in self._ray.nodes()):
+            raise ConnectionError(
+                "the Ray cluster has ended: none of its machines is alive; start the same command "
+                "again to go on"
+            )
+
+
 class _RayWorker:
     """A job at work, seen from the sweep."""
 
-    def __init__(self, ray: Any, actor: Any, job: Job) -> None:
-        self.job, self.begun, self._ray = job, False, ray
+    def __init__(self, ray: Any, actor: Any, job: Job, check: Callable[[], None]) -> None:
+        self.job, self.begun, self._ray, self._check = job, False, ray, check
         at_work = actor.options(num_cpus=job.threads)
         self._actor = at_work.remote(job, os.getcwd(), sys.executable)
         self._alive = self._actor.__ray_ready__.remote()
@@ -219,6 +243,7 @@ class _RayWorker:
     def advance(self) -> Outcome | None:
         """Return what is new; see `Worker`."""
         if not self._ray.wait([self._news], timeout=0)[0]:
+            self._check()
             return None
         errors = self._ray.exceptions
         try:

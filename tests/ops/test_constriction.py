@@ -389,11 +389,6 @@ def test_other_instruction_sets(limit):
     run_apart("native", PYDISENT_INSTRUCTION_SET=limit)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
-def test_triton_on_planes_of_many_tiles():
-    run_apart("triton", TRITON_INTERPRET="1")
-
-
 UNEVEN_PLANES = """
 import torch
 from pydisent.ops._registry import REGISTRY
@@ -416,8 +411,8 @@ for shape in ((1, 2, 96, 97), (1, 3, 128, 72), (1, 2, 3, 2731)):  # around what 
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
-def test_triton_on_planes_that_do_not_stay_on_chip():
-    run_apart(TRITON_INTERPRET="1", code=UNEVEN_PLANES)
+def test_triton_on_planes_of_many_tiles_and_those_that_do_not_stay_on_chip():
+    run_apart("triton", code=AGAINST_THE_REFERENCE + UNEVEN_PLANES, TRITON_INTERPRET="1")
 
 
 @pytest.mark.parametrize(

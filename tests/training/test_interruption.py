@@ -1,32 +1,21 @@
 """Real processes, killed and signalled."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from warm import Process
 
 from pydisent.training import Plan, train
 
-ROOT = Path(__file__).parents[2]
 STEPS = 60
 
 
 def _start(path, *options):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pydisent", "train", "spectral-gan", "--preset", "smoke"]
-    return subprocess.Popen(
-        [*command, "--steps", str(STEPS), "--out", str(path), *options],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = ["train", "spectral-gan", "--preset", "smoke", "--threads", "1"]
+    return Process(*command, "--steps", str(STEPS), "--out", str(path), *options)
 
 
 def _wait_for_step(process, path, step):

@@ -156,7 +156,22 @@ def _wait_for_step(process, path, step):
     pytest.fail(f"training ended or hung before step {step}: {process.communicate()}")
 
 
-def test_a_killed_process_ends_all_and_the_run_goes_on_bit_for_bit(tmp_path, pair):
+@pytest.fixture
+def silenced(tmp_path):
+    """Training of two processes, one of which has been made to answer no more."""
+    path = tmp_path / "silenced"
+    options = ("--preset", "smoke", "--steps", "2000", "--devices", "2", "--timeout", "20")
+    process = _start(path, *options)
+    _wait_for_step(process, path, 5)
+    (other,) = psutil.Process(process.pid).children()
+    other.suspend()
+    yield process, other
+    for each in (other, process):
+        each.kill()
+
+
+def test_a_lost_process_ends_the_others_and_the_run_goes_on_bit_for_bit(tmp_path, pair, silenced):
+    """One is killed, while others wait for one that does not answer."""
     path = tmp_path / "run"
     steps = ("--preset", "smoke", "--steps", str(PLAN["steps"]))
     process = _start(path, *steps, "--devices", "2")
@@ -175,19 +190,9 @@ def test_a_killed_process_ends_all_and_the_run_goes_on_bit_for_bit(tmp_path, pai
     assert open_run(path).environment["devices"] == 2
     assert _result(path) == _result(pair[0] / "whole")
 
-
-def test_a_process_that_does_not_answer_ends_the_others(tmp_path):
-    path = tmp_path / "run"
-    options = ("--preset", "smoke", "--steps", "2000", "--devices", "2", "--timeout", "20")
-    process = _start(path, *options)
-    _wait_for_step(process, path, 5)
-    (other,) = psutil.Process(process.pid).children()
-    other.suspend()
-    try:
-        process.wait(timeout=LIMIT)  # its output stays open in the other
-    finally:
-        other.kill()
-        process.kill()
+    process, other = silenced
+    process.wait(timeout=LIMIT)
+    other.kill()  # it holds the output open
     _, errors = process.communicate()
     assert process.returncode == 1, errors
     assert errors.endswith("did not answer in time; go on from the last checkpoint with --resume\n")

@@ -209,6 +209,20 @@ def test_what_a_killed_sweep_has_at_work_ends(tmp_path, cluster):
     driver.communicate()
 
 
+@on_linux
+def test_a_sweep_whose_own_cluster_dies_ends_with_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_health_check_period_ms", "300")  # or it would take Ray 15 seconds
+    driver = start_driver("RayEngine(2)", tmp_path)
+    (raylet,) = [p for p in psutil.Process(driver.pid).children() if p.name() == "raylet"]
+    raylet.kill()
+    _, errors = driver.communicate(timeout=120)
+    assert driver.returncode == 1
+    assert errors.splitlines()[-1].startswith("ConnectionError: the Ray cluster has ended: ")
+    for name in "ab":
+        assert (tmp_path / name / "ready.saved").exists()
+    assert not (tmp_path / "c").exists()
+
+
 def test_bad_addresses_are_refused_at_once(tmp_path, capfd, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
