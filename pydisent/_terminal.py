@@ -8,7 +8,9 @@ import io
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Iterator
+from typing import Any
 
 NAME = "pydisent.plain"  # of the codecs' error handler
 PLAIN = {
@@ -38,6 +40,25 @@ def readable_output() -> Iterator[None]:
             # What is closed, or a pipe whose reader has gone, is not told.
             with contextlib.suppress(OSError, ValueError):
                 stream.reconfigure(errors=errors)
+
+
+@contextlib.contextmanager
+def warnings_of_one_line() -> Iterator[None]:
+    """Print pydisent's own warnings without a place in its code, which says users nothing."""
+    usual = warnings.formatwarning
+
+    def formatted(
+        message: Warning | str, category: type[Warning], *place: Any, **line: Any
+    ) -> str:
+        text = str(message)
+        ours = text.startswith("pydisent: ")
+        return f"{text}\n" if ours else usual(message, category, *place, **line)
+
+    warnings.formatwarning = formatted
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

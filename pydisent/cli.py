@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydisent._extras import install_command, optional
-from pydisent._terminal import command, readable_output
+from pydisent._terminal import command, readable_output, warnings_of_one_line
 from pydisent.parallel import is_first
 
 with optional("the command line"):
@@ -580,7 +580,7 @@ _REPEATABLE = ("--set", "--grid", "--metrics", "--codes")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 2 for bad input, 1 for a failure, 128 + n on signal n."""
-    with readable_output():
+    with readable_output(), warnings_of_one_line():
         return _main(sys.argv[1:] if argv is None else argv)
 
 
@@ -822,7 +822,7 @@ def _show_scores(run: "Run") -> None:
 
     if run.scores:
         _print_scores([run])
-    if matrices_of(run.scores):
+    if matrices_of(run.scores, run.path / "scores.json"):
         _say_written(write_matrices(run, run.path / "figures"))
 
 

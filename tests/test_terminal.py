@@ -2,6 +2,7 @@ import io
 import re
 import shlex
 import sys
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.table import Table
 
 import pydisent
 from pydisent import cli
+from pydisent._notice import warn
 from pydisent._terminal import PLAIN, command, readable_output
 
 ENCODINGS = ("ascii", "latin-1", "cp1252", "utf-8")
@@ -75,6 +77,21 @@ def test_commands_speak_to_a_terminal_without_unicode(capfd, argv):
         assert cli.main(argv) == (2 if wrong else 0)
     assert bool(output()) != wrong
     assert "codec" not in output() + capfd.readouterr().err
+
+
+def test_warnings_of_commands_have_one_line(capfd, monkeypatch):
+    def warning(argv):
+        warnings.simplefilter("always")
+        warn("half of the pictures are missing")
+        warnings.warn("not ours", DeprecationWarning, stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(cli, "_main", warning)
+    with warnings.catch_warnings():
+        assert cli.main([]) == 0
+    ours, *other = capfd.readouterr().err.splitlines()
+    assert ours == "pydisent: half of the pictures are missing"
+    assert "DeprecationWarning: not ours" in other[0]
 
 
 def test_a_reader_that_has_gone_is_told_once():

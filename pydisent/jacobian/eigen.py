@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pydisent.jacobian._finite import refuse_infinite
-from pydisent.jacobian.linearization import check_codes, linearize, whole_number
+from pydisent.jacobian.linearization import check_codes, check_keywords, linearize, whole_number
 
 
 def eigenvectors(
@@ -20,6 +20,7 @@ def eigenvectors(
     A column's sign is that which makes its largest entry in magnitude positive. Arguments and
     errors are those of :func:`linearize`.
     """
+    check_keywords(fn, kwargs, eigenvectors, linearize)
     linear = linearize(fn, z, *args, chunk=chunk, **kwargs)
     gram = linear.gram_matrix()
     refuse_infinite(gram, linear)
@@ -38,6 +39,7 @@ def eigenvector_heatmap(
     row i if that eigenvector is aligned with axis i on average. Arguments and errors are those of
     :func:`linearize`.
     """
+    check_keywords(fn, kwargs, eigenvector_heatmap, linearize)
     _, vectors = eigenvectors(fn, z, *args, chunk=chunk, **kwargs)
     return vectors.square().mean(0)
 
@@ -81,6 +83,7 @@ def trace_eigenpath(
     TypeError, ValueError
         If an argument is not as above.
     """
+    check_keywords(fn, kwargs, trace_eigenpath, linearize)
     ordinals = _check_path(z, ordinals, step_size, decay, steps)
     paths = [
         _trace_one(fn, z.detach(), args, kwargs, ordinal, step_size, decay, steps, chunk)

@@ -75,7 +75,7 @@ def sections(subjects: Sequence[Subject]) -> list[Section]:
     """Return all sections of pictures, in the order of the page."""
     makers = (_samples, _alignment, _traversals, _eigenpaths, _spectra, _steps, _pairs, _losses)
     parts = [make(subjects) for make in makers]
-    if any(matrices_of(s.run.scores) for s in subjects):
+    if any(matrices_of(s.run.scores, s.run.path / "scores.json") for s in subjects):
         parts.insert(2, _matrices(subjects))
     after = parts.index(next(p for p in parts if p.title == _TRAVERSALS)) + 1
     if any(known_lengths(s.run) for s in subjects):
@@ -178,11 +178,11 @@ def _matrices(subjects: Sequence[Subject]) -> Section:
 
 
 def _matrices_of(subjects: Sequence[Subject], subject: Subject) -> Picture:
-    scores = subject.run.scores or {}
-    said = ", ".join(f"{name} {scores[name]['score']:.3f}" for name in matrices_of(scores))
+    scores, source = subject.run.scores or {}, subject.run.path / "scores.json"
+    said = ", ".join(f"{name} {scores[name]['score']:.3f}" for name in matrices_of(scores, source))
     return Picture(
         _name(subjects, subject, "matrices.png"),
-        draw_matrices(scores),
+        draw_matrices(scores, source),
         f"Matrices of codes against factors of {subject.label}: {said}.",
         f"{subject.label}: a row a code, a column a factor; each matrix has its own shades.",
     )

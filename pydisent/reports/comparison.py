@@ -60,7 +60,8 @@ class ScoredRun:
     @property
     def settings(self) -> dict[str, Any]:
         """Return everything but the seed that decides the scores."""
-        return {**self.config["config"], **{name: self.config[name] for name in _DECIDE}}
+        decide = {name: self.config[name] for name in _DECIDE}
+        return {**self.config["config"], **decide, "partial": self.config.get("partial", False)}
 
     @property
     def key(self) -> str:

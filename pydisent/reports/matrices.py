@@ -26,17 +26,27 @@ _MATRICES = {
 _WRITTEN = 16  # most codes whose entries are printed
 
 
-def matrices_of(scores: dict[str, Any] | None) -> dict[str, np.ndarray]:
-    """Return the matrices (d, f) that are among a run's scores, by metric."""
+def matrices_of(
+    scores: dict[str, Any] | None, source: str | Path = "scores.json"
+) -> dict[str, np.ndarray]:
+    """Return the matrices (d, f) that are among a run's scores, by metric; `source` is their file.
+
+    Raises
+    ------
+    ValueError
+        If one is no matrix of codes × factors.
+    """
     found = {}
     for name, (_, key, _) in _MATRICES.items():
         details = (scores or {}).get(name, {}).get("details", {})
         if key in details and "codes" in details and "factors" in details:
-            found[name] = _matrix(name, key, details)
+            found[name] = _matrix(name, key, details, source)
     return found
 
 
-def _matrix(name: str, key: str, details: dict[str, Any]) -> np.ndarray:
+def _matrix(
+    name: str, key: str, details: dict[str, Any], source: str | Path
+) -> np.ndarray:
     """Return a matrix of a score's details; ValueError unless it is one of codes × factors."""
     codes, factors = details["codes"], details["factors"]
     try:
@@ -46,26 +56,28 @@ def _matrix(name: str, key: str, details: dict[str, Any]) -> np.ndarray:
         matrix, shape = np.empty(0), (0, 0)
     if not isinstance(codes, list) or not isinstance(factors, list) or matrix.shape != shape:
         raise ValueError(
-            f"scores.json: {name} has no matrix of codes × factors as its {key}: evaluate the run "
+            f"{source}: {name} has no matrix of codes × factors as its {key}: evaluate the run "
             "again"
         )
     return matrix
 
 
-def draw_matrices(scores: dict[str, Any]) -> bytes:
+def draw_matrices(scores: dict[str, Any], source: str | Path = "scores.json") -> bytes:
     """Draw the codes × factors matrices of a run's scores side by side, each in its own shades.
 
     Parameters
     ----------
     scores : dict
         `Run.scores`.
+    source : path
+        The file that they are from, which errors name.
 
     Raises
     ------
     ValueError
         If no metric with a matrix is among them.
     """
-    found = matrices_of(scores)
+    found = matrices_of(scores, source)
     if not found:
         raise ValueError(f"no matrix has been measured yet; one comes with {', '.join(_MATRICES)}")
     columns = 2 if len(found) == 4 else len(found)
@@ -109,4 +121,4 @@ def write_matrices(run: "Run", out: Path) -> list[Path]:
     ValueError
         If no metric with a matrix is among the scores, or `out` is a file.
     """
-    return write_files(out, {"matrices.png": draw_matrices(run.scores or {})})
+    return write_files(out, {"matrices.png": draw_matrices(run.scores or {}, run.path / "scores.json")})

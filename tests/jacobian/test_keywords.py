@@ -28,7 +28,18 @@ CALLS = {
     "directional_derivative": lambda fn, z, **keywords: pydisent.directional_derivative(
         fn, z, torch.ones_like(z), **keywords
     ),
+    "eigenvector_heatmap": pydisent.eigenvector_heatmap,
+    "trace_eigenpath": functools.partial(pydisent.trace_eigenpath, steps=1),
 }
+
+
+def test_all_that_pass_keywords_on_are_tried():
+    for name in pydisent.__all__:
+        function = getattr(pydisent, name)
+        if inspect.isfunction(function):
+            parameters = inspect.signature(function).parameters
+            passes = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+            assert passes == (name in CALLS), name
 
 
 def own_names(name):
@@ -43,7 +54,7 @@ def own_names(name):
 def test_a_mistyped_name_of_ours_is_named_with_the_nearest(name, fn):
     assert own_names(name)
     for right in own_names(name):
-        if right in ("k", "iterations"):  # asked for before
+        if right in ("k", "iterations", "steps"):  # asked for before
             continue
         wrong = right[:-1] + right[-1] * 2
         message = f"got an unexpected keyword argument '{wrong}'.*did you mean '{right}'"

@@ -12,6 +12,7 @@ from pydisent.reports.tradeoff import _curves, draw_tradeoff
 def write_run(path, scores=None, system="beta-vae", seed=0, data="sprites", **config):
     """A run folder as far as a comparison reads it; keys of the plan go before the system's."""
     plan = {"data_path": None, "preset": "quick", "image_size": 64, "steps": 2500}
+    plan |= {"partial": False}
     plan |= {name: config.pop(name) for name in list(config) if name in plan}
     path.mkdir(parents=True)
     values = {"system": system, "data": data, "seed": seed, "config": config, "format": 1}
@@ -60,6 +61,11 @@ def test_preset_and_logging_do_not_tell_runs_apart_but_steps_and_size_do(tmp_pat
         write_run(tmp_path / "larger", {"sap": 1}, image_size=None),
     ]
     labels = [group.label for group in compare([*same, *other]).groups]
+    part = write_run(tmp_path / "part", {"sap": 1}, partial=True)
+    assert [g.label for g in compare([*same, part]).groups] == [
+        "beta-vae partial=False",
+        "beta-vae partial=True",
+    ]
     assert labels == [
         "beta-vae image_size=64 steps=2500",
         "beta-vae image_size=64 steps=9000",

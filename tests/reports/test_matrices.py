@@ -1,4 +1,5 @@
 import io
+import re
 
 import numpy as np
 import pytest
@@ -56,6 +57,16 @@ def test_files(tmp_path):
     with pytest.raises(ValueError, match="no matrix has been measured yet; one comes with mig"):
         write_matrices(fake_run(tmp_path / "b"), tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("entry", [None, [[1.0, 2.0]], [[1.0], [2.0, 3.0]], "x", [[[1.0]]], {}])
+def test_a_damaged_matrix_is_named_with_its_file(tmp_path, entry):
+    damaged = scores("sap")
+    damaged["sap"]["details"]["matrix"] = entry
+    run = fake_run(tmp_path / "a", scores=damaged)
+    file = re.escape(str(tmp_path / "a" / "scores.json"))
+    with pytest.raises(ValueError, match=f"{file}: sap has no matrix of codes × factors as its m"):
+        write_matrices(run, tmp_path / "figures")
 
 
 def test_the_page_shows_them_where_there_are_scores(tmp_path):
