@@ -25,9 +25,11 @@ bench: $(READY)
 	$(BIN)/python bench/alignment.py
 	$(BIN)/python bench/small.py
 
-# Every differentiable operator of PyTorch through the Jacobian engine: ten minutes on two cores.
+# Every differentiable operator of PyTorch through the Jacobian engine, and whether PyTorch's own
+# derivatives are still as measured: ten minutes on two cores.
 operators: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/operators.py
+	OMP_NUM_THREADS=1 PYDISENT_WHOLE=1 $(BIN)/python -m pytest -n auto tests/jacobian/test_torch_probes.py
 
 # The README's tables and the pictures, from the committed JSON.
 results: $(READY)

@@ -47,9 +47,7 @@ def warnings_of_one_line() -> Iterator[None]:
     """Print pydisent's own warnings without a place in its code, which says users nothing."""
     usual = warnings.formatwarning
 
-    def formatted(
-        message: Warning | str, category: type[Warning], *place: Any, **line: Any
-    ) -> str:
+    def formatted(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
         text = str(message)
         ours = text.startswith("pydisent: ")
         return f"{text}\n" if ours else usual(message, category, *place, **line)

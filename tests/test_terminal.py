@@ -11,7 +11,6 @@ from rich.table import Table
 
 import pydisent
 from pydisent import cli
-from pydisent._notice import warn
 from pydisent._terminal import PLAIN, command, readable_output
 
 ENCODINGS = ("ascii", "latin-1", "cp1252", "utf-8")
@@ -79,19 +78,22 @@ def test_commands_speak_to_a_terminal_without_unicode(capfd, argv):
     assert "codec" not in output() + capfd.readouterr().err
 
 
-def test_warnings_of_commands_have_one_line(capfd, monkeypatch):
-    def warning(argv):
-        warnings.simplefilter("always")
-        warn("half of the pictures are missing")
-        warnings.warn("not ours", DeprecationWarning, stacklevel=1)
+def test_warnings_of_commands_have_one_line(monkeypatch):
+    found = []
+
+    def shown(argv):
+        for text in ("pydisent: half of the pictures are missing", "not ours"):
+            found.append(warnings.formatwarning(UserWarning(text), UserWarning, "a.py", 3, "x = 1"))
         return 0
 
-    monkeypatch.setattr(cli, "_main", warning)
-    with warnings.catch_warnings():
-        assert cli.main([]) == 0
-    ours, *other = capfd.readouterr().err.splitlines()
-    assert ours == "pydisent: half of the pictures are missing"
-    assert "DeprecationWarning: not ours" in other[0]
+    monkeypatch.setattr(cli, "_main", shown)
+    usual = warnings.formatwarning
+    assert cli.main([]) == 0
+    assert found == [
+        "pydisent: half of the pictures are missing\n",
+        "a.py:3: UserWarning: not ours\n  x = 1\n",
+    ]
+    assert warnings.formatwarning is usual
 
 
 def test_a_reader_that_has_gone_is_told_once():

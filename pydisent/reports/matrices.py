@@ -44,9 +44,7 @@ def matrices_of(
     return found
 
 
-def _matrix(
-    name: str, key: str, details: dict[str, Any], source: str | Path
-) -> np.ndarray:
+def _matrix(name: str, key: str, details: dict[str, Any], source: str | Path) -> np.ndarray:
     """Return a matrix of a score's details; ValueError unless it is one of codes × factors."""
     codes, factors = details["codes"], details["factors"]
     try:
@@ -121,4 +119,6 @@ def write_matrices(run: "Run", out: Path) -> list[Path]:
     ValueError
         If no metric with a matrix is among the scores, or `out` is a file.
     """
-    return write_files(out, {"matrices.png": draw_matrices(run.scores or {}, run.path / "scores.json")})
+    return write_files(
+        out, {"matrices.png": draw_matrices(run.scores or {}, run.path / "scores.json")}
+    )

@@ -1,8 +1,8 @@
-"""A sample of every operator that PyTorch differentiates, through the engine.
+"""A sample of every other operator that PyTorch differentiates, through the engine.
 
-``python bench/operators.py`` judges more samples, of every kind. Here, one in float64, and of a
-sixth of the operators each one with complex numbers inside and in place. A refusal has a reason in
-``operators_refused.toml``.
+``python bench/operators.py`` judges more samples of all of them, of every kind. Here, one in
+float64, and of a sixth of the operators each one with complex numbers inside and in place. A
+refusal has a reason in ``operators_refused.toml``.
 """
 
 import pytest
@@ -20,17 +20,18 @@ LISTED = cases.refused_operators()
 JUDGED = [
     name for name, op in OPERATORS.items() if not all(cases.left_out(op, k) for k in cases.KINDS)
 ]
+CHOSEN = [name for place, name in enumerate(JUDGED) if place % 2 == 0 or name in LISTED]
 
 
 def kinds_of(name):
     """In float64 and by turns of another kind; of every kind what is refused, or is not real."""
     if name in LISTED or cases.left_out(OPERATORS[name], "float64"):
         return cases.KINDS
-    turn = 1 + JUDGED.index(name) % 6
+    turn = 1 + CHOSEN.index(name) % 6
     return "float64", *cases.KINDS[turn : turn + 1]
 
 
-@pytest.mark.parametrize("name", JUDGED)
+@pytest.mark.parametrize("name", CHOSEN)
 def test_operator(name):
     listed = name in LISTED
     found = {}

@@ -6,6 +6,7 @@ routes: ``jvp`` (torch.func.jvp, then reverse), ``vmap`` (the same vectorised ov
 """
 
 import functools
+import os
 import warnings
 
 import pytest
@@ -23,6 +24,8 @@ from pydisent.jacobian.decompositions import (
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 MEASURED_ON = "2.13"
+# All with ``make operators``: what was right is right until there is another torch.
+WHOLE = os.environ.get("PYDISENT_WHOLE") == "1"
 SILENT, RAISES, NAN = "silently wrong", "raises", "not a number"
 _EVERY = tuple(ROUTES)
 _FORWARD = ("jvp", "vmap")
@@ -116,10 +119,13 @@ def _outcome(probe, route):
     return "right" if error <= 1e-6 else SILENT
 
 
+MEASURED_AGAIN = [*CASES] if WHOLE else sorted({*WRONG, *[*CASES][::4]})
+
+
 @pytest.mark.skipif(
     not torch.__version__.startswith(MEASURED_ON), reason=f"measured on torch {MEASURED_ON}"
 )
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", MEASURED_AGAIN)
 def test_native_derivatives_are_as_measured(name):
     found = {route: _outcome(_probe(name), route) for route in ROUTES}
     expected = {route: WRONG.get(name, {}).get(route, "right") for route in ROUTES}
