@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from pydisent.jacobian._finite import refuse_infinite
 from pydisent.jacobian.linearization import check_codes, check_keywords, linearize, whole_number
+
+_OF_LINEARIZE = frozenset(inspect.signature(linearize).parameters)
 
 
 def eigenvectors(
@@ -20,7 +23,7 @@ def eigenvectors(
     A column's sign is that which makes its largest entry in magnitude positive. Arguments and
     errors are those of :func:`linearize`.
     """
-    check_keywords(fn, kwargs, eigenvectors, linearize)
+    _check_keywords(fn, kwargs, eigenvectors)
     linear = linearize(fn, z, *args, chunk=chunk, **kwargs)
     gram = linear.gram_matrix()
     refuse_infinite(gram, linear)
@@ -39,7 +42,7 @@ def eigenvector_heatmap(
     row i if that eigenvector is aligned with axis i on average. Arguments and errors are those of
     :func:`linearize`.
     """
-    check_keywords(fn, kwargs, eigenvector_heatmap, linearize)
+    _check_keywords(fn, kwargs, eigenvector_heatmap)
     _, vectors = eigenvectors(fn, z, *args, chunk=chunk, **kwargs)
     return vectors.square().mean(0)
 
@@ -83,13 +86,21 @@ def trace_eigenpath(
     TypeError, ValueError
         If an argument is not as above.
     """
-    check_keywords(fn, kwargs, trace_eigenpath, linearize)
+    _check_keywords(fn, kwargs, trace_eigenpath)
     ordinals = _check_path(z, ordinals, step_size, decay, steps)
     paths = [
         _trace_one(fn, z.detach(), args, kwargs, ordinal, step_size, decay, steps, chunk)
         for ordinal in ordinals
     ]
     return torch.stack(paths)
+
+
+def _check_keywords(
+    fn: Callable[..., Any], kwargs: dict[str, Any], own: Callable[..., Any]
+) -> None:
+    """As `check_keywords`, where ``linearize`` takes some of them."""
+    others = {name: value for name, value in kwargs.items() if name not in _OF_LINEARIZE}
+    check_keywords(fn, others, own, linearize)
 
 
 def _trace_one(fn, z, args, kwargs, ordinal, step_size, decay, steps, chunk) -> Tensor:

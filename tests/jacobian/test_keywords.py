@@ -72,6 +72,16 @@ def test_what_the_function_takes_is_passed_on(name):
         CALLS[name](lambda positional, /: positional.sin(), Z, positional=1)
 
 
+def test_what_linearize_takes_reaches_it():
+    def mixing(z):
+        return (z - z.mean(0)).sin()
+
+    for follow in (pydisent.eigenvector_heatmap, CALLS["trace_eigenpath"]):
+        follow(mixing, Z, coupled="hold", compute_dtype=torch.float64)
+        with pytest.raises(ValueError, match="mixes the samples"):
+            follow(mixing, Z)
+
+
 def test_an_option_of_the_module_is_for_its_constructor():
     with pytest.raises(TypeError, match=r"forward got an unexpected keyword argument 'tolerance'"):
         CALLS["AlignmentPenalty"](plain, Z, tolerance=0.1)
