@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -67,7 +66,7 @@ def launched(
         CPU threads of each process; by default PyTorch's number, the cores divided by the
         processes if there are several.
     timeout : float or None
-        Seconds for which a process waits for the others; PyTorch's by default.
+        Seconds for which a process waits for the others once they have begun; PyTorch's by default.
 
     Yields
     ------
@@ -84,16 +83,12 @@ def launched(
     # Here, as it brings torch._dynamo, which evaluation and reports need not wait for.
     with optional("training"):
         from lightning_fabric import Fabric
-        from lightning_fabric.strategies import DDPStrategy
         from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     limit = None if timeout is None else timedelta(seconds=timeout)
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if torchrun_processes() else devices
     try:
-        strategy: Any = "auto" if limit is None or devices == 1 else DDPStrategy(timeout=limit)
-        fabric = Fabric(
-            accelerator=accelerator, devices=here, num_nodes=devices // here, strategy=strategy
-        )
+        fabric = Fabric(accelerator=accelerator, devices=here, num_nodes=devices // here)
     except (MisconfigurationException, RuntimeError) as error:
         raise ValueError(f"accelerator is {accelerator!r} and devices is {here}: {error}") from None
     ours = not dist.is_initialized()
@@ -101,6 +96,9 @@ def launched(
         with _quiet(logging.getLogger("lightning_fabric")):
             fabric.launch()
         _give_time_to_say_why()
+        if limit is not None and devices > 1:
+            # Only now: how long a process takes to begin depends on the machine's load.
+            dist.distributed_c10d._set_pg_timeout(limit)
         if threads is not None:
             torch.set_num_threads(threads)
         if devices == 1:

@@ -160,7 +160,7 @@ def _wait_for_step(process, path, step):
 def silenced(tmp_path):
     """Training of two processes, one of which has been made to answer no more."""
     path = tmp_path / "silenced"
-    options = ("--preset", "smoke", "--steps", "2000", "--devices", "2", "--timeout", "20")
+    options = ("--preset", "smoke", "--steps", "2000", "--devices", "2", "--timeout", "10")
     process = _start(path, *options)
     _wait_for_step(process, path, 5)
     (other,) = psutil.Process(process.pid).children()
