@@ -57,6 +57,13 @@ def directional_derivative(
         ``fn`` is not one tensor, not finite, does not depend on ``z`` or mixes samples.
     DerivativeError
         If PyTorch's derivative of an operation in ``fn`` is missing or wrong; it is named.
+
+    Examples
+    --------
+    >>> z, tangents = torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 0.0]])
+    >>> value, derivative = directional_derivative(torch.square, z, tangents)
+    >>> derivative.tolist()
+    [[2.0, 0.0]]
     """
     given, kwargs = kwargs, merged_keywords(kwargs, fn_kwargs)
     check_keywords(fn, given, directional_derivative)

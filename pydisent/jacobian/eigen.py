@@ -41,6 +41,12 @@ def eigenvector_heatmap(
     Column j is the mean square of the j-th leading eigenvector of M = J'J: close to one-hot at
     row i if that eigenvector is aligned with axis i on average. Arguments and errors are those of
     :func:`linearize`.
+
+    Examples
+    --------
+    >>> stretch = torch.tensor([1.0, 3.0])  # the second axis leads
+    >>> eigenvector_heatmap(lambda z: z * stretch, torch.zeros(5, 2)).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
     """
     _check_keywords(fn, kwargs, eigenvector_heatmap)
     _, vectors = eigenvectors(fn, z, *args, chunk=chunk, **kwargs)
@@ -85,6 +91,13 @@ def trace_eigenpath(
     ------
     TypeError, ValueError
         If an argument is not as above.
+
+    Examples
+    --------
+    >>> stretch = torch.tensor([3.0, 1.0])
+    >>> paths = trace_eigenpath(lambda z: z * stretch, torch.zeros(1, 2), step_size=0.5, steps=2)
+    >>> paths[0, 0].tolist()  # against the leading eigenvector, the first axis
+    [[0.0, 0.0], [-0.5, 0.0], [-1.0, 0.0]]
     """
     _check_keywords(fn, kwargs, trace_eigenpath)
     ordinals = _check_path(z, ordinals, step_size, decay, steps)

@@ -88,6 +88,15 @@ def linearize(
     operation, differentiated by its own ``backward``, which must be differentiable itself. So is
     what torch functions do not show (TorchScript, ``torch.func`` inside ``fn``), which a
     warning says.
+
+    Examples
+    --------
+    >>> weight = torch.tensor([[1.0, 2.0], [0.0, 3.0], [1.0, 0.0]])
+    >>> linear = linearize(lambda z: z @ weight.T, torch.zeros(4, 2))
+    >>> linear.jacobian().shape
+    torch.Size([4, 3, 2])
+    >>> torch.equal(linear.gram_matrix()[0], weight.T @ weight)
+    True
     """
     check_arguments(fn, z, compute_dtype, chunk, coupled)
     given, kwargs = kwargs, merged_keywords(kwargs, fn_kwargs)

@@ -47,6 +47,12 @@ def dip_vae_penalty(
     ------
     ValueError, TypeError
         If shapes, dtypes, names or ranges are not as above, or variant II has no ``logvar``.
+
+    Examples
+    --------
+    >>> mu = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])  # variances of 1, covariances of 1
+    >>> dip_vae_penalty(mu, variant="i", lambda_od=0.5, lambda_d=5.0).item()
+    1.0
     """
     require(variant in ("i", "ii"), "variant", repr(variant), "'i' or 'ii'")
     require_weight("lambda_3", lambda_3)

@@ -35,6 +35,11 @@ def gaussian_kl(mu: Tensor, logvar: Tensor, *, reduction: Reduction = "mean") ->
     ------
     ValueError, TypeError
         If shapes, dtypes or names are not as above.
+
+    Examples
+    --------
+    >>> gaussian_kl(torch.tensor([[2.0, 0.0]]), torch.zeros(1, 2), reduction="dimensions").tolist()
+    [2.0, 0.0]
     """
     accepted = ", ".join(map(repr, REDUCTIONS))
     require(reduction in REDUCTIONS, "reduction", repr(reduction), accepted)
