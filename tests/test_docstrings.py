@@ -26,5 +26,5 @@ def test_example(example):
     torch.manual_seed(0)
     example.globs |= {"torch": torch, "pydisent": pydisent}  # as a reader has imported them
     said = []
-    doctest.DocTestRunner().run(example, out=said.append)
+    doctest.DocTestRunner(verbose=False).run(example, out=said.append)
     assert not said, "".join(said)
