@@ -1,6 +1,7 @@
 """The README's tables are those of the committed results."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -12,6 +13,12 @@ def test_tables_are_generated_from_the_committed_results():
     specification.loader.exec_module(plot)
     text = (ROOT / "README.md").read_text()
     assert text == plot.readme_with(text, plot.tables()), "run python bench/plot.py"
+
+
+def test_every_path_of_the_guide_for_contributors_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    for name in re.findall(r"`((?:pydisent|csrc|tests|bench|triton_kernels)/[\w./]*)`", text):
+        assert (ROOT / name).exists(), name
 
 
 def test_every_picture_named_is_there():
