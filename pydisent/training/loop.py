@@ -27,7 +27,7 @@ from pydisent.training.environment import environment
 from pydisent.training.folder import RunFolder
 from pydisent.training.graphs import GraphedSteps
 from pydisent.training.logs import Logs, NoLogs
-from pydisent.training.plan import Plan, difference
+from pydisent.training.plan import Plan, check_resumable
 from pydisent.training.processes import launched, number_of_devices
 from pydisent.training.sampling import BatchSampler
 
@@ -208,13 +208,7 @@ def _check_free(plan: Plan, folder: RunFolder, resume: bool, overwrite: bool) ->
     if resume and overwrite:
         raise ValueError("resume and overwrite are both given; accepted: one of them")
     if resume and folder.is_run():
-        kept = folder.read_plan().to_json()
-        if differs := difference(kept, plan.to_json()):
-            name, before, now = differs
-            raise ValueError(
-                f"{folder.path} was trained with {name} {before}, not {now}: "
-                "it can only be resumed as it was started"
-            )
+        check_resumable(folder.path, folder.read_plan().to_json(), plan.to_json())
     elif overwrite and folder.is_run():
         return
     elif not folder.is_free():

@@ -43,6 +43,16 @@ def difference(kept: dict[str, Any], asked: dict[str, Any]) -> tuple[str, Any, A
     return None
 
 
+def check_resumable(path: Path, kept: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Raise ValueError if the run in `path`, begun by `kept`, cannot go on by `asked`."""
+    if differs := difference(kept, asked):
+        name, before, now = differs
+        raise ValueError(
+            f"{path} was trained with {name} {before}, not {now}: a run can only be resumed as it "
+            "was started"
+        )
+
+
 _NONE = type(None)
 _SETTING = (*NUMBER, bool, str, _NONE)
 _FIELDS: Types = {
