@@ -9,7 +9,8 @@ import torch
 from pydisent import systems
 from pydisent._demo import RunsFailedError
 from pydisent._extras import install_command
-from pydisent.cli import _gathered, main
+from pydisent.cli import main
+from pydisent.cli._main import _gathered
 from pydisent.training import Plan, RunFolder, open_run, train
 from pydisent.training.engine import Outcome
 

@@ -10,8 +10,9 @@ import pytest
 from rich.table import Table
 
 import pydisent
-from pydisent import cli
 from pydisent._terminal import PLAIN, command, readable_output
+from pydisent.cli import _main, main
+from pydisent.cli._output import say
 
 ENCODINGS = ("ascii", "latin-1", "cp1252", "utf-8")
 SOURCE = Path(pydisent.__file__).parent
@@ -39,8 +40,8 @@ def test_all_characters_of_the_package_are_printed(encoding):
             for char in special_characters():
                 table = Table("a", char, title=char)
                 table.add_row(char, "\udce9")  # a byte of a file's name
-                cli._say(table)
-                cli._say(char)
+                say(table)
+                say(char)
         assert sys.stdout.errors == "strict"
     assert r"\udce9" in output()
 
@@ -61,7 +62,7 @@ def test_what_was_meant_can_still_be_read(encoding):
     "argv",
     [
         ["--help"],
-        *([name, "--help"] for name in cli._COMMANDS),
+        *([name, "--help"] for name in _main._COMMANDS),
         ["list"],
         ["list", "ps-sc"],
         ["list", "nöthing"],
@@ -73,7 +74,7 @@ def test_what_was_meant_can_still_be_read(encoding):
 def test_commands_speak_to_a_terminal_without_unicode(capfd, argv):
     wrong = argv[-1] in ("nöthing", "/nowhere/é")
     with terminal("ascii") as output:
-        assert cli.main(argv) == (2 if wrong else 0)
+        assert main(argv) == (2 if wrong else 0)
     assert bool(output()) != wrong
     assert "codec" not in output() + capfd.readouterr().err
 
@@ -86,9 +87,9 @@ def test_warnings_of_commands_have_one_line(monkeypatch):
             found.append(warnings.formatwarning(UserWarning(text), UserWarning, "a.py", 3, "x = 1"))
         return 0
 
-    monkeypatch.setattr(cli, "_main", shown)
+    monkeypatch.setattr(_main, "_run", shown)
     usual = warnings.formatwarning
-    assert cli.main([]) == 0
+    assert main([]) == 0
     assert found == [
         "pydisent: half of the pictures are missing\n",
         "a.py:3: UserWarning: not ours\n  x = 1\n",
@@ -119,7 +120,7 @@ def test_commands_can_be_copied(word):
 
 def test_no_message_makes_commands_by_itself():
     """Commands in messages are quoted; those of help texts name no path."""
-    commands = "|".join(cli._COMMANDS)
+    commands = "|".join(_main._COMMANDS)
     for file in SOURCE.rglob("*.py"):
         found = re.findall(rf'f"[^"\n]*pydisent (?:{commands}) [^"\n]*\{{', file.read_text("utf-8"))
         assert not found, file

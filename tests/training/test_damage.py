@@ -7,7 +7,8 @@ import warnings
 
 import pytest
 
-from pydisent import cli, reports
+from pydisent import reports
+from pydisent.cli import _evaluation, _main, main
 from pydisent.reports import selection
 from pydisent.training import RunFolder, checkpoint, open_run, train
 from pydisent.training.engine import LocalEngine, Outcome
@@ -118,8 +119,8 @@ def nothing_drawn(monkeypatch):
     """What commands do with what they have read takes seconds, and is tested elsewhere."""
     for name in ("write_report", "write_traversals", "write_comparison"):
         monkeypatch.setattr(reports, name, lambda *_, **__: [])
-    monkeypatch.setattr(cli, "_evaluate", lambda *_, **__: None)
-    monkeypatch.setattr(cli, "_show_scores", lambda _: None)
+    monkeypatch.setattr(_evaluation, "_evaluate", lambda *_, **__: None)
+    monkeypatch.setattr(_evaluation, "show_scores", lambda _: None)
     monkeypatch.setattr(selection, "_score", lambda path, _: _score(RunFolder(path)))
     monkeypatch.setattr(LocalEngine, "run", lambda *_: None)
 
@@ -151,9 +152,9 @@ def _run(command, root, monkeypatch):
     }
     chosen = arguments.get(command, {"run": run})
     monkeypatch.setattr(
-        cli, "subcommand_cli_from_dict", lambda known, **_: known[command](**chosen)
+        _main, "subcommand_cli_from_dict", lambda known, **_: known[command](**chosen)
     )
-    return cli.main([])
+    return main([])
 
 
 @pytest.mark.parametrize(("command", "file", "damage"), [*_cases()])

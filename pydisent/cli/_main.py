@@ -1,0 +1,105 @@
+"""The command line's entry: chooses the command, and turns errors into messages and codes."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from pydisent._extras import install_command
+from pydisent._terminal import readable_output, warnings_of_one_line
+from pydisent.cli._demo import demo
+from pydisent.cli._evaluation import compare, evaluate, select
+from pydisent.cli._lists import info, list_
+from pydisent.cli._output import fail
+from pydisent.cli._pictures import report, rotate, trace, transfer, traverse
+from pydisent.cli._sweep import sweep
+from pydisent.cli._training import train
+from pydisent.cli._tyro import subcommand_cli_from_dict
+
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "traverse": traverse,
+    "transfer": transfer,
+    "rotate": rotate,
+    "trace": trace,
+    "report": report,
+    "compare": compare,
+    "select": select,
+    "sweep": sweep,
+    "list": list_,
+    "info": info,
+    "demo": demo,
+}
+
+
+# Options that take several values, and may be written several times.
+_REPEATABLE = ("--set", "--grid", "--metrics", "--codes")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0, 2 for bad input, 1 for a failure, 128 + n on signal n."""
+    with readable_output(), warnings_of_one_line():
+        return _run(sys.argv[1:] if argv is None else argv)
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        subcommand_cli_from_dict(
+            _COMMANDS,
+            prog="pydisent",
+            description="Disentangled representation learning: train, score, picture.",
+            args=_gathered(argv),
+        )
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 2
+    except KeyboardInterrupt:
+        return fail("interrupted", 130)
+    except Exception as error:
+        if os.environ.get("PYDISENT_TRACEBACK") == "1":
+            raise
+        return fail(*_explain(error))
+    return 0
+
+
+def _gathered(argv: Sequence[str]) -> list[str]:
+    """Return `argv` with the values of a repeated option at its first place.
+
+    Of ``--set a=1 --set b=2`` the parser would keep the last alone.
+    """
+    gathered: list[str] = []
+    values: dict[str, list[str]] = {}
+    into: list[str] | None = None
+    for word in argv:
+        option, equals, value = word.partition("=")
+        if option in _REPEATABLE:
+            if option not in values:
+                gathered.append(option)
+                values[option] = []
+            into = values[option]
+            into += [value] if equals else []
+        elif word.startswith("--"):
+            into = None
+            gathered.append(word)
+        else:
+            (gathered if into is None else into).append(word)
+    return [v for word in gathered for v in (word, *values.get(word, ()))]
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """Return the message and exit code of an expected error; raise any other."""
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("pydisent"):
+        extra = "sweep" if error.name == "ray" else "all"  # Ray is large, and all leaves it out.
+        return f"this needs the package {error.name}: {install_command(extra)}", 2
+    if isinstance(error, (ValueError, OSError)):
+        return str(error), 2
+    from pydisent.systems import NotTrainedError
+    from pydisent.training import Interrupted, NonFiniteError
+    from pydisent.training.processes import ProcessLostError
+
+    if isinstance(error, NotTrainedError):
+        return str(error), 2
+    if isinstance(error, Interrupted):
+        return str(error), 128 + error.signum
+    if isinstance(error, NonFiniteError | ProcessLostError):
+        return str(error), 1
+    raise error

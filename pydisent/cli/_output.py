@@ -1,0 +1,52 @@
+"""What commands print."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydisent._extras import optional
+from pydisent.parallel import is_first
+
+
+def say(what: Any, *, whole: bool = False) -> None:
+    """Print text or a table; a `whole` table is as wide as it must be, for cut numbers mislead."""
+    with optional():
+        from rich.console import Console
+        from rich.measure import Measurement
+
+    if not is_first():
+        return
+    console = Console(soft_wrap=isinstance(what, str), highlight=False, markup=False)
+    if whole:
+        wide = console.options.update(width=10_000)
+        console.width = max(console.width, Measurement.get(console, wide, what).maximum)
+    console.print(what)
+
+
+def say_table(
+    header: Iterable[str], rows: Iterable[Iterable[str]], *, title: str, whole: bool = False
+) -> None:
+    """Print a table; see `say`."""
+    with optional():
+        from rich.table import Table
+
+    table = Table(*header, title=title)
+    for row in rows:
+        table.add_row(*row)
+    say(table, whole=whole)
+
+
+def say_written(paths: Path | Sequence[Path]) -> None:
+    """Print where files are, a line each."""
+    for path in [paths] if isinstance(paths, Path) else paths:
+        say(f"wrote {path}")
+
+
+def fail(message: str, code: int) -> int:
+    """Print an error and return its exit code."""
+    if is_first():
+        with suppress(OSError):
+            print(f"pydisent: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,99 @@
+"""The command that trains and scores a grid of runs."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydisent.cli._arguments import key_values, listed, seed_list
+from pydisent.cli._engines import engine_for
+from pydisent.cli._output import fail, say
+from pydisent.cli._tables import print_comparison
+from pydisent.cli._tyro import Positional, arg
+
+
+def sweep(
+    systems: Positional[str],
+    out: Path,
+    grid: Annotated[tuple[str, ...], arg(metavar="[SYSTEM.]KEY=V1,V2 ...")] = (),
+    seeds: str = "0",
+    data: str = "sprites",
+    data_path: Path | None = None,
+    partial: bool = False,
+    preset: str = "quick",
+    steps: int | None = None,
+    metrics: tuple[str, ...] = (),
+    workers: int | None = None,
+    threads: int | None = None,
+    accelerator: str = "auto",
+    engine: Literal["local", "ray"] = "local",
+    ray_address: str | None = None,
+) -> None:
+    """Train and score a grid of systems, settings and seeds in parallel, and compare the runs.
+
+    Started again, it skips what is finished, goes on with what was interrupted, and tries again
+    what failed. A run whose process is killed, as when memory is short, is started again by
+    itself and goes on from its last checkpoint, three times in all.
+
+    Parameters
+    ----------
+    systems : str
+        Names of systems, with commas between them.
+    out : Path
+        Holds a run folder for each run, sweep.json and the comparison.
+    grid : tuple of str
+        Values of settings: all combinations are run. SYSTEM.KEY is for that system alone.
+    seeds : str
+        Seeds of each combination, with commas between them.
+    data : str
+        Data set of all runs.
+    data_path : Path
+        The data set's file or folder.
+    partial : bool
+        Take a part of the data set, the pictures that are there; of celeba.
+    preset : str
+        smoke, quick or paper.
+    steps : int
+        Updates of each run, the preset's by default.
+    metrics : tuple of str
+        Scores of each run; all that its data and system allow by default.
+    workers : int
+        Processes at a time; as many as CPU cores by default, and 1 on a GPU; on a Ray cluster that
+        is joined, as many as it has CPU cores and GPUs for.
+    threads : int
+        CPU threads of each; the cores divided by the workers by default, and 1 on such a cluster.
+    accelerator : str
+        cpu, cuda, mps or auto.
+    engine : str
+        Where the processes run: local, on this machine, or ray, on a Ray cluster: one of this
+        machine that ends with the sweep, unless an address is given. Its machines must share the
+        folders of the sweep and the data, and have pydisent installed.
+    ray_address : str
+        The Ray cluster to join: HOST:PORT, ray://HOST:PORT or auto; RAY_ADDRESS by default.
+    """
+    from pydisent.training.sweep import SweepPlan, run_sweep
+
+    plan = SweepPlan(
+        systems=listed(systems),
+        data=data,
+        data_path=None if data_path is None else str(data_path.absolute()),
+        partial=partial,
+        preset=preset,
+        steps=steps,
+        grid={key: listed(values) for key, values in key_values(grid, "--grid").items()},
+        seeds=seed_list(seeds),
+    )
+    chosen, suited = engine_for(engine, ray_address, len(plan.runs()), workers, accelerator)
+    states = run_sweep(
+        plan,
+        out,
+        engine=chosen,
+        metrics=metrics,
+        accelerator=accelerator,
+        threads=suited if threads is None else threads,
+        say=say,
+    )
+    if done := [out / name for name, state in states.items() if state == "done"]:
+        print_comparison(done, out / "comparison")
+    if failed := [name for name, state in states.items() if state != "done"]:
+        raise SystemExit(
+            fail(f"{len(failed)} of {len(states)} runs failed: {', '.join(failed)}", 1)
+        )

@@ -1,0 +1,128 @@
+"""The command that trains one run."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydisent._terminal import command
+from pydisent.cli._arguments import key_values, set_threads
+from pydisent.cli._output import say
+from pydisent.cli._plans import plan_of
+from pydisent.cli._tyro import Positional, arg
+
+if TYPE_CHECKING:
+    from pydisent.training import Plan, RunFolder
+
+
+def train(
+    system: Positional[str],
+    preset: str | None = None,
+    data: str | None = None,
+    data_path: Path | None = None,
+    partial: bool = False,
+    out: Path | None = None,
+    seed: int | None = None,
+    steps: int | None = None,
+    settings: Annotated[tuple[str, ...], arg(name="set", metavar="KEY=VALUE ...")] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    threads: int | None = None,
+    accelerator: str = "auto",
+    devices: int | None = None,
+    cuda_graphs: bool = False,
+    timeout: float | None = None,
+) -> None:
+    """Train a system into a run folder.
+
+    Parameters
+    ----------
+    system : str
+        Which system; `pydisent list` names them all.
+    preset : str
+        smoke (seconds), quick (minutes; the default) or paper.
+    data : str
+        Data set, sprites by default; `pydisent list` names them all.
+    data_path : Path
+        The data set's file or folder.
+    partial : bool
+        Take a part of the data set, the pictures that are there; of celeba.
+    out : Path
+        The run folder; runs/SYSTEM-DATA-PRESET-SEED by default.
+    seed : int
+        Fixes the run bit for bit on one machine, thread count and number of devices; 0 by default.
+    steps : int
+        Updates of the system, the preset's by default.
+    settings : tuple of str
+        Settings of the system; `pydisent list SYSTEM` shows them all.
+    resume : bool
+        Continue the run in the folder from its last checkpoint, or start it if there is none.
+    overwrite : bool
+        Delete the run in the folder first.
+    threads : int
+        CPU threads of each process; a resumed run goes on with as many as before by default.
+    accelerator : str
+        cpu, cuda, mps or auto.
+    devices : int
+        How many share every batch, each by a process of its own; as many as torchrun started, or
+        as the resumed run had, or 1, by default. They change the result by rounding alone.
+    cuda_graphs : bool
+        Replay steps as CUDA graphs where the system allows it: fewer, larger launches.
+    timeout : float
+        Seconds after which devices give up one that does not answer; half an hour by default.
+    """
+    from pydisent.training import RunFolder
+
+    set_threads(threads)
+    given = {
+        "preset": preset,
+        "data": data,
+        "data_path": data_path,
+        "partial": partial or None,
+        "seed": seed,
+        "steps": steps,
+    }
+    asked = {name: value for name, value in given.items() if value is not None}
+    path = out or Path("runs") / "-".join(
+        [system, data or "sprites", preset or "quick", str(seed or 0)]
+    )
+    folder = RunFolder(path)
+    plan = plan_of(folder, system, asked, key_values(settings, "--set"), resume)
+    if resume and folder.is_run():
+        threads, devices = _as_before(folder, threads, devices)
+    _train(
+        plan,
+        path,
+        resume=resume,
+        overwrite=overwrite,
+        accelerator=accelerator,
+        devices=devices,
+        threads=threads,
+        cuda_graphs=cuda_graphs,
+        timeout=timeout,
+    )
+    say(f"trained: {path}  (next: {command('evaluate', path)}; {command('report', path)})")
+
+
+def _as_before(
+    folder: "RunFolder", threads: int | None, devices: int | None
+) -> tuple[int | None, int | None]:
+    """Return the threads and devices of a resumed run: other numbers would round differently."""
+    from pydisent.training.processes import torchrun_processes
+
+    before = folder.read_environment() if folder.environment.exists() else {}
+    if devices is None:
+        devices = torchrun_processes() or before.get("devices")
+    return threads or before.get("threads"), devices
+
+
+def _train(plan: "Plan", path: Path, **options: Any) -> None:
+    """Train and say so; `options` are those of `pydisent.training.train`."""
+    from pydisent.training import Interrupted, train
+
+    say(f"{plan.system} on {plan.data}, preset {plan.preset}, seed {plan.seed} -> {path}")
+    try:
+        train(plan, path, **options)
+    except Interrupted:
+        with suppress(OSError):  # the terminal may be what was closed
+            say(f"continue with: {command('train', plan.system, '--out', path, '--resume')}")
+        raise

@@ -1,0 +1,9 @@
+"""What the commands take from tyro, which comes with an extra."""
+
+from pydisent._extras import optional
+
+with optional("the command line"):
+    from tyro.conf import Positional, arg
+    from tyro.extras import subcommand_cli_from_dict
+
+__all__ = ["Positional", "arg", "subcommand_cli_from_dict"]
