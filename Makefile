@@ -33,7 +33,7 @@ operators: $(READY)
 
 # The README's tables and the pictures, from the committed JSON.
 results: $(READY)
-	$(BIN)/python bench/plot.py
+	$(BIN)/python bench/readme.py
 
 # What each kernel takes of a GPU; shows what changed. It needs nvcc, but no GPU.
 budgets: $(READY)

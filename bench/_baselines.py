@@ -1,11 +1,16 @@
-"""Other ways to the alignment penalty's gradient, which pydisent is measured against."""
+"""The ways to the alignment penalty's gradient: those of others, and pydisent's own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+
+import pydisent
+from pydisent._precision import has_native_bf16
 
 EPS = 1e-8
 
@@ -83,3 +88,63 @@ def torch_func(generator: Callable, z: Tensor, probe: Tensor, iterations: int) -
         return pull(jv)[0]
 
     return _algorithm(_on_rows(jt_j_v), probe, iterations)
+
+
+def ours(
+    generator: Callable,
+    z: Tensor,
+    probe: Tensor,
+    iterations: int,
+    *,
+    dtype: torch.dtype | None = None,
+    **options: Any,
+) -> Tensor:
+    """The penalty of pydisent, called as the others are."""
+    k = probe.shape[-1]
+    return pydisent.alignment_penalty(
+        generator, z, k=k, iterations=iterations, probe=probe, compute_dtype=dtype, **options
+    )
+
+
+METHODS: dict[str, Callable[..., Tensor]] = {
+    "listing_1": listing_1,
+    "listing_1_hoisted": listing_1_hoisted,
+    "torch_func": torch_func,
+    "gram_fp32": partial(ours, method="gram"),
+    "gram_bf16": partial(ours, method="gram", dtype=torch.bfloat16),
+    "matrix_free_fp32": partial(ours, method="matrix_free"),
+    "matrix_free_bf16": partial(ours, method="matrix_free", dtype=torch.bfloat16),
+}
+# Updates as CUDA graphs, which can hold the penalty where no direction is left out.
+GRAPHED: dict[str, Callable[..., Tensor]] = {
+    "gram_graph_fp32": partial(ours, method="gram", tolerance=0),
+    "gram_graph_bf16": partial(ours, method="gram", dtype=torch.bfloat16, tolerance=0),
+}
+# How far a gradient may be from float64's for its speed to be reported.
+GATES = {
+    "listing_1": 1e-3,
+    "listing_1_hoisted": 1e-3,
+    "torch_func": 1e-3,
+    "gram_fp32": 1e-3,
+    "gram_bf16": 2e-2,
+    "gram_graph_fp32": 1e-3,
+    "gram_graph_bf16": 2e-2,
+    "matrix_free_fp32": 1e-3,
+    "matrix_free_bf16": 5e-2,
+}
+NAMES = {
+    "listing_1": "Listing 1 (double backward, batch tiled k times)",
+    "listing_1_hoisted": "Listing 1, J'v made once for all products",
+    "torch_func": "`torch.func.jvp` and `vjp`, unrolled",
+    "gram_fp32": "**pydisent**, Gram route, fp32",
+    "gram_bf16": "**pydisent**, Gram route, bf16 tangents",
+    "gram_graph_fp32": "**pydisent**, Gram route, fp32, a CUDA graph",
+    "gram_graph_bf16": "**pydisent**, Gram route, bf16 tangents, a CUDA graph",
+    "matrix_free_fp32": "pydisent, matrix-free, fp32",
+    "matrix_free_bf16": "pydisent, matrix-free, bf16 tangents",
+}
+
+
+def native(methods: dict[str, Any], device: str) -> dict[str, Any]:
+    """The methods without those in bf16 where that is not native, and would be float32."""
+    return {m: p for m, p in methods.items() if has_native_bf16(device) or "bf16" not in m}

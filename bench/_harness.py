@@ -124,6 +124,36 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     return {**found, "calls": len(ordered)}
 
 
+def measure_passes(
+    functions: dict[str, Callable],
+    call: Callable[[Callable], Any],
+    backward: Callable[[Any], Any],
+    seconds: float,
+    device: str = "cpu",
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Time the forward pass without a graph, the backward pass, and both.
+
+    ``call(function)`` is the forward pass, ``backward(outputs)`` takes the gradients.
+    """
+
+    def forward(function: Callable) -> Any:
+        with torch.no_grad():
+            return call(function)
+
+    same = {name: (lambda f=f: f) for name, f in functions.items()}
+    graph = {name: (lambda f=f: call(f)) for name, f in functions.items()}
+    passes = {
+        "forward": (forward, same),
+        "backward": (backward, graph),
+        "full": (lambda function: backward(call(function)), same),
+    }
+    found = {}
+    for name, (run, prepare) in passes.items():
+        found[name] = measure(dict.fromkeys(functions, run), prepare, seconds, device)
+        print_times(name, found[name])
+    return found
+
+
 def print_times(what: str, times: dict[str, dict[str, float]]) -> None:
     """Print what ``measure`` found of each contender, and how many times ours the median is."""
     ours = times["pydisent"]["p50"]

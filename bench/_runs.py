@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from _harness import RESULTS
+from _harness import RESULTS, environment
 
 from pydisent import systems
 from pydisent.training import Interrupted, Plan, Run, RunFolder, open_run, scoring, train
@@ -63,6 +63,39 @@ def add_run_arguments(parser: argparse.ArgumentParser, out: str, data: str) -> N
     parser.add_argument("--only", help=argparse.SUPPRESS)  # the run of a worker
 
 
+def planned(
+    args: argparse.Namespace, variants: Mapping[str, tuple[str, dict[str, Any]]]
+) -> dict[str, Plan]:
+    """The plan of each run by the name of its folder, of each variant's system and settings.
+
+    ValueError, before any work, if one fails.
+    """
+    return {
+        f"{variant}-seed-{seed}": Plan.from_preset(
+            system,
+            args.data,
+            args.preset,
+            data_path=args.data_path,
+            seed=seed,
+            steps=args.steps,
+            settings=settings,
+        )
+        for seed in args.seeds
+        for variant, (system, settings) in variants.items()
+    }
+
+
+def variant_of(name: str) -> str:
+    """The variant that the name of a run's folder begins with."""
+    return name.split("-seed-")[0]
+
+
+def about_runs() -> dict[str, Any]:
+    """The environment without the command's arguments: folders are of this machine."""
+    about = environment()
+    return about | {"command": about["command"][:1]}
+
+
 def trained(
     plan: Plan, folder: RunFolder, threads: int, metrics: Sequence[str], keep: int = 2
 ) -> Run:
@@ -78,6 +111,29 @@ def trained(
         scoring.score(run, missing, max_images=scoring.MAX_IMAGES, keep=folder.add_scores)
         run.scores = folder.read_scores()
     return run
+
+
+def make_and_keep(
+    script: str,
+    args: argparse.Namespace,
+    plans: Mapping[str, Plan],
+    metrics: Sequence[str],
+    argv: Sequence[str],
+    write: Callable[[argparse.Namespace, dict[str, Run]], Path],
+    keep: int = 2,
+    made: Collection[str] = (),
+) -> int:
+    """Make all runs but those `made` already, let `write` keep the figures; the exit status."""
+    missing = {name: plan for name, plan in plans.items() if name not in made}
+    if status := make_all(script, args, missing, metrics, argv, keep):
+        return status
+    if not args.only:
+        runs = {
+            name: trained(plan, RunFolder(args.out / name), args.threads, metrics, keep)
+            for name, plan in plans.items()
+        }
+        print(write(args, runs))
+    return 0
 
 
 def make_all(

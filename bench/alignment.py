@@ -21,11 +21,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from _baselines import listing_1, listing_1_hoisted, torch_func
+from _baselines import GATES, GRAPHED, METHODS, NAMES, listing_1, native, torch_func
 from _harness import (
     RESULTS,
     environment,
@@ -35,10 +35,9 @@ from _harness import (
     percentiles,
     write_result,
 )
+from _tables import machine, markdown
 from torch import Tensor
 
-import pydisent
-from pydisent._precision import has_native_bf16
 from pydisent.nn import DCGANDiscriminator, DCGANGenerator
 
 M, BASE, SIZE = 128, 64, 64
@@ -46,54 +45,12 @@ HEADLINE = {
     "k8": {"k": 8, "iterations": 8, "batch": 8},
     "k32": {"k": 32, "iterations": 8, "batch": 4},
 }
-# What a method's gradient may differ from float64's by, for its speed to be reported.
-GATES = {
-    "listing_1": 1e-3,
-    "listing_1_hoisted": 1e-3,
-    "torch_func": 1e-3,
-    "gram_fp32": 1e-3,
-    "gram_bf16": 2e-2,
-    "gram_graph_fp32": 1e-3,
-    "gram_graph_bf16": 2e-2,
-    "matrix_free_fp32": 1e-3,
-    "matrix_free_bf16": 5e-2,
-}
-METHODS: dict[str, Callable[..., Tensor]] = {
-    "listing_1": listing_1,
-    "listing_1_hoisted": listing_1_hoisted,
-    "torch_func": torch_func,
-}
-
-
-def _ours(method: str, dtype: torch.dtype | None, **options: float) -> Callable[..., Tensor]:
-    def penalty(generator, z, probe, iterations):
-        return pydisent.alignment_penalty(
-            generator,
-            z,
-            k=probe.shape[-1],
-            iterations=iterations,
-            probe=probe,
-            method=method,
-            compute_dtype=dtype,
-            **options,
-        )
-
-    return penalty
-
-
-for _method in ("gram", "matrix_free"):
-    METHODS[f"{_method}_fp32"] = _ours(_method, None)
-    METHODS[f"{_method}_bf16"] = _ours(_method, torch.bfloat16)
-# Updates as CUDA graphs, which can hold the penalty where no direction is left out.
-GRAPHED = {
-    "gram_graph_fp32": _ours("gram", None, tolerance=0),
-    "gram_graph_bf16": _ours("gram", torch.bfloat16, tolerance=0),
-}
-
-
-def native(methods: dict[str, Any], device: str) -> dict[str, Any]:
-    """The methods without those in bf16 where that is not native, and would be float32."""
-    return {m: p for m, p in methods.items() if has_native_bf16(device) or "bf16" not in m}
+# The picture's lines.
+COLOURS = dict(zip(GATES, (
+    "#000000", "#999999", "#D55E00", "#0072B2", "#56B4E9", "#E69F00", "#F0E442", "#009E73",
+    "#CC79A7",
+)))  # fmt: skip
+CAPTIONS = {"alignment.png": "Relative cost of a generator update"}
 
 
 def setting(k: int, batch: int, dtype: torch.dtype = torch.float32, device: str = "cpu"):
@@ -156,16 +113,8 @@ def headline(repeats: int, device: str) -> dict:
 
 def peak(method: str, device: str, k: int, iterations: int, batch: int) -> float:
     """MiB above what the process held before the penalty, at the worst moment; a fresh process."""
-    command = [
-        sys.executable,
-        __file__,
-        "--peak",
-        method,
-        "--case",
-        json.dumps([k, iterations, batch]),
-        "--device",
-        device,
-    ]
+    command = [sys.executable, __file__, "--peak", method, "--device", device]
+    command += ["--case", json.dumps([k, iterations, batch])]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
@@ -256,6 +205,71 @@ def compiled(k: int, iterations: int, batch: int, device: str) -> dict:
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:300]
         return {**case, "failed": f"{type(error).__name__}: {reason}"}
+
+
+def table(result: dict) -> list[str]:
+    lines = [
+        "The alignment penalty and its gradient on the paper's DCGAN (base 64, m = 128, 64×64×3), "
+        "against the paper's Listing 1 in the same run, float32 unless said "
+        f"({machine(result['environment'])}):",
+        "",
+    ]
+    heads = ("way", "time (p50)", "speed-up", "peak memory", "gradient error")
+    for case in result["headline"].values():
+        rows = [[NAMES[name], *cells(row)] for name, row in case["methods"].items()]
+        lines += [f"{where(case)}:", "", *markdown(heads, rows)]
+    lines += [
+        "Peak memory is above what the process held before; the gradient error is relative to "
+        "float64.",
+        "",
+    ]
+    told = [
+        f"- `torch.compile` of the `torch.func` version, {where(case)}: "
+        + (f"{case['failed']}." if "failed" in case else f"{case['p50']:.2f} s.")
+        for case in result.get("compiled", [])
+    ]
+    return [*lines, *told, ""] if told else lines
+
+
+def where(case: dict) -> str:
+    return f"k = {case['k']}, T = {case['iterations']}, batch {case['batch']}"
+
+
+def cells(row: dict) -> list[str]:
+    error = f"{row['gradient_error']:.1e}"
+    if "p50" not in row:
+        return ["not timed: fails its gate", "", "", error]
+    return [f"{row['p50']:.2f} s", f"{row['speedup']:.1f}×", f"{row['peak_mib']:.0f} MiB", error]
+
+
+def draw(result: dict, path: Path) -> None:
+    """Fig. 4: a generator update relative to one without the penalty, against k, one panel a T."""
+    from matplotlib.figure import Figure
+
+    if "grid" not in result:
+        return
+    rows = result["grid"]["rows"]
+    steps = sorted({row["iterations"] for row in rows})
+    figure = Figure(figsize=(3.2 * len(steps), 3.8), layout="constrained")
+    axes = figure.subplots(1, len(steps), sharey=True, squeeze=False)[0]
+    for axis, count in zip(axes, steps):
+        for method, colour in COLOURS.items():
+            points = [(r["k"], r["relative_cost"]) for r in rows
+                      if r["method"] == method and r["iterations"] == count]  # fmt: skip
+            if points:
+                label = NAMES[method].replace("*", "").replace("`", "")
+                axis.plot(*zip(*sorted(points)), "o-", color=colour, label=label, markersize=4)
+        axis.set(title=f"T = {count}", xlabel="eigenvectors k", xscale="log", yscale="log")
+        axis.set_xticks(sorted({row["k"] for row in rows}), labels=sorted({r["k"] for r in rows}))
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("cost of an update\nrelative to one without")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+FIGURES = {"": draw}
 
 
 def main() -> None:

@@ -14,12 +14,22 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _harness import environment, write_result
-from _runs import add_run_arguments, figures, make_all, together, trained
-from plot import flips_table
+from _harness import write_result
+from _runs import (
+    about_runs,
+    add_run_arguments,
+    figures,
+    make_all,
+    make_and_keep,
+    planned,
+    together,
+    variant_of,
+)
+from _tables import OTHERS, OURS, grouped, machine, markdown, minutes, panels, spread
 
 from pydisent.reports.attributes import write_attributes
 from pydisent.training import Plan, Run, RunFolder
@@ -45,24 +55,24 @@ ABLATION: dict[str, dict[str, Any]] = {
         for weight in (1e-3, 1e-2)
     },
 }
+TITLES = {
+    "teacher": "Teacher",
+    "jacobian": "Student with Jacobian supervision",
+    "cycle": "Student with cycle losses",
+    "none": "Student with neither",
+}
+COLOURS = dict(zip(TITLES, ("#000000", OURS, "#D55E00", OTHERS)))
+HEADS = ("model", "d", "attribute flips, % ↑", "changed, % ↑", "others kept, % ↑", "α",
+         "squared error ↓", "minutes")  # fmt: skip
+CAPTIONS = {
+    "attribute_ae_tradeoff.png": "Attribute flips against the reconstruction error",
+    "attribute_ae.png": "Attributes flipped on held-out faces by the supervised student, α = 2",
+}
 
 
 def plans(args: argparse.Namespace) -> dict[str, Plan]:
-    """The plan of each run by the name of its folder; ValueError, before any work, if one fails."""
-    students = STUDENTS | (ABLATION if args.ablation else {})
-    return {
-        f"{row}-seed-{seed}": Plan.from_preset(
-            "attribute-ae",
-            args.data,
-            args.preset,
-            data_path=args.data_path,
-            seed=seed,
-            steps=args.steps,
-            settings=settings,
-        )
-        for seed in args.seeds
-        for row, settings in {"teacher": {"students": 0}, **students}.items()
-    }
+    rows = {"teacher": {"students": 0}} | STUDENTS | (ABLATION if args.ablation else {})
+    return planned(args, {row: ("attribute-ae", settings) for row, settings in rows.items()})
 
 
 def branch(teacher: RunFolder, plan: Plan, to: RunFolder) -> None:
@@ -83,7 +93,7 @@ def entry(name: str, run: Run) -> dict[str, Any]:
     details = (run.scores or {})["attribute-flips"]["details"]
     kept = ("alpha", "reconstruction_mse", "others_kept", "by_attribute", "classifier_accuracy")
     return {
-        "row": name.split("-seed-")[0],
+        "row": variant_of(name),
         **figures(RunFolder(run.path), "attribute-ae"),
         **{key: details[key] for key in kept},
         "changed": float(np.mean(details["changed"])),
@@ -99,37 +109,78 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
-    args = arguments(argv)
-    planned = plans(args)
-    teachers = {name: plan for name, plan in planned.items() if name.startswith("teacher-")}
-    students = {name: plan for name, plan in planned.items() if plan.config.students}
-    if args.only is None and (status := make_all(__file__, args, teachers, METRICS, argv)):
-        return status
-    for name, plan in students.items() if args.only is None else ():
-        teacher = RunFolder(args.out / f"teacher-seed-{name.split('-seed-')[1]}")
-        branch(teacher, plan, RunFolder(args.out / name))
-    if status := make_all(
-        __file__, args, students if args.only is None else planned, METRICS, argv
-    ):
-        return status
-    if args.only:
-        return 0
-    runs = {
-        name: trained(plan, RunFolder(args.out / name), args.threads, METRICS)
-        for name, plan in planned.items()
-    }
+def write(args: argparse.Namespace, runs: dict[str, Run]) -> Path:
+    """Keep the figures, and faces of the supervised student."""
     result = together([entry(name, run) for name, run in runs.items()])
     shown = next(run for name, run in runs.items() if name.startswith("jacobian-"))
     result["settings"] = asdict(Plan.from_json(shown.config).config)
-    about = environment()
-    about["command"] = about["command"][:1]  # folders are of this machine; settings are above
+    about = about_runs()
     written = write_result(QUESTION, result, about, args.results)
     write_attributes(shown, written.with_suffix(".png"), alpha=SHOWN_ALPHA, faces=3)
-    print("\n".join(flips_table(result | {"environment": about})))
-    print(written)
-    return 0
+    print("\n".join(table(result | {"environment": about})))
+    return written
+
+
+def table(result: dict) -> list[str]:
+    lines = [
+        f"Attributes set on {result['data']} (Lezama, Table 2), preset `{result['preset']}`, "
+        f"{result['image_size']} px ({machine(result['environment'])}). On images held out; the "
+        "attribute classifier is right in "
+        f"{100 * result['runs'][0]['classifier_accuracy']:.1f} % of them. A flip counts, as "
+        "published, if the classifier then is on the wanted side; 'changed' leaves out those where "
+        "it was there before; 'others kept' is the share of all other attributes that stay.",
+        "",
+    ]
+    by_row = grouped(result["runs"], "row")
+    listed = [(row,) for row in TITLES if (row,) in by_row]
+    rows = []
+    for key in dict.fromkeys([*listed, *by_row]):
+        found, (row,) = by_row[key], key
+        rows.append([
+            TITLES.get(row, row),
+            str(found[0]["z_size"]),
+            spread([100 * run["scores"]["attribute-flips"] for run in found], 1),
+            spread([100 * run["changed"] for run in found], 1),
+            spread([100 * run["others_kept"] for run in found], 1),
+            spread([run["alpha"] for run in found], 0),
+            spread([run["reconstruction_mse"] for run in found], 4),
+            minutes(found),
+        ])  # fmt: skip
+    return [*lines, *markdown(HEADS, rows)]
+
+
+def draw_tradeoff(result: dict, path: Path) -> None:
+    """Draw how well attributes are set against the reconstruction error (Lezama, Fig. 4)."""
+    figure, (axis,) = panels(5.2, 3.4)
+    for row, colour in COLOURS.items():
+        found = [run for run in result["runs"] if run["row"] == row]
+        if found:
+            flips = [100 * run["scores"]["attribute-flips"] for run in found]
+            errors = [1e3 * run["reconstruction_mse"] for run in found]
+            axis.scatter(errors, flips, color=colour, label=TITLES[row], s=42)
+    axis.set_xlabel("squared error a pixel, thousandths (left is better)")
+    axis.set_ylabel("attribute flips, % (up is better)")
+    axis.margins(0.25)
+    axis.legend(frameon=False, fontsize=7, loc="lower left", bbox_to_anchor=(0, 1))
+    figure.savefig(path, dpi=150)
+
+
+FIGURES = {"_tradeoff": draw_tradeoff}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    args = arguments(argv)
+    all_plans, teachers = plans(args), {}
+    if args.only is None:
+        teachers = {n: p for n, p in all_plans.items() if n.startswith("teacher-")}
+        if status := make_all(__file__, args, teachers, METRICS, argv):
+            return status
+        for name, plan in all_plans.items():
+            if plan.config.students:
+                teacher = RunFolder(args.out / f"teacher-seed-{plan.seed}")
+                branch(teacher, plan, RunFolder(args.out / name))
+    return make_and_keep(__file__, args, all_plans, METRICS, argv, write, made=teachers)
 
 
 if __name__ == "__main__":

@@ -16,15 +16,19 @@ import ctypes
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
-from _harness import gate, measure, peak_rise, print_times, write_result
+from _harness import gate, measure, measure_passes, peak_rise, write_result
+from _tables import COMPILED, OTHERS, OURS, brief, panels, versus
+from _work import BACKWARD
 from torch import Tensor
 
 from pydisent.ops import band_mask, spatial_constriction
 from pydisent.ops._registry import REGISTRY
 
 EPS, RECTANGLES = 1e-8, 4
+CAPTIONS = {"constriction.png": "Spatial constriction against PyTorch, and against a plain copy"}
 #: Relative errors that a contender may have: those of single precision, or of bfloat16.
 BOUNDS = {"float32": 1e-5, "bfloat16": 5e-2}
 
@@ -105,38 +109,13 @@ def both(function, inputs: list[Tensor], cotangent: Tensor) -> tuple[Tensor, ...
     return out.detach(), *torch.autograd.grad(out, inputs, cotangent)
 
 
-def time_passes(functions: dict, inputs: list[Tensor], cotangent: Tensor, limit: float) -> dict:
-    """Seconds of the forward pass without a graph, of the backward pass, and of both."""
-
-    def forward(function):
-        with torch.no_grad():
-            return function(*inputs)
-
-    def backward(out):
-        return torch.autograd.grad(out, inputs, cotangent)
-
-    same = {name: (lambda f=f: f) for name, f in functions.items()}
-    graph = {name: (lambda f=f: f(*inputs)) for name, f in functions.items()}
-    passes = {
-        "forward": (forward, same),
-        "backward": (backward, graph),
-        "full": (lambda function: both(function, inputs, cotangent), same),
-    }
-    seconds = {}
-    for name, (run, prepare) in passes.items():
-        device = cotangent.device.type
-        seconds[name] = measure(dict.fromkeys(functions, run), prepare, limit, device)
-        print_times(name, seconds[name])
-    return seconds
-
-
 def traffic(case: Case, inputs: list[Tensor], cotangent: Tensor) -> dict[str, int]:
     """Bytes that must move in each pass of the op, by its own account."""
     x, styles = inputs[0].detach(), inputs[-2:]
     masks = x.new_empty(case.shape[0], case.codes, *case.shape[2:])
     statistics = x.new_empty(case.shape[0], 3, case.shape[1], dtype=torch.float32)
     forward = REGISTRY["spatial_constriction"].spec.bytes(x, masks, *styles, EPS)
-    backward = REGISTRY["spatial_constriction_backward"].spec.bytes(
+    backward = REGISTRY["spatial_constriction" + BACKWARD].spec.bytes(
         cotangent, statistics, x, masks, *styles, statistics
     )
     return {"forward": forward, "backward": backward, "full": forward + backward}
@@ -183,7 +162,13 @@ def answer(index: int, args: argparse.Namespace) -> dict | None:
     report = gate(runs, exact, BOUNDS[case.dtype])
     if not all(entry["passes"] for entry in report.values()):
         return None
-    seconds = time_passes(functions, inputs, cotangent, args.seconds)
+    seconds = measure_passes(
+        functions,
+        lambda function: function(*inputs),
+        lambda out: torch.autograd.grad(out, inputs, cotangent),
+        args.seconds,
+        args.device,
+    )
     moved = traffic(case, inputs, cotangent)
     rates = {name: moved[name] / t["pydisent"]["p50"] / 1e9 for name, t in seconds.items()}
     rates["copy"] = copy_rate(inputs[0], args.seconds)
@@ -192,6 +177,64 @@ def answer(index: int, args: argparse.Namespace) -> dict | None:
     print("peak MiB:", *(f"{name} {mib:.0f} " for name, mib in peaks.items()))
     about = {"name": str(case), **asdict(case), "gate": report, "seconds": seconds}
     return {**about, "bytes": moved, "gb_per_s": rates, "peak_mib": peaks}
+
+
+def table(result: dict) -> list[str]:
+    lines = [
+        "`spatial_constriction` with `band_mask`, forward and backward, against the same equations "
+        "in PyTorch (B, C, H, W; N codes); GB/s are of the bytes that must move:",
+        "",
+    ]
+    for case in result["cases"]:
+        rates, memory = case["gb_per_s"], case["peak_mib"]
+        peaks = ", ".join(f"{name} {brief(mib)}" for name, mib in memory.items())
+        lines.append(
+            f"- {case['name']}: {versus(case['seconds']['full'], 1e3, 'ms')}; "
+            f"{rates['full']:.1f} GB/s (a plain copy {rates['copy']:.1f}); peak MiB: {peaks}."
+        )
+    return [*lines, ""]
+
+
+def ops_on_gpu(result: dict) -> set[str]:
+    """Ops of the registry that this measures, adjoints included."""
+    called = {f.__name__ for f in (band_mask, spatial_constriction)}
+    return {name for name in REGISTRY if name.removesuffix(BACKWARD) in called}
+
+
+def draw(result: dict, path: Path) -> None:
+    """Times of both passes in units of ours, and the memory traffic beside that of a copy."""
+    cases = result["cases"]
+    height = 1.1 + 0.75 * len(cases)
+    figure, (times, rates) = panels(9, height, 2, sharey=True, width_ratios=(3, 2))
+    looks = {"eager": OTHERS, "torch.compile": COMPILED, "pydisent": OURS}
+    for row, case in enumerate(cases):
+        full = case["seconds"]["full"]
+        for i, (name, colour) in enumerate(looks.items()):
+            ratio = full[name]["p50"] / full["pydisent"]["p50"]
+            where = row + 0.26 * (i - 1)
+            times.barh(where, ratio, 0.24, color=colour, label=None if row else name)
+            text = f"{ratio:.1f}× ({brief(1e3 * full[name]['p50'])} ms)"
+            times.annotate(text, (ratio, where), (3, 0), textcoords="offset points",
+                           va="center", fontsize=7)  # fmt: skip
+        for i, (name, key, colour) in enumerate(
+            (("pydisent, both passes", "full", OURS), ("a plain copy", "copy", OTHERS))
+        ):
+            where, rate = row + 0.3 * (i - 0.5), case["gb_per_s"][key]
+            rates.barh(where, rate, 0.28, color=colour, label=None if row else name)
+            rates.annotate(f"{rate:.1f}", (rate, where), (3, 0), textcoords="offset points",
+                           va="center", fontsize=7)  # fmt: skip
+    times.set_yticks(range(len(cases)), [case["name"] for case in cases], fontsize=8)
+    times.invert_yaxis()
+    times.set_xlabel("forward and backward, in units of pydisent's time")
+    rates.set_xlabel("GB/s")
+    for axis in (times, rates):
+        axis.margins(x=0.25)
+        axis.set_xlim(left=0)
+        axis.legend(frameon=False, fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    figure.savefig(path, dpi=150)
+
+
+FIGURES = {"": draw}
 
 
 def main() -> int:

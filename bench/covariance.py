@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import torch
 from _harness import gate, measure, write_result
+from _tables import versus
 from torch import Tensor
 
 from pydisent.losses import cross_covariance_penalty, dip_vae_penalty
@@ -99,6 +100,13 @@ def answer(question: str, args) -> dict | None:
         return None
     seconds = time_passes(functions, inputs, args)
     return {"shapes": shapes, "gate": report, "seconds": seconds}
+
+
+def table(result: dict) -> list[str]:
+    lines = ["Penalties on covariances, forward and backward:", ""]
+    for question, found in result["questions"].items():
+        lines.append(f"- {question}: {versus(found['seconds']['full'], 1e6, 'µs')}.")
+    return [*lines, ""]
 
 
 def main() -> int:

@@ -9,8 +9,12 @@ import sys
 from pathlib import Path
 
 from _harness import environment, write_result
+from _tables import markdown
 
 from pydisent.training import open_run
+
+# "gan" as it was once called.
+NAMES = dict.fromkeys(("plain-gan", "gan"), "the same without the penalty")
 
 
 def scores(path: Path) -> dict:
@@ -28,6 +32,27 @@ def scores(path: Path) -> dict:
         "seconds": max(record["seconds"] for record in run.log),
         "threads": run.environment["threads"],
     }
+
+
+def table(result: dict) -> list[str]:
+    systems = result["systems"]
+    first = next(iter(systems.values()))
+    lines = [
+        f"`make demo` (preset `quick`: {first['data']} at {first['image_size']} px, "
+        f"{first['updates']} updates, seed {first['seed']}, {first['threads']} thread):",
+        "",
+    ]
+    entries = f"mean of the first {first['k']} diagonal entries of F"
+    scores = {"f-diagonal": entries, "z-diff": "z-diff", "factor-vae": "FactorVAE score"}
+    rows = [
+        [
+            NAMES.get(name, name),
+            *(f"{row['scores'][score]:.2f}" for score in scores),
+            f"{row['seconds'] / 60:.1f}",
+        ]
+        for name, row in systems.items()
+    ]
+    return [*lines, *markdown(["system", *scores.values(), "minutes"], rows)]
 
 
 def main() -> None:

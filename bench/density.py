@@ -15,7 +15,8 @@ import subprocess
 import sys
 
 import torch
-from _harness import gate, measure, peak_rise, print_times, write_result
+from _harness import gate, measure_passes, peak_rise, write_result
+from _tables import brief, versus
 from torch import Tensor
 
 from pydisent.ops import total_correlation
@@ -66,30 +67,6 @@ def both(function, inputs: list[Tensor], estimator: str) -> tuple[Tensor, ...]:
     return value.detach(), *torch.autograd.grad(value, inputs)
 
 
-def time_passes(functions, inputs, args) -> dict:
-    """Seconds of the forward pass without a graph, of the backward pass, and of both."""
-
-    def forward(function):
-        with torch.no_grad():
-            return function(*inputs, args.estimator)
-
-    def backward(value):
-        return torch.autograd.grad(value, inputs)
-
-    same = {name: (lambda f=f: f) for name, f in functions.items()}
-    graph = {name: (lambda f=f: f(*inputs, args.estimator)) for name, f in functions.items()}
-    passes = {
-        "forward": (forward, same),
-        "backward": (backward, graph),
-        "full": (lambda function: both(function, inputs, args.estimator), same),
-    }
-    seconds = {}
-    for name, (run, prepare) in passes.items():
-        seconds[name] = measure(dict.fromkeys(functions, run), prepare, args.seconds)
-        print_times(name, seconds[name])
-    return seconds
-
-
 def peak(name: str, batch: int, args: argparse.Namespace) -> float:
     """MiB that a process needs at most for both passes, above what it held before."""
     command = [sys.executable, __file__, "--peak", name, "--batches", str(batch)]
@@ -115,10 +92,31 @@ def case(batch: int, args: argparse.Namespace) -> dict | None:
     report = gate(runs, exact, bound=1e-5)
     if not all(entry["passes"] for entry in report.values()):
         return None
-    result = {"batch": batch, "gate": report, "seconds": time_passes(functions, inputs, args)}
+    seconds = measure_passes(
+        functions,
+        lambda function: function(*inputs, args.estimator),
+        lambda value: torch.autograd.grad(value, inputs),
+        args.seconds,
+    )
+    result = {"batch": batch, "gate": report, "seconds": seconds}
     result["peak_mib"] = {name: peak(name, batch, args) for name in functions}
     print(*(f"peak {name} {mib:.1f} MiB " for name, mib in result["peak_mib"].items()))
     return result
+
+
+def table(result: dict) -> list[str]:
+    lines = [
+        f"`total_correlation` ({result['estimator']}, d = {result['size']}), forward and backward, "
+        "against the B × B × d broadcast:",
+        "",
+    ]
+    for case in result["cases"]:
+        memory = ", ".join(f"{name} {brief(mib)}" for name, mib in case["peak_mib"].items())
+        lines.append(
+            f"- B = {case['batch']}: {versus(case['seconds']['full'], 1e3, 'ms')}; "
+            f"peak MiB: {memory}."
+        )
+    return [*lines, ""]
 
 
 def main() -> int:

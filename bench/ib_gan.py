@@ -16,9 +16,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from _harness import environment, write_result
-from _runs import add_run_arguments, figures, make_all, together, trained
-from plot import bottleneck_table, draw_betas
+from _harness import write_result
+from _runs import (
+    about_runs,
+    add_run_arguments,
+    figures,
+    make_and_keep,
+    planned,
+    together,
+    variant_of,
+)
+from _tables import OURS, counted, grouped, machine, markdown, minutes, panels, spread
 
 from pydisent.metrics import factor_vae_score
 from pydisent.reports import write_traversals
@@ -26,43 +34,39 @@ from pydisent.reports.information import draw_information
 from pydisent.training import Plan, Run, RunFolder, open_run
 from pydisent.training.checkpoint import steps_kept
 
-SYSTEMS = ("gan", "infogan", "ib-gan")
+SYSTEMS = {"gan": "GAN", "infogan": "InfoGAN", "ib-gan": "IB-GAN"}
 METRICS = ("factor-vae", "mig")
 ALL = 10**6  # checkpoints that are kept
 IMAGES = 20_000  # that the scores over training draw from
 ACTIVE = 0.05  # variance of a code over the data, Jeon et al.'s bound
+CAPTIONS = {
+    "ib_gan_sprites_information.png": "IB-GAN on sprites: bounds, KL of each dimension, score",
+    "ib_gan_sprites.png": "IB-GAN's codes varied one at a time, on sprites",
+    "ib_gan_sprites_betas.png": "What β does (Jeon et al., Fig. 3)",
+    "ib_gan_color_sprites_information.png": "The same on coloured sprites",
+    "ib_gan_color_sprites.png": "IB-GAN's codes varied one at a time, on coloured sprites",
+}
+HEADS = ("system", "FactorVAE, Jeon ↑", "FactorVAE ↑", "MIG ↑", "lower bound", "upper bound",
+         "active", "minutes")  # fmt: skip
+BOUNDS = ("mi_lower", "mi_upper")
 
 
 def plans(args: argparse.Namespace) -> dict[str, Plan]:
-    """The plan of each run by the name of its folder; ValueError, before any work, if one fails."""
     chosen: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in SYSTEMS}
-    chosen |= {f"beta-{beta:g}": ("ib-gan", {"beta": beta}) for beta in args.betas}
-    return {
-        f"{variant}-seed-{seed}": Plan.from_preset(
-            system,
-            args.data,
-            args.preset,
-            data_path=args.data_path,
-            seed=seed,
-            steps=args.steps,
-            settings=settings,
-        )
-        for seed in args.seeds
-        for variant, (system, settings) in chosen.items()
-    }
+    return planned(args, chosen | {f"beta-{b:g}": ("ib-gan", {"beta": b}) for b in args.betas})
 
 
 def entry(name: str, run: Run) -> dict[str, Any]:
     """What is kept of a run."""
     details = (run.scores or {})["factor-vae"]["details"]
     kept = {
-        "variant": name.split("-seed-")[0],
+        "variant": variant_of(name),
         **figures(RunFolder(run.path), "ib-gan"),
         "factor_vae_jeon": details["jeon"],
         "active": sum(std**2 >= ACTIVE for std in details["std"]),
     }
     # The paper's Fig. 3 takes the median over training.
-    for bound in ("mi_lower", "mi_upper"):
+    for bound in BOUNDS:
         values = [line[bound] for line in run.log if bound in line]
         kept[bound] = statistics.median(values) if values else None
     if run.system.name == "ib-gan":
@@ -92,8 +96,7 @@ def keep_pictures(run: Run, result: dict[str, Any], written: Path) -> dict[int, 
     written.with_name(f"{written.stem}_information.png").write_bytes(picture)
     drawn = write_traversals(run, run.path / "figures", sort="code", bases=1)[0]
     written.with_suffix(".png").write_bytes(drawn.read_bytes())
-    if any(found["variant"].startswith("beta-") for found in result["runs"]):
-        draw_betas(result, written.with_name(f"{written.stem}_betas.png"))
+    draw_betas(result, written.with_name(f"{written.stem}_betas.png"))
     return over_training
 
 
@@ -104,30 +107,79 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
-    args = arguments(argv)
-    planned = plans(args)
-    if status := make_all(__file__, args, planned, METRICS, argv, ALL):
-        return status
-    if args.only:
-        return 0
-    runs = {
-        name: trained(plan, RunFolder(args.out / name), args.threads, METRICS, ALL)
-        for name, plan in planned.items()
-    }
+def write(args: argparse.Namespace, runs: dict[str, Run]) -> Path:
+    """Keep the figures, and pictures of the first ib-gan."""
     result = together([entry(name, run) for name, run in runs.items()])
     shown = next(run for name, run in runs.items() if name.startswith("ib-gan-"))
     result["settings"] = asdict(shown.system.config)
-    about = environment()
-    about["command"] = about["command"][:1]  # folders are of this machine; settings are above
-    question = f"ib_gan_{args.data.replace('-', '_')}"
+    about, question = about_runs(), f"ib_gan_{args.data.replace('-', '_')}"
     written = write_result(question, result, about, args.results)
     result["over_training"] = keep_pictures(shown, result, written)
     write_result(question, result, about, args.results)
-    print("\n".join(bottleneck_table(result | {"environment": about})))
-    print(written)
-    return 0
+    print("\n".join(table(result | {"environment": about})))
+    return written
+
+
+def table(result: dict) -> list[str]:
+    seeds = counted(len({run["seed"] for run in result["runs"]}), "seed")
+    lines = [
+        f"IB-GAN and its baselines (Jeon et al., Table 1), preset `{result['preset']}` "
+        f"({result['data']} at {result['image_size']} px, {result['steps']:,} updates; "
+        f"{seeds}; {machine(result['environment'])}). These are early scores: the paper trains "
+        "15 to 50 times as long. FactorVAE scores are with Jeon et al.'s settings and with "
+        "disentanglement_lib's; the bounds on the information, in nats, are medians over "
+        "training; active are codes whose variance over the data is at least 0.05.",
+        "",
+    ]
+    rows = []
+    for (variant,), found in grouped(result["runs"], "variant").items():
+        name = SYSTEMS.get(variant, "IB-GAN")
+        if "beta" in found[0]:
+            name = f"{name}, β = {found[0]['beta']:g}"
+        rows.append([
+            name,
+            spread([run["factor_vae_jeon"] for run in found], 2),
+            spread([run["scores"]["factor-vae"] for run in found], 2),
+            spread([run["scores"]["mig"] for run in found], 2),
+            *(spread([r[bound] for r in found if r[bound] is not None], 2) for bound in BOUNDS),
+            spread([run["active"] for run in found], 0 if len(found) == 1 else 1),
+            minutes(found),
+        ])  # fmt: skip
+    return [*lines, *markdown(HEADS, rows)]
+
+
+def draw_betas(result: dict, path: Path) -> None:
+    """Both bounds and the score against β (Jeon et al., Fig. 3), if it was varied: a dot a run."""
+    if not any(run["variant"].startswith("beta-") for run in result["runs"]):
+        return
+    runs = sorted((run for run in result["runs"] if "beta" in run), key=lambda run: run["beta"])
+    betas = sorted({run["beta"] for run in runs})
+    places = range(len(betas))  # 0 has no place on a logarithmic scale
+    shown = {
+        "mi_upper": "upper bound, nats",
+        "mi_lower": "lower bound, nats",
+        "factor_vae_jeon": "FactorVAE score",
+    }
+    figure, axes = panels(9, 2.8, len(shown))
+    for axis, (key, title) in zip(axes, shown.items()):
+        means = [statistics.fmean(r[key] for r in runs if r["beta"] == b) for b in betas]
+        axis.plot(places, means, color=OURS)
+        axis.scatter([betas.index(r["beta"]) for r in runs], [r[key] for r in runs],
+                     color=OURS, s=16)  # fmt: skip
+        axis.set(title=title, xlabel="β")
+        axis.set_xticks(places, [f"{beta:g}" for beta in betas], fontsize=7)
+        axis.set_ylim(bottom=min(0, *means))
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=150)
+
+
+FIGURES = {"_betas": draw_betas}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    args = arguments(argv)
+    return make_and_keep(__file__, args, plans(args), METRICS, argv, write, ALL)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _harness import environment, write_result
-from _runs import add_run_arguments, figures, make_all, together, trained
-from plot import swaps_table
+from _harness import write_result
+from _runs import (
+    about_runs,
+    add_run_arguments,
+    figures,
+    make_and_keep,
+    planned,
+    together,
+    variant_of,
+)
+from _tables import grouped, machine, markdown, minutes, spread
 
 from pydisent import data, systems
 from pydisent.reports.planes import factor_plane, write_planes
@@ -50,34 +58,34 @@ ROWS |= {
     for y, diff, xcov in TABLE_4
 }
 TABLE_1 = [row for row in ROWS if not row.startswith("weights-")]
+TITLES = {
+    "teacher": "Teacher",
+    "supervised-14": "Student with Jacobian supervision",
+    "supervised-18": "Student with Jacobian supervision",
+    "unsupervised-14": "Student without",
+    "random-14": "Random weights",
+}
+HEADS = ("model", "d", "class swaps, % ↑", "to the true class, % ↑", "squared error ↓", "minutes")
+CAPTIONS = {
+    "jacobian_ae.png": "What the first two units do: teacher, and students with and without",
+    "jacobian_ae_long.png": "The same after longer stages",
+}
 
 
 def plans(args: argparse.Namespace) -> dict[str, Plan]:
-    """The plan of each run by the name of its folder; ValueError, before any work, if one fails."""
-    steps = args.steps
+    chosen = {row: ("jacobian-ae", ROWS[row]) for row in (ROWS if args.ablation else args.rows)}
     if args.epochs:
         preset = systems.preset("jacobian-ae", args.preset, args.data)
         whole = len(data.load(args.data, args.data_path)) * (1 - preset.held_out)
         steps = round(args.epochs * whole / preset.config.batch_size)
-    return {
-        f"{row}-seed-{seed}": Plan.from_preset(
-            "jacobian-ae",
-            args.data,
-            args.preset,
-            data_path=args.data_path,
-            seed=seed,
-            steps=steps,
-            settings=ROWS[row],
-        )
-        for seed in args.seeds
-        for row in (list(ROWS) if args.ablation else args.rows)
-    }
+        args = argparse.Namespace(**vars(args) | {"steps": steps})
+    return planned(args, chosen)
 
 
 def entry(name: str, run: Run) -> dict[str, Any]:
     """What is kept of a run."""
     shown = figures(RunFolder(run.path), "jacobian-ae")
-    return {"row": name.split("-seed-")[0], **shown, **_swaps(run)}
+    return {"row": variant_of(name), **shown, **_swaps(run)}
 
 
 def _swaps(run: Run) -> dict[str, Any]:
@@ -126,30 +134,55 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
-    args = arguments(argv)
-    planned = plans(args)
-    if status := make_all(__file__, args, planned, METRICS, argv):
-        return status
-    if args.only:
-        return 0
-    runs = {
-        name: trained(plan, RunFolder(args.out / name), args.threads, METRICS)
-        for name, plan in planned.items()
-    }
-    entries = [entry(name, run) for name, run in runs.items()]
-    result = together(entries)
+def write(args: argparse.Namespace, runs: dict[str, Run]) -> Path:
+    """Keep the figures, with those of random weights, and the picture."""
+    result = together([entry(name, run) for name, run in runs.items()])
     largest = max(runs.values(), key=lambda run: (run.system.config.nuisance == 14, run.step))
     result["runs"].append(random_weights(largest))
     result["settings"] = asdict(largest.system.config)
-    about = environment()
-    about["command"] = about["command"][:1]  # folders are of this machine; settings are above
+    about = about_runs()
     written = write_result(args.name, result, about, args.results)
     draw(runs, written.with_suffix(".png"))
-    print("\n".join(swaps_table(result | {"environment": about})))
-    print(written)
-    return 0
+    print("\n".join(table(result | {"environment": about})))
+    return written
+
+
+def table(result: dict) -> list[str]:
+    lines = [
+        f"Jacobian supervision (Lezama, Table 1), preset `{result['preset']}`, {result['data']}, "
+        f"{result['steps']:,} updates a stage ({machine(result['environment'])}). Class swaps and "
+        "squared errors a pixel are of the images held out; the first column's targets are what "
+        "the classifier says of the reconstructions, as in the authors' code, the second's the "
+        "true classes.",
+        "",
+    ]
+    by_row = grouped(result["runs"], "row")
+    listed = [(row,) for row in TITLES if (row,) in by_row]
+    rows = []
+    for key in dict.fromkeys([*listed, *by_row]):
+        found, (row,) = by_row[key], key
+        size = "0" if row == "teacher" else row.split("-")[1] if row in TITLES else "14"
+        rows.append([
+            TITLES.get(row) or weights(found[-1]),
+            size,
+            spread([100 * run["author_code"] for run in found if run["author_code"]], 1),
+            spread([100 * run["scores"]["class-swaps"] for run in found], 1),
+            spread([run["reconstruction_mse"] for run in found], 4),
+            minutes(found),
+        ])  # fmt: skip
+    return [*lines, *markdown(HEADS, rows)]
+
+
+def weights(run: dict) -> str:
+    """Name a run by the weights that are not the preset's."""
+    told = ", ".join(f"{name} {value:g}" for name, value in run["settings"].items())
+    return f"Student with {told}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    args = arguments(argv)
+    return make_and_keep(__file__, args, plans(args), METRICS, argv, write)
 
 
 if __name__ == "__main__":

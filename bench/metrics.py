@@ -116,6 +116,25 @@ def compare_dci(samples: Samples) -> dict[str, Any]:
     return found
 
 
+def table(result: dict) -> list[str]:
+    seconds = result["seconds"]
+    lines = [
+        f"Metrics of a network of the published size on 64×64 `sprites`: encoding "
+        f"{result['images']:,} images {seconds['encode']:.0f} s, then FactorVAE "
+        f"{seconds['factor-vae']:.1f} s, z-diff {seconds['z-diff']:.1f} s, SAP "
+        f"{seconds['sap']:.1f} s, MIG {seconds['mig']:.2f} s, modularity "
+        f"{seconds['modularity']:.2f} s: {seconds['group of five']:.0f} s together. DCI:",
+        "",
+    ]
+    for name, case in result.get("dci", {}).items():
+        lines.append(
+            f"- {name}: {case['presorted']['seconds']:.1f} s, scikit-learn's trees "
+            f"{case['gbt']['seconds']:.0f} s ({case['speedup']:.0f}×); scores at most "
+            f"{case['difference']:.4f} apart."
+        )
+    return [*lines, ""]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=100_000, help="how many sprites are encoded")

@@ -12,7 +12,8 @@ import argparse
 import sys
 
 import torch
-from _harness import gate, measure, write_result
+from _harness import gate, measure_passes, write_result
+from _tables import versus
 from torch import Tensor
 
 from pydisent.ops import masked_power_iteration
@@ -39,35 +40,12 @@ def problem(args: argparse.Namespace) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return gram, probe, mask, torch.randn_like(probe)
 
 
-def time_passes(functions, inputs, cotangent, args) -> dict:
-    """Seconds of the forward pass without a graph, of the backward pass, and of both."""
-
-    def forward(function):
-        with torch.no_grad():
-            return function(*inputs)
-
-    def backward(vectors):
-        return torch.autograd.grad(vectors, inputs[0], cotangent)
-
-    same = {name: (lambda f=f: f) for name, f in functions.items()}
-    graph = {name: (lambda f=f: f(*inputs)) for name, f in functions.items()}
-    passes = {
-        "forward": (forward, same),
-        "backward": (backward, graph),
-        "full": (lambda function: backward(function(*inputs)), same),
-    }
-    seconds = {}
-    for name, (run, prepare) in passes.items():
-        seconds[name] = measure(dict.fromkeys(functions, run), prepare, args.seconds, args.device)
-        ours = seconds[name]["pydisent"]["p50"]
-        for contender, t in seconds[name].items():
-            p20, p50, p80 = (1e3 * t[p] for p in ("p20", "p50", "p80"))
-            ratio = t["p50"] / ours
-            print(
-                f"{name:9}{contender:14} p20 {p20:8.3f}  p50 {p50:8.3f}  p80 {p80:8.3f} ms"
-                f"  {ratio:6.2f} x ours"
-            )
-    return seconds
+def table(result: dict) -> list[str]:
+    return [
+        "`masked_power_iteration`, forward and backward, Gram matrices (32, 128, 128), k = T = 8: "
+        f"{versus(result['seconds']['full'], 1e3, 'ms')}.",
+        "",
+    ]
 
 
 def main() -> int:
@@ -89,9 +67,15 @@ def main() -> int:
         "pydisent": lambda g, p, m, t: masked_power_iteration(g, p, m, t, EPS, impl="native")[0],
     }
 
+    def call(function):
+        return function(gram, probe, mask, args.iterations)
+
+    def backward(vectors):
+        return torch.autograd.grad(vectors, gram, cotangent)
+
     def both(function):
-        vectors = function(gram, probe, mask, args.iterations)
-        return vectors.detach(), *torch.autograd.grad(vectors, gram, cotangent)
+        vectors = call(function)
+        return vectors.detach(), *backward(vectors)
 
     exact_gram = exact_inputs[0].requires_grad_()
     exact_vectors = eager(exact_gram, *exact_inputs[1:3], args.iterations)
@@ -104,7 +88,7 @@ def main() -> int:
         print("the gate is red: nothing is timed", file=sys.stderr)
         return 1
 
-    seconds = time_passes(functions, (gram, probe, mask, args.iterations), cotangent, args)
+    seconds = measure_passes(functions, call, backward, args.seconds, args.device)
     problem_size = {n: getattr(args, n) for n in ("batch", "size", "k", "iterations")}
     result = {"problem": problem_size, "gate": report, "seconds": seconds}
     print("wrote", write_result("power_iteration", result))

@@ -10,35 +10,67 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
-from _harness import environment, write_result
-from _runs import add_run_arguments, figures, make_all, together, trained
-from plot import precision_table
+from _harness import write_result
+from _runs import about_runs, add_run_arguments, figures, make_and_keep, planned, together
+from _tables import grouped, machine, markdown, minutes, spread
 
 from pydisent._precision import has_native_bf16
-from pydisent.training import Plan, RunFolder
+from pydisent.training import Plan, Run, RunFolder
 
 QUESTION = "precision"
-METRICS = ("factor-vae", "mig", "sap", "reconstruction")
+# score: its title, digits
+SCORES = {
+    "factor-vae": ("FactorVAE ↑", 3),
+    "mig": ("MIG ↑", 3),
+    "sap": ("SAP ↑", 3),
+    "reconstruction": ("squared error ↓", 5),
+}
+METRICS = tuple(SCORES)
 
 
 def plans(args: argparse.Namespace) -> dict[str, Plan]:
-    """The plan of each run by the name of its folder; ValueError, before any work, if one fails."""
-    return {
-        f"{system}-{precision}-seed-{seed}": Plan.from_preset(
-            system,
-            args.data,
-            args.preset,
-            data_path=args.data_path,
-            seed=seed,
-            steps=args.steps,
-            settings={"precision": precision},
-        )
+    variants = {
+        f"{system}-{precision}": (system, {"precision": precision})
         for system in args.systems
-        for seed in args.seeds
         for precision in ("fp32", "bf16")
     }
+    return planned(args, variants)
+
+
+def table(result: dict) -> list[str]:
+    seeds = sorted({run["seed"] for run in result["runs"]})
+    lines = [
+        f"Scores after training in either precision, preset `{result['preset']}` "
+        f"({result['data']} at {result['image_size']} px, {result['steps']:,} updates, seeds "
+        f"{', '.join(map(str, seeds))}; {machine(result['environment'])}): mean ± standard "
+        "deviation over seeds.",
+        "",
+    ]
+    rows = [
+        [
+            *key,
+            *(spread([run["scores"][name] for run in found], digits)
+              for name, (_, digits) in SCORES.items()),
+            minutes(found),
+        ]
+        for key, found in grouped(result["runs"], "system", "precision").items()
+    ]  # fmt: skip
+    titles = [title for title, _ in SCORES.values()]
+    return [*lines, *markdown(["system", "precision", *titles, "minutes"], rows, 2)]
+
+
+def write(args: argparse.Namespace, runs: dict[str, Run]) -> Path:
+    """Keep the figures."""
+    entries = [
+        {"precision": run.system.config.precision, **figures(RunFolder(run.path), run.system.name)}
+        for run in runs.values()
+    ]
+    result, about = together(entries), about_runs()
+    print("\n".join(table(result | {"environment": about})))
+    return write_result(QUESTION, result, about, args.results)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,21 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not has_native_bf16("cuda" if torch.cuda.is_available() else "cpu"):
         parser.error("there is no native bf16 here: bf16 would be computed in fp32")
-    planned = plans(args)
-    if status := make_all(__file__, args, planned, METRICS, argv):
-        return status
-    if args.only:
-        return 0
-    entries = []
-    for name, plan in planned.items():
-        folder = RunFolder(args.out / name)
-        trained(plan, folder, args.threads, METRICS)
-        entries.append({"precision": plan.config.precision, **figures(folder, plan.system)})
-    result, about = together(entries), environment()
-    about["command"] = about["command"][:1]  # folders are of this machine; settings are above
-    print("\n".join(precision_table(result | {"environment": about})))
-    print(write_result(QUESTION, result, about, args.results))
-    return 0
+    return make_and_keep(__file__, args, plans(args), METRICS, argv, write)
 
 
 if __name__ == "__main__":

@@ -9,21 +9,29 @@ it was when started again.
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from _harness import environment, write_result
-from _runs import add_run_arguments, figures, make_all, together, trained
-from plot import ablation_table, draw_ablation
+from _harness import write_result
+from _runs import (
+    about_runs,
+    add_run_arguments,
+    figures,
+    make_and_keep,
+    planned,
+    together,
+    variant_of,
+)
+from _tables import counted, markdown, minutes, panels, spread
 
 from pydisent.reports import write_traversals
 from pydisent.training import Plan, Run, RunFolder
 
 QUESTION = "ps_sc"
-METRICS = ("tpl", "ppl", "fid", "factor-vae", "mask-overlap")
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "infogan": ("ps-sc", {"ps_weight": 0.0, "spatial_constriction": False}),
     "ps": ("ps-sc", {"spatial_constriction": False}),
@@ -31,31 +39,38 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "both": ("ps-sc", {}),
 }
 SOFTMAX = {"softmax": ("ps-sc", {"mask": "softmax"})}
+TITLES = {
+    "infogan": "InfoGAN",
+    "ps": "+ PS loss",
+    "sc": "+ SC module",
+    "both": "+ both",
+    "softmax": "+ both, softmax masks",
+}
+COLOURS = dict(zip(TITLES, ("#999999", "#56B4E9", "#E69F00", "#0072B2", "#CC79A7")))
+# score: its title, whether less is better, digits
+SCORES = {
+    "tpl": ("TPL", True, 2),
+    "ppl": ("PPL", True, 2),
+    "fid": ("FID", True, 3),
+    "factor-vae": ("FactorVAE", False, 3),
+    "mask-overlap": ("mask overlap", True, 2),
+}
+METRICS = tuple(SCORES)
+CAPTIONS = {
+    "ps_sc_scores.png": "Scores of InfoGAN with PS, with SC and with both",
+    "ps_sc.png": "Traversals of PS-SC with each code's mask, the longest first",
+}
 
 
 def plans(args: argparse.Namespace) -> dict[str, Plan]:
-    """The plan of each run by the name of its folder; ValueError, before any work, if one fails."""
-    chosen = VARIANTS | (SOFTMAX if args.softmax else {})
-    made = {}
-    for seed in args.seeds:
-        for variant, (system, settings) in chosen.items():
-            made[f"{variant}-seed-{seed}"] = Plan.from_preset(
-                system,
-                args.data,
-                args.preset,
-                data_path=args.data_path,
-                seed=seed,
-                steps=args.steps,
-                settings=settings,
-            )
-    return made
+    return planned(args, VARIANTS | (SOFTMAX if args.softmax else {}))
 
 
 def entry(name: str, run: Run) -> dict[str, Any]:
     """What is kept of a run."""
     details = (run.scores or {})["tpl"]["details"]
     return {
-        "variant": name.split("-seed-")[0],
+        "variant": variant_of(name),
         **figures(RunFolder(run.path), "ps-sc"),
         "active": details["active"],
         "measured_by": details["distance"],
@@ -69,36 +84,87 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def write(args: argparse.Namespace, runs: dict[str, Run]) -> Path:
+    """Keep the figures, and the scores and traversals with masks as pictures beside them."""
+    result = together([entry(name, run) for name, run in runs.items()])
+    shown = next(run for name, run in runs.items() if name.startswith("both-"))
+    result["settings"] = asdict(Plan.from_json(shown.config).config)
+    written = write_result(QUESTION, result, about_runs(), args.results)
+    draw_scores(result, written.with_name(f"{QUESTION}_scores.png"))
+    drawn = write_traversals(shown, shown.path / "figures", sort="tpl", bases=1)[0]
+    written.with_suffix(".png").write_bytes(drawn.read_bytes())
+    print("\n".join(table(result)))
+    return written
+
+
+def by_variant(result: dict) -> dict[str, list[dict]]:
+    """The runs of each variant, in the order of the table."""
+    runs = {v: [run for run in result["runs"] if run["variant"] == v] for v in TITLES}
+    return {variant: found for variant, found in runs.items() if found}
+
+
+def table(result: dict) -> list[str]:
+    runs = result["runs"]
+    seeds = sorted({run["seed"] for run in runs})
+    lines = [
+        f"PS and SC apart and together (Zhu et al., Table 3), preset `{result['preset']}` "
+        f"({result['data']} at {result['image_size']} px, {result['steps']:,} updates, "
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, "
+        f"{counted(runs[0]['threads'], 'thread')} a run). TPL, PPL and FID are by the feature net "
+        f"`{runs[0]['measured_by']}`: they are not to be compared with published figures. "
+        f"{'' if len(seeds) == 1 else 'Mean ± standard deviation over seeds. '}"
+        "Arrows point to better.",
+        "",
+    ]
+    titles = [f"{title} {'↓' if less else '↑'}" for title, less, _ in SCORES.values()]
+    rows = [
+        [
+            TITLES[variant],
+            *(spread([r["scores"][name] for r in found if name in r["scores"]], digits)
+              for name, (_, _, digits) in SCORES.items()),
+            spread([run["active"] for run in found], 0 if len(found) == 1 else 1),
+            minutes(found),
+        ]
+        for variant, found in by_variant(result).items()
+    ]  # fmt: skip
+    return [*lines, *markdown(["system", *titles, "active dimensions", "minutes"], rows)]
+
+
+def draw_scores(result: dict, path: Path) -> None:
+    """A panel a score, a bar a variant (the mean over seeds), a dot a seed."""
+    variants = by_variant(result)
+    told = {name for run in result["runs"] for name in run["scores"]}
+    scores = {name: titled for name, titled in SCORES.items() if name in told}
+    width, height = 1.6 + 1.9 * len(scores), 1.2 + 0.36 * len(variants)
+    figure, axes = panels(width, height, len(scores), sharey=True)
+    for axis, (name, (title, less, digits)) in zip(axes, scores.items()):
+        for row, (variant, found) in enumerate(variants.items()):
+            values = [run["scores"][name] for run in found if name in run["scores"]]
+            if not values:
+                continue
+            mean = statistics.fmean(values)
+            axis.barh(row, mean, 0.62, color=COLOURS[variant])
+            if len(values) > 1:
+                axis.plot(values, [row] * len(values), "o", color="black", markersize=3)
+            axis.annotate(f"{mean:.{digits}f}", (max(mean, *values) if len(values) > 1 else mean,
+                          row), (4, 0), textcoords="offset points", va="center",
+                          fontsize=8)  # fmt: skip
+        axis.set_title(f"{title}\n{'less' if less else 'more'} is better", fontsize=9)
+        axis.margins(x=0.28)
+        axis.set_xlim(left=0)
+        axis.tick_params(labelsize=8)
+    axes[0].set_yticks(range(len(variants)), [TITLES[v] for v in variants])
+    axes[0].invert_yaxis()
+    figure.savefig(path, dpi=150)
+
+
+FIGURES = {"_scores": draw_scores}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     args = arguments(argv)
-    planned = plans(args)
-    if status := make_all(__file__, args, planned, METRICS, argv):
-        return status
-    if args.only:
-        return 0
-    entries, shown = [], None
-    for name, plan in planned.items():
-        run = trained(plan, RunFolder(args.out / name), args.threads, METRICS)
-        entries.append(entry(name, run))
-        if shown is None and name.startswith("both-"):
-            shown = run
-    assert shown is not None
-    about = environment()
-    about["command"] = about["command"][:1]  # folders are of this machine; settings are below
-    result = together(entries) | {"settings": asdict(Plan.from_json(shown.config).config)}
-    written = write_result(QUESTION, result, about, args.results)
-    keep_pictures(shown, result, written)
-    print("\n".join(ablation_table(result)))
-    print(written)
-    return 0
-
-
-def keep_pictures(run: Run, result: dict[str, Any], written: Path) -> None:
-    """Put the scores, and the traversals with masks of the run, beside the figures."""
-    draw_ablation(result, written.with_name(f"{QUESTION}_scores.png"))
-    drawn = write_traversals(run, run.path / "figures", sort="tpl", bases=1)[0]
-    written.with_suffix(".png").write_bytes(drawn.read_bytes())
+    return make_and_keep(__file__, args, plans(args), METRICS, argv, write)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import alignment
 import torch
+from _baselines import GATES, GRAPHED, METHODS, listing_1, native
 from _harness import (
     RESULTS,
     environment,
@@ -34,6 +36,7 @@ from _harness import (
     percentiles,
     write_result,
 )
+from _suite import lines_of
 from _work import PROBLEMS, problem, work
 from torch import Tensor
 
@@ -222,45 +225,41 @@ def measured_ceilings(options: argparse.Namespace) -> dict[str, float]:
 
 def alignment_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     """A generator update with the penalty, in units of one without, behind the gate."""
-    import alignment
-
     batch, grid = 32, list(itertools.product(ALIGNMENT_K, ALIGNMENT_STEPS))
     if options.size == "tiny":
         alignment.M, alignment.BASE, alignment.SIZE = 8, 4, 16
         batch, grid = 2, [(2, 1)]
     rows: list[dict[str, Any]] = []
-    ways = [*WAYS, *(alignment.GRAPHED if options.device == "cuda" else ())]
-    ways = list(alignment.native(dict.fromkeys(ways), options.device))
+    ways = [*WAYS, *(GRAPHED if options.device == "cuda" else ())]
+    ways = list(native(dict.fromkeys(ways), options.device))
     plain = {
         as_graph: percentiles(
             alignment.update_time(None, 1, 1, batch, 10, options.device, as_graph)
         )["p50"]
-        for as_graph in {way in alignment.GRAPHED for way in ways}
+        for as_graph in {way in GRAPHED for way in ways}
     }
     for k, steps in grid:
         parts = alignment.setting(k, 4, torch.float64, options.device)
-        exact = alignment.gradient(*parts, steps, alignment.listing_1)
+        exact = alignment.gradient(*parts, steps, listing_1)
         for way in ways:
             if options.is_late():
                 return rows
             case = {"k": k, "iterations": steps, "batch": batch, "way": way}
-            rows.append(case | alignment_row(alignment, case, exact, plain, options.device))
+            rows.append(case | alignment_row(case, exact, plain, options.device))
             cost = rows[-1].get("relative_cost", float("nan"))
             print(f"alignment penalty, k {k}, T {steps}, {way}: {cost:.2f} x an update without")
     return rows
 
 
-def alignment_row(
-    alignment: Any, case: dict, exact: Tensor, plain: dict[bool, float], device: str
-) -> dict:
+def alignment_row(case: dict, exact: Tensor, plain: dict[bool, float], device: str) -> dict:
     """The gradient's error, and the cost where it is within its bound."""
     k, steps, way = case["k"], case["iterations"], case["way"]
-    penalty, as_graph = (alignment.METHODS | alignment.GRAPHED)[way], way in alignment.GRAPHED
+    penalty, as_graph = (METHODS | GRAPHED)[way], way in GRAPHED
     try:
         parts = alignment.setting(k, 4, torch.float32, device)
         got = alignment.gradient(*parts, steps, penalty).double()
         error = ((got - exact).norm() / exact.norm()).item()
-        found = {"gradient_error": error, "passes": error <= alignment.GATES[way]}
+        found = {"gradient_error": error, "passes": error <= GATES[way]}
         if found["passes"]:
             times = alignment.update_time(penalty, k, steps, case["batch"], 3, device, as_graph)
             found["seconds"] = percentiles(times)["p50"]
@@ -273,36 +272,6 @@ def alignment_row(
         if not as_graph:
             raise
         return {"passes": False, "failed": f"not captured: {str(error).splitlines()[0][:100]}"}
-
-
-def table(rows: list[dict[str, Any]]) -> list[str]:
-    """The short table: one line an op, size and dtype, of both passes where there are two."""
-    lines = [
-        f"{'op':28} {'shape':30} {'dtype':5} {'pass':8} {'ours':>9} {'reference':>10} "
-        f"{'compile':>9} {'ratio':>6} {'rate':>16} {'share':>6}"
-    ]
-    for found in rows:
-        start = f"{found['op']:28} {found['shape']:30} {found['dtype']:5}"
-        if "seconds" not in found:
-            lines.append(f"{start} {found.get('failed', 'RED: fails its gate')[:70]}")
-            continue
-        key, times = list(found["seconds"].items())[-1]
-        ours, done = times[OURS]["p50"], found["work"][key]
-        others = [
-            f"{1e6 * times[n]['p50']:.1f}" if n in times else "-" for n in (REFERENCE, COMPILED)
-        ]
-        best = min((t["p50"] for n, t in times.items() if n != OURS), default=float("nan"))
-        rate = f"{done['gb_s']:.1f} GB/s"
-        if done["bound_by"] == "operations":
-            rate = f"{done['tflop_s']:.3f} TFLOP/s"
-        lines.append(
-            f"{start} {key:8} {1e6 * ours:9.1f} {others[0]:>10} {others[1]:>9} "
-            f"{best / ours:6.2f} {rate:>16} {100 * done['share']:5.1f}%"
-        )
-    return [
-        *lines,
-        "In µs; ratio: the faster of the others over ours; share: of the ceiling.",
-    ]
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -352,7 +321,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.suite == "gpu" and not options.no_alignment:
         result["alignment"] = alignment_rows(options)
     print("wrote", write())
-    print(*table(rows), sep="\n")
+    print(*lines_of(rows), sep="\n")
     if result["left_out"]:
         print(f"{len(result['left_out'])} of {len(cases)} left out: the time was up")
     red = [found["op"] for found in rows if "seconds" not in found]

@@ -14,9 +14,39 @@ from pathlib import Path
 
 from _harness import environment, write_result
 from _runs import figures, together
+from _tables import markdown
 
 from pydisent.reports import compare, write_comparison
 from pydisent.training import RunFolder
+
+CAPTIONS = {"vae_family.png": "Scores of the VAE family against the reconstruction error"}
+# score: its title, digits
+SCORES = {
+    "reconstruction": ("squared error a pixel", 4),
+    "mig": ("MIG", 2),
+    "sap": ("SAP", 2),
+    "dci": ("DCI", 2),
+    "factor-vae": ("FactorVAE", 2),
+    "z-diff": ("z-diff", 2),
+    "modularity": ("modularity", 2),
+}
+
+
+def table(result: dict) -> list[str]:
+    lines = [
+        f"The VAE family, preset `{result['preset']}` ({result['data']} at "
+        f"{result['image_size']} px, {result['steps']:,} updates):",
+        "",
+    ]
+    rows = [
+        [
+            run["system"],
+            str(run["seed"]),
+            *(f"{run['scores'][name]:.{digits}f}" for name, (_, digits) in SCORES.items()),
+        ]
+        for run in result["runs"]
+    ]
+    return [*lines, *markdown(["system", "seed", *(title for title, _ in SCORES.values())], rows)]
 
 
 def main() -> int:

@@ -1,8 +1,11 @@
+import importlib
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+BENCH = Path(__file__).parents[1] / "bench"
 SHARED = Path(os.environ.get("PYDISENT_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
@@ -17,6 +20,15 @@ def shared_file():
         return path
 
     return locate
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """Import a bench by its name."""
+    monkeypatch.syspath_prepend(BENCH)
+    yield importlib.import_module
+    for path in BENCH.glob("*.py"):  # they are no modules of anyone else
+        sys.modules.pop(path.stem, None)
 
 
 @pytest.fixture

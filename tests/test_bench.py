@@ -1,28 +1,15 @@
 """The benches that train runs, at their smallest."""
 
 import functools
-import importlib
 import json
 import signal
 import sys
-from pathlib import Path
 
 import pytest
 
 from pydisent import metrics
 from pydisent.training import Interrupted, Plan, RunFolder, train
 from pydisent.training.checkpoint import latest_checkpoint
-
-BENCH = Path(__file__).parents[1] / "bench"
-
-
-@pytest.fixture
-def bench(monkeypatch):
-    """Import a bench by its name."""
-    monkeypatch.syspath_prepend(BENCH)
-    yield importlib.import_module
-    for path in BENCH.glob("*.py"):  # they are no modules of anyone else
-        sys.modules.pop(path.stem, None)
 
 
 @pytest.fixture
@@ -90,7 +77,6 @@ def _interrupted_after_one(ps_sc, command, folder):
 
 
 def test_ablation_over_seeds_is_a_mean_with_its_spread(ps_sc):
-    plot = sys.modules["plot"]
     runs = [
         {"variant": v, "seed": s, "scores": {"tpl": 10.0 + s, "fid": 2.5}, "active": 4 + s,
          "seconds": 60.0, "threads": 2, "measured_by": "a net"}
@@ -98,7 +84,7 @@ def test_ablation_over_seeds_is_a_mean_with_its_spread(ps_sc):
         for s in (0, 2)
     ]  # fmt: skip
     shared = {"data": "d", "image_size": 32, "preset": "quick", "steps": 1000}
-    lines = plot.ablation_table({**shared, "runs": runs})
+    lines = ps_sc.table({**shared, "runs": runs})
     rows = [line for line in lines if line.startswith(("| InfoGAN", "| + both"))]
     assert rows[0].startswith("| InfoGAN | 11.00 ± 1.41 | – | 2.500 ± 0.000 | – | – | 5.0 ± 1.4 |")
     assert len(rows) == 2
@@ -226,8 +212,8 @@ def test_precisions_are_compared_over_seeds(bench, monkeypatch, tmp_path, capsys
     precision = bench("precision")
     monkeypatch.setattr(precision, "METRICS", ("mig", "reconstruction"))
     monkeypatch.setattr(precision, "has_native_bf16", lambda device: True)
-    table = bench("plot").precision_table
-    monkeypatch.setattr(precision, "precision_table", lambda result: [])
+    table = precision.table
+    monkeypatch.setattr(precision, "table", lambda result: [])
     command = ["--preset", "smoke", "--workers", "1", "--steps", "5", "--seeds", "0"]
     command += ["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     assert precision.main(command) == 0
@@ -263,7 +249,7 @@ def test_throughput_is_measured_behind_a_gate(bench, monkeypatch, tmp_path):
     assert sum(row["profile"]["share_by_operation"].values()) < 1
     assert (tmp_path / "beta-vae.json").stat().st_size > 1000
     shown = written["throughput"] | {"environment": throughput.environment()}
-    (line,) = [t for t in bench("plot").throughput_table(shown) if t.startswith("| beta-vae")]
+    (line,) = [t for t in throughput.table(shown) if t.startswith("| beta-vae")]
     assert "8 of sprites, 16 px" in line
     real = throughput.plain_loop
 

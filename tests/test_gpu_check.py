@@ -1,6 +1,5 @@
 """The unattended check of a GPU, on its dry run; and the suite that it measures with."""
 
-import importlib
 import json
 import os
 import subprocess
@@ -13,15 +12,6 @@ import torch
 from pydisent.ops._registry import REGISTRY
 
 BENCH = Path(__file__).parents[1] / "bench"
-
-
-@pytest.fixture
-def bench(monkeypatch):
-    """Import a bench by its name."""
-    monkeypatch.syspath_prepend(BENCH)
-    yield importlib.import_module
-    for path in BENCH.glob("*.py"):  # they are no modules of anyone else
-        sys.modules.pop(path.stem, None)
 
 
 def check(out, **environment):
@@ -190,39 +180,39 @@ def test_a_suite_out_of_time_names_what_it_left_out(bench, tmp_path, capsys):
 @pytest.fixture
 def measured(bench, tmp_path, monkeypatch):
     """Results of a suite of two ops, in a folder that stands for the committed one."""
-    plot = bench("plot")
+    readme = bench("readme")
     command = ["--suite", "cpu", "--size", "tiny", "--seconds", "0.001", "--backend", "eager"]
     command += ["--ops", "gaussian_kl", "activation_tangent_", "--results", str(tmp_path)]
     assert bench("run").main(command) == 0
     (path,) = tmp_path.glob("*/cpu_suite.json")
-    monkeypatch.setattr(plot, "RESULTS", tmp_path)
-    return plot, path
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    return readme, path
 
 
-def test_the_suite_has_a_row_an_op_and_a_picture(measured, tmp_path):
-    plot, path = measured
-    result = json.loads(path.read_text())
-    lines = plot.suite_table(result)
+def test_the_suite_has_a_row_an_op_and_a_picture(measured, bench, tmp_path):
+    readme, path = measured
+    suite, result = bench("_suite"), json.loads(path.read_text())
+    lines = suite.table(result)
     rows = [line for line in lines if line.startswith("| `")]
     assert [row.split("`")[1] for row in rows] == ["gaussian_kl", "activation_tangent_"]
     assert all(row.count("×)") == 2 and row.count(" %") == 2 for row in rows)
-    assert "\n".join(lines).strip() in plot.tables()
-    plot.draw_roofline(result, tmp_path / "roofline.png")
+    assert "\n".join(lines).strip() in readme.tables()
+    suite.draw_roofline(result, tmp_path / "roofline.png")
     assert (tmp_path / "roofline.png").stat().st_size > 5000
     del result["rows"][0]["seconds"]  # of gaussian_kl in fp32
     result["alignment"] = [
         {"k": 8, "iterations": 1, "batch": 32, "way": "gram_fp32", "relative_cost": 1.51},
         {"k": 8, "iterations": 1, "batch": 32, "way": "listing_1", "failed": "out of memory"},
     ]
-    lines = plot.suite_table(result)
+    lines = suite.table(result)
     assert any("`gaussian_kl`" in line and "not measured" in line for line in lines)
     assert "| 8 | 1 | 1.5× | out of memory |" in lines
 
 
 def test_what_no_gpu_has_measured_is_told(measured):
-    plot, path = measured
+    readme, path = measured
     result = json.loads(path.read_text())
-    told = plot.coverage_lines()[0]
+    told = readme.coverage_lines()[0]
     assert "has not run on a GPU yet" in told
     assert "`gaussian_kl`" in told
     path.unlink()
@@ -230,7 +220,7 @@ def test_what_no_gpu_has_measured_is_told(measured):
     for device in ("cpu", "cuda"):
         changed = json.dumps(result | {"device": device})
         path.with_name("gpu_suite.json").write_text(changed)
-        told = plot.coverage_lines()[0]
+        told = readme.coverage_lines()[0]
         assert told.startswith("Measured on: NVIDIA Some.")
         assert ("`gaussian_kl`" in told) == (device == "cpu")
         assert "`cumax`" in told

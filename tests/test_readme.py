@@ -1,18 +1,15 @@
 """The README's tables are those of the committed results."""
 
-import importlib.util
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_tables_are_generated_from_the_committed_results():
-    specification = importlib.util.spec_from_file_location("plot", ROOT / "bench" / "plot.py")
-    plot = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(plot)
+def test_tables_are_generated_from_the_committed_results(bench):
+    readme = bench("readme")
     text = (ROOT / "README.md").read_text()
-    assert text == plot.readme_with(text, plot.tables()), "run python bench/plot.py"
+    assert text == readme.readme_with(text, readme.tables()), "run python bench/readme.py"
 
 
 def test_every_path_of_the_guide_for_contributors_is_there():
