@@ -7,10 +7,13 @@ gate. Contenders are timed in turns, so that a disturbance hits them alike.
 
 from __future__ import annotations
 
+import argparse
+import ctypes
 import json
 import os
 import platform
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -45,6 +48,13 @@ def gate(
         report[name] = {"error": error, "bound": bound, "passes": bool(error <= bound)}
         print(f"gate  {name:24} error {error:.1e}  {'ok' if error <= bound else 'RED'}")
     return report
+
+
+def timing_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add how long is measured, with how many threads, and on what."""
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each contender and pass")
 
 
 def measure(
@@ -130,6 +140,7 @@ def measure_passes(
     backward: Callable[[Any], Any],
     seconds: float,
     device: str = "cpu",
+    which: Sequence[str] = ("forward", "backward", "full"),
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Time the forward pass without a graph, the backward pass, and both.
 
@@ -148,7 +159,8 @@ def measure_passes(
         "full": (lambda function: backward(call(function)), same),
     }
     found = {}
-    for name, (run, prepare) in passes.items():
+    for name in which:
+        run, prepare = passes[name]
         found[name] = measure(dict.fromkeys(functions, run), prepare, seconds, device)
         print_times(name, found[name])
     return found
@@ -157,10 +169,11 @@ def measure_passes(
 def print_times(what: str, times: dict[str, dict[str, float]]) -> None:
     """Print what ``measure`` found of each contender, and how many times ours the median is."""
     ours = times["pydisent"]["p50"]
+    scale, unit = (1e3, "ms") if ours >= 1e-3 else (1e6, "us")
     for contender, t in times.items():
-        p20, p50, p80 = (1e3 * t[p] for p in ("p20", "p50", "p80"))
+        p20, p50, p80 = (scale * t[p] for p in ("p20", "p50", "p80"))
         print(
-            f"{what:9}{contender:14} p20 {p20:9.3f}  p50 {p50:9.3f}  p80 {p80:9.3f} ms"
+            f"{what:9}{contender:14} p20 {p20:9.3f}  p50 {p50:9.3f}  p80 {p80:9.3f} {unit}"
             f"  {t['p50'] / ours:7.2f} x ours"
         )
 
@@ -171,6 +184,20 @@ def peak_rise(run: Callable[[], Any]) -> float:
     before = _status("VmRSS")
     run()
     return (_status("VmHWM") - before) / 1024
+
+
+def print_peak_rise(run: Callable[[], Any]) -> None:
+    """Print it of a second call: the first compiles, and loads the libraries."""
+    run()
+    ctypes.CDLL(None).malloc_trim(0)  # what that left with the allocator counts as given back
+    print(peak_rise(run))
+
+
+def printed_by(script: str, *arguments: object) -> float:
+    """The number that a script prints last, in a process of its own."""
+    command = [sys.executable, script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
 
 
 def gpu_peak_rise(run: Callable[[], Any]) -> float:

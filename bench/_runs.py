@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from _harness import RESULTS, environment
+from _harness import RESULTS, environment, write_result
 
 from pydisent import systems
 from pydisent.training import Interrupted, Plan, Run, RunFolder, open_run, scoring, train
@@ -90,10 +91,10 @@ def variant_of(name: str) -> str:
     return name.split("-seed-")[0]
 
 
-def about_runs() -> dict[str, Any]:
-    """The environment without the command's arguments: folders are of this machine."""
+def write_runs(question: str, result: dict[str, Any], args: argparse.Namespace) -> Path:
+    """Write a result without the command's arguments: folders are of this machine."""
     about = environment()
-    return about | {"command": about["command"][:1]}
+    return write_result(question, result, about | {"command": about["command"][:1]}, args.results)
 
 
 def trained(
@@ -113,17 +114,21 @@ def trained(
     return run
 
 
-def make_and_keep(
+def answer(
     script: str,
     args: argparse.Namespace,
     plans: Mapping[str, Plan],
     metrics: Sequence[str],
-    argv: Sequence[str],
+    argv: Sequence[str] | None,
     write: Callable[[argparse.Namespace, dict[str, Run]], Path],
+    table: Callable[[dict[str, Any]], list[str]],
     keep: int = 2,
     made: Collection[str] = (),
 ) -> int:
-    """Make all runs but those `made` already, let `write` keep the figures; the exit status."""
+    """Make all runs but those `made` already, `write` their figures and print them.
+
+    Returns the exit status.
+    """
     missing = {name: plan for name, plan in plans.items() if name not in made}
     if status := make_all(script, args, missing, metrics, argv, keep):
         return status
@@ -132,7 +137,8 @@ def make_and_keep(
             name: trained(plan, RunFolder(args.out / name), args.threads, metrics, keep)
             for name, plan in plans.items()
         }
-        print(write(args, runs))
+        written = write(args, runs)
+        print(*table(json.loads(written.read_text())), written, sep="\n")
     return 0
 
 
@@ -141,7 +147,7 @@ def make_all(
     args: argparse.Namespace,
     plans: Mapping[str, Plan],
     metrics: Sequence[str],
-    argv: Sequence[str],
+    argv: Sequence[str] | None,
     keep: int = 2,
 ) -> int:
     """Train and score all runs as far as they are not, in processes of their own if several.
@@ -169,7 +175,7 @@ def _make(
 
 
 def _make_side_by_side(
-    script: str, args: argparse.Namespace, names: Sequence[str], argv: Sequence[str]
+    script: str, args: argparse.Namespace, names: Sequence[str], argv: Sequence[str] | None
 ) -> int:
     failed = []
 
@@ -178,6 +184,7 @@ def _make_side_by_side(
         if outcome.state == "failed":
             failed.append(outcome)
 
+    argv = sys.argv[1:] if argv is None else argv
     command = (sys.executable, script, *argv, "--only")
     jobs = [
         Job(name, ((*command, name),), args.out / f"{name}.txt", args.threads) for name in names

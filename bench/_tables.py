@@ -71,12 +71,12 @@ def minutes(runs: Iterable[dict]) -> str:
     return spread([run["seconds"] / 60 for run in runs if "seconds" in run], 1)
 
 
-def grouped(runs: Iterable[dict], *keys: str) -> dict[tuple, list[dict]]:
-    """The runs that agree in these keys, in the order in which they first appear."""
-    found: dict[tuple, list[dict]] = {}
+def grouped(runs: Iterable[dict], *keys: str, first: Iterable[str] = ()) -> dict[tuple, list[dict]]:
+    """The runs that agree in these keys, in the order in which they appear; some come ``first``."""
+    found: dict[tuple, list[dict]] = {(value,): [] for value in first}
     for run in runs:
         found.setdefault(tuple(run[key] for key in keys), []).append(run)
-    return found
+    return {key: group for key, group in found.items() if group}
 
 
 def panels(width: float, height: float, columns: int = 1, **options: Any) -> tuple[Any, Any]:

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +31,7 @@ from _harness import (
     machine_name,
     peak_rise,
     percentiles,
+    printed_by,
     write_result,
 )
 from _tables import machine, markdown
@@ -46,7 +45,7 @@ HEADLINE = {
     "k32": {"k": 32, "iterations": 8, "batch": 4},
 }
 # The picture's lines.
-COLOURS = dict(zip(GATES, (
+COLOURS = dict(zip(NAMES, (
     "#000000", "#999999", "#D55E00", "#0072B2", "#56B4E9", "#E69F00", "#F0E442", "#009E73",
     "#CC79A7",
 )))  # fmt: skip
@@ -113,10 +112,8 @@ def headline(repeats: int, device: str) -> dict:
 
 def peak(method: str, device: str, k: int, iterations: int, batch: int) -> float:
     """MiB above what the process held before the penalty, at the worst moment; a fresh process."""
-    command = [sys.executable, __file__, "--peak", method, "--device", device]
-    command += ["--case", json.dumps([k, iterations, batch])]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+    case = json.dumps([k, iterations, batch])
+    return printed_by(__file__, "--peak", method, "--case", case, "--device", device)
 
 
 def _peak_here(method: str, device: str, k: int, iterations: int, batch: int) -> None:

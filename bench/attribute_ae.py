@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _harness import write_result
 from _runs import (
-    about_runs,
     add_run_arguments,
+    answer,
     figures,
     make_all,
-    make_and_keep,
     planned,
     together,
     variant_of,
+    write_runs,
 )
 from _tables import OTHERS, OURS, grouped, machine, markdown, minutes, panels, spread
 
@@ -114,10 +113,8 @@ def write(args: argparse.Namespace, runs: dict[str, Run]) -> Path:
     result = together([entry(name, run) for name, run in runs.items()])
     shown = next(run for name, run in runs.items() if name.startswith("jacobian-"))
     result["settings"] = asdict(Plan.from_json(shown.config).config)
-    about = about_runs()
-    written = write_result(QUESTION, result, about, args.results)
+    written = write_runs(QUESTION, result, args)
     write_attributes(shown, written.with_suffix(".png"), alpha=SHOWN_ALPHA, faces=3)
-    print("\n".join(table(result | {"environment": about})))
     return written
 
 
@@ -131,11 +128,8 @@ def table(result: dict) -> list[str]:
         "it was there before; 'others kept' is the share of all other attributes that stay.",
         "",
     ]
-    by_row = grouped(result["runs"], "row")
-    listed = [(row,) for row in TITLES if (row,) in by_row]
     rows = []
-    for key in dict.fromkeys([*listed, *by_row]):
-        found, (row,) = by_row[key], key
+    for (row,), found in grouped(result["runs"], "row", first=TITLES).items():
         rows.append([
             TITLES.get(row, row),
             str(found[0]["z_size"]),
@@ -169,7 +163,6 @@ FIGURES = {"_tradeoff": draw_tradeoff}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
     args = arguments(argv)
     all_plans, teachers = plans(args), {}
     if args.only is None:
@@ -180,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if plan.config.students:
                 teacher = RunFolder(args.out / f"teacher-seed-{plan.seed}")
                 branch(teacher, plan, RunFolder(args.out / name))
-    return make_and_keep(__file__, args, all_plans, METRICS, argv, write, made=teachers)
+    return answer(__file__, args, all_plans, METRICS, argv, write, table, made=teachers)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,21 @@ fails the gate.
 from __future__ import annotations
 
 import argparse
-import ctypes
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from _harness import gate, measure, measure_passes, peak_rise, write_result
+from _harness import (
+    gate,
+    gpu_peak_rise,
+    measure,
+    measure_passes,
+    print_peak_rise,
+    printed_by,
+    timing_arguments,
+    write_result,
+)
 from _tables import COMPILED, OTHERS, OURS, brief, panels, versus
 from _work import BACKWARD
 from torch import Tensor
@@ -134,21 +141,8 @@ def peak(name: str, index: int, args: argparse.Namespace) -> float:
     if args.device == "cuda":
         function, (inputs, cotangent) = contenders()[name], problem(CASES[index], None, "cuda")
         both(function, inputs, cotangent)
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        both(function, inputs, cotangent)
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    command = [sys.executable, __file__, "--peak", name, "--cases", str(index)]
-    command += ["--threads", str(args.threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
-
-
-def print_peak(args: argparse.Namespace) -> None:
-    function, (inputs, cotangent) = contenders()[args.peak], problem(CASES[args.cases[0]])
-    both(function, inputs, cotangent)  # compiled, and the libraries loaded
-    ctypes.CDLL(None).malloc_trim(0)  # what that left with the allocator counts as given back
-    print(peak_rise(lambda: both(function, inputs, cotangent)))
+        return gpu_peak_rise(lambda: both(function, inputs, cotangent))
+    return printed_by(__file__, "--peak", name, "--cases", index, "--threads", args.threads)
 
 
 def answer(index: int, args: argparse.Namespace) -> dict | None:
@@ -243,14 +237,13 @@ def main() -> int:
         "--cases", type=int, nargs="+", choices=range(len(CASES)), default=range(len(CASES)),
         help="; ".join(f"{i}: {case}" for i, case in enumerate(CASES)),
     )  # fmt: skip
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each contender and pass")
+    timing_arguments(parser)
     parser.add_argument("--peak", choices=tuple(contenders()), help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.peak:
-        print_peak(args)
+        function, (inputs, cotangent) = contenders()[args.peak], problem(CASES[args.cases[0]])
+        print_peak_rise(lambda: both(function, inputs, cotangent))
         return 0
     cases = [answer(index, args) for index in args.cases]
     if any(case is None for case in cases):

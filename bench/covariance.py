@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 
 import torch
-from _harness import gate, measure, write_result
+from _harness import gate, measure_passes, timing_arguments, write_result
 from _tables import versus
 from torch import Tensor
 
@@ -54,30 +54,6 @@ QUESTIONS: dict[str, tuple[Callable, Callable, tuple[int, int], tuple[int, int]]
 }
 
 
-def time_passes(functions: dict[str, Callable], inputs: list[Tensor], args) -> dict:
-    """Seconds of the forward pass without a graph, and of both passes."""
-
-    def forward(function):
-        with torch.no_grad():
-            return function(*inputs)
-
-    def full(function):
-        return torch.autograd.grad(function(*inputs), inputs)
-
-    prepare = {name: (lambda f=f: f) for name, f in functions.items()}
-    seconds = {}
-    for name, run in (("forward", forward), ("full", full)):
-        seconds[name] = measure(dict.fromkeys(functions, run), prepare, args.seconds, args.device)
-        ours = seconds[name]["pydisent"]["p50"]
-        for contender, t in seconds[name].items():
-            p20, p50, p80 = (1e6 * t[p] for p in ("p20", "p50", "p80"))
-            print(
-                f"{name:9}{contender:14} p20 {p20:8.1f}  p50 {p50:8.1f}  p80 {p80:8.1f} us"
-                f"  {t['p50'] / ours:6.2f} x ours"
-            )
-    return seconds
-
-
 def answer(question: str, args) -> dict | None:
     """Gate and times of one question, or None if the gate is red."""
     plain, ours, *shapes = QUESTIONS[question]
@@ -98,7 +74,14 @@ def answer(question: str, args) -> dict | None:
     )
     if not all(entry["passes"] for entry in report.values()):
         return None
-    seconds = time_passes(functions, inputs, args)
+    seconds = measure_passes(
+        functions,
+        lambda function: function(*inputs),
+        lambda value: torch.autograd.grad(value, inputs),
+        args.seconds,
+        args.device,
+        ("forward", "full"),
+    )
     return {"shapes": shapes, "gate": report, "seconds": seconds}
 
 
@@ -111,9 +94,7 @@ def table(result: dict) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each contender and pass")
+    timing_arguments(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     answers = {question: answer(question, args) for question in QUESTIONS}

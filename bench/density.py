@@ -9,13 +9,11 @@ contender in a process of its own. It exits with an error if a contender fails t
 from __future__ import annotations
 
 import argparse
-import ctypes
 import math
-import subprocess
 import sys
 
 import torch
-from _harness import gate, measure_passes, peak_rise, write_result
+from _harness import gate, measure_passes, print_peak_rise, printed_by, write_result
 from _tables import brief, versus
 from torch import Tensor
 
@@ -69,18 +67,8 @@ def both(function, inputs: list[Tensor], estimator: str) -> tuple[Tensor, ...]:
 
 def peak(name: str, batch: int, args: argparse.Namespace) -> float:
     """MiB that a process needs at most for both passes, above what it held before."""
-    command = [sys.executable, __file__, "--peak", name, "--batches", str(batch)]
-    command += ["--size", str(args.size), "--estimator", args.estimator]
-    command += ["--threads", str(args.threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
-
-
-def print_peak(args: argparse.Namespace) -> None:
-    function, inputs = contenders()[args.peak], problem(args.batches[0], args.size)
-    both(function, inputs, args.estimator)  # compiled, and the libraries loaded
-    ctypes.CDLL(None).malloc_trim(0)  # what that left with the allocator counts as given back
-    print(peak_rise(lambda: both(function, inputs, args.estimator)))
+    same = ("--size", args.size, "--estimator", args.estimator, "--threads", args.threads)
+    return printed_by(__file__, "--peak", name, "--batches", batch, *same)
 
 
 def case(batch: int, args: argparse.Namespace) -> dict | None:
@@ -130,7 +118,8 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.peak:
-        print_peak(args)
+        function, inputs = contenders()[args.peak], problem(args.batches[0], args.size)
+        print_peak_rise(lambda: both(function, inputs, args.estimator))
         return 0
     cases = []
     for batch in args.batches:

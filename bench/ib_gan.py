@@ -16,16 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from _harness import write_result
-from _runs import (
-    about_runs,
-    add_run_arguments,
-    figures,
-    make_and_keep,
-    planned,
-    together,
-    variant_of,
-)
+from _runs import add_run_arguments, answer, figures, planned, together, variant_of, write_runs
 from _tables import OURS, counted, grouped, machine, markdown, minutes, panels, spread
 
 from pydisent.metrics import factor_vae_score
@@ -112,11 +103,10 @@ def write(args: argparse.Namespace, runs: dict[str, Run]) -> Path:
     result = together([entry(name, run) for name, run in runs.items()])
     shown = next(run for name, run in runs.items() if name.startswith("ib-gan-"))
     result["settings"] = asdict(shown.system.config)
-    about, question = about_runs(), f"ib_gan_{args.data.replace('-', '_')}"
-    written = write_result(question, result, about, args.results)
+    question = f"ib_gan_{args.data.replace('-', '_')}"
+    written = write_runs(question, result, args)
     result["over_training"] = keep_pictures(shown, result, written)
-    write_result(question, result, about, args.results)
-    print("\n".join(table(result | {"environment": about})))
+    write_runs(question, result, args)
     return written
 
 
@@ -177,9 +167,8 @@ FIGURES = {"_betas": draw_betas}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
     args = arguments(argv)
-    return make_and_keep(__file__, args, plans(args), METRICS, argv, write, ALL)
+    return answer(__file__, args, plans(args), METRICS, argv, write, table, ALL)
 
 
 if __name__ == "__main__":

@@ -18,16 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _harness import write_result
-from _runs import (
-    about_runs,
-    add_run_arguments,
-    figures,
-    make_and_keep,
-    planned,
-    together,
-    variant_of,
-)
+from _runs import add_run_arguments, answer, figures, planned, together, variant_of, write_runs
 from _tables import grouped, machine, markdown, minutes, spread
 
 from pydisent import data, systems
@@ -140,10 +131,8 @@ def write(args: argparse.Namespace, runs: dict[str, Run]) -> Path:
     largest = max(runs.values(), key=lambda run: (run.system.config.nuisance == 14, run.step))
     result["runs"].append(random_weights(largest))
     result["settings"] = asdict(largest.system.config)
-    about = about_runs()
-    written = write_result(args.name, result, about, args.results)
+    written = write_runs(args.name, result, args)
     draw(runs, written.with_suffix(".png"))
-    print("\n".join(table(result | {"environment": about})))
     return written
 
 
@@ -156,11 +145,8 @@ def table(result: dict) -> list[str]:
         "true classes.",
         "",
     ]
-    by_row = grouped(result["runs"], "row")
-    listed = [(row,) for row in TITLES if (row,) in by_row]
     rows = []
-    for key in dict.fromkeys([*listed, *by_row]):
-        found, (row,) = by_row[key], key
+    for (row,), found in grouped(result["runs"], "row", first=TITLES).items():
         size = "0" if row == "teacher" else row.split("-")[1] if row in TITLES else "14"
         rows.append([
             TITLES.get(row) or weights(found[-1]),
@@ -180,9 +166,8 @@ def weights(run: dict) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
     args = arguments(argv)
-    return make_and_keep(__file__, args, plans(args), METRICS, argv, write)
+    return answer(__file__, args, plans(args), METRICS, argv, write, table)
 
 
 if __name__ == "__main__":

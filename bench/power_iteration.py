@@ -12,7 +12,7 @@ import argparse
 import sys
 
 import torch
-from _harness import gate, measure_passes, write_result
+from _harness import gate, measure_passes, timing_arguments, write_result
 from _tables import versus
 from torch import Tensor
 
@@ -52,9 +52,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("batch", 32), ("size", 128), ("k", 8), ("iterations", 8)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each contender and pass")
+    timing_arguments(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 

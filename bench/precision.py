@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from _harness import write_result
-from _runs import about_runs, add_run_arguments, figures, make_and_keep, planned, together
+from _runs import add_run_arguments, answer, figures, planned, together, write_runs
 from _tables import grouped, machine, markdown, minutes, spread
 
 from pydisent._precision import has_native_bf16
@@ -68,20 +67,17 @@ def write(args: argparse.Namespace, runs: dict[str, Run]) -> Path:
         {"precision": run.system.config.precision, **figures(RunFolder(run.path), run.system.name)}
         for run in runs.values()
     ]
-    result, about = together(entries), about_runs()
-    print("\n".join(table(result | {"environment": about})))
-    return write_result(QUESTION, result, about, args.results)
+    return write_runs(QUESTION, together(entries), args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--systems", nargs="+", default=["beta-vae"])
     add_run_arguments(parser, "precision", "sprites")
     args = parser.parse_args(argv)
     if not has_native_bf16("cuda" if torch.cuda.is_available() else "cpu"):
         parser.error("there is no native bf16 here: bf16 would be computed in fp32")
-    return make_and_keep(__file__, args, plans(args), METRICS, argv, write)
+    return answer(__file__, args, plans(args), METRICS, argv, write, table)
 
 
 if __name__ == "__main__":

@@ -16,17 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from _harness import write_result
-from _runs import (
-    about_runs,
-    add_run_arguments,
-    figures,
-    make_and_keep,
-    planned,
-    together,
-    variant_of,
-)
-from _tables import counted, markdown, minutes, panels, spread
+from _runs import add_run_arguments, answer, figures, planned, together, variant_of, write_runs
+from _tables import counted, grouped, markdown, minutes, panels, spread
 
 from pydisent.reports import write_traversals
 from pydisent.training import Plan, Run, RunFolder
@@ -89,18 +80,11 @@ def write(args: argparse.Namespace, runs: dict[str, Run]) -> Path:
     result = together([entry(name, run) for name, run in runs.items()])
     shown = next(run for name, run in runs.items() if name.startswith("both-"))
     result["settings"] = asdict(Plan.from_json(shown.config).config)
-    written = write_result(QUESTION, result, about_runs(), args.results)
+    written = write_runs(QUESTION, result, args)
     draw_scores(result, written.with_name(f"{QUESTION}_scores.png"))
     drawn = write_traversals(shown, shown.path / "figures", sort="tpl", bases=1)[0]
     written.with_suffix(".png").write_bytes(drawn.read_bytes())
-    print("\n".join(table(result)))
     return written
-
-
-def by_variant(result: dict) -> dict[str, list[dict]]:
-    """The runs of each variant, in the order of the table."""
-    runs = {v: [run for run in result["runs"] if run["variant"] == v] for v in TITLES}
-    return {variant: found for variant, found in runs.items() if found}
 
 
 def table(result: dict) -> list[str]:
@@ -125,20 +109,20 @@ def table(result: dict) -> list[str]:
             spread([run["active"] for run in found], 0 if len(found) == 1 else 1),
             minutes(found),
         ]
-        for variant, found in by_variant(result).items()
+        for (variant,), found in grouped(runs, "variant", first=TITLES).items()
     ]  # fmt: skip
     return [*lines, *markdown(["system", *titles, "active dimensions", "minutes"], rows)]
 
 
 def draw_scores(result: dict, path: Path) -> None:
     """A panel a score, a bar a variant (the mean over seeds), a dot a seed."""
-    variants = by_variant(result)
+    variants = grouped(result["runs"], "variant", first=TITLES)
     told = {name for run in result["runs"] for name in run["scores"]}
     scores = {name: titled for name, titled in SCORES.items() if name in told}
     width, height = 1.6 + 1.9 * len(scores), 1.2 + 0.36 * len(variants)
     figure, axes = panels(width, height, len(scores), sharey=True)
     for axis, (name, (title, less, digits)) in zip(axes, scores.items()):
-        for row, (variant, found) in enumerate(variants.items()):
+        for row, ((variant,), found) in enumerate(variants.items()):
             values = [run["scores"][name] for run in found if name in run["scores"]]
             if not values:
                 continue
@@ -153,7 +137,7 @@ def draw_scores(result: dict, path: Path) -> None:
         axis.margins(x=0.28)
         axis.set_xlim(left=0)
         axis.tick_params(labelsize=8)
-    axes[0].set_yticks(range(len(variants)), [TITLES[v] for v in variants])
+    axes[0].set_yticks(range(len(variants)), [TITLES[v] for (v,) in variants])
     axes[0].invert_yaxis()
     figure.savefig(path, dpi=150)
 
@@ -162,9 +146,8 @@ FIGURES = {"_scores": draw_scores}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
     args = arguments(argv)
-    return make_and_keep(__file__, args, plans(args), METRICS, argv, write)
+    return answer(__file__, args, plans(args), METRICS, argv, write, table)
 
 
 if __name__ == "__main__":

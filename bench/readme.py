@@ -73,7 +73,7 @@ def folders() -> list[Path]:
 
 
 def answers(folder: Path) -> Iterator[tuple[str, ModuleType, dict[str, Any]]]:
-    """The results of one machine, in the order of the tables, with their benches."""
+    """The results of one machine with their benches, in the order of the tables."""
     for question, bench in QUESTIONS.items():
         if result := load(folder, question):
             yield question, bench, result
@@ -130,18 +130,14 @@ def readme_with(text: str, results: str) -> str:
     return f"{before}{BEGIN}\n{results}\n{END}{after}"
 
 
-def draw_all(folder: Path) -> None:
-    for question, bench, result in answers(folder):
-        for ending, draw in getattr(bench, "FIGURES", {}).items():
-            path = folder / f"{question}{ending}.png"
-            draw(result, path)
-            if path.exists():  # a result may lack the part that is drawn
-                print(path)
-
-
 def main() -> None:
     for folder in folders():
-        draw_all(folder)
+        for question, bench, result in answers(folder):
+            for ending, draw in getattr(bench, "FIGURES", {}).items():
+                path = folder / f"{question}{ending}.png"
+                draw(result, path)
+                if path.exists():  # a result may lack the part that is drawn
+                    print(path)
     README.write_text(readme_with(README.read_text(), tables()))
     print(README)
 
