@@ -105,16 +105,11 @@ def ib_gan(system: IBGAN) -> Step:
         nets[name] for name in ("front", "discriminator", "reconstructor")
     )
     c = system.config
-    d_optimizer = torch.optim.RMSprop(
-        [*front.parameters(), *discriminator.parameters()],
-        c.discriminator_learning_rate,
-        momentum=c.rmsprop_momentum,
-    )
-    g_optimizer = torch.optim.RMSprop(
-        [*generator.parameters(), *encoder.parameters(), *reconstructor.parameters()],
-        c.learning_rate,
-        momentum=c.rmsprop_momentum,
-    )
+    momentum = c.rmsprop_momentum
+    d_weights = [*front.parameters(), *discriminator.parameters()]
+    g_weights = [*generator.parameters(), *encoder.parameters(), *reconstructor.parameters()]
+    d_optimizer = torch.optim.RMSprop(d_weights, c.discriminator_learning_rate, momentum=momentum)
+    g_optimizer = torch.optim.RMSprop(g_weights, c.learning_rate, momentum=momentum)
     bce, count = F.binary_cross_entropy_with_logits, 0
 
     def noisy(images: Tensor) -> Tensor:
@@ -133,7 +128,7 @@ def ib_gan(system: IBGAN) -> Step:
         d_loss = bce(d_real, torch.ones_like(d_real)) + bce(d_fake, torch.zeros_like(d_fake))
         d_optimizer.zero_grad()
         d_loss.backward()
-        d_gradients = [p.grad for group in d_optimizer.param_groups for p in group["params"]]
+        d_gradients = [weight.grad for weight in d_weights]
 
         features = front(fake)
         logits = discriminator(features)
@@ -144,10 +139,8 @@ def ib_gan(system: IBGAN) -> Step:
         d_optimizer.zero_grad()
         (c.gamma * g_loss - lower + c.beta * kl).backward()
         # Both steps are from the same weights, as ours are: D's would change the gradient above.
-        for parameter, gradient in zip(
-            (p for group in d_optimizer.param_groups for p in group["params"]), d_gradients
-        ):
-            parameter.grad = gradient
+        for weight, gradient in zip(d_weights, d_gradients):
+            weight.grad = gradient
         d_optimizer.step()
         g_optimizer.step()
         count += 1
