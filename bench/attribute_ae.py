@@ -33,7 +33,7 @@ from _tables import OTHERS, OURS, grouped, machine, markdown, minutes, panels, s
 from pydisent.reports.attributes import write_attributes
 from pydisent.training import Plan, Run, RunFolder
 from pydisent.training._files import write_json
-from pydisent.training.checkpoint import latest_checkpoint
+from pydisent.training.checkpoint import adopt, latest_checkpoint
 
 QUESTION = "attribute_ae"
 METRICS = ("attribute-flips",)
@@ -80,11 +80,15 @@ def branch(teacher: RunFolder, plan: Plan, to: RunFolder) -> None:
         return
     latest = latest_checkpoint(teacher.checkpoints)
     assert latest is not None
-    to.path.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(teacher.checkpoints, to.checkpoints, dirs_exist_ok=True)
-    shutil.copy(teacher.log, to.log)
-    write_json(to.environment, teacher.read_environment())
-    write_json(to.config, plan.to_json())
+    shutil.rmtree(to.path, ignore_errors=True)
+    unfinished = RunFolder(to.path.with_name(f".{to.path.name}.tmp"))
+    shutil.rmtree(unfinished.path, ignore_errors=True)
+    unfinished.path.mkdir(parents=True)
+    write_json(unfinished.config, plan.to_json())
+    adopt(latest, unfinished.checkpoints, unfinished.plan_sum())
+    shutil.copy(teacher.log, unfinished.log)
+    write_json(unfinished.environment, teacher.read_environment())
+    unfinished.path.rename(to.path)
 
 
 def entry(name: str, run: Run) -> dict[str, Any]:

@@ -5,11 +5,16 @@ import sys
 
 def main() -> int:
     """Run the command line; `info` also where it is not fully installed."""
-    if sys.argv[1:] == ["info"]:
-        from pydisent._info import info
+    try:
+        return _main()
+    except KeyboardInterrupt:  # while torch is imported
+        print("pydisent: interrupted", file=sys.stderr)
+        return 130
 
-        info()
-        return 0
+
+def _main() -> int:
+    if sys.argv[1:] == ["info"]:
+        return _info()
     from pydisent._extras import MissingPackageError, install_command
 
     try:
@@ -19,6 +24,19 @@ def main() -> int:
         print(f"pydisent: {needs}: {install_command('all')}", file=sys.stderr)
         return 2
     return cli.main()
+
+
+def _info() -> int:
+    from pydisent._info import info
+
+    try:
+        info()
+        sys.stdout.flush()
+    except OSError as error:  # a reader that has gone, a full disk
+        sys.stdout = None  # or it would be flushed once more
+        print(f"pydisent: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":

@@ -20,7 +20,9 @@ PLAIN = {
 
 def command(*words: str | os.PathLike[str]) -> str:
     """Return a command line of pydisent that a shell reads as these words."""
-    return shlex.join(["pydisent", *map(str, words)])
+    # A path that begins with a dash would be taken for an option.
+    plain = (str(w) if isinstance(w, str) or str(w)[:1] != "-" else f"./{w}" for w in words)
+    return shlex.join(["pydisent", *plain])
 
 
 @contextlib.contextmanager

@@ -118,6 +118,10 @@ def test_commands_can_be_copied(word):
     assert shlex.split(line) == ["pydisent", "train", "vae", "--out", word, "--resume"]
 
 
+def test_paths_of_commands_are_no_options():
+    assert command("evaluate", Path("-x")) == "pydisent evaluate ./-x"
+
+
 def test_no_message_makes_commands_by_itself():
     """Commands in messages are quoted; those of help texts name no path."""
     commands = "|".join(_main._COMMANDS)

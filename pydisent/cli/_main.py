@@ -92,6 +92,8 @@ def _explain(error: Exception) -> tuple[str, int]:
         return f"this needs the package {error.name}: {install_command(extra)}", 2
     if isinstance(error, (ValueError, OSError)):
         return str(error), 2
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of pathlib
+        return str(error), 2
     from pydisent.systems import NotTrainedError
     from pydisent.training import Interrupted, NonFiniteError
     from pydisent.training.processes import ProcessLostError

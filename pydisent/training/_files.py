@@ -5,8 +5,9 @@ import json
 import math
 import os
 import reprlib
+import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -58,7 +59,7 @@ def held(path: Path, what: str, *, wait: bool = False) -> Iterator[Callable[[], 
         it is waited for instead.
     """
     while True:
-        file = path.open("a+")
+        file = _opened(path)
         if not lock(file, wait=wait):
             with file:
                 file.seek(0)
@@ -71,6 +72,14 @@ def held(path: Path, what: str, *, wait: bool = False) -> Iterator[Callable[[], 
         file.write(f"process {os.getpid()}")
         file.flush()
         yield lambda: _is_at(file, path)
+
+
+def _opened(path: Path) -> IO[str]:
+    """Open a file of one's own for reading and writing: no link, for it would be followed."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+        raise ValueError(f"{path} is not a file of its own; accepted: one, or none")
+    return os.fdopen(os.open(path, flags, 0o666), "r+")
 
 
 def _is_at(file: IO[Any], path: Path) -> bool:
@@ -101,10 +110,30 @@ def sync(path: Path) -> None:
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Write `data` to a temporary name beside `path`, flush it, and rename it into place."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data.encode() if isinstance(data, str) else data)
-    sync(temporary)
+    remove(temporary)
+    write_new(temporary, data.encode() if isinstance(data, str) else data)
     os.replace(temporary, path)
     sync(path.parent)
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that is not there, and flush it; an error names it."""
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+        sync(path)
+    except OSError as error:
+        with suppress(OSError):
+            remove(path)
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a folder with all that is in it, or a link, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -120,6 +149,8 @@ def read_text(path: Path) -> str:
     OSError, ValueError
         If there is no such file, or it is not UTF-8; both name it.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError(f"{path} is a pipe, a socket or a device; accepted: a file")
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

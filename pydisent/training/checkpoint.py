@@ -6,7 +6,6 @@ import json
 import os
 import random
 import shutil
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pydisent._extras import optional
+from pydisent._notice import warn
 from pydisent.systems import System
 from pydisent.training._files import (
     NUMBER,
@@ -26,8 +26,10 @@ from pydisent.training._files import (
     check_fields,
     check_value,
     read_object,
+    remove,
     sync,
     write_atomic,
+    write_new,
 )
 
 with optional():
@@ -49,13 +51,20 @@ _FIELDS: Types = {
     "rng": (list,),
     "optimizers": (dict,),
     "sha256": (dict,),
+    "plan": (str,),
 }
-_LATER = ("attribute_names", "sha256")  # fields that the first checkpoints lack
+_LATER = ("attribute_names", "sha256", "plan")  # fields that the first checkpoints lack
 _LARGEST_SIDE = 2**16  # pixels, of any image
 
 
 def save_checkpoint(
-    folder: Path, system: System, step: int, seconds: float, rng: list[Any], keep: int = 2
+    folder: Path,
+    system: System,
+    step: int,
+    seconds: float,
+    rng: list[Any],
+    keep: int = 2,
+    plan: str | None = None,
 ) -> Path:
     """Write checkpoint `step` into `folder`, point `latest` at it, and keep the newest few.
 
@@ -73,10 +82,12 @@ def save_checkpoint(
         `rng_state()` of a process: all that train together are in the same.
     keep : int
         How many checkpoints stay.
+    plan : str or None
+        `RunFolder.plan_sum()`, by which the checkpoint is told from those of other runs.
     """
     final = path_of(folder, step)
     temporary = folder / f".{final.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+    remove(temporary)
     temporary.mkdir(parents=True)
     moments, settings = _pack_optimizers(system.optimizers)
     weights = {key: _plain(value) for key, value in system.state_dict().items()}
@@ -92,17 +103,22 @@ def save_checkpoint(
         "rng": rng,
         "optimizers": settings,
     }
+    if plan is not None:
+        state["plan"] = plan
     sums = {file: hashlib.sha256(data).hexdigest() for file, data in tensors.items()}
     state["sha256"] = {**sums, _STATE: _sum_of(state)}
-    for file, data in {**tensors, _STATE: json.dumps(state).encode()}.items():
-        (temporary / file).write_bytes(data)
-        sync(temporary / file)
+    try:
+        for file, data in {**tensors, _STATE: json.dumps(state).encode()}.items():
+            write_new(temporary / file, data)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)  # it would keep a full disk full
+        raise
     sync(temporary)
     os.rename(temporary, final)
     sync(folder)
     write_atomic(folder / "latest", final.name)
     for old in _kept(folder)[:-keep]:
-        shutil.rmtree(old)
+        remove(old)
     return final
 
 
@@ -130,7 +146,7 @@ def latest_checkpoint(folder: Path, *, contents: bool = True) -> Path | None:
     """
     whole, damaged = _newest(folder, contents)
     for path, error in damaged.items():
-        warnings.warn(f"{error}: {path} is passed over, for {whole}", stacklevel=2)
+        warn(f"{error}: {path} is passed over, for {whole}")
     return whole
 
 
@@ -186,9 +202,15 @@ def path_of(folder: Path, step: int) -> Path:
 
 def _kept(folder: Path) -> list[Path]:
     """Return the checkpoints, whole or damaged, the oldest first."""
-    found = {path.name.removeprefix("step-"): path for path in folder.glob("step-*")}
+    return [path for path in _named_as_one(folder) if path.is_dir()]
+
+
+def _named_as_one(folder: Path) -> list[Path]:
+    """Return what is named as a checkpoint is, whatever it is: not copies such as step-20."""
+    found = {path.name.removeprefix("step-") for path in folder.glob("step-*")}
     steps = sorted(int(digits) for digits in found if digits.isdecimal() and len(digits) < 20)
-    return [path for step in steps if (path := path_of(folder, step)).is_dir()]
+    paths = dict.fromkeys(path_of(folder, step) for step in steps)
+    return [path for path in paths if path.name.removeprefix("step-") in found]
 
 
 def steps_kept(folder: Path) -> list[int]:
@@ -226,14 +248,19 @@ def discard_unfinished(folder: Path) -> None:
     """
     if (pointer := folder / "latest").is_dir():
         raise ValueError(f"{pointer} is a folder; accepted: a file")
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder; accepted: one, or none")
     whole, damaged = _newest(folder, contents=True)
+    for path in _named_as_one(folder):
+        if not path.is_dir():
+            damaged[path] = ValueError(f"{path} is not a folder")
     for path, error in damaged.items():
         aside = path.with_name(f"damaged-{path.name}")
-        shutil.rmtree(aside, ignore_errors=True)
+        remove(aside)
         path.rename(aside)
-        warnings.warn(f"{error}: it is now in {aside}, and {whole} is used", stacklevel=2)
+        warn(f"{error}: it is now in {aside}, and {whole or 'no other'} is used")
     for path in folder.glob(".step-*.tmp"):
-        shutil.rmtree(path)
+        remove(path)
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
@@ -273,15 +300,35 @@ def _sum_of(state: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest).encode()).hexdigest()
 
 
-def load_weights(checkpoint: Path, system: System) -> dict[str, Any]:
+def adopt(checkpoint: Path, folder: Path, plan: str) -> None:
+    """Copy a checkpoint of another run into `folder`, as one of the plan with this sum.
+
+    For a run that begins where another one ended, where both are alike up to there.
+    """
+    state = read_state(checkpoint) | {"plan": plan}
+    if "sha256" in state:
+        state["sha256"] |= {_STATE: _sum_of(state)}
+    shutil.copytree(checkpoint, folder / checkpoint.name)
+    write_atomic(folder / checkpoint.name / _STATE, json.dumps(state))
+    write_atomic(folder / "latest", checkpoint.name)
+
+
+def load_weights(checkpoint: Path, system: System, plan: str | None = None) -> dict[str, Any]:
     """Load the weights into `system`, put it in the saved phase, and return the saved state.
 
     Raises
     ------
     OSError, ValueError
-        If the checkpoint is damaged, or belongs to another system or configuration.
+        If the checkpoint is damaged, belongs to another system or configuration, or, where `plan`
+        (`RunFolder.plan_sum()`) is given, to another run.
     """
     state = read_state(checkpoint)
+    if plan is not None and state.get("plan", plan) != plan:
+        config = checkpoint.parent.with_name("config.json")
+        raise ValueError(
+            f"{checkpoint / _STATE} is not of the plan in {config}: it is of another run, or that "
+            "file has been changed"
+        )
     _check_tensors(file := checkpoint / "model.safetensors", state)
     names = [phase for phase, _ in system.phases(1)]
     if state["phase"] not in names:
@@ -298,15 +345,15 @@ def load_weights(checkpoint: Path, system: System) -> dict[str, Any]:
     return state
 
 
-def load_training(checkpoint: Path, system: System) -> dict[str, Any]:
+def load_training(checkpoint: Path, system: System, plan: str | None = None) -> dict[str, Any]:
     """Load weights and optimisers into `system` and return the saved state.
 
     Raises
     ------
     OSError, ValueError
-        If the checkpoint is damaged, or belongs to another system or configuration.
+        See `load_weights`.
     """
-    state = load_weights(checkpoint, system)
+    state = load_weights(checkpoint, system, plan)
     file = checkpoint / "optimizers.safetensors"
     _check_tensors(file, state)
     moments = load_file(file, device=str(system.device))

@@ -1,5 +1,7 @@
 """The layout of a run folder."""
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -25,6 +27,7 @@ from pydisent.training.plan import Plan
 
 _ENVIRONMENT: Types = {"threads": (int,), "devices": (int,), "backends": (dict,)}
 _LINE: Types = {"step": (int,), "seconds": NUMBER, "phase": (str,)}
+_PLACES = ("data_path", "command")  # of a plan: they change where a folder is moved
 _TEXTS = ("distance", "notice")  # of the details of scores
 
 
@@ -116,6 +119,11 @@ class RunFolder:
     def read_config(self) -> dict[str, Any]:
         """Return the plan's values, a system that was called otherwise under its present name."""
         return _renamed(read_object(self.config))
+
+    def plan_sum(self) -> str:
+        """Return a checksum of the plan as it is written, but for where things are."""
+        plan = {k: v for k, v in read_object(self.config).items() if k not in _PLACES}
+        return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
     def read_plan(self) -> Plan:
         """Return the plan.

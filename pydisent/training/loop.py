@@ -196,11 +196,27 @@ def _begin_folder(
         is_there = locks.enter_context(folder.locked())
         _check_free(plan, folder, resume, overwrite=False)
     checkpoints.discard_unfinished(folder.checkpoints)
+    if resume:
+        _check_not_lost(plan, folder)
     if not folder.is_run():
         write_json(folder.config, plan.to_json())
     trained_in = {"precision": precision} if precision else {}
     write_json(folder.environment, environment() | {"devices": parallel.processes(), **trained_in})
     return is_there
+
+
+def _check_not_lost(plan: Plan, folder: RunFolder) -> None:
+    """Raise FileNotFoundError where a run has been saved and no checkpoint is there."""
+    if checkpoints.steps_kept(folder.checkpoints):
+        return
+    log = folder.read_log()
+    # At the very step of the first checkpoint a stop may come before it is there.
+    done = log[-1]["step"] if log and log[-1]["step"] > plan.checkpoint_every else 0
+    if done or (folder.checkpoints / "latest").exists():
+        raise FileNotFoundError(
+            f"{folder.checkpoints} has no checkpoint, though the run has been saved there; put one "
+            "back, or begin again with --overwrite"
+        )
 
 
 def _check_free(plan: Plan, folder: RunFolder, resume: bool, overwrite: bool) -> None:
@@ -273,6 +289,7 @@ class _Loop:
         is_there: Callable[[], bool],
     ) -> None:
         self.plan, self.folder, self.system = plan, folder, system
+        self.plan_sum = folder.plan_sum()
         self.is_there = is_there
         self.batches, self.keep = Batches(dataset, sampler, system), keep
         self.phases = system.phases(plan.steps)
@@ -291,8 +308,11 @@ class _Loop:
         self._restore()
         try:
             self._train(received, progress)
-        except OSError:
+        except OSError as error:
             self._check_there()
+            if error.filename is None and error.strerror:  # a full disk, say
+                where = str(self.folder.path)
+                raise type(error)(error.errno, error.strerror, where) from error
             raise
 
     def _train(self, received: list[int], progress: bool) -> None:
@@ -334,7 +354,7 @@ class _Loop:
         if latest is None:
             self.system.start_phase(self.phases[0][0])
             return
-        state = checkpoints.load_training(latest, self.system)
+        state = checkpoints.load_training(latest, self.system, self.plan_sum)
         self.step, self.seconds = state["step"], state["seconds"]
         self.saved = self.step
         with checkpoints.named(latest / "state.json"):
@@ -403,6 +423,7 @@ class _Loop:
                     self.seconds,
                     [checkpoints.rng_state()],
                     self.keep,
+                    self.plan_sum,
                 )
         self.saved = self.step
 

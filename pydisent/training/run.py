@@ -112,7 +112,7 @@ def open_run(
         )
     shape = checkpoints.read_state(chosen)["image_shape"]
     system = systems.build(plan.system, plan.config, tuple(shape)).to(device)
-    state = checkpoints.load_weights(chosen, system)
+    state = checkpoints.load_weights(chosen, system, folder.plan_sum())
     return Run(
         path=folder.path,
         config=config,
