@@ -23,10 +23,11 @@ def _wide(x, DOUBLE: tl.constexpr):
 
 
 @triton.jit
-def _excess(x, DOUBLE: tl.constexpr):
-    """e^x - 1 - x, whose digits a power series keeps where |x| < 1."""
-    small = _small_excess(x, DOUBLE)
-    return tl.where(tl.abs(x) < 1.0, small, (exponential(x, DOUBLE) - 1.0) - x)
+def _half_excess(x, DOUBLE: tl.constexpr):
+    """(e^x - 1 - x) / 2, whose digits a power series keeps where |x| < 1."""
+    # Halved before e^x can overflow.
+    large = (scaled_exponential(x * 0.0 + 0.5, x, DOUBLE) - 0.5) - 0.5 * x
+    return tl.where(tl.abs(x) < 1.0, 0.5 * _small_excess(x, DOUBLE), large)
 
 
 @triton.jit
@@ -48,16 +49,23 @@ def _scaled_exp_minus_one(w, x, DOUBLE: tl.constexpr):
 
 
 @triton.jit
-def _sinh(x, DOUBLE: tl.constexpr):
-    """Sinh x, finite whatever x is, whose digits a power series keeps where |x| < 1."""
-    TERMS: tl.constexpr = 21 if DOUBLE else 13
-    LARGEST: tl.constexpr = 709.0 if DOUBLE else 88.0
-    x = tl.where(x > LARGEST, LARGEST, tl.where(x < -LARGEST, -LARGEST, x))
-    series = x * 0.0 + 1.0
-    for k in tl.static_range(TERMS, 2, -2):
-        series = 1.0 + x * x * series / (k * (k - 1))
-    large = 0.5 * (exponential(x, DOUBLE) - exponential(-x, DOUBLE))
-    return tl.where(tl.abs(x) < 1.0, x * series, large)
+def _scaled_exp_and_square(v, w, x, DOUBLE: tl.constexpr):
+    """V e^x + w (e^2x - 1).
+
+    For x > 0 it is e^x (v + 2 w sinh x), so that the two terms have one infinity at most, that of
+    the greater one; for x <= 0 a sum of two numbers that are in range.
+    """
+    grows = x > 0.0
+    near = tl.abs(x) < 1.0
+    fall = exponential(-tl.abs(x), DOUBLE)
+    series = _small_excess(x, DOUBLE) + x
+    # 1 - e^-x, of which 2 sinh x is e^x times and once.
+    rest = w * tl.where(near, series / (series + 1.0), 1.0 - fall)
+    twice_sinh = scaled_exponential(rest, tl.where(grows, x, 0.0), DOUBLE) + rest
+    change = tl.where(near, series, fall - 1.0)
+    square = w * (change * (change + 2.0))
+    scaled = scaled_exponential(tl.where(grows, v + twice_sinh, v), x, DOUBLE)
+    return scaled + tl.where(grows, 0.0, square)
 
 
 @triton.jit
@@ -73,7 +81,7 @@ def gaussian_kernel(
     if SAMPLE:
         e = _wide(tl.load(noise + at, mask=inside, other=0.0), DOUBLE)
         tl.store(z + at, m + scaled_exponential(e, 0.5 * s, DOUBLE), mask=inside)
-    tl.store(kl + at, 0.5 * (m * m + _excess(s, DOUBLE)), mask=inside)
+    tl.store(kl + at, (0.5 * m) * m + _half_excess(s, DOUBLE), mask=inside)
 
 
 @triton.jit
@@ -92,9 +100,7 @@ def gaussian_adjoint_kernel(
         e = _wide(tl.load(noise + at, mask=inside, other=0.0), DOUBLE)
         h = _wide(tl.load(grad_z + at, mask=inside, other=0.0), DOUBLE)
         to_mu += h
-        # e^s - 1 = 2 sinh(s / 2) e^(s / 2)
-        on_std = 0.5 * h * e + g * _sinh(0.5 * s, DOUBLE)
-        to_logvar = scaled_exponential(on_std, 0.5 * s, DOUBLE)
+        to_logvar = _scaled_exp_and_square(0.5 * h * e, 0.5 * g, 0.5 * s, DOUBLE)
         tl.store(grad_noise + at, scaled_exponential(h, 0.5 * s, DOUBLE), mask=inside)
     else:
         to_logvar = _scaled_exp_minus_one(0.5 * g, s, DOUBLE)

@@ -133,20 +133,16 @@ PYDISENT_INLINE T scaled_exponential_minus_one(T w, T x) {
   return (w * (e.q * e.a + (e.a - e.inverse_b))) * e.b;
 }
 
-// e^x - e^-x, whose digits survive around x = 0; finite whatever x is
+// v e^x + w (e^2x - 1). For x > 0 it is e^x (v + 2 w sinh x), so that the two terms have one
+// infinity at most, that of the greater one; for x <= 0 a sum of two numbers that are in range.
 template <class T>
-PYDISENT_INLINE T twice_sinh(T x) {
-  constexpr T high = sizeof(T) == 8 ? 709 : 88;
-  const T size = x < 0 ? -x : x;
-  const T e = scaled_exponential_minus_one(T(1), size > high ? high : size);
-  const T result = e + e / (e + 1);
-  return x < 0 ? -result : result;
-}
-
-// e^x - 1, whose digits survive around x = 0
-template <class T>
-PYDISENT_INLINE T exponential_minus_one(T x) {
-  return scaled_exponential_minus_one(T(1), x);
+PYDISENT_INLINE T exponential_and_square_minus_one(T v, T w, T x) {
+  const Exponential<T> e = split_exponential(x);
+  const T power = e.q * e.a + e.a, less_one = e.q * e.a + (e.a - e.inverse_b);  // both times 1 / b
+  const T twice_sinh = (w * less_one) * e.b + w * (less_one / power);
+  const T change = less_one * e.b, square = w * (change * (change + 2));
+  const bool grows = x > 0;
+  return ((grows ? v + twice_sinh : v) * power) * e.b + (grows ? T(0) : square);
 }
 
 }  // namespace pydisent

@@ -47,8 +47,10 @@ PYDISENT_INLINE void gaussian_chunks(const GaussianParams& p, int64_t begin, int
       store<S>(noise, first, n, p.z);
     }
     T* kl = static_cast<T*>(p.kl) + first;
-    for (int64_t i = 0; i < n; ++i)
-      kl[i] = (mu[i] * mu[i] + (exponential_minus_one(logvar[i]) - logvar[i])) / 2;
+    for (int64_t i = 0; i < n; ++i) {  // halved first, as half of e^logvar may be in range alone
+      const T half = T(0.5), excess = scaled_exponential_minus_one(half, logvar[i]);
+      kl[i] = (half * mu[i]) * mu[i] + (excess - half * logvar[i]);
+    }
   }
 }
 
@@ -62,21 +64,23 @@ PYDISENT_INLINE void gaussian_backward_chunks(const GaussianParams& p, int64_t b
     load<S>(p.mu, first, n, mu);
     load<S>(p.logvar, first, n, logvar);
     load<T>(p.grad_kl, first, n, h);
-    for (int64_t i = 0; i < n; ++i) mu[i] *= h[i];
+    for (int64_t i = 0; i < n; ++i) {
+      mu[i] *= h[i];
+      h[i] /= 2;
+    }
     if (p.grad_z.data) {
       load<S>(p.grad_z, first, n, g);
       load<S>(p.noise, first, n, noise);
       for (int64_t i = 0; i < n; ++i) {
-        const T x = logvar[i] / 2;  // e^logvar - 1 = 2 sinh(x) e^x
+        const T x = logvar[i] / 2;
         mu[i] += g[i];
-        h[i] = scaled_exponential(g[i] * noise[i] + h[i] * twice_sinh(x), x);
+        h[i] = exponential_and_square_minus_one(g[i] / 2 * noise[i], h[i], x);
         g[i] = scaled_exponential(g[i], x);
       }
       store<S>(g, first, n, p.grad_noise);
     } else {
       for (int64_t i = 0; i < n; ++i) h[i] = scaled_exponential_minus_one(h[i], logvar[i]);
     }
-    for (int64_t i = 0; i < n; ++i) h[i] /= 2;
     store<S>(mu, first, n, p.grad_mu);
     store<S>(h, first, n, p.grad_logvar);
   }

@@ -11,7 +11,13 @@ from torch.nn import functional as F
 
 from .. import parallel
 from ..jacobian import directional_derivative
-from ..ops._check import require, require_floating, require_matching, require_weight
+from ..ops._check import (
+    require,
+    require_floating,
+    require_matching,
+    require_tensor,
+    require_weight,
+)
 
 Decoder = Callable[[Tensor, Tensor], Tensor]
 
@@ -75,6 +81,8 @@ def jacobian_supervision(
         If an argument is not as above.
     """
     _check(student_y, student_z, teacher_y, teacher_z, variant, permutation)
+    if reconstruction is not None:
+        require_tensor("reconstruction", reconstruction)
     require_weight("weight_y", weight_y)
     require_weight("weight_diff", weight_diff)
     teacher_y = teacher_y.detach()
@@ -135,6 +143,8 @@ def _check(
         require_matching(name, z, "student_y", student_y, shape=False)
         fits = z.dim() >= 2 and len(z) == len(student_y)
         require(fits, name, f"shape {tuple(z.shape)}", f"({len(student_y)}, ...)")
+    if isinstance(permutation, Tensor):
+        require_tensor("permutation", permutation)
     if permutation is not None:
         whole = isinstance(permutation, Tensor) and permutation.dtype in (torch.int64, torch.int32)
         given = f"shape {tuple(permutation.shape)}" if whole else type(permutation).__name__

@@ -37,20 +37,24 @@ def require_positive(name: str, x: Any) -> None:
 
 
 def require_tensor(name: str, x: Any) -> None:
-    """Raise TypeError unless x is a tensor."""
+    """Raise TypeError unless x is a tensor with strides, which the kernels read memory by."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: got {type(x).__name__}, accepted is a torch.Tensor")
+    if x.layout != torch.strided or x.is_nested:
+        layout = "nested" if x.is_nested else x.layout  # some nested tensors say torch.strided
+        raise TypeError(f"{name}: got layout {layout}, accepted is a strided tensor")
 
 
 def require_count(name: str, x: Any) -> None:
-    """Raise TypeError unless x is an integer, ValueError unless it is >= 1."""
+    """Raise TypeError unless x is an integer, ValueError unless it is in [1, 2^63 - 1]."""
     if isinstance(x, bool) or not isinstance(x, numbers.Integral):
         raise TypeError(f"{name}: got {type(x).__name__}, accepted is an integer >= 1")
     require(int(x) >= 1, name, x, "an integer >= 1")
+    require(int(x) < 2**63, name, x, "an integer up to 2**63 - 1")
 
 
 def require_floating(name: str, x: Any) -> None:
-    """Raise TypeError unless x is a tensor of a supported floating dtype."""
+    """Raise TypeError unless x is a strided tensor of a supported floating dtype."""
     require_tensor(name, x)
     if x.dtype not in _FLOATING:
         raise TypeError(f"{name}: got {x.dtype}, accepted are float16, bfloat16, float32, float64")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..reference import latent as reference
 from ..reference._dtypes import compute_dtype
-from ._check import promote, require, require_floating, require_matching
+from ._check import promote, require, require_floating, require_matching, require_tensor
 from ._registry import Grads, Implementation, OpSpec, register
 
 #: Accepted values of ``variant`` of the perceptual simplicity loss.
@@ -141,9 +141,9 @@ def perceptual_simplicity_loss(
 
 def _check_dimension(dimension: Tensor, codes: Tensor) -> None:
     batch, d = codes.shape
-    if not isinstance(dimension, Tensor) or dimension.dtype != torch.int64:
-        given = dimension.dtype if isinstance(dimension, Tensor) else type(dimension).__name__
-        raise TypeError(f"dimension: got {given}, accepted is a torch.int64 tensor")
+    require_tensor("dimension", dimension)
+    if dimension.dtype != torch.int64:
+        raise TypeError(f"dimension: got {dimension.dtype}, accepted is a torch.int64 tensor")
     if dimension.shape != (batch,):
         raise ValueError(f"dimension: got shape {tuple(dimension.shape)}, accepted is ({batch},)")
     device = codes.device

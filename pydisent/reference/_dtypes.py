@@ -33,9 +33,28 @@ def times_expm1(w: Tensor, x: Tensor) -> Tensor:
     return torch.where(large, (w * (root - 1 / root)) * root, small)
 
 
-def bounded_sinh(x: Tensor) -> Tensor:
-    """Return sinh x, finite whatever x is."""
-    return torch.sinh(_bounded(x))
+def half_expm1(x: Tensor) -> Tensor:
+    """Return (e^x − 1) / 2, also where e^x alone would overflow."""
+    large = x > 1
+    y = torch.where(large, x, 1.0)
+    # Not bounded, as its derivative has to overflow where it does; and no root is shared, as the
+    # derivative through one would be e^x before it is halved.
+    product = torch.exp(0.5 * y) * (0.5 * torch.exp(0.5 * y))
+    small = 0.5 * torch.expm1(torch.where(large, 0.0, x))
+    return torch.where(large, product - 0.5, small)
+
+
+def times_exp_and_square(v: Tensor, w: Tensor, x: Tensor) -> Tensor:
+    """Return v e^x + w (e^2x − 1).
+
+    For x > 0 it is e^x (v + 2 w sinh x), so that the two terms have one infinity at most, that of
+    the greater one; for x <= 0 a sum of two numbers that are in range.
+    """
+    grows = x > 0
+    positive = torch.where(grows, x, 0.0)
+    twice_sinh = times_expm1(w, positive) - w * torch.expm1(-positive)
+    square = w * torch.expm1(2 * torch.where(grows, 0.0, x))
+    return times_exp(torch.where(grows, v + twice_sinh, v), x) + torch.where(grows, 0.0, square)
 
 
 def _root_of_exp(x: Tensor) -> Tensor:

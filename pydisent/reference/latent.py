@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._dtypes import bounded_sinh, compute_dtype, times_exp, times_expm1
+from ._dtypes import compute_dtype, half_expm1, times_exp, times_exp_and_square, times_expm1
 
 
 def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -15,7 +15,7 @@ def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
     """
     dtype = compute_dtype(mu)
     m, s = mu.to(dtype), logvar.to(dtype)
-    return 0.5 * (m * m + (torch.expm1(s) - s))
+    return (0.5 * m) * m + (half_expm1(s) - 0.5 * s)
 
 
 def gaussian_kl_backward(grad: Tensor, mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,9 +38,8 @@ def reparameterized_sample_backward(
     dtype = compute_dtype(mu)
     m, s, g = mu.to(dtype), logvar.to(dtype), grad_z.to(dtype)
     grad_noise = times_exp(g, 0.5 * s)
-    # e^s − 1 = 2 sinh(s/2) e^(s/2)
-    on_std = 0.5 * g * noise.to(dtype) + grad_kl * bounded_sinh(0.5 * s)
-    grad_logvar = times_exp(on_std, 0.5 * s)
+    on_std = (0.5 * g) * noise.to(dtype)
+    grad_logvar = times_exp_and_square(on_std, 0.5 * grad_kl, 0.5 * s)
     return (g + grad_kl * m).to(mu.dtype), grad_logvar.to(mu.dtype), grad_noise.to(mu.dtype)
 
 

@@ -6,7 +6,7 @@ import typing
 import pytest
 import torch
 
-from pydisent import ops
+from pydisent import losses, ops
 from pydisent.ops import activation_tangent, activation_tangent_
 from pydisent.ops._registry import REGISTRY
 
@@ -34,18 +34,32 @@ CALLS = {
     "total_correlation": ((*(torch.ones(4, 2) for _ in range(3)), 10), {}),
 }
 CALLS["activation_tangent_"] = CALLS["activation_tangent"]
+LOSS_CALLS = {
+    "beta_tc_decomposition": CALLS["total_correlation"],
+    "total_correlation": CALLS["total_correlation"],
+    "dip_vae_penalty": CALLS["covariance_penalty"],
+    "jacobian_supervision": (
+        (*(lambda y, z: y for _ in range(2)), *(torch.ones(4, 2) for _ in range(4))),
+        {
+            "weight_y": 1.0,
+            "weight_diff": 1.0,
+            "permutation": torch.arange(4),
+            "reconstruction": torch.ones(4, 2),
+        },
+    ),
+}
 
 
-def public():
-    return [name for name in ops.__all__ if inspect.isfunction(getattr(ops, name))]
+def public(module=ops):
+    return [name for name in module.__all__ if inspect.isfunction(getattr(module, name))]
 
 
-def arguments(name):
+def arguments(name, module=ops, calls=CALLS):
     """Arguments by name, of which those that the signature says are tensors, and may be None."""
-    function = getattr(ops, name)
+    function = getattr(module, name)
     hints, signature = typing.get_type_hints(function), inspect.signature(function)
     tensors = {n: h for n, h in hints.items() if n != "return" and torch.Tensor in parts(h)}
-    positional, keywords = CALLS.get(name, ((), {}))
+    positional, keywords = calls.get(name, ((), {}))
     if not positional:
         keywords = {n: torch.ones(4, 2) for n in tensors}
     bound = signature.bind(*positional, **keywords)
@@ -69,6 +83,44 @@ def test_what_is_no_tensor_is_a_type_error_that_names_the_argument(name):
                 continue
             with pytest.raises(TypeError, match=f"^{argument}: got {type(wrong).__name__}, accep"):
                 function(**(given | {argument: wrong}))
+
+
+def not_strided(x):
+    """Yield x in each layout that holds it, and how a message names the layout."""
+    yield x.to_sparse(), "torch.sparse_coo"
+    if x.dim() == 2:
+        yield x.to_sparse_csr(), "torch.sparse_csr"
+    if x.dtype == torch.float32:
+        yield x.to_mkldnn(), "torch._mkldnn"
+    if x.dim() > 1:
+        for layout in (torch.strided, torch.jagged):
+            yield torch.nested.nested_tensor(list(x), layout=layout), "nested"
+
+
+@pytest.mark.filterwarnings("ignore:.*(Sparse|nested).*:UserWarning")
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [pytest.param(m, n, id=f"{m.__name__}.{n}") for m in (ops, losses) for n in public(m)],
+)
+def test_what_has_no_strides_is_a_type_error_that_names_the_argument(module, name):
+    given, _, _ = arguments(name, module, CALLS if module is ops else LOSS_CALLS)
+    function = getattr(module, name)
+    function(**given)
+    tensors = {n: x for n, x in given.items() if isinstance(x, torch.Tensor)}
+    assert tensors
+    for argument, x in tensors.items():
+        for wrong, layout in not_strided(x):
+            message = rf"^{argument}: got layout {layout}, accepted is a strided tensor$"
+            with pytest.raises(TypeError, match=message):
+                function(**(given | {argument: wrong}))
+
+
+def test_a_count_is_one_that_an_op_can_pass_on():
+    given, _, _ = arguments("aggregate_posterior")
+    ops.aggregate_posterior(**(given | {"dataset_size": 2**63 - 1}))
+    message = rf"^dataset_size: got {2**63}, accepted is an integer up to 2\*\*63 - 1$"
+    with pytest.raises(ValueError, match=message):
+        ops.aggregate_posterior(**(given | {"dataset_size": 2**63}))
 
 
 def test_every_op_is_called_by_a_public_function():

@@ -8,6 +8,7 @@ import torch
 
 from pydisent import _backends, beta_tc_decomposition, ops
 from pydisent.ops import masked_power_iteration
+from pydisent.ops._registry import REGISTRY
 
 needs_native = pytest.mark.skipif(
     _backends.native_reason("cpu") != "", reason=_backends.native_reason("cpu") or "built"
@@ -140,6 +141,43 @@ def test_products_in_range_of_exponentials_out_of_range(impl):
         grad = adjoint(noise[:, :3], mu[:, :3], lv[:, :3])[1]
         want = 0.5 * noise[:, :3].double() * torch.expm1(lv[:, :3].double())
         torch.testing.assert_close(grad.double(), want, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("grad_kl", [1e4, 1.0, 0.0, -1.0])
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+def test_gradient_of_the_log_variance_by_samples_and_divergences(impl, grad_kl, dtype):
+    """Each term is in range where the other, or a factor of it, is not; NaN stays NaN."""
+    ends = [-1000.0, -200.0, -180.0, -176.0, -160.0, -100.0, -1.0]
+    ends += [0.0, 1.0, 100.0, 160.0, 176.0, 200.0, math.nan]
+    values = itertools.product(ends, [1.0, -2.0, 0.0], [0.5, -1.0])
+    lv, grad_z, noise = torch.tensor(list(values)).to(dtype).unbind(1)
+    mu, to_kl = torch.ones_like(lv), torch.full_like(lv, grad_kl, dtype=torch.float32)
+    adjoint = REGISTRY["reparameterized_sample_backward"]
+    got = adjoint(grad_z, to_kl, mu, lv, noise, impl=impl)[1]
+    assert got.dtype == dtype
+    wide = lv.double()
+    by_z = 0.5 * grad_z.double() * noise.double() * torch.exp(wide / 2)
+    by_kl = 0.5 * grad_kl * torch.expm1(wide)
+    want = (by_z + by_kl).to(dtype)
+    held = want.isfinite()
+    assert torch.equal(got[want.isinf()], want[want.isinf()])
+    assert torch.equal(got.isnan(), lv.isnan())
+    error = (got.double() - want.double()).abs()[held]
+    bound = 8 * torch.finfo(dtype).eps * (by_z.abs() + by_kl.abs())[held]
+    assert (error <= bound + 2 * torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps).all()
+
+
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+def test_divergence_whose_half_alone_is_in_range(impl):
+    lv = torch.tensor([88.0, 88.7, 88.8, 89.0, 89.3, 90.0, -89.0], requires_grad=True)
+    mu = torch.zeros_like(lv)
+    got, want = ops.gaussian_kl(mu, lv, impl=impl), kl(None, 0.0, lv.detach().double()).float()
+    assert want[:-2].isfinite().all()
+    torch.testing.assert_close(got, want, rtol=1e-6, atol=0)
+    (grad,) = torch.autograd.grad(got.sum(), lv)
+    want = (0.5 * torch.expm1(lv.detach().double())).float()
+    torch.testing.assert_close(grad, want, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("logvar", [-177.0, -200.0, -300.0])
