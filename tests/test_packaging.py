@@ -14,7 +14,15 @@ from torch.utils import cpp_extension
 
 ROOT = Path(__file__).parents[1]
 # Not shipped: what only makes sense in the repository.
-LEFT_OUT = ("tests/", "bench/", ".ci/", ".clang-format", ".gitignore", "Makefile")
+LEFT_OUT = (
+    ".pre-commit-config.yaml",
+    "tests/",
+    "bench/",
+    ".ci/",
+    ".clang-format",
+    ".gitignore",
+    "Makefile",
+)
 ADDED = ("PKG-INFO", "setup.cfg", "pydisent.egg-info/")
 
 
