@@ -111,6 +111,7 @@ class System(nn.Module, abc.ABC):
 
     @property
     def optimizers(self) -> dict[str, Optimizer]:
+        """Return every optimiser by name."""
         # PyTorch's optimisers bring torch._dynamo, which only training should wait for.
         if self._optimizers is None:
             self._optimizers = self.make_optimizers()

@@ -211,8 +211,8 @@ def _check_not_lost(plan: Plan, folder: RunFolder) -> None:
         return
     log = folder.read_log()
     # At the very step of the first checkpoint a stop may come before it is there.
-    done = log[-1]["step"] if log and log[-1]["step"] > plan.checkpoint_every else 0
-    if done or (folder.checkpoints / "latest").exists():
+    went_on = bool(log) and log[-1]["step"] > plan.checkpoint_every
+    if went_on or (folder.checkpoints / "latest").exists():
         raise FileNotFoundError(
             f"{folder.checkpoints} has no checkpoint, though the run has been saved there; put one "
             "back, or begin again with --overwrite"

@@ -471,8 +471,7 @@ def _singular(kind, n, draw):
 @pytest.mark.parametrize("kind", [1, 2, 3, "first row and column are zero", "equal columns",
                                   "equal rows", "one of the batch"])  # fmt: skip
 def test_derivatives_of_det_at_singular_matrices(kind, n, draw, direction):
-    if n > 4 and (direction == "forward" or isinstance(kind, str)):
-        n = 5  # passes nested in each other
+    n = 6 if direction == "forward" and n > 6 else n  # eight passes nested in each other
     a, tangent = _singular(kind, n, draw), draw(2, n, n, seed=2) / math.sqrt(n)
     torch.testing.assert_close(decompositions.det(a), torch.det(a), rtol=1e-12, atol=1e-12)
     _derivatives_are_right(lambda t: _weighted(decompositions.det(a + t * tangent)), direction)

@@ -27,7 +27,7 @@ import pydisent
 import pydisent.jacobian
 
 pytestmark = pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
-EXAMPLES = int(os.environ.get("PYDISENT_EXAMPLES", 12))
+EXAMPLES = int(os.environ.get("PYDISENT_EXAMPLES", 20))
 THEMES = {
     "everything": KINDS,
     "writes": ("views", "writes", "stale"),

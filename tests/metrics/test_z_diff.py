@@ -10,12 +10,12 @@ from pydisent.metrics import encode_dataset, z_diff
 pytest.importorskip("sklearn")
 module = import_module("pydisent.metrics.z_diff")
 VARIANTS = ("higgins", "kumar", "ramesh")
-TESTED = 400
+TESTED = 800
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_order_of_codes_by_how_disentangled_they_are(grid, encoders, variant):
-    options = {"variant": variant, "train_points": 800, "test_points": TESTED}
+    options = {"variant": variant, "train_points": 1500, "test_points": TESTED}
     if variant == "ramesh":
         options |= {"train_points": 32 * 150, "pairs": 32}
     scores = {
