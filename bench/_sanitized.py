@@ -15,11 +15,12 @@ import sys
 from typing import Any
 
 import torch
-from _work import CONSTANTS, PROBLEMS, argument_names
+from _work import gradient_leaves
 from torch import Tensor
 
 from pydisent import _backends
-from pydisent.ops._registry import REGISTRY, Op
+from pydisent.ops.registry import REGISTRY, Op
+from pydisent.ops.spec import tuple_of
 
 
 def implementations(op: Op, device: str) -> list[str]:
@@ -32,19 +33,11 @@ def implementations(op: Op, device: str) -> list[str]:
 
 def run(op: Op, args: tuple[Any, ...], impl: str) -> None:
     """Call the op and, where it has an adjoint of its own, the backward pass."""
-    if op.spec.backward is None:
+    if op.spec.adjoint is None:
         op(*args, impl=impl)
         return
-    names = argument_names(op.spec.name)
-    given = [
-        x.detach().clone().requires_grad_()
-        if isinstance(x, Tensor) and x.is_floating_point() and n not in CONSTANTS
-        else x
-        for n, x in zip(names, args)
-    ]
-    outputs = op(*given, impl=impl)
-    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    outputs = outputs[: PROBLEMS[op.spec.name].outputs]  # the rest goes by the reference
+    given = gradient_leaves(op.spec, args)
+    outputs = tuple_of(op(*given, impl=impl))[: op.spec.outputs]  # the rest goes by the reference
     inputs = [x for x in given if isinstance(x, Tensor) and x.requires_grad]
     torch.autograd.grad(sum(y.sum() for y in outputs), inputs, allow_unused=True)
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from _baselines import NAMES
 from _tables import COMPILED, OURS, brief, grouped, machine, markdown, panels
-from _work import BACKWARD
+
+from pydisent.ops.spec import BACKWARD
 
 CAPTIONS = {
     "gpu_suite.png": "Every op on the GPU under the measured ceilings",

@@ -90,7 +90,7 @@ def kernels_of(family: str):
 
 
 def families() -> list[str]:
-    from pydisent.ops._registry import REGISTRY
+    from pydisent.ops.registry import REGISTRY
 
     return sorted({op.spec.family for op in REGISTRY.values() if op.spec.triton})
 

@@ -28,11 +28,12 @@ from _harness import (
     write_result,
 )
 from _tables import COMPILED, OTHERS, OURS, brief, panels, versus
-from _work import BACKWARD
+from _work import work
 from torch import Tensor
 
 from pydisent.ops import band_mask, spatial_constriction
-from pydisent.ops._registry import REGISTRY
+from pydisent.ops.registry import REGISTRY
+from pydisent.ops.spec import BACKWARD
 
 EPS, RECTANGLES = 1e-8, 4
 CAPTIONS = {"constriction.png": "Spatial constriction against PyTorch, and against a plain copy"}
@@ -116,16 +117,13 @@ def both(function, inputs: list[Tensor], cotangent: Tensor) -> tuple[Tensor, ...
     return out.detach(), *torch.autograd.grad(out, inputs, cotangent)
 
 
-def traffic(case: Case, inputs: list[Tensor], cotangent: Tensor) -> dict[str, int]:
+def traffic(case: Case, inputs: list[Tensor]) -> dict[str, int]:
     """Bytes that must move in each pass of the op, by its own account."""
     x, styles = inputs[0].detach(), inputs[-2:]
     masks = x.new_empty(case.shape[0], case.codes, *case.shape[2:])
-    statistics = x.new_empty(case.shape[0], 3, case.shape[1], dtype=torch.float32)
-    forward = REGISTRY["spatial_constriction"].spec.bytes(x, masks, *styles, EPS)
-    backward = REGISTRY["spatial_constriction" + BACKWARD].spec.bytes(
-        cotangent, statistics, x, masks, *styles, statistics
-    )
-    return {"forward": forward, "backward": backward, "full": forward + backward}
+    args = x, masks, *styles, EPS
+    forward, full = (work("spatial_constriction", args, both)[0] for both in (False, True))
+    return {"forward": forward, "backward": full - forward, "full": full}
 
 
 def copy_rate(x: Tensor, limit: float) -> float:
@@ -163,7 +161,7 @@ def answer(index: int, args: argparse.Namespace) -> dict | None:
         args.seconds,
         args.device,
     )
-    moved = traffic(case, inputs, cotangent)
+    moved = traffic(case, inputs)
     rates = {name: moved[name] / t["pydisent"]["p50"] / 1e9 for name, t in seconds.items()}
     rates["copy"] = copy_rate(inputs[0], args.seconds)
     print("GB/s:", *(f"{name} {rate:.1f} " for name, rate in rates.items()))

@@ -32,9 +32,9 @@ import throughput
 import vae_family
 from _harness import RESULTS
 from _tables import device, load
-from _work import BACKWARD
 
-from pydisent.ops._registry import REGISTRY
+from pydisent.ops.registry import REGISTRY
+from pydisent.ops.spec import BACKWARD
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"

@@ -37,10 +37,11 @@ from _harness import (
     write_result,
 )
 from _suite import lines_of
-from _work import PROBLEMS, problem, work
+from _work import OPS, problem, work
 from torch import Tensor
 
-from pydisent.ops._registry import REGISTRY
+from pydisent.ops.registry import REGISTRY
+from pydisent.ops.spec import OpSpec, tuple_of
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 #: Relative errors that a contender may have.
@@ -52,10 +53,6 @@ OURS, REFERENCE, COMPILED = "pydisent", "reference", "torch.compile"
 ALIGNMENT_K, ALIGNMENT_STEPS = (1, 8, 32), (1, 8)
 WAYS = ("gram_fp32", "gram_bf16", "listing_1", "torch_func")
 Times = dict[str, dict[str, float]]
-
-
-def tuple_of(outputs: Any) -> tuple[Any, ...]:
-    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def contenders(name: str, options: argparse.Namespace) -> dict[str, Callable[..., Any]]:
@@ -75,11 +72,12 @@ def leaves(args: tuple[Any, ...]) -> list[Tensor]:
 
 def results(name: str, function: Callable, args: tuple[Any, ...]) -> list[Tensor]:
     """What the op computes, and its gradients for cotangents that are always the same."""
-    if REGISTRY[name].spec.mutates:
-        fresh = renewed(args)
+    spec = REGISTRY[name].spec
+    if spec.written:
+        fresh = renewed(spec, args)
         function(*fresh)
-        return [fresh[1]]
-    outputs = tuple_of(function(*args))[: PROBLEMS[name].outputs]
+        return [x for n, x in zip(spec.inputs, fresh) if n in spec.written]
+    outputs = tuple_of(function(*args))[: spec.outputs]
     inputs = leaves(args)
     grads = torch.autograd.grad(outputs, inputs, cotangents(outputs), allow_unused=True)
     zeros = (torch.zeros_like(x) if g is None else g for x, g in zip(inputs, grads))
@@ -91,9 +89,9 @@ def cotangents(outputs: Sequence[Tensor]) -> list[Tensor]:
     return [torch.randn(x.shape, generator=generator, device=x.device).to(x.dtype) for x in outputs]
 
 
-def renewed(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Arguments of an op that writes: its tangents are copied."""
-    return args[0], args[1].clone(), *args[2:]
+def renewed(spec: OpSpec, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments of an op that writes: copies of what it writes to."""
+    return tuple(x.clone() if n in spec.written else x for n, x in zip(spec.inputs, args))
 
 
 def exact_results(name: str, args: tuple[Any, ...]) -> list[Tensor]:
@@ -125,7 +123,7 @@ def passing(name: str, args: tuple[Any, ...], functions: dict, bound: float) -> 
 
 def timed(name: str, args: tuple[Any, ...], functions: dict, flush: bool, options) -> dict:
     """Seconds of each pass of each contender."""
-    mutates = REGISTRY[name].spec.mutates
+    spec = REGISTRY[name].spec
     given = leaves(args)
 
     def forward(function: Callable) -> Callable[[Any], Any]:
@@ -133,17 +131,17 @@ def timed(name: str, args: tuple[Any, ...], functions: dict, flush: bool, option
 
     def both(function: Callable) -> Callable[[Any], Any]:
         def run(prepared: Any) -> None:
-            outputs = tuple_of(function(*prepared))[: PROBLEMS[name].outputs]
+            outputs = tuple_of(function(*prepared))[: spec.outputs]
             torch.autograd.grad(outputs, given, along, allow_unused=True)
 
         return run
 
     def prepare() -> Any:
-        return renewed(args) if mutates else args
+        return renewed(spec, args) if spec.written else args
 
-    passes = {"forward": forward} if mutates else {"forward": forward, "both": both}
-    if not mutates:
-        along = cotangents(tuple_of(REGISTRY[name](*args))[: PROBLEMS[name].outputs])
+    passes = {"forward": forward} if spec.written else {"forward": forward, "both": both}
+    if not spec.written:
+        along = cotangents(tuple_of(REGISTRY[name](*args))[: spec.outputs])
     found = {}
     for key, make in passes.items():
         runs = {n: make(f) for n, f in functions.items()}
@@ -156,7 +154,7 @@ def timed(name: str, args: tuple[Any, ...], functions: dict, flush: bool, option
 
 def rates(name: str, dtype: str, args: tuple[Any, ...], seconds: dict, ceilings: dict) -> dict:
     """Bytes, operations and their rates in each pass of ours, and the share of the ceiling."""
-    narrow = dtype == "bf16" and PROBLEMS[name].is_product
+    narrow = dtype == "bf16" and REGISTRY[name].spec.is_product
     speed = ceilings["bf16_tflop_s" if narrow else "fp32_tflop_s"]
     found = {}
     for key, times in seconds.items():
@@ -177,7 +175,12 @@ def rates(name: str, dtype: str, args: tuple[Any, ...], seconds: dict, ceilings:
 
 def row(name: str, size: str, dtype: str, ceilings: dict, options) -> dict[str, Any]:
     """All that is found of one op at one size; no times if ours fails the gate or cannot run."""
-    about = {"op": name, "size": size, "shape": PROBLEMS[name].shape(size), "dtype": dtype}
+    about = {
+        "op": name,
+        "size": size,
+        "shape": REGISTRY[name].spec.sizes.label(size),
+        "dtype": dtype,
+    }
     print(f"{name} {about['shape']} {dtype}")
     functions = contenders(name, options)
     about["implementation"] = options.impl or REGISTRY[name].implementation(options.device)
@@ -277,7 +280,7 @@ def alignment_row(case: dict, exact: Tensor, plain: dict[bool, float], device: s
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--suite", choices=tuple(SIZES), required=True)
-    parser.add_argument("--ops", nargs="+", choices=tuple(PROBLEMS), default=list(PROBLEMS))
+    parser.add_argument("--ops", nargs="+", choices=OPS, default=OPS)
     parser.add_argument("--seconds", type=float, default=0.1, help="for each contender and pass")
     parser.add_argument("--limit", type=float, default=1e9, help="seconds until it ends")
     parser.add_argument("--backend", default="inductor", help="of torch.compile, or none")

@@ -129,7 +129,7 @@ def backends() -> Backends:
         None; ``ops``, the implementation that ``impl="auto"`` uses for each op and device type;
         ``versions``; and ``environment``, the variables that choose an implementation.
     """
-    from .ops._registry import REGISTRY
+    from pydisent.ops.registry import REGISTRY
 
     triton = triton_reason("cuda")
     if not triton and not torch.cuda.is_available():

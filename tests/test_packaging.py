@@ -228,9 +228,10 @@ def test_falling_back_is_announced_once(monkeypatch):
     monkeypatch.setattr(_backends, "_native", None)
     monkeypatch.setattr(_backends, "_native_reason", "the compiler was on holiday")
     monkeypatch.setattr(_notice, "_given", set())
-    from pydisent.ops._registry import REGISTRY, _fallback_kernel
+    from pydisent.ops._kernels import fallback_kernel
+    from pydisent.ops.registry import REGISTRY
 
-    kernel = _fallback_kernel(REGISTRY["cumax"].spec)
+    kernel = fallback_kernel(REGISTRY["cumax"].spec)
     with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always")
         for _ in range(2):

@@ -249,11 +249,14 @@ PYDISENT_INLINE void backward_chunks(const ActivationTangentParams& p, int64_t b
         for (int64_t i = 0; i < n; ++i)
           sums[i] += static_cast<O>(widen(grad[i])) * static_cast<O>(widen(tangent[i]));
       }
-      if (reduces)
-        for (int64_t i = 0; i < n; ++i) sums[i] *= b.slope[i];
       if (p.leak) {
+        // Selected, as 0 times what is not finite is not 0: where D is 1 and does not depend on it.
+        for (int64_t i = 0; i < n; ++i)
+          sums[i] = b.value[i] == 1 && b.slope[i] == 0 ? O(0) : sums[i] * b.slope[i];
         add_leak_gradient(p, sums, first, n, p.leak_partials + chunk * p.channels);
         for (int64_t i = 0; i < n; ++i) sums[i] = 0;
+      } else if (reduces) {
+        for (int64_t i = 0; i < n; ++i) sums[i] *= b.slope[i];
       }
       store_positions(p, first, n, sums);
     }

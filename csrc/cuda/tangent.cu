@@ -150,8 +150,12 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const ActivationT
     }
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      const O total = reduces ? sums[i] * slope[i] : O(0);
-      if (p.leak) static_cast<O*>(p.outside)[first + i] = total;
+      O total = reduces ? sums[i] * slope[i] : O(0);
+      if (p.leak) {
+        // 0 times what is not finite is not 0: where D is 1 and does not depend on the leak.
+        if (value[i] == 1 && slope[i] == 0) total = 0;
+        static_cast<O*>(p.outside)[first + i] = total;
+      }
       store_position(p, first + i, p.leak ? O(0) : total);
     }
   }

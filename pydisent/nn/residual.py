@@ -10,7 +10,7 @@ from pydisent import parallel
 from pydisent.nn._check import check_batch, check_sizes, check_widths
 from pydisent.nn.constricted import GAIN, leaky_relu
 from pydisent.nn.equalized import EqualizedConv2d, EqualizedLinear
-from pydisent.reference._dtypes import compute_dtype
+from pydisent.reference.dtypes import compute_dtype
 
 _END = 4  # px at the narrow end
 _GROUP = 4  # images whose deviation the discriminator sees

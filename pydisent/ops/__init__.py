@@ -1,36 +1,19 @@
 """Fast ops, each with a pure-PyTorch reference, autograd, and compiled kernels if built."""
 
-from .. import _backends
-from .constriction import spatial_constriction
-from .covariance import (
-    covariance_penalty,
-    cross_covariance_penalty,
-    third_central_moment_penalty,
-)
-from .density import aggregate_posterior, total_correlation
-from .doubling import doubling_convolution
-from .gates import band_gate, band_mask, cumax
-from .latent import gaussian_kl, perceptual_simplicity_loss, reparameterized_sample
-from .spectral import masked_power_iteration
-from .tangent import activation_tangent, activation_tangent_
+from sys import modules as _modules
+
+from pydisent import _backends
+from pydisent.ops.constriction import *
+from pydisent.ops.covariance import *
+from pydisent.ops.density import *
+from pydisent.ops.doubling import *
+from pydisent.ops.gates import *
+from pydisent.ops.latent import *
+from pydisent.ops.registry import REGISTRY as _REGISTRY
+from pydisent.ops.spectral import *
+from pydisent.ops.tangent import *
+
+_FAMILIES = {_modules[f"{__name__}.{op.spec.family}"] for op in _REGISTRY.values()}
+__all__ = sorted(name for family in _FAMILIES for name in family.__all__)
 
 _backends.load_native()
-
-__all__ = [
-    "activation_tangent",
-    "activation_tangent_",
-    "aggregate_posterior",
-    "band_gate",
-    "band_mask",
-    "covariance_penalty",
-    "cross_covariance_penalty",
-    "cumax",
-    "doubling_convolution",
-    "gaussian_kl",
-    "masked_power_iteration",
-    "perceptual_simplicity_loss",
-    "reparameterized_sample",
-    "spatial_constriction",
-    "third_central_moment_penalty",
-    "total_correlation",
-]

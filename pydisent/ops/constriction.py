@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..reference import constriction as reference
-from ..reference._dtypes import compute_dtype
-from ._check import require_floating, require_matching, require_positive
-from ._registry import Grads, Implementation, OpSpec, register
+from pydisent.ops._check import require_floating, require_matching, require_positive
+from pydisent.ops.registry import Family, Implementation
+from pydisent.ops.spec import Draw, Sizes, computed, like
+
+__all__ = ["spatial_constriction"]
 
 
 def spatial_constriction(
@@ -56,7 +56,7 @@ def spatial_constriction(
         If the implementation asked for is not there.
     """
     _check(x, masks, scales, shifts, eps)
-    return _forward(x, masks, scales, shifts, float(eps), impl=impl)[0]
+    return _constriction(x, masks, scales, shifts, float(eps), impl=impl)[0]
 
 
 def _check(x: Tensor, masks: Tensor, scales: Tensor, shifts: Tensor, eps: float) -> None:
@@ -87,125 +87,50 @@ def _empty_map(x: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=layout)
 
 
-def _fake(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return _empty_map(x), x.new_empty(x.shape[0], 3, x.shape[1], dtype=compute_dtype(x))
+def _arguments(
+    draw: Draw, batch: int, channels: int, height: int, width: int, codes: int,
+    mean: float = 0.0, channels_last: bool = False,
+) -> tuple[Any, ...]:  # fmt: skip
+    x = draw(batch, channels, height, width, mean=mean)
+    if channels_last:
+        x = x.to(memory_format=torch.channels_last)
+    # Exactly zero and one somewhere, as bands are where they saturate.
+    masks = (draw(batch, codes, height, width).sigmoid() * 1.4 - 0.2).clamp(0, 1)
+    # With the variance zero, derivatives of the adjoint are powers of 1 / eps.
+    eps = 0.1 if height * width == 1 else 1e-8
+    return x, masks, draw(batch, codes, channels, mean=1.0), draw(batch, codes, channels), eps
 
 
-def _fake_backward(
-    grad_out: Tensor, grad_statistics: Tensor, x: Tensor, masks: Tensor, *styles: Any
-) -> tuple[Tensor, ...]:
-    scales, shifts = styles[:2]
-    return _empty_map(x), *(t.new_empty(t.shape) for t in (masks, scales, shifts))
-
-
-def _backward(
-    inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
-) -> Grads:
-    x, statistics = inputs[0], outputs[1]
-    grad_out = torch.zeros_like(x) if grads[0] is None else grads[0]
-    grad_statistics = torch.zeros_like(statistics) if grads[1] is None else grads[1]
-    return *_adjoint(grad_out, grad_statistics, *inputs[:4], statistics), None
-
-
-def _samples(dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(0)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    for batch, codes, channels, height, width, mean in [
-        (2, 1, 3, 3, 4, 0.0),
-        (1, 2, 1, 4, 2, 0.0),
-        (3, 5, 2, 1, 3, 1.0),
-        (2, 3, 2, 1, 1, 0.0),
-        (2, 0, 2, 2, 2, 0.0),
-        (0, 2, 3, 2, 2, 0.0),
-        (2, 2, 2, 3, 3, 0.0),
-        (2, 3, 0, 2, 3, 0.0),
-        (2, 9, 5, 2, 7, 0.0),
-        (1, 3, 19, 5, 7, 0.0),
-        (2, 2, 9, 3, 5, 1e4),
-    ]:
-        x, masks = (
-            mean + normal(batch, channels, height, width),
-            normal(batch, codes, height, width),
-        )
-        # Exactly zero and one somewhere, as bands are where they saturate.
-        masks = (masks.sigmoid() * 1.4 - 0.2).clamp(0, 1)
-        styles = normal(batch, codes, channels) + 1, normal(batch, codes, channels)
-        x = x.to(device, dtype)
-        if channels == 19:
-            x = x.to(memory_format=torch.channels_last)
-        # With the variance zero, derivatives of the adjoint are powers of 1 / eps.
-        eps = 0.1 if height * width == 1 else 1e-8
-        yield x, *(t.to(device, dtype) for t in (masks, *styles)), eps
-
-
-def _samples_backward(dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(1)
-    for x, masks, scales, shifts, eps in _samples(dtype, device):
-        out, statistics = reference.spatial_constriction(x, masks, scales, shifts, eps)
-        cotangents = (
-            torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y)
-            for y in (out, statistics)
-        )
-        yield *cotangents, x, masks, scales, shifts, statistics
-
-
-def _bytes(x: Tensor, masks: Tensor, scales: Tensor, shifts: Tensor, *_: Any) -> int:
-    statistics = 3 * compute_dtype(x).itemsize * x.shape[0] * x.shape[1]
-    return 2 * x.nbytes + masks.nbytes + scales.nbytes + shifts.nbytes + statistics
-
-
-def _flops(x: Tensor, masks: Tensor, *_: Any) -> int:
-    return (7 + 5 * masks.shape[1]) * x.numel()
-
-
-def _bytes_backward(
-    grad_out: Tensor,
-    grad_statistics: Tensor,
-    x: Tensor,
-    masks: Tensor,
-    scales: Tensor,
-    shifts: Tensor,
-    statistics: Tensor,
-) -> int:
-    small = masks.nbytes + scales.nbytes + shifts.nbytes + statistics.nbytes
-    return grad_out.nbytes + 2 * x.nbytes + 2 * small
-
-
-def _flops_backward(
-    grad_out: Tensor, grad_statistics: Tensor, x: Tensor, masks: Tensor, *_: Any
-) -> int:
-    return (13 + 10 * masks.shape[1]) * x.numel()
-
-
-_forward = register(
-    OpSpec(
-        name="spatial_constriction",
-        schema="(Tensor x, Tensor masks, Tensor scales, Tensor shifts, float eps)"
-        " -> (Tensor out, Tensor statistics)",
-        reference=reference.spatial_constriction,
-        fake=_fake,
-        backward=_backward,
-        saves=(1,),
-        samples=_samples,
-        bytes=_bytes,
-        flops=_flops,
-        triton="spatial_constriction",
-    )
-)
-_adjoint = register(
-    OpSpec(
-        name="spatial_constriction_backward",
-        schema="(Tensor grad_out, Tensor grad_statistics, Tensor x, Tensor masks, Tensor scales,"
-        " Tensor shifts, Tensor statistics)"
-        " -> (Tensor grad_x, Tensor grad_masks, Tensor grad_scales, Tensor grad_shifts)",
-        reference=reference.spatial_constriction_backward,
-        fake=_fake_backward,
-        samples=_samples_backward,
-        bytes=_bytes_backward,
-        flops=_flops_backward,
-        triton="spatial_constriction_backward",
-    )
+_SAMPLES = (
+    (2, 3, 3, 4, 1), (1, 1, 4, 2, 2), (3, 2, 1, 3, 5, {"mean": 1.0}), (2, 2, 1, 1, 3),
+    (2, 2, 2, 2, 0), (0, 3, 2, 2, 2), (2, 2, 3, 3, 2), (2, 0, 2, 3, 3), (2, 5, 2, 7, 9),
+    (1, 19, 5, 7, 3, {"channels_last": True}), (2, 9, 3, 5, 2, {"mean": 1e4}),
+)  # fmt: skip
+_constriction = Family("constriction", triton=True).op(
+    "spatial_constriction",
+    "(Tensor x, Tensor masks, Tensor scales, Tensor shifts, float eps)"
+    " -> (Tensor out, Tensor statistics)",
+    arguments=_arguments,
+    sizes=Sizes(
+        "B C H W N",
+        samples=_SAMPLES,
+        tiny=(1, 3, 4, 4, 2),
+        small=(16, 256, 16, 16, 5),
+        medium=(16, 64, 64, 64, 5),
+        large=(32, 64, 128, 128, 5),
+    ),
+    fake=lambda x, *_: (_empty_map(x), computed(x, x.shape[0], 3, x.shape[1])),
+    flops=lambda x, masks, *_: (7 + 5 * masks.shape[1]) * x.numel(),
+    adjoint="(Tensor grad_out, Tensor grad_statistics, Tensor x, Tensor masks, Tensor scales,"
+    " Tensor shifts, Tensor statistics)"
+    " -> (Tensor grad_x, Tensor grad_masks, Tensor grad_scales, Tensor grad_shifts)",
+    adjoint_flops=lambda grad_out, grad_statistics, x, masks, *_: (
+        (13 + 10 * masks.shape[1]) * x.numel()
+    ),
+    adjoint_fake=lambda grad_out, grad_statistics, x, masks, scales, shifts, statistics: (
+        _empty_map(x),
+        like(masks),
+        like(scales),
+        like(shifts),
+    ),
 )

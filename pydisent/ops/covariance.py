@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..reference import covariance as reference
-from ..reference._dtypes import compute_dtype
-from ._check import promote, require_floating, require_matching, require_weight
-from ._registry import Grads, Implementation, Op, OpSpec, reference_backward, register
+from pydisent.ops._check import promote, require_floating, require_matching, require_weight
+from pydisent.ops.registry import Family, Implementation
+from pydisent.ops.spec import Draw, Sizes, computed
+
+__all__ = ["covariance_penalty", "cross_covariance_penalty", "third_central_moment_penalty"]
 
 
 def covariance_penalty(
@@ -141,263 +140,99 @@ def _check_batch(name: str, x: Tensor) -> None:
         raise ValueError(f"{name}: got shape {tuple(x.shape)}, accepted is (B, d), d >= 1")
 
 
-def _scalar(x: Tensor) -> Tensor:
-    return x.new_empty((), dtype=compute_dtype(x))
+_FAMILY = Family("covariance", triton=True)
 
 
-def _fake_covariance(mu: Tensor, *_: Any) -> tuple[Tensor, ...]:
-    d, dtype = mu.shape[1], compute_dtype(mu)
-    return _scalar(mu), mu.new_empty((2, d), dtype=dtype), mu.new_empty((d, d), dtype=dtype)
+def _codes(draw: Draw, batch: int, d: int, logvar: bool) -> tuple[Tensor, Tensor | None]:
+    """Means, for the centring to have something to do, and log-variances."""
+    return draw(batch, d, mean=1.0), draw(batch, d, mean=-1.0) if logvar else None
 
 
-def _fake_covariance_backward(
-    grad: Tensor, mu: Tensor, logvar: Tensor | None, *_: Any
-) -> tuple[Tensor, Tensor]:
-    return mu.new_empty(mu.shape), mu.new_empty(0 if logvar is None else mu.shape)
+def _covariance_arguments(
+    draw: Draw, batch: int, d: int, lambda_d: float = 10.0, logvar: bool = True
+) -> tuple[Any, ...]:
+    return *_codes(draw, batch, d, logvar), 5.0, lambda_d
 
 
-def _fake_cross_covariance(y: Tensor, z: Tensor) -> tuple[Tensor, ...]:
-    k, d, dtype = y.shape[1], z.shape[1], compute_dtype(y)
-    shapes = (2, k), (2, d), (k, d)
-    return _scalar(y), *(y.new_empty(shape, dtype=dtype) for shape in shapes)
+def _cross_arguments(draw: Draw, batch: int, k: int, d: int) -> tuple[Any, ...]:
+    return draw(batch, k, mean=-1.0), draw(batch, d, mean=1.0)
 
 
-def _fake_cross_covariance_backward(
-    grad: Tensor, y: Tensor, z: Tensor, *_: Any
-) -> tuple[Tensor, Tensor]:
-    return y.new_empty(y.shape), z.new_empty(z.shape)
+def _moment_arguments(draw: Draw, batch: int, d: int, logvar: bool = True) -> tuple[Any, ...]:
+    return _codes(draw, batch, d, logvar)
 
 
-def _fake_third_moment(z: Tensor, logvar: Tensor | None) -> tuple[Tensor, Tensor]:
-    return _scalar(z), z.new_empty((4, z.shape[1]), dtype=compute_dtype(z))
-
-
-def _with_saved(
-    op: Op, inputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...], found: Grads
-) -> Grads:
-    """Add what the saved outputs contribute, which have cotangents in a second derivative only."""
-    if all(grad is None for grad in grads[1:]):
-        return found
-    more = reference_backward(op.spec)(inputs, (), (None, *grads[1:]), needs)
-    return tuple(y if x is None else x if y is None else x + y for x, y in zip(found, more))
-
-
-def _backward_covariance(
-    inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
-) -> Grads:
-    mu, logvar, lambda_od, lambda_d = inputs
-    found: Grads = (None,) * 4
-    if grads[0] is not None:
-        _, means, covariance = outputs
-        grad_mu, grad_logvar = _covariance_adjoint(
-            grads[0], mu, logvar, means, covariance, lambda_od, lambda_d
-        )
-        found = grad_mu, None if logvar is None else grad_logvar, None, None
-    return _with_saved(_covariance, inputs, grads, needs, found)
-
-
-def _backward_cross_covariance(
-    inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
-) -> Grads:
-    found: Grads = None, None
-    if grads[0] is not None:
-        found = _cross_covariance_adjoint(grads[0], *inputs, *outputs[1:])
-    return _with_saved(_cross_covariance, inputs, grads, needs, found)
-
-
-def _backward_third_moment(
-    inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
-) -> Grads:
-    found: Grads = None, None
-    if grads[0] is not None:
-        grad_z, grad_logvar = _third_moment_adjoint(grads[0], *inputs, outputs[1])
-        found = grad_z, None if inputs[1] is None else grad_logvar
-    return _with_saved(_third_moment, inputs, grads, needs, found)
-
-
-class _Draw:
-    """Seeded normal values, with a mean for the centring to have something to do."""
-
-    def __init__(self, seed: int, dtype: torch.dtype, device: torch.device | str) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
-        self.dtype, self.device = dtype, device
-
-    def __call__(self, *shape: int, mean: float = 0.0) -> Tensor:
-        x = torch.randn(*shape, generator=self.generator, dtype=torch.float64)
-        return (x + mean).to(self.device, self.dtype)
-
-    def cotangent(self) -> Tensor:
-        """Draw the cotangent of a penalty, in the dtype of the arithmetic."""
-        x = torch.randn((), generator=self.generator, dtype=torch.float64)
-        return x.to(self.device, compute_dtype(torch.empty(0, dtype=self.dtype)))
-
-
-_SIZES = ((5, 3), (1, 4), (7, 1), (9, 17), (2, 2), (0, 3), (33, 70))
-
-
-def _samples_covariance(
-    dtype: torch.dtype, device: torch.device | str
-) -> Iterator[tuple[Any, ...]]:
-    draw = _Draw(0, dtype, device)
-    for index, size in enumerate(_SIZES):
-        mu = draw(*size, mean=1.0)
-        yield mu, None if index % 3 == 2 else draw(*size, mean=-1.0), 2.0, 0.5 * (index % 4)
-
-
-def _samples_cross_covariance(
-    dtype: torch.dtype, device: torch.device | str
-) -> Iterator[tuple[Any, ...]]:
-    draw = _Draw(1, dtype, device)
-    for (batch, d), k in zip(_SIZES, (2, 1, 3, 19, 1, 2, 5)):
-        yield draw(batch, k, mean=-1.0), draw(batch, d, mean=1.0)
-
-
-def _samples_third_moment(
-    dtype: torch.dtype, device: torch.device | str
-) -> Iterator[tuple[Any, ...]]:
-    draw = _Draw(2, dtype, device)
-    for index, size in enumerate(_SIZES):
-        z = draw(*size, mean=0.5)
-        yield z, None if index % 3 == 1 else draw(*size, mean=-1.0)
-
-
-def _samples_covariance_backward(
-    dtype: torch.dtype, device: torch.device | str
-) -> Iterator[tuple[Any, ...]]:
-    draw = _Draw(3, dtype, device)
-    for mu, logvar, *weights in _samples_covariance(dtype, device):
-        _, *saved = reference.covariance_penalty(mu, logvar, *weights)
-        yield draw.cotangent(), mu, logvar, *saved, *weights
-
-
-def _samples_cross_covariance_backward(
-    dtype: torch.dtype, device: torch.device | str
-) -> Iterator[tuple[Any, ...]]:
-    draw = _Draw(4, dtype, device)
-    for y, z in _samples_cross_covariance(dtype, device):
-        yield draw.cotangent(), y, z, *reference.cross_covariance_penalty(y, z)[1:]
-
-
-def _samples_third_moment_backward(
-    dtype: torch.dtype, device: torch.device | str
-) -> Iterator[tuple[Any, ...]]:
-    draw = _Draw(5, dtype, device)
-    for z, logvar in _samples_third_moment(dtype, device):
-        yield draw.cotangent(), z, logvar, reference.third_central_moment_penalty(z, logvar)[1]
-
-
-def _bytes(*args: Any) -> int:
-    return sum(x.nbytes for x in args if isinstance(x, Tensor))
-
-
-def _bytes_adjoint(grad: Tensor, x: Tensor, other: Tensor | None, *saved: Any) -> int:
-    return 2 * _bytes(x, other) + _bytes(*saved)
-
-
-def _flops_covariance(mu: Tensor, *_: Any) -> int:
-    return 2 * mu.numel() * mu.shape[1]
-
-
-def _flops_covariance_adjoint(grad: Tensor, mu: Tensor, *_: Any) -> int:
-    return 2 * mu.numel() * mu.shape[1]
-
-
-def _flops_cross_covariance(y: Tensor, z: Tensor) -> int:
-    return 2 * y.numel() * z.shape[1]
-
-
-def _flops_cross_covariance_adjoint(grad: Tensor, y: Tensor, z: Tensor, *_: Any) -> int:
-    return 4 * y.numel() * z.shape[1]
-
-
-def _flops_third_moment(z: Tensor, logvar: Tensor | None) -> int:
-    return 6 * z.numel()
-
-
-def _flops_third_moment_adjoint(grad: Tensor, z: Tensor, *_: Any) -> int:
-    return 5 * z.numel()
-
-
-_covariance = register(
-    OpSpec(
-        name="covariance_penalty",
-        schema="(Tensor mu, Tensor? logvar, float lambda_od, float lambda_d)"
-        " -> (Tensor penalty, Tensor means, Tensor covariance)",
-        reference=reference.covariance_penalty,
-        fake=_fake_covariance,
-        backward=_backward_covariance,
-        saves=(1, 2),
-        samples=_samples_covariance,
-        bytes=_bytes,
-        flops=_flops_covariance,
-        triton="covariance_penalty",
-    )
+_COVARIANCE_SIZES = (
+    (5, 3, 0.0), (1, 4), (7, 1, 1.0, False), (9, 17), (2, 2, 0.0), (0, 3, 1.0, False), (33, 70),
+)  # fmt: skip
+_covariance = _FAMILY.op(
+    "covariance_penalty",
+    "(Tensor mu, Tensor? logvar, float lambda_od, float lambda_d)"
+    " -> (Tensor penalty, Tensor means, Tensor covariance)",
+    arguments=_covariance_arguments,
+    sizes=Sizes(
+        "B d",
+        samples=_COVARIANCE_SIZES,
+        tiny=(4, 3),
+        small=(64, 10),
+        medium=(1024, 256),
+        large=(4096, 1024),
+    ),
+    fake=lambda mu, *_: (
+        computed(mu),
+        computed(mu, 2, mu.shape[1]),
+        computed(mu, mu.shape[1], mu.shape[1]),
+    ),
+    flops=lambda mu, *_: 2 * mu.numel() * mu.shape[1],
+    adjoint="(Tensor grad, Tensor mu, Tensor? logvar, Tensor means, Tensor covariance,"
+    " float lambda_od, float lambda_d) -> (Tensor grad_mu, Tensor grad_logvar)",
+    adjoint_flops=lambda grad, mu, *_: 2 * mu.numel() * mu.shape[1],
+    is_product=True,
 )
-_covariance_adjoint = register(
-    OpSpec(
-        name="covariance_penalty_backward",
-        schema="(Tensor grad, Tensor mu, Tensor? logvar, Tensor means, Tensor covariance,"
-        " float lambda_od, float lambda_d) -> (Tensor grad_mu, Tensor grad_logvar)",
-        reference=reference.covariance_penalty_backward,
-        fake=_fake_covariance_backward,
-        samples=_samples_covariance_backward,
-        bytes=_bytes_adjoint,
-        flops=_flops_covariance_adjoint,
-        triton="covariance_penalty_backward",
-    )
+
+_CROSS_SIZES = (
+    (5, 2, 3), (1, 1, 4), (7, 3, 1), (9, 19, 17), (2, 1, 2), (0, 2, 3), (33, 5, 70),
+)  # fmt: skip
+_cross_covariance = _FAMILY.op(
+    "cross_covariance_penalty",
+    "(Tensor y, Tensor z) -> (Tensor penalty, Tensor y_means, Tensor z_means, Tensor covariance)",
+    arguments=_cross_arguments,
+    sizes=Sizes(
+        "B k d",
+        samples=_CROSS_SIZES,
+        tiny=(4, 2, 3),
+        small=(64, 10, 512),
+        medium=(64, 40, 8192),
+        large=(1024, 40, 65536),
+    ),
+    fake=lambda y, z: (
+        computed(y),
+        computed(y, 2, y.shape[1]),
+        computed(y, 2, z.shape[1]),
+        computed(y, y.shape[1], z.shape[1]),
+    ),
+    flops=lambda y, z: 2 * y.numel() * z.shape[1],
+    adjoint="(Tensor grad, Tensor y, Tensor z, Tensor y_means, Tensor z_means,"
+    " Tensor covariance) -> (Tensor grad_y, Tensor grad_z)",
+    adjoint_flops=lambda grad, y, z, *_: 4 * y.numel() * z.shape[1],
+    is_product=True,
 )
-_cross_covariance = register(
-    OpSpec(
-        name="cross_covariance_penalty",
-        schema="(Tensor y, Tensor z)"
-        " -> (Tensor penalty, Tensor y_means, Tensor z_means, Tensor covariance)",
-        reference=reference.cross_covariance_penalty,
-        fake=_fake_cross_covariance,
-        backward=_backward_cross_covariance,
-        saves=(1, 2, 3),
-        samples=_samples_cross_covariance,
-        bytes=_bytes,
-        flops=_flops_cross_covariance,
-        triton="cross_covariance_penalty",
-    )
-)
-_cross_covariance_adjoint = register(
-    OpSpec(
-        name="cross_covariance_penalty_backward",
-        schema="(Tensor grad, Tensor y, Tensor z, Tensor y_means, Tensor z_means,"
-        " Tensor covariance) -> (Tensor grad_y, Tensor grad_z)",
-        reference=reference.cross_covariance_penalty_backward,
-        fake=_fake_cross_covariance_backward,
-        samples=_samples_cross_covariance_backward,
-        bytes=_bytes_adjoint,
-        flops=_flops_cross_covariance_adjoint,
-        triton="cross_covariance_penalty_backward",
-    )
-)
-_third_moment = register(
-    OpSpec(
-        name="third_central_moment_penalty",
-        schema="(Tensor z, Tensor? logvar) -> (Tensor penalty, Tensor moments)",
-        reference=reference.third_central_moment_penalty,
-        fake=_fake_third_moment,
-        backward=_backward_third_moment,
-        saves=(1,),
-        samples=_samples_third_moment,
-        bytes=_bytes,
-        flops=_flops_third_moment,
-        triton="third_central_moment_penalty",
-    )
-)
-_third_moment_adjoint = register(
-    OpSpec(
-        name="third_central_moment_penalty_backward",
-        schema="(Tensor grad, Tensor z, Tensor? logvar, Tensor moments)"
-        " -> (Tensor grad_z, Tensor grad_logvar)",
-        reference=reference.third_central_moment_penalty_backward,
-        fake=_fake_covariance_backward,
-        samples=_samples_third_moment_backward,
-        bytes=_bytes_adjoint,
-        flops=_flops_third_moment_adjoint,
-        triton="third_central_moment_penalty_backward",
-    )
+
+_third_moment = _FAMILY.op(
+    "third_central_moment_penalty",
+    "(Tensor z, Tensor? logvar) -> (Tensor penalty, Tensor moments)",
+    arguments=_moment_arguments,
+    sizes=Sizes(
+        "B d",
+        samples=((5, 3), (1, 4, False), (7, 1), (9, 17), (2, 2, False), (0, 3), (33, 70)),
+        tiny=(4, 3),
+        small=(64, 10),
+        medium=(16384, 128),
+        large=(65536, 1024),
+    ),
+    fake=lambda z, logvar: (computed(z), computed(z, 4, z.shape[1])),
+    flops=lambda z, logvar: 6 * z.numel(),
+    adjoint="(Tensor grad, Tensor z, Tensor? logvar, Tensor moments)"
+    " -> (Tensor grad_z, Tensor grad_logvar)",
+    adjoint_flops=lambda grad, z, *_: 5 * z.numel(),
 )

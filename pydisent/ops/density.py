@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..reference import density as reference
-from ..reference._dtypes import compute_dtype
-from ..reference.density import ESTIMATORS, Estimator
-from ._check import promote, require, require_count, require_floating, require_matching
-from ._registry import Grads, Implementation, OpSpec, register
+from pydisent.ops._check import promote, require, require_count, require_floating, require_matching
+from pydisent.ops.registry import Family, Implementation
+from pydisent.ops.spec import Draw, Sizes, computed
+from pydisent.reference.density import ESTIMATORS, Estimator
+
+__all__ = ["aggregate_posterior", "total_correlation"]
 
 
 def aggregate_posterior(
@@ -66,7 +66,7 @@ def aggregate_posterior(
     """
     _check(z, mu, logvar, dataset_size, estimator)
     z, mu, logvar = promote(z, mu, logvar)
-    return _forward(z, mu, logvar, int(dataset_size), estimator, impl=impl)
+    return _posterior(z, mu, logvar, int(dataset_size), estimator, impl=impl)
 
 
 def total_correlation(
@@ -108,101 +108,35 @@ def _check(z: Tensor, mu: Tensor, logvar: Tensor, dataset_size: int, estimator: 
         raise ValueError(f"dataset_size: got {dataset_size}, accepted is {accepted}")
 
 
-def _fake(
-    z: Tensor, mu: Tensor, logvar: Tensor, dataset_size: int, estimator: str
-) -> tuple[Tensor, Tensor]:
-    dtype = compute_dtype(z)
-    return z.new_empty(z.shape[0], dtype=dtype), z.new_empty(z.shape, dtype=dtype)
+def _arguments(draw: Draw, batch: int, d: int, estimator: str = "mws") -> tuple[Any, ...]:
+    # Of moderate size: the adjoint's condition grows with the log-densities it takes exp of.
+    mu, logvar, noise = (draw(batch, d, std=std, dtype=torch.float64) for std in (1.0, 0.5, 1.0))
+    z = mu + torch.exp(logvar / 2) * noise
+    return *(x.to(draw.dtype) for x in (z, mu, logvar)), 737280, estimator
 
 
-def _fake_backward(
-    grad_joint: Tensor, grad_marginals: Tensor, z: Tensor, *_: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    return z.new_empty(z.shape), z.new_empty(z.shape), z.new_empty(z.shape)
-
-
-def _backward(
-    inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
-) -> Grads:
-    cotangents = (torch.zeros_like(x) if g is None else g for x, g in zip(outputs, grads))
-    return *_adjoint(*cotangents, *inputs[:3], *outputs, *inputs[3:]), None, None
-
-
-def _samples(dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(0)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    for batch, d, estimator in [
-        (3, 2, "mws"),
-        (4, 3, "mss"),
-        (1, 2, "mss"),
-        (2, 1, "mss"),
-        (1, 1, "mws"),
-        (5, 1, "mws"),
-        (19, 4, "mss"),
-        (0, 3, "mss"),
-        (37, 3, "mws"),
-    ]:
-        # Of moderate size: the adjoint's condition grows with the log-densities it takes exp of.
-        mu, logvar = normal(batch, d), 0.5 * normal(batch, d)
-        z = mu + torch.exp(logvar / 2) * normal(batch, d)
-        yield *(x.to(device, dtype) for x in (z, mu, logvar)), 3000, estimator
-
-
-def _samples_backward(dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(1)
-    for inputs in _samples(dtype, device):
-        outputs = reference.aggregate_posterior(*inputs)
-        cotangents = (
-            torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x) for x in outputs
-        )
-        yield *cotangents, *inputs[:3], *outputs, *inputs[3:]
-
-
-def _bytes(z: Tensor, *_: Any) -> int:
-    return 3 * z.nbytes + compute_dtype(z).itemsize * (z.shape[0] + z.numel())
-
-
-def _flops(z: Tensor, *_: Any) -> int:
-    return 7 * z.shape[0] * z.numel()
-
-
-def _bytes_backward(grad_joint: Tensor, grad_marginals: Tensor, z: Tensor, *_: Any) -> int:
-    return 6 * z.nbytes + 2 * grad_joint.nbytes + 2 * grad_marginals.nbytes
-
-
-def _flops_backward(grad_joint: Tensor, grad_marginals: Tensor, z: Tensor, *_: Any) -> int:
-    return 15 * z.shape[0] * z.numel()
-
-
-_forward = register(
-    OpSpec(
-        name="aggregate_posterior",
-        schema="(Tensor z, Tensor mu, Tensor logvar, int dataset_size, str estimator)"
-        " -> (Tensor log_joint, Tensor log_marginals)",
-        reference=reference.aggregate_posterior,
-        fake=_fake,
-        backward=_backward,
-        saves=(0, 1),
-        samples=_samples,
-        bytes=_bytes,
-        flops=_flops,
-        triton="aggregate_posterior",
-    )
-)
-_adjoint = register(
-    OpSpec(
-        name="aggregate_posterior_backward",
-        schema="(Tensor grad_joint, Tensor grad_marginals, Tensor z, Tensor mu, Tensor logvar,"
-        " Tensor log_joint, Tensor log_marginals, int dataset_size, str estimator)"
-        " -> (Tensor grad_z, Tensor grad_mu, Tensor grad_logvar)",
-        reference=reference.aggregate_posterior_backward,
-        fake=_fake_backward,
-        samples=_samples_backward,
-        bytes=_bytes_backward,
-        flops=_flops_backward,
-        triton="aggregate_posterior_backward",
-    )
+_SAMPLES = (
+    (3, 2), (4, 3, "mss"), (1, 2, "mss"), (2, 1, "mss"), (1, 1), (5, 1), (19, 4, "mss"),
+    (0, 3, "mss"), (37, 3),
+)  # fmt: skip
+_posterior = Family("density", triton=True).op(
+    "aggregate_posterior",
+    "(Tensor z, Tensor mu, Tensor logvar, int dataset_size, str estimator)"
+    " -> (Tensor log_joint, Tensor log_marginals)",
+    arguments=_arguments,
+    sizes=Sizes(
+        "B d",
+        samples=_SAMPLES,
+        tiny=(4, 2),
+        small=(64, 10),
+        medium=(512, 10),
+        large=(2048, 10),
+    ),
+    fake=lambda z, *_: (computed(z, z.shape[0]), computed(z, *z.shape)),
+    flops=lambda z, *_: 7 * z.shape[0] * z.numel(),
+    adjoint="(Tensor grad_joint, Tensor grad_marginals, Tensor z, Tensor mu, Tensor logvar,"
+    " Tensor log_joint, Tensor log_marginals, int dataset_size, str estimator)"
+    " -> (Tensor grad_z, Tensor grad_mu, Tensor grad_logvar)",
+    adjoint_flops=lambda grad_joint, grad_marginals, z, *_: 15 * z.shape[0] * z.numel(),
+    outputs=2,
 )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..reference import doubling as reference
-from ._check import promote, require, require_floating, require_matching
-from ._registry import Grads, Implementation, OpSpec, register
+from pydisent.ops._check import promote, require, require_floating, require_matching
+from pydisent.ops.registry import Family, Implementation
+from pydisent.ops.spec import Draw, Grads, Sizes, like
+from pydisent.reference.doubling import kernel_gradient
+
+__all__ = ["doubling_convolution"]
 
 
 def doubling_convolution(
@@ -49,12 +50,18 @@ def doubling_convolution(
     require(len(given) == 4 and min(given[1:]) > 0, "x", given, "(B, C, H, W), not empty but for B")
     fits = len(taps) == 4 and taps[1] > 0 and (taps[0], *taps[2:]) == (given[1], 4, 4)
     require(fits, "weight", taps, f"({given[1]}, D, 4, 4)")
-    return _op(*promote(x, weight), impl=impl)
+    return _convolution(*promote(x, weight), impl=impl)
+
+
+def _arguments(
+    draw: Draw, batch: int, channels: int, height: int, width: int, outputs: int
+) -> tuple[Any, ...]:
+    return draw(batch, channels, height, width), draw(channels, outputs, 4, 4)
 
 
 def _fake(x: Tensor, weight: Tensor) -> Tensor:
     batch, _, height, width = x.shape
-    return x.new_empty(batch, weight.shape[1], 2 * height, 2 * width)
+    return like(x, batch, weight.shape[1], 2 * height, 2 * width)
 
 
 def _backward(
@@ -65,38 +72,27 @@ def _backward(
     (x, weight), (grad,) = inputs, grads
     assert grad is not None  # the only output
     source = F.conv2d(grad, weight, None, 2, 1) if needs[0] else None
-    kernel = reference.kernel_gradient(x, grad, weight) if needs[1] else None
+    kernel = kernel_gradient(x, grad, weight) if needs[1] else None
     return source, kernel
 
 
-def _samples(dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[Any, ...]]:
-    shapes = [(2, 3, 2, 3, 1), (1, 1, 1, 1, 1), (3, 17, 4, 9, 1), (2, 5, 5, 2, 3), (0, 2, 2, 2, 1)]
-    generator = torch.Generator(device).manual_seed(0)
-    for batch, channels, height, width, outputs in shapes:
-        x, weight = (
-            torch.randn(shape, generator=generator, dtype=torch.float64, device=device).to(dtype)
-            for shape in ((batch, channels, height, width), (channels, outputs, 4, 4))
-        )
-        yield x, weight
-
-
-def _bytes(x: Tensor, weight: Tensor) -> int:
-    return x.nbytes + weight.nbytes + 4 * x[:, 0].nbytes * weight.shape[1]
-
-
-def _flops(x: Tensor, weight: Tensor) -> int:
-    return 32 * x.numel() * weight.shape[1]
-
-
-_op = register(
-    OpSpec(
-        name="doubling_convolution",
-        schema="(Tensor x, Tensor weight) -> Tensor",
-        reference=reference.doubling_convolution,
-        fake=_fake,
-        backward=_backward,
-        samples=_samples,
-        bytes=_bytes,
-        flops=_flops,
-    )
+_SAMPLES = (
+    (2, 3, 2, 3, 1), (1, 1, 1, 1, 1), (3, 17, 4, 9, 1), (2, 5, 5, 2, 3), (0, 2, 2, 2, 1),
+)  # fmt: skip
+_convolution = Family("doubling").op(
+    "doubling_convolution",
+    "(Tensor x, Tensor weight) -> Tensor",
+    arguments=_arguments,
+    sizes=Sizes(
+        "B C H W D",
+        samples=_SAMPLES,
+        tiny=(2, 3, 2, 3, 1),
+        small=(64, 32, 32, 32, 1),
+        medium=(64, 32, 64, 64, 3),
+        large=(256, 64, 64, 64, 3),
+    ),
+    fake=_fake,
+    flops=lambda x, weight: 32 * x.numel() * weight.shape[1],
+    backward=_backward,
+    is_product=True,
 )

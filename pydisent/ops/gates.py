@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..reference import gates as reference
-from ._check import promote, require_floating, require_matching
-from ._registry import Grads, Implementation, OpSpec, register
+from pydisent.ops._check import promote, require_floating, require_matching
+from pydisent.ops.registry import Family, Implementation
+from pydisent.ops.spec import Draw, Sizes, like
+
+__all__ = ["band_gate", "band_mask", "cumax"]
 
 
 def cumax(logits: Tensor, *, impl: Implementation | None = None) -> Tensor:
@@ -121,215 +121,87 @@ def _require_logits(name: str, x: Tensor, dims: int) -> None:
         raise ValueError(f"{name}: got shape {tuple(shape)}, accepted is {accepted}")
 
 
-def _fake_gate(rise: Tensor, *_: Any) -> Tensor:
-    return rise.new_empty(rise.shape)
-
-
-def _fake_cumax_backward(grad_sums: Tensor, logits: Tensor) -> Tensor:
-    return logits.new_empty(logits.shape)
-
-
-def _fake_mask(rise_h: Tensor, fall_h: Tensor, rise_w: Tensor, fall_w: Tensor) -> Tensor:
-    return rise_h.new_empty(rise_h.shape[0], rise_h.shape[2], rise_w.shape[2])
-
-
-def _fake_backward(grad: Tensor, *logits: Tensor) -> Any:
-    return tuple(x.new_empty(x.shape) for x in logits)
-
-
-def _backward_cumax(
-    inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
-) -> Grads:
-    return (_cumax_adjoint(grads[0], *inputs),)
-
-
-def _backward_gate(
-    inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
-) -> Grads:
-    return _gate_adjoint(grads[0], *inputs)
-
-
-def _backward_mask(
-    inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
-) -> Grads:
-    return _mask_adjoint(grads[0], *inputs)
-
-
-def _normal(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-_ROWS = ((3, 5), (1, 1), (2, 8), (17, 3), (0, 4), (5, 70), (1, 2), (9, 1), (2, 300))
-# (M, J, H, W): a mask of one pixel, one row or one column, J to 8 and beyond the width of a
-# vector, sides beyond a block.
-_MASKS = (
-    (2, 2, 4, 3),
-    (1, 1, 1, 1),
-    (3, 1, 1, 5),
-    (2, 3, 7, 1),
-    (1, 8, 3, 6),
-    (0, 2, 3, 4),
-    (5, 4, 4, 4),
-    (1, 17, 2, 3),
-    (1, 1, 70, 9),
-    (1, 2, 9, 130),
+_FAMILY = Family("gates", triton=True)
+_ROWS = Sizes(
+    "B n",
+    samples=((3, 5), (1, 1), (2, 8), (17, 3), (0, 4), (5, 70), (1, 2), (9, 1), (2, 300)),
+    tiny=(3, 5),
+    small=(320, 16),
+    medium=(16384, 128),
+    large=(65536, 512),
 )
-
-
-def _samples_cumax(dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(0)
-    for shape in _ROWS:
-        yield ((2 * _normal(generator, *shape)).to(device, dtype),)
-
-
-def _samples_gate(dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(1)
-    for shape in _ROWS:
-        yield tuple((2 * _normal(generator, *shape)).to(device, dtype) for _ in range(2))
-
-
-def _samples_mask(dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(2)
-    for masks, j, height, width in _MASKS:
-        yield tuple(
-            (2 * _normal(generator, masks, j, length)).to(device, dtype)
-            for length in (height, height, width, width)
-        )
-
-
-def _samples_rows_backward(samples: Any, seed: int) -> Any:
-    def make(dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[Any, ...]]:
-        generator = torch.Generator().manual_seed(seed)
-        for logits in samples(dtype, device):
-            yield _normal(generator, *logits[0].shape).to(device, dtype), *logits
-
-    return make
-
-
-def _samples_mask_backward(
-    dtype: torch.dtype, device: torch.device | str
-) -> Iterator[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(5)
-    for logits in _samples_mask(dtype, device):
-        shape = _fake_mask(*logits).shape
-        yield _normal(generator, *shape).to(device, dtype), *logits
-
-
-def _bytes_forward(*logits: Tensor) -> int:
-    return sum(x.nbytes for x in logits) + logits[0].nbytes
-
-
-def _bytes_backward(grad: Tensor, *logits: Tensor) -> int:
-    return grad.nbytes + 2 * sum(x.nbytes for x in logits)
-
-
-def _bytes_mask(*logits: Tensor) -> int:
-    return sum(x.nbytes for x in logits) + _area(logits) * logits[0].element_size()
-
-
-def _area(logits: tuple[Tensor, ...]) -> int:
-    return logits[0].shape[0] * logits[0].shape[2] * logits[2].shape[2]
 
 
 # A logit: its exponential, its share of a sum and of a quotient; backward also sums and products.
-def _flops_forward(*logits: Tensor) -> int:
+def _flops(*logits: Tensor) -> int:
     return 5 * sum(x.numel() for x in logits)
 
 
-def _flops_backward(grad: Tensor, *logits: Tensor) -> int:
+def _adjoint_flops(grad: Tensor, *logits: Tensor) -> int:
     return 12 * sum(x.numel() for x in logits)
 
 
-def _flops_mask(*logits: Tensor) -> int:
-    return _flops_forward(*logits) + 2 * logits[0].shape[1] * _area(logits)
+_cumax = _FAMILY.op(
+    "cumax",
+    "(Tensor logits) -> Tensor",
+    arguments=lambda draw, batch, n: (draw(batch, n, std=2.0),),
+    sizes=_ROWS,
+    fake=like,
+    flops=_flops,
+    adjoint="(Tensor grad_sums, Tensor logits) -> (Tensor grad_logits)",
+    adjoint_flops=_adjoint_flops,
+    core=1,
+)
+
+_gate = _FAMILY.op(
+    "band_gate",
+    "(Tensor rise, Tensor fall) -> Tensor",
+    arguments=lambda draw, batch, n: (draw(batch, n, std=2.0), draw(batch, n, std=2.0)),
+    sizes=_ROWS,
+    fake=lambda rise, fall: like(rise),
+    flops=_flops,
+    adjoint="(Tensor grad_gate, Tensor rise, Tensor fall) -> (Tensor grad_rise, Tensor grad_fall)",
+    adjoint_flops=_adjoint_flops,
+    core=1,
+)
 
 
-def _flops_mask_backward(grad: Tensor, *logits: Tensor) -> int:
-    return _flops_backward(grad, *logits) + 4 * logits[0].shape[1] * _area(logits)
+def _mask_arguments(draw: Draw, masks: int, j: int, height: int, width: int) -> tuple[Any, ...]:
+    return tuple(draw(masks, j, n, std=2.0) for n in (height, height, width, width))
+
+
+def _products(rise_h: Tensor, rise_w: Tensor) -> int:
+    """Products of a row's gate with a column's."""
+    return rise_h.numel() * rise_w.shape[2]
 
 
 _LOGITS = "Tensor rise_h, Tensor fall_h, Tensor rise_w, Tensor fall_w"
-_GRADS = "Tensor grad_rise_h, Tensor grad_fall_h, Tensor grad_rise_w, Tensor grad_fall_w"
-
-_cumax = register(
-    OpSpec(
-        name="cumax",
-        schema="(Tensor logits) -> Tensor",
-        reference=reference.cumax,
-        fake=_fake_gate,
-        backward=_backward_cumax,
-        samples=_samples_cumax,
-        bytes=_bytes_forward,
-        flops=_flops_forward,
-        triton="cumax",
-        core=1,
-    )
-)
-_cumax_adjoint = register(
-    OpSpec(
-        name="cumax_backward",
-        schema="(Tensor grad_sums, Tensor logits) -> Tensor",
-        reference=reference.cumax_backward,
-        fake=_fake_cumax_backward,
-        samples=_samples_rows_backward(_samples_cumax, 3),
-        bytes=_bytes_backward,
-        flops=_flops_backward,
-        triton="cumax_backward",
-        core=1,
-    )
-)
-_gate = register(
-    OpSpec(
-        name="band_gate",
-        schema="(Tensor rise, Tensor fall) -> Tensor",
-        reference=reference.band_gate,
-        fake=_fake_gate,
-        backward=_backward_gate,
-        samples=_samples_gate,
-        bytes=_bytes_forward,
-        flops=_flops_forward,
-        triton="band_gate",
-        core=1,
-    )
-)
-_gate_adjoint = register(
-    OpSpec(
-        name="band_gate_backward",
-        schema="(Tensor grad_gate, Tensor rise, Tensor fall)"
-        " -> (Tensor grad_rise, Tensor grad_fall)",
-        reference=reference.band_gate_backward,
-        fake=_fake_backward,
-        samples=_samples_rows_backward(_samples_gate, 4),
-        bytes=_bytes_backward,
-        flops=_flops_backward,
-        triton="band_gate_backward",
-        core=1,
-    )
-)
-_mask = register(
-    OpSpec(
-        name="band_mask",
-        schema=f"({_LOGITS}) -> Tensor",
-        reference=reference.band_mask,
-        fake=_fake_mask,
-        backward=_backward_mask,
-        samples=_samples_mask,
-        bytes=_bytes_mask,
-        flops=_flops_mask,
-        triton="band_mask",
-        core=2,
-    )
-)
-_mask_adjoint = register(
-    OpSpec(
-        name="band_mask_backward",
-        schema=f"(Tensor grad_mask, {_LOGITS}) -> ({_GRADS})",
-        reference=reference.band_mask_backward,
-        fake=_fake_backward,
-        samples=_samples_mask_backward,
-        bytes=_bytes_backward,
-        flops=_flops_mask_backward,
-        triton="band_mask_backward",
-        core=2,
-    )
+_MASKS = (
+    (2, 2, 4, 3), (1, 1, 1, 1), (3, 1, 1, 5), (2, 3, 7, 1), (1, 8, 3, 6), (0, 2, 3, 4),
+    (5, 4, 4, 4), (1, 17, 2, 3), (1, 1, 70, 9), (1, 2, 9, 130),
+)  # fmt: skip
+_mask = _FAMILY.op(
+    "band_mask",
+    f"({_LOGITS}) -> Tensor",
+    arguments=_mask_arguments,
+    sizes=Sizes(
+        "M J H W",
+        # A mask of one pixel, one row or one column, J to 8 and beyond the width of a vector,
+        # sides beyond a block.
+        samples=_MASKS,
+        tiny=(2, 2, 3, 4),
+        small=(80, 4, 16, 16),
+        medium=(80, 4, 64, 64),
+        large=(1024, 4, 128, 128),
+    ),
+    fake=lambda rise_h, fall_h, rise_w, fall_w: like(
+        rise_h, rise_h.shape[0], rise_h.shape[2], rise_w.shape[2]
+    ),
+    flops=lambda *logits: _flops(*logits) + 2 * _products(logits[0], logits[2]),
+    adjoint=f"(Tensor grad_mask, {_LOGITS}) -> (Tensor grad_rise_h, Tensor grad_fall_h,"
+    " Tensor grad_rise_w, Tensor grad_fall_w)",
+    adjoint_flops=lambda grad, *logits: (
+        _adjoint_flops(grad, *logits) + 4 * _products(logits[0], logits[2])
+    ),
+    core=2,
 )

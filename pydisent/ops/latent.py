@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from ..reference import latent as reference
-from ..reference._dtypes import compute_dtype
-from ._check import promote, require, require_floating, require_matching, require_tensor
-from ._registry import Grads, Implementation, OpSpec, register
+from pydisent.ops._check import (
+    promote,
+    require,
+    require_floating,
+    require_matching,
+    require_tensor,
+)
+from pydisent.ops.registry import Family, Implementation
+from pydisent.ops.spec import Draw, Sizes, computed, like
+
+__all__ = ["gaussian_kl", "perceptual_simplicity_loss", "reparameterized_sample"]
 
 #: Accepted values of ``variant`` of the perceptual simplicity loss.
 Variant = Literal["paper", "author_code"]
@@ -156,233 +163,55 @@ def _check_dimension(dimension: Tensor, codes: Tensor) -> None:
     require(low >= 0 and high < d, "dimension", f"values in [{low}, {high}]", f"in [0, {d - 1}]")
 
 
-def _fake_kl(mu: Tensor, logvar: Tensor) -> Tensor:
-    return mu.new_empty(mu.shape, dtype=compute_dtype(mu))
+_FAMILY = Family("latent", triton=True)
+_SHAPES = ((5, 3), (1, 1), (3, 17), (2, 1), (0, 4), (33, 70))
+_SIZES = Sizes(
+    "B d",
+    samples=(*_SHAPES, (4,), (2, 3, 2)),
+    tiny=(4, 3),
+    small=(64, 10),
+    medium=(65536, 32),
+    large=(524288, 128),
+)
+
+_kl = _FAMILY.op(
+    "gaussian_kl",
+    "(Tensor mu, Tensor logvar) -> Tensor",
+    arguments=lambda draw, *shape: draw.normals(2, *shape),
+    sizes=_SIZES,
+    fake=lambda mu, logvar: computed(mu, *mu.shape),
+    flops=lambda mu, logvar: 5 * mu.numel(),
+    adjoint="(Tensor grad_kl, Tensor mu, Tensor logvar) -> (Tensor grad_mu, Tensor grad_logvar)",
+    adjoint_flops=lambda grad_kl, *_: 4 * grad_kl.numel(),
+)
+
+_sample = _FAMILY.op(
+    "reparameterized_sample",
+    "(Tensor mu, Tensor logvar, Tensor noise) -> (Tensor z, Tensor kl)",
+    arguments=lambda draw, *shape: draw.normals(3, *shape),
+    sizes=_SIZES,
+    fake=lambda mu, logvar, noise: (like(mu), computed(mu, *mu.shape)),
+    flops=lambda mu, *_: 9 * mu.numel(),
+    adjoint="(Tensor grad_z, Tensor grad_kl, Tensor mu, Tensor logvar, Tensor noise)"
+    " -> (Tensor grad_mu, Tensor grad_logvar, Tensor grad_noise)",
+    adjoint_flops=lambda grad_z, *_: 10 * grad_z.numel(),
+    outputs=2,
+)
 
 
-def _fake_kl_backward(grad: Tensor, mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
-    return mu.new_empty(mu.shape), mu.new_empty(mu.shape)
-
-
-def _fake_sample(mu: Tensor, logvar: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    return mu.new_empty(mu.shape), _fake_kl(mu, logvar)
-
-
-def _fake_sample_backward(grad_z: Tensor, grad_kl: Tensor, mu: Tensor, *_: Any) -> Any:
-    return tuple(mu.new_empty(mu.shape) for _ in range(3))
-
-
-def _fake_simplicity(codes_a: Tensor, *_: Any) -> Tensor:
-    return codes_a.new_empty((), dtype=compute_dtype(codes_a))
-
-
-def _fake_simplicity_backward(grad: Tensor, codes_a: Tensor, *_: Any) -> Any:
-    return tuple(codes_a.new_empty(codes_a.shape) for _ in range(4))
-
-
-def _backward_kl(
-    inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
-) -> Grads:
-    return _kl_adjoint(grads[0], *inputs)
-
-
-def _backward_sample(
-    inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
-) -> Grads:
-    mu = inputs[0]
-    grad_z, grad_kl = grads
-    if grad_z is None:
-        grad_mu, grad_logvar = _kl_adjoint(grad_kl, mu, inputs[1])
-        return grad_mu, grad_logvar, None
-    if grad_kl is None:
-        grad_kl = torch.zeros(mu.shape, dtype=compute_dtype(mu), device=mu.device)
-    return _sample_adjoint(grad_z, grad_kl, *inputs)
-
-
-def _backward_simplicity(
-    inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
-) -> Grads:
-    return *_simplicity_adjoint(grads[0], *inputs), None, None
-
-
-_SHAPES = ((5, 3), (1, 1), (3, 17), (2, 1), (0, 4), (33, 70), (4,), (2, 3, 2))
-
-
-def _normal(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-def _samples_sample(dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(0)
-    for shape in _SHAPES:
-        yield tuple(_normal(generator, *shape).to(device, dtype) for _ in range(3))
-
-
-def _samples_kl(dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[Any, ...]]:
-    for mu, logvar, _ in _samples_sample(dtype, device):
-        yield mu, logvar
-
-
-def _samples_kl_backward(
-    dtype: torch.dtype, device: torch.device | str
-) -> Iterator[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(1)
-    for mu, logvar in _samples_kl(dtype, device):
-        yield _normal(generator, *mu.shape).to(device, compute_dtype(mu)), mu, logvar
-
-
-def _samples_sample_backward(
-    dtype: torch.dtype, device: torch.device | str
-) -> Iterator[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(2)
-    for sample in _samples_sample(dtype, device):
-        grad_z = _normal(generator, *sample[0].shape).to(device, dtype)
-        grad_kl = _normal(generator, *sample[0].shape).to(device, compute_dtype(grad_z))
-        yield grad_z, grad_kl, *sample
-
-
-def _samples_simplicity(
-    dtype: torch.dtype, device: torch.device | str
-) -> Iterator[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(3)
-    for shape in _SHAPES[:6]:
-        tensors = [_normal(generator, *shape).to(device, dtype) for _ in range(4)]
-        dimension = torch.randint(shape[1], shape[:1], generator=generator)
-        yield *tensors, dimension.to(device), 0.7
-
-
-def _samples_simplicity_backward(
-    dtype: torch.dtype, device: torch.device | str
-) -> Iterator[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(4)
-    for sample in _samples_simplicity(dtype, device):
-        yield _normal(generator).to(device, compute_dtype(sample[0])), *sample
-
-
-def _bytes_kl(mu: Tensor, logvar: Tensor) -> int:
-    return 2 * mu.nbytes + mu.numel() * compute_dtype(mu).itemsize
-
-
-def _bytes_kl_backward(grad: Tensor, mu: Tensor, logvar: Tensor) -> int:
-    return grad.nbytes + 4 * mu.nbytes
-
-
-def _bytes_sample(mu: Tensor, logvar: Tensor, noise: Tensor) -> int:
-    return 2 * mu.nbytes + _bytes_kl(mu, logvar)
-
-
-def _bytes_sample_backward(grad_z: Tensor, grad_kl: Tensor, mu: Tensor, *_: Any) -> int:
-    return grad_kl.nbytes + 7 * mu.nbytes
-
-
-def _bytes_simplicity(codes_a: Tensor, *rest: Any) -> int:
-    return 4 * codes_a.nbytes + rest[3].nbytes
-
-
-def _bytes_simplicity_backward(grad: Tensor, codes_a: Tensor, *rest: Any) -> int:
-    return 8 * codes_a.nbytes + rest[3].nbytes
-
-
-def _flops_kl(mu: Tensor, logvar: Tensor) -> int:
-    return 5 * mu.numel()
-
-
-def _flops_kl_backward(grad: Tensor, *_: Any) -> int:
-    return 4 * grad.numel()
-
-
-def _flops_sample(mu: Tensor, *_: Any) -> int:
-    return 9 * mu.numel()
-
-
-def _flops_sample_backward(grad_z: Tensor, *_: Any) -> int:
-    return 10 * grad_z.numel()
-
-
-def _flops_simplicity(codes_a: Tensor, *_: Any) -> int:
-    return 7 * codes_a.numel()
-
-
-def _flops_simplicity_backward(grad: Tensor, codes_a: Tensor, *_: Any) -> int:
-    return 10 * codes_a.numel()
+def _simplicity_arguments(draw: Draw, batch: int, d: int) -> tuple[Any, ...]:
+    return *draw.normals(4, batch, d), draw.integers(d, batch), 0.7
 
 
 _CODES = "Tensor codes_a, Tensor codes_b, Tensor target_a, Tensor target_b"
-
-_kl = register(
-    OpSpec(
-        name="gaussian_kl",
-        schema="(Tensor mu, Tensor logvar) -> Tensor",
-        reference=reference.gaussian_kl,
-        fake=_fake_kl,
-        backward=_backward_kl,
-        samples=_samples_kl,
-        bytes=_bytes_kl,
-        flops=_flops_kl,
-        triton="gaussian_kl",
-    )
-)
-_kl_adjoint = register(
-    OpSpec(
-        name="gaussian_kl_backward",
-        schema="(Tensor grad_kl, Tensor mu, Tensor logvar) -> (Tensor grad_mu, Tensor grad_logvar)",
-        reference=reference.gaussian_kl_backward,
-        fake=_fake_kl_backward,
-        samples=_samples_kl_backward,
-        bytes=_bytes_kl_backward,
-        flops=_flops_kl_backward,
-        triton="gaussian_kl_backward",
-    )
-)
-_sample = register(
-    OpSpec(
-        name="reparameterized_sample",
-        schema="(Tensor mu, Tensor logvar, Tensor noise) -> (Tensor z, Tensor kl)",
-        reference=reference.reparameterized_sample,
-        fake=_fake_sample,
-        backward=_backward_sample,
-        samples=_samples_sample,
-        bytes=_bytes_sample,
-        flops=_flops_sample,
-        triton="reparameterized_sample",
-    )
-)
-_sample_adjoint = register(
-    OpSpec(
-        name="reparameterized_sample_backward",
-        schema="(Tensor grad_z, Tensor grad_kl, Tensor mu, Tensor logvar, Tensor noise)"
-        " -> (Tensor grad_mu, Tensor grad_logvar, Tensor grad_noise)",
-        reference=reference.reparameterized_sample_backward,
-        fake=_fake_sample_backward,
-        samples=_samples_sample_backward,
-        bytes=_bytes_sample_backward,
-        flops=_flops_sample_backward,
-        triton="reparameterized_sample_backward",
-    )
-)
-_simplicity = register(
-    OpSpec(
-        name="perceptual_simplicity_loss",
-        schema=f"({_CODES}, Tensor dimension, float weight) -> Tensor",
-        reference=reference.perceptual_simplicity_loss,
-        fake=_fake_simplicity,
-        backward=_backward_simplicity,
-        samples=_samples_simplicity,
-        bytes=_bytes_simplicity,
-        flops=_flops_simplicity,
-        triton="perceptual_simplicity_loss",
-    )
-)
-_simplicity_adjoint = register(
-    OpSpec(
-        name="perceptual_simplicity_loss_backward",
-        schema=f"(Tensor grad, {_CODES}, Tensor dimension, float weight) -> (Tensor grad_codes_a,"
-        " Tensor grad_codes_b, Tensor grad_target_a, Tensor grad_target_b)",
-        reference=reference.perceptual_simplicity_loss_backward,
-        fake=_fake_simplicity_backward,
-        samples=_samples_simplicity_backward,
-        bytes=_bytes_simplicity_backward,
-        flops=_flops_simplicity_backward,
-        triton="perceptual_simplicity_loss_backward",
-    )
+_simplicity = _FAMILY.op(
+    "perceptual_simplicity_loss",
+    f"({_CODES}, Tensor dimension, float weight) -> Tensor",
+    arguments=_simplicity_arguments,
+    sizes=replace(_SIZES, samples=_SHAPES),
+    fake=lambda codes_a, *_: computed(codes_a),
+    flops=lambda codes_a, *_: 7 * codes_a.numel(),
+    adjoint=f"(Tensor grad, {_CODES}, Tensor dimension, float weight) -> (Tensor grad_codes_a,"
+    " Tensor grad_codes_b, Tensor grad_target_a, Tensor grad_target_b)",
+    adjoint_flops=lambda grad, codes_a, *_: 10 * codes_a.numel(),
 )

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..reference import spectral as reference
-from ..reference._dtypes import compute_dtype
-from ._check import require, require_count, require_floating, require_positive, require_tensor
-from ._registry import Grads, Implementation, OpSpec, register
+from pydisent.ops._check import (
+    require,
+    require_count,
+    require_floating,
+    require_positive,
+    require_tensor,
+)
+from pydisent.ops.registry import Family, Implementation
+from pydisent.ops.spec import Draw, Sizes, computed, like
+
+__all__ = ["masked_power_iteration"]
 
 
 def masked_power_iteration(
@@ -61,7 +67,7 @@ def masked_power_iteration(
     _check(gram, probe, mask, iterations, eps)
     if mask.dtype != gram.dtype:
         mask = mask.to(gram.dtype)
-    vectors, norms, _, _ = _forward(gram, probe, mask, iterations, eps, impl=impl)
+    vectors, norms, _, _ = _power_iteration(gram, probe, mask, iterations, eps, impl=impl)
     return vectors, norms
 
 
@@ -89,113 +95,46 @@ def _check(gram: Tensor, probe: Tensor, mask: Tensor, iterations: int, eps: floa
     require_positive("eps", eps)
 
 
+def _arguments(draw: Draw, batch: int, m: int, k: int, iterations: int) -> tuple[Any, ...]:
+    one = torch.eye(m, dtype=torch.float64, device=draw.device)
+    gram = (draw(batch, m, m, dtype=torch.float64) / m + one).to(draw.dtype)
+    mask = torch.ones(m, k, dtype=draw.dtype, device=draw.device).tril()
+    return gram, draw(batch, m, k), mask, iterations, 1e-8
+
+
 def _fake(
     gram: Tensor, probe: Tensor, mask: Tensor, iterations: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    (batch, m, k), dtype = probe.shape, compute_dtype(gram)
+    batch, m, k = probe.shape
     return (
-        gram.new_empty(batch, m, k),
-        gram.new_empty(batch, k),
-        gram.new_empty((batch, iterations + 1, k, m), dtype=dtype),
-        gram.new_empty((batch, iterations, k), dtype=dtype),
+        like(gram, batch, m, k),
+        like(gram, batch, k),
+        computed(gram, batch, iterations + 1, k, m),
+        computed(gram, batch, iterations, k),
     )
 
 
-def _fake_backward(
-    grad_vectors: Tensor, grad_norms: Tensor, gram: Tensor, *_: Any
-) -> tuple[Tensor, Tensor]:
-    return gram.new_empty(gram.shape), gram.new_empty(grad_vectors.shape)
-
-
-def _backward(
-    inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
-) -> Grads:
-    gram, probe, mask, _, eps = inputs
-    _, _, iterates, iterate_norms = outputs
-    grad_vectors = torch.zeros_like(probe) if grads[0] is None else grads[0]
-    grad_norms = probe.new_zeros(probe.shape[0], probe.shape[2]) if grads[1] is None else grads[1]
-    args = grad_vectors, grad_norms, gram, mask, iterates, iterate_norms, eps
-    if grads[2] is None and grads[3] is None:
-        grad_gram, grad_probe = _adjoint(*args)
-    else:
-        # Only a second derivative has cotangents of the saved iterates.
-        grad_gram, grad_probe = reference.masked_power_iteration_backward(*args, *grads[2:])
-    return grad_gram, grad_probe, None, None, None
-
-
-def _samples(dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(0)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    for batch, m, k, steps in [
-        (2, 3, 2, 2),
-        (1, 1, 1, 1),
-        (3, 5, 5, 3),
-        (2, 17, 9, 2),
-        (0, 4, 2, 2),
-    ]:
-        gram = normal(batch, m, m) / m + torch.eye(m, dtype=torch.float64)
-        mask = torch.ones(m, k, dtype=torch.float64).tril()
-        tensors = [x.to(device, dtype) for x in (gram, normal(batch, m, k), mask)]
-        yield *tensors, steps, 1e-8
-
-
-def _samples_backward(dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(1)
-    for gram, probe, mask, steps, eps in _samples(dtype, device):
-        vectors, norms, iterates, iterate_norms = reference.masked_power_iteration(
-            gram, probe, mask, steps, eps
-        )
-        cotangents = (
-            torch.randn(x.shape, generator=generator, dtype=torch.float64).to(device, dtype)
-            for x in (vectors, norms)
-        )
-        yield *cotangents, gram, mask, iterates.contiguous(), iterate_norms, eps
-
-
-def _bytes(gram: Tensor, probe: Tensor, mask: Tensor, iterations: int, eps: float) -> int:
-    state = compute_dtype(gram).itemsize * probe.numel() * (iterations + 1)
-    return gram.nbytes + 2 * probe.nbytes + mask.nbytes + state
-
-
-def _flops(gram: Tensor, probe: Tensor, mask: Tensor, iterations: int, eps: float) -> int:
-    return 2 * gram.numel() * probe.shape[2] * iterations
-
-
-def _bytes_backward(grad_vectors: Tensor, grad_norms: Tensor, gram: Tensor, *rest: Any) -> int:
-    return 2 * gram.nbytes + 2 * grad_vectors.nbytes + rest[1].nbytes
-
-
-def _flops_backward(grad_vectors: Tensor, grad_norms: Tensor, gram: Tensor, *rest: Any) -> int:
-    return 4 * gram.numel() * grad_vectors.shape[2] * rest[2].shape[1]
-
-
-_forward = register(
-    OpSpec(
-        name="masked_power_iteration",
-        schema="(Tensor gram, Tensor probe, Tensor mask, int iterations, float eps)"
-        " -> (Tensor vectors, Tensor norms, Tensor iterates, Tensor iterate_norms)",
-        reference=reference.masked_power_iteration,
-        fake=_fake,
-        backward=_backward,
-        saves=(2, 3),
-        samples=_samples,
-        bytes=_bytes,
-        flops=_flops,
-    )
-)
-_adjoint = register(
-    OpSpec(
-        name="masked_power_iteration_backward",
-        schema="(Tensor grad_vectors, Tensor grad_norms, Tensor gram, Tensor mask,"
-        " Tensor iterates, Tensor iterate_norms, float eps)"
-        " -> (Tensor grad_gram, Tensor grad_probe)",
-        reference=reference.masked_power_iteration_backward,
-        fake=_fake_backward,
-        samples=_samples_backward,
-        bytes=_bytes_backward,
-        flops=_flops_backward,
-    )
+_power_iteration = Family("spectral").op(
+    "masked_power_iteration",
+    "(Tensor gram, Tensor probe, Tensor mask, int iterations, float eps)"
+    " -> (Tensor vectors, Tensor norms, Tensor iterates, Tensor iterate_norms)",
+    arguments=_arguments,
+    sizes=Sizes(
+        "B m k T",
+        samples=((2, 3, 2, 2), (1, 1, 1, 1), (3, 5, 5, 3), (2, 17, 9, 2), (0, 4, 2, 2)),
+        tiny=(1, 4, 2, 2),
+        small=(32, 128, 8, 8),
+        medium=(32, 128, 32, 8),
+        large=(512, 128, 32, 8),
+    ),
+    fake=_fake,
+    flops=lambda gram, probe, mask, iterations, eps: 2 * gram.numel() * probe.shape[2] * iterations,
+    adjoint="(Tensor grad_vectors, Tensor grad_norms, Tensor gram, Tensor mask, Tensor iterates,"
+    " Tensor iterate_norms, float eps) -> (Tensor grad_gram, Tensor grad_probe)",
+    adjoint_flops=lambda grad_vectors, grad_norms, gram, mask, iterates, norms, eps: (
+        4 * gram.numel() * grad_vectors.shape[2] * norms.shape[1]
+    ),
+    adjoint_fake=lambda grad_vectors, grad_norms, gram, *_: (like(gram), like(grad_vectors)),
+    outputs=2,
+    is_product=True,
 )

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..reference import tangent as reference
-from ..reference.tangent import KINDS, Kind
-from ._check import require, require_floating, require_positive
-from ._registry import Grads, Implementation, OpSpec, register
+from pydisent.ops._check import require, require_floating, require_positive
+from pydisent.ops.registry import Family, Implementation
+from pydisent.ops.spec import Draw, Grads, Sizes, like
+from pydisent.reference.tangent import KINDS, Kind
 
-_PARAMETERS = (
-    "str kind, Tensor? leak, Tensor? threshold,"
-    " float negative_slope, float beta, float softplus_threshold, bool turn"
-)
+__all__ = ["activation_tangent", "activation_tangent_"]
 
 
 def activation_tangent(
@@ -69,7 +65,7 @@ def activation_tangent(
     """
     _check(h, tangents, kind, leak, threshold, beta)
     parameters = leak, threshold, negative_slope, beta, softplus_threshold, turn
-    return _forward(h, tangents, kind, *parameters, impl=impl)
+    return _tangent(h, tangents, kind, *parameters, impl=impl)
 
 
 def activation_tangent_(
@@ -92,7 +88,7 @@ def activation_tangent_(
     """
     _check(h, tangents, kind, leak, threshold, beta)
     parameters = leak, threshold, negative_slope, beta, softplus_threshold, turn
-    _in_place(h, tangents, kind, *parameters, impl=impl)
+    _tangent_in_place(h, tangents, kind, *parameters, impl=impl)
     return tangents
 
 
@@ -135,109 +131,81 @@ def _check_parameter(
     require(x.device == h.device, name, f"on {x.device}", f"the device of h, {h.device}")
 
 
-def _fake(h: Tensor, tangents: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(tangents)
+def _arguments(
+    draw: Draw, tangents: int, *shape: int, kind: str = "silu", leaks: int = 0, turn: bool = False
+) -> tuple[Any, ...]:
+    # Kinks lie away from the points, for central differences to hold.
+    h = draw(*shape, dtype=torch.float64)
+    h = torch.where(h.abs() < 0.05, h + 0.2, h).to(draw.dtype)
+    leak = threshold = None
+    if leaks:
+        leak = draw(leaks, mean=0.3, std=0.3)
+    if kind == "translated_prelu":
+        threshold = draw(leaks, std=0.01)
+    return h, draw(tangents, *shape), kind, leak, threshold, 0.2, 1.5, 2.0, turn
 
 
-def _fake_in_place(h: Tensor, tangents: Tensor, *_: Any) -> None:
-    return None
+def _samples() -> tuple[tuple[Any, ...], ...]:
+    """Each kind with and without the turn, and edge cases."""
+    kinds = [
+        (2, 2, 3, 2, 2, {"kind": kind, "leaks": 3 * ("prelu" in kind), "turn": bool(i % 2)})
+        for i, kind in enumerate(KINDS)
+    ]
+    return (
+        *kinds,
+        (1, 3, 5, {"kind": "prelu", "leaks": 1, "turn": True}),
+        (3, 1, 1, 1, {"turn": True}),
+        (2, 2, 0, 3, {"kind": "tanh"}),
+        (0, 2, 3, {"kind": "sigmoid"}),
+    )
 
 
-def _fake_backward(
-    grad: Tensor, h: Tensor, tangents: Tensor, kind: str, leak: Tensor | None, *_: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    grad_leak = h.new_empty(0) if leak is None else leak.new_empty(leak.shape)
-    return torch.empty_like(h), torch.empty_like(tangents), grad_leak
+_SIZES = Sizes(
+    "K B C H W",
+    samples=_samples(),
+    tiny=(1, 2, 2, 3, 3),
+    small=(8, 8, 64, 16, 16),
+    medium=(4, 8, 64, 32, 32),
+    large=(8, 32, 64, 64, 64),
+)
 
 
 def _backward(
     inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
 ) -> Grads:
-    if not (needs[0] or needs[3]):  # a product with the same derivative, and no sum over K
-        return None, _forward(inputs[0], grads[0], *inputs[2:]), *[None] * (len(inputs) - 2)
-    grad_h, grad_tangents, grad_leak = _adjoint(grads[0], *inputs)
-    leak = None if inputs[3] is None else grad_leak
-    return grad_h, grad_tangents, None, leak, *[None] * (len(inputs) - 4)
+    if needs[0] or needs[3]:
+        return _tangent.by_adjoint(inputs, outputs, grads, needs)
+    # A product with the same derivative, and no sum over K.
+    return None, _tangent(inputs[0], grads[0], *inputs[2:]), *[None] * (len(inputs) - 2)
 
 
-def _samples(dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(0)
-
-    def normal(*shape: int) -> Tensor:
-        x = torch.randn(*shape, generator=generator, dtype=torch.float64)
-        return x.to(device, dtype)
-
-    for index, kind in enumerate(KINDS):
-        has_leak = kind in ("prelu", "translated_prelu")
-        # Kinks lie away from the points, for central differences to hold.
-        h = normal(2, 3, 2, 2)
-        h = torch.where(h.abs() < 0.05, h + 0.2, h)
-        leak = torch.tensor([0.2, 0.7, -0.1]).to(device, dtype) if has_leak else None
-        threshold = torch.tensor([0.01, -0.02, 0.0]).to(device, dtype) if index == 3 else None
-        yield h, normal(2, *h.shape), kind, leak, threshold, 0.2, 1.5, 2.0, bool(index % 2)
-    one = torch.full((1,), 0.3).to(device, dtype)
-    yield normal(3, 5), normal(1, 3, 5), "prelu", one, None, 0.0, 1.0, 20.0, True
-    yield normal(1, 1, 1), normal(3, 1, 1, 1), "silu", None, None, 0.0, 1.0, 20.0, True
-    yield normal(2, 0, 3), normal(2, 2, 0, 3), "tanh", None, None, 0.0, 1.0, 20.0, False
-    yield normal(2, 3), normal(0, 2, 3), "sigmoid", None, None, 0.0, 1.0, 20.0, False
-
-
-def _samples_backward(dtype: torch.dtype, device: torch.device | str) -> Iterator[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(1)
-    for sample in _samples(dtype, device):
-        shape = sample[1].shape
-        grad = torch.randn(shape, generator=generator, dtype=torch.float64).to(device, dtype)
-        yield grad, *sample
-
-
-def _bytes(h: Tensor, tangents: Tensor, *_: Any) -> int:
-    return h.nbytes + 2 * tangents.nbytes
-
-
-def _flops(h: Tensor, tangents: Tensor, *_: Any) -> int:
-    return tangents.numel()
-
-
-def _bytes_backward(grad: Tensor, h: Tensor, tangents: Tensor, *_: Any) -> int:
-    return grad.nbytes + 2 * h.nbytes + 2 * tangents.nbytes
-
-
-def _flops_backward(grad: Tensor, h: Tensor, tangents: Tensor, *_: Any) -> int:
-    return 3 * tangents.numel()
-
-
-_forward = register(
-    OpSpec(
-        name="activation_tangent",
-        schema=f"(Tensor h, Tensor tangents, {_PARAMETERS}) -> Tensor",
-        reference=reference.activation_tangent,
-        fake=_fake,
-        backward=_backward,
-        samples=_samples,
-        bytes=_bytes,
-        flops=_flops,
-    )
+_FAMILY = Family("tangent")
+_PARAMETERS = (
+    "str kind, Tensor? leak, Tensor? threshold,"
+    " float negative_slope, float beta, float softplus_threshold, bool turn"
 )
-_in_place = register(
-    OpSpec(
-        name="activation_tangent_",
-        schema=f"(Tensor h, Tensor(a!) tangents, {_PARAMETERS}) -> ()",
-        reference=reference.activation_tangent_,
-        fake=_fake_in_place,
-        samples=_samples,
-        bytes=_bytes,
-        flops=_flops,
-    )
+_tangent = _FAMILY.op(
+    "activation_tangent",
+    f"(Tensor h, Tensor tangents, {_PARAMETERS}) -> Tensor",
+    arguments=_arguments,
+    sizes=_SIZES,
+    fake=lambda h, tangents, *_: torch.empty_like(tangents),
+    flops=lambda h, tangents, *_: tangents.numel(),
+    adjoint=f"(Tensor grad, Tensor h, Tensor tangents, {_PARAMETERS})"
+    " -> (Tensor grad_h, Tensor grad_tangents, Tensor grad_leak)",
+    adjoint_flops=lambda grad, h, tangents, *_: 3 * tangents.numel(),
+    adjoint_fake=lambda grad, h, tangents, kind, leak, *_: (
+        torch.empty_like(h),
+        torch.empty_like(tangents),
+        like(h, 0) if leak is None else like(leak),
+    ),
+    backward=_backward,
 )
-_adjoint = register(
-    OpSpec(
-        name="activation_tangent_backward",
-        schema=f"(Tensor grad, Tensor h, Tensor tangents, {_PARAMETERS})"
-        " -> (Tensor grad_h, Tensor grad_tangents, Tensor grad_leak)",
-        reference=reference.activation_tangent_backward,
-        fake=_fake_backward,
-        samples=_samples_backward,
-        bytes=_bytes_backward,
-        flops=_flops_backward,
-    )
+_tangent_in_place = _FAMILY.op(
+    "activation_tangent_",
+    f"(Tensor h, Tensor(a!) tangents, {_PARAMETERS}) -> ()",
+    arguments=_arguments,
+    sizes=_SIZES,
+    fake=lambda *_: None,
+    flops=lambda h, tangents, *_: tangents.numel(),
 )

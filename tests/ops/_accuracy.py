@@ -2,32 +2,25 @@
 
 import torch
 
-from pydisent.ops._registry import REGISTRY
+from pydisent.ops.registry import REGISTRY
+from pydisent.ops.spec import tuple_of
 
 
 def samples(name, dtype, device="cpu"):
     return list(REGISTRY[name].spec.samples(dtype, device))
 
 
-def argument_names(name):
-    return [a.name for a in REGISTRY[name].overload._schema.arguments]
-
-
-def tuple_of(outputs):
-    return outputs if isinstance(outputs, tuple) else (outputs,)
-
-
 def run(name, args, impl=None):
     """Run an op out of place: an op that mutates gets copies, and its result is what it wrote."""
     op = REGISTRY[name]
-    if not op.spec.mutates:
+    if not op.spec.written:
         return tuple_of(op(*args, impl=impl))
-    copies = [
-        torch.empty_like(x).copy_(x) if isinstance(x, torch.Tensor) and n == "tangents" else x
-        for n, x in zip(argument_names(name), args)
-    ]
-    op(*copies, impl=impl)
-    return (copies[argument_names(name).index("tangents")],)
+    copies = {
+        n: torch.empty_like(x).copy_(x) if n in op.spec.written else x
+        for n, x in zip(op.spec.inputs, args)
+    }
+    op(*copies.values(), impl=impl)
+    return tuple(copies[n] for n in op.spec.written)
 
 
 def convert(args, dtype):

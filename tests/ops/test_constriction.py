@@ -391,7 +391,7 @@ def test_other_instruction_sets(limit):
 
 UNEVEN_PLANES = """
 import torch
-from pydisent.ops._registry import REGISTRY
+from pydisent.ops.registry import REGISTRY
 
 op = REGISTRY["spatial_constriction"]
 torch.manual_seed(0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pydisent.ops._registry import REGISTRY
+from pydisent.ops.registry import REGISTRY
 
 ROOT = Path(__file__).parents[2]
 CSRC = ROOT / "csrc"

@@ -6,7 +6,7 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pydisent.ops import _registry, band_gate, band_mask, cumax, gaussian_kl, spatial_constriction
+from pydisent.ops import band_gate, band_mask, cumax, gaussian_kl, registry, spatial_constriction
 
 OVERLOAD = torch.ops.pydisent.band_mask.default
 ADJOINT = torch.ops.pydisent.band_mask_backward.default
@@ -69,9 +69,9 @@ class Subclass(torch.Tensor):
 @pytest.fixture
 def direct(monkeypatch):
     """The verdict on each call, in turn."""
-    verdicts, ask = [], _registry._is_ordinary
+    verdicts, ask = [], registry.is_ordinary
     monkeypatch.setattr(
-        _registry, "_is_ordinary", lambda args: verdicts.append(ask(args)) or verdicts[-1]
+        registry, "is_ordinary", lambda args: verdicts.append(ask(args)) or verdicts[-1]
     )
     return verdicts
 
@@ -86,7 +86,7 @@ def test_both_roads_agree_to_the_bit(name, monkeypatch, direct):
     function, inputs = calls()[name]
     got = gradients(function, inputs)
     assert direct == [True, True]  # forward and backward
-    monkeypatch.setattr(_registry, "_is_ordinary", lambda args: False)
+    monkeypatch.setattr(registry, "is_ordinary", lambda args: False)
     for a, b in zip(got, gradients(function, inputs), strict=True):
         assert a.shape == b.shape
         assert a.stride() == b.stride()
@@ -132,7 +132,7 @@ def test_a_trace_records_the_op():
 
 def test_only_ordinary_calls_are_direct():
     x = torch.ones(2)
-    ordinary = _registry._is_ordinary
+    ordinary = registry.is_ordinary
     assert ordinary((x, torch.nn.Parameter(x), 1.0, 2, None, "paper", True))
     assert not ordinary((x.as_subclass(Subclass),))
     contexts = [SeesFunctions(), SeesDispatch(), torch.inference_mode(), forward_ad.dual_level()]

@@ -8,7 +8,7 @@ import torch
 
 from pydisent import _backends, beta_tc_decomposition, ops
 from pydisent.ops import masked_power_iteration
-from pydisent.ops._registry import REGISTRY
+from pydisent.ops.registry import REGISTRY
 
 needs_native = pytest.mark.skipif(
     _backends.native_reason("cpu") != "", reason=_backends.native_reason("cpu") or "built"

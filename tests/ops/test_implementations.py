@@ -12,7 +12,7 @@ import torch
 import pydisent
 from pydisent import _backends
 from pydisent.ops import activation_tangent, activation_tangent_, masked_power_iteration
-from pydisent.ops._registry import REGISTRY
+from pydisent.ops.registry import REGISTRY
 
 NATIVE = _backends.native_reason("cpu") == ""
 needs_native = pytest.mark.skipif(not NATIVE, reason=_backends.native_reason("cpu") or "built")
@@ -115,7 +115,7 @@ def test_narrower_instruction_sets_are_as_accurate(limit):
     code = """
 import torch, pydisent
 from _accuracy import breaches
-from pydisent.ops._registry import REGISTRY
+from pydisent.ops.registry import REGISTRY
 for name in REGISTRY:
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         found = breaches(name, dtype, impl="native")

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from _accuracy import argument_names, breaches, is_floating, run, samples, tuple_of
+from _accuracy import breaches, is_floating, run, samples
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 import pydisent
-from pydisent.ops._registry import REGISTRY
+from pydisent.ops.registry import REGISTRY
+from pydisent.ops.spec import Draw, tuple_of
 
 DEVICES = [
     "cpu",
@@ -18,34 +19,30 @@ DEVICES = [
         ],
     ),
 ]
-#: Arguments without a gradient: constants by definition.
-CONSTANTS = ("mask", "threshold", "dimension")
-#: Arguments (B,) with one number a sample; other vectors are parameters.
-PER_SAMPLE = ("dimension", "grad_joint", "log_joint")
-#: Matrices that have no entry a sample.
-UNBATCHED = ("mask", "weight", "means", "y_means", "z_means", "covariance", "moments")
 
 
 def differentiable_ops():
-    return [name for name, op in REGISTRY.items() if not op.spec.mutates]
+    return [name for name, op in REGISTRY.items() if not op.spec.written]
 
 
 def leaves(name, args):
     """Fresh leaves for the tensors that get a gradient; the other arguments as they are."""
+    spec = REGISTRY[name].spec
     return tuple(
         x.detach().clone().requires_grad_()
-        if isinstance(x, torch.Tensor) and n not in CONSTANTS
+        if isinstance(x, torch.Tensor) and n not in spec.constants
         else x
-        for n, x in zip(argument_names(name), args)
+        for n, x in zip(spec.inputs, args)
     )
 
 
 def split(name, args):
     """Return the differentiable tensors, and a function of them alone."""
+    spec = REGISTRY[name].spec
     places = [
         i
-        for i, (n, x) in enumerate(zip(argument_names(name), args))
-        if isinstance(x, torch.Tensor) and n not in CONSTANTS
+        for i, (n, x) in enumerate(zip(spec.inputs, args))
+        if isinstance(x, torch.Tensor) and n not in spec.constants
     ]
 
     def call(*tensors):
@@ -90,7 +87,7 @@ def test_opcheck(name, device):
     utilities = ["test_schema", "test_autograd_registration", "test_faketensor"]
     utilities += [] if adjoint else ["test_aot_dispatch_dynamic"]
     for args in (chosen[0], chosen[-1]):
-        args = args if REGISTRY[name].spec.mutates else leaves(name, args)
+        args = args if REGISTRY[name].spec.written else leaves(name, args)
         torch.library.opcheck(REGISTRY[name].overload, args, test_utils=utilities)
 
 
@@ -165,7 +162,7 @@ def test_compiles_whole(name):
     torch._dynamo.reset()  # each op compiles the one lambda below anew
     op, args = REGISTRY[name], samples(name, torch.float32)[0]
     compiled = torch.compile(lambda *a: op(*a), fullgraph=True, backend="aot_eager")
-    if op.spec.mutates:
+    if op.spec.written:
         written = args[1].clone()
         compiled(args[0], written, *args[2:])
         torch.testing.assert_close((written,), run(name, args))
@@ -249,16 +246,15 @@ def test_nonfinite_values_propagate_as_in_the_reference(name, device):
             changed = [with_nonfinite(x) if j == i else y for j, y in enumerate(args)]
             got, want = run(name, changed), run(name, changed, impl="reference")
             for a, b in zip(got, want):
-                assert torch.equal(a.isnan(), b.isnan()), (argument_names(name)[i], a, b)
-                assert torch.equal(a.isinf(), b.isinf()), (argument_names(name)[i], a, b)
+                assert torch.equal(a.isnan(), b.isnan()), (REGISTRY[name].spec.inputs[i], a, b)
+                assert torch.equal(a.isinf(), b.isinf()), (REGISTRY[name].spec.inputs[i], a, b)
 
 
 @pytest.mark.parametrize("name", REGISTRY)
 def test_threads_and_repetition_do_not_change_a_bit(name):
     before = torch.get_num_threads()
     try:
-        for args in samples(name, torch.float32):
-            args = enlarged(name, args)
+        for args in enlarged(name, 64):
             torch.set_num_threads(1)
             first = run(name, args)
             torch.set_num_threads(2)
@@ -269,24 +265,17 @@ def test_threads_and_repetition_do_not_change_a_bit(name):
         torch.set_num_threads(before)
 
 
-def enlarged(name, args, times=64):
-    """Repeat the batch until the work is shared among threads."""
-    in_second = ("tangents", "grad")
-    batched = [
-        isinstance(x, torch.Tensor) and (n in PER_SAMPLE or (x.dim() > 1 and n not in UNBATCHED))
-        for n, x in zip(argument_names(name), args)
-    ]
-    return tuple(
-        torch.cat([x] * times, dim=1 if n in in_second else 0) if is_batched else x
-        for n, x, is_batched in zip(argument_names(name), args, batched)
-    )
+def enlarged(name, times):
+    """The samples with larger batches, such that the work is shared among threads."""
+    spec, draw = REGISTRY[name].spec, Draw(torch.float32)
+    return [spec.problem(draw, spec.sizes.enlarged(size, times)) for size in spec.sizes.samples]
 
 
 @pytest.mark.parametrize("name", REGISTRY)
 def test_costs_grow_with_the_batch(name):
     spec = REGISTRY[name].spec
     args = samples(name, torch.float32)[0]
-    more = enlarged(name, args, times=3)
+    more = enlarged(name, 3)[0]
     # The work is linear in the batch, or quadratic where every pair of samples meets.
     assert spec.flops(*more) in (3 * spec.flops(*args), 9 * spec.flops(*args))
     assert spec.flops(*args) > 0

@@ -13,7 +13,7 @@ from pydisent.jacobian._call import Call, NoRuleError, Step
 from pydisent.jacobian._diagonal import like_tangent
 from pydisent.jacobian.rules._base import rule
 from pydisent.jacobian.rules.gates import moving, placed
-from pydisent.reference._dtypes import compute_dtype
+from pydisent.reference.dtypes import compute_dtype
 
 
 def _normalized(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pydisent.jacobian._call import Call, Step
 from pydisent.jacobian.rules._base import rule
-from pydisent.reference._dtypes import compute_dtype
+from pydisent.reference.dtypes import compute_dtype
 from pydisent.reference.gates import falling, rising
 
 

@@ -1,0 +1,90 @@
+"""What surrounds a call: the implementation chosen, transforms, modes, leading axes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+# What kernels below autograd run: "auto", or "triton" in its interpreter, backward included.
+chosen: ContextVar[str] = ContextVar("pydisent_implementation", default="auto")
+
+# The dispatch keys that this thread adds to every call, and those that it leaves out.
+_included = torch._C._dispatch_tls_local_include_set
+_excluded = torch._C._dispatch_tls_local_exclude_set
+
+
+def _keys_of_a_new_thread() -> list[Any]:
+    keys: list[Any] = []
+    thread = threading.Thread(target=lambda: keys.extend((_included(), _excluded())))
+    thread.start()
+    thread.join()
+    return keys
+
+
+# A dispatch mode, transform, trace, autocast or inference mode makes a thread's keys differ.
+_INCLUDED, _EXCLUDED = _keys_of_a_new_thread()
+_ORDINARY = frozenset((Tensor, torch.nn.Parameter, float, int, bool, str, type(None)))
+
+
+@contextmanager
+def choosing(impl: str) -> Iterator[None]:
+    """Let kernels below autograd run this implementation."""
+    token = chosen.set(impl)
+    try:
+        yield
+    finally:
+        chosen.reset(token)
+
+
+def is_transformed() -> bool:
+    """Whether forward-mode AD or a ``torch.func`` transform is active."""
+    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+
+
+def is_ordinary(args: tuple[Any, ...]) -> bool:
+    """Whether nothing but autograd and the op's own kernels would see a call."""
+    for x in args:
+        if type(x) not in _ORDINARY:
+            return False
+    return (
+        forward_ad._current_level < 0
+        and not torch._C._len_torch_function_stack()
+        and chosen.get() == "auto"
+        and _included() == _INCLUDED
+        and _excluded() == _EXCLUDED
+    )
+
+
+def requires_grad(args: tuple[Any, ...]) -> bool:
+    """Whether a gradient is to be recorded for some argument."""
+    return torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in args)
+
+
+def device_type(args: tuple[Any, ...]) -> str:
+    """The device type of the tensors among the arguments."""
+    return next(x for x in args if isinstance(x, Tensor)).device.type
+
+
+def merge_leading(args: tuple[Any, ...], core: int) -> tuple[tuple[Any, ...], Any]:
+    """Merge all axes but the last ``core`` into one; also return what they were, if others."""
+    if not core or args[0].dim() == core + 1:
+        return args, None
+    leading = args[0].shape[:-core]
+    if not leading:
+        return tuple(x.unsqueeze(0) for x in args), leading
+    # Not flatten, which the batched gradients of torch.autograd.grad have no rule for.
+    return tuple(x.reshape(-1, *x.shape[-core:]) for x in args), leading
+
+
+def split_leading(outputs: Any, leading: Any) -> Any:
+    """Undo :func:`merge_leading` on outputs."""
+    if isinstance(outputs, tuple):
+        return tuple(x.reshape(*leading, *x.shape[1:]) for x in outputs)
+    return outputs.reshape(*leading, *outputs.shape[1:])
