@@ -1,0 +1,111 @@
+"""Argument checks, whose errors all read ``NAME must be RULE, got VALUE``.
+
+A value of the wrong type raises TypeError, any other bad value ValueError.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+
+def check(accepted: bool, name: str, rule: str, got: Any) -> None:
+    """Raise ValueError that `name` must be `rule`, unless it is `accepted`."""
+    if not accepted:
+        raise ValueError(f"{name} must be {rule}, got {got}")
+
+
+def check_one_of(name: str, value: Any, accepted: Sequence[str]) -> None:
+    """Raise ValueError unless `value` is one of the `accepted` names."""
+    check(value in accepted, name, f"one of {', '.join(map(repr, accepted))}", shown(value))
+
+
+def check_integer(name: str, value: Any, *, at_least: int, at_most: int | None = None) -> None:
+    """Raise unless `value` is an integer in [at_least, at_most]."""
+    if type(value) is int and at_least <= value and (at_most is None or value <= at_most):
+        return  # before any text is made: ops check their arguments at every call
+    rule = f"an integer {_interval(None, at_least, None, at_most)}"
+    _check_whole(name, value, rule)
+    within = at_least <= int(value) and (at_most is None or int(value) <= at_most)
+    check(within, name, rule, value)
+
+
+def check_counts(**values: Any) -> None:
+    """Raise unless each value is an integer >= 1."""
+    for name, value in values.items():
+        check_integer(name, value, at_least=1)
+
+
+def check_power_of_two(name: str, value: Any, *, at_least: int, at_most: int | None = None) -> None:
+    """Raise unless `value` is a power of two in [at_least, at_most]."""
+    rule = f"a power of two {_interval(None, at_least, None, at_most)}"
+    _check_whole(name, value, rule)
+    size = int(value)
+    within = at_least <= size and (at_most is None or size <= at_most)
+    check(within and size & (size - 1) == 0, name, rule, value)
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+    finite: bool = True,
+) -> None:
+    """Raise unless `value` is a real number within the bounds, and finite unless that is waived.
+
+    A tensor is refused: as a setting it would get no gradient.
+    """
+    real = type(value) is float or (isinstance(value, numbers.Real) and not isinstance(value, bool))
+    accepted = (
+        real
+        and (above is None or value > above)
+        and (at_least is None or value >= at_least)
+        and (below is None or value < below)
+        and (at_most is None or value <= at_most)
+        and (not finite or math.isfinite(value))
+    )
+    if accepted:
+        return
+    bounded = not finite or below is not None or at_most is not None
+    kind = "a number" if bounded else "a finite number"
+    rule = f"{kind} {_interval(above, at_least, below, at_most)}".rstrip()
+    error = ValueError if real else TypeError
+    raise error(f"{name} must be {rule}, got {shown(value)}")
+
+
+def check_batch(name: str, x: Tensor, *shape: int) -> None:
+    """Raise ValueError unless x is a batch of items of this shape."""
+    if tuple(x.shape[1:]) != shape:
+        rule = f"of shape ({', '.join(map(str, ('B', *shape)))})"
+        raise ValueError(f"{name} must be {rule}, got {tuple(x.shape)}")
+
+
+def shown(value: Any) -> str:
+    """Return a value as error messages give it: numbers and text, and others by their type."""
+    if isinstance(value, numbers.Number) and not isinstance(value, Tensor):
+        return str(value)
+    return repr(value) if value is None or isinstance(value, str) else type(value).__name__
+
+
+def _check_whole(name: str, value: Any, rule: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be {rule}, got {shown(value)}")
+
+
+def _interval(
+    above: float | None, at_least: float | None, below: float | None, at_most: float | None
+) -> str:
+    low, high = at_least if above is None else above, at_most if below is None else below
+    if low is None or high is None:
+        sign = ("<=" if below is None else "<") if low is None else (">=" if above is None else ">")
+        bound = high if low is None else low
+        return "" if bound is None else f"{sign} {bound}"
+    return f"in {'[' if above is None else '('}{low}, {high}{']' if below is None else ')'}"
