@@ -37,7 +37,7 @@ def cuda_unavailable() -> str:
 
     choice = os.environ.get("PYDISENT_CUDA", "auto")
     if choice not in ("auto", "0", "1"):
-        sys.exit(f"PYDISENT_CUDA: got {choice!r}, accepted are auto, 0, 1")
+        sys.exit(f"PYDISENT_CUDA must be auto, 0 or 1, got {choice!r}")
     if choice == "0":
         return "PYDISENT_CUDA=0 when pydisent was built"
     reason = ""

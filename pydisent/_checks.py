@@ -10,7 +10,10 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+
+_FLOATING = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
 
 
 def check(accepted: bool, name: str, rule: str, got: Any) -> None:
@@ -32,6 +35,12 @@ def check_integer(name: str, value: Any, *, at_least: int, at_most: int | None =
     _check_whole(name, value, rule)
     within = at_least <= int(value) and (at_most is None or int(value) <= at_most)
     check(within, name, rule, value)
+
+
+def check_int64(name: str, value: Any, *, at_least: int) -> None:
+    """Raise unless `value` is an integer >= at_least that fits into 64 bits."""
+    check_integer(name, value, at_least=at_least)
+    check(int(value) < 2**63, name, "below 2**63", value)
 
 
 def check_counts(**values: Any) -> None:
@@ -84,8 +93,44 @@ def check_number(
 def check_batch(name: str, x: Tensor, *shape: int) -> None:
     """Raise ValueError unless x is a batch of items of this shape."""
     if tuple(x.shape[1:]) != shape:
-        rule = f"of shape ({', '.join(map(str, ('B', *shape)))})"
-        raise ValueError(f"{name} must be {rule}, got {tuple(x.shape)}")
+        raise shape_error(name, f"({', '.join(map(str, ('B', *shape)))})", x)
+
+
+def check_tensor(name: str, x: Any) -> None:
+    """Raise TypeError unless x is a tensor with strides, which the kernels read memory by."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+    if x.layout != torch.strided or x.is_nested:
+        layout = "nested" if x.is_nested else x.layout  # some nested tensors say torch.strided
+        raise TypeError(f"{name} must be a strided tensor, got layout {layout}")
+
+
+def check_floating(name: str, x: Any) -> None:
+    """Raise TypeError unless x is a strided tensor of a supported floating dtype."""
+    check_tensor(name, x)
+    if x.dtype not in _FLOATING:
+        raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
+
+
+def check_device(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
+    """Raise ValueError unless x is on the other's device."""
+    if x.device != other.device:
+        raise ValueError(
+            f"{name} must be on {other.device}, the device of {other_name}, got {x.device}"
+        )
+
+
+def check_matching(name: str, x: Any, other_name: str, other: Tensor, shape: bool = True) -> None:
+    """Raise unless x is floating (TypeError), with the other's device and shape (ValueError)."""
+    check_floating(name, x)
+    check_device(name, x, other_name, other)
+    if shape and x.shape != other.shape:
+        raise shape_error(name, f"{tuple(other.shape)}, that of {other_name}", x)
+
+
+def shape_error(name: str, shape: Any, x: Tensor) -> ValueError:
+    """The error that a tensor does not have the shape, in words or as a tuple, that it must."""
+    return ValueError(f"{name} must have shape {shape}, got {tuple(x.shape)}")
 
 
 def shown(value: Any) -> str:

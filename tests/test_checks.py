@@ -92,7 +92,7 @@ def test_accepted_values():
         (
             lambda: check_batch("x", torch.zeros(2, 3), 4),
             ValueError,
-            "x must be of shape (B, 4), got (2, 3)",
+            "x must have shape (B, 4), got (2, 3)",
         ),
     ],
 )

@@ -29,7 +29,7 @@ inline DType dtype_of(const Tensor& x, const char* name) {
     case ScalarType::Double:
       return DType::f64;
     default:
-      STD_TORCH_CHECK(false, name, ": accepted are float16, bfloat16, float32 and float64");
+      STD_TORCH_CHECK(false, name, " must be float16, bfloat16, float32 or float64");
   }
 }
 
@@ -62,17 +62,17 @@ inline void copy_strides(const Tensor& x, int64_t* out) {
 inline void check_shape(const Tensor& x, const char* name, std::vector<int64_t> sizes) {
   bool same = x.dim() == static_cast<int64_t>(sizes.size());
   for (size_t i = 0; same && i < sizes.size(); ++i) same = x.size(i) == sizes[i];
-  STD_TORCH_CHECK(same, name, ": its shape does not fit the other arguments");
+  STD_TORCH_CHECK(same, name, " must have a shape that fits the other arguments");
 }
 
 inline void check_like(const Tensor& x, const char* name, const Tensor& like, ScalarType dtype) {
-  STD_TORCH_CHECK(x.device() == like.device(), name, ": all tensors must be on one device");
-  STD_TORCH_CHECK(x.scalar_type() == dtype, name, ": its dtype does not fit the other arguments");
+  STD_TORCH_CHECK(x.device() == like.device(), name, " must be on the device of the other tensors");
+  STD_TORCH_CHECK(x.scalar_type() == dtype, name, " must have the dtype of the other arguments");
 }
 
 // A scalar of the CPU, float or double.
 inline double scalar_of(const Tensor& x, const char* name) {
-  STD_TORCH_CHECK(x.numel() == 1, name, ": accepted is a scalar");
+  STD_TORCH_CHECK(x.numel() == 1, name, " must be a scalar");
   return x.scalar_type() == ScalarType::Double ? *static_cast<const double*>(x.data_ptr())
                                                : *static_cast<const float*>(x.data_ptr());
 }

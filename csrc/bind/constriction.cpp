@@ -29,8 +29,8 @@ struct Call {
 
   Call(const Tensor& x_, const Tensor& masks_, const Tensor& scales_, const Tensor& shifts_)
       : x(x_), masks(masks_), scales(scales_), shifts(shifts_), narrow(x_.scalar_type()) {
-    STD_TORCH_CHECK(x.dim() == 4, "x: accepted is (B, C, H, W)");
-    STD_TORCH_CHECK(masks.dim() == 4, "masks: accepted is (B, N, H, W)");
+    STD_TORCH_CHECK(x.dim() == 4, "x must have shape (B, C, H, W)");
+    STD_TORCH_CHECK(masks.dim() == 4, "masks must have shape (B, N, H, W)");
     sizes.assign(x.sizes().data(), x.sizes().data() + 4);
     p.batch = sizes[0], p.channels = sizes[1], p.pixels = sizes[2] * sizes[3];
     p.codes = masks.size(1);

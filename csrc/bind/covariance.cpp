@@ -19,7 +19,7 @@ int64_t items_per_thread(int64_t work_of_an_item) {
 }
 
 Samples samples_of(const Tensor& x, const char* name) {
-  STD_TORCH_CHECK(x.dim() == 2, name, ": accepted is (B, d)");
+  STD_TORCH_CHECK(x.dim() == 2, name, " must have shape (B, d)");
   Samples samples{x.data_ptr(), x.size(1), {}};
   copy_strides(x, samples.strides);
   return samples;
@@ -136,7 +136,7 @@ Tensor cross_gradient(const Tensor& other, const Tensor& means, const Tensor& co
 Two cross_covariance_penalty_backward(const Tensor grad, const Tensor y, const Tensor z,
                                       const Tensor y_means, const Tensor z_means,
                                       const Tensor covariance) {
-  STD_TORCH_CHECK(y.dim() == 2 && z.dim() == 2, "y and z: accepted are (B, k) and (B, d)");
+  STD_TORCH_CHECK(y.dim() == 2 && z.dim() == 2, "y and z must have shapes (B, k) and (B, d)");
   const ScalarType wide = compute_type(dtype_of(y, "y") == DType::f64);
   check_shape(z, "z", {y.size(0), z.size(1)});
   check_shape(y_means, "y_means", {2, y.size(1)});

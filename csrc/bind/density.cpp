@@ -19,15 +19,15 @@ constexpr int64_t kChunks = 16;
 int64_t round_up(int64_t x, int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }
 
 void set_weights(AggregatePosteriorParams& p, int64_t dataset_size, const std::string& estimator) {
-  STD_TORCH_CHECK(dataset_size >= 1, "dataset_size: accepted is an integer >= 1");
+  STD_TORCH_CHECK(dataset_size >= 1, "dataset_size must be an integer >= 1");
   const double count = static_cast<double>(dataset_size), others = static_cast<double>(p.batch - 1);
   if (estimator == "mws") {
     p.own_weight = p.following_weight = p.other_weight =
         -std::log(static_cast<double>(p.batch)) - std::log(count);
     return;
   }
-  STD_TORCH_CHECK(estimator == "mss", "estimator: accepted are 'mws', 'mss'");
-  STD_TORCH_CHECK(dataset_size >= p.batch, "dataset_size: accepted is at least the batch size");
+  STD_TORCH_CHECK(estimator == "mss", "estimator must be one of 'mws', 'mss'");
+  STD_TORCH_CHECK(dataset_size >= p.batch, "dataset_size must be at least the batch size");
   if (p.batch == 1) return;
   p.own_weight = -std::log(count);
   p.following_weight = std::log((count - others) / (count * others));
@@ -42,7 +42,7 @@ struct Inputs {
 
   Inputs(const Tensor& from_z, const Tensor& from_mu, const Tensor& from_logvar,
          int64_t dataset_size, const std::string& estimator) {
-    STD_TORCH_CHECK(from_z.dim() == 2, "z: accepted is (B, d)");
+    STD_TORCH_CHECK(from_z.dim() == 2, "z must have shape (B, d)");
     p.batch = from_z.size(0), p.d = from_z.size(1);
     p.is_double = dtype_of(from_z, "z") == DType::f64;
     wide = compute_type(p.is_double);

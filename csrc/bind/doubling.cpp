@@ -11,7 +11,7 @@ constexpr int64_t kGrain = 1 << 17;
 Tensor doubling_convolution(const Tensor x, const Tensor weight) {
   DoublingParams p{};
   p.dtype = dtype_of(x, "x");
-  STD_TORCH_CHECK(x.dim() == 4 && weight.dim() == 4, "x, weight: accepted are (B, C, H, W) and ",
+  STD_TORCH_CHECK(x.dim() == 4 && weight.dim() == 4, "x, weight must have shapes (B, C, H, W) and ",
                   "(C, D, 4, 4)");
   p.batch = x.size(0), p.channels = x.size(1), p.height = x.size(2), p.width = x.size(3);
   p.outputs = weight.size(1);

@@ -25,9 +25,9 @@ struct GatesCall {
 
   explicit GatesCall(const Tensor& rise, int64_t dims) : like(rise) {
     p.dtype = dtype_of(rise, "logits");
-    STD_TORCH_CHECK(rise.dim() == dims, "logits: accepted is (M, L), or (M, J, L) for masks");
+    STD_TORCH_CHECK(rise.dim() == dims, "logits must have shape (M, L), or (M, J, L) for masks");
     p.masks = rise.size(0), p.rectangles = dims == 3 ? rise.size(1) : 1;
-    STD_TORCH_CHECK(p.rectangles >= 1, "logits: accepted is J >= 1");
+    STD_TORCH_CHECK(p.rectangles >= 1, "logits must have J >= 1");
   }
 
   std::vector<int64_t> shape(const Tensor& x) const {
@@ -40,7 +40,7 @@ struct GatesCall {
     check_shape(rise, "logits", shape(rise));
     GateLogits& side = p.sides[sides++];
     side.length = rise.size(rise.dim() - 1);
-    STD_TORCH_CHECK(side.length >= 1, "logits: accepted is L >= 1");
+    STD_TORCH_CHECK(side.length >= 1, "logits must have L >= 1");
     side.rise = rise.data_ptr();
     set_strides(rise, side.rise_strides);
     if (!fall) return;

@@ -101,7 +101,7 @@ SimplicityParams simplicity_params(const Tensor& codes_a, const Tensor& codes_b,
                                    const Tensor& dimension) {
   SimplicityParams p{};
   p.dtype = dtype_of(codes_a, "codes_a");
-  STD_TORCH_CHECK(codes_a.dim() == 2, "codes_a: accepted is (B, d)");
+  STD_TORCH_CHECK(codes_a.dim() == 2, "codes_a must have shape (B, d)");
   p.batch = codes_a.size(0), p.columns = codes_a.size(1);
   const Tensor* codes[2] = {&codes_a, &codes_b};
   const Tensor* targets[2] = {&target_a, &target_b};

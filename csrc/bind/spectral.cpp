@@ -16,14 +16,14 @@ int64_t samples_per_thread(int64_t work_of_a_sample) {
 
 void check_inputs(const Tensor& gram, const Tensor& probe, const Tensor& mask, int64_t iterations) {
   STD_TORCH_CHECK(gram.dim() == 3 && probe.dim() == 3,
-                  "gram and probe: accepted are (B, m, m) and (B, m, k)");
+                  "gram and probe must have shapes (B, m, m) and (B, m, k)");
   const int64_t batch = gram.size(0), m = gram.size(1), k = probe.size(2);
   check_shape(gram, "gram", {batch, m, m});
   check_shape(probe, "probe", {batch, m, k});
   check_shape(mask, "mask", {m, k});
   check_like(probe, "probe", gram, gram.scalar_type());
   check_like(mask, "mask", gram, gram.scalar_type());
-  STD_TORCH_CHECK(iterations >= 1, "iterations: accepted is an integer >= 1");
+  STD_TORCH_CHECK(iterations >= 1, "iterations must be an integer >= 1");
 }
 
 template <class Run>
@@ -53,7 +53,7 @@ PowerIterationBackwardParams backward_params(const Tensor& grad_vectors, const T
                                              const Tensor& gram, const Tensor& mask,
                                              const Tensor& iterates, const Tensor& iterate_norms,
                                              double eps, Tensor& grad_probe) {
-  STD_TORCH_CHECK(iterate_norms.dim() == 3, "iterate_norms: accepted is (B, T, k)");
+  STD_TORCH_CHECK(iterate_norms.dim() == 3, "iterate_norms must have shape (B, T, k)");
   check_inputs(gram, grad_vectors, mask, iterate_norms.size(1));
   PowerIterationBackwardParams p{};
   p.dtype = dtype_of(gram, "gram");

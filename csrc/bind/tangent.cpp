@@ -19,7 +19,7 @@ Activation activation_of(const std::string& kind) {
                                                 "tanh", "sigmoid",    "silu",  "softplus"};
   for (size_t i = 0; i < names.size(); ++i)
     if (kind == names[i]) return static_cast<Activation>(i);
-  STD_TORCH_CHECK(false, "kind: got ", kind, ", accepted are the names of pydisent.ops.tangent");
+  STD_TORCH_CHECK(false, "kind must be a name of pydisent.ops.tangent, got ", kind);
 }
 
 // Whether these strides lay the sizes out without gaps or overlap, in some order of dimensions.
@@ -122,7 +122,8 @@ struct Call {
       if (*x) wanted = std::max(wanted, (*x)->numel());
     const int64_t channels = layout.sizes.size() > 1 ? layout.sizes[1] : 1;
     const bool per_channel = wanted > 1;
-    STD_TORCH_CHECK(!per_channel || wanted == channels, "leak, threshold: accepted are (C,), (1,)");
+    STD_TORCH_CHECK(!per_channel || wanted == channels,
+                    "leak, threshold must have shapes (C,), (1,)");
     p.channels = per_channel ? channels : 1;
     p.inner = per_channel ? layout.strides[1] : std::max<int64_t>(p.positions, 1);
     p.leak = spread(leak_, leak);
@@ -134,7 +135,7 @@ struct Call {
     if (!x) return nullptr;
     STD_TORCH_CHECK(x->device() == h.device(), "leak, threshold: must be on the device of h");
     STD_TORCH_CHECK(x->numel() == 1 || x->numel() == p.channels,
-                    "leak, threshold: accepted are (C,), (1,)");
+                    "leak, threshold must have shapes (C,), (1,)");
     Tensor wide = torch::stable::to(*x, ScalarType::Double);
     wide = torch::stable::reshape(wide, {-1});
     if (x->numel() == p.channels) {

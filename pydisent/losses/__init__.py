@@ -1,10 +1,10 @@
 """Losses of latent codes: plain functions, a few lines over :mod:`pydisent.ops`."""
 
-from .covariance import cross_covariance_penalty, dip_vae_penalty
-from .divergence import gaussian_kl
-from .jacobian_supervision import jacobian_supervision
-from .mutual_information import information_lower_bound
-from .total_correlation import (
+from pydisent.losses.covariance import cross_covariance_penalty, dip_vae_penalty
+from pydisent.losses.divergence import gaussian_kl
+from pydisent.losses.jacobian_supervision import jacobian_supervision
+from pydisent.losses.mutual_information import information_lower_bound
+from pydisent.losses.total_correlation import (
     TotalCorrelationDecomposition,
     beta_tc_decomposition,
     total_correlation,

@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..ops import covariance as ops
-from ..ops._check import require, require_weight
+from pydisent._checks import check_number, check_one_of
+from pydisent.ops import covariance as ops
 
 
 def dip_vae_penalty(
@@ -54,12 +54,12 @@ def dip_vae_penalty(
     >>> dip_vae_penalty(mu, variant="i", lambda_od=0.5, lambda_d=5.0).item()
     1.0
     """
-    require(variant in ("i", "ii"), "variant", repr(variant), "'i' or 'ii'")
-    require_weight("lambda_3", lambda_3)
+    check_one_of("variant", variant, ("i", "ii"))
+    check_number("lambda_3", lambda_3, at_least=0)
     if variant == "i":
         logvar = None
     elif logvar is None:
-        raise ValueError("logvar: got None, accepted is a tensor (B, d) for variant='ii'")
+        raise ValueError("logvar must be a tensor (B, d) for variant='ii', got None")
     penalty = ops.covariance_penalty(mu, logvar, lambda_od=lambda_od, lambda_d=lambda_d)
     if lambda_3 > 0:
         penalty = penalty + lambda_3 * ops.third_central_moment_penalty(mu, logvar)
@@ -91,8 +91,7 @@ def cross_covariance_penalty(
     ValueError, TypeError
         If shapes, dtypes or names are not as above.
     """
-    accepted = "'paper' or 'author_code'"
-    require(variant in ("paper", "author_code"), "variant", repr(variant), accepted)
+    check_one_of("variant", variant, ("paper", "author_code"))
     penalty = ops.cross_covariance_penalty(y, z)
     if variant == "paper":
         return penalty

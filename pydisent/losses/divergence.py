@@ -6,8 +6,8 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from ..ops import latent as ops
-from ..ops._check import require
+from pydisent._checks import check_one_of, shape_error
+from pydisent.ops import latent as ops
 
 Reduction = Literal["mean", "sum", "none", "dimensions"]
 REDUCTIONS = get_args(Reduction)
@@ -41,11 +41,10 @@ def gaussian_kl(mu: Tensor, logvar: Tensor, *, reduction: Reduction = "mean") ->
     >>> gaussian_kl(torch.tensor([[2.0, 0.0]]), torch.zeros(1, 2), reduction="dimensions").tolist()
     [2.0, 0.0]
     """
-    accepted = ", ".join(map(repr, REDUCTIONS))
-    require(reduction in REDUCTIONS, "reduction", repr(reduction), accepted)
+    check_one_of("reduction", reduction, REDUCTIONS)
     kl = ops.gaussian_kl(mu, logvar)
     if kl.dim() != 2:
-        raise ValueError(f"mu: got shape {tuple(mu.shape)}, accepted is (B, d)")
+        raise shape_error("mu", "(B, d)", mu)
     if reduction == "none":
         return kl
     if reduction == "sum":

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import parallel
-from ..jacobian import directional_derivative
-from ..ops._check import (
-    require,
-    require_floating,
-    require_matching,
-    require_tensor,
-    require_weight,
+from pydisent import parallel
+from pydisent._checks import (
+    check_floating,
+    check_matching,
+    check_number,
+    check_one_of,
+    check_tensor,
+    shape_error,
 )
+from pydisent.jacobian import directional_derivative
 
 Decoder = Callable[[Tensor, Tensor], Tensor]
 
@@ -82,9 +83,9 @@ def jacobian_supervision(
     """
     _check(student_y, student_z, teacher_y, teacher_z, variant, permutation)
     if reconstruction is not None:
-        require_tensor("reconstruction", reconstruction)
-    require_weight("weight_y", weight_y)
-    require_weight("weight_diff", weight_diff)
+        check_tensor("reconstruction", reconstruction)
+    check_number("weight_y", weight_y, at_least=0)
+    check_number("weight_diff", weight_diff, at_least=0)
     teacher_y = teacher_y.detach()
     teacher_z = teacher_y.new_empty(len(teacher_y), 0) if teacher_z is None else teacher_z.detach()
     loss, terms = student_y.new_zeros(()), {}
@@ -133,20 +134,21 @@ def _check(
     variant: str,
     permutation: Tensor | None,
 ) -> None:
-    require_floating("student_y", student_y)
-    require(variant in VARIANTS, "variant", repr(variant), " or ".join(map(repr, VARIANTS)))
-    shape = tuple(student_y.shape)
-    require(student_y.dim() == 2 and 0 not in shape, "student_y", f"shape {shape}", "(B, k)")
-    require_matching("teacher_y", teacher_y, "student_y", student_y)
+    check_floating("student_y", student_y)
+    check_one_of("variant", variant, VARIANTS)
+    shape = student_y.shape
+    if len(shape) != 2 or 0 in shape:
+        raise shape_error("student_y", "(B, k), B and k >= 1", student_y)
+    check_matching("teacher_y", teacher_y, "student_y", student_y)
     rest = {"student_z": student_z} | ({} if teacher_z is None else {"teacher_z": teacher_z})
     for name, z in rest.items():
-        require_matching(name, z, "student_y", student_y, shape=False)
-        fits = z.dim() >= 2 and len(z) == len(student_y)
-        require(fits, name, f"shape {tuple(z.shape)}", f"({len(student_y)}, ...)")
-    if isinstance(permutation, Tensor):
-        require_tensor("permutation", permutation)
-    if permutation is not None:
-        whole = isinstance(permutation, Tensor) and permutation.dtype in (torch.int64, torch.int32)
-        given = f"shape {tuple(permutation.shape)}" if whole else type(permutation).__name__
-        accepted = f"{len(student_y)} integers, (B,)"
-        require(whole and permutation.shape == shape[:1], "permutation", given, accepted)
+        check_matching(name, z, "student_y", student_y, shape=False)
+        if z.dim() < 2 or len(z) != len(student_y):
+            raise shape_error(name, f"({len(student_y)}, ...)", z)
+    if permutation is None:
+        return
+    check_tensor("permutation", permutation)
+    if permutation.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"permutation must be int64 or int32, got {permutation.dtype}")
+    if permutation.shape != shape[:1]:
+        raise shape_error("permutation", tuple(shape[:1]), permutation)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..ops._check import promote, require_floating, require_matching
+from pydisent._checks import check_floating, check_matching, shape_error
+from pydisent.reference.dtypes import promote
 
 
 def information_lower_bound(code: Tensor, recovered: Tensor) -> Tensor:
@@ -31,10 +32,10 @@ def information_lower_bound(code: Tensor, recovered: Tensor) -> Tensor:
     ValueError, TypeError
         If shapes or devices differ, or a dtype is not floating.
     """
-    require_floating("code", code)
-    require_matching("recovered", recovered, "code", code)
+    check_floating("code", code)
+    check_matching("recovered", recovered, "code", code)
     if code.dim() != 2:
-        raise ValueError(f"code: got shape {tuple(code.shape)}, accepted is (B, d)")
+        raise shape_error("code", "(B, d)", code)
     z, found = promote(code, recovered)
     if z.dtype.itemsize < 4:
         z, found = z.float(), found.float()

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..ops import aggregate_posterior, total_correlation
-from ..reference.density import Estimator, standardize
-from ..reference.dtypes import compute_dtype
+from pydisent.ops import aggregate_posterior, total_correlation
+from pydisent.reference.density import Estimator, standardize
+from pydisent.reference.dtypes import compute_dtype
 
 __all__ = ["TotalCorrelationDecomposition", "beta_tc_decomposition", "total_correlation"]
 

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from pydisent._checks import check_number
 from pydisent.nn._check import check_batch, check_counts
 from pydisent.nn.equalized import EqualizedConv2d, EqualizedLinear
 from pydisent.ops import band_gate, band_mask, spatial_constriction
-from pydisent.ops._check import require_positive
 
 MASKS = ("band", "softmax")
 
@@ -156,7 +156,7 @@ class SpatialConstriction(nn.Module):
     ) -> None:
         super().__init__()
         check_mask("mask", mask)
-        require_positive("eps", eps)
+        check_number("eps", eps, above=0)
         self.mask = BandMask(channels, height, width, codes=codes, rectangles=rectangles, kind=mask)
         # A code is one number, so that a layer's fan-in is 1 and its weights are used as they are.
         self.style = nn.Parameter(torch.randn(codes, 2, channels))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pydisent.ops._check import require_floating, require_matching, require_positive
+from pydisent._checks import check_floating, check_matching, check_number, shape_error
 from pydisent.ops.registry import Family, Implementation
 from pydisent.ops.spec import Draw, Sizes, computed, like
 
@@ -60,24 +60,20 @@ def spatial_constriction(
 
 
 def _check(x: Tensor, masks: Tensor, scales: Tensor, shifts: Tensor, eps: float) -> None:
-    require_floating("x", x)
+    check_floating("x", x)
     if x.dim() != 4:
-        raise ValueError(f"x: got shape {tuple(x.shape)}, accepted is (B, C, H, W)")
+        raise shape_error("x", "(B, C, H, W)", x)
     batch, channels, height, width = x.shape
-    require_matching("masks", masks, "x", x, shape=False)
+    check_matching("masks", masks, "x", x, shape=False)
     shape = masks.shape
     if len(shape) != 4 or shape[0] != batch or shape[2] != height or shape[3] != width:
-        accepted = f"({batch}, N, {height}, {width}) for this x"
-        raise ValueError(f"masks: got shape {tuple(shape)}, accepted is {accepted}")
+        raise shape_error("masks", f"({batch}, N, {height}, {width}) for this x", masks)
     wanted = (batch, shape[1], channels)
     for name, style in (("scales", scales), ("shifts", shifts)):
-        require_matching(name, style, "x", x, shape=False)
+        check_matching(name, style, "x", x, shape=False)
         if style.shape != wanted:
-            raise ValueError(
-                f"{name}: got shape {tuple(style.shape)}, accepted is {wanted}"
-                " for this x and these masks"
-            )
-    require_positive("eps", eps)
+            raise shape_error(name, f"{wanted} for this x and these masks", style)
+    check_number("eps", eps, above=0)
 
 
 def _empty_map(x: Tensor) -> Tensor:

@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from pydisent.ops._check import promote, require_floating, require_matching, require_weight
+from pydisent._checks import check_floating, check_matching, check_number, shape_error
 from pydisent.ops.registry import Family, Implementation
 from pydisent.ops.spec import Draw, Sizes, computed
+from pydisent.reference.dtypes import promote
 
 __all__ = ["covariance_penalty", "cross_covariance_penalty", "third_central_moment_penalty"]
 
@@ -53,10 +54,10 @@ def covariance_penalty(
     """
     _check_batch("mu", mu)
     if logvar is not None:
-        require_matching("logvar", logvar, "mu", mu)
+        check_matching("logvar", logvar, "mu", mu)
         mu, logvar = promote(mu, logvar)
-    require_weight("lambda_od", lambda_od)
-    require_weight("lambda_d", lambda_d)
+    check_number("lambda_od", lambda_od, at_least=0)
+    check_number("lambda_d", lambda_d, at_least=0)
     return _covariance(mu, logvar, lambda_od, lambda_d, impl=impl)[0]
 
 
@@ -89,10 +90,8 @@ def cross_covariance_penalty(y: Tensor, z: Tensor, *, impl: Implementation | Non
     _check_batch("y", y)
     _check_batch("z", z)
     if z.shape[0] != y.shape[0]:
-        raise ValueError(
-            f"z: got shape {tuple(z.shape)}, accepted is ({y.shape[0]}, d), the batch of y"
-        )
-    require_matching("z", z, "y", y, shape=False)
+        raise shape_error("z", f"({y.shape[0]}, d), as y has that batch", z)
+    check_matching("z", z, "y", y, shape=False)
     return _cross_covariance(*promote(y, z), impl=impl)[0]
 
 
@@ -129,15 +128,15 @@ def third_central_moment_penalty(
     """
     _check_batch("z", z)
     if logvar is not None:
-        require_matching("logvar", logvar, "z", z)
+        check_matching("logvar", logvar, "z", z)
         z, logvar = promote(z, logvar)
     return _third_moment(z, logvar, impl=impl)[0]
 
 
 def _check_batch(name: str, x: Tensor) -> None:
-    require_floating(name, x)
+    check_floating(name, x)
     if x.dim() != 2 or x.shape[1] == 0:
-        raise ValueError(f"{name}: got shape {tuple(x.shape)}, accepted is (B, d), d >= 1")
+        raise shape_error(name, "(B, d), d >= 1", x)
 
 
 _FAMILY = Family("covariance", triton=True)

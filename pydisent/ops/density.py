@@ -7,10 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pydisent.ops._check import promote, require, require_count, require_floating, require_matching
+from pydisent._checks import (
+    check_floating,
+    check_int64,
+    check_matching,
+    check_one_of,
+    shape_error,
+)
 from pydisent.ops.registry import Family, Implementation
 from pydisent.ops.spec import Draw, Sizes, computed
 from pydisent.reference.density import ESTIMATORS, Estimator
+from pydisent.reference.dtypes import promote
 
 __all__ = ["aggregate_posterior", "total_correlation"]
 
@@ -96,16 +103,18 @@ def total_correlation(
 
 
 def _check(z: Tensor, mu: Tensor, logvar: Tensor, dataset_size: int, estimator: str) -> None:
-    require_floating("z", z)
+    check_floating("z", z)
     if z.dim() != 2:
-        raise ValueError(f"z: got shape {tuple(z.shape)}, accepted is (B, d)")
+        raise shape_error("z", "(B, d)", z)
     for name, x in (("mu", mu), ("logvar", logvar)):
-        require_matching(name, x, "z", z)
-    require_count("dataset_size", dataset_size)
-    require(estimator in ESTIMATORS, "estimator", repr(estimator), ", ".join(map(repr, ESTIMATORS)))
+        check_matching(name, x, "z", z)
+    check_int64("dataset_size", dataset_size, at_least=1)
+    check_one_of("estimator", estimator, ESTIMATORS)
     if estimator == "mss" and dataset_size < z.shape[0]:
-        accepted = f'at least the batch size, {z.shape[0]}, for estimator="mss"'
-        raise ValueError(f"dataset_size: got {dataset_size}, accepted is {accepted}")
+        raise ValueError(
+            f'dataset_size must be at least the batch size {z.shape[0]} for estimator="mss", '
+            f"got {dataset_size}"
+        )
 
 
 def _arguments(draw: Draw, batch: int, d: int, estimator: str = "mws") -> tuple[Any, ...]:

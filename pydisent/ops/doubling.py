@@ -7,10 +7,11 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from pydisent.ops._check import promote, require, require_floating, require_matching
+from pydisent._checks import check_floating, check_matching, shape_error
 from pydisent.ops.registry import Family, Implementation
 from pydisent.ops.spec import Draw, Grads, Sizes, like
 from pydisent.reference.doubling import kernel_gradient
+from pydisent.reference.dtypes import promote
 
 __all__ = ["doubling_convolution"]
 
@@ -44,12 +45,13 @@ def doubling_convolution(
     RuntimeError
         If the implementation asked for is not there.
     """
-    require_floating("x", x)
-    require_matching("weight", weight, "x", x, shape=False)
-    given, taps = tuple(x.shape), tuple(weight.shape)
-    require(len(given) == 4 and min(given[1:]) > 0, "x", given, "(B, C, H, W), not empty but for B")
-    fits = len(taps) == 4 and taps[1] > 0 and (taps[0], *taps[2:]) == (given[1], 4, 4)
-    require(fits, "weight", taps, f"({given[1]}, D, 4, 4)")
+    check_floating("x", x)
+    check_matching("weight", weight, "x", x, shape=False)
+    given, taps = x.shape, weight.shape
+    if len(given) != 4 or 0 in given[1:]:
+        raise shape_error("x", "(B, C, H, W), with C, H, W >= 1", x)
+    if len(taps) != 4 or taps[1] == 0 or (taps[0], *taps[2:]) != (given[1], 4, 4):
+        raise shape_error("weight", f"({given[1]}, D, 4, 4), D >= 1", weight)
     return _convolution(*promote(x, weight), impl=impl)
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from pydisent.ops._check import promote, require_floating, require_matching
+from pydisent._checks import check_floating, check_matching, shape_error
 from pydisent.ops.registry import Family, Implementation
 from pydisent.ops.spec import Draw, Sizes, like
+from pydisent.reference.dtypes import promote
 
 __all__ = ["band_gate", "band_mask", "cumax"]
 
@@ -63,7 +64,7 @@ def band_gate(rise: Tensor, fall: Tensor, *, impl: Implementation | None = None)
         As for :func:`cumax`.
     """
     _require_logits("rise", rise, 1)
-    require_matching("fall", fall, "rise", rise)
+    check_matching("fall", fall, "rise", rise)
     return _gate(*promote(rise, fall), impl=impl)
 
 
@@ -102,23 +103,23 @@ def band_mask(
         As for :func:`cumax`.
     """
     _require_logits("rise_h", rise_h, 2)
-    require_matching("fall_h", fall_h, "rise_h", rise_h)
+    check_matching("fall_h", fall_h, "rise_h", rise_h)
     _require_logits("rise_w", rise_w, 2)
-    require_matching("rise_w", rise_w, "rise_h", rise_h, shape=False)
-    require_matching("fall_w", fall_w, "rise_w", rise_w)
+    check_matching("rise_w", rise_w, "rise_h", rise_h, shape=False)
+    check_matching("fall_w", fall_w, "rise_w", rise_w)
     leading = rise_h.shape[:-1]
     if rise_w.shape[:-1] != leading:
-        accepted = f"{(*leading, 'W')}, as rise_h is {tuple(rise_h.shape)}"
-        raise ValueError(f"rise_w: got shape {tuple(rise_w.shape)}, accepted is {accepted}")
+        wanted = f"({', '.join(map(str, leading))}, W), as rise_h is {tuple(rise_h.shape)}"
+        raise shape_error("rise_w", wanted, rise_w)
     return _mask(*promote(rise_h, fall_h, rise_w, fall_w), impl=impl)
 
 
 def _require_logits(name: str, x: Tensor, dims: int) -> None:
-    require_floating(name, x)
+    check_floating(name, x)
     shape = x.shape
     if len(shape) < dims or 0 in shape[-dims:]:
-        accepted = "(..., L), L >= 1" if dims == 1 else "(..., J, L), J and L >= 1"
-        raise ValueError(f"{name}: got shape {tuple(shape)}, accepted is {accepted}")
+        wanted = "(..., L), L >= 1" if dims == 1 else "(..., J, L), J and L >= 1"
+        raise shape_error(name, wanted, x)
 
 
 _FAMILY = Family("gates", triton=True)

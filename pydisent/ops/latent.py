@@ -8,15 +8,17 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from pydisent.ops._check import (
-    promote,
-    require,
-    require_floating,
-    require_matching,
-    require_tensor,
+from pydisent._checks import (
+    check_device,
+    check_floating,
+    check_matching,
+    check_one_of,
+    check_tensor,
+    shape_error,
 )
 from pydisent.ops.registry import Family, Implementation
 from pydisent.ops.spec import Draw, Sizes, computed, like
+from pydisent.reference.dtypes import promote
 
 __all__ = ["gaussian_kl", "perceptual_simplicity_loss", "reparameterized_sample"]
 
@@ -50,8 +52,8 @@ def gaussian_kl(mu: Tensor, logvar: Tensor, *, impl: Implementation | None = Non
     RuntimeError
         If the implementation asked for is not there.
     """
-    require_floating("mu", mu)
-    require_matching("logvar", logvar, "mu", mu)
+    check_floating("mu", mu)
+    check_matching("logvar", logvar, "mu", mu)
     return _kl(*promote(mu, logvar), impl=impl)
 
 
@@ -83,9 +85,9 @@ def reparameterized_sample(
     RuntimeError
         If the implementation asked for is not there.
     """
-    require_floating("mu", mu)
-    require_matching("logvar", logvar, "mu", mu)
-    require_matching("noise", noise, "mu", mu)
+    check_floating("mu", mu)
+    check_matching("logvar", logvar, "mu", mu)
+    check_matching("noise", noise, "mu", mu)
     return _sample(*promote(mu, logvar, noise), impl=impl)
 
 
@@ -134,13 +136,13 @@ def perceptual_simplicity_loss(
     RuntimeError
         If the implementation asked for is not there.
     """
-    require_floating("codes_a", codes_a)
+    check_floating("codes_a", codes_a)
     if codes_a.dim() != 2 or codes_a.shape[1] == 0:
-        raise ValueError(f"codes_a: got shape {tuple(codes_a.shape)}, accepted is (B, d), d >= 1")
+        raise shape_error("codes_a", "(B, d), d >= 1", codes_a)
     for name, x in (("codes_b", codes_b), ("target_a", target_a), ("target_b", target_b)):
-        require_matching(name, x, "codes_a", codes_a)
+        check_matching(name, x, "codes_a", codes_a)
     _check_dimension(dimension, codes_a)
-    require(variant in VARIANTS, "variant", repr(variant), " or ".join(map(repr, VARIANTS)))
+    check_one_of("variant", variant, VARIANTS)
     weight = 1.0 / codes_a.shape[1] if variant == "paper" else 0.5
     codes = promote(codes_a, codes_b, target_a, target_b)
     return _simplicity(*codes, dimension, weight, impl=impl)
@@ -148,19 +150,19 @@ def perceptual_simplicity_loss(
 
 def _check_dimension(dimension: Tensor, codes: Tensor) -> None:
     batch, d = codes.shape
-    require_tensor("dimension", dimension)
+    check_tensor("dimension", dimension)
     if dimension.dtype != torch.int64:
-        raise TypeError(f"dimension: got {dimension.dtype}, accepted is a torch.int64 tensor")
+        raise TypeError(f"dimension must be int64, got {dimension.dtype}")
     if dimension.shape != (batch,):
-        raise ValueError(f"dimension: got shape {tuple(dimension.shape)}, accepted is ({batch},)")
-    device = codes.device
-    require(dimension.device == device, "dimension", f"on {dimension.device}", f"on {device}")
-    if device.type != "cpu" or torch.compiler.is_compiling() or batch == 0:
+        raise shape_error("dimension", (batch,), dimension)
+    check_device("dimension", dimension, "codes_a", codes)
+    if codes.device.type != "cpu" or torch.compiler.is_compiling() or batch == 0:
         return  # to look at the values would wait for the device, or break the graph
     if torch._C._are_functorch_transforms_active():
         return
     low, high = (int(x) for x in torch.aminmax(dimension))
-    require(low >= 0 and high < d, "dimension", f"values in [{low}, {high}]", f"in [0, {d - 1}]")
+    if low < 0 or high >= d:
+        raise ValueError(f"dimension must be in [0, {d - 1}], got values in [{low}, {high}]")
 
 
 _FAMILY = Family("latent", triton=True)

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from pydisent import _backends
+from pydisent._checks import check_one_of
 from pydisent.ops._context import (
     choosing,
     device_type,
@@ -87,7 +88,7 @@ class Op:
                 refuse_overlaps(self.spec, args)
             return self.spec.reference(*args)
         elif impl != "auto":
-            raise ValueError(f"impl={impl!r}: accepted are {', '.join(map(repr, IMPLEMENTATIONS))}")
+            check_one_of("impl", impl, IMPLEMENTATIONS)
         return self.overload(*args)
 
     def _require(self, impl: str, device: str, transformed: bool) -> None:

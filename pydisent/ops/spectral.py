@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pydisent.ops._check import (
-    require,
-    require_count,
-    require_floating,
-    require_positive,
-    require_tensor,
+from pydisent._checks import (
+    check_device,
+    check_floating,
+    check_int64,
+    check_number,
+    check_tensor,
+    shape_error,
 )
 from pydisent.ops.registry import Family, Implementation
 from pydisent.ops.spec import Draw, Sizes, computed, like
@@ -72,27 +73,22 @@ def masked_power_iteration(
 
 
 def _check(gram: Tensor, probe: Tensor, mask: Tensor, iterations: int, eps: float) -> None:
-    require_floating("gram", gram)
+    check_floating("gram", gram)
     if gram.dim() != 3 or gram.shape[1] != gram.shape[2]:
-        raise ValueError(f"gram: got shape {tuple(gram.shape)}, accepted is (B, m, m)")
+        raise shape_error("gram", "(B, m, m)", gram)
     batch, m, _ = gram.shape
-    require_tensor("probe", probe)
-    require_tensor("mask", mask)
+    check_tensor("probe", probe)
+    check_tensor("mask", mask)
     if probe.dim() != 3 or probe.shape[:2] != (batch, m):
-        raise ValueError(
-            f"probe: got shape {tuple(probe.shape)}, accepted is ({batch}, {m}, k) for this gram"
-        )
+        raise shape_error("probe", f"({batch}, {m}, k) for this gram", probe)
     if mask.shape != probe.shape[1:]:
-        accepted = tuple(probe.shape[1:])
-        raise ValueError(f"mask: got shape {tuple(mask.shape)}, accepted is {accepted}")
+        raise shape_error("mask", f"{tuple(probe.shape[1:])} for this probe", mask)
     for name, x in (("probe", probe), ("mask", mask)):
-        require(
-            x.device == gram.device, name, f"on {x.device}", f"the device of gram, {gram.device}"
-        )
+        check_device(name, x, "gram", gram)
     if probe.dtype != gram.dtype:
-        raise TypeError(f"probe: got {probe.dtype}, accepted is the dtype of gram, {gram.dtype}")
-    require_count("iterations", iterations)
-    require_positive("eps", eps)
+        raise TypeError(f"probe must be {gram.dtype}, the dtype of gram, got {probe.dtype}")
+    check_int64("iterations", iterations, at_least=1)
+    check_number("eps", eps, above=0)
 
 
 def _arguments(draw: Draw, batch: int, m: int, k: int, iterations: int) -> tuple[Any, ...]:

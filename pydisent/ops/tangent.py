@@ -7,7 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pydisent.ops._check import require, require_floating, require_positive
+from pydisent._checks import (
+    check,
+    check_device,
+    check_floating,
+    check_number,
+    check_one_of,
+    shape_error,
+)
 from pydisent.ops.registry import Family, Implementation
 from pydisent.ops.spec import Draw, Grads, Sizes, like
 from pydisent.reference.tangent import KINDS, Kind
@@ -100,19 +107,14 @@ def _check(
     threshold: Tensor | None,
     beta: float,
 ) -> None:
-    require_floating("h", h)
-    require_floating("tangents", tangents)
+    check_floating("h", h)
+    check_floating("tangents", tangents)
     if tangents.dim() == 0 or tangents.shape[1:] != h.shape:
-        accepted = ", ".join(map(str, ("K", *h.shape)))
-        raise ValueError(
-            f"tangents: got shape {tuple(tangents.shape)}, accepted is ({accepted}) for this h"
-        )
-    if tangents.device != h.device:
-        raise ValueError(
-            f"tangents: got device {tangents.device}, accepted is that of h, {h.device}"
-        )
-    require(kind in KINDS, "kind", repr(kind), ", ".join(map(repr, KINDS)))
-    require_positive("beta", beta)
+        wanted = ", ".join(map(str, ("K", *h.shape)))
+        raise shape_error("tangents", f"({wanted}) for this h", tangents)
+    check_device("tangents", tangents, "h", h)
+    check_one_of("kind", kind, KINDS)
+    check_number("beta", beta, above=0)
     _check_parameter("leak", leak, h, kind, ("prelu", "translated_prelu"))
     _check_parameter("threshold", threshold, h, kind, ("translated_prelu",))
 
@@ -121,14 +123,14 @@ def _check_parameter(
     name: str, x: Tensor | None, h: Tensor, kind: str, kinds: tuple[str, ...]
 ) -> None:
     if x is None:
-        require(kind not in kinds, name, None, f"a tensor (C,) or (1,) for kind={kind!r}")
+        check(kind not in kinds, name, f"a tensor (C,) or (1,) for kind={kind!r}", None)
         return
-    require(kind in kinds, name, "a tensor", f"None for kind={kind!r}")
-    require_floating(name, x)
+    check(kind in kinds, name, f"None for kind={kind!r}", "a tensor")
+    check_floating(name, x)
     channels = h.shape[1] if h.dim() > 1 else 1
     if x.dim() > 1 or x.numel() not in (1, channels):
-        raise ValueError(f"{name}: got shape {tuple(x.shape)}, accepted are ({channels},) and (1,)")
-    require(x.device == h.device, name, f"on {x.device}", f"the device of h, {h.device}")
+        raise shape_error(name, f"({channels},) or (1,)", x)
+    check_device(name, x, "h", h)
 
 
 def _arguments(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .dtypes import compute_dtype, without_autocast
+from pydisent.reference.dtypes import compute_dtype, without_autocast
 
 
 def _statistics(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:

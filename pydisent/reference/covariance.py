@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .dtypes import compute_dtype, times_exp, without_autocast
+from pydisent.reference.dtypes import compute_dtype, times_exp, without_autocast
 
 
 def _centre(x: Tensor, means: Tensor | None = None) -> tuple[Tensor, Tensor]:

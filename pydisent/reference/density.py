@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from .dtypes import compute_dtype, times_exp
+from pydisent.reference.dtypes import compute_dtype, times_exp
 
 #: Accepted values of ``estimator``: minibatch-weighted and minibatch-stratified sampling.
 Estimator = Literal["mws", "mss"]

@@ -1,7 +1,8 @@
-"""The dtype that arithmetic is done in, and products with e^x that stay in its range."""
+"""The dtypes of arithmetic, and products with e^x that stay in their range."""
 
 from __future__ import annotations
 
+import functools
 import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -14,6 +15,18 @@ def compute_dtype(*tensors: Tensor | None) -> torch.dtype:
     """Return float64 if any of the tensors is float64, else float32."""
     double = any(x is not None and x.dtype == torch.float64 for x in tensors)
     return torch.float64 if double else torch.float32
+
+
+def promote(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Convert to the one dtype that torch promotes all to, as autocast leaves some in half."""
+    first = tensors[0].dtype
+    for x in tensors:
+        if x.dtype != first:
+            break
+    else:
+        return tensors  # promote_types is an op itself, which dispatch modes would see
+    dtype = functools.reduce(torch.promote_types, (x.dtype for x in tensors))
+    return tuple(x.to(dtype) for x in tensors)
 
 
 def times_exp(w: Tensor, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from .dtypes import compute_dtype, without_autocast
+from pydisent.reference.dtypes import compute_dtype, without_autocast
 
 
 def _exponentials(logits: Tensor) -> Tensor:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .dtypes import compute_dtype, half_expm1, times_exp, times_exp_and_square, times_expm1
+from pydisent.reference.dtypes import (
+    compute_dtype,
+    half_expm1,
+    times_exp,
+    times_exp_and_square,
+    times_expm1,
+)
 
 
 def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:

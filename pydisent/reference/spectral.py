@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .dtypes import compute_dtype
+from pydisent.reference.dtypes import compute_dtype
 
 
 def _column_norms(w: Tensor) -> Tensor:

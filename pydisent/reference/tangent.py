@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from .dtypes import compute_dtype
+from pydisent.reference.dtypes import compute_dtype
 
 #: Accepted values of ``kind``, each the activation of ``torch.nn`` of that name.
 Kind = Literal[

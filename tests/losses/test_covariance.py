@@ -136,14 +136,14 @@ def test_top_level_names():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"variant": "iii"}, ValueError, "variant: got 'iii'"),
-        ({"logvar": None}, ValueError, "logvar: got None"),
-        ({"lambda_3": -1.0}, ValueError, "lambda_3: got -1.0"),
-        ({"lambda_od": -1.0}, ValueError, "lambda_od: got -1.0"),
-        ({"mu": torch.ones(3)}, ValueError, r"mu: got shape \(3,\)"),
-        ({"lambda_od": torch.ones(())}, TypeError, "lambda_od: got Tensor, accepted is a number"),
-        ({"lambda_d": torch.ones(())}, TypeError, "lambda_d: got Tensor, accepted is a number"),
-        ({"lambda_3": torch.ones(())}, TypeError, "lambda_3: got Tensor, accepted is a number"),
+        ({"variant": "iii"}, ValueError, "variant must .*got 'iii'"),
+        ({"logvar": None}, ValueError, "logvar must .*got None"),
+        ({"lambda_3": -1.0}, ValueError, "lambda_3 must .*got -1.0"),
+        ({"lambda_od": -1.0}, ValueError, "lambda_od must .*got -1.0"),
+        ({"mu": torch.ones(3)}, ValueError, r"mu must have shape .*got \(3,\)"),
+        ({"lambda_od": torch.ones(())}, TypeError, "lambda_od must .*got Tensor"),
+        ({"lambda_d": torch.ones(())}, TypeError, "lambda_d must .*got Tensor"),
+        ({"lambda_3": torch.ones(())}, TypeError, "lambda_3 must .*got Tensor"),
     ],
 )
 def test_bad_arguments_are_named(change, error, message):
@@ -153,5 +153,5 @@ def test_bad_arguments_are_named(change, error, message):
 
 
 def test_bad_variant_of_the_cross_covariance():
-    with pytest.raises(ValueError, match="variant: got 'theirs'"):
+    with pytest.raises(ValueError, match="variant must .*got 'theirs'"):
         cross_covariance_penalty(torch.ones(2, 1), torch.ones(2, 1), variant="theirs")

@@ -42,9 +42,9 @@ def test_empty_batch():
 
 def test_bad_arguments_are_named():
     mu, logvar = posteriors()
-    with pytest.raises(ValueError, match="reduction: got 'batchmean'"):
+    with pytest.raises(ValueError, match="reduction must .*got 'batchmean'"):
         gaussian_kl(mu, logvar, reduction="batchmean")
-    with pytest.raises(ValueError, match=r"mu: got shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"mu must have shape .*got \(4,\)"):
         gaussian_kl(mu[0], logvar[0])
-    with pytest.raises(ValueError, match="logvar: got shape"):
+    with pytest.raises(ValueError, match="logvar must have shape "):
         gaussian_kl(mu, logvar[:2])

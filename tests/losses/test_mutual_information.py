@@ -48,7 +48,7 @@ def test_bad_input_is_named():
     z = torch.zeros(3, 2)
     with pytest.raises(ValueError, match="recovered"):
         information_lower_bound(z, torch.zeros(3, 1))
-    with pytest.raises(ValueError, match=r"code: got shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"code must have shape .*got \(3,\)"):
         information_lower_bound(z[:, 0], z[:, 0])
     with pytest.raises(TypeError, match="code"):
         information_lower_bound(z.long(), z.long())

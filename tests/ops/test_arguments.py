@@ -81,7 +81,7 @@ def test_what_is_no_tensor_is_a_type_error_that_names_the_argument(name):
         for argument in tensors:
             if wrong is None and argument in optional:
                 continue
-            with pytest.raises(TypeError, match=f"^{argument}: got {type(wrong).__name__}, accep"):
+            with pytest.raises(TypeError, match=f"^{argument} must .*got {type(wrong).__name__}"):
                 function(**(given | {argument: wrong}))
 
 
@@ -110,7 +110,7 @@ def test_what_has_no_strides_is_a_type_error_that_names_the_argument(module, nam
     assert tensors
     for argument, x in tensors.items():
         for wrong, layout in not_strided(x):
-            message = rf"^{argument}: got layout {layout}, accepted is a strided tensor$"
+            message = rf"^{argument} must be a strided tensor, got layout {layout}$"
             with pytest.raises(TypeError, match=message):
                 function(**(given | {argument: wrong}))
 
@@ -118,7 +118,7 @@ def test_what_has_no_strides_is_a_type_error_that_names_the_argument(module, nam
 def test_a_count_is_one_that_an_op_can_pass_on():
     given, _, _ = arguments("aggregate_posterior")
     ops.aggregate_posterior(**(given | {"dataset_size": 2**63 - 1}))
-    message = rf"^dataset_size: got {2**63}, accepted is an integer up to 2\*\*63 - 1$"
+    message = rf"^dataset_size must .*got {2**63}"
     with pytest.raises(ValueError, match=message):
         ops.aggregate_posterior(**(given | {"dataset_size": 2**63}))
 
@@ -132,7 +132,7 @@ def test_every_op_is_called_by_a_public_function():
 @pytest.mark.parametrize("wrong", ["2", None, [2]])
 def test_numbers_of_power_iteration(argument, wrong):
     given, _, _ = arguments("masked_power_iteration")
-    with pytest.raises(TypeError, match=f"^{argument}: got {type(wrong).__name__}, accepted is"):
+    with pytest.raises(TypeError, match=f"^{argument} must be "):
         ops.masked_power_iteration(**(given | {argument: wrong}))
 
 

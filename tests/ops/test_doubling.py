@@ -46,11 +46,11 @@ def test_half_precision_is_summed_in_single():
 @pytest.mark.parametrize(
     ("x", "weight", "words"),
     [
-        ((2, 3, 4), (3, 1, 4, 4), r"x: got \(2, 3, 4\), accepted is \(B, C, H, W\)"),
-        ((2, 3, 0, 4), (3, 1, 4, 4), r"x: got \(2, 3, 0, 4\)"),
-        ((2, 3, 4, 4), (2, 1, 4, 4), r"weight: got \(2, 1, 4, 4\), accepted is \(3, D, 4, 4\)"),
-        ((2, 3, 4, 4), (3, 1, 3, 3), r"weight: got \(3, 1, 3, 3\)"),
-        ((2, 3, 4, 4), (3, 0, 4, 4), r"weight: got \(3, 0, 4, 4\)"),
+        ((2, 3, 4), (3, 1, 4, 4), r"x must .*got \(2, 3, 4\)"),
+        ((2, 3, 0, 4), (3, 1, 4, 4), r"x must .*got \(2, 3, 0, 4\)"),
+        ((2, 3, 4, 4), (2, 1, 4, 4), r"weight must .*got \(2, 1, 4, 4\)"),
+        ((2, 3, 4, 4), (3, 1, 3, 3), r"weight must .*got \(3, 1, 3, 3\)"),
+        ((2, 3, 4, 4), (3, 0, 4, 4), r"weight must .*got \(3, 0, 4, 4\)"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(x, weight, words):
@@ -59,7 +59,7 @@ def test_shapes_that_do_not_fit_are_refused(x, weight, words):
 
 
 def test_other_arguments_are_refused():
-    with pytest.raises(TypeError, match=r"x: got torch\.int64"):
+    with pytest.raises(TypeError, match=r"x must .*got torch\.int64"):
         doubling_convolution(torch.zeros(1, 1, 1, 1, dtype=torch.long), torch.zeros(1, 1, 4, 4))
-    with pytest.raises(ValueError, match="weight: got on meta"):
+    with pytest.raises(ValueError, match="weight must .*got meta"):
         doubling_convolution(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 4, 4, device="meta"))

@@ -225,22 +225,42 @@ ONE = torch.ones(2, 3, 4)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: cumax([1.0]), TypeError, "logits: got list"),
-        (lambda: cumax(torch.ones(3, dtype=torch.int64)), TypeError, "logits: got torch.int64"),
-        (lambda: cumax(torch.tensor(1.0)), ValueError, r"logits: got shape \(\), accepted is"),
-        (lambda: cumax(torch.ones(2, 0)), ValueError, r"logits: got shape \(2, 0\), accepted is"),
-        (lambda: band_gate(ONE, ONE[..., :2]), ValueError, r"fall: got shape \(2, 3, 2\)"),
-        (lambda: band_mask(ONE[0, 0], ONE, ONE, ONE), ValueError, r"rise_h: got shape \(4,\)"),
-        (lambda: band_mask(ONE, ONE[:1], ONE, ONE), ValueError, r"fall_h: got shape \(1, 3, 4\)"),
+        (lambda: cumax([1.0]), TypeError, "logits must .*got list"),
+        (
+            lambda: cumax(torch.ones(3, dtype=torch.int64)),
+            TypeError,
+            "logits must .*got torch.int64",
+        ),
+        (lambda: cumax(torch.tensor(1.0)), ValueError, r"logits must have shape .*got \(\)"),
+        (lambda: cumax(torch.ones(2, 0)), ValueError, r"logits must have shape .*got \(2, 0\)"),
+        (
+            lambda: band_gate(ONE, ONE[..., :2]),
+            ValueError,
+            r"fall must have shape .*got \(2, 3, 2\)",
+        ),
+        (
+            lambda: band_mask(ONE[0, 0], ONE, ONE, ONE),
+            ValueError,
+            r"rise_h must have shape .*got \(4,\)",
+        ),
+        (
+            lambda: band_mask(ONE, ONE[:1], ONE, ONE),
+            ValueError,
+            r"fall_h must have shape .*got \(1, 3, 4\)",
+        ),
         (
             lambda: band_mask(ONE, ONE, ONE[:, :2], ONE[:, :2]),
             ValueError,
-            r"rise_w: got shape \(2, 2, 4\), accepted is \(2, 3, 'W'\)",
+            r"rise_w must have shape .*got \(2, 2, 4\)",
         ),
-        (lambda: band_mask(ONE, ONE, ONE, ONE[..., 1:]), ValueError, "fall_w: got shape"),
-        (lambda: band_mask(ONE[:, :0], ONE[:, :0], ONE, ONE), ValueError, "rise_h: got shape"),
-        (lambda: band_mask(ONE, ONE, ONE.to("meta"), ONE), ValueError, "rise_w: got on meta"),
-        (lambda: cumax(ONE, impl="fast"), ValueError, "impl='fast'"),
+        (lambda: band_mask(ONE, ONE, ONE, ONE[..., 1:]), ValueError, "fall_w must have shape "),
+        (
+            lambda: band_mask(ONE[:, :0], ONE[:, :0], ONE, ONE),
+            ValueError,
+            "rise_h must have shape ",
+        ),
+        (lambda: band_mask(ONE, ONE, ONE.to("meta"), ONE), ValueError, "rise_w must .*got meta"),
+        (lambda: cumax(ONE, impl="fast"), ValueError, "impl must .*got 'fast'"),
     ],
 )
 def test_bad_arguments_are_named(call, error, message):

@@ -191,14 +191,18 @@ def test_empty_batches():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"codes_a": torch.ones(4)}, ValueError, r"codes_a: got shape \(4,\)"),
-        ({"codes_b": torch.ones(4, 2)}, ValueError, r"codes_b: got shape \(4, 2\)"),
-        ({"target_b": torch.ones(4, 3).long()}, TypeError, "target_b: got torch.int64"),
-        ({"dimension": torch.ones(4)}, TypeError, "dimension: got torch.float32"),
-        ({"dimension": torch.tensor([0, 1])}, ValueError, r"dimension: got shape \(2,\)"),
-        ({"dimension": torch.tensor([0, 1, 3, 2])}, ValueError, r"dimension: .*\[0, 3\]"),
-        ({"dimension": torch.tensor([0, -1, 2, 2])}, ValueError, r"dimension: .*\[-1, 2\]"),
-        ({"variant": "theirs"}, ValueError, "variant: got 'theirs'"),
+        ({"codes_a": torch.ones(4)}, ValueError, r"codes_a must have shape .*got \(4,\)"),
+        ({"codes_b": torch.ones(4, 2)}, ValueError, r"codes_b must have shape .*got \(4, 2\)"),
+        ({"target_b": torch.ones(4, 3).long()}, TypeError, "target_b must .*got torch.int64"),
+        ({"dimension": torch.ones(4)}, TypeError, "dimension must .*got torch.float32"),
+        (
+            {"dimension": torch.tensor([0, 1])},
+            ValueError,
+            r"dimension must have shape .*got \(2,\)",
+        ),
+        ({"dimension": torch.tensor([0, 1, 3, 2])}, ValueError, r"dimension must .*\[0, 3\]"),
+        ({"dimension": torch.tensor([0, -1, 2, 2])}, ValueError, r"dimension must .*\[-1, 2\]"),
+        ({"variant": "theirs"}, ValueError, "variant must .*got 'theirs'"),
     ],
 )
 def test_bad_arguments_are_named(change, error, message):
@@ -210,9 +214,9 @@ def test_bad_arguments_are_named(change, error, message):
 
 def test_bad_arguments_of_the_gaussian_ops_are_named():
     ones = torch.ones(4, 3)
-    with pytest.raises(ValueError, match=r"logvar: got shape \(4, 2\)"):
+    with pytest.raises(ValueError, match=r"logvar must have shape .*got \(4, 2\)"):
         gaussian_kl(ones, torch.ones(4, 2))
-    with pytest.raises(TypeError, match=r"noise: got torch\.int64"):
+    with pytest.raises(TypeError, match=r"noise must .*got torch\.int64"):
         reparameterized_sample(ones, ones, ones.long())
-    with pytest.raises(TypeError, match=r"mu: got torch\.int64"):
+    with pytest.raises(TypeError, match=r"mu must .*got torch\.int64"):
         gaussian_kl(ones.long(), ones)

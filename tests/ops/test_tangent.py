@@ -187,14 +187,22 @@ def test_translated_prelu_meets_itself_at_the_threshold():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"kind": "gelu"}, ValueError, "kind: got 'gelu', accepted is 'relu'"),
-        ({"tangents": torch.ones(2, 3)}, ValueError, r"tangents: got shape \(2, 3\)"),
-        ({"tangents": torch.ones(1, 2, 3).int()}, TypeError, "tangents: got torch.int32"),
-        ({"kind": "prelu"}, ValueError, "leak: got None"),
-        ({"leak": torch.ones(3)}, ValueError, "leak: got a tensor, accepted is None"),
-        ({"kind": "prelu", "leak": torch.ones(2)}, ValueError, r"leak: got shape \(2,\)"),
-        ({"kind": "translated_prelu", "leak": torch.ones(3)}, ValueError, "threshold: got None"),
-        ({"beta": 0.0}, ValueError, "beta: got 0.0"),
+        ({"kind": "gelu"}, ValueError, "kind must .*got 'gelu'"),
+        ({"tangents": torch.ones(2, 3)}, ValueError, r"tangents must have shape .*got \(2, 3\)"),
+        ({"tangents": torch.ones(1, 2, 3).int()}, TypeError, "tangents must .*got torch.int32"),
+        ({"kind": "prelu"}, ValueError, "leak must .*got None"),
+        ({"leak": torch.ones(3)}, ValueError, "leak must .*got a tensor"),
+        (
+            {"kind": "prelu", "leak": torch.ones(2)},
+            ValueError,
+            r"leak must have shape .*got \(2,\)",
+        ),
+        (
+            {"kind": "translated_prelu", "leak": torch.ones(3)},
+            ValueError,
+            "threshold must .*got None",
+        ),
+        ({"beta": 0.0}, ValueError, "beta must .*got 0.0"),
     ],
 )
 def test_bad_arguments_are_named(change, error, message):

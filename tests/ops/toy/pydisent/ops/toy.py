@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pydisent.ops._check import require_floating
+from pydisent._checks import check_floating
 from pydisent.ops.registry import Family, Implementation
 from pydisent.ops.spec import Sizes, like
 
@@ -13,7 +13,7 @@ __all__ = ["weighted_square"]
 
 def weighted_square(x: Tensor, weight: float, *, impl: Implementation | None = None) -> Tensor:
     """Weight and square x (B, d), or of any one shape: w x², in its dtype."""
-    require_floating("x", x)
+    check_floating("x", x)
     return _square(x, weight, impl=impl)
 
 
