@@ -153,5 +153,5 @@ def test_bad_arguments_are_named(change, error, message):
 
 
 def test_bad_variant_of_the_cross_covariance():
-    with pytest.raises(ValueError, match="variant must .*got 'theirs'"):
+    with pytest.raises(ValueError, match=r"variant must .*got 'theirs'"):
         cross_covariance_penalty(torch.ones(2, 1), torch.ones(2, 1), variant="theirs")

@@ -42,7 +42,7 @@ def test_empty_batch():
 
 def test_bad_arguments_are_named():
     mu, logvar = posteriors()
-    with pytest.raises(ValueError, match="reduction must .*got 'batchmean'"):
+    with pytest.raises(ValueError, match=r"reduction must .*got 'batchmean'"):
         gaussian_kl(mu, logvar, reduction="batchmean")
     with pytest.raises(ValueError, match=r"mu must have shape .*got \(4,\)"):
         gaussian_kl(mu[0], logvar[0])

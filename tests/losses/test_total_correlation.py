@@ -83,9 +83,9 @@ def test_it_compiles_whole():
 def test_names_and_bad_arguments():
     assert pydisent.total_correlation is total_correlation
     z, mu, logvar = posteriors()
-    with pytest.raises(ValueError, match="dataset_size must .*got 0"):
+    with pytest.raises(ValueError, match=r"dataset_size must .*got 0"):
         beta_tc_decomposition(z, mu, logvar, 0)
     with pytest.raises(ValueError, match="mu must have shape "):
         total_correlation(z, mu[:, :2], logvar, 50)
-    with pytest.raises(ValueError, match="estimator must .*got 'exact'"):
+    with pytest.raises(ValueError, match=r"estimator must .*got 'exact'"):
         beta_tc_decomposition(z, mu, logvar, 50, "exact")

@@ -61,5 +61,5 @@ def test_shapes_that_do_not_fit_are_refused(x, weight, words):
 def test_other_arguments_are_refused():
     with pytest.raises(TypeError, match=r"x must .*got torch\.int64"):
         doubling_convolution(torch.zeros(1, 1, 1, 1, dtype=torch.long), torch.zeros(1, 1, 4, 4))
-    with pytest.raises(ValueError, match="weight must .*got meta"):
+    with pytest.raises(ValueError, match=r"weight must .*got meta"):
         doubling_convolution(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 4, 4, device="meta"))
