@@ -4,15 +4,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pydisent._checks import check_counts, check_number
+
 
 def _translated_prelu(x: Tensor, leak: Tensor, threshold: Tensor) -> Tensor:
-    # The same function as where(x >= c, x, a(x − c) + c), several times faster on a CPU.
+    # where(x >= c, x, a(x − c) + c), but several times faster on a CPU.
     c = threshold.view((1, -1) + (1,) * (x.dim() - 2))
     return F.prelu(x - c, leak) + c
 
 
 class TranslatedPReLU(nn.Module):
-    """Return x where x ≥ c and a(x − c) + c elsewhere, with learned a and c per channel.
+    """Map x to x where x ≥ c and to a(x − c) + c elsewhere, with learned a and c per channel.
 
     Parameters
     ----------
@@ -25,16 +27,14 @@ class TranslatedPReLU(nn.Module):
 
     Raises
     ------
-    ValueError
-        If `channels` is below one or `leak` lies outside [0, 1].
+    ValueError, TypeError
+        If `channels` is not an integer >= 1, or `leak` not a number in [0, 1].
     """
 
     def __init__(self, channels: int, leak: float = 0.25, threshold: float = 0.0):
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"channels is {channels}; accepted: an integer >= 1")
-        if not 0.0 <= leak <= 1.0:
-            raise ValueError(f"leak is {leak}; accepted: a number in [0, 1]")
+        check_counts(channels=channels)
+        check_number("leak", leak, at_least=0, at_most=1)
         self.initial_leak = float(leak)
         self.leak = nn.Parameter(torch.full((channels,), float(leak)))
         self.threshold = nn.Parameter(torch.full((channels,), float(threshold)))

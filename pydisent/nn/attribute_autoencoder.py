@@ -1,4 +1,4 @@
-"""The autoencoder of Lezama (2019, App. A.2): attributes beside a map of what they leave open."""
+"""The autoencoder of Lezama (2019, App. A.2): a code of attributes y and a feature map z."""
 
 from itertools import pairwise
 
@@ -6,31 +6,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pydisent.nn._check import check_batch, check_counts, check_sizes
+from pydisent._checks import check_batch, check_counts, check_power_of_two
 from pydisent.nn.growth import with_more_features, with_more_inputs, with_more_outputs
 
 _END = 2  # px at the narrow end of both networks
-_MOST = 512  # feature maps before the last convolution
-_PIXELS = (16, 256)
+_MAX_WIDTH = 512  # feature maps before the last convolution
+_MIN_SIZE, _MAX_SIZE = 16, 256  # px
 
 
 def _widths(base: int, image_size: int) -> list[int]:
     """Return the feature maps from half resolution to 4 px: 16 at 256 px gives 16, 32, ..., 512."""
     doublings = (image_size // _END).bit_length() - 2
-    return [min(base * 2**i, _MOST) for i in range(doublings)]
+    return [min(base * 2**i, _MAX_WIDTH) for i in range(doublings)]
 
 
-def _check(
-    attributes: int, z_channels: int, channels: int, base: int, image_size: int, **_: int
-) -> None:
-    counts = {"attributes": attributes, "z_channels": z_channels, "channels": channels}
-    check_sizes(image_size, _PIXELS[0], **counts, base=base)
-    if image_size > _PIXELS[1]:
-        raise ValueError(f"image_size is {image_size}; accepted: a power of two in {_PIXELS}")
+def _check(attributes: int, z_channels: int, channels: int, base: int, image_size: int) -> None:
+    check_counts(attributes=attributes, z_channels=z_channels, channels=channels, base=base)
+    check_power_of_two("image_size", image_size, at_least=_MIN_SIZE, at_most=_MAX_SIZE)
 
 
 class AttributeEncoder(nn.Module):
-    """Map images (B, channels, image_size, image_size) to attributes y (B, k) and the rest z.
+    """Map images (B, channels, image_size, image_size) to attributes y (B, k) and a feature map z.
 
     Blocks of a 4×4 convolution of stride 2, batch normalisation and leaky ReLU (0.2), with `base`
     feature maps and twice as many at each block, at most 512; at 256 px 16, 32, 64, 128, 256, 512
@@ -69,7 +65,7 @@ class AttributeEncoder(nn.Module):
         self.attributes, self.z_channels = attributes, z_channels
         self.image_shape = (channels, image_size, image_size)
         widths = [channels, *_widths(base, image_size)]
-        # Batch normalisation takes the mean out again: a bias before it would do nothing.
+        # A bias would be undone by the batch normalisation after it.
         self.blocks = nn.Sequential(
             *(
                 nn.Sequential(
@@ -92,7 +88,7 @@ class AttributeEncoder(nn.Module):
         return code[:, : self.attributes].mean((2, 3)), code[:, self.attributes :]
 
     def widen(self, extra: int) -> None:
-        """Append `extra` maps to z, with fresh weights; all other weights and statistics stay."""
+        """Append `extra` maps to z, freshly initialised; other weights and statistics are kept."""
         check_counts(extra=extra)
         conv, norm = self.code
         assert isinstance(conv, nn.Conv2d)
@@ -106,8 +102,8 @@ class AttributeDecoder(nn.Module):
     """Map y (B, k) and z (B, z_channels, 2, 2) to images in [-1, 1].
 
     `AttributeEncoder` mirrored: blocks of a 4×4 transposed convolution of stride 2, batch
-    normalisation and ReLU, the last with tanh alone. Each block also sees y, as constant maps
-    before the others; none has a bias, as y's weights and the norms give one.
+    normalisation and ReLU, the last with tanh alone. Each block also takes y, as constant maps
+    ahead of its input; there are no biases, since y's weights and the norms supply them.
 
     Parameters
     ----------
@@ -146,9 +142,9 @@ class AttributeDecoder(nn.Module):
         return torch.tanh(h)
 
     def widen(self, extra: int) -> None:
-        """Take `extra` more maps of z, with fresh weights; all other weights and statistics stay.
+        """Take `extra` more maps of z, freshly initialised; other weights and statistics are kept.
 
-        With the fresh weights at zero the decoder is what it was, whatever the maps hold.
+        With the new weights at zero the decoder ignores the new maps.
         """
         check_counts(extra=extra)
         self.z_channels += extra
@@ -165,7 +161,7 @@ class _Upsample(nn.ConvTranspose2d):
     def forward(self, y: Tensor, h: Tensor) -> Tensor:  # type: ignore[override]
         """Return (B, maps, 2H, 2W) for y (B, k) and h (B, inputs, H, W)."""
         of_y, of_h = self.weight.split([self.attributes, self.in_channels - self.attributes])
-        # Constant maps give the same pixels over and over: those of 2×2 ones hold them all.
+        # The output of constant maps is periodic: that of 2×2 maps holds every distinct pixel.
         corner = y[:, :, None, None].expand(-1, -1, 2, 2)
         own = F.conv_transpose2d(corner, of_y, stride=2, padding=1)
         out = F.conv_transpose2d(h, of_h, stride=2, padding=1)
@@ -215,9 +211,9 @@ class AttributeAutoencoder(nn.Module):
         return self.decoder(*self.encoder(x))
 
     def widen(self, extra: int) -> None:
-        """Append `extra` feature maps to z; all weights and statistics there are stay.
+        """Append `extra` feature maps to z; existing weights and statistics are kept.
 
-        The parameters that grow are new ones: make optimisers afterwards.
+        Parameters that grow are replaced by new ones: make optimisers afterwards.
         """
         self.encoder.widen(extra)
         self.decoder.widen(extra)

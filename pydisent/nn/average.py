@@ -6,37 +6,38 @@ from typing import Any
 import torch
 from torch import nn
 
+from pydisent._checks import check_number
+
 
 class ExponentialAverage(nn.Module):
-    """Hold a copy of a network whose parameters trail the network's own.
+    """Hold a copy of a network whose parameters are a moving average of the network's.
 
-    Buffers are the network's latest, whatever their dtype: running statistics are moving averages
-    already, which to average again would delay, and counts and masks have no average.
+    Buffers are copied as they are: running statistics are moving averages already, and counts and
+    masks have no average.
 
     Parameters
     ----------
     module : nn.Module
         The network to follow; it is copied.
     decay : float
-        What stays of the average at each update, in [0, 1); less in the first updates.
+        Share of the average that each update keeps, in [0, 1); less in the first updates.
 
     Raises
     ------
-    ValueError
-        If `decay` lies outside [0, 1).
+    ValueError, TypeError
+        If `decay` is not a number in [0, 1).
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         super().__init__()
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay is {decay}; accepted: a number in [0, 1)")
+        check_number("decay", decay, at_least=0, below=1)
         self.module = copy.deepcopy(module).requires_grad_(False)
         self.decay = decay
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         """Move towards `module` after its update number `step`, counted from zero."""
-        # The first updates count more, or the average would be of initial weights for long.
+        # A warm-up: the initial weights would dominate the average for long.
         decay = min(self.decay, (1 + step) / (10 + step))
         for mean, now in zip(self.module.parameters(), module.parameters()):
             mean.lerp_(now, 1 - decay)

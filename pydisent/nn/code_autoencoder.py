@@ -14,7 +14,7 @@ Tail = nn.Linear | nn.ConvTranspose2d
 
 
 class CodeEncoder(nn.Module):
-    """Images (N, C, H, W) to codes (N, h): a trunk, and a last layer without activation.
+    """Map images (N, C, H, W) to codes (N, h): a trunk, and a last layer without activation.
 
     Made by `mlp_encoder` and `conv_encoder`; `grow` gives the code one more unit, its last.
     """
@@ -29,14 +29,14 @@ class CodeEncoder(nn.Module):
         return code.mean((2, 3)) if code.dim() == 4 else code
 
     def grow(self) -> None:
-        """Add a unit to the code; the others stay what they are."""
+        """Append a unit to the code; the other units are unchanged."""
         self.head = with_more_outputs(self.head, 1)
 
 
 class CodeDecoder(nn.Module):
-    """Codes (N, h) to images (N, C, H, W) in [-1, 1]: a first layer, and a trunk that ends in tanh.
+    """Map codes (N, h) to images (N, C, H, W) in [-1, 1]: a first layer and a trunk.
 
-    Made by `mlp_decoder` and `conv_decoder`.
+    The trunk ends in tanh. Made by `mlp_decoder` and `conv_decoder`.
     """
 
     def __init__(self, tail: Tail, trunk: nn.Module, shape: tuple[int, int, int]) -> None:
@@ -50,14 +50,14 @@ class CodeDecoder(nn.Module):
         return self.trunk(self.tail(code)).unflatten(1, self.shape)
 
     def grow(self) -> None:
-        """Take a code with one more unit; zeros for it give what was given before."""
+        """Take a code with one more unit; at zero it changes nothing."""
         self.tail = with_more_inputs(self.tail, 1)
 
 
 def mlp_encoder(
     code_size: int, image_shape: tuple[int, int, int], widths: tuple[int, ...]
 ) -> CodeEncoder:
-    """Return an encoder of dense layers with these widths and ReLU."""
+    """Return an encoder of dense layers of these widths, with ReLU."""
     sizes = (math.prod(image_shape), *widths)
     layers: list[nn.Module] = [nn.Flatten()]
     for inputs, outputs in zip(sizes, widths):
@@ -68,7 +68,7 @@ def mlp_encoder(
 def mlp_decoder(
     code_size: int, image_shape: tuple[int, int, int], widths: tuple[int, ...]
 ) -> CodeDecoder:
-    """Return the mirror image of `mlp_encoder`, with tanh at the end."""
+    """Return `mlp_encoder` mirrored, with tanh at the end."""
     sizes = (*widths[::-1], math.prod(image_shape))
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(sizes):
@@ -80,9 +80,9 @@ def mlp_decoder(
 def conv_encoder(
     code_size: int, image_shape: tuple[int, int, int], widths: tuple[int, ...]
 ) -> CodeEncoder:
-    """Return an encoder of 3×3 convolutions, ReLU and average pooling, a block a width.
+    """Return an encoder of 3×3 convolutions, ReLU and average pooling, one block per width.
 
-    The last convolution's maps, one a unit of the code, are averaged over all pixels that are left.
+    The last convolution has one map per unit of the code, averaged over the remaining pixels.
     """
     layers: list[nn.Module] = []
     for inputs, outputs in zip((image_shape[0], *widths), widths):
@@ -93,9 +93,9 @@ def conv_encoder(
 def conv_decoder(
     code_size: int, image_shape: tuple[int, int, int], widths: tuple[int, ...]
 ) -> CodeDecoder:
-    """Return a decoder of transposed 4×4 convolutions: one to a small square, then each doubles it.
+    """Return a decoder of transposed convolutions: one to a small square, then 4×4 of stride 2.
 
-    `widths` are those of `conv_encoder`; there is ReLU between, and tanh at the end.
+    `widths` are those of `conv_encoder`; ReLU comes between the layers, and tanh at the end.
     """
     side = image_shape[1] >> len(widths)
     sizes = (*widths[::-1], image_shape[0])

@@ -1,4 +1,4 @@
-"""The generator of Zhu et al. (2021): each latent code restyles one region of one resolution."""
+"""The generator of Zhu et al. (2021): each latent code restyles one region at one resolution."""
 
 import math
 
@@ -7,51 +7,55 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pydisent import parallel
-from pydisent.nn._check import check_batch, check_sizes, check_widths
+from pydisent._checks import check, check_batch, check_counts, check_one_of, check_power_of_two
 from pydisent.nn.equalized import EqualizedConv2d, EqualizedLinear
-from pydisent.nn.spatial_constriction import SpatialConstriction, check_mask
+from pydisent.nn.spatial_constriction import MASKS, SpatialConstriction
 
-_START = 4  # px of the constant that the generator begins with
-
-
-# The networks' activation is √2 lrelu(x) = lrelu(√2 x): the weights before it take the factor.
+_START = 4  # px of the constant that the generator starts from
+# The activation √2 lrelu(x) equals lrelu(√2 x): the weights before it take the factor.
 GAIN = math.sqrt(2)
 
 
+def check_widths(max_width: int, min_width: int) -> None:
+    """Raise unless both are integers >= 1, `min_width` being at most `max_width`."""
+    check_counts(max_width=max_width, min_width=min_width)
+    check(min_width <= max_width, "min_width", f"at most max_width = {max_width}", min_width)
+
+
 def leaky_relu(x: Tensor) -> Tensor:
-    """Return the leaky ReLU, of slope 0.2 below zero, of x."""
+    """Return the leaky ReLU of x, with slope 0.2 below zero."""
     return F.leaky_relu(x, 0.2)
 
 
 class ConstrictedGenerator(nn.Module):
     """Map codes (B, latent_size) to images (B, channels, image_size, image_size) around [-1, 1].
 
-    There is no mapping network: a learned constant at 4×4 goes through one block a resolution,
-    each taking the next `codes` numbers of the code (the paper's Fig. 1 and Appendix):
+    There is no mapping network: a learned 4×4 constant passes through one block per resolution,
+    each of which takes the next `codes` numbers of the code (the paper's Fig. 1 and Appendix):
 
         Const 4×4 → [ResConv-up, SC, ResConv-id, Noise × 2] × blocks → ResConv-id × 2 → 1×1 to RGB
 
     At 128 px and 512 to 64 maps the blocks have 512, 512, 256, 128 and 64 feature maps, and five
-    codes each make 25. Without constriction a block is conditioned on its codes everywhere, by
-    one modulated convolution: the InfoGAN that the paper compares with.
+    codes each make 25. Without constriction, a block's codes act everywhere, through one modulated
+    convolution: the InfoGAN that the paper compares with.
 
     Parameters
     ----------
     codes : int
-        Latent codes a block.
+        Latent codes per block.
     channels : int
         Image channels.
     image_size : int
         Height and width in pixels, a power of two >= 8.
     max_width, min_width : int
-        Most and fewest feature maps: the first two blocks have the most, each further one half as
-        many, down to the fewest.
+        Most and fewest feature maps: the first two blocks have the most; each further one has half
+        as many, down to the fewest.
     constricted : bool
         Whether codes act inside masks (SC).
     mask : str
         "band", or "softmax" for the paper's ablation.
     rectangles : int
-        Number J of rectangles a mask.
+        Number J of rectangles per mask.
 
     Raises
     ------
@@ -73,9 +77,10 @@ class ConstrictedGenerator(nn.Module):
         rectangles: int = 4,
     ) -> None:
         super().__init__()
-        check_sizes(image_size, 2 * _START, codes=codes, channels=channels, rectangles=rectangles)
+        check_power_of_two("image_size", image_size, at_least=2 * _START)
+        check_counts(codes=codes, channels=channels, rectangles=rectangles)
         check_widths(max_width, min_width)
-        check_mask("mask", mask)
+        check_one_of("mask", mask, MASKS)
         self.image_shape = (channels, image_size, image_size)
         self.codes, self.constricted = codes, constricted
         self.constant = nn.Parameter(torch.randn(1, max_width, _START, _START))
@@ -95,14 +100,14 @@ class ConstrictedGenerator(nn.Module):
 
     @property
     def latent_size(self) -> int:
-        """Return the size of the code, all blocks together."""
+        """Return the size of the code, over all blocks."""
         return self.codes * len(self.blocks)
 
     def forward(self, code: Tensor, fresh_noise: bool = False, batches: int = 1) -> Tensor:
         """Return the images of codes (B, latent_size), with fixed or freshly drawn noise inputs.
 
         The codes may be several `batches`, one after the other: where processes share a batch,
-        each draws its rows of the noise of all.
+        each takes its shard of each batch's noise.
 
         Raises
         ------

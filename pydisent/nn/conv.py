@@ -4,8 +4,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from pydisent.nn._check import check_sizes
-from pydisent.nn._init import glorot_
+from pydisent._checks import check_counts, check_power_of_two
+from pydisent.nn.initialization import glorot_
 from pydisent.nn.strided import DoublingConvTranspose2d
 
 _START = 4  # px at the narrow end of both networks
@@ -14,7 +14,7 @@ _START = 4  # px at the narrow end of both networks
 def _widths(base: int, image_size: int) -> list[int]:
     """Return the feature maps from half resolution to 4 px: base 32 at 64 px gives 32, 32, 64, 64.
 
-    The published four are split in halves; another depth keeps the split at its middle.
+    The widths double halfway, as in the published four; so they do at other depths.
     """
     halvings = (image_size // _START).bit_length() - 1
     return [base if i < halvings // 2 else 2 * base for i in range(halvings)]
@@ -25,7 +25,7 @@ class ConvEncoder(nn.Sequential):
 
     4×4 convolutions of stride 2 down to 4×4 pixels, a dense layer, and a linear one, with ReLU
     between them: at 64 px 32, 32, 64 and 64 feature maps and 256 units, as in the comparison of
-    Locatello et al. (2019). Weights start by Glorot's uniform rule, biases at zero.
+    Locatello et al. (2019). Weights are initialised by Glorot's uniform rule, biases at zero.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class ConvEncoder(nn.Sequential):
     channels : int
         Image channels.
     base : int
-        Feature maps of the first half of the convolutions; the others have twice as many.
+        Feature maps of the first half of the convolutions; the second half has twice as many.
     hidden : int
         Units of the dense layer.
     image_size : int
@@ -42,8 +42,8 @@ class ConvEncoder(nn.Sequential):
 
     Raises
     ------
-    ValueError
-        If a size is below one or `image_size` is not a power of two >= 8.
+    ValueError, TypeError
+        If a size is not an integer >= 1, or `image_size` not a power of two >= 8.
     """
 
     def __init__(
@@ -54,7 +54,8 @@ class ConvEncoder(nn.Sequential):
         hidden: int = 256,
         image_size: int = 64,
     ) -> None:
-        check_sizes(image_size, 8, outputs=outputs, channels=channels, base=base, hidden=hidden)
+        check_power_of_two("image_size", image_size, at_least=8)
+        check_counts(outputs=outputs, channels=channels, base=base, hidden=hidden)
         widths = [channels, *_widths(base, image_size)]
         layers: list[nn.Module] = []
         for inputs, maps in pairwise(widths):
@@ -66,7 +67,7 @@ class ConvEncoder(nn.Sequential):
 
 
 class ConvDecoder(nn.Module):
-    """Map latent codes (B, latent_size) to images' logits (B, channels, image_size, image_size).
+    """Map latent codes (B, latent_size) to image logits (B, channels, image_size, image_size).
 
     `ConvEncoder` mirrored: two dense layers, then 4×4 transposed convolutions of stride 2.
 
@@ -79,8 +80,8 @@ class ConvDecoder(nn.Module):
 
     Raises
     ------
-    ValueError
-        If a size is below one or `image_size` is not a power of two >= 8.
+    ValueError, TypeError
+        If a size is not an integer >= 1, or `image_size` not a power of two >= 8.
     """
 
     def __init__(
@@ -92,9 +93,8 @@ class ConvDecoder(nn.Module):
         image_size: int = 64,
     ) -> None:
         super().__init__()
-        check_sizes(
-            image_size, 8, latent_size=latent_size, channels=channels, base=base, hidden=hidden
-        )
+        check_power_of_two("image_size", image_size, at_least=8)
+        check_counts(latent_size=latent_size, channels=channels, base=base, hidden=hidden)
         widths = [*reversed(_widths(base, image_size)), channels]
         layers: list[nn.Module] = [nn.Linear(latent_size, hidden), nn.ReLU(inplace=True)]
         layers += [nn.Linear(hidden, widths[0] * _START**2), nn.ReLU(inplace=True)]
@@ -105,5 +105,5 @@ class ConvDecoder(nn.Module):
         glorot_(self)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return the logits of the pixels for codes z (B, latent_size)."""
+        """Return the pixels' logits for codes z (B, latent_size)."""
         return self.layers(z)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from pydisent.nn._check import check_sizes
+from pydisent._checks import check_counts, check_power_of_two
 from pydisent.nn.activation import TranslatedPReLU
 
 _START = 4  # px at the narrow end of every network
@@ -22,9 +22,9 @@ def _widths(base: int, image_size: int) -> list[int]:
 
 
 def _normalized(layer: _Affine, *, out_axis: int = 0, gain: float | None = None) -> nn.Module:
-    """Return `layer` under weight norm, its scale g starting at `gain`, or fixed to one if None."""
+    """Return `layer` under weight norm, its scale g initially `gain`, or fixed at one if None."""
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    # The direction's initial size sets its learning speed; 0.05 is Salimans & Kingma's.
+    # The direction's initial norm sets its effective learning rate; 0.05 is Salimans & Kingma's.
     nn.init.normal_(layer.weight, std=0.05)
     scale = weight_norm(layer, dim=out_axis).parametrizations.weight.original0
     with torch.no_grad():
@@ -52,21 +52,22 @@ class DCGANGenerator(nn.Module):
     channels : int
         Image channels.
     base : int
-        Feature maps at half the image's resolution, doubling with each halving below.
+        Feature maps at half the image's resolution, doubling at each lower resolution.
     image_size : int
         Height and width in pixels, a power of two >= 16.
 
     Raises
     ------
-    ValueError
-        If a size is below one or `image_size` is not a power of two >= 16.
+    ValueError, TypeError
+        If a size is not an integer >= 1, or `image_size` not a power of two >= 16.
     """
 
     def __init__(
         self, latent_size: int, channels: int = 3, base: int = 64, image_size: int = 64
     ) -> None:
         super().__init__()
-        check_sizes(image_size, 16, latent_size=latent_size, channels=channels, base=base)
+        check_power_of_two("image_size", image_size, at_least=16)
+        check_counts(latent_size=latent_size, channels=channels, base=base)
         self.latent_size = latent_size
         self.image_shape = (channels, image_size, image_size)
         widths = _widths(base, image_size)
@@ -76,7 +77,7 @@ class DCGANGenerator(nn.Module):
         layers: list[nn.Module] = []
         for narrow, wide in pairwise(widths):
             activation = TranslatedPReLU(wide)
-            # A pixel sees 4 of the kernel's 16 taps, a quarter of the weight's squared norm.
+            # A pixel receives 4 of the kernel's 16 taps, a quarter of the weight's squared norm.
             layers += [_upsample(narrow, wide, 2 * _gain(activation)), activation]
         self.layers = nn.Sequential(*layers, _upsample(widths[-1], channels, 2.0))
 
@@ -122,13 +123,14 @@ class DCGANDiscriminator(nn.Module):
 
     Raises
     ------
-    ValueError
-        If a size is below one or `image_size` is not a power of two >= 16.
+    ValueError, TypeError
+        If a size is not an integer >= 1, or `image_size` not a power of two >= 16.
     """
 
     def __init__(self, channels: int = 3, base: int = 64, image_size: int = 64) -> None:
         super().__init__()
-        check_sizes(image_size, 16, channels=channels, base=base)
+        check_power_of_two("image_size", image_size, at_least=16)
+        check_counts(channels=channels, base=base)
         self.trunk = _Trunk(channels, base, image_size, gain=lambda activation: None)
         self.logit = _normalized(nn.Linear(self.trunk.features, 1))
 
@@ -140,8 +142,8 @@ class DCGANDiscriminator(nn.Module):
 class DCGANEncoder(nn.Module):
     """Map images (B, channels, image_size, image_size) to codes (B, latent_size).
 
-    The discriminator's shape with learned scales; the paper inverts a generator with twice the
-    generator's base feature maps (App. D).
+    The discriminator's shape with learned scales; the paper's encoder has twice the generator's
+    base feature maps (App. D).
 
     Parameters
     ----------
@@ -156,15 +158,16 @@ class DCGANEncoder(nn.Module):
 
     Raises
     ------
-    ValueError
-        If a size is below one or `image_size` is not a power of two >= 16.
+    ValueError, TypeError
+        If a size is not an integer >= 1, or `image_size` not a power of two >= 16.
     """
 
     def __init__(
         self, latent_size: int, channels: int = 3, base: int = 128, image_size: int = 64
     ) -> None:
         super().__init__()
-        check_sizes(image_size, 16, latent_size=latent_size, channels=channels, base=base)
+        check_power_of_two("image_size", image_size, at_least=16)
+        check_counts(latent_size=latent_size, channels=channels, base=base)
         self.trunk = _Trunk(channels, base, image_size, gain=_gain)
         self.code = _normalized(nn.Linear(self.trunk.features, latent_size), gain=1.0)
 

@@ -1,4 +1,4 @@
-"""Layers with equalised learning rates (Karras et al. 2018): weights N(0, 1), scaled when used."""
+"""Layers with equalised learning rate (Karras et al. 2018): N(0, 1) weights, scaled when used."""
 
 import math
 
@@ -6,25 +6,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pydisent.nn._check import check_counts, check_integer
+from pydisent._checks import check_counts, check_integer
 
 
 class EqualizedLinear(nn.Module):
     """Map (..., in_features) to (..., out_features): x W' gain / √in_features + b.
 
-    The weights start at, and stay near, N(0, 1); the scale that keeps a signal's variance is
-    applied when they are used, so that an adaptive optimiser moves all layers at one speed.
+    The weights are initialised from N(0, 1), and the scale that preserves a signal's variance is
+    applied at run time, so that an adaptive optimiser trains all layers at the same speed.
 
     Parameters
     ----------
     in_features, out_features : int
         Sizes of the last axis.
     bias : bool
-        Whether there is b.
+        Whether to add b.
     bias_init : float
         Initial b.
     gain : float
-        √2 keeps the variance through a leaky ReLU that follows.
+        √2 preserves the variance through a leaky ReLU that follows.
 
     Raises
     ------
@@ -66,14 +66,14 @@ class EqualizedConv2d(nn.Module):
     kernel_size : int
         Height and width of the kernel in pixels.
     bias : bool
-        Whether a bias, initially 0, is added per map.
+        Whether to add a bias per map, initially 0.
     stride : int
-        Step in pixels.
+        Stride in pixels.
     padding : int, optional
         Zeros around the map in pixels; by default half the kernel, so that an odd kernel of
         stride 1 keeps the size.
     gain : float
-        √2 keeps the variance through a leaky ReLU that follows.
+        √2 preserves the variance through a leaky ReLU that follows.
 
     Raises
     ------
@@ -95,7 +95,7 @@ class EqualizedConv2d(nn.Module):
         check_counts(in_channels=in_channels, out_channels=out_channels)
         check_counts(kernel_size=kernel_size, stride=stride)
         padding = kernel_size // 2 if padding is None else padding
-        check_integer("padding", padding, 0, "an integer >= 0, or None")
+        check_integer("padding", padding, at_least=0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.scale = gain / (math.sqrt(in_channels) * kernel_size)

@@ -1,4 +1,4 @@
-"""Layers with more units: old weights are copied, and what the layer did stays as it was."""
+"""Layers that grow: the old weights are copied, and the old outputs are unchanged."""
 
 from __future__ import annotations
 
@@ -8,54 +8,55 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-_CHANNELS = ("in_channels", "out_channels")
+from pydisent._checks import check_integer
+
 Norm = TypeVar("Norm", bound=nn.BatchNorm1d | nn.BatchNorm2d)
 Layer = TypeVar("Layer", bound=nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
 
 
 def with_more_outputs(layer: Layer, count: int) -> Layer:
-    """Return a copy of a layer with ``count`` more outputs behind its own, freshly initialised.
+    """Return a copy of a layer with ``count`` more outputs after its own, freshly initialised.
 
     Parameters
     ----------
     layer
         A linear layer or a convolution, without groups.
     count
-        How many, >= 0.
+        Number of new outputs, >= 0.
 
     Raises
     ------
     ValueError, TypeError
-        If ``count`` is negative, or the layer is of another kind.
+        If ``count`` is not an integer >= 0, or the layer is of another kind.
     """
+    check_integer("count", count, at_least=0)
     return _grown(layer, 0, count)
 
 
 def with_more_inputs(layer: Layer, count: int) -> Layer:
-    """Return a copy of a layer with ``count`` more inputs behind its own, freshly initialised.
+    """Return a copy of a layer with ``count`` more inputs after its own, freshly initialised.
 
-    Zeros for the new inputs give what the layer gave before.
+    Where the new inputs are zero, the outputs are the old layer's.
 
     Raises
     ------
     ValueError, TypeError
         As for `with_more_outputs`.
     """
+    check_integer("count", count, at_least=0)
     return _grown(layer, count, 0)
 
 
 def _grown(layer: Layer, inputs: int, outputs: int) -> Layer:
-    if min(inputs, outputs) < 0:
-        raise ValueError(f"count is {min(inputs, outputs)}; accepted: an integer >= 0")
     if not isinstance(layer, nn.Linear) and not (
         isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.groups == 1
     ):
         raise TypeError(
-            f"layer is {layer}; accepted: Linear, or Conv2d and ConvTranspose2d without groups"
+            f"layer must be Linear, or Conv2d or ConvTranspose2d without groups, got {layer}"
         )
     grown = copy.deepcopy(layer)
-    names = ("in_features", "out_features") if isinstance(layer, nn.Linear) else _CHANNELS
-    for name, more in zip(names, (inputs, outputs)):
+    units = "features" if isinstance(layer, nn.Linear) else "channels"
+    for name, more in ((f"in_{units}", inputs), (f"out_{units}", outputs)):
         setattr(grown, name, getattr(layer, name) + more)
     sizes = list(layer.weight.shape)
     added = (inputs, outputs) if isinstance(layer, nn.ConvTranspose2d) else (outputs, inputs)
@@ -76,15 +77,14 @@ def _grown(layer: Layer, inputs: int, outputs: int) -> Layer:
 
 
 def with_more_features(norm: Norm, count: int) -> Norm:
-    """Return a copy of a batch norm over ``count`` more features behind its own, as they begin.
+    """Return a copy of a batch norm with ``count`` more features after its own, at initial values.
 
     Raises
     ------
-    ValueError
-        If ``count`` is negative.
+    ValueError, TypeError
+        If ``count`` is not an integer >= 0.
     """
-    if count < 0:
-        raise ValueError(f"count is {count}; accepted: an integer >= 0")
+    check_integer("count", count, at_least=0)
     grown = type(norm)(
         norm.num_features + count,
         norm.eps,
@@ -101,14 +101,14 @@ def with_more_features(norm: Norm, count: int) -> Norm:
 
 @torch.no_grad()
 def fold_batch_norm(layer: Layer, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
-    """Let a layer do what it does followed by batch norm in eval mode.
+    """Fold a batch norm in eval mode into the layer before it.
 
     Parameters
     ----------
     layer
-        A linear layer or convolution with bias; it is changed in place.
+        A linear layer or convolution with bias, changed in place.
     norm
-        With running statistics; over the layer's outputs.
+        A norm of the layer's outputs, with running statistics.
     """
     assert layer.bias is not None
     assert norm.running_mean is not None

@@ -1,6 +1,6 @@
-"""The networks of Jeon et al. (App. D, Tables 4-6): a DCGAN with batch norm, and an MLP before it.
+"""The networks of Jeon et al. (App. D, Tables 4-6): a DCGAN with batch norm, behind an MLP.
 
-The tables print an activation before its batch norm; as in the authors' code the norm comes first.
+The tables print the activation before the batch norm; in the authors' code, as here, it follows.
 """
 
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from pydisent.nn._check import check_counts, check_sizes
+from pydisent._checks import check_counts, check_power_of_two
 from pydisent.nn.strided import DoublingConvTranspose2d, HalvingConv2d
 
-_HALVINGS = 3  # of each network: at 64 px the narrow end has 8×8 pixels
-_SMALLEST = 16  # px: below, the narrow end would be one pixel
+_HALVINGS = 3  # in each network: at 64 px the narrow end has 8×8 pixels
+_MIN_SIZE = 16  # px: below, the narrow end would be a single pixel
 _SLOPE = 0.2
 
 
@@ -30,8 +30,8 @@ class RepresentationEncoder(nn.Module):
 
     Raises
     ------
-    ValueError
-        If a size is below one.
+    ValueError, TypeError
+        If a size is not an integer >= 1.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class IBGANGenerator(nn.Module):
     """Map codes (B, latent_size) to images (B, channels, image_size, image_size) in [-1, 1].
 
     Two dense layers, two 3×3 transposed convolutions at an eighth of the resolution, and three
-    4×4 ones of stride 2.
+    4×4 transposed convolutions of stride 2.
 
     Parameters
     ----------
@@ -72,15 +72,16 @@ class IBGANGenerator(nn.Module):
 
     Raises
     ------
-    ValueError
-        If a size is below one or `image_size` is not a power of two >= 16.
+    ValueError, TypeError
+        If a size is not an integer >= 1, or `image_size` not a power of two >= 16.
     """
 
     def __init__(
         self, latent_size: int = 10, channels: int = 1, base: int = 16, image_size: int = 64
     ) -> None:
         super().__init__()
-        check_sizes(image_size, _SMALLEST, latent_size=latent_size, channels=channels, base=base)
+        check_power_of_two("image_size", image_size, at_least=_MIN_SIZE)
+        check_counts(latent_size=latent_size, channels=channels, base=base)
         self.latent_size = latent_size
         self.image_shape = (channels, image_size, image_size)
         self.start = image_size >> _HALVINGS
@@ -98,7 +99,7 @@ class IBGANGenerator(nn.Module):
 
     def forward(self, code: Tensor) -> Tensor:
         """Return images in [-1, 1] of codes (B, latent_size)."""
-        # Each pixel's features side by side, as convolutions are fastest.
+        # Channels last, the layout in which convolutions are fastest.
         narrow = self.dense(code).unflatten(1, (self.start, self.start, -1))
         return self.layers(narrow.permute(0, 3, 1, 2))
 
@@ -115,8 +116,8 @@ class IBGANFront(nn.Sequential):
 
     Raises
     ------
-    ValueError
-        If a size is below one.
+    ValueError, TypeError
+        If a size is not an integer >= 1.
     """
 
     def __init__(self, channels: int = 1, base: int = 16) -> None:
@@ -137,25 +138,26 @@ class IBGANHead(nn.Module):
     outputs : int
         1 for a discriminator's logit, D_z for a reconstructor.
     base : int
-        As of the features.
+        That of the features.
     image_size : int
         Height and width of the images, a power of two >= 16.
 
     Raises
     ------
-    ValueError
-        If a size is below one or `image_size` is not a power of two >= 16.
+    ValueError, TypeError
+        If a size is not an integer >= 1, or `image_size` not a power of two >= 16.
     """
 
     def __init__(self, outputs: int = 1, base: int = 16, image_size: int = 64) -> None:
         super().__init__()
-        check_sizes(image_size, _SMALLEST, outputs=outputs, base=base)
+        check_power_of_two("image_size", image_size, at_least=_MIN_SIZE)
+        check_counts(outputs=outputs, base=base)
         self.layers = nn.Sequential(
             *_convolution(4 * base, 4 * base, 3, 1), *_convolution(4 * base, 4 * base, 3, 1)
         )
         self.dense = nn.Sequential(
-            # The tables' convolution whose kernel is all of the map, by one matrix product: several
-            # times faster.
+            # The tables' convolution whose kernel covers the whole map, as a matrix product:
+            # several times faster.
             nn.Linear(4 * base * (image_size >> _HALVINGS) ** 2, 16 * base, bias=False),
             nn.BatchNorm1d(16 * base),
             nn.LeakyReLU(_SLOPE),
@@ -164,7 +166,7 @@ class IBGANHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the outputs (B, outputs) for features (B, 4 base, H/8, W/8)."""
-        # Pixel by pixel: a view, and so the gradient stays in the layout of convolutions.
+        # Channels last: a view, so that the gradient keeps the layout of convolutions.
         return self.dense(self.layers(features).permute(0, 2, 3, 1).flatten(1))
 
 

@@ -7,23 +7,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pydisent import parallel
-from pydisent.nn._check import check_batch, check_sizes, check_widths
-from pydisent.nn.constricted import GAIN, leaky_relu
+from pydisent._checks import check_batch, check_counts, check_power_of_two
+from pydisent.nn.constricted import GAIN, check_widths, leaky_relu
 from pydisent.nn.equalized import EqualizedConv2d, EqualizedLinear
 from pydisent.reference.dtypes import compute_dtype
 
 _END = 4  # px at the narrow end
-_GROUP = 4  # images whose deviation the discriminator sees
+_GROUP = 4  # images over which the discriminator's deviation is taken
 
 
 class _Residual(nn.Module):
     """Map images (B, channels, image_size, image_size) to (B, outputs)."""
 
+    statistics = 0  # maps that `_append` adds
+
     def __init__(
         self, outputs: int, channels: int, image_size: int, max_width: int, min_width: int
     ) -> None:
         super().__init__()
-        check_sizes(image_size, 2 * _END, outputs=outputs, channels=channels)
+        check_power_of_two("image_size", image_size, at_least=2 * _END)
+        check_counts(outputs=outputs, channels=channels)
         check_widths(max_width, min_width)
         self.image_shape = (channels, image_size, image_size)
 
@@ -41,8 +44,6 @@ class _Residual(nn.Module):
         self.dense = EqualizedLinear(last * _END**2, last, gain=GAIN)
         self.output = EqualizedLinear(last, outputs)
 
-    statistics = 0  # maps that `_append` adds
-
     def _append(self, x: Tensor) -> Tensor:
         return x
 
@@ -55,7 +56,7 @@ class _Residual(nn.Module):
 
 
 class ResDown(nn.Module):
-    """(conv3×3 twice, the second at half the size, + conv1×1 of the halved input) / √2."""
+    """Halve the size: (two 3×3 convolutions, the second after pooling, + a 1×1 skip) / √2."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -73,9 +74,9 @@ class ResDown(nn.Module):
 class ResidualDiscriminator(_Residual):
     """Map images (B, channels, image_size, image_size) to logits (B,), high for real ones.
 
-    Residual blocks halve the image down to 4×4; there a further map holds the deviation within
-    groups of up to four images (Karras et al. 2018), then come one convolution and two dense
-    layers. At 128 px and 512 to 64 maps: 64, 64, 128, 256, 512 and 512 feature maps.
+    Residual blocks halve the image down to 4×4, where a map of the standard deviation within
+    groups of up to four images (Karras et al. 2018) is appended; one convolution and two dense
+    layers follow. At 128 px and 512 to 64 maps: 64, 64, 128, 256, 512 and 512 feature maps.
 
     Parameters
     ----------
@@ -111,9 +112,8 @@ class ResidualDiscriminator(_Residual):
 class ResidualRecogniser(_Residual):
     """Map images (B, channels, image_size, image_size) to codes (B, latent_size).
 
-    The discriminator's shape, with weights of its own, and without the deviation within groups
-    of images, which the authors' recogniser has too: an image's code shall not depend on the
-    images beside it.
+    The discriminator's shape with weights of its own. Unlike the authors' recogniser it lacks the
+    minibatch deviation: an image's code must not depend on the rest of the batch.
 
     Parameters
     ----------
@@ -142,15 +142,15 @@ class ResidualRecogniser(_Residual):
         max_width: int = 512,
         min_width: int = 64,
     ) -> None:
-        check_sizes(image_size, 2 * _END, latent_size=latent_size)
+        check_counts(latent_size=latent_size)
         super().__init__(latent_size, channels, image_size, max_width, min_width)
 
 
 def minibatch_deviation(x: Tensor) -> Tensor:
-    """Return one map (B, 1, H, W): the mean standard deviation within groups of images.
+    """Return the mean standard deviation within groups of images, as one map (B, 1, H, W).
 
-    The batch is cut into groups of the largest size up to four that divides it; each group's
-    deviations are averaged over all maps and pixels of x (B, C, H, W).
+    The group size is the largest one up to four that divides the batch; a group's deviations are
+    averaged over all maps and pixels of x (B, C, H, W).
     """
     _, _, height, width = x.shape
     whole = parallel.gather(x.to(compute_dtype(x)))

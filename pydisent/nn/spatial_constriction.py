@@ -3,18 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from pydisent._checks import check_number
-from pydisent.nn._check import check_batch, check_counts
+from pydisent._checks import check, check_batch, check_counts, check_number, check_one_of
 from pydisent.nn.equalized import EqualizedConv2d, EqualizedLinear
 from pydisent.ops import band_gate, band_mask, spatial_constriction
 
 MASKS = ("band", "softmax")
-
-
-def check_mask(name: str, mask: str) -> None:
-    """Raise ValueError unless `mask` is one of MASKS."""
-    if mask not in MASKS:
-        raise ValueError(f"{name} is {mask!r}; accepted: {' or '.join(map(repr, MASKS))}")
 
 
 class CumaxGate(nn.Module):
@@ -66,7 +59,7 @@ class BandMask(nn.Module):
     codes : int
         Number N of latent codes, with one mask each.
     rectangles : int
-        Number J of rectangles a mask; without effect on "softmax".
+        Number J of rectangles per mask; ignored by "softmax".
     kind : str
         "band" or "softmax".
 
@@ -90,7 +83,7 @@ class BandMask(nn.Module):
         width = height if width is None else width
         check_counts(channels=channels, height=height, width=width)
         check_counts(codes=codes, rectangles=rectangles)
-        check_mask("kind", kind)
+        check_one_of("kind", kind, MASKS)
         self.map_shape = (channels, height, width)
         self.codes, self.rectangles, self.kind = codes, rectangles, kind
         self.logits: nn.Module
@@ -155,7 +148,7 @@ class SpatialConstriction(nn.Module):
         eps: float = 1e-8,
     ) -> None:
         super().__init__()
-        check_mask("mask", mask)
+        check_one_of("mask", mask, MASKS)
         check_number("eps", eps, above=0)
         self.mask = BandMask(channels, height, width, codes=codes, rectangles=rectangles, kind=mask)
         # A code is one number, so that a layer's fan-in is 1 and its weights are used as they are.
@@ -176,9 +169,8 @@ class SpatialConstriction(nn.Module):
             If the map or the code has another shape than the layer was made for.
         """
         check_batch("x", x, *self.mask.map_shape)
-        if tuple(code.shape) != (x.shape[0], self.mask.codes):
-            accepted = (x.shape[0], self.mask.codes)
-            raise ValueError(f"code: got shape {tuple(code.shape)}, accepted {accepted}")
+        shape = (x.shape[0], self.mask.codes)
+        check(tuple(code.shape) == shape, "code", f"of shape {shape}", tuple(code.shape))
         masks = self.mask(x)
         style = code[:, :, None, None] * self.style + self.style_bias
         scales, shifts = 1 + style[:, :, 0], style[:, :, 1]

@@ -1,4 +1,4 @@
-"""Convolutions that halve and double an image's resolution, where torch is slow at them."""
+"""Convolutions that halve and double an image's resolution, for which PyTorch is slow on CPUs."""
 
 from typing import Any
 
@@ -10,23 +10,23 @@ from torch.nn import functional as F
 from pydisent.ops import doubling_convolution
 from pydisent.reference.doubling import kernel_gradient
 
-# Channels of an image for which `doubling_convolution` is faster than oneDNN.
+# Most channels for which `doubling_convolution` is faster than oneDNN.
 _FEW = 4
 
 
 class DoublingConvTranspose2d(nn.ConvTranspose2d):
     """A 4×4 transposed convolution of stride 2, from (B, C, H, W) to (B, D, 2H, 2W).
 
-    In eager training on a CPU it goes other, faster ways than oneDNN's: to few channels through
-    `doubling_convolution`, and its derivatives are those of the convolution that it transposes.
-    Elsewhere, and where its derivatives are traced or transformed, it is torch's own layer.
+    In eager training on a CPU it avoids oneDNN's slow paths: few output channels are computed by
+    `doubling_convolution`, and derivatives by the convolution that it transposes. Elsewhere, and
+    where it is traced or transformed, it is `nn.ConvTranspose2d`.
 
     Parameters
     ----------
     in_channels, out_channels : int
         C and D.
     bias : bool
-        Whether each output channel has a learned constant.
+        Whether to add a learned bias per output channel.
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
@@ -38,7 +38,7 @@ class DoublingConvTranspose2d(nn.ConvTranspose2d):
             return super().forward(x, output_size)
         x, weight, bias = _autocast(x, self.weight, self.bias)
         if x.dtype != weight.dtype or x.shape[1] != weight.shape[0]:
-            return super().forward(x)  # which says so
+            return super().forward(x)  # raises the usual error
         if weight.shape[1] > _FEW:
             return _Double.apply(x, weight, bias)
         images = doubling_convolution(x, weight)
@@ -48,15 +48,15 @@ class DoublingConvTranspose2d(nn.ConvTranspose2d):
 class HalvingConv2d(nn.Conv2d):
     """A 4×4 convolution of stride 2, from (B, C, 2H, 2W) to (B, D, H, W).
 
-    In eager training on a CPU the gradient of an image of few channels takes another, faster way
-    than oneDNN's. Elsewhere, and where it is traced or transformed, it is torch's own layer.
+    In eager training on a CPU the gradient of an image of few channels avoids oneDNN's slow path.
+    Elsewhere, and where it is traced or transformed, it is `nn.Conv2d`.
 
     Parameters
     ----------
     in_channels, out_channels : int
         C and D.
     bias : bool
-        Whether each output channel has a learned constant.
+        Whether to add a learned bias per output channel.
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
@@ -76,7 +76,7 @@ class HalvingConv2d(nn.Conv2d):
 def _autocast(
     x: Tensor, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return what torch's own layer would compute with."""
+    """Return the operands as autocast would cast them."""
     if not torch.is_autocast_enabled("cpu"):
         return x, weight, bias
     half = torch.get_autocast_dtype("cpu")
@@ -84,7 +84,7 @@ def _autocast(
 
 
 def _is_plain(x: Tensor) -> bool:
-    """Whether x is images on the CPU in eager mode, seen by autograd alone."""
+    """Whether x is a batch of images on the CPU, in eager mode and under autograd alone."""
     return (
         x.device.type == "cpu"
         and x.dim() == 4
@@ -108,7 +108,7 @@ class _Double(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        # Of plain operations, so that there are second derivatives.
+        # Made of plain operations, so that it can be differentiated again.
         (cotangent,), (x, weight) = cotangents, ctx.saved_tensors
         wanted = ctx.needs_input_grad
         source = F.conv2d(cotangent, weight, None, 2, 1) if wanted[0] else None

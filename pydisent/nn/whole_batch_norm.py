@@ -1,4 +1,4 @@
-"""Batch norm by the statistics of a batch that several processes share."""
+"""Batch norm by the statistics of a batch that is sharded over processes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pydisent import parallel
 
 
 class _WholeBatchNorm(_BatchNorm):
-    """Where it is by the batch, and inside `parallel.data_parallel`, normalise by the whole batch.
+    """Batch norm that inside `parallel.data_parallel` uses the whole batch's statistics.
 
-    PyTorch's own SyncBatchNorm refuses tensors on the CPU, and cannot be differentiated twice.
+    PyTorch's SyncBatchNorm refuses CPU tensors, and cannot be differentiated twice.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return x (B, C, ...) normalised and scaled, all processes having B rows."""
+        """Return x (B, C, ...) normalised and scaled; every process has B rows."""
         by_batch = self.training or self.running_mean is None
         if not by_batch or parallel.processes() == 1:
             return super().forward(input)
@@ -33,17 +33,17 @@ class _WholeBatchNorm(_BatchNorm):
         return x.to(input.dtype)
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the whole batch's biased variance and mean (C,), having noted them."""
+        """Return the whole batch's biased variance and mean (C,), and update the running ones."""
         axes = (0, *range(2, x.dim()))
         parts = torch.stack(torch.var_mean(x, axes, correction=0))
         variances, means = parallel.gather(parts[None]).unbind(1)
         variance = variances.mean(0) + means.var(0, correction=0)
         mean = means.mean(0)
         if self.training and self.track_running_stats:
-            self._note(variance.detach(), mean.detach(), parallel.processes() * x[:, 0].numel())
+            self._track(variance.detach(), mean.detach(), parallel.processes() * x[:, 0].numel())
         return variance, mean
 
-    def _note(self, variance: Tensor, mean: Tensor, count: int) -> None:
+    def _track(self, variance: Tensor, mean: Tensor, count: int) -> None:
         assert self.num_batches_tracked is not None
         assert self.running_mean is not None
         assert self.running_var is not None
@@ -75,20 +75,21 @@ _KNOWN = (_WholeBatchNorm, nn.SyncBatchNorm)
 
 
 def normalize_whole_batches(module: nn.Module) -> None:
-    """Let every batch norm inside `module` take its statistics from all processes' rows.
+    """Make every batch norm inside `module` take its statistics over all processes' shards.
 
-    Outside `parallel.data_parallel`, and by running statistics, they do what they did.
+    Outside `parallel.data_parallel`, and in eval mode, nothing changes.
 
     Raises
     ------
     TypeError
-        If there is a batch norm of a class of its own.
+        If the module has a batch norm of another class.
     """
     for layer in module.modules():
         if type(layer) in _WHOLE:
-            # Another class for the same object: its parameters are an optimiser's, and whoever
-            # refers to the layer keeps it.
+            # The object stays the same: optimisers and others hold references to it.
             layer.__class__ = _WHOLE[type(layer)]
         elif isinstance(layer, _BatchNorm) and not isinstance(layer, _KNOWN):
             accepted = ", ".join(known.__name__ for known in _WHOLE)
-            raise TypeError(f"module has a {type(layer).__name__}; accepted: {accepted}")
+            raise TypeError(
+                f"module's batch norms must be of {accepted}, got {type(layer).__name__}"
+            )

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from pydisent import parallel
 from pydisent.losses import jacobian_supervision
 from pydisent.nn import AttributeAutoencoder
-from pydisent.nn._layout import channels_last_
+from pydisent.nn.layout import channels_last_
 from pydisent.ops import cross_covariance_penalty
 from pydisent.systems._base import Preset, System, frozen, register
 from pydisent.systems._config import require, require_one_of

@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 from pydisent import parallel
 from pydisent.losses import information_lower_bound
 from pydisent.nn import IBGANFront, IBGANGenerator, IBGANHead
-from pydisent.nn._init import normal_, orthogonal_
-from pydisent.nn._layout import channels_last_
+from pydisent.nn.initialization import normal_, orthogonal_
+from pydisent.nn.layout import channels_last_
 from pydisent.systems._base import GaussianCodes, Preset, register
 from pydisent.systems._config import require, require_one_of
 from pydisent.systems._precision import AUTO, PRECISIONS, full_precision, mixed_precision

@@ -16,8 +16,8 @@ from pydisent.nn import (
     ResidualDiscriminator,
     ResidualRecogniser,
 )
-from pydisent.nn._layout import channels_last_
-from pydisent.nn.spatial_constriction import check_mask
+from pydisent.nn.layout import channels_last_
+from pydisent.nn.spatial_constriction import MASKS
 from pydisent.ops import perceptual_simplicity_loss
 from pydisent.systems._base import GaussianCodes, Preset, frozen, register
 from pydisent.systems._config import require, require_one_of
@@ -96,7 +96,7 @@ class PSSCConfig:
         weights = ("ps_weight", "regression_weight", "r1_weight", "ema_half_life")
         require(self, weights, lambda v: 0 <= v < math.inf, ">= 0")
         require(self, ("adam_beta1", "adam_beta2"), lambda v: 0 <= v < 1, "in [0, 1)")
-        check_mask("mask", self.mask)
+        require_one_of(self, "mask", MASKS)
         require_one_of(self, "precision", PRECISIONS)
 
 

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from pydisent import parallel
 from pydisent.nn import ConvDecoder, ConvEncoder
-from pydisent.nn._layout import channels_last_
+from pydisent.nn.layout import channels_last_
 from pydisent.ops import reparameterized_sample
 from pydisent.systems._base import GaussianCodes, Preset, register
 from pydisent.systems._config import require, require_one_of

@@ -61,5 +61,5 @@ def test_a_state_of_parameters_and_initial_buffers_loads():
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
 def test_bad_decay(decay):
-    with pytest.raises(ValueError, match=f"decay is {decay}"):
+    with pytest.raises(ValueError, match=rf"decay must be .*, got {decay}"):
         ExponentialAverage(torch.nn.Linear(1, 1), decay)

@@ -95,14 +95,14 @@ def test_other_image_sizes_change_the_depth_only(size, maps):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: ConvEncoder(0), "outputs is 0"),
-        (lambda: ConvEncoder(4, base=0), "base is 0"),
-        (lambda: ConvDecoder(0), "latent_size is 0"),
-        (lambda: ConvDecoder(4, hidden=-1), "hidden is -1"),
-        (lambda: ConvEncoder(4, image_size=48), "image_size is 48; accepted: a power of two >= 8"),
-        (lambda: ConvDecoder(4, image_size=4), "image_size is 4"),
-        (lambda: LatentDiscriminator(4, width=0), "width is 0"),
-        (lambda: LatentDiscriminator(4, layers=0), "layers is 0"),
+        (lambda: ConvEncoder(0), "outputs must be .*, got 0"),
+        (lambda: ConvEncoder(4, base=0), "base must be .*, got 0"),
+        (lambda: ConvDecoder(0), "latent_size must be .*, got 0"),
+        (lambda: ConvDecoder(4, hidden=-1), "hidden must be .*, got -1"),
+        (lambda: ConvEncoder(4, image_size=48), "image_size must be a power of two >= 8, got 48"),
+        (lambda: ConvDecoder(4, image_size=4), "image_size must be .*, got 4"),
+        (lambda: LatentDiscriminator(4, width=0), "width must be .*, got 0"),
+        (lambda: LatentDiscriminator(4, layers=0), "layers must be .*, got 0"),
     ],
 )
 def test_bad_sizes_are_named(call, message):

@@ -44,14 +44,18 @@ def test_a_signal_keeps_its_variance_at_any_width():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: EqualizedLinear(0, 3), ValueError, "in_features is 0; accepted"),
-        (lambda: EqualizedLinear(3, 1.5), TypeError, "out_features is 1.5; accepted"),
-        (lambda: EqualizedConv2d(3, -1, 3), ValueError, "out_channels is -1"),
-        (lambda: EqualizedConv2d(3, 4, 0), ValueError, "kernel_size is 0"),
-        (lambda: EqualizedConv2d(3, 4, 3, stride=0), ValueError, "stride is 0"),
-        (lambda: EqualizedConv2d(3, 4, 3, padding=-1), ValueError, "padding is -1"),
-        (lambda: EqualizedConv2d(3, 4, 3, padding=0.5), TypeError, "padding is 0.5; accepted"),
-        (lambda: EqualizedConv2d(3, 4, 3, padding="same"), TypeError, "padding is 'same'"),
+        (lambda: EqualizedLinear(0, 3), ValueError, "in_features must be .*, got 0"),
+        (lambda: EqualizedLinear(3, 1.5), TypeError, "out_features must be .*, got 1.5"),
+        (lambda: EqualizedConv2d(3, -1, 3), ValueError, "out_channels must be .*, got -1"),
+        (lambda: EqualizedConv2d(3, 4, 0), ValueError, "kernel_size must be .*, got 0"),
+        (lambda: EqualizedConv2d(3, 4, 3, stride=0), ValueError, "stride must be .*, got 0"),
+        (lambda: EqualizedConv2d(3, 4, 3, padding=-1), ValueError, "padding must be .*, got -1"),
+        (lambda: EqualizedConv2d(3, 4, 3, padding=0.5), TypeError, "padding must be .*, got 0.5"),
+        (
+            lambda: EqualizedConv2d(3, 4, 3, padding="same"),
+            TypeError,
+            "padding must be .*, got 'same'",
+        ),
     ],
 )
 def test_bad_sizes_are_named(call, error, message):

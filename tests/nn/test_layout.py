@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pydisent.nn._layout import channels_last_
+from pydisent.nn.layout import channels_last_
 
 
 @pytest.mark.parametrize("channels", [1, 3])

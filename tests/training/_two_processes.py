@@ -129,7 +129,7 @@ def check_batch_norms_keep_their_dtype():
     class Own(nn.BatchNorm1d):
         pass
 
-    with pytest.raises(TypeError, match="module has a Own; accepted: BatchNorm1d, BatchNorm2d"):
+    with pytest.raises(TypeError, match=r"batch norms must be of BatchNorm1d, .*, got Own"):
         normalize_whole_batches(nn.Sequential(Own(3)))
 
 
@@ -250,7 +250,7 @@ def check_an_error_while_saving_ends_all(folder):
 
 
 def check_devices_must_be_those_that_were_started(folder):
-    with pytest.raises(ValueError, match="devices is 3; accepted under torchrun: its 2 processes"):
+    with pytest.raises(ValueError, match=r"devices must be .*, got 3"):
         _train(folder / "three", devices=3)
 
 

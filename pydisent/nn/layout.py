@@ -1,14 +1,14 @@
-"""The memory layout in which convolutions are fastest on the CPU, and in bf16 on a GPU."""
+"""The memory layout that makes convolutions fastest on the CPU, and in bf16 on a GPU."""
 
 import torch
 from torch import nn
 
 
 def channels_last_(network: nn.Module) -> None:
-    """Lay out the weights of convolutions channels-last, in place; what they compute follows.
+    """Convert convolution weights to channels-last, in place; activations follow.
 
-    With one input channel memory is the same in both layouts, and torch leaves the strides as they
-    are, from which it then chooses the slow one: for this layer, and for what meets its output.
+    With a single input channel both layouts are the same in memory, and PyTorch leaves the strides
+    alone. It would then take them for the slow layout, in this layer and those after it.
     """
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for weight in network.parameters():
