@@ -44,10 +44,10 @@ def test_train_writes_a_run(digits_run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--set", "base=0"], "base is 0; accepted"),
+        (["--set", "base=0"], "base must be an integer >= 1, got 0"),
         (["--set", "bass=4"], "did you mean 'base'"),
         (["--set", "base"], "accepted: KEY=VALUE"),
-        (["--preset", "huge"], "preset is 'huge'; accepted: smoke, quick, paper"),
+        (["--preset", "huge"], "preset must be one of 'smoke', 'quick', 'paper', got 'huge'"),
         (["--data", "cats"], "cats"),
         (["--data", "mnist", "--data-path", "/nowhere"], "/nowhere"),
         (["--steps", "0"], "steps is 0"),
@@ -64,7 +64,7 @@ def test_bad_input_is_one_line_and_code_2(tmp_path, capsys, options, message):
 
 def test_unknown_system_and_option(tmp_path, capsys):
     assert _train("--out", str(tmp_path / "run"), system="spectral-gna") == 2
-    assert f"accepted: {', '.join(systems.names())}" in _one_line(capsys)
+    assert f"must be one of {', '.join(map(repr, systems.names()))}, got" in _one_line(capsys)
     assert _train("--colour", "red") == 2
     assert main(["dance"]) == 2
 

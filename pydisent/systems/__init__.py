@@ -1,16 +1,9 @@
-"""Whole models: networks, losses and optimisers behind one small protocol."""
+"""Complete models: networks, losses and optimisers behind a small protocol."""
 
-from pydisent.systems._base import (
-    PRESETS,
-    NotTrainedError,
-    Preset,
-    System,
-    build,
-    config_class,
-    names,
-    preset,
-)
+from pydisent.systems._base import NotTrainedError, System
 from pydisent.systems._config import describe, override
+from pydisent.systems._presets import PRESETS, Preset
+from pydisent.systems._registry import build, config_class, names, preset
 from pydisent.systems.annealed_vae import AnnealedVAE
 from pydisent.systems.attribute_ae import AttributeAE
 from pydisent.systems.beta_tcvae import BetaTCVAE

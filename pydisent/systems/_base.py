@@ -1,94 +1,85 @@
-"""The protocol every system follows, and the registry of systems."""
+"""The protocol that every system follows."""
 
 import abc
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pydisent import parallel
+from pydisent._checks import check
+from pydisent.systems._presets import OTHER_DATA, DataSettings, Preset, Presets, Recipe
 from pydisent.systems._ranges import stage
 from pydisent.systems._size import require_memory
-
-PRESETS = ("smoke", "quick", "paper")
 
 
 class NotTrainedError(RuntimeError):
     """A part of a system was used before the phase that trains it."""
 
 
-@dataclass(frozen=True)
-class Preset:
-    """A system's settings at one size of experiment.
-
-    `steps` counts updates of the first phase; `image_size` is in pixels (None keeps the data's
-    own); `note` says in one line what departs from the paper; `held_out` is the share of the
-    images that are for tests alone.
-    """
-
-    config: Any
-    steps: int
-    image_size: int | None
-    log_every: int
-    checkpoint_every: int
-    note: str
-    held_out: float = 0.0
-
-
 class System(nn.Module, abc.ABC):
-    """A trainable model: `step` trains it, `encode`, `decode` and `sample_code` use it.
+    """A trainable model: `step` trains it; `encode`, `decode` and `sample_code` use it.
 
-    Training runs through `phases` in order; `start_phase` prepares the next one, and may change
-    networks and optimisers, but only as a function of the configuration, so that a checkpoint
-    is restored by starting the same phases again and loading tensors.
+    A subclass has a `name`, a dataclass `Config`, networks, `make_optimizers`, `update`, `encode`
+    and `decode`, and `presets`. Its prior is N(0, I) unless it overrides `sample_code`.
 
-    Several processes may train a system together: each calls `step` with its rows of the batch,
-    and all must get the gradients of one process that has the whole batch. For that an `update`
-    draws codes by `draw_codes` and other random numbers by `parallel.draw` and
-    `parallel.randn_like`; takes means over its own rows, and whatever else depends on several
-    images of the batch from `parallel.gather`, the whole of it; and steps optimisers by
-    `descend`. Batch norms see to themselves, after `nn.normalize_whole_batches`, which the
-    training loop calls when a phase has started.
+    Training runs through `phases` in order. `start_phase` prepares the next one and may change
+    networks and optimisers, but only as a function of the configuration: a checkpoint is restored
+    by starting the same phases again and loading tensors.
+
+    Several processes may train a system together. Each calls `step` with its shard of the batch,
+    and all must get the gradients of a single process that has the whole batch. So an `update`
+
+    - draws codes by `draw_codes`, and other random numbers by `parallel.draw` and
+      `parallel.randn_like`;
+    - averages over its own shard, and takes whatever else depends on several images from
+      `parallel.gather`, the whole batch;
+    - steps optimisers by `descend` or `descend_each`.
+
+    Batch norms need nothing: the training loop calls `nn.normalize_whole_batches` in every phase.
 
     Attributes
     ----------
+    presets : Presets
+        The table of presets.
+    data_settings : mapping of str to mapping
+        By data set, settings for all presets, which a preset's own override.
     optimizers : dict of str to Optimizer
-        Every optimiser; saved with the weights. Made by `make_optimizers` when first asked for.
+        Every optimiser, saved with the weights; made by `make_optimizers` on first use.
     phase, phase_step : str, int
-        The current phase, and the updates done in it.
+        The current phase, and the number of updates done in it.
     dataset_size : int or None
-        Images in the training data; the training loop sets it before the first step.
+        Number of training images; set by the training loop before the first step.
     attribute_names : tuple of str
         Names of the data's attributes, where known; set like `dataset_size`.
     needs_attributes : bool
-        Whether `step` and `update` also take attributes (B, A) in {-1, +1}, A being the
+        Whether `step` and `update` also take attributes (B, A) in {-1, +1}, where A is the
         configuration's `attributes`.
     precision : str or None
-        "fp32" or "bf16", whatever the configuration says: the training loop sets it, where there
-        is such a setting, to what the run began with. None goes by the configuration.
+        "fp32" or "bf16", which overrides the configuration's `precision`: the training loop sets
+        it to what the run began with. None leaves it to the configuration.
     reduce_gradients : callable or None
-        Called with the parameters before each optimiser step; averages over processes.
+        Called with the parameters before each optimiser step, to average over processes.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type]
     config: Any
+    presets: ClassVar[Presets]
+    data_settings: ClassVar[DataSettings] = {}
     needs_attributes: ClassVar[bool] = False
 
     def __init__(self, config: Any, image_shape: tuple[int, int, int]) -> None:
         super().__init__()
         if not isinstance(config, self.Config):
             raise TypeError(
-                f"config is a {type(config).__name__}; accepted by {self.name}: "
-                f"{self.Config.__name__}"
+                f"config must be of {self.name}'s {self.Config.__name__}, "
+                f"got {type(config).__name__}"
             )
         channels, height, width = image_shape
-        if height != width:
-            raise ValueError(f"image_shape is {tuple(image_shape)}; accepted: square images")
+        check(height == width, "image_shape", "that of square images", tuple(image_shape))
         require_memory(type(self), config, (channels, height, width))
         self.config = config
         self.image_shape = (channels, height, width)
@@ -101,18 +92,20 @@ class System(nn.Module, abc.ABC):
         self.reduce_gradients: Callable[[list[Tensor]], None] | None = None
 
     @classmethod
-    @abc.abstractmethod
     def preset(cls, name: str, data_name: str) -> Preset:
-        """Return the settings of preset `name` for the data set `data_name`."""
+        """Return preset `name` for the data set `data_name`."""
+        recipe: Recipe = getattr(cls.presets, name).on(data_name)
+        by_data = cls.data_settings.get(data_name, cls.data_settings.get(OTHER_DATA, {}))
+        return recipe.preset(cls.Config(**{**by_data, **recipe.settings}))
 
     def make_optimizers(self) -> dict[str, Optimizer]:
-        """Return new optimisers of the parameters as they are in this phase."""
+        """Return new optimisers for the current phase's parameters."""
         return {}
 
     @property
     def optimizers(self) -> dict[str, Optimizer]:
         """Return every optimiser by name."""
-        # PyTorch's optimisers bring torch._dynamo, which only training should wait for.
+        # PyTorch's optimisers import torch._dynamo, which only training should wait for.
         if self._optimizers is None:
             self._optimizers = self.make_optimizers()
         return self._optimizers
@@ -123,16 +116,16 @@ class System(nn.Module, abc.ABC):
 
     @property
     def batches_per_step(self) -> int:
-        """Return how many batches `step` takes, one after the other in one tensor."""
+        """Return how many batches `step` takes, concatenated."""
         return 1
 
     @property
     def images_per_step(self) -> int:
-        """Return how many images `step` takes, of all processes that train together."""
+        """Return how many images `step` takes, over all processes."""
         return self.config.batch_size * self.batches_per_step
 
     def phases(self, steps: int) -> tuple[tuple[str, int], ...]:
-        """Return (phase, updates) in the order of training; `steps` belong to the first."""
+        """Return (phase, updates) in the order of training; the first has `steps`."""
         return (("train", steps),)
 
     def start_phase(self, phase: str) -> None:
@@ -140,11 +133,10 @@ class System(nn.Module, abc.ABC):
         self.phase, self.phase_step = phase, 0
 
     def step(self, batch: Tensor, *attributes: Tensor) -> dict[str, Tensor]:
-        """Train on images (B, C, H, W) in [0, 1] once and return detached scalars to log.
+        """Update once on images (B, C, H, W) in [0, 1] and return detached scalars to log.
 
-        Of several processes each takes its rows; its scalars' means over processes are the logs.
-
-        A system that needs them takes the images' attributes (B, A) in {-1, +1} as well.
+        With several processes each takes its shard, and the logs are the scalars' means. A system
+        that `needs_attributes` also takes those of the images, (B, A) in {-1, +1}.
         """
         self.prepare_step()
         logs = self.update(batch, *attributes)
@@ -152,19 +144,19 @@ class System(nn.Module, abc.ABC):
         return logs
 
     def prepare_step(self) -> None:
-        """Set what changes from step to step, in tensors that stay; nothing unless overridden."""
+        """Write what changes from step to step, such as a schedule, into fixed tensors."""
 
     def graph_key(self) -> Hashable | None:
-        """Return what tells this update from others in its operations; None if it may be any.
+        """Return a key of the operations that this update runs; None if it cannot be captured.
 
-        Updates of one key do the same to the same tensors, whatever the step, and do not wait for
-        the device: they can be captured as one CUDA graph.
+        Updates with the same key run the same operations on the same tensors, without waiting for
+        the device, so that they can be captured as one CUDA graph.
         """
         return None
 
     @abc.abstractmethod
     def update(self, batch: Tensor) -> dict[str, Tensor]:
-        """Make the optimiser updates of one step of the current phase."""
+        """Step the optimisers once in the current phase; return detached scalars to log."""
 
     @abc.abstractmethod
     def encode(self, x: Tensor) -> Tensor:
@@ -174,30 +166,40 @@ class System(nn.Module, abc.ABC):
     def decode(self, code: Tensor) -> Tensor:
         """Return images (N, C, H, W) in [0, 1] of codes (N, d)."""
 
-    @abc.abstractmethod
+    @property
+    def latent_size(self) -> int:
+        """Return the size d of the code."""
+        return self.config.latent_size
+
     def sample_code(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return n codes (n, d) drawn from the prior."""
+        """Return n codes (n, d) drawn from the prior, N(0, I)."""
+        return self.normal(n, self.latent_size, generator)
+
+    def normal(self, n: int, size: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return (n, size) standard normal numbers, drawn on the generator's device."""
+        device = generator.device if generator is not None else self.device
+        return torch.randn(n, size, generator=generator, device=device).to(self.device)
 
     def draw_codes(self, n: int) -> Tensor:
-        """Return codes (n, d) from the prior for a step: this process's rows of the batch's."""
+        """Return codes (n, d) from the prior, this process's shard of the batch's."""
         return parallel.draw(self.sample_code, n)
 
     def code_masks(self, code: Tensor) -> Tensor | None:
-        """Return where in the image each coordinate of codes (N, d) acts, (N, d, H, W) in [0, 1].
+        """Return the mask in which each coordinate of codes (N, d) acts, (N, d, H, W) in [0, 1].
 
-        None unless the system learns such masks.
+        None unless the system learns masks.
         """
         return None
 
     @property
     def factor_columns(self) -> Sequence[int]:
-        """Return which coordinates of the code are its factors; none unless a system says so."""
+        """Return the coordinates of the code that are factors, where the system has such."""
         return ()
 
     @property
-    @abc.abstractmethod
     def code_names(self) -> list[str]:
-        """Return one name a coordinate of the code."""
+        """Return a name for each coordinate of the code: z1, z2, ..."""
+        return [f"z{i + 1}" for i in range(self.latent_size)]
 
     @property
     def device(self) -> torch.device:
@@ -206,17 +208,17 @@ class System(nn.Module, abc.ABC):
 
     @stage("descent")
     def descend(self, loss: Tensor, *optimizers: str, clip: float | None = None) -> None:
-        """Step the named optimisers down `loss`, their gradients' joint norm at most `clip`."""
+        """Step the named optimisers down `loss`, the joint gradient norm clipped at `clip`."""
         self._clear(optimizers)
         loss.backward()
         self._step(optimizers, clip)
 
     @stage("descent")
     def descend_each(self, losses: Mapping[tuple[str, ...], Tensor]) -> None:
-        """Step the named optimisers down their own loss, all gradients taken at the same weights.
+        """Step the named optimisers each down their own loss, all from the same weights.
 
-        A loss reaches the parameters of its optimisers alone, so that adversaries may share one
-        forward pass; a second gradient through weights that a step has changed would be wrong.
+        A loss reaches the parameters of its own optimisers only, so that adversaries can share a
+        forward pass: the gradients are all taken before the first step changes any weight.
         """
         for number, (names, loss) in enumerate(losses.items(), start=1):
             self._clear(names)
@@ -225,7 +227,7 @@ class System(nn.Module, abc.ABC):
             self._step(names)
 
     def _learned(self, optimizers: Sequence[str]) -> list[Tensor]:
-        """Return the parameters of the named optimisers."""
+        """Return the named optimisers' parameters."""
         groups = [group for name in optimizers for group in self.optimizers[name].param_groups]
         return [parameter for group in groups for parameter in group["params"]]
 
@@ -234,7 +236,7 @@ class System(nn.Module, abc.ABC):
             self.optimizers[name].zero_grad(set_to_none=True)
 
     def _step(self, optimizers: Sequence[str], clip: float | None = None) -> None:
-        """Step the named optimisers by the gradients that there are, those of all processes."""
+        """Step the named optimisers by the rank-averaged gradients."""
         parameters = self._learned(optimizers)
         if self.reduce_gradients is not None:
             self.reduce_gradients(parameters)
@@ -242,90 +244,3 @@ class System(nn.Module, abc.ABC):
             torch.nn.utils.clip_grad_norm_(parameters, clip)
         for name in optimizers:
             self.optimizers[name].step()
-
-
-class GaussianCodes(System):
-    """A system with the prior N(0, I) on codes of `latent_size`."""
-
-    @property
-    def latent_size(self) -> int:
-        """Return the size m of the code: the configuration's, unless a system says otherwise."""
-        return self.config.latent_size
-
-    def sample_code(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return n codes (n, m) from N(0, I)."""
-        device = generator.device if generator is not None else self.device
-        z = torch.randn(n, self.latent_size, generator=generator, device=device)
-        return z.to(self.device)
-
-    @property
-    def code_names(self) -> list[str]:
-        """Return z1, z2, ..."""
-        return [f"z{i + 1}" for i in range(self.latent_size)]
-
-
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Keep gradients from the parameters of `module`, which still passes them to its input."""
-    learned = [p for p in module.parameters() if p.requires_grad]
-    for parameter in learned:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in learned:
-            parameter.requires_grad_(True)
-
-
-_SYSTEMS: dict[str, type[System]] = {}
-_S = TypeVar("_S", bound=type[System])
-
-
-def register(system: _S) -> _S:
-    """Make a system known by its name."""
-    _SYSTEMS[system.name] = system
-    return system
-
-
-def _find(name: str) -> type[System]:
-    if name not in _SYSTEMS:
-        raise ValueError(f"system is {name!r}; accepted: {', '.join(names())}")
-    return _SYSTEMS[name]
-
-
-def names() -> tuple[str, ...]:
-    """Return the names of all systems."""
-    return tuple(sorted(_SYSTEMS))
-
-
-def config_class(name: str) -> type:
-    """Return the configuration dataclass of system `name`; ValueError if there is none."""
-    return _find(name).Config
-
-
-def build(name: str, config: Any, image_shape: tuple[int, int, int]) -> System:
-    """Return system `name` with fresh weights for images (C, H, W).
-
-    Raises
-    ------
-    ValueError
-        If there is no such system, the images do not suit it, or its weights do not fit in the
-        memory of this machine.
-    TypeError
-        If `config` is not of the system's configuration class.
-    """
-    return _find(name)(config, image_shape)
-
-
-def preset(name: str, preset_name: str, data_name: str) -> Preset:
-    """Return the settings of system `name` at size `preset_name` for data set `data_name`.
-
-    Raises
-    ------
-    ValueError
-        If there is no such system or preset.
-    """
-    system = _find(name)
-    if preset_name not in PRESETS:
-        raise ValueError(f"preset is {preset_name!r}; accepted: {', '.join(PRESETS)}")
-    return system.preset(preset_name, data_name)

@@ -1,24 +1,25 @@
-"""Configurations: dataclasses of plain values, set by name and described in tables."""
+"""Configurations: dataclasses of plain values that are checked, described and set by name."""
 
 import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
+
+from pydisent._checks import check_integer, check_number, check_one_of, shown
 
 _C = TypeVar("_C")
 _NONE = type(None)
 
 
 def override(config: _C, values: Mapping[str, Any]) -> _C:
-    """Return a copy of `config` with `values` set, strings read as each field's type.
+    """Return a copy of `config` with `values` set; strings are parsed as each field's type.
 
     Raises
     ------
     ValueError
-        If a name is not a field, a string does not read as its type, or the configuration
-        rejects the value.
+        If a name is not a field, a string does not parse, or the configuration rejects a value.
     """
     hints = typing.get_type_hints(type(config))
     known = [f.name for f in dataclasses.fields(config)]  # type: ignore[arg-type]
@@ -26,30 +27,34 @@ def override(config: _C, values: Mapping[str, Any]) -> _C:
     for key, value in values.items():
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise ValueError(f"unknown setting {key!r}{hint}; accepted: {', '.join(known)}")
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"setting must be one of {', '.join(known)}, got {key!r}{hint}")
         read[key] = _read(key, value, hints[key])
     return dataclasses.replace(config, **read)  # type: ignore[type-var]
 
 
-def require(
-    config: object, names: tuple[str, ...], accepts: Callable[[Any], bool], accepted: str
-) -> None:
-    """Raise ValueError unless each named setting is None or a number that `accepts` takes."""
+def check_integers(config: object, *names: str, at_least: int = 1) -> None:
+    """Raise unless each named setting is None or an integer >= `at_least`."""
     for name in names:
-        value = getattr(config, name)
-        if value is not None and not accepts(value):
-            raise ValueError(f"{name} is {value}; accepted: a number {accepted}")
+        if (value := getattr(config, name)) is not None:
+            check_integer(name, value, at_least=at_least)
 
 
-def require_one_of(config: object, name: str, accepted: Sequence[str]) -> None:
-    """Raise ValueError unless the named setting is one of these."""
-    if (value := getattr(config, name)) not in accepted:
-        raise ValueError(f"{name} is {value!r}; accepted: {', '.join(map(repr, accepted))}")
+def check_numbers(config: object, *names: str, **bounds: Any) -> None:
+    """Raise unless each named setting is None or a finite number in these bounds."""
+    for name in names:
+        if (value := getattr(config, name)) is not None:
+            check_number(name, value, **bounds)
+
+
+def check_choices(config: object, **accepted: Sequence[str]) -> None:
+    """Raise unless each named setting is one of those accepted."""
+    for name, choices in accepted.items():
+        check_one_of(name, getattr(config, name), choices)
 
 
 def describe(config: Any) -> list[tuple[str, str, Any]]:
-    """Return (name, type, value) of every field of a configuration."""
+    """Return (name, type, value) for every field of a configuration."""
     hints = typing.get_type_hints(type(config))
     return [
         (f.name, _type_name(hints[f.name]), getattr(config, f.name))
@@ -77,7 +82,7 @@ def _read(key: str, value: Any, hint: Any) -> Any:
                 return _parse(value, kind)
             except ValueError:
                 continue
-    raise ValueError(f"setting {key} is {value!r}; accepted: {_type_name(hint)}")
+    raise ValueError(f"{key} must be {_type_name(hint)}, got {shown(value)}")
 
 
 def _parse(text: str, kind: Any) -> Any:

@@ -11,7 +11,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def stage(name: str) -> Callable[[_F], _F]:
-    """Mark a method as a stage: a range for torch.profiler, and for NVTX if `nvtx` is installed."""
+    """Put a method in a range of torch.profiler, and of NVTX if `nvtx` is installed."""
     title = f"pydisent.{name}"
 
     def decorate(function: _F) -> _F:

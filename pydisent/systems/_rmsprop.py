@@ -1,4 +1,4 @@
-"""RMSprop by torch's fused steps: it has none for RMSprop itself."""
+"""RMSprop by PyTorch's fused AdamW, as it has no fused RMSprop."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-# Adam divides by 1 − β₂^step, which must be 1.
+# A step count at which Adam's bias correction 1 − β₂^step is 1.
 _LONG_AFTER = 1e9
 
 
 class RMSprop(torch.optim.RMSprop):
-    """`torch.optim.RMSprop` with momentum; on the CPU its step takes half the time.
+    """`torch.optim.RMSprop`, whose step with momentum takes half the time on the CPU.
 
     m ← μ m + g / (√v + ε), v being the running mean of g², is a step of AdamW upon m with β₁ = 0,
-    learning rate −1 and decay μ − 1; then θ ← θ − lr m. State and checkpoints are torch's own.
+    learning rate −1 and decay μ − 1; then θ ← θ − lr m. State and checkpoints are PyTorch's.
     """
 
     @torch.no_grad()
@@ -35,7 +35,7 @@ class RMSprop(torch.optim.RMSprop):
             adamw(
                 momenta,
                 gradients,
-                gradients,  # where β₁ = 0 leaves what it finds
+                gradients,  # the first moment, which β₁ = 0 sets to the gradient
                 squares,
                 [],
                 [torch.tensor(_LONG_AFTER) for _ in steps],
@@ -53,7 +53,7 @@ class RMSprop(torch.optim.RMSprop):
 
 
 def _is_plain(group: dict[str, Any]) -> bool:
-    """Whether a group is on the CPU, and of the simple kind that is written here."""
+    """Whether `step` covers this group's options, device and dtype."""
     special = ("centered", "weight_decay", "maximize", "differentiable", "capturable")
     return (
         group["momentum"] > 0

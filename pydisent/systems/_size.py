@@ -1,4 +1,4 @@
-"""What a system of these sizes would take in memory, before any of it is allocated."""
+"""A system's memory, estimated before any of it is allocated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-# What torch says of tensors whose bytes int64 cannot count.
+# In PyTorch's error for tensors whose bytes overflow int64.
 _UNCOUNTED = "overflow"
 
 
@@ -18,10 +18,10 @@ def require_memory(
     config: Any,
     image_shape: tuple[int, int, int],
 ) -> None:
-    """Raise ValueError, by the name of a setting, if this machine's memory is less than needed.
+    """Raise ValueError, naming a setting, if this machine has too little memory.
 
-    Needed are the weights and buffers of ``build(config, image_shape)``, which is called on the
-    device "meta", and a batch of images. Optimisers and activations come on top.
+    Counted are the weights and buffers of ``build(config, image_shape)``, built on the device
+    "meta", and a batch of images; optimisers and activations come on top.
     """
     if torch.get_default_device().type == "meta":
         return
@@ -36,13 +36,13 @@ def require_memory(
         if without < least:
             name, value, least = changed, str(getattr(config, changed)), without
     raise ValueError(
-        f"{name} is {value}; accepted: what fits in memory: weights and a batch would take "
-        f"{_gigabytes(needed)}, of {_gigabytes(limit)} that this machine has"
+        f"{name} must be small enough for this machine's {_gigabytes(limit)} of memory (weights "
+        f"and a batch take {_gigabytes(needed)}), got {value}"
     )
 
 
 def _memory() -> float:
-    """Bytes of memory of this machine; infinitely many where it does not tell."""
+    """Return this machine's memory in bytes; infinity where it is unknown."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
@@ -62,18 +62,18 @@ def _needed(
     except RuntimeError as error:
         if _UNCOUNTED in str(error).lower():
             return float("inf")
-        return batch  # a network of the user's own that cannot be built there
+        return batch  # a user's network that cannot be built on "meta"
     return batch + sum(x.nbytes for x in (*system.parameters(), *system.buffers()))
 
 
 def _lowered(config: Any) -> Iterator[tuple[str, Any]]:
-    """Yield each size of a configuration, and the configuration with its default there."""
+    """Yield each enlarged size, and the configuration with that size at its default."""
     for field in dataclasses.fields(config):
         value, default = getattr(config, field.name), field.default
         if type(value) is int and type(default) is int and default < value:
             try:
                 yield field.name, dataclasses.replace(config, **{field.name: default})
-            except ValueError:  # others are bounded by it
+            except ValueError:  # another setting is bounded by it
                 continue
 
 

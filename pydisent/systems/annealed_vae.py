@@ -1,15 +1,15 @@
-"""Burgess et al. (2018): a VAE whose KL is held at a capacity that grows."""
+"""Burgess et al. (2018): a VAE whose KL is held at a growing capacity."""
 
-import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from pydisent.systems._base import register
-from pydisent.systems._config import require
-from pydisent.systems.vae import VAE, Latents, VAEConfig
+from pydisent.systems._config import check_integers, check_numbers
+from pydisent.systems._presets import Presets
+from pydisent.systems._ranges import stage
+from pydisent.systems._registry import register
+from pydisent.systems._vae_family import PAPER, QUICK, SMOKE, VAEConfig, VAEFamily
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class AnnealedVAEConfig(VAEConfig):
     gamma : float
         γ, the weight of the KL's distance from the capacity.
     capacity : float
-        The last capacity C in nats; 5 to 75 in the published comparison.
+        The final capacity C in nats; 5 to 75 in the published comparison.
     capacity_steps : int
-        Updates over which C grows from 0, linearly.
+        Updates over which C grows linearly from 0.
     """
 
     gamma: float = 1000.0
@@ -32,22 +32,23 @@ class AnnealedVAEConfig(VAEConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, ("gamma", "capacity"), lambda v: 0 <= v < math.inf, ">= 0")
-        require(self, ("capacity_steps",), lambda v: v >= 1, ">= 1")
+        check_numbers(self, "gamma", "capacity", at_least=0)
+        check_integers(self, "capacity_steps")
 
 
 @register
-class AnnealedVAE(VAE):
+class AnnealedVAE(VAEFamily):
     """Minimise −E_q[log p(x|z)] + γ |KL(q(z|x) ‖ N(0, I)) − C| (Burgess et al., Eq. 8)."""
 
     name = "annealed-vae"
     Config = AnnealedVAEConfig
     config: AnnealedVAEConfig
+    presets = Presets(
+        paper=PAPER,
+        quick=QUICK.with_settings(gamma=100.0, capacity=10.0, capacity_steps=4000),
+        smoke=SMOKE.with_settings(capacity_steps=10),
+    )
     capacity_now: Tensor
-    strengths: ClassVar[dict[str, dict[str, Any]]] = {
-        "quick": {"gamma": 100.0, "capacity": 10.0, "capacity_steps": 4000},
-        "smoke": {"capacity_steps": 10},
-    }
 
     def __init__(self, config: AnnealedVAEConfig, image_shape: tuple[int, int, int]) -> None:
         super().__init__(config, image_shape)
@@ -59,10 +60,13 @@ class AnnealedVAE(VAE):
         return c.capacity * min(self.phase_step / c.capacity_steps, 1.0)
 
     def prepare_step(self) -> None:
-        """Set C of this update."""
+        """Write this update's C into its buffer."""
         self.capacity_now.fill_(self.capacity())
 
-    def regularizer(self, latents: Latents) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return γ |KL − C|."""
-        loss = self.config.gamma * (latents.kl - self.capacity_now).abs()
-        return loss, {"capacity": self.capacity_now.clone()}
+    @stage("autoencoder")
+    def update(self, batch: Tensor) -> dict[str, Tensor]:
+        """Update encoder and decoder once on images (B, C, H, W)."""
+        elbo = self.elbo(batch)
+        distance = (elbo.kl - self.capacity_now).abs()
+        loss = elbo.reconstruction + self.config.gamma * distance
+        return self.minimize(loss, elbo, capacity=self.capacity_now.clone())

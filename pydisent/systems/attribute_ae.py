@@ -1,134 +1,43 @@
-"""Lezama (2019), sec. 4: attributes set on images, by a teacher and then wider students."""
+"""Lezama (2019), sec. 4: attributes that can be set, by a teacher and then wider students."""
 
-import copy
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from pydisent import parallel
+from pydisent._checks import check, check_one_of
 from pydisent.losses import jacobian_supervision
 from pydisent.nn import AttributeAutoencoder
 from pydisent.nn.layout import channels_last_
-from pydisent.ops import cross_covariance_penalty
-from pydisent.systems._base import Preset, System, frozen, register
-from pydisent.systems._config import require, require_one_of
+from pydisent.systems._attribute_ae_config import AttributeAEConfig
+from pydisent.systems._attribute_losses import cross_covariance, cycle_z_loss, hinge_loss
+from pydisent.systems._modes import evaluating, frozen
+from pydisent.systems._optimizers import adam, parameters
+from pydisent.systems._presets import SMOKE, Presets, Recipe, each
+from pydisent.systems._progressive import Progressive
 from pydisent.systems._ranges import stage
+from pydisent.systems._registry import register
 
-_NOTED = 0.01  # what a batch counts in the running estimate of z's mean and variance
-_SUPERVISION = ("jacobian", "cycle", "none")
-_VARIANTS = ("published", "author_code")
-_OPTIMIZERS = ("shared", "own")
-
-
-@dataclass(frozen=True)
-class AttributeAEConfig:
-    """The paper's settings for CelebA (sec. 4.2, App. A.2).
-
-    Squared errors are means over the batch and over pixels, or the numbers of y or z, with pixels
-    from -1 to 1: the paper prints sums, but its weights are for its author's means.
-
-    Attributes
-    ----------
-    attributes : int
-        k, as many as the data set has: 40 for celeba, 32 for faces.
-    z_channels : int
-        The teacher's feature maps of z, which has d = 4 z_channels numbers; each student has
-        twice as many as the model before.
-    base : int
-        Feature maps of the first convolution.
-    batch_size : int
-        Images an update; 128 in the paper's text, 64 in its author's code.
-    reconstruction_weight, prediction_weight, cross_covariance_weight : float
-        λ1, λ2 and λ3 of Eq. 14.
-    cycle_attributes_weight, cycle_z_weight : float
-        λ4 and λ5, of Eqs. 12 and 13.
-    cycle_steps, student_steps : int
-        Updates of the teacher with the cycle losses, after those without, and of each student.
-        Published: 100 epochs of 162,770 images, and 200; the last student's are not printed.
-    students : int
-        How many times z is widened.
-    supervision : str
-        What students learn from beside the reconstruction: "jacobian", the model before (Eq. 9);
-        "cycle", all of the teacher's losses (the comparison of Table 2); "none", these without
-        the cycle losses.
-    y_weight, difference_weight : float
-        λ_y and λ_diff of Eq. 9.
-    student_cross_covariance_weight : float
-        λ3 of students with Jacobian supervision. The paper names λ2, λ4 and λ5 as zero for them
-        (sec. 4.2.2), but also says that they learn from Eqs. 8 and 9 alone (sec. 4.1).
-    variant : str
-        "published", Eqs. 10 to 13, or "author_code": the cross-covariance's Frobenius norm, not
-        its square; hinge losses summed over attributes, not averaged, that of the cycle with the
-        sign of y as its target; and in Eq. 13 the norm of the whole batch, not squared, over B.
-    cycle_optimizer : str
-        The moments of the cycle losses' step: "shared" with the decoder's other step, as in the
-        author's code, or its "own". Adam with moments of its own makes steps as long as the
-        other's, whatever the weights.
-    gradient_clip : float or None
-        The largest norm of a gradient; 10 in the author's code.
-    learning_rate, adam_beta1, adam_beta2, adam_eps : float
-        Adam's.
-    """
-
-    attributes: int = 40
-    z_channels: int = 512
-    base: int = 16
-    batch_size: int = 128
-    reconstruction_weight: float = 100.0
-    prediction_weight: float = 0.1
-    cross_covariance_weight: float = 0.1
-    cycle_attributes_weight: float = 1e-4
-    cycle_z_weight: float = 1e-5
-    cycle_steps: int = 127_164
-    student_steps: int = 254_328
-    students: int = 2
-    supervision: str = "jacobian"
-    y_weight: float = 1.0
-    difference_weight: float = 50.0
-    student_cross_covariance_weight: float = 0.0
-    variant: str = "published"
-    cycle_optimizer: str = "shared"
-    gradient_clip: float | None = None
-    learning_rate: float = 0.002
-    adam_beta1: float = 0.5
-    adam_beta2: float = 0.999
-    adam_eps: float = 1e-8
-
-    def __post_init__(self) -> None:
-        require(self, ("attributes", "z_channels", "base"), lambda v: v >= 1, ">= 1")
-        # Batch normalisation and pairs need two images.
-        require(self, ("batch_size",), lambda v: v >= 2, ">= 2")
-        require(self, ("student_steps",), lambda v: v >= 1, ">= 1")
-        weights = [name for name in self.__dataclass_fields__ if name.endswith("_weight")]
-        counts = ("cycle_steps", "students")
-        require(self, (*weights, *counts), lambda v: 0 <= v < math.inf, ">= 0")
-        rates = ("learning_rate", "adam_eps", "gradient_clip")
-        require(self, rates, lambda v: 0 < v < math.inf, "> 0")
-        require(self, ("adam_beta1", "adam_beta2"), lambda v: 0 <= v < 1, "in [0, 1)")
-        require_one_of(self, "supervision", _SUPERVISION)
-        require_one_of(self, "variant", _VARIANTS)
-        require_one_of(self, "cycle_optimizer", _OPTIMIZERS)
+_MOMENTUM = 0.01  # weight of a batch in the running estimates of z's mean and variance
 
 
 @register
-class AttributeAE(System):
+class AttributeAE(Progressive):
     """An autoencoder whose code begins with k attributes that can be set.
 
-    Phases: "teacher" learns λ1 L_rec + λ2 L_pred + λ3 L_xcov; "teacher-cycle" takes a second step
-    a batch, of the decoder alone, down the cycle losses; "student-1", "student-2", ... widen z to
-    twice its size, from the weights there are, and learn the reconstruction and the change of the
-    image with y that the model before shows (Eqs. 8 and 9). That model is kept as `teacher`.
+    Phases: "teacher" minimises λ1 L_rec + λ2 L_pred + λ3 L_xcov (Eqs. 8, 11 and 10);
+    "teacher-cycle" adds a second step per batch, of the decoder alone, down the cycle losses
+    (Eqs. 12 and 13); "student-1", "student-2", ... each double z, starting from the weights so
+    far, and minimise the reconstruction error and Jacobian supervision by the model before
+    (Eqs. 8 and 9), which is kept as `teacher`.
 
-    A code (N, k + d) is y, of which +1 and −1 stand for an attribute's presence and absence, then
-    z. There is no prior: `sample_code` draws each attribute's sign with equal chances, and z from
-    independent normals with the mean and deviation of the codes seen in training, `z_mean` and
+    A code (N, k + d) is y, where +1 and −1 stand for an attribute's presence and absence, then z.
+    There is no prior: `sample_code` draws each attribute's sign with equal probability, and z from
+    independent normals with the mean and variance of the codes seen in training, `z_mean` and
     `z_variance`, running averages over about 100 updates.
 
     Parameters
@@ -143,6 +52,40 @@ class AttributeAE(System):
     Config: ClassVar[type] = AttributeAEConfig
     config: AttributeAEConfig
     needs_attributes: ClassVar[bool] = True
+    data_settings = each(["faces"], attributes=32)
+    presets = Presets(
+        paper=Recipe(
+            note="as published for CelebA",
+            steps=127_164,
+            image_size=256,
+            log_every=500,
+            checkpoint_every=10_000,
+        ),
+        quick=Recipe(
+            note="64×64, d = 64, 128 and 256, batch 32, 2.5 times the learning rate, attributes "
+            "predicted at 200 times the weight, cycle losses at 10,000 times; 77,000 images in all",
+            steps=1200,
+            image_size=64,
+            log_every=50,
+            checkpoint_every=400,
+            held_out=0.1,
+            settings={
+                "z_channels": 16,
+                "batch_size": 32,
+                # The published weights learn attributes over hundreds of thousands of updates.
+                "prediction_weight": 20.0,
+                "cycle_attributes_weight": 2.0,
+                "cycle_z_weight": 0.1,
+                "cycle_steps": 400,
+                "student_steps": 400,
+                "learning_rate": 0.005,
+            },
+        ),
+        smoke=replace(SMOKE, held_out=0.1).with_settings(
+            z_channels=2, base=4, batch_size=8, cycle_steps=10, student_steps=10
+        ),
+    )
+    teacher: AttributeAutoencoder | None
     z_mean: Tensor
     z_variance: Tensor
 
@@ -152,7 +95,6 @@ class AttributeAE(System):
         c = config
         self.autoencoder = AttributeAutoencoder(c.attributes, c.z_channels, channels, c.base, size)
         channels_last_(self)
-        self.teacher: AttributeAutoencoder | None = None
         self.register_buffer("z_mean", torch.zeros(self.z_size))
         self.register_buffer("z_variance", torch.ones(self.z_size))
         self.phase = "teacher"
@@ -163,36 +105,25 @@ class AttributeAE(System):
         parts = {"encoder": self.autoencoder.encoder, "decoder": self.autoencoder.decoder}
         if c.cycle_optimizer == "own":
             parts["cycle"] = self.autoencoder.decoder
+        betas = (c.adam_beta1, c.adam_beta2)
         return {
-            name: torch.optim.Adam(
-                part.parameters(),
-                c.learning_rate,
-                betas=(c.adam_beta1, c.adam_beta2),
-                eps=c.adam_eps,
-                fused=True,
-            )
+            name: adam(parameters(part), c.learning_rate, betas, c.adam_eps)
             for name, part in parts.items()
         }
 
-    @classmethod
-    def preset(cls, name: str, data_name: str) -> Preset:
-        """Return the settings of `name`: smoke, quick or paper."""
-        attributes = {"attributes": 32} if data_name == "faces" else {}
-        return Preset(cls.Config(**attributes, **_SETTINGS[name]), **_SIZES[name])
-
     @property
     def z_size(self) -> int:
-        """Return d, how many numbers z has in this phase."""
+        """Return d, the size of z in this phase."""
         return 4 * self.autoencoder.z_channels
 
     @property
     def factor_columns(self) -> range:
-        """Return which coordinates of a code are the attributes."""
+        """Return the coordinates of the code that are attributes."""
         return range(self.config.attributes)
 
     @property
     def code_names(self) -> list[str]:
-        """Return the attributes' names, or y1, y2, ... where the data is unknown, and z1, ..."""
+        """Return the attributes' names, or y1, y2, ... if they are unknown, and z1, z2, ..."""
         k = self.config.attributes
         names = self.attribute_names if len(self.attribute_names) == k else ()
         return [
@@ -208,38 +139,24 @@ class AttributeAE(System):
         return (("teacher", steps), *cycle, *students)
 
     def start_phase(self, phase: str) -> None:
-        """Prepare for `phase`: a student is the model before, widened.
+        """Prepare for `phase`; a student is the model so far, widened.
 
         Raises
         ------
         ValueError
             If there is no such phase.
         """
-        names = [name for name, _ in self.phases(1)]
-        if phase not in names:
-            raise ValueError(f"phase is {phase!r}; accepted: {', '.join(names)}")
+        check_one_of("phase", phase, [name for name, _ in self.phases(1)])
         super().start_phase(phase)
-        if phase.startswith("student"):
-            self._widen()
-
-    def _widen(self) -> None:
+        if not phase.startswith("student"):
+            return
         if self.config.supervision == "jacobian":
-            self.teacher = copy.deepcopy(self.autoencoder).requires_grad_(False).eval()
-            for parameter in self.teacher.parameters():
-                parameter.grad = None
-        maps = self.autoencoder.z_channels
-        self.autoencoder.widen(maps)
-        # z is (maps, 2, 2) row by row: new maps come last, flattened too.
+            self.keep_as_teacher(self.autoencoder)
+        self.autoencoder.widen(self.autoencoder.z_channels)
+        # z is flattened map by map, so that new maps come last.
         self.z_mean = torch.cat([self.z_mean, torch.zeros_like(self.z_mean)])
         self.z_variance = torch.cat([self.z_variance, torch.ones_like(self.z_variance)])
         self.optimizers = None
-
-    def train(self, mode: bool = True) -> "AttributeAE":
-        """Set training mode, but for the teacher, whose batch statistics stay as they are."""
-        super().train(mode)
-        if self.teacher is not None:
-            self.teacher.eval()
-        return self
 
     def update(self, batch: Tensor, attributes: Tensor | None = None) -> dict[str, Tensor]:
         """Update once on images (B, C, H, W) in [0, 1] with attributes (B, k) in {-1, +1}.
@@ -247,12 +164,12 @@ class AttributeAE(System):
         Raises
         ------
         ValueError
-            If the attributes are not there or of another shape.
+            If the attributes are missing or of another shape.
         """
-        accepted = (len(batch), self.config.attributes)
-        if attributes is None or tuple(attributes.shape) != accepted:
-            given = None if attributes is None else tuple(attributes.shape)
-            raise ValueError(f"attributes has shape {given}; accepted: {accepted}")
+        shape = (len(batch), self.config.attributes)
+        given = None if attributes is None else tuple(attributes.shape)
+        check(given == shape, "attributes", f"of shape {shape}", given)
+        assert attributes is not None
         x = self._scaled(batch)
         if self.teacher is not None:
             return self._update_student(x, attributes)
@@ -284,10 +201,10 @@ class AttributeAE(System):
 
     @stage("cycle")
     def _update_cycle(self, x: Tensor) -> dict[str, Tensor]:
-        """Step the decoder down λ4 L_cyc1 + λ5 L_cyc2 (Eqs. 12 and 13), pairs being random.
+        """Step the decoder down λ4 L_cyc1 + λ5 L_cyc2 (Eqs. 12 and 13), for random pairs.
 
-        The encoder is a fixed function here: in eval mode, its batch statistics neither follow
-        the batch of decoded images nor move.
+        The encoder is fixed: in eval mode, it neither uses the statistics of the decoded images
+        nor updates its own.
         """
         c, encoder = self.config, self.autoencoder.encoder
         with frozen(encoder), evaluating(encoder):
@@ -339,10 +256,10 @@ class AttributeAE(System):
     def _logs(
         self, y: Tensor, z: Tensor, attributes: Tensor, terms: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Note the codes of a batch, and return its losses and the share of wrong attributes."""
+        """Update z's running estimates; return the losses and the share of wrong attributes."""
         variance, mean = torch.var_mean(parallel.gather(z.flatten(1)), 0)
-        self.z_mean.lerp_(mean, _NOTED)
-        self.z_variance.lerp_(variance, _NOTED)
+        self.z_mean.lerp_(mean, _MOMENTUM)
+        self.z_variance.lerp_(variance, _MOMENTUM)
         wrong = (y * attributes <= 0).float().mean()
         return {name: term.detach() for name, term in terms.items()} | {"wrong_attributes": wrong}
 
@@ -361,99 +278,9 @@ class AttributeAE(System):
         return (self.autoencoder.decoder(y, z) + 1) / 2
 
     def sample_code(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return n codes (n, k + d): attributes of random sign, z as training saw it."""
+        """Return n codes (n, k + d): attributes of random sign, z distributed as in training."""
         device = generator.device if generator is not None else self.device
         k = self.config.attributes
         signs = torch.randint(2, (n, k), generator=generator, device=device).to(self.device)
-        normal = torch.randn(n, self.z_size, generator=generator, device=device).to(self.device)
-        return torch.cat([2.0 * signs - 1, self.z_mean + self.z_variance.sqrt() * normal], 1)
-
-
-def hinge_loss(y: Tensor, targets: Tensor, variant: str = "published") -> Tensor:
-    """Return max(1 − y_i t_i, 0) (Eq. 11), its mean over batch and attributes, (B, k) each.
-
-    With "author_code" the mean over the batch of the sum over attributes.
-    """
-    losses = (1 - y * targets).clamp(min=0)
-    return losses.mean() if variant == "published" else losses.sum(1).mean()
-
-
-def cross_covariance(y: Tensor, z: Tensor, variant: str = "published") -> Tensor:
-    """Return Σ_ij cov(y_i, z_j)² (Eq. 10) of y (B, k) and z (B, ...); its root by "author_code"."""
-    squares = cross_covariance_penalty(parallel.gather(y), parallel.gather(z.flatten(1)))
-    # At zero the root has no derivative.
-    return squares if variant == "published" else (squares + 1e-12).sqrt()
-
-
-def cycle_z_loss(z_again: Tensor, z: Tensor, variant: str = "published") -> Tensor:
-    """Return ‖z − z'‖² (Eq. 13), a mean over all numbers of z and z' (B, ...).
-
-    With "author_code" the norm of the whole batch's difference over B.
-    """
-    if variant == "published":
-        return F.mse_loss(z_again, z)
-    squares = parallel.total((z - z_again).square().sum())
-    return (squares + 1e-12).sqrt() / (len(z) * parallel.processes())
-
-
-_Decoder = Callable[[Tensor, Tensor], Tensor]
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Keep `module` in eval mode for a while."""
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)
-
-
-_SETTINGS: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "quick": {
-        "z_channels": 16,
-        "batch_size": 32,
-        # The published weights leave the attributes to hundreds of thousands of updates.
-        "prediction_weight": 20.0,
-        "cycle_attributes_weight": 2.0,
-        "cycle_z_weight": 0.1,
-        "cycle_steps": 400,
-        "student_steps": 400,
-        "learning_rate": 0.005,
-    },
-    "smoke": {
-        "z_channels": 2,
-        "base": 4,
-        "batch_size": 8,
-        "cycle_steps": 10,
-        "student_steps": 10,
-    },
-}
-_SIZES: dict[str, dict[str, Any]] = {
-    "paper": {
-        "steps": 127_164,
-        "image_size": 256,
-        "log_every": 500,
-        "checkpoint_every": 10_000,
-        "note": "as published for CelebA",
-    },
-    "quick": {
-        "steps": 1200,
-        "image_size": 64,
-        "log_every": 50,
-        "checkpoint_every": 400,
-        "held_out": 0.1,
-        "note": "64×64, d = 64, 128 and 256, batch 32, 2.5 times the learning rate, attributes "
-        "predicted at 200 times the weight, cycle losses at 10,000 times; 77,000 images in all",
-    },
-    "smoke": {
-        "steps": 20,
-        "image_size": 16,
-        "log_every": 5,
-        "checkpoint_every": 5,
-        "held_out": 0.1,
-        "note": "tiny, to see that everything runs",
-    },
-}
+        z = self.z_mean + self.z_variance.sqrt() * self.normal(n, self.z_size, generator)
+        return torch.cat([2.0 * signs - 1, z], 1)

@@ -1,16 +1,17 @@
-"""Chen et al. (2018): a VAE whose total correlation counts β times."""
+"""Chen et al. (2018): a VAE whose total correlation is weighted by β."""
 
-import math
 from dataclasses import dataclass
 from typing import cast
 
 from torch import Tensor
 
+from pydisent._checks import check
 from pydisent.losses import total_correlation
 from pydisent.reference.density import Estimator
-from pydisent.systems._base import register
-from pydisent.systems._config import require
-from pydisent.systems.vae import VAE, Latents, VAEConfig
+from pydisent.systems._config import check_choices, check_numbers
+from pydisent.systems._ranges import stage
+from pydisent.systems._registry import register
+from pydisent.systems._vae_family import VAEConfig, VAEFamily
 
 
 @dataclass(frozen=True)
@@ -31,39 +32,38 @@ class BetaTCVAEConfig(VAEConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, ("beta",), lambda v: 0 <= v < math.inf, ">= 0")
-        if self.estimator not in ("mws", "mss"):
-            raise ValueError(f"estimator is {self.estimator!r}; accepted: 'mws', 'mss'")
+        check_numbers(self, "beta", at_least=0)
+        check_choices(self, estimator=("mws", "mss"))
 
 
 @register
-class BetaTCVAE(VAE):
-    """Minimise −E_q[log p(x|z)] + KL + (β − 1) TC(z), the TC estimated in the batch.
+class BetaTCVAE(VAEFamily):
+    """Minimise −E_q[log p(x|z)] + KL + (β − 1) TC(z), the TC estimated from the batch.
 
-    The KL's own total correlation makes the weight β; the KL is exact, so only the rest of it is
-    estimated (Chen et al., Eq. 4 with α = γ = 1).
+    The KL contains the total correlation once, so that its weight is β. The KL is exact, and only
+    the remainder is estimated (Chen et al., Eq. 4 with α = γ = 1).
     """
 
     name = "beta-tcvae"
     Config = BetaTCVAEConfig
     config: BetaTCVAEConfig
 
-    def regularizer(self, latents: Latents) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return KL + (β − 1) TC.
+    @stage("autoencoder")
+    def update(self, batch: Tensor) -> dict[str, Tensor]:
+        """Update encoder and decoder once on images (B, C, H, W).
 
         Raises
         ------
         ValueError
-            If `dataset_size` was not set.
+            If `dataset_size` is not set.
         """
-        if self.dataset_size is None:
-            raise ValueError(
-                "dataset_size is None; accepted: the number of training images, to be set before "
-                f"{self.name} is trained"
-            )
-        c = self.config
-        estimator = cast(Estimator, c.estimator)
-        tc = total_correlation(
-            latents.z, latents.mu, latents.logvar, self.dataset_size, estimator=estimator
-        )
-        return latents.kl + (c.beta - 1) * tc, {"total_correlation": tc}
+        elbo = self.elbo(batch)
+        tc = self._total_correlation(elbo.latents.z, elbo.latents.mu, elbo.latents.logvar)
+        regularizer = elbo.kl + (self.config.beta - 1) * tc
+        return self.minimize(elbo.reconstruction + regularizer, elbo, total_correlation=tc)
+
+    def _total_correlation(self, z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+        size = self.dataset_size
+        check(size is not None, "dataset_size", "set to the number of training images", size)
+        estimator = cast(Estimator, self.config.estimator)
+        return total_correlation(z, mu, logvar, cast(int, size), estimator=estimator)

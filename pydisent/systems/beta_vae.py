@@ -1,13 +1,13 @@
-"""Higgins et al. (2017): a VAE whose KL counts β times."""
+"""Higgins et al. (2017): a VAE whose KL is weighted by β."""
 
-import math
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from pydisent.systems._base import register
-from pydisent.systems._config import require
-from pydisent.systems.vae import VAE, Latents, VAEConfig
+from pydisent.systems._config import check_numbers
+from pydisent.systems._ranges import stage
+from pydisent.systems._registry import register
+from pydisent.systems._vae_family import VAEConfig, VAEFamily
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,19 @@ class BetaVAEConfig(VAEConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, ("beta",), lambda v: 0 <= v < math.inf, ">= 0")
+        check_numbers(self, "beta", at_least=0)
 
 
 @register
-class BetaVAE(VAE):
+class BetaVAE(VAEFamily):
     """Minimise −E_q[log p(x|z)] + β KL(q(z|x) ‖ N(0, I)) (Kumar et al., Eq. 8)."""
 
     name = "beta-vae"
     Config = BetaVAEConfig
     config: BetaVAEConfig
 
-    def regularizer(self, latents: Latents) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return β KL."""
-        return self.config.beta * latents.kl, {}
+    @stage("autoencoder")
+    def update(self, batch: Tensor) -> dict[str, Tensor]:
+        """Update encoder and decoder once on images (B, C, H, W)."""
+        elbo = self.elbo(batch)
+        return self.minimize(elbo.reconstruction + self.config.beta * elbo.kl, elbo)

@@ -1,15 +1,15 @@
-"""Kumar et al. (2018): VAEs whose codes' covariance is pulled to the identity."""
+"""Kumar et al. (2018): VAEs that match the codes' covariance to the identity."""
 
-import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from pydisent.losses import dip_vae_penalty
-from pydisent.systems._base import register
-from pydisent.systems._config import require
-from pydisent.systems.vae import VAE, Latents, VAEConfig
+from pydisent.systems._config import check_numbers
+from pydisent.systems._presets import Presets
+from pydisent.systems._ranges import stage
+from pydisent.systems._registry import register
+from pydisent.systems._vae_family import PAPER, QUICK, SMOKE, VAEConfig, VAEFamily
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class DIPVAE1Config(VAEConfig):
     lambda_od : float
         λ_od, the weight of the squared covariances of two dimensions.
     diagonal_ratio : float
-        λ_d / λ_od, λ_d being the weight of the squared distances of variances from one; the
-        paper varies λ_od and keeps this.
+        λ_d / λ_od, where λ_d is the weight of the variances' squared distances from one; the
+        paper keeps it while varying λ_od.
     """
 
     batch_size: int = 400
@@ -31,35 +31,12 @@ class DIPVAE1Config(VAEConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, ("lambda_od", "diagonal_ratio"), lambda v: 0 <= v < math.inf, ">= 0")
+        check_numbers(self, "lambda_od", "diagonal_ratio", at_least=0)
 
     @property
     def lambda_d(self) -> float:
         """Return λ_d."""
         return self.diagonal_ratio * self.lambda_od
-
-
-@register
-class DIPVAE1(VAE):
-    """A VAE with a penalty on the covariance of the posteriors' means (Kumar et al., Eq. 6)."""
-
-    name = "dip-vae-1"
-    Config = DIPVAE1Config
-    config: DIPVAE1Config
-    strengths: ClassVar[dict[str, dict[str, Any]]] = {"quick": {"lambda_od": 1.0}}
-    published_for: ClassVar[dict[str, dict[str, Any]]] = {
-        "celeba": {"batch_size": 100, "lambda_od": 2.0, "diagonal_ratio": 50.0}
-    }
-
-    def regularizer(self, latents: Latents) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return KL + the penalty."""
-        penalty = self.penalty(latents)
-        return latents.kl + penalty, {"covariance": penalty}
-
-    def penalty(self, latents: Latents) -> Tensor:
-        """Return the weighted penalty, a scalar."""
-        c = self.config
-        return dip_vae_penalty(latents.mu, variant="i", lambda_od=c.lambda_od, lambda_d=c.lambda_d)
 
 
 @dataclass(frozen=True)
@@ -80,29 +57,61 @@ class DIPVAE2Config(DIPVAE1Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, ("lambda_3",), lambda v: 0 <= v < math.inf, ">= 0")
+        check_numbers(self, "lambda_3", at_least=0)
+
+
+_CELEBA_1 = {"batch_size": 100, "lambda_od": 2.0, "diagonal_ratio": 50.0}
+_CELEBA_2 = {"batch_size": 100, "lambda_od": 80.0, "diagonal_ratio": 0.5, "lambda_3": 0.0}
 
 
 @register
-class DIPVAE2(DIPVAE1):
-    """A VAE with a penalty on the covariance of the codes themselves (Kumar et al., Eq. 7)."""
+class DIPVAE1(VAEFamily):
+    """A VAE with a penalty on the covariance of the posterior means (Kumar et al., Eq. 6)."""
+
+    name = "dip-vae-1"
+    Config = DIPVAE1Config
+    config: DIPVAE1Config
+    presets = Presets(
+        paper=replace(PAPER, by_data={"celeba": {"settings": _CELEBA_1}}),
+        quick=QUICK.with_settings(lambda_od=1.0),
+        smoke=SMOKE,
+    )
+
+    @stage("autoencoder")
+    def update(self, batch: Tensor) -> dict[str, Tensor]:
+        """Update encoder and decoder once on images (B, C, H, W)."""
+        c, elbo = self.config, self.elbo(batch)
+        penalty = dip_vae_penalty(
+            elbo.latents.mu, variant="i", lambda_od=c.lambda_od, lambda_d=c.lambda_d
+        )
+        loss = elbo.reconstruction + (elbo.kl + penalty)
+        return self.minimize(loss, elbo, covariance=penalty)
+
+
+@register
+class DIPVAE2(VAEFamily):
+    """A VAE with a penalty on the covariance of the aggregate posterior (Kumar et al., Eq. 7)."""
 
     name = "dip-vae-2"
     Config = DIPVAE2Config
     config: DIPVAE2Config
-    strengths: ClassVar[dict[str, dict[str, Any]]] = {"quick": {"lambda_od": 50.0}}
-    published_for: ClassVar[dict[str, dict[str, Any]]] = {
-        "celeba": {"batch_size": 100, "lambda_od": 80.0, "diagonal_ratio": 0.5, "lambda_3": 0.0}
-    }
+    presets = Presets(
+        paper=replace(PAPER, by_data={"celeba": {"settings": _CELEBA_2}}),
+        quick=QUICK.with_settings(lambda_od=50.0),
+        smoke=SMOKE,
+    )
 
-    def penalty(self, latents: Latents) -> Tensor:
-        """Return the weighted penalty, a scalar."""
-        c = self.config
-        return dip_vae_penalty(
-            latents.mu,
-            latents.logvar,
+    @stage("autoencoder")
+    def update(self, batch: Tensor) -> dict[str, Tensor]:
+        """Update encoder and decoder once on images (B, C, H, W)."""
+        c, elbo = self.config, self.elbo(batch)
+        penalty = dip_vae_penalty(
+            elbo.latents.mu,
+            elbo.latents.logvar,
             variant="ii",
             lambda_od=c.lambda_od,
             lambda_d=c.lambda_d,
             lambda_3=c.lambda_3,
         )
+        loss = elbo.reconstruction + (elbo.kl + penalty)
+        return self.minimize(loss, elbo, covariance=penalty)

@@ -1,8 +1,6 @@
-"""Kim & Mnih (2018): a VAE whose total correlation a discriminator estimates."""
+"""Kim & Mnih (2018): a VAE whose total correlation is estimated by a discriminator."""
 
-import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -10,11 +8,15 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from pydisent import parallel
+from pydisent._checks import check, check_integer
 from pydisent.nn import LatentDiscriminator
-from pydisent.systems._base import frozen, register
-from pydisent.systems._config import require, require_one_of
+from pydisent.systems._config import check_choices, check_integers, check_numbers
+from pydisent.systems._modes import frozen
+from pydisent.systems._optimizers import adam, parameters
+from pydisent.systems._presets import Presets
 from pydisent.systems._ranges import stage
-from pydisent.systems.vae import VAE, Latents, VAEConfig
+from pydisent.systems._registry import register
+from pydisent.systems._vae_family import PAPER, QUICK, SMOKE, VAEConfig, VAEFamily
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,14 @@ class FactorVAEConfig(VAEConfig):
     ----------
     gamma : float
         γ, the weight of the total correlation; 10 to 100 in the published comparison, 35 in the
-        paper's on dSprites.
+        paper on dSprites.
     permuted_batch : str
-        Where the permuted codes come from: a "second" batch of images, as in the paper, or the
+        The source of the permuted codes: a "second" batch of images, as in the paper, or the
         "same" one, as in disentanglement_lib.
     discriminator_width, discriminator_layers : int
-        Units of a hidden layer, and hidden layers.
+        Units per hidden layer, and number of hidden layers.
     discriminator_learning_rate, discriminator_beta1, discriminator_beta2 : float
-        Adam's, of the discriminator.
+        The discriminator's Adam.
     """
 
     gamma: float = 35.0
@@ -45,37 +47,37 @@ class FactorVAEConfig(VAEConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # The permuted codes of one image are its codes.
-        require(self, ("batch_size",), lambda v: v >= 2, ">= 2")
-        require(self, ("gamma",), lambda v: 0 <= v < math.inf, ">= 0")
-        require(self, ("discriminator_width",), lambda v: v >= 1, ">= 1")
-        require(self, ("discriminator_layers",), lambda v: 1 <= v <= 1000, "between 1 and 1000")
-        require(self, ("discriminator_learning_rate",), lambda v: 0 < v < math.inf, "> 0")
-        betas = ("discriminator_beta1", "discriminator_beta2")
-        require(self, betas, lambda v: 0 <= v < 1, "in [0, 1)")
-        require_one_of(self, "permuted_batch", ("second", "same"))
+        # With a single image, its permuted codes are its codes.
+        check_integers(self, "batch_size", at_least=2)
+        check_numbers(self, "gamma", at_least=0)
+        check_integers(self, "discriminator_width")
+        check_integer("discriminator_layers", self.discriminator_layers, at_least=1, at_most=1000)
+        check_numbers(self, "discriminator_learning_rate", above=0)
+        check_numbers(self, "discriminator_beta1", "discriminator_beta2", at_least=0, below=1)
+        check_choices(self, permuted_batch=("second", "same"))
 
 
 @register
-class FactorVAE(VAE):
-    """Minimise −E_q[log p(x|z)] + KL + γ TC(z), a discriminator D estimating the TC.
+class FactorVAE(VAEFamily):
+    """Minimise −E_q[log p(x|z)] + KL + γ TC(z), with the TC estimated by a discriminator D.
 
-    D tells codes from codes permuted in each dimension over the batch; the mean of its log-odds
+    D tells codes from codes with each dimension permuted over the batch; the mean of its log-odds
     on codes estimates the total correlation (Kim & Mnih, Eqs. 2, 3 and Alg. 2).
     """
 
     name = "factor-vae"
     Config = FactorVAEConfig
     config: FactorVAEConfig
-    strengths: ClassVar[dict[str, dict[str, Any]]] = {
-        "quick": {
-            "gamma": 10.0,
-            "discriminator_width": 200,
-            "discriminator_layers": 4,
-            "discriminator_learning_rate": 1e-3,
-        },
-        "smoke": {"discriminator_width": 16, "discriminator_layers": 2},
-    }
+    presets = Presets(
+        paper=PAPER,
+        quick=QUICK.with_settings(
+            gamma=10.0,
+            discriminator_width=200,
+            discriminator_layers=4,
+            discriminator_learning_rate=1e-3,
+        ),
+        smoke=SMOKE.with_settings(discriminator_width=16, discriminator_layers=2),
+    )
 
     def __init__(self, config: FactorVAEConfig, image_shape: tuple[int, int, int]) -> None:
         super().__init__(config, image_shape)
@@ -87,13 +89,9 @@ class FactorVAE(VAE):
     def make_optimizers(self) -> dict[str, Optimizer]:
         """Return Adam for the autoencoder, and for the discriminator."""
         c = self.config
-        adam = torch.optim.Adam(
-            self.discriminator.parameters(),
-            c.discriminator_learning_rate,
-            betas=(c.discriminator_beta1, c.discriminator_beta2),
-            fused=True,
-        )
-        return {**super().make_optimizers(), "discriminator": adam}
+        betas = (c.discriminator_beta1, c.discriminator_beta2)
+        own = adam(parameters(self.discriminator), c.discriminator_learning_rate, betas)
+        return {**super().make_optimizers(), "discriminator": own}
 
     @property
     def batches_per_step(self) -> int:
@@ -101,38 +99,38 @@ class FactorVAE(VAE):
         return 2 if self.config.permuted_batch == "second" else 1
 
     def update(self, batch: Tensor) -> dict[str, Tensor]:
-        """Update the autoencoder once, then the discriminator.
+        """Update the autoencoder once, then the discriminator (Alg. 2).
 
         Raises
         ------
         ValueError
-            If the images are not two batches of one size, where `permuted_batch` is "second".
+            If `permuted_batch` is "second" and the images are not two batches of one size.
         """
-        second_batch = self.config.permuted_batch == "second"
-        if second_batch and (len(batch) < 2 or len(batch) % 2):
-            raise ValueError(
-                f"batch has {len(batch)} image{'s' * (len(batch) != 1)}; accepted: an even number "
-                ">= 2, as permuted_batch is 'second'"
-            )
-        first, second = batch.chunk(2) if second_batch else (batch, None)
-        latents, logs = self.update_autoencoder(first)
-        codes = others = latents.z.detach()
-        if second is not None:
-            with torch.no_grad():
-                others = self.draw_latents(second).z
+        if self.config.permuted_batch == "same":
+            codes, logs = self.update_autoencoder(batch)
+            return logs | self.update_discriminator(codes, codes)
+        n = len(batch)
+        rule = "an even number >= 2 of images, as permuted_batch is 'second'"
+        check(n >= 2 and n % 2 == 0, "batch", rule, n)
+        first, second = batch.chunk(2)
+        codes, logs = self.update_autoencoder(first)
+        with torch.no_grad():
+            others = self.draw_latents(second).z
         return logs | self.update_discriminator(codes, others)
 
-    def regularizer(self, latents: Latents) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return KL + γ TC."""
+    @stage("autoencoder")
+    def update_autoencoder(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Step encoder and decoder; return the codes (B, d), and the losses to log."""
+        elbo = self.elbo(batch)
         with frozen(self.discriminator):
-            # The discriminator looks at each code alone: every process has only to pass its own.
-            joint, permuted = self.discriminator(parallel.own_rows(latents.z)).unbind(1)
+            joint, permuted = self.discriminator(elbo.own.z).unbind(1)
         tc = (joint - permuted).mean()
-        return latents.kl + self.config.gamma * tc, {"total_correlation": tc}
+        loss = elbo.reconstruction + (elbo.kl + self.config.gamma * tc)
+        return elbo.own.z.detach(), self.minimize(loss, elbo, total_correlation=tc)
 
     @stage("discriminator")
     def update_discriminator(self, codes: Tensor, others: Tensor) -> dict[str, Tensor]:
-        """Teach the discriminator to tell `codes` from `others` permuted, (B, d) each."""
+        """Train the discriminator to tell `codes` from `others` permuted, (B, d) each."""
         permuted = parallel.own_rows(permute_dimensions(parallel.gather(others)))
         logits = self.discriminator(torch.cat([codes, permuted]))
         truth = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
@@ -143,6 +141,6 @@ class FactorVAE(VAE):
 
 
 def permute_dimensions(z: Tensor) -> Tensor:
-    """Return codes (B, d) with each dimension permuted over the batch on its own (Alg. 1)."""
+    """Return codes (B, d) with each dimension permuted over the batch independently (Alg. 1)."""
     order = torch.rand(z.shape, device=z.device).argsort(0)
     return z.gather(0, order)

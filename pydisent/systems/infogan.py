@@ -1,14 +1,14 @@
 """InfoGAN (Chen et al. 2016) as Jeon et al. (2021) compare with it."""
 
-import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 from torch import Tensor
+from torch.optim import Optimizer
 
-from pydisent.systems._base import register
-from pydisent.systems._config import require
-from pydisent.systems.gan import GAN, GANConfig
+from pydisent.systems._config import check_numbers
+from pydisent.systems._gan_family import DATA_SETTINGS, GANConfig, GANFamily, detached
+from pydisent.systems._presets import PHOTOGRAPHS, combine, each
+from pydisent.systems._registry import register
 
 
 @dataclass(frozen=True)
@@ -25,32 +25,40 @@ class InfoGANConfig(GANConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, ("gamma",), lambda v: 0 <= v < math.inf, ">= 0")
+        check_numbers(self, "gamma", at_least=0)
 
 
 @register
-class InfoGAN(GAN):
+class InfoGAN(GANFamily):
     """Minimise γ E[softplus(−D(G(z)))] − I^L(z, G(z)) over G and Q (Jeon et al., Eq. 2).
 
     I^L = E[‖z‖² − ‖z − Q(G(z))‖²]/2 is a lower bound of the mutual information (Eq. 7). As in the
-    paper z ~ N(0, I) is all that G gets: no part of the code is noise.
+    paper, G gets nothing but z ~ N(0, I): no part of the code is noise.
     """
 
     name = "infogan"
     Config = InfoGANConfig
     config: InfoGANConfig
-    published_for: ClassVar[dict[str, dict[str, Any]]] = {
-        "chairs": {"gamma": 1.2},
-        "celeba": {"gamma": 2.0},
-    }
+    data_settings = combine(
+        DATA_SETTINGS, {"chairs": {"gamma": 1.2}, **each(PHOTOGRAPHS, gamma=2.0)}
+    )
 
-    def objectives(self, terms: dict[str, Tensor]) -> dict[tuple[str, ...], Tensor]:
-        """Return what the optimisers minimise, of the terms that are logged."""
-        return {
-            ("discriminator",): terms["discriminator"],
-            ("generator", "reconstructor"): self.generative_loss(terms),
-        }
+    def __init__(self, config: InfoGANConfig, image_shape: tuple[int, int, int]) -> None:
+        super().__init__(config, image_shape, config.latent_size)
 
-    def generative_loss(self, terms: dict[str, Tensor]) -> Tensor:
-        """Return what generator and reconstructor minimise."""
-        return self.config.gamma * terms["generator"] - terms["mi_lower"]
+    def make_optimizers(self) -> dict[str, Optimizer]:
+        """Return RMSProp for each player."""
+        return self.rmsprops(self.generator)
+
+    def update(self, batch: Tensor) -> dict[str, Tensor]:
+        """Update all networks once, from the same weights, with images (B, C, H, W)."""
+        z = self.draw_codes(len(batch))
+        losses = self.losses(batch, z, z)
+        generative = self.config.gamma * losses["generator"] - losses["mi_lower"]
+        self.descend_each(
+            {
+                ("discriminator",): losses["discriminator"],
+                ("generator", "reconstructor"): generative,
+            }
+        )
+        return detached(losses)

@@ -1,9 +1,7 @@
 """Progressive discovery of factors by Jacobian supervision (Lezama 2019, sec. 3)."""
 
-import copy
-import math
-from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from dataclasses import dataclass, replace
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +9,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from pydisent import parallel
+from pydisent._checks import check
 from pydisent.losses import cross_covariance_penalty, jacobian_supervision
 from pydisent.losses.jacobian_supervision import Variant
 from pydisent.nn import (
@@ -22,12 +21,12 @@ from pydisent.nn import (
     mlp_decoder,
     mlp_encoder,
 )
-from pydisent.systems._base import Preset, System, register
-from pydisent.systems._config import require, require_one_of
+from pydisent.systems._config import check_choices, check_integers, check_numbers
+from pydisent.systems._optimizers import adam, parameters
+from pydisent.systems._presets import PHOTOGRAPHS, SMOKE, Presets, Recipe, each
+from pydisent.systems._progressive import Progressive
 from pydisent.systems._ranges import stage
-
-NETWORKS = ("mlp", "conv")
-CROSS_COVARIANCES = ("published", "author_code")
+from pydisent.systems._registry import register
 
 
 @dataclass(frozen=True)
@@ -39,23 +38,23 @@ class JacobianAEConfig:
     factors : int
         Size k of the first teacher's code.
     nuisance : int
-        Units d that are added to it, one a stage; 0 trains the first teacher alone.
+        Units d added to it, one per stage; 0 trains only the first teacher.
     network : str
         "mlp" (App. A.1: dense layers of 256, 128 and 64) or "conv" (App. A.5: convolutions of 64,
         128 and 256 maps).
     base : int
-        64, the narrowest layer; the others are its multiples.
+        Units or maps of the narrowest layer, 64; the others are its multiples.
     supervision : bool
         Whether students are supervised; otherwise they have only the cross-covariance.
     variant : str
-        Of the supervision: "published" (Eq. 9) or "exact" (Eq. 7, on the Jacobian itself).
+        The supervision's: "published" (Eq. 9) or "exact" (Eq. 7, on the Jacobian itself).
     weight_y, weight_diff, weight_cross_covariance : float
-        λ_y, λ_diff and λ_xcov. Squared errors are means over batch and numbers, as in the author's
-        code.
+        λ_y, λ_diff and λ_xcov. Squared errors are averaged over batch and components, as in the
+        author's code.
     cross_covariance : str
         "published", Eq. 10, or "author_code", its square root.
     batch_size : int
-        Images an update.
+        Images per update.
     learning_rate, weight_decay : float
         Adam's.
     """
@@ -75,19 +74,27 @@ class JacobianAEConfig:
     weight_decay: float = 1e-6
 
     def __post_init__(self) -> None:
-        require(self, ("factors", "base"), lambda v: v >= 1, ">= 1")
-        require(self, ("batch_size",), lambda v: v >= 2, ">= 2, as the code is normalised")
-        require(self, ("nuisance",), lambda v: v >= 0, ">= 0")
-        require(self, ("learning_rate",), lambda v: 0 < v < math.inf, "> 0")
+        check_integers(self, "factors", "base")
+        # The batch norm of a single code has no deviation.
+        check_integers(self, "batch_size", at_least=2)
+        check_integers(self, "nuisance", at_least=0)
+        check_numbers(self, "learning_rate", above=0)
         weights = ("weight_y", "weight_diff", "weight_cross_covariance", "weight_decay")
-        require(self, weights, lambda v: 0 <= v < math.inf, ">= 0")
-        require_one_of(self, "network", NETWORKS)
-        require_one_of(self, "variant", ("published", "exact"))
-        require_one_of(self, "cross_covariance", CROSS_COVARIANCES)
+        check_numbers(self, *weights, at_least=0)
+        check_choices(
+            self,
+            network=("mlp", "conv"),
+            variant=("published", "exact"),
+            cross_covariance=("published", "author_code"),
+        )
+
+
+# App. A.5; other photographs, and 3D Shapes, are trained like its SVHN.
+_IN_COLOUR = (*PHOTOGRAPHS, "shapes3d", "3dshapes")
 
 
 class Autoencoder(nn.Module):
-    """Images (N, C, H, W) to codes (N, h) and back; `norm` follows the encoder, if it is there."""
+    """Map images (N, C, H, W) to codes (N, h) and back; `norm` follows the encoder."""
 
     def __init__(self, encoder: CodeEncoder, decoder: CodeDecoder, code_size: int) -> None:
         super().__init__()
@@ -104,9 +111,9 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def grow(self) -> None:
-        """Add a unit to the code; without it, all stays as it is in eval mode.
+        """Append a unit to the code; at zero, it leaves the model in eval mode unchanged.
 
-        The first teacher's batch norm, which students have not, becomes a part of the encoder.
+        The first teacher's batch norm, which students lack, is folded into the encoder.
         """
         if isinstance(self.norm, nn.BatchNorm1d):
             fold_batch_norm(self.encoder.head, self.norm)
@@ -116,12 +123,12 @@ class Autoencoder(nn.Module):
 
 
 @register
-class JacobianAE(System):
-    """An autoencoder that grows unit by unit and keeps what its earlier units do.
+class JacobianAE(Progressive):
+    """An autoencoder that grows unit by unit and preserves what its earlier units do.
 
-    The first teacher has k units. Each stage makes a student of it with one unit more, z, and
-    trains that by ‖x − x̂‖² + L_jac + λ_xcov L_xcov (Eqs. 8-10); all earlier units are its factors
-    y. It is the next stage's teacher. The code is (y, z), in the order in which units came.
+    The first teacher has k units. Each stage makes it a student with one more unit, z, trained by
+    ‖x − x̂‖² + L_jac + λ_xcov L_xcov (Eqs. 8-10), where all earlier units are its factors y. The
+    student is the next stage's teacher. The code is (y, z), in the order of the units' stages.
 
     Parameters
     ----------
@@ -134,19 +141,46 @@ class JacobianAE(System):
     name: ClassVar[str] = "jacobian-ae"
     Config: ClassVar[type] = JacobianAEConfig
     config: JacobianAEConfig
+    data_settings = each(_IN_COLOUR, network="conv", weight_y=0.025, weight_diff=0.01, nuisance=16)
+    presets = Presets(
+        paper=Recipe(
+            note="as published: 100 epochs of 60 000 digits a stage",
+            steps=46_900,
+            image_size=None,
+            log_every=500,
+            checkpoint_every=10_000,
+        ),
+        quick=Recipe(
+            note="940 updates a stage (15 epochs of 8 000 digits) at three times the learning "
+            "rate; a fifth of the images held out",
+            steps=940,
+            image_size=None,
+            log_every=94,
+            checkpoint_every=2000,
+            held_out=0.2,
+            settings={"learning_rate": 1e-3},
+        ),
+        smoke=replace(
+            SMOKE.with_settings(nuisance=2, base=8, batch_size=16),
+            steps=5,
+            image_size=8,
+            held_out=0.2,
+            by_data=each(_IN_COLOUR, settings={"base": 4}),
+        ),
+    )
+    teacher: Autoencoder | None
     code_std: Tensor
 
     def __init__(self, config: JacobianAEConfig, image_shape: tuple[int, int, int]) -> None:
         super().__init__(config, image_shape)
         self.model = self._first_model()
-        self.teacher: Autoencoder | None = None
-        # Of the codes of the batches, for `sample_code`.
+        # A running estimate over batches, for `sample_code`.
         self.register_buffer("code_std", torch.ones(config.factors + config.nuisance))
 
     def _first_model(self) -> Autoencoder:
         c, base = self.config, self.config.base
-        if c.network == "conv" and self.image_shape[1] % 8:
-            raise ValueError(f"image_shape is {self.image_shape}; accepted by conv: multiples of 8")
+        fits = c.network != "conv" or self.image_shape[1] % 8 == 0
+        check(fits, "image_shape", "a multiple of 8 pixels for 'conv'", self.image_shape)
         if c.network == "mlp":
             encoder_of, decoder_of, widths = mlp_encoder, mlp_decoder, (4 * base, 2 * base, base)
         else:
@@ -157,51 +191,32 @@ class JacobianAE(System):
     def make_optimizers(self) -> dict[str, Optimizer]:
         """Return Adam for the autoencoder of this stage."""
         c = self.config
-        adam = torch.optim.Adam(
-            self.model.parameters(), c.learning_rate, weight_decay=c.weight_decay, fused=True
-        )
-        return {"autoencoder": adam}
-
-    @classmethod
-    def preset(cls, name: str, data_name: str) -> Preset:
-        """Return the settings of `name`: smoke, quick or paper."""
-        settings: dict[str, Any] = dict(_SETTINGS[name])
-        if data_name in _PHOTOGRAPHS:  # App. A.5
-            settings |= {"network": "conv", "weight_y": 0.025, "weight_diff": 0.01}
-            settings |= {"nuisance": 16} if name != "smoke" else {"base": 4}
-        return Preset(cls.Config(**settings), **_SIZES[name])
+        weights = parameters(self.model)
+        return {"autoencoder": adam(weights, c.learning_rate, weight_decay=c.weight_decay)}
 
     def phases(self, steps: int) -> tuple[tuple[str, int], ...]:
-        """Return the first teacher's phase and one for each unit that is added, of equal length."""
+        """Return the first teacher's phase and one for each added unit, all of equal length."""
         students = (f"student-{d}" for d in range(1, self.config.nuisance + 1))
         return tuple((phase, steps) for phase in ("teacher", *students))
 
     def start_phase(self, phase: str) -> None:
-        """Make the model so far the teacher, and a student of it with one unit more.
+        """Prepare for `phase`; for a student's, keep the model as teacher and add a unit.
 
         Raises
         ------
         ValueError
-            If it is not the teacher's phase, or the one that is next.
+            If the phase is not next in order.
         """
         names, grown = [name for name, _ in self.phases(1)], self.code_size - self.config.factors
         accepted = [*(names[:1] if grown == 0 else []), *names[grown + 1 : grown + 2]]
-        if phase not in accepted:
-            told = ", ".join(accepted) or "none, all are done"
-            raise ValueError(f"phase is {phase!r}; accepted now: {told}")
+        following = " or ".join(map(repr, accepted)) or "none, as all are done"
+        check(phase in accepted, "phase", f"the next one, {following}", repr(phase))
         super().start_phase(phase)
         if phase == "teacher":
             return
-        self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.keep_as_teacher(self.model)
         self.model.grow()
         self.optimizers = None
-
-    def train(self, mode: bool = True) -> "JacobianAE":
-        """Set the mode; the teacher stays in eval mode."""
-        super().train(mode)
-        if self.teacher is not None:
-            self.teacher.eval()
-        return self
 
     @stage("autoencoder")
     def update(self, batch: Tensor) -> dict[str, Tensor]:
@@ -221,7 +236,7 @@ class JacobianAE(System):
     def _student_loss(
         self, batch: Tensor, code: Tensor, images: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return L_jac and L_xcov, weighted, and their parts; nothing for the first teacher."""
+        """Return the weighted sum of L_jac and L_xcov, and its terms; 0 for the first teacher."""
         c, teacher = self.config, self.teacher
         if teacher is None:
             return images.new_zeros(()), {}
@@ -254,7 +269,7 @@ class JacobianAE(System):
 
     @property
     def factor_columns(self) -> range:
-        """Return which coordinates of the code are the first teacher's."""
+        """Return the coordinates of the code that are the first teacher's."""
         return range(self.config.factors)
 
     def encode(self, x: Tensor) -> Tensor:
@@ -266,50 +281,14 @@ class JacobianAE(System):
         return self.model.decode(code).clamp(0, 1)
 
     def sample_code(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return n codes (n, h) from independent normals as wide as the codes of the data.
+        """Return n codes (n, h) from independent normals with the deviations of the data's codes.
 
-        There is no prior: this is for pictures, not a model of the data.
+        There is no prior: they make pictures, and do not model the data.
         """
-        device = generator.device if generator is not None else self.device
-        z = torch.randn(n, self.code_size, generator=generator, device=device)
-        return z.to(self.device) * self.code_std[: self.code_size]
+        return self.normal(n, self.code_size, generator) * self.code_std[: self.code_size]
 
     @property
     def code_names(self) -> list[str]:
-        """Return y1, y2, ... for the factors and z1, z2, ... for the units added."""
+        """Return y1, y2, ... for the factors and z1, z2, ... for the added units."""
         k = self.config.factors
         return [f"y{i + 1}" if i < k else f"z{i + 1 - k}" for i in range(self.code_size)]
-
-
-_PHOTOGRAPHS = ("svhn", "faces", "celeba", "images", "shapes3d", "3dshapes")
-_SETTINGS: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "quick": {"learning_rate": 1e-3},
-    "smoke": {"nuisance": 2, "base": 8, "batch_size": 16},
-}
-_SIZES: dict[str, dict[str, Any]] = {
-    "paper": {
-        "steps": 46_900,
-        "image_size": None,
-        "log_every": 500,
-        "checkpoint_every": 10_000,
-        "note": "as published: 100 epochs of 60 000 digits a stage",
-    },
-    "quick": {
-        "steps": 940,
-        "image_size": None,
-        "log_every": 94,
-        "checkpoint_every": 2000,
-        "held_out": 0.2,
-        "note": "940 updates a stage (15 epochs of 8 000 digits) at three times the learning rate; "
-        "a fifth of the images held out",
-    },
-    "smoke": {
-        "steps": 5,
-        "image_size": 8,
-        "log_every": 5,
-        "checkpoint_every": 5,
-        "held_out": 0.2,
-        "note": "tiny, to see that everything runs",
-    },
-}

@@ -1,15 +1,14 @@
 """Zhu, Xu & Tao (2021): a GAN whose codes make simple changes (PS) inside regions (SC)."""
 
-import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pydisent import parallel
+from pydisent._checks import check
 from pydisent.nn import (
     ConstrictedGenerator,
     ExponentialAverage,
@@ -19,10 +18,15 @@ from pydisent.nn import (
 from pydisent.nn.layout import channels_last_
 from pydisent.nn.spatial_constriction import MASKS
 from pydisent.ops import perceptual_simplicity_loss
-from pydisent.systems._base import GaussianCodes, Preset, frozen, register
-from pydisent.systems._config import require, require_one_of
-from pydisent.systems._precision import AUTO, PRECISIONS, mixed_precision
+from pydisent.systems._adversarial import discriminator_loss, generator_loss, gradient_penalty
+from pydisent.systems._base import System
+from pydisent.systems._config import check_choices, check_integers, check_numbers
+from pydisent.systems._modes import frozen
+from pydisent.systems._optimizers import adam, parameters
+from pydisent.systems._presets import SMOKE, Presets, Recipe
 from pydisent.systems._ranges import stage
+from pydisent.systems._registry import register
+from pydisent.systems.precision import AUTO, PRECISIONS, mixed_precision
 
 
 @dataclass(frozen=True)
@@ -32,39 +36,39 @@ class PSSCConfig:
     Attributes
     ----------
     codes : int
-        Latent codes a resolution; from 8 px to 128 px there are five, and 25 codes.
+        Latent codes per resolution; the five from 8 px to 128 px have 25 in all.
     max_width, min_width : int
         Most and fewest feature maps of each network.
     batch_size : int
-        Images an update.
+        Images per update.
     ps_weight : float
-        λ, the weight of the perceptual simplicity loss (Eqs. 8-9), which sums over dimensions as
-        the authors' code does, or the published 0.01 would be d/2 times less. 0 switches to
+        λ, the weight of the perceptual simplicity loss (Eqs. 8-9). As in the authors' code it is
+        a sum over dimensions; otherwise the published 0.01 would be d/2 times less. 0 switches to
         InfoGAN's regression.
     regression_weight : float
         Weight of that regression: the squared error of the code recognised from one image,
-        summed over its dimensions. (The authors' code has the error's norm, not its square.)
+        summed over its dimensions. (The authors' code takes the error's norm, not its square.)
     perturbation : float
         Standard deviation of the perturbation p of one dimension; the published 3 N(0, 2²).
     spatial_constriction : bool
-        Whether codes act inside learned masks (SC); if not, a modulated convolution a resolution
-        takes its codes together, as in the authors' code.
+        Whether codes act inside learned masks (SC); if not, one modulated convolution per
+        resolution takes its codes together, as in the authors' code.
     mask : str
         "band", or "softmax" (Table 4).
     rectangles : int
-        Number J of rectangles a mask.
+        Number J of rectangles per mask.
     learning_rate, adam_beta1, adam_beta2, adam_eps : float
-        Adam's, of both optimisers; the discriminator's are corrected for R1's further steps.
+        Adam's, for both optimisers; the discriminator's are corrected for R1's extra steps.
     r1_weight : float
-        γ of the penalty γ/2 E‖∇D(x)‖² on real images in [-1, 1]; 0 switches it off.
+        γ of the penalty γ/2 E‖∇D(x)‖² on real images in [-1, 1]; 0 turns it off.
     r1_interval : int
-        Updates between R1's own steps, each weighted by the interval.
+        Updates between R1's own steps, which are weighted by the interval.
     ema_half_life : float
-        Thousands of images after which half of the generator's moving average, which decodes, is
-        new; 0 switches it off.
+        Half-life of the generator's moving average, which decodes, in thousands of images; 0 turns
+        it off.
     precision : str
         "fp32", "bf16" for mixed precision (losses and R1 stay in fp32), or "auto": "bf16" on a
-        device that has it natively. A CPU without it computes "bf16" in fp32.
+        device with native support. A CPU without it computes "bf16" in fp32.
     """
 
     codes: int = 5
@@ -87,22 +91,20 @@ class PSSCConfig:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        sizes = ("codes", "max_width", "min_width", "batch_size", "rectangles", "r1_interval")
-        require(self, sizes, lambda v: v >= 1, ">= 1")
-        widest = f"between 1 and max_width = {self.max_width}"
-        require(self, ("min_width",), lambda v: v <= self.max_width, widest)
-        rates = ("perturbation", "learning_rate", "adam_eps")
-        require(self, rates, lambda v: 0 < v < math.inf, "> 0")
+        check_integers(self, "codes", "max_width", "min_width", "rectangles")
+        check_integers(self, "batch_size", "r1_interval")
+        widest = f"at most max_width = {self.max_width}"
+        check(self.min_width <= self.max_width, "min_width", widest, self.min_width)
+        check_numbers(self, "perturbation", "learning_rate", "adam_eps", above=0)
         weights = ("ps_weight", "regression_weight", "r1_weight", "ema_half_life")
-        require(self, weights, lambda v: 0 <= v < math.inf, ">= 0")
-        require(self, ("adam_beta1", "adam_beta2"), lambda v: 0 <= v < 1, "in [0, 1)")
-        require_one_of(self, "mask", MASKS)
-        require_one_of(self, "precision", PRECISIONS)
+        check_numbers(self, *weights, at_least=0)
+        check_numbers(self, "adam_beta1", "adam_beta2", at_least=0, below=1)
+        check_choices(self, mask=MASKS, precision=PRECISIONS)
 
 
 @register
-class PSSC(GaussianCodes):
-    """Train G and a recogniser Q together against D: G's codes are to be read off its images.
+class PSSC(System):
+    """Train G and a recogniser Q, which reads G's codes off its images, together against D.
 
     min over G, Q of E[softplus(−D(G(c)))] + λ L_PS, min over D of the logistic loss + R1. Of two
     images whose codes differ in one dimension, Q must find that dimension's value in each, but
@@ -119,6 +121,38 @@ class PSSC(GaussianCodes):
     name: ClassVar[str] = "ps-sc"
     Config: ClassVar[type] = PSSCConfig
     config: PSSCConfig
+    presets = Presets(
+        paper=Recipe(
+            note="as published for CelebA",
+            steps=3_125_000,
+            image_size=64,
+            log_every=500,
+            checkpoint_every=10_000,
+            by_data={"celeba": {"image_size": 128}},
+        ),
+        quick=Recipe(
+            note="32×32, 64 to 16 feature maps, 3 codes a resolution, codes recognised at ten "
+            "times the weight, R1 γ = 10, an average of half-life 2, bf16 where native; 40,000 "
+            "images, not 25 million",
+            steps=5000,
+            image_size=32,
+            log_every=50,
+            checkpoint_every=500,
+            settings={
+                "codes": 3,
+                "max_width": 64,
+                "min_width": 16,
+                "ps_weight": 0.1,
+                "regression_weight": 0.1,
+                "r1_weight": 10.0,
+                "ema_half_life": 2.0,
+                "precision": AUTO,
+            },
+        ),
+        smoke=SMOKE.with_settings(
+            codes=2, max_width=8, min_width=4, r1_interval=4, ema_half_life=0.02
+        ),
+    )
 
     def __init__(self, config: PSSCConfig, image_shape: tuple[int, int, int]) -> None:
         super().__init__(config, image_shape)
@@ -144,37 +178,23 @@ class PSSC(GaussianCodes):
 
     def make_optimizers(self) -> dict[str, Optimizer]:
         """Return Adam for the generator with the recogniser, and for the discriminator."""
-        both = [*self.generator.parameters(), *self.recogniser.parameters()]
-        return {
-            "generator": self._adam(both, 1.0),
-            "discriminator": self._adam([*self.discriminator.parameters()], self._lazy_share),
+        c = self.config
+        # Karras et al. (2020), App. B: R1's steps come on top of the updates, and the rates are
+        # lowered as if its gradient were spread over them.
+        lazy = c.r1_interval / (c.r1_interval + 1) if c.r1_weight else 1.0
+        players: dict[str, tuple[list[nn.Module], float]] = {
+            "generator": ([self.generator, self.recogniser], 1.0),
+            "discriminator": ([self.discriminator], lazy),
         }
-
-    @property
-    def _lazy_share(self) -> float:
-        """Return the share of D's steps that are updates, R1's being steps of their own."""
-        c = self.config
-        return c.r1_interval / (c.r1_interval + 1) if c.r1_weight else 1.0
-
-    def _adam(self, parameters: list[torch.nn.Parameter], share: float) -> torch.optim.Optimizer:
-        c = self.config
-        # Karras et al. (2020), App. B: as if R1's gradient were spread over the updates.
-        return torch.optim.Adam(
-            parameters,
-            c.learning_rate * share,
-            betas=(c.adam_beta1**share, c.adam_beta2**share),
-            eps=c.adam_eps,
-            fused=True,
-        )
-
-    @classmethod
-    def preset(cls, name: str, data_name: str) -> Preset:
-        """Return the settings of `name`: smoke, quick or paper."""
-        sizes = dict(_SIZES[name])
-        settings = dict(_SETTINGS[name])
-        if name == "paper" and data_name == "celeba":
-            sizes["image_size"] = 128
-        return Preset(cls.Config(**settings), **sizes)
+        return {
+            name: adam(
+                parameters(*networks),
+                c.learning_rate * share,
+                (c.adam_beta1**share, c.adam_beta2**share),
+                c.adam_eps,
+            )
+            for name, (networks, share) in players.items()
+        }
 
     @property
     def latent_size(self) -> int:
@@ -204,8 +224,7 @@ class PSSC(GaussianCodes):
                 images = self.generator(codes, fresh_noise=True, batches=len(codes) // n)
                 logits = self.discriminator(images[:n])
                 found = self.recogniser(images)
-            # The original non-saturating loss of Goodfellow et al. (2014).
-            adversarial = F.softplus(-logits.float()).mean()
+            adversarial = generator_loss(logits.float())
             recognition = self.recognition_loss(found.float(), codes, dimension)
             self.descend(
                 adversarial + (c.ps_weight or c.regression_weight) * recognition, "generator"
@@ -231,18 +250,16 @@ class PSSC(GaussianCodes):
         with mixed_precision(self):
             with torch.no_grad():
                 fake = self.generator(self.draw_codes(len(real)), fresh_noise=True)
-            # One after the other: the deviation within groups must not mix real and fake.
+            # Two passes: the minibatch deviation must not mix real and fake.
             real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
-        loss = F.softplus(-real_logits.float()).mean() + F.softplus(fake_logits.float()).mean()
+        loss = discriminator_loss(real_logits.float(), fake_logits.float())
         self.descend(loss, "discriminator")
         return {"discriminator": loss.detach()}
 
     @stage("r1")
     def _regularize_discriminator(self, real: Tensor) -> dict[str, Tensor]:
         real = real.detach().requires_grad_()
-        logits = self.discriminator(real)
-        (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
-        r1 = gradient.square().sum((1, 2, 3)).mean()
+        r1 = gradient_penalty(self.discriminator(real), real)
         self.descend(0.5 * self.config.r1_weight * self.config.r1_interval * r1, "discriminator")
         return {"r1": r1.detach()}
 
@@ -267,44 +284,3 @@ def perturb(code: Tensor, std: float) -> tuple[Tensor, Tensor]:
     dimension = parallel.draw(lambda n: torch.randint(size, (n,), device=device), n)
     shift = std * parallel.draw(lambda n: torch.randn(n, 1, device=device), n)
     return code.scatter_add(1, dimension[:, None], shift), dimension
-
-
-_SETTINGS: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "quick": {
-        "codes": 3,
-        "max_width": 64,
-        "min_width": 16,
-        "ps_weight": 0.1,
-        "regression_weight": 0.1,
-        "r1_weight": 10.0,
-        "ema_half_life": 2.0,
-        "precision": AUTO,
-    },
-    "smoke": {"codes": 2, "max_width": 8, "min_width": 4, "r1_interval": 4, "ema_half_life": 0.02},
-}
-_SIZES: dict[str, dict[str, Any]] = {
-    "paper": {
-        "steps": 3_125_000,
-        "image_size": 64,
-        "log_every": 500,
-        "checkpoint_every": 10_000,
-        "note": "as published for CelebA",
-    },
-    "quick": {
-        "steps": 5000,
-        "image_size": 32,
-        "log_every": 50,
-        "checkpoint_every": 500,
-        "note": "32×32, 64 to 16 feature maps, 3 codes a resolution, codes recognised at ten times "
-        "the weight, R1 γ = 10, an average of half-life 2, bf16 where native; "
-        "40,000 images, not 25 million",
-    },
-    "smoke": {
-        "steps": 20,
-        "image_size": 16,
-        "log_every": 5,
-        "checkpoint_every": 5,
-        "note": "tiny, to see that everything runs",
-    },
-}

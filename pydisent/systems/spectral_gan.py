@@ -1,14 +1,15 @@
 """Ramesh, Choi & LeCun (2018): a GAN whose Jacobian's singular vectors align with the axes."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from pydisent import parallel
+from pydisent._checks import check
 from pydisent.nn import (
     DCGANDiscriminator,
     DCGANEncoder,
@@ -16,9 +17,14 @@ from pydisent.nn import (
     ExponentialAverage,
     clip_leaks_,
 )
-from pydisent.systems._base import GaussianCodes, NotTrainedError, Preset, frozen, register
-from pydisent.systems._config import require
+from pydisent.systems._adversarial import discriminator_loss, generator_loss, gradient_penalty
+from pydisent.systems._base import NotTrainedError, System
+from pydisent.systems._config import check_integers, check_numbers
+from pydisent.systems._modes import frozen
+from pydisent.systems._optimizers import adam, rmsprop
+from pydisent.systems._presets import OTHER_DATA, SMOKE, Presets, Recipe, combine, each
 from pydisent.systems._ranges import stage
+from pydisent.systems._registry import register
 
 
 @dataclass(frozen=True)
@@ -32,37 +38,37 @@ class SpectralGANConfig:
     base : int
         Feature maps of the generator and discriminator at half resolution.
     batch_size : int
-        Images an update.
+        Images per update.
     penalty_weight : float
-        λ, the weight of the alignment penalty (Alg. 3); 0 switches it off.
+        λ, the weight of the alignment penalty (Alg. 3); 0 turns it off.
     k : int
-        k, the leading eigenvectors to align; the paper's k.
+        The paper's k, the number of leading eigenvectors to align.
     iterations : int
-        T of Alg. 2.
+        The paper's T (Alg. 2).
     learning_rate : float
-        RMSProp's, of the generator, and of the discriminator unless it has its own.
+        RMSProp's, for the generator, and for the discriminator unless it has its own.
     discriminator_learning_rate : float or None
-        RMSProp's, of the discriminator.
+        RMSProp's, for the discriminator.
     rmsprop_decay, rmsprop_eps : float
         RMSProp's decay factor and ε.
     instance_noise : float
         Standard deviation of the noise on the discriminator's real and fake inputs.
     r1_weight : float
-        γ of the penalty γ/2 E‖∇D(x)‖² on real images; not in the paper, 0 switches it off.
+        γ of the penalty γ/2 E‖∇D(x)‖² on real images; not in the paper. 0 turns it off.
     r1_interval : int
-        Updates between R1 penalties, each weighted by the interval.
+        Updates between R1 penalties, which are weighted by the interval.
     ema_decay : float
-        Decay of the generator's moving average, which then decodes; not in the paper, 0 switches
-        it off.
+        Decay of the generator's moving average, which then decodes; not in the paper. 0 turns it
+        off.
     encoder_base : int or None
         Feature maps of the encoder; None is twice `base` (App. D).
     encoder_steps : int
-        Updates of the encoder after the GAN's.
+        Updates of the encoder, after the GAN's.
     encoder_learning_rate : float
-        Adam's, with β 0.5 and 0.99; the paper does not print it.
+        Adam's, with β 0.5 and 0.99; the paper does not give it.
     code_regression : float
-        Weight of the mean squared error of codes of generated images, beside the reconstruction
-        error of real ones; not in the paper, 0 switches it off.
+        Weight of the mean squared error of generated images' codes, beside the reconstruction
+        error of real images; not in the paper. 0 turns it off.
     """
 
     latent_size: int = 10
@@ -85,20 +91,24 @@ class SpectralGANConfig:
     code_regression: float = 0.0
 
     def __post_init__(self) -> None:
-        at_least_one = ("latent_size", "base", "batch_size", "iterations", "r1_interval")
-        require(self, at_least_one, lambda v: v >= 1, ">= 1")
+        sizes = ("latent_size", "base", "encoder_base", "batch_size")
+        check_integers(self, *sizes, "k", "iterations", "r1_interval")
+        check_integers(self, "encoder_steps", at_least=0)
         rates = ("learning_rate", "discriminator_learning_rate", "encoder_learning_rate")
-        require(self, (*rates, "encoder_base", "rmsprop_eps"), lambda v: v > 0, "> 0")
+        check_numbers(self, *rates, "rmsprop_eps", above=0)
         weights = ("penalty_weight", "instance_noise", "r1_weight", "code_regression")
-        require(self, (*weights, "encoder_steps"), lambda v: 0 <= v < float("inf"), ">= 0")
-        require(self, ("rmsprop_decay", "ema_decay"), lambda v: 0 <= v < 1, "in [0, 1)")
-        highest = f"between 1 and latent_size = {self.latent_size}"
-        require(self, ("k",), lambda v: 1 <= v <= self.latent_size, highest)
+        check_numbers(self, *weights, at_least=0)
+        check_numbers(self, "rmsprop_decay", "ema_decay", at_least=0, below=1)
+        check(self.k <= self.latent_size, "k", f"at most latent_size = {self.latent_size}", self.k)
+
+
+# The noise is the paper's remedy for black and white pixels; its other data had none.
+_BINARY = ("sprites", "dsprites", "digits", "mnist")
 
 
 @register
-class SpectralGAN(GaussianCodes):
-    """A DCGAN trained with the alignment penalty, then an encoder that inverts it.
+class SpectralGAN(System):
+    """Train a DCGAN with the alignment penalty (Alg. 3), then an encoder that inverts it (App. D).
 
     Parameters
     ----------
@@ -111,6 +121,45 @@ class SpectralGAN(GaussianCodes):
     name: ClassVar[str] = "spectral-gan"
     Config: ClassVar[type] = SpectralGANConfig
     config: SpectralGANConfig
+    data_settings = combine(each(_BINARY), each([OTHER_DATA], instance_noise=0.0))
+    presets = Presets(
+        paper=Recipe(
+            note="as published",
+            steps=750_000,
+            image_size=64,
+            log_every=500,
+            checkpoint_every=10_000,
+        ),
+        quick=Recipe(
+            note="32×32, base 16, k = 3, λ = 1, higher learning rates, a slower discriminator, a "
+            "moving average of the generator; the encoder is small and also learns from its images",
+            steps=2500,
+            image_size=32,
+            log_every=25,
+            checkpoint_every=500,
+            settings={
+                "base": 16,
+                "learning_rate": 1e-3,
+                "discriminator_learning_rate": 3e-4,
+                "penalty_weight": 1.0,
+                "k": 3,
+                "ema_decay": 0.995,
+                "encoder_base": 16,
+                "encoder_steps": 1000,
+                "encoder_learning_rate": 1e-3,
+                "code_regression": 0.1,
+            },
+        ),
+        smoke=SMOKE.with_settings(
+            latent_size=4,
+            base=4,
+            batch_size=8,
+            k=2,
+            iterations=2,
+            learning_rate=1e-3,
+            encoder_steps=10,
+        ),
+    )
 
     def __init__(self, config: SpectralGANConfig, image_shape: tuple[int, int, int]) -> None:
         super().__init__(config, image_shape)
@@ -123,34 +172,13 @@ class SpectralGAN(GaussianCodes):
 
     def make_optimizers(self) -> dict[str, Optimizer]:
         """Return RMSProp for both players, Adam for the encoder."""
-        c = self.config
-        d_rate = c.discriminator_learning_rate or c.learning_rate
+        c, shared = self.config, (self.config.rmsprop_decay, self.config.rmsprop_eps)
+        rate = c.discriminator_learning_rate or c.learning_rate
         return {
-            "generator": self._rmsprop(self.generator, c.learning_rate),
-            "discriminator": self._rmsprop(self.discriminator, d_rate),
-            "encoder": torch.optim.Adam(
-                _learned(self.encoder),
-                c.encoder_learning_rate,
-                betas=(0.5, 0.99),
-                eps=1e-8,
-                fused=True,
-            ),
+            "generator": rmsprop(_learned(self.generator), c.learning_rate, *shared),
+            "discriminator": rmsprop(_learned(self.discriminator), rate, *shared),
+            "encoder": adam(_learned(self.encoder), c.encoder_learning_rate, betas=(0.5, 0.99)),
         }
-
-    def _rmsprop(self, module: torch.nn.Module, rate: float) -> torch.optim.Optimizer:
-        c = self.config
-        return torch.optim.RMSprop(
-            _learned(module), rate, alpha=c.rmsprop_decay, eps=c.rmsprop_eps, foreach=True
-        )
-
-    @classmethod
-    def preset(cls, name: str, data_name: str) -> Preset:
-        """Return the settings of `name`: smoke, quick or paper."""
-        # The noise is the paper's remedy for black and white pixels; its other data had none.
-        binary = data_name in ("sprites", "dsprites", "digits", "mnist")
-        settings = {} if binary else {"instance_noise": 0.0}
-        settings.update(_SETTINGS[name])
-        return Preset(cls.Config(**settings), **_SIZES[name])
 
     def phases(self, steps: int) -> tuple[tuple[str, int], ...]:
         """Return the GAN's updates, then the encoder's, if it has any."""
@@ -172,11 +200,10 @@ class SpectralGAN(GaussianCodes):
         regularized = c.r1_weight > 0 and self.phase_step % c.r1_interval == 0
         images.requires_grad_(regularized)
         real_logits, fake_logits = self.discriminator(images).chunk(2)
-        loss = F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+        loss = discriminator_loss(real_logits, fake_logits)
         logs = {"discriminator": loss.detach()}
         if regularized:
-            (gradient,) = torch.autograd.grad(real_logits.sum(), images, create_graph=True)
-            r1 = gradient[: len(real)].square().flatten(1).sum(1).mean()
+            r1 = gradient_penalty(real_logits, images)
             loss = loss + 0.5 * c.r1_weight * c.r1_interval * r1
             logs["r1"] = r1.detach()
         self.descend(loss, "discriminator")
@@ -188,8 +215,7 @@ class SpectralGAN(GaussianCodes):
         c = self.config
         z = self.draw_codes(n)
         with frozen(self.discriminator):
-            # The original non-saturating loss of Goodfellow et al. (2014).
-            loss = F.softplus(-self.discriminator(self._noisy(self.generator(z)))).mean()
+            loss = generator_loss(self.discriminator(self._noisy(self.generator(z))))
             logs = {"generator": loss.detach()}
             if c.penalty_weight > 0:
                 penalty = self._alignment(z)
@@ -235,7 +261,7 @@ class SpectralGAN(GaussianCodes):
         Raises
         ------
         NotTrainedError
-            Before the encoder's phase of training.
+            Before the encoder's training phase.
         """
         if self.phase != "encoder":
             raise NotTrainedError(
@@ -249,55 +275,6 @@ class SpectralGAN(GaussianCodes):
         return (self.average or self.generator)(code)
 
 
-_SETTINGS: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "quick": {
-        "base": 16,
-        "learning_rate": 1e-3,
-        "discriminator_learning_rate": 3e-4,
-        "penalty_weight": 1.0,
-        "k": 3,
-        "ema_decay": 0.995,
-        "encoder_base": 16,
-        "encoder_steps": 1000,
-        "encoder_learning_rate": 1e-3,
-        "code_regression": 0.1,
-    },
-    "smoke": {
-        "latent_size": 4,
-        "base": 4,
-        "batch_size": 8,
-        "k": 2,
-        "iterations": 2,
-        "learning_rate": 1e-3,
-        "encoder_steps": 10,
-    },
-}
-_SIZES: dict[str, dict[str, Any]] = {
-    "paper": {
-        "steps": 750_000,
-        "image_size": 64,
-        "log_every": 500,
-        "checkpoint_every": 10_000,
-        "note": "as published",
-    },
-    "quick": {
-        "steps": 2500,
-        "image_size": 32,
-        "log_every": 25,
-        "checkpoint_every": 500,
-        "note": "32×32, base 16, k = 3, λ = 1, higher learning rates, a slower discriminator, a "
-        "moving average of the generator; the encoder is small and also learns from its images",
-    },
-    "smoke": {
-        "steps": 20,
-        "image_size": 16,
-        "log_every": 5,
-        "checkpoint_every": 5,
-        "note": "tiny, to see that everything runs",
-    },
-}
-
-
-def _learned(module: torch.nn.Module) -> list[torch.nn.Parameter]:
-    return [p for p in module.parameters() if p.requires_grad]
+def _learned(network: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters but for the scales that weight norm holds fixed."""
+    return [p for p in network.parameters() if p.requires_grad]

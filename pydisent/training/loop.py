@@ -17,7 +17,7 @@ from pydisent._notice import warn_once
 from pydisent._precision import has_native_bf16
 from pydisent.nn import normalize_whole_batches
 from pydisent.systems import System
-from pydisent.systems._precision import chosen_precision
+from pydisent.systems.precision import chosen_precision
 from pydisent.training import checkpoint as checkpoints
 from pydisent.training._files import write_json
 from pydisent.training._memory import keep_freed_memory

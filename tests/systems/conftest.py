@@ -43,3 +43,11 @@ def replay():
         return mu, logvar, mu + (logvar / 2).exp() * noise
 
     return latents
+
+
+@pytest.fixture
+def double():
+    """Make everything in double precision."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pydisent import systems
-from pydisent.systems import attribute_ae
-from pydisent.training import Plan, checkpoint, open_run, train
+from pydisent.systems.attribute_ae import AttributeAEConfig
+from pydisent.training import checkpoint
 
 SHAPE = (3, 16, 16)
 
@@ -76,7 +76,7 @@ def test_phases_and_growth():
         assert system.decode(system.sample_code(3)).shape == (3, *SHAPE)
     assert sizes == [8, 8, 16, 32]
     assert [name for name, _ in _system(students=0, cycle_steps=0).phases(1)] == ["teacher"]
-    with pytest.raises(ValueError, match="phase is 'train'; accepted: teacher, teacher-cycle"):
+    with pytest.raises(ValueError, match="phase must be one of 'teacher', 'teacher-cycle', 'st"):
         system.start_phase("train")
 
 
@@ -269,7 +269,7 @@ def test_attributes_are_checked():
     x, signs = _batch()
     before = _weights(system)
     for wrong in ((), (signs[:, :4],), (signs[:7],)):
-        with pytest.raises(ValueError, match=r"attributes has shape .*; accepted: \(8, 5\)"):
+        with pytest.raises(ValueError, match=r"attributes must be of shape \(8, 5\), got "):
             system.step(x, *wrong)
     assert torch.equal(_weights(system), before)
     assert system.phase_step == 0
@@ -278,20 +278,23 @@ def test_attributes_are_checked():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"attributes": 0}, "attributes is 0"),
-        ({"batch_size": 1}, "batch_size is 1"),
-        ({"student_steps": 0}, "student_steps is 0"),
-        ({"students": -1}, "students is -1"),
-        ({"y_weight": -1.0}, "y_weight is -1.0"),
-        ({"gradient_clip": 0.0}, "gradient_clip is 0.0"),
-        ({"supervision": "both"}, "supervision is 'both'; accepted: 'jacobian', 'cycle', 'none'"),
-        ({"variant": "mine"}, "variant is 'mine'"),
-        ({"cycle_optimizer": "none"}, "cycle_optimizer is 'none'"),
+        ({"attributes": 0}, "attributes must be .*, got 0"),
+        ({"batch_size": 1}, "batch_size must be .*, got 1"),
+        ({"student_steps": 0}, "student_steps must be .*, got 0"),
+        ({"students": -1}, "students must be .*, got -1"),
+        ({"y_weight": -1.0}, "y_weight must be .*, got -1.0"),
+        ({"gradient_clip": 0.0}, "gradient_clip must be .*, got 0.0"),
+        (
+            {"supervision": "both"},
+            "supervision must be one of 'jacobian', .*, got 'both'",
+        ),
+        ({"variant": "mine"}, "variant must be .*, got 'mine'"),
+        ({"cycle_optimizer": "none"}, "cycle_optimizer must be .*, got 'none'"),
     ],
 )
 def test_bad_settings(settings, message):
     with pytest.raises(ValueError, match=message):
-        attribute_ae.AttributeAEConfig(**settings)
+        AttributeAEConfig(**settings)
 
 
 def test_copies():
@@ -324,50 +327,3 @@ def test_a_checkpoint_restores_each_phase(tmp_path, supervision):
             torch.manual_seed(9)
             each.step(x, signs)
         assert _same(_state(system), _state(fresh))
-
-
-def _plan(data="faces", **settings):
-    return Plan.from_preset("attribute-ae", data, "smoke", steps=5, settings=settings)
-
-
-def test_training_names_codes_and_a_run_opens_without_its_data(tmp_path):
-    plan = _plan(cycle_steps=5, student_steps=5, students=1)
-    train(plan, tmp_path / "run", accelerator="cpu", progress=False)
-    run = open_run(tmp_path / "run")
-    assert run.system.phase == "student-1"
-    assert "Eyeglasses" in run.system.code_names[:32]
-    assert run.system.code_names[32] == "z1"
-    assert not run.system.teacher.training
-
-
-def test_data_must_have_the_attributes(tmp_path):
-    for plan, message in (
-        (_plan("sprites"), "learns from attributes, and 'sprites' has none; accepted: faces, cel"),
-        (_plan(attributes=40), "attributes is 40; accepted for 'faces': 32"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            train(plan, tmp_path / "run", accelerator="cpu", progress=False)
-        assert not (tmp_path / "run").exists()
-
-
-def test_other_systems_are_called_as_before(monkeypatch):
-    system = systems.build("vae", systems.preset("vae", "smoke", "faces").config, SHAPE)
-    seen = []
-    monkeypatch.setattr(system, "update", lambda *given: seen.append(len(given)) or {})
-    system.step(torch.rand(8, *SHAPE))
-    assert seen == [1]
-
-
-def test_hinge_loss_by_hand():
-    y, targets = torch.tensor([[2.0, -0.5], [0.5, 3.0]]), torch.tensor([[1.0, 1.0], [1.0, -1.0]])
-    assert float(attribute_ae.hinge_loss(y, targets)) == pytest.approx((0 + 1.5 + 0.5 + 4) / 4)
-    author = attribute_ae.hinge_loss(y, targets, "author_code")
-    assert float(author) == pytest.approx((0 + 1.5 + 0.5 + 4) / 2)
-
-
-def test_roots_have_a_gradient_at_zero():
-    y, z = torch.ones(4, 2, requires_grad=True), torch.ones(4, 3, requires_grad=True)
-    attribute_ae.cross_covariance(y, z, "author_code").backward()
-    attribute_ae.cycle_z_loss(z, torch.ones(4, 3), "author_code").backward()
-    assert torch.isfinite(y.grad).all()
-    assert torch.isfinite(z.grad).all()

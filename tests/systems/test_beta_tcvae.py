@@ -53,5 +53,5 @@ def test_beta_one_is_the_vae(smoke, images):
 def test_the_size_of_the_data_is_needed(smoke, images):
     system = smoke("beta-tcvae")
     system.dataset_size = None
-    with pytest.raises(ValueError, match="dataset_size is None; accepted: the number of training"):
+    with pytest.raises(ValueError, match="dataset_size must be set to the number of training"):
         system.step(images(system))

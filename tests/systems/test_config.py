@@ -29,11 +29,11 @@ def test_values_pass_and_integers_become_floats():
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("size", "1.5", "setting size is '1.5'; accepted: int"),
-        ("size", True, "setting size is True"),
-        ("rate_of_d", "x", "accepted: float or none"),
-        ("flag", "perhaps", "accepted: bool"),
-        ("szie", "1", "unknown setting 'szie'.*did you mean 'size'"),
+        ("size", "1.5", "size must be int, got '1.5'"),
+        ("size", True, "size must be int, got True"),
+        ("rate_of_d", "x", "rate_of_d must be float or none, got 'x'"),
+        ("flag", "perhaps", "flag must be bool, got 'perhaps'"),
+        ("szie", "1", "setting must be one of .*, got 'szie'; did you mean 'size'"),
     ],
 )
 def test_what_does_not_read_is_an_error(key, value, message):
@@ -52,8 +52,22 @@ def test_registry():
         lambda: systems.preset("ganz", "quick", "sprites"),
         lambda: systems.preset("gan", "big", "sprites"),
     ):
-        with pytest.raises(ValueError, match="accepted: "):
+        with pytest.raises(ValueError, match=r"must be one of .*, got "):
             call()
+
+
+def test_presets_depend_on_the_data():
+    """In three layers: the data's settings, the preset's, and those of the preset on that data."""
+    for name in ("gan", "infogan", "ib-gan"):
+        usual = systems.preset(name, "quick", "sprites")
+        colour = systems.preset(name, "quick", "color-sprites")
+        assert colour.config.learning_rate == 1e-4
+        assert colour.config.noise_steps == usual.config.noise_steps == 8000
+        assert colour.note == usual.note.replace("ten times", "twice")
+        assert systems.preset(name, "paper", "color-sprites").config.noise_steps == 400_000
+    for data, beta in (("sprites", 0.141), ("color-sprites", 0.071), ("svhn", 0.325)):
+        config = systems.preset("ib-gan", "quick", data).config
+        assert config.beta == round(0.7 * beta, 3)
 
 
 @pytest.mark.parametrize("name", systems.names())

@@ -334,7 +334,7 @@ def test_weights_and_fixed_noise_travel_in_the_state(smoke, images):
     ],
 )  # fmt: skip
 def test_bad_settings_are_named(name, value):
-    with pytest.raises(ValueError, match=rf"^{name} is "):
+    with pytest.raises(ValueError, match=rf"^{name} must be "):
         systems.override(systems.preset("ps-sc", "smoke", "shapes3d").config, {name: value})
 
 
@@ -343,5 +343,5 @@ def test_images_and_widths_must_suit_the_networks():
     for shape in ((3, 28, 28), (3, 4, 4), (3, 16, 32)):
         with pytest.raises(ValueError, match="image_s"):
             systems.build("ps-sc", config, shape)
-    with pytest.raises(ValueError, match="min_width is 600"):
+    with pytest.raises(ValueError, match="min_width must be at most max_width = 512, got 600"):
         dataclasses.replace(config, min_width=600)

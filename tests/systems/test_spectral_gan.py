@@ -171,7 +171,7 @@ def test_protocol():
     ],
 )  # fmt: skip
 def test_bad_settings_are_named(name, value):
-    with pytest.raises(ValueError, match=rf"^{name} is "):
+    with pytest.raises(ValueError, match=rf"^{name} must be "):
         systems.override(systems.preset("spectral-gan", "smoke", "sprites").config, {name: value})
 
 
@@ -180,5 +180,5 @@ def test_images_must_suit_the_networks():
     for shape in ((1, 28, 28), (1, 16, 32)):
         with pytest.raises(ValueError, match="image_s"):
             systems.build("spectral-gan", config, shape)
-    with pytest.raises(TypeError, match="config is a dict"):
+    with pytest.raises(TypeError, match=r"config must be of .*, got dict"):
         systems.build("spectral-gan", {}, SHAPE)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pydisent import _notice, _precision, systems
-from pydisent.systems._precision import chosen_precision
+from pydisent.systems.precision import chosen_precision
 from pydisent.training import Plan, RunFolder, train
 
 CPU = torch.device("cpu")
@@ -96,7 +96,7 @@ def test_what_a_step_computes_in(bf16, native):
         system = systems.build(name, systems.override(preset.config, AUTO), (3, 16, 16))
         for set_to, expected in ((None, native), ("bf16", True), ("fp32", False)):
             system.precision = set_to
-            with systems._precision.mixed_precision(system):
+            with systems.precision.mixed_precision(system):
                 assert torch.is_autocast_enabled("cpu") == expected
 
 

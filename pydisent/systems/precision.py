@@ -1,4 +1,4 @@
-"""Mixed precision, where a system's configuration asks for it."""
+"""Mixed precision for systems whose configuration asks for it."""
 
 from contextlib import AbstractContextManager
 from typing import Any
@@ -14,9 +14,9 @@ PRECISIONS = (AUTO, "fp32", "bf16")
 
 
 def chosen_precision(asked: str, device: torch.device) -> str:
-    """Return "bf16" or "fp32": what a setting means on a device.
+    """Return "bf16" or "fp32", which a setting means on a device.
 
-    "auto" is "bf16" where that is native; "bf16" is "fp32" on a CPU where it is not, with a
+    "auto" means "bf16" where that is native. On a CPU where it is not, "bf16" means "fp32", with a
     warning.
     """
     if asked == AUTO:
@@ -27,7 +27,7 @@ def chosen_precision(asked: str, device: torch.device) -> str:
 
 
 def mixed_precision(system: System) -> AbstractContextManager[Any]:
-    """Return a context in which networks compute in bf16 if the system is to train in that."""
+    """Return a context in which networks compute in bf16, if the system trains in it."""
     precision = system.precision or chosen_precision(system.config.precision, system.device)
     return torch.autocast(system.device.type, torch.bfloat16, enabled=precision == "bf16")
 

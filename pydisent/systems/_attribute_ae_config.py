@@ -1,0 +1,96 @@
+"""The settings of `attribute-ae`, and where the paper and its author's code differ."""
+
+from dataclasses import dataclass
+
+from pydisent.systems._config import check_choices, check_integers, check_numbers
+
+
+@dataclass(frozen=True)
+class AttributeAEConfig:
+    """The paper's settings for CelebA (sec. 4.2, App. A.2).
+
+    Squared errors are averaged over the batch and over pixels (from -1 to 1), or the numbers of y
+    or z: the paper prints sums, but its weights belong to the means of its author's code.
+
+    Attributes
+    ----------
+    attributes : int
+        k, the number that the data set has: 40 for celeba, 32 for faces.
+    z_channels : int
+        The teacher's feature maps of z, which has d = 4 z_channels numbers; each student doubles
+        them.
+    base : int
+        Feature maps of the first convolution.
+    batch_size : int
+        Images per update; 128 in the paper's text, 64 in its author's code.
+    reconstruction_weight, prediction_weight, cross_covariance_weight : float
+        λ1, λ2 and λ3 of Eq. 14.
+    cycle_attributes_weight, cycle_z_weight : float
+        λ4 and λ5, of Eqs. 12 and 13.
+    cycle_steps, student_steps : int
+        Updates of the teacher with the cycle losses, after those without, and of each student.
+        Published: 100 epochs of 162,770 images, and 200; the last student's are not given.
+    students : int
+        How often z is widened.
+    supervision : str
+        What students learn from besides the reconstruction: "jacobian", the model before (Eq. 9);
+        "cycle", all of the teacher's losses (the comparison of Table 2); "none", these without
+        the cycle losses.
+    y_weight, difference_weight : float
+        λ_y and λ_diff of Eq. 9.
+    student_cross_covariance_weight : float
+        λ3 of students with Jacobian supervision. The paper sets λ2, λ4 and λ5 to zero for them
+        (sec. 4.2.2), but also says that they learn from Eqs. 8 and 9 alone (sec. 4.1).
+    variant : str
+        "published", Eqs. 10 to 13, or "author_code": the cross-covariance's Frobenius norm, not
+        its square; hinge losses summed over attributes, not averaged, with the sign of y as the
+        cycle's target; and in Eq. 13 the norm of the whole batch, not squared, over B.
+    cycle_optimizer : str
+        Adam's moments for the cycle step: "shared" with the decoder's other step, as in the
+        author's code, or its "own". With its own, the step is as long as the other one, whatever
+        the weights.
+    gradient_clip : float or None
+        The largest gradient norm; 10 in the author's code.
+    learning_rate, adam_beta1, adam_beta2, adam_eps : float
+        Adam's.
+    """
+
+    attributes: int = 40
+    z_channels: int = 512
+    base: int = 16
+    batch_size: int = 128
+    reconstruction_weight: float = 100.0
+    prediction_weight: float = 0.1
+    cross_covariance_weight: float = 0.1
+    cycle_attributes_weight: float = 1e-4
+    cycle_z_weight: float = 1e-5
+    cycle_steps: int = 127_164
+    student_steps: int = 254_328
+    students: int = 2
+    supervision: str = "jacobian"
+    y_weight: float = 1.0
+    difference_weight: float = 50.0
+    student_cross_covariance_weight: float = 0.0
+    variant: str = "published"
+    cycle_optimizer: str = "shared"
+    gradient_clip: float | None = None
+    learning_rate: float = 0.002
+    adam_beta1: float = 0.5
+    adam_beta2: float = 0.999
+    adam_eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        check_integers(self, "attributes", "z_channels", "base", "student_steps")
+        # Batch normalisation and pairs need two images.
+        check_integers(self, "batch_size", at_least=2)
+        check_integers(self, "cycle_steps", "students", at_least=0)
+        weights = [name for name in self.__dataclass_fields__ if name.endswith("_weight")]
+        check_numbers(self, *weights, at_least=0)
+        check_numbers(self, "learning_rate", "adam_eps", "gradient_clip", above=0)
+        check_numbers(self, "adam_beta1", "adam_beta2", at_least=0, below=1)
+        check_choices(
+            self,
+            supervision=("jacobian", "cycle", "none"),
+            variant=("published", "author_code"),
+            cycle_optimizer=("shared", "own"),
+        )

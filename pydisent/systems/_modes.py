@@ -1,0 +1,30 @@
+"""Contexts that hold a network fixed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Keep gradients from the parameters of `module`, which still passes them to its input."""
+    learned = [p for p in module.parameters() if p.requires_grad]
+    for parameter in learned:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put `module` in eval mode."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)

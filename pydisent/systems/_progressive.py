@@ -1,0 +1,29 @@
+"""Autoencoders that grow from phase to phase, the model before supervising the one after."""
+
+import copy
+from typing import Any
+
+from torch import nn
+
+from pydisent.systems._base import System
+
+
+class Progressive(System):
+    """A system whose `teacher`, once there is one, is frozen and stays in eval mode."""
+
+    teacher: nn.Module | None
+
+    def __init__(self, config: Any, image_shape: tuple[int, int, int]) -> None:
+        super().__init__(config, image_shape)
+        self.teacher = None
+
+    def keep_as_teacher(self, model: nn.Module) -> None:
+        """Make a frozen copy of `model` the teacher."""
+        self.teacher = copy.deepcopy(model).requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Progressive":
+        """Set the mode of all but the teacher, whose batch statistics must not move."""
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.eval()
+        return self

@@ -1,0 +1,58 @@
+"""The registry of systems."""
+
+from typing import Any, TypeVar
+
+from pydisent._checks import check_one_of
+from pydisent.systems._base import System
+from pydisent.systems._presets import PRESETS, Preset
+
+_SYSTEMS: dict[str, type[System]] = {}
+_S = TypeVar("_S", bound=type[System])
+
+
+def register(system: _S) -> _S:
+    """Register a system under its name; a class decorator."""
+    _SYSTEMS[system.name] = system
+    return system
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all systems."""
+    return tuple(sorted(_SYSTEMS))
+
+
+def config_class(name: str) -> type:
+    """Return the configuration dataclass of system `name`; ValueError if there is none."""
+    return _find(name).Config
+
+
+def build(name: str, config: Any, image_shape: tuple[int, int, int]) -> System:
+    """Return system `name` with fresh weights for images (C, H, W).
+
+    Raises
+    ------
+    ValueError
+        If there is no such system, the images do not suit it, or its weights do not fit in the
+        memory of this machine.
+    TypeError
+        If `config` is not of the system's configuration class.
+    """
+    return _find(name)(config, image_shape)
+
+
+def preset(name: str, preset_name: str, data_name: str) -> Preset:
+    """Return the preset `preset_name` of system `name` for data set `data_name`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such system or preset.
+    """
+    system = _find(name)
+    check_one_of("preset", preset_name, PRESETS)
+    return system.preset(preset_name, data_name)
+
+
+def _find(name: str) -> type[System]:
+    check_one_of("system", name, names())
+    return _SYSTEMS[name]

@@ -1,0 +1,201 @@
+"""What the VAEs share: settings, networks, the terms of the ELBO and presets."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from pydisent import parallel
+from pydisent.nn import ConvDecoder, ConvEncoder
+from pydisent.nn.layout import channels_last_
+from pydisent.ops import reparameterized_sample
+from pydisent.systems._base import System
+from pydisent.systems._config import check_choices, check_integers, check_numbers
+from pydisent.systems._optimizers import adam, parameters
+from pydisent.systems._presets import PHOTOGRAPHS, SMOKE, Presets, Recipe, each
+from pydisent.systems._ranges import stage
+from pydisent.systems.precision import PRECISIONS, full_precision, mixed_precision
+
+_ACTIVE = 0.01  # nats; a dimension below carries no information (as in UDR, Duan et al. 2020)
+
+PAPER = Recipe(
+    note="as published",
+    steps=300_000,
+    image_size=64,
+    log_every=500,
+    checkpoint_every=10_000,
+)
+QUICK = Recipe(
+    note="32×32, half the width, batch 64, ten times the learning rate, weaker regularizers for a "
+    "quarter of the pixels",
+    steps=10_000,
+    image_size=32,
+    log_every=50,
+    checkpoint_every=1000,
+    settings={"base": 16, "hidden": 128, "batch_size": 64, "learning_rate": 1e-3},
+)
+SMOKE = SMOKE.with_settings(latent_size=4, base=4, hidden=16, batch_size=8, learning_rate=1e-3)
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """The settings of the published comparison (Locatello et al., 2019).
+
+    Attributes
+    ----------
+    latent_size : int
+        Size d of the latent code.
+    base, hidden : int
+        Feature maps of the first convolutions, and units of the dense layers.
+    decoder : str
+        p(x|z): "bernoulli", independent pixels with the decoded values as probabilities (gray
+        pixels count as probabilities too), or "gaussian", N(decoded value, decoder_std²).
+    decoder_std : float
+        σ of the Gaussian decoder, fixed; at √½ its −log p(x|z) is the squared error plus a
+        constant.
+    batch_size : int
+        Images per update.
+    learning_rate, adam_beta1, adam_beta2, adam_eps : float
+        Adam's.
+    precision : str
+        "fp32", "bf16" for mixed precision (codes and losses stay in fp32), or "auto": "bf16" on a
+        device with native support. A CPU without it computes "bf16" in fp32.
+    """
+
+    latent_size: int = 10
+    base: int = 32
+    hidden: int = 256
+    decoder: str = "bernoulli"
+    decoder_std: float = 0.5**0.5
+    batch_size: int = 64
+    learning_rate: float = 1e-4
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_eps: float = 1e-8
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        check_integers(self, "latent_size", "base", "hidden", "batch_size")
+        check_numbers(self, "learning_rate", "adam_eps", "decoder_std", above=0)
+        check_numbers(self, "adam_beta1", "adam_beta2", at_least=0, below=1)
+        check_choices(self, decoder=("bernoulli", "gaussian"), precision=PRECISIONS)
+
+
+class Latents(NamedTuple):
+    """A batch's posteriors N(mu, e^logvar) and samples z from them, (B, d) each.
+
+    `kl_by_dimension` (d,) is their divergence from the prior in nats, averaged over the batch.
+    """
+
+    mu: Tensor
+    logvar: Tensor
+    z: Tensor
+    kl_by_dimension: Tensor
+
+    def whole(self) -> "Latents":
+        """Return the latents of the whole batch, of which each process has a shard."""
+        if parallel.processes() == 1:
+            return self
+        mu, logvar, z = parallel.gather(torch.cat(self[:3], 1)).chunk(3, 1)
+        return Latents(mu, logvar, z, parallel.average(self.kl_by_dimension))
+
+
+class Elbo(NamedTuple):
+    """The terms of a batch's evidence lower bound, which is −(reconstruction + kl), in nats.
+
+    `own` are the latents of this process's shard, and `latents` those of the whole batch;
+    `reconstruction` is −log p(x|z), and `kl` KL(q(z|x) ‖ N(0, I)), averaged over the batch.
+    """
+
+    own: Latents
+    latents: Latents
+    reconstruction: Tensor
+    kl: Tensor
+
+
+class VAEFamily(System):
+    """An encoder q(z|x), a decoder p(x|z) and the ELBO's terms; a system's `update` weighs them.
+
+    Parameters
+    ----------
+    config : VAEConfig
+        The settings; the published comparison's by default.
+    image_shape : tuple of int
+        (C, H, W), square, a power of two >= 8.
+    """
+
+    Config: ClassVar[type] = VAEConfig
+    config: VAEConfig
+    presets = Presets(paper=PAPER, quick=QUICK, smoke=SMOKE)
+    # Higgins et al. (2017) model the pixels of photographs by Gaussians.
+    data_settings = each(PHOTOGRAPHS, decoder="gaussian")
+
+    def __init__(self, config: VAEConfig, image_shape: tuple[int, int, int]) -> None:
+        super().__init__(config, image_shape)
+        channels, size, _ = self.image_shape
+        c = config
+        self.encoder = ConvEncoder(2 * c.latent_size, channels, c.base, c.hidden, size)
+        self.decoder = ConvDecoder(c.latent_size, channels, c.base, c.hidden, size)
+        channels_last_(self)
+
+    def make_optimizers(self) -> dict[str, Optimizer]:
+        """Return Adam for both networks."""
+        c = self.config
+        betas = (c.adam_beta1, c.adam_beta2)
+        both = parameters(self.encoder, self.decoder)
+        return {"vae": adam(both, c.learning_rate, betas, c.adam_eps)}
+
+    def graph_key(self) -> str:
+        """Return the phase, whose updates are all alike."""
+        return self.phase
+
+    def elbo(self, batch: Tensor) -> Elbo:
+        """Return the ELBO's terms for images (B, C, H, W)."""
+        own = self.draw_latents(batch)
+        reconstruction = self.reconstruction_loss(own.z, batch)
+        whole = own.whole()
+        return Elbo(own, whole, reconstruction, whole.kl_by_dimension.sum())
+
+    def minimize(self, loss: Tensor, elbo: Elbo, **terms: Tensor) -> dict[str, Tensor]:
+        """Step encoder and decoder down `loss`; return it with its terms, to log."""
+        self.descend(loss, "vae")
+        active = (elbo.latents.kl_by_dimension.detach() > _ACTIVE).sum()
+        logs = {"loss": loss, "reconstruction": elbo.reconstruction, "kl": elbo.kl, **terms}
+        return {k: v.detach() for k, v in logs.items()} | {"active_dimensions": active}
+
+    def draw_latents(self, x: Tensor) -> Latents:
+        """Encode images (B, C, H, W) and sample one code per image."""
+        mu, logvar = self.posterior(x)
+        z, kl = reparameterized_sample(mu, logvar, parallel.randn_like(mu))
+        return Latents(mu, logvar, z, kl.mean(0))
+
+    @stage("decoder")
+    def reconstruction_loss(self, z: Tensor, x: Tensor) -> Tensor:
+        """Return −log p(x|z) in nats, summed over pixels and averaged over the batch."""
+        c = self.config
+        with mixed_precision(self):
+            logits = full_precision(self.decoder(z))
+        if c.decoder == "bernoulli":
+            return F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+        squares = F.mse_loss(logits.sigmoid(), x, reduction="sum") / len(x)
+        constant = x[0].numel() * math.log(c.decoder_std * math.sqrt(2 * math.pi))
+        return squares / (2 * c.decoder_std**2) + constant
+
+    @stage("encoder")
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance, (N, d) each, of q(z|x) for images x (N, C, H, W)."""
+        with mixed_precision(self):
+            mu, logvar = full_precision(self.encoder(x)).chunk(2, dim=1)
+        return mu, logvar
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the posterior means (N, d) of images (N, C, H, W) in [0, 1]."""
+        return self.encoder(x).chunk(2, dim=1)[0]
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Return the means of p(x|z), images (N, C, H, W) in [0, 1], for codes z (N, d)."""
+        return self.decoder(code).sigmoid()
