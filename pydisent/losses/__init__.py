@@ -1,4 +1,4 @@
-"""Losses of latent codes: plain functions, a few lines over :mod:`pydisent.ops`."""
+"""Losses of latent codes: plain functions of a few lines over :mod:`pydisent.ops`."""
 
 from pydisent.losses.covariance import cross_covariance_penalty, dip_vae_penalty
 from pydisent.losses.divergence import gaussian_kl

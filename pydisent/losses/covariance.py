@@ -1,4 +1,4 @@
-"""Decorrelation losses: DIP-VAE's penalties, and the cross-covariance of two codes."""
+"""Decorrelation losses: the penalties of DIP-VAE, and the cross-covariance of two codes."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ def dip_vae_penalty(
     lambda_d: float,
     lambda_3: float = 0.0,
 ) -> Tensor:
-    """Pull the covariance of the codes to the identity: DIP-VAE-I and II (Kumar et al. 2018).
+    """Match the covariance of the codes to the identity: DIP-VAE-I and II (Kumar et al. 2018).
 
     lambda_od Σ_{i≠j} C_ij² + lambda_d Σ_i (C_ii − 1)² + lambda_3 Σ_i M_i². In variant I (Eq. 6) C
     is the biased batch covariance of the posterior means. In variant II (Eq. 7) it is that of the
-    aggregate posterior: by Eq. 5 the batch mean of the variances is added to the diagonal, and to
-    nothing else. M_i are the third central moments (sec. 2.2) of the same distribution, one a
-    dimension, in closed form.
+    aggregate posterior: by Eq. 5 the batch mean of the variances is added to the diagonal only.
+    M_i are the third central moments (sec. 2.2) of the same distribution, one per dimension, in
+    closed form.
 
     Parameters
     ----------
     mu, logvar
-        (B, d), means and log-variances of the posteriors; variant I does not read ``logvar``.
+        (B, d), means and log-variances of the posteriors; variant I ignores ``logvar``.
         Floating dtypes that differ are promoted to one.
     variant
         "i" or "ii".
     lambda_od, lambda_d, lambda_3
-        Weights, numbers >= 0; a tensor is refused, for it would get no gradient. For dSprites the
-        paper uses lambda_d = 10 lambda_od for I; lambda_d = lambda_od and lambda_3 = 200 for II.
+        Weights, numbers >= 0; a tensor is refused, as it would get no gradient. For dSprites the
+        paper has lambda_d = 10 lambda_od for I; lambda_d = lambda_od and lambda_3 = 200 for II.
 
     Returns
     -------
@@ -95,6 +95,6 @@ def cross_covariance_penalty(
     penalty = ops.cross_covariance_penalty(y, z)
     if variant == "paper":
         return penalty
-    # The root's slope at 0 is infinite: both the root and its argument are masked there.
+    # The root has an infinite slope at 0: both the root and its argument are masked there.
     zero = penalty == 0
     return penalty.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0)

@@ -1,4 +1,4 @@
-"""The KL divergence of Gaussian posteriors to the standard normal prior, reduced."""
+"""The KL divergence of Gaussian posteriors from the standard normal prior, reduced."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def gaussian_kl(mu: Tensor, logvar: Tensor, *, reduction: Reduction = "mean") ->
     Parameters
     ----------
     mu, logvar
-        (B, d). Floating dtypes that differ are promoted to one.
+        (B, d); floating dtypes that differ are promoted to one.
     reduction
-        "mean": summed over dimensions and averaged over the batch, the term of the ELBO; "sum":
-        summed over both; "none": (B, d); "dimensions": averaged over the batch, (d,). An empty
-        batch has averages of 0.
+        "mean": summed over dimensions and averaged over the batch, as in the ELBO; "sum": summed
+        over both; "none": (B, d); "dimensions": averaged over the batch, (d,). The averages of an
+        empty batch are 0.
 
     Returns
     -------
     Tensor
-        Shaped as above; in float32 for inputs in half precision. :func:`pydisent.ops.gaussian_kl`
+        Of that shape, in float32 for inputs in half precision. :func:`pydisent.ops.gaussian_kl`
         is the elementwise op.
 
     Raises

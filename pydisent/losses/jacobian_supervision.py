@@ -1,4 +1,4 @@
-"""Jacobian supervision: a student decoder is to vary with the factors as its teacher does."""
+"""Jacobian supervision: a student decoder learns to vary with the factors as its teacher does."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def jacobian_supervision(
     permutation: Tensor | None = None,
     reconstruction: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Hold a student's codes and decoder to a teacher's (Lezama 2019, Eqs. 7 and 9).
+    """Match a student's codes and decoder to a teacher's (Lezama 2019, Eqs. 7 and 9).
 
     weight_y ⟨(y_S − y_T)²⟩ + weight_diff ⟨(Δ_T − Δ_S)²⟩, where ⟨·⟩ is the mean over the batch and
-    over all numbers of a sample. Each y is paired with that of another sample, y'. "published"
-    takes Eq. 9's differences, Δ = D(y', z) − D(y, z); "exact" what they stand for by Eq. 7, the
-    directional derivatives Δ = J(y, z) (y'_T − y_T, 0) along one direction for both decoders.
+    over all components of a sample. Each y is paired with that of another sample, y'. "published"
+    takes the differences of Eq. 9, Δ = D(y', z) − D(y, z); "exact" what they approximate (Eq. 7),
+    the directional derivatives Δ = J(y, z) (y'_T − y_T, 0), in one direction for both decoders.
 
     Parameters
     ----------
@@ -53,28 +53,28 @@ def jacobian_supervision(
         Decoders: callables of y (B, k) and z (B, ...) that return images (B, ...) of one shape.
         The teacher gets no gradient.
     student_y, teacher_y
-        (B, k), the factors' part of the codes of one batch; gradients flow to the student's.
+        (B, k), the factors' part of a batch's codes; gradients flow to the student's.
     student_z, teacher_z
-        (B, ...), the rest of the codes, of a size of their own; without the teacher's, its
-        decoder gets (B, 0).
+        (B, ...), the rest of the codes, of any sizes; without the teacher's, its decoder gets
+        (B, 0).
     weight_y, weight_diff
-        Numbers >= 0; a part of weight zero is not computed.
+        Numbers >= 0; a term of weight zero is not computed.
     variant
         "published" or "exact".
     permutation
-        (B,) integers, the sample whose y each one is paired with; a random permutation if None.
-        Where processes share a batch, the samples are those of the whole batch.
+        (B,) integers, the sample that each one is paired with; a random permutation if None.
+        Where processes share a batch, these are samples of the whole batch.
     reconstruction
-        D_S(y, z) where it has been made already, as it is needed for the reconstruction loss;
-        "published" then saves a pass. In a decoder with batch norm in training mode each call has
-        statistics of its own; without this, both images of a difference come from one call.
+        D_S(y, z), if it is known from the reconstruction loss; it saves "published" a pass. A
+        decoder with batch norm in training mode then has separate statistics for the two images of
+        a difference, which otherwise come from one call.
 
     Returns
     -------
     loss : Tensor
         A scalar.
     terms : dict of str to Tensor
-        "y_error" and "difference", the two means, not weighted; only those computed.
+        "y_error" and "difference", the two means without weights, where they are computed.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def jacobian_supervision(
 def _difference(
     decoder: Decoder, pair: Tensor, y: Tensor, z: Tensor, before: Tensor | None
 ) -> Tensor:
-    """D(y', z) − D(y, z); both by one call, unless the second is there."""
+    """Return D(y', z) − D(y, z), both by one call unless the second is known."""
     if before is not None:
         return decoder(pair, z) - before
     after, before = decoder(torch.cat([pair, y]), torch.cat([z, z])).chunk(2)
@@ -122,7 +122,7 @@ def _difference(
 
 
 def _derivative(decoder: Decoder, y: Tensor, z: Tensor, direction: Tensor) -> Tensor:
-    """J (direction, 0), by one pass of tangents; gradients flow to z as to all that is read."""
+    """Return J (direction, 0) by one forward-mode pass, differentiable also in z."""
     return directional_derivative(lambda y: decoder(y, z), y, direction)[1]
 
 

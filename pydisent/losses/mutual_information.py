@@ -1,4 +1,4 @@
-"""Bounds on the mutual information between codes and what is generated from them."""
+"""Bounds on the mutual information of codes and the images generated from them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pydisent.reference.dtypes import promote
 
 
 def information_lower_bound(code: Tensor, recovered: Tensor) -> Tensor:
-    """Compute I^L = E[log q(z|x)] + H(z), below the mutual information of z and x, in nats.
+    """Compute I^L = E[log q(z|x)] + H(z), a lower bound of the mutual information of z and x.
 
-    For z ~ N(0, I) and q(z|x) = N(ẑ(x), I) it is E[‖z‖² − ‖z − ẑ‖²] / 2 (Jeon et al. 2021, Eqs. 6
-    and 7), at most half the size of z. :func:`gaussian_kl` of an encoder between z and x is the
-    upper bound (Eq. 10).
+    In nats; for z ~ N(0, I) and q(z|x) = N(ẑ(x), I) it is E[‖z‖² − ‖z − ẑ‖²] / 2 (Jeon et al. 2021,
+    Eqs. 6 and 7), at most half the size of z. The :func:`gaussian_kl` of an encoder between z and x
+    is an upper bound (Eq. 10).
 
     Parameters
     ----------
     code
         (B, d), codes z from N(0, I).
     recovered
-        (B, d), ẑ: what was recovered of them from the generated x.
+        (B, d), ẑ: the codes recovered from the generated x.
 
     Returns
     -------
@@ -39,5 +39,5 @@ def information_lower_bound(code: Tensor, recovered: Tensor) -> Tensor:
     z, found = promote(code, recovered)
     if z.dtype.itemsize < 4:
         z, found = z.float(), found.float()
-    # z² − (z − ẑ)² = ẑ (2z − ẑ), which does not cancel.
+    # z² − (z − ẑ)² = ẑ (2z − ẑ), without cancellation.
     return (found * (2 * z - found)).sum() / (2 * max(len(z), 1))

@@ -1,4 +1,4 @@
-"""The terms of beta-TCVAE, estimated on a minibatch (Chen et al. 2018)."""
+"""The terms of beta-TCVAE, estimated from a minibatch (Chen et al. 2018)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["TotalCorrelationDecomposition", "beta_tc_decomposition", "total_corr
 
 
 class TotalCorrelationDecomposition(NamedTuple):
-    """The three parts of the KL divergence of the posteriors to the prior, scalars in nats."""
+    """The three parts of the posteriors' KL divergence from the prior, scalars in nats."""
 
     index_code_mi: Tensor
     total_correlation: Tensor
@@ -25,12 +25,12 @@ class TotalCorrelationDecomposition(NamedTuple):
 def beta_tc_decomposition(
     z: Tensor, mu: Tensor, logvar: Tensor, dataset_size: int, estimator: Estimator = "mws"
 ) -> TotalCorrelationDecomposition:
-    """Split the KL divergence of the posteriors to N(0, I) in three (Chen et al. 2018, Eq. 2).
+    """Split the posteriors' KL divergence from N(0, I) into three (Chen et al. 2018, Eq. 2).
 
     Means over the batch of log q(z|x) − log q(z), of log q(z) − Σ_d log q(z_d), and of
     Σ_d log q(z_d) − log p(z): the index-code mutual information, the total correlation and the
-    dimension-wise KL divergence. Whatever the estimator of q(z) is, they sum to the Monte Carlo
-    estimate of the KL divergence, the mean of log q(z|x) − log p(z).
+    dimension-wise KL divergence. For any estimator of q(z) they sum to the Monte Carlo estimate of
+    the KL divergence, the mean of log q(z|x) − log p(z).
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def beta_tc_decomposition(
     Returns
     -------
     TotalCorrelationDecomposition
-        Scalars in nats, in float32 for inputs in half precision; NaN for an empty batch. As
-        estimates they may be negative.
+        Scalars in nats, in float32 for inputs in half precision; NaN for an empty batch. Being
+        estimates, they may be negative.
 
     Raises
     ------
