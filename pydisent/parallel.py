@@ -1,16 +1,15 @@
-"""One batch shared by several processes, with the result of one process that has it all.
+"""Data parallelism with the results of a single process that has the whole batch.
 
-Inside `data_parallel` every process holds its rows of each batch, in the order of ranks, and
-what is differentiated is the sum of the processes' losses; `average_gradients` makes its gradient
-that of their mean. So a loss is right if it is the mean over a process's own rows, or if it is
-computed from the whole batch, which `gather` returns, and is then the same on all processes.
+Inside `data_parallel` every process has a shard of each batch, in the order of ranks. Backward
+passes differentiate the sum of the processes' losses, and `average_gradients` makes of it the
+gradient of their mean. So a loss is right if it is a mean over the process's shard, or if it is
+computed from the whole batch, which `gather` returns, and is thus the same on all processes.
 
-Random numbers are drawn for the whole batch, by generators in one state on all processes, of
-which each keeps its own rows: `draw` and `randn_like`. What a process draws any other way must
-not depend on its number of rows.
+Random numbers are drawn for the whole batch by generators in the same state on all processes, and
+each keeps its shard: `draw` and `randn_like`. Anything drawn otherwise must not depend on the size
+of the shard.
 
-Outside `data_parallel`, and so in one process, all functions here do nothing but what their names
-say of one process: no process waits for another.
+Outside `data_parallel` there is a single process, and no function waits for others.
 """
 
 from __future__ import annotations
@@ -27,27 +26,28 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from pydisent._checks import check
+
 
 @dataclass(frozen=True)
 class _Processes:
     rank: int = 0
     count: int = 1
-    # Messages between the processes themselves: on the CPU, so that no GPU is waited for.
+    # The group for control messages: on the CPU, so that they do not wait for a GPU.
     control: Any = None
 
 
-_ALONE = _Processes()
-_now = _ALONE
+_now = _Processes()
 
 
 @contextmanager
 def data_parallel(timeout: timedelta | None = None) -> Iterator[None]:
-    """Share batches among the processes of `torch.distributed`, all of which enter together.
+    """Shard batches over the processes of `torch.distributed`, all of which enter together.
 
     Parameters
     ----------
     timeout : timedelta, optional
-        For how long messages beside those of a GPU are waited for; PyTorch's limit by default.
+        For messages that do not go through a GPU; PyTorch's limit by default.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def data_parallel(timeout: timedelta | None = None) -> Iterator[None]:
     """
     global _now
     if not dist.is_initialized():
-        raise RuntimeError("torch.distributed is not initialised; see init_process_group")
+        raise RuntimeError("torch.distributed must be initialised, by init_process_group")
     control = (
         None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=timeout)
     )
@@ -68,31 +68,31 @@ def data_parallel(timeout: timedelta | None = None) -> Iterator[None]:
 
 
 def rank() -> int:
-    """Return this process's number, from 0; 0 outside `data_parallel`."""
+    """Return this process's rank; 0 outside `data_parallel`."""
     return _now.rank
 
 
 def processes() -> int:
-    """Return how many processes share a batch; 1 outside `data_parallel`."""
+    """Return the number of processes that share a batch; 1 outside `data_parallel`."""
     return _now.count
 
 
 def is_first() -> bool:
-    """Return whether this is the first of the processes, also before they know each other."""
+    """Return whether this process has rank 0, also before `torch.distributed` is initialised."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return True
     return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 def own_rows(whole: Tensor, batches: int = 1) -> Tensor:
-    """Return this process's rows (n, ...) of the whole batch's (n processes, ...).
+    """Return this process's shard (n, ...) of the whole batch (n processes, ...).
 
     Parameters
     ----------
     whole : Tensor
-        The whole batch, or several of one size, one after the other.
+        The whole batch, or several of the same size, concatenated.
     batches : int
-        How many: of each the process has its rows.
+        Number of batches, of each of which the process has a shard.
 
     Raises
     ------
@@ -101,61 +101,58 @@ def own_rows(whole: Tensor, batches: int = 1) -> Tensor:
     """
     if _now.count == 1:
         return whole
-    if len(whole) % (batches * _now.count):
-        raise ValueError(
-            f"whole has {len(whole)} rows; accepted: a multiple of {batches} batches times "
-            f"{_now.count} processes"
-        )
+    rule = f"a multiple of {batches} batches times {_now.count} processes long"
+    check(len(whole) % (batches * _now.count) == 0, "whole", rule, len(whole))
     own = [batch.chunk(_now.count)[_now.rank] for batch in whole.chunk(batches)]
     return own[0] if batches == 1 else torch.cat(own)
 
 
 def gather(own: Tensor) -> Tensor:
-    """Return the whole batch (n processes, ...) of which each process gives its rows (n, ...).
+    """Return the whole batch (n processes, ...), given this process's shard (n, ...).
 
-    It can be differentiated, and its derivatives too.
+    Differentiable any number of times.
     """
     return own if _now.count == 1 else _Gather.apply(own)
 
 
 def total(x: Tensor) -> Tensor:
-    """Return the sum of the processes' x, of its shape; it can be differentiated like `gather`."""
+    """Return the sum of x over processes, differentiable like `gather`."""
     return x if _now.count == 1 else _Total.apply(x)
 
 
 def average(x: Tensor) -> Tensor:
-    """Return the mean of the processes' x, of its shape; it can be differentiated like `gather`."""
+    """Return the mean of x over processes, differentiable like `gather`."""
     return x if _now.count == 1 else total(x) / _now.count
 
 
 def draw(sample: Callable[[int], Tensor], rows: int, batches: int = 1) -> Tensor:
-    """Return this process's `rows` of the random `sample(n)` (n, ...) of the whole batch's n rows.
+    """Return this process's shard of `sample(n)` (n, ...), drawn for the whole batch.
 
     Parameters
     ----------
     sample : callable
-        Draws by a generator that is in the same state on all processes, such as PyTorch's own.
+        Draws from a generator that is in the same state on all processes, such as PyTorch's own.
     rows : int
-        How many rows this process has.
+        Number of rows of the shard.
     batches : int
-        Of how many batches, one after the other, they are.
+        Number of concatenated batches that they belong to.
     """
     return own_rows(sample(rows * _now.count), batches)
 
 
 def randn_like(x: Tensor, batches: int = 1) -> Tensor:
-    """Return normal noise like x (n, ...): this process's rows of that like the whole batch.
+    """Return this process's shard of standard normal noise of the whole batch's shape.
 
     Parameters
     ----------
     x : Tensor
-        This process's rows.
+        This process's shard (n, ...), whose shape and memory layout the noise has.
     batches : int
-        Of how many batches, one after the other, they are.
+        Number of concatenated batches that it belongs to.
     """
     if _now.count == 1:
         return torch.randn_like(x)
-    # The numbers come in the order of memory, which this keeps.
+    # Numbers are drawn in the order of memory, which concatenation preserves.
     return own_rows(torch.randn_like(torch.cat([x.detach()] * _now.count)), batches)
 
 
@@ -201,9 +198,9 @@ def _summed(x: Tensor) -> Tensor:
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replace every parameter's gradient by its mean over the processes.
+    """Replace every parameter's gradient by its mean over processes.
 
-    The processes run one program: a parameter has a gradient on all of them, or on none.
+    All processes run the same program: a parameter has a gradient on all of them, or on none.
     """
     if _now.count > 1:
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -211,14 +208,14 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
 
 
 def copy_from_first(tensors: Iterable[Tensor]) -> None:
-    """Set the tensors to what they are on the first process."""
+    """Set the tensors to their values on the first process."""
     if _now.count > 1:
         _at_once(list(tensors), lambda flat: dist.broadcast(flat, 0))
 
 
 @torch.no_grad()
 def _at_once(tensors: Sequence[Tensor], communicate: Callable[[Tensor], Any]) -> None:
-    """Change the tensors by one call a dtype: many small ones would each wait for the network."""
+    """Communicate the tensors in one call per dtype, as each call waits for the network."""
     for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
         same = [tensor for tensor in tensors if tensor.dtype == dtype]
         flat = torch.cat([tensor.reshape(-1) for tensor in same])
@@ -228,7 +225,7 @@ def _at_once(tensors: Sequence[Tensor], communicate: Callable[[Tensor], Any]) ->
 
 
 def averages(values: Sequence[float]) -> list[float]:
-    """Return the means over the processes of as many numbers."""
+    """Return the means of these numbers over processes."""
     if _now.count == 1 or not values:
         return list(values)
     sums = torch.tensor(values, dtype=torch.float64)
@@ -237,7 +234,7 @@ def averages(values: Sequence[float]) -> list[float]:
 
 
 def highest(value: int) -> int:
-    """Return the highest of the processes' values."""
+    """Return the highest value over processes."""
     if _now.count == 1:
         return value
     found = torch.tensor(value)
@@ -247,10 +244,10 @@ def highest(value: int) -> int:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Wait for all processes at the end of the block; an error of one is raised by all.
+    """Wait for all processes at the end of the block; an error on one is raised on all.
 
-    Each raises its own, or else that of the first process that has one. In the block, processes
-    must not wait for each other.
+    Each raises its own error, or else that of the first process that has one. Inside the block
+    processes must not wait for each other.
     """
     error: Exception | None = None
     try:
@@ -266,7 +263,7 @@ def together() -> Iterator[None]:
 
 
 def _portable(error: Exception | None) -> Exception | None:
-    """Return the error, or one that says the same, such that another process can read it."""
+    """Return the error, or an equivalent one that can be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

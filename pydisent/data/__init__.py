@@ -1,4 +1,4 @@
-"""Data: rendered or shipped with a dependency, and official files read from a path."""
+"""Data sets: rendered, shipped with a dependency, or read from official files."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 from importlib import import_module
 from typing import Any, Literal, overload
 
-from ._base import ArrayDataset, FactorDataset, ImageDataset
-from ._subset import Subset, hold_out
+from pydisent._checks import check, check_one_of
+from pydisent.data._base import ArrayDataset, FactorDataset, ImageDataset
+from pydisent.data._subset import Subset, hold_out
 
 __all__ = [
     "ArrayDataset",
@@ -20,7 +21,7 @@ __all__ = [
     "names",
 ]
 
-# name -> (module, class or function, does it read files the user has, has it splits)
+# name -> (module, class or function, reads the user's files, has splits)
 _KNOWN = {
     "sprites": ("sprites", "Sprites", False, False),
     "color-sprites": ("color_sprites", "ColorSprites", False, False),
@@ -38,13 +39,9 @@ _KNOWN = {
     "images": ("images", "Images", True, False),
 }
 
-# Those whose images have attributes.
 WITH_ATTRIBUTES = ("faces", "celeba")
-# Those of whose files a part will do.
-_PARTS = ("celeba",)
-
-
-# Those of every combination of known factors.
+_PARTIAL = ("celeba",)  # can be read in part
+# Data sets that are a grid of factors.
 FactorName = Literal["sprites", "color-sprites", "dsprites", "shapes3d", "3dshapes", "clevr-simple"]
 
 
@@ -55,7 +52,7 @@ def load_test(
     image_size: int | None = None,
     partial: bool = False,
 ) -> ImageDataset | None:
-    """Open the official test part of a data set that `load` opens the training part of.
+    """Open the official test split of a data set whose training split `load` opens.
 
     Parameters
     ----------
@@ -65,7 +62,7 @@ def load_test(
     Returns
     -------
     ImageDataset or None
-        None if the data has no such part, or `load` opens that very part.
+        None if the data has no such split, or `load` opens that very split.
     """
     if name not in _KNOWN or not _KNOWN[name][3]:
         return None
@@ -138,26 +135,24 @@ def load(
         validation, test, all); by default the training set (for MNIST the test set if there is no
         other).
     partial : bool
-        For ``celeba``: take the lines whose pictures are there, where others are missing.
+        For ``celeba``: take the lines whose pictures exist, if others are missing.
 
     Raises
     ------
     ValueError, TypeError, FileNotFoundError
         If the name is unknown, an argument does not fit it, or a file is missing or malformed.
     """
-    if name not in _KNOWN:
-        raise ValueError(f"name must be one of {', '.join(_KNOWN)}; got {name!r}")
+    check_one_of("name", name, names())
     module, builder, reads_files, has_splits = _KNOWN[name]
-    if split is not None and not has_splits:
-        accepted = ", ".join(known for known, row in _KNOWN.items() if row[3])
-        raise ValueError(f"split is only for {accepted}; got {split!r} for {name!r}")
-    if path is not None and not reads_files:
-        raise ValueError(f"path must be None for {name!r}, which reads no file; got {str(path)!r}")
-    if partial and name not in _PARTS:
-        raise ValueError(f"partial is only for {', '.join(_PARTS)}; got it for {name!r}")
+    whole = split is None or has_splits
+    check(whole, "split", f"None for {name!r}, which has no splits", repr(split))
+    unread = path is None or reads_files
+    check(unread, "path", f"None for {name!r}, which reads no file", repr(str(path)))
+    rule = f"False for {name!r}; only {', '.join(_PARTIAL)} can be read in part"
+    check(not partial or name in _PARTIAL, "partial", rule, partial)
     build = getattr(import_module(f"{__name__}.{module}"), builder)
     options: dict[str, Any] = {"split": split} if has_splits else {}
-    if name in _PARTS:
+    if name in _PARTIAL:
         options["partial"] = partial
     if not reads_files:
         return build(image_size=image_size, **options)

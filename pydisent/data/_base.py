@@ -1,4 +1,4 @@
-"""Image data sets, and image data sets that cover a whole grid of ground-truth factors."""
+"""Image data sets, and those that cover a grid of ground-truth factors."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-Indices = Sequence[int] | np.ndarray | Tensor
+from pydisent._checks import check_integer
+from pydisent.data.indices import Indices, check_range, integer_array
 
 
 class ImageDataset(Dataset[Any], ABC):
-    """Images addressed by number, read in batches; `torch.utils.data.DataLoader` takes them too.
+    """Images addressed by number and read in batches, also by `torch.utils.data.DataLoader`.
 
     Parameters
     ----------
     name : str
-        What `pydisent.data.load` calls the data.
+        The data's name in `pydisent.data.load`.
     shape : tuple of int
         (C, H, W) of the images as they are stored or rendered.
     length : int
@@ -34,13 +35,13 @@ class ImageDataset(Dataset[Any], ABC):
     attribute_names : sequence of str
         Their A names.
     image_size : int, optional
-        Side in pixels of the square images handed out: smaller ones are area averages, larger
-        ones bilinear. None keeps the stored shape.
+        Side in pixels of the square images returned, by area averages if smaller, bilinear if
+        larger. None keeps the stored shape.
 
     Raises
     ------
     ValueError, TypeError
-        If ``image_size`` is not a positive integer.
+        If ``image_size`` is not an integer >= 1.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class ImageDataset(Dataset[Any], ABC):
         return f"{type(self).__name__}({self.name!r}, {len(self)} images of {self.image_shape})"
 
     def images(self, indices: Indices) -> Tensor:
-        """Return the images of these numbers, (N, C, H, W) float32 in [0, 1].
+        """Return the images with these numbers, (N, C, H, W) float32 in [0, 1].
 
         Raises
         ------
@@ -80,19 +81,19 @@ class ImageDataset(Dataset[Any], ABC):
         return self._fit(self._read(self._check_indices(indices)))
 
     def __getitem__(self, index: int | slice | Indices) -> Any:
-        """Return an image with what is known of it, or several.
+        """Return an image with its factors, attributes or label, or several images.
 
         Parameters
         ----------
         index : int, slice or sequence of int
-            The image's number, or those of several; negative ones count from the end.
+            One number or several; negative ones count from the end.
 
         Returns
         -------
         Tensor, or tuple of two Tensors
-            The image, (C, H, W) float32 in [0, 1], and its factors (f,) int64 where the data is a
+            The image, (C, H, W) float32 in [0, 1], with its factors (f,) int64 if the data is a
             grid of them, else its attributes (A,) bool, else its label () int64; the image alone
-            where there are none of these. Several images have a first axis N, and so have those.
+            if the data has none of these. Several images have a leading axis N.
 
         Raises
         ------
@@ -111,19 +112,19 @@ class ImageDataset(Dataset[Any], ABC):
         return images if known is None else (images, known)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """Return what `__getitem__` does of each index; a `DataLoader` reads a batch so."""
+        """Return the list of single items; a `DataLoader` reads its batches by this."""
         found = self[list(indices)]
         return list(zip(*found)) if isinstance(found, tuple) else list(found)
 
     def _known(self, indices: np.ndarray) -> Tensor | None:
-        """Return what is known of the images of checked ``indices``, (N, ...)."""
+        """Return attributes or labels (N, ...) of checked ``indices``; None if there are none."""
         known = self.labels if self.attributes is None else self.attributes
         return None if known is None else known[torch.from_numpy(indices)]
 
     def _from_both_ends(self, array: np.ndarray) -> np.ndarray:
         if array.size and (array.min() < -len(self) or array.max() >= len(self)):
             raise IndexError(
-                f"index must be in [-{len(self)}, {len(self)}); got values from {array.min()} to "
+                f"index must be in [-{len(self)}, {len(self)}), got values from {array.min()} to "
                 f"{array.max()}"
             )
         return np.where(array < 0, array + len(self), array)
@@ -138,20 +139,16 @@ class ImageDataset(Dataset[Any], ABC):
     def _check_indices(self, indices: Indices) -> np.ndarray:
         array = integer_array(indices, "indices")
         if array.ndim != 1:
-            raise ValueError(f"indices must be one-dimensional, (N,); got shape {array.shape}")
-        if array.size and (array.min() < 0 or array.max() >= len(self)):
-            raise ValueError(
-                f"indices must be in [0, {len(self)}); got values from {array.min()} to "
-                f"{array.max()}"
-            )
+            raise ValueError(f"indices must be one-dimensional, (N,), got shape {array.shape}")
+        check_range("indices", array, 0, len(self))
         return array
 
 
 class FactorDataset(ImageDataset):
-    """Images of every combination of some ground-truth factors, each exactly once.
+    """Images of every combination of ground-truth factors, each exactly once.
 
-    Image numbers run through the grid with the last factor fastest (C order), so that
-    `factors` and `index` are inverses of each other.
+    Image numbers run through the grid in C order, the last factor fastest; `factors` and `index`
+    are inverses of each other.
 
     Parameters
     ----------
@@ -160,7 +157,7 @@ class FactorDataset(ImageDataset):
     factor_names : sequence of str
         Names of the f factors.
     factor_sizes : sequence of int
-        Number of values of each.
+        Number of values of each factor.
     """
 
     def __init__(
@@ -176,17 +173,17 @@ class FactorDataset(ImageDataset):
         self.factor_sizes = tuple(int(size) for size in factor_sizes)
         if len(self.factor_names) != len(self.factor_sizes) or min(self.factor_sizes) < 1:
             raise ValueError(
-                f"factor_sizes must give a positive number for each of {self.factor_names}; "
+                f"factor_sizes must be an integer >= 1 for each of {self.factor_names}, "
                 f"got {self.factor_sizes}"
             )
         if math.prod(self.factor_sizes) > np.iinfo(np.int64).max:
             raise ValueError(
-                f"factor_sizes must make fewer than 2^63 images; got {self.factor_sizes}"
+                f"factor_sizes must be sizes of fewer than 2^63 images, got {self.factor_sizes}"
             )
         super().__init__(name, shape, math.prod(self.factor_sizes), image_size=image_size)
 
     def factors(self, indices: Indices) -> Tensor:
-        """Return the factor values of these images, (N, f) int64, counted from 0.
+        """Return the factor values of these images, (N, f) int64, from 0.
 
         Raises
         ------
@@ -208,12 +205,12 @@ class FactorDataset(ImageDataset):
         if array.ndim != 2 or array.shape[1] != len(self.factor_sizes):
             raise ValueError(
                 f"factors must be (N, {len(self.factor_sizes)}), one column for each of "
-                f"{self.factor_names}; got shape {array.shape}"
+                f"{self.factor_names}, got shape {array.shape}"
             )
         if array.size and ((array < 0) | (array >= np.array(self.factor_sizes))).any():
             raise ValueError(
                 f"factors must be in [0, size) for the sizes {self.factor_sizes} of "
-                f"{self.factor_names}; got columns from {array.min(0)} to {array.max(0)}"
+                f"{self.factor_names}, got columns from {array.min(0)} to {array.max(0)}"
             )
         return torch.from_numpy(np.ravel_multi_index(tuple(array.T), self.factor_sizes))
 
@@ -226,20 +223,19 @@ class FactorDataset(ImageDataset):
         Raises
         ------
         TypeError, ValueError
-            If ``generator`` is not a `numpy.random.Generator`, or ``n`` is negative.
+            If ``generator`` is not a `numpy.random.Generator`, or ``n`` not an integer >= 0.
         """
         if not isinstance(generator, np.random.Generator):
             raise TypeError(
-                f"generator must be a numpy.random.Generator; got {type(generator).__name__}"
+                f"generator must be a numpy.random.Generator, got {type(generator).__name__}"
             )
-        if n < 0:
-            raise ValueError(f"n must be at least 0; got {n}")
+        check_integer("n", n, at_least=0)
         drawn = generator.integers(0, self.factor_sizes, size=(n, len(self.factor_sizes)))
         return torch.from_numpy(drawn)
 
 
 class ArrayDataset(ImageDataset):
-    """Images held in memory as bytes.
+    """Images in memory, as bytes.
 
     Parameters
     ----------
@@ -248,7 +244,7 @@ class ArrayDataset(ImageDataset):
     array : numpy.ndarray
         (N, C, H, W) uint8.
     white : int
-        The byte value that stands for 1.
+        The byte value of 1.
     labels : Tensor, optional
         (N,) int64.
     """
@@ -273,44 +269,19 @@ class ArrayDataset(ImageDataset):
         return torch.from_numpy(self._array[indices]).to(torch.float32).div_(self._white)
 
 
-def integer_array(values: int | Sequence | np.ndarray | Tensor, name: str) -> np.ndarray:
-    """Return ``values`` as an int64 array; floats and booleans are refused, an empty list is not.
-
-    Raises
-    ------
-    TypeError
-        If ``values`` are not integers.
-    """
-    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    if array.size == 0 and not isinstance(values, np.ndarray | Tensor):
-        array = array.astype(np.int64)
-    if not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"{name} must be integers; got {array.dtype}")
-    return array.astype(np.int64)
-
-
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return images (N, C, H, W) at another size: smaller by area averages, larger bilinear."""
+    """Resize images (N, C, H, W), by area averages if smaller, bilinear if larger."""
     height, width = images.shape[-2:]
     if (height, width) == size or not len(images):
         return images
     if size[0] < min(height, width):
-        if height % size[0] == width % size[1] == 0:  # much the faster of the two
+        if height % size[0] == width % size[1] == 0:  # the same, but much faster
             return F.avg_pool2d(images, (height // size[0], width // size[1]))
         return F.interpolate(images, size, mode="area")
     return F.interpolate(images, size, mode="bilinear", align_corners=False)
 
 
 def check_image_size(image_size: int) -> int:
-    """Return ``image_size`` if it is a positive integer.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is not.
-    """
-    if isinstance(image_size, bool) or not isinstance(image_size, int | np.integer):
-        raise TypeError(f"image_size must be an integer or None; got {image_size!r}")
-    if image_size < 1:
-        raise ValueError(f"image_size must be at least 1; got {image_size}")
+    """Return ``image_size`` as an int; TypeError or ValueError unless it is an integer >= 1."""
+    check_integer("image_size", image_size, at_least=1)
     return int(image_size)

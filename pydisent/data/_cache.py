@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .._user_cache import cache_folder
-from ._files import DAMAGED_NPY
+from pydisent._user_cache import cache_folder
+from pydisent.data._files import DAMAGED_NPY
 
 LOG = logging.getLogger(__name__)
 LONGEST_HEADER = 4096  # bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._face_canvas import Canvas, Patch, blob, ellipse, segment, wave
+from pydisent.data._face_canvas import Canvas, Patch, blob, ellipse, segment, wave
 
 # The hair's outline is an ellipse around the crown; a bald head keeps what is at the sides.
 CROWN, HAIR_WIDTH, HAIR_HEIGHT = -0.13, 0.455, 0.485

@@ -1,12 +1,12 @@
-"""Cartoon faces painted from attributes and nuisance values: colours, and the order of painting."""
+"""Cartoon faces painted from attributes and nuisance values: colours, and the painting order."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from . import _face_body as body
-from . import _face_features as features
-from ._face_canvas import Canvas, Traits
+from pydisent.data import _face_body as body
+from pydisent.data import _face_features as features
+from pydisent.data._face_canvas import Canvas, Traits
 
 ATTRIBUTES = tuple(
     """
@@ -25,7 +25,7 @@ NUISANCE = tuple(
     eye_spacing eye_size gaze_x gaze_y brow_height mouth_width parting
     """.split()
 )
-CHUNK_PIXELS = 32 * 64 * 64  # painted at once: their planes stay in the processor's cache
+CHUNK_PIXELS = 32 * 64 * 64  # painted at once, so that their planes stay in the CPU's cache
 
 
 def paint(attributes: np.ndarray, nuisance: np.ndarray, side: int) -> np.ndarray:
@@ -87,63 +87,90 @@ def traits_of(attributes: np.ndarray, nuisance: np.ndarray) -> Traits:
 def _colours(has: dict[str, np.ndarray], of: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the colours of all parts, (N, 3, 1, 1) each."""
     unit = {name: (value[:, None] + 1) / 2 for name, value in of.items()}
+    signed = {name: value[:, None] for name, value in of.items()}
     on = {name: value[:, None] for name, value in has.items()}
-    count = len(unit["scale"])
-
-    def fixed(*rgb: float) -> np.ndarray:
-        return np.broadcast_to(np.array(rgb, np.float32).reshape(1, 3, 1, 1), (count, 3, 1, 1))
-
-    def mix(one: np.ndarray, other: np.ndarray, share: np.ndarray | float) -> np.ndarray:
-        return one + share * (other - one)
-
-    skin = mix(fixed(0.92, 0.69, 0.53), fixed(0.50, 0.31, 0.21), unit["skin_tone"])
-    skin = skin * (1 + fixed(0.01, -0.01, -0.05) * of["skin_warmth"][:, None])
-    pale = mix(fixed(0.99, 0.885, 0.82), fixed(0.95, 0.82, 0.75), unit["skin_tone"])
-    skin = mix(skin, pale, on["Pale_Skin"])
-
-    tone = of["hair_tone"][:, None]
-    hair = mix(fixed(0.36, 0.20, 0.11), fixed(0.66, 0.27, 0.10), unit["hair_tone"])
-    for name, colour in (
-        ("Black_Hair", fixed(0.085, 0.075, 0.095) * (1 + 0.25 * tone)),
-        ("Blond_Hair", fixed(0.96, 0.78, 0.36) * (1 + fixed(0.03, 0.06, 0.2) * tone)),
-        ("Gray_Hair", fixed(0.70, 0.71, 0.74) * (1 + 0.12 * tone)),
-    ):
-        hair = mix(hair, colour, on[name])
-
-    lips = skin * fixed(0.86, 0.53, 0.56)
-    accent = _from_hue(unit["accent_hue"], 0.62, 0.62 + 0.18 * of["accent_tone"][:, None])
+    skin, hair = _skin(unit, signed, on), _hair(unit, signed, on)
     return {
-        "skin": skin,
-        "nose": skin * fixed(1.02, 0.93, 0.91),
-        "blush": skin * fixed(1.05, 0.52, 0.52),
-        "hair": hair,
-        "brows": hair * 0.62,
-        "beard": hair * 0.78,
-        "lips": mix(lips, fixed(0.82, 0.07, 0.19), on["Wearing_Lipstick"]),
-        "throat": fixed(0.27, 0.06, 0.08),
-        "tongue": fixed(0.80, 0.36, 0.38),
-        "iris": _from_hue(
-            0.08 + 0.52 * unit["iris_hue"], 0.62, 0.52 + 0.16 * of["iris_tone"][:, None]
-        ),
-        "lashes": fixed(0.10, 0.07, 0.09),
-        "eye_shadow": mix(fixed(0.42, 0.30, 0.68), fixed(0.25, 0.48, 0.66), unit["accent_tone"]),
-        "white": fixed(0.97, 0.97, 0.98),
-        "gold": fixed(0.98, 0.80, 0.30),
-        "frame": mix(fixed(0.10, 0.10, 0.12), fixed(0.32, 0.13, 0.08), unit["accent_tone"]),
-        "clothes": _from_hue(
-            unit["clothes_hue"],
-            0.25 + 0.35 * unit["clothes_strength"],
-            0.62 + 0.22 * of["clothes_tone"][:, None],
-        ),
-        "necktie": accent,
-        "hat": accent * 0.85,
-        "ribbon": mix(fixed(0.94, 0.90, 0.80), fixed(0.16, 0.14, 0.18), unit["accent_tone"]),
+        **_face_colours(skin, hair, unit, signed, on),
+        **_worn_colours(unit, signed),
         "background": _from_hue(
             unit["background_hue"],
             0.06 + 0.28 * unit["background_strength"],
-            0.80 + 0.12 * of["background_tone"][:, None],
+            0.80 + 0.12 * signed["background_tone"],
         ),
     }
+
+
+_Values = dict[str, np.ndarray]  # (N, 1, 1, 1) each
+
+
+def _skin(unit: _Values, signed: _Values, on: _Values) -> np.ndarray:
+    tone = unit["skin_tone"]
+    skin = _mix(_rgb(0.92, 0.69, 0.53), _rgb(0.50, 0.31, 0.21), tone)
+    skin = skin * (1 + _rgb(0.01, -0.01, -0.05) * signed["skin_warmth"])
+    pale = _mix(_rgb(0.99, 0.885, 0.82), _rgb(0.95, 0.82, 0.75), tone)
+    return _mix(skin, pale, on["Pale_Skin"])
+
+
+def _hair(unit: _Values, signed: _Values, on: _Values) -> np.ndarray:
+    tone = signed["hair_tone"]
+    hair = _mix(_rgb(0.36, 0.20, 0.11), _rgb(0.66, 0.27, 0.10), unit["hair_tone"])
+    for name, colour in (
+        ("Black_Hair", _rgb(0.085, 0.075, 0.095) * (1 + 0.25 * tone)),
+        ("Blond_Hair", _rgb(0.96, 0.78, 0.36) * (1 + _rgb(0.03, 0.06, 0.2) * tone)),
+        ("Gray_Hair", _rgb(0.70, 0.71, 0.74) * (1 + 0.12 * tone)),
+    ):
+        hair = _mix(hair, colour, on[name])
+    return hair
+
+
+def _face_colours(
+    skin: np.ndarray, hair: np.ndarray, unit: _Values, signed: _Values, on: _Values
+) -> _Values:
+    count = len(skin)
+    lips = skin * _rgb(0.86, 0.53, 0.56)
+    return {
+        "skin": skin,
+        "nose": skin * _rgb(1.02, 0.93, 0.91),
+        "blush": skin * _rgb(1.05, 0.52, 0.52),
+        "hair": hair,
+        "brows": hair * 0.62,
+        "beard": hair * 0.78,
+        "lips": _mix(lips, _rgb(0.82, 0.07, 0.19), on["Wearing_Lipstick"]),
+        "throat": _rgb(0.27, 0.06, 0.08, count),
+        "tongue": _rgb(0.80, 0.36, 0.38, count),
+        "iris": _from_hue(0.08 + 0.52 * unit["iris_hue"], 0.62, 0.52 + 0.16 * signed["iris_tone"]),
+        "lashes": _rgb(0.10, 0.07, 0.09, count),
+        "white": _rgb(0.97, 0.97, 0.98, count),
+    }
+
+
+def _worn_colours(unit: _Values, signed: _Values) -> _Values:
+    tone, count = unit["accent_tone"], len(unit["accent_tone"])
+    accent = _from_hue(unit["accent_hue"], 0.62, 0.62 + 0.18 * signed["accent_tone"])
+    return {
+        "eye_shadow": _mix(_rgb(0.42, 0.30, 0.68), _rgb(0.25, 0.48, 0.66), tone),
+        "gold": _rgb(0.98, 0.80, 0.30, count),
+        "frame": _mix(_rgb(0.10, 0.10, 0.12), _rgb(0.32, 0.13, 0.08), tone),
+        "clothes": _from_hue(
+            unit["clothes_hue"],
+            0.25 + 0.35 * unit["clothes_strength"],
+            0.62 + 0.22 * signed["clothes_tone"],
+        ),
+        "necktie": accent,
+        "hat": accent * 0.85,
+        "ribbon": _mix(_rgb(0.94, 0.90, 0.80), _rgb(0.16, 0.14, 0.18), tone),
+    }
+
+
+def _rgb(red: float, green: float, blue: float, count: int = 1) -> np.ndarray:
+    """Return a colour for each of `count` faces, (count, 3, 1, 1)."""
+    colour = np.array((red, green, blue), np.float32).reshape(1, 3, 1, 1)
+    return np.broadcast_to(colour, (count, 3, 1, 1))
+
+
+def _mix(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
+    return one + share * (other - one)
 
 
 def _from_hue(

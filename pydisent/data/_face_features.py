@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._face_canvas import Canvas, Patch, blob, ellipse, segment, wave
+from pydisent.data._face_canvas import Canvas, Patch, blob, ellipse, segment, wave
 
 EYE, EYE_WIDTH, EYE_HEIGHT = 0.165, 0.103, 0.065
 BROW, MOUTH, NOSE = -0.128, 0.315, 0.15

@@ -1,4 +1,4 @@
-"""Checks shared by the readers of files that the user has."""
+"""Checks shared by the readers of the user's files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from pydisent._checks import check
+
 T = TypeVar("T")
 # What numpy raises for a damaged .npy file.
 DAMAGED_NPY = (ValueError, EOFError, KeyError, SyntaxError, tokenize.TokenError)
-MOST_PACKED = 1032  # bytes that deflate, of gzip, zip and MATLAB files, makes of one, at most
+MAX_INFLATION = 1032  # bytes per byte of deflate, which gzip, zip and MATLAB files use
 
 
 def require_path(
@@ -37,10 +39,16 @@ def require_path(
 
 
 def kind_of(path: Path) -> str:
-    """Return what is at ``path``, in words; a pipe or device would hang or never end."""
+    """Return in words what is at ``path``; reading a pipe or device might never end."""
     if path.is_dir():
         return "a folder"
     return "a file" if path.is_file() else "neither a file nor a folder"
+
+
+def check_split(split: str | None, names: Sequence[str]) -> None:
+    """Raise ValueError unless ``split`` is None or one of the names."""
+    rule = f"one of {', '.join(map(repr, names))} or None"
+    check(split is None or split in names, "split", rule, repr(split))
 
 
 def part_of(items: Sequence[T], split: str | None, trained: float, what: str) -> Sequence[T]:
@@ -51,8 +59,7 @@ def part_of(items: Sequence[T], split: str | None, trained: float, what: str) ->
     ValueError
         If there is no such split, or nothing in it.
     """
-    if split not in (None, "train", "test", "all"):
-        raise ValueError(f"split must be 'train', 'test', 'all' or None; got {split!r}")
+    check_split(split, ("train", "test", "all"))
     count = int(trained * len(items))
     part = {"test": items[count:], "all": items}.get(split or "train", items[:count])
     if not part:

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import _raycast
-from ._base import FactorDataset, resize
-from ._cache import cached_array
+from pydisent.data import _raycast
+from pydisent.data._base import FactorDataset, resize
+from pydisent.data._cache import cached_array
 
 CHUNK = 16  # images composited at once: their layers stay in the processor's cache
 FEW_PIXELS = 2048  # with more, no chunk is faster than one image at a time

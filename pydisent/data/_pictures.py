@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._extras import optional
-from ._base import FactorDataset, ImageDataset, check_image_size
-from ._cache import cached_array
-from ._files import kind_of
+from pydisent._extras import optional
+from pydisent.data._base import FactorDataset, ImageDataset, check_image_size
+from pydisent.data._cache import cached_array
+from pydisent.data._files import kind_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -85,7 +85,7 @@ class Preparation:
             accepted = f"of at most {MOST_PIXELS}"
             if self.source is not None:
                 accepted = f"{self.source[0]}x{self.source[1]}"
-            raise ValueError(f"{str(file)!r} must be {accepted} pixels; got {size[0]}x{size[1]}")
+            raise ValueError(f"{str(file)!r} must be {accepted} pixels, got {size[0]}x{size[1]}")
         return self._pixels(picture)
 
     def _most_pixels(self) -> int:
@@ -252,7 +252,7 @@ def _plain(picture: Image, mode: str) -> Image:
         from PIL import Image, ImageOps
 
     if picture.mode[0] in "IF":
-        raise ValueError(f"pixels must be bytes; got mode {picture.mode!r}")
+        raise ValueError(f"pixels must be bytes, got mode {picture.mode!r}")
     upright = ImageOps.exif_transpose(picture)
     if upright.has_transparency_data:
         paper = Image.new("RGBA", upright.size, "white")

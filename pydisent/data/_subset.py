@@ -1,18 +1,18 @@
-"""A part of a data set, and the split into images to train on and images to test with."""
+"""Subsets of data sets, and the split into training and test images."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ._base import FactorDataset, ImageDataset, integer_array
+from pydisent._checks import check, check_number
+from pydisent.data._base import FactorDataset, ImageDataset
+from pydisent.data.indices import Indices, integer_array
 
 
 class Subset(ImageDataset):
-    """Some images of a data set, in a given order, with their labels and attributes.
+    """Images of a data set, in a given order, with their labels and attributes.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class Subset(ImageDataset):
         If ``indices`` are not integers in [0, len(dataset)), one-dimensional.
     """
 
-    def __init__(self, dataset: ImageDataset, indices: Sequence[int] | np.ndarray | Tensor) -> None:
+    def __init__(self, dataset: ImageDataset, indices: Indices) -> None:
         rows = integer_array(indices, "indices")
         rows = dataset._check_indices(rows)
         chosen = torch.from_numpy(rows)
@@ -49,33 +49,32 @@ class Subset(ImageDataset):
 
 
 def hold_out(dataset: ImageDataset, share: float) -> tuple[ImageDataset, ImageDataset | None]:
-    """Split a data set into the images to train on and a random share of it to test with.
+    """Split a data set into training images and a random share of test images.
 
     Parameters
     ----------
     dataset : ImageDataset
         The whole.
     share : float
-        In [0, 1), how much of it is held out, rounded to whole images; 0 for nothing.
+        In [0, 1), the share of test images, rounded to whole images; 0 for none.
 
     Returns
     -------
     train, test : ImageDataset
-        Disjoint, the same at every call; the data set itself and None if nothing is held out, as
-        of a grid of factors, whose metrics want all of it.
+        Disjoint, and the same at every call; the data set itself and None if nothing is held out,
+        as from a grid of factors, whose metrics need all of it.
 
     Raises
     ------
     ValueError
         If ``share`` is outside [0, 1), or leaves one of the two without images.
     """
-    if not 0 <= share < 1:
-        raise ValueError(f"share must be in [0, 1); got {share}")
+    check_number("share", share, at_least=0, below=1)
     if share == 0 or isinstance(dataset, FactorDataset):
         return dataset, None
     count = round(share * len(dataset))
-    if not 0 < count < len(dataset):
-        raise ValueError(f"share must leave images on both sides; got {share} of {len(dataset)}")
+    whole = f"a share of {len(dataset)} images that leaves some on both sides"
+    check(0 < count < len(dataset), "share", whole, share)
     order = np.random.default_rng(0).permutation(len(dataset))
     train, test = np.sort(order[count:]), np.sort(order[:count])
     return Subset(dataset, train), Subset(dataset, test)

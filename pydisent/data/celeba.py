@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ._files import part_of, require_path
-from ._pictures import PictureDataset, Pictures, Preparation, side_of
+from pydisent.data._files import check_split, part_of, require_path
+from pydisent.data._pictures import PictureDataset, Pictures, Preparation, side_of
 
 LOG = logging.getLogger(__name__)
 IMAGES, ATTRIBUTES, PARTITION = (
@@ -71,8 +71,7 @@ class CelebA(PictureDataset):
         split: str | None = None,
         partial: bool = False,
     ) -> None:
-        if split not in (None, "all", *PARTS):
-            raise ValueError(f"split must be one of {', '.join(PARTS)}, all or None; got {split!r}")
+        check_split(split, (*PARTS, "all"))
         preparation = Preparation(side_of(image_size), box=BOX, source=SOURCE)
         folder = require_path(path, EXPECTED)
         table = _require(folder, ATTRIBUTES, "Anno")
@@ -124,23 +123,23 @@ def read_attributes(
     if count is not None:
         names = next(lines, (2, ""))[1].split()
     elif first_word != FIRST_COLUMN:
-        raise ValueError(f"{str(file)!r} line 1 must be the number of pictures; got {line[:40]!r}")
+        raise ValueError(f"{str(file)!r} line 1 must be the number of pictures, got {line[:40]!r}")
     if not names or len(set(names)) < len(names):
         where = "line 1" if count is None else "line 2"
-        raise ValueError(f"{str(file)!r} {where} must be the attributes' names; got {names[:50]}")
+        raise ValueError(f"{str(file)!r} {where} must be the attributes' names, got {names[:50]}")
     first: dict[str, int] = {}
     rows = bytearray()
     for number, line in lines:
         stem, *values = line.split() or [""]
         if len(values) != len(names):
             raise ValueError(
-                f"{str(file)!r} line {number} must have a picture and {len(names)} values; got "
+                f"{str(file)!r} line {number} must have a picture and {len(names)} values, got "
                 f"{len(values)} values"
             )
         wrong = set(values) - {"1", "-1"}
         if wrong:
             raise ValueError(
-                f"{str(file)!r} line {number}: values must be 1 or -1; got {min(wrong)!r} for "
+                f"{str(file)!r} line {number}: values must be 1 or -1, got {min(wrong)!r} for "
                 f"{names[values.index(min(wrong))]}"
             )
         _note_line(first, file, number, stem)
@@ -171,7 +170,7 @@ def read_partition(file: Path, stems: list[str]) -> np.ndarray:
             continue
         if len(words) != 2 or words[1] not in PARTS.values():
             raise ValueError(
-                f"{str(file)!r} line {number} must be a picture and 0, 1 or 2; got {line[:80]!r}"
+                f"{str(file)!r} line {number} must be a picture and 0, 1 or 2, got {line[:80]!r}"
             )
         _note_line(first, file, number, words[0])
         parts[Path(words[0]).stem] = words[1]

@@ -8,9 +8,9 @@ import os
 import re
 from pathlib import Path
 
-from ._base import ImageDataset
-from ._files import part_of, require_path
-from ._pictures import PictureDataset, PictureGrid, Pictures, Preparation, side_of
+from pydisent.data._base import ImageDataset
+from pydisent.data._files import part_of, require_path
+from pydisent.data._pictures import PictureDataset, PictureGrid, Pictures, Preparation, side_of
 
 LOG = logging.getLogger(__name__)
 EXPECTED = (

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._layers import LayeredDataset
-from ._raycast import Box, Camera, Cylinder, Lighting, Solid, ball
+from pydisent.data._layers import LayeredDataset
+from pydisent.data._raycast import Box, Camera, Cylinder, Lighting, Solid, ball
 
 NAME = "clevr-simple"
 FACTOR_NAMES = ("color", "shape", "x", "y")

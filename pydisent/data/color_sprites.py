@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import sprites
-from ._base import FactorDataset
+from pydisent.data import sprites
+from pydisent.data._base import FactorDataset
 
 LEVELS = 8  # of a channel, linearly spaced over [0, 1]
 CHANNELS = ("red", "green", "blue")

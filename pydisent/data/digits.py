@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .._extras import optional
-from ._base import ArrayDataset
+from pydisent._extras import optional
+from pydisent.data._base import ArrayDataset
 
 
 class Digits(ArrayDataset):

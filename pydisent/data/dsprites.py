@@ -15,10 +15,10 @@ from typing import IO
 import numpy as np
 from torch import Tensor
 
-from . import sprites
-from ._base import FactorDataset
-from ._bits import ROW, WIDTH, pack_rows, unpack_rows
-from ._files import DAMAGED_NPY, require_path
+from pydisent.data import sprites
+from pydisent.data._base import FactorDataset
+from pydisent.data._bits import ROW, WIDTH, pack_rows, unpack_rows
+from pydisent.data._files import DAMAGED_NPY, require_path
 
 # What zipfile raises beside BadZipFile: for methods it lacks or encryption, and while it unpacks.
 DAMAGED_ZIP = (
@@ -89,7 +89,7 @@ class DSprites(FactorDataset):
         with archive.open("latents_classes.npy") as entry:
             found, fortran, dtype = read_header(entry)
             if found != shape or not np.issubdtype(dtype, np.integer):
-                raise ValueError(f"latents_classes must be {shape} integers; got {found} {dtype}")
+                raise ValueError(f"latents_classes must be {shape} integers, got {found} {dtype}")
             data = entry.read(math.prod(shape) * dtype.itemsize)
         if len(data) != math.prod(shape) * dtype.itemsize:
             raise EOFError(f"latents_classes ends after {len(data)} bytes")
@@ -118,7 +118,7 @@ class DSprites(FactorDataset):
                 if pixels.size != len(block) * sprites.SIDE * WIDTH:
                     raise EOFError(f"imgs ends within images {start} to {start + len(block)}")
                 if pixels.max(initial=0) > 1:
-                    raise ValueError(f"imgs must be zeros and ones; got {pixels.max()}")
+                    raise ValueError(f"imgs must be zeros and ones, got {pixels.max()}")
                 block[:] = pack_rows(pixels.reshape(-1, sprites.SIDE, WIDTH))
         return rows
 

@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._base import ImageDataset
-from ._face_drawing import ATTRIBUTES, NUISANCE, paint
-from ._pictures import side_of
+from pydisent._checks import check, check_integer, check_one_of
+from pydisent.data._base import ImageDataset
+from pydisent.data._face_drawing import ATTRIBUTES, NUISANCE, paint
+from pydisent.data._files import check_split
+from pydisent.data._pictures import side_of
 
-# Each attribute is there with this probability, on its own; hair has one of four colours.
-USUAL = 0.25
-UNUSUAL = {
+# Each attribute's probability, independently of others; hair has one of four colours.
+DEFAULT_PROBABILITY = 0.25
+PROBABILITIES = {
     "Bald": 0.2,
     "Bangs": 0.35,
     "Curly_Hair": 0.35,
@@ -25,32 +27,32 @@ UNUSUAL = {
     "Smiling": 0.5,
 }
 HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Gray_Hair")
-# What no face can have at once.
+# Attributes that exclude each other.
 EXCLUSIVE = (HAIR_COLOURS, ("Bald", "Bangs"))
 SPLITS = {"train": (0, 90), "validation": (90, 95), "test": (95, 100), "all": (0, 100)}  # percent
-MOST_KEPT = 2**30  # bytes
+MAX_CACHED = 2**30  # bytes
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # splitmix64's step, 2^64 over the golden ratio
 
 
 class Faces(ImageDataset):
     """Cartoon faces, 3 x side x side in [0, 1], with ``attributes`` (N, 32) bool.
 
-    The attributes are in CelebA's manner, and most have its names. Everything about a face follows
-    from the seed and its number alone. Attributes are drawn independently of each other, of pose,
-    light, colours and proportions, with probabilities from 0.2 to 0.5, but for two rules: hair is
-    black, blond, gray or of a colour without an attribute, with equal chances, and a bald head has
-    no bangs. Each attribute is to be seen whatever else the face has. Edges are smoothed by the
-    share of a pixel that a straight edge covers.
+    The attributes follow CelebA's, and most have its names. A face is a function of the seed and
+    its number alone. Attributes are drawn independently of each other and of pose, light, colours
+    and proportions, with probabilities from 0.2 to 0.5, but for two rules: hair is black, blond,
+    gray or of a colour without an attribute, with equal probability, and a bald head has no bangs.
+    Each attribute is visible whatever else the face has. Edges are anti-aliased by the share of a
+    pixel that a straight edge covers.
 
-    Faces are drawn when first asked for, and kept as bytes if all take less than 1 GB (246 MB for
-    20 000 of 64x64).
+    Faces are drawn on first use, and kept as bytes if all take less than 1 GB (246 MB for 20 000 of
+    64x64).
 
     Parameters
     ----------
     length : int
         Number of faces in all splits together.
     seed : int
-        Other seeds give other faces.
+        Different seeds give different faces.
     image_size : int, optional
         Side in pixels at which faces are drawn, 64 by default.
     split : {"train", "validation", "test", "all"}, optional
@@ -59,7 +61,7 @@ class Faces(ImageDataset):
     Attributes
     ----------
     nuisance_names : tuple of str
-        Names of the 32 values that are drawn beside the attributes, uniform in [-1, 1].
+        Names of the 32 values that are drawn besides the attributes, uniform in [-1, 1].
 
     Raises
     ------
@@ -77,10 +79,9 @@ class Faces(ImageDataset):
         image_size: int | None = None,
         split: str | None = None,
     ) -> None:
-        _check_integer("length", length, 1)
-        _check_integer("seed", seed, 0)
-        if split is not None and split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)} or None; got {split!r}")
+        check_integer("length", length, at_least=1)
+        check_integer("seed", seed, at_least=0)
+        check_split(split, tuple(SPLITS))
         self.seed, self.side = int(seed), side_of(image_size)
         start, end = (share * int(length) // 100 for share in SPLITS[split or "train"])
         if start == end:
@@ -110,8 +111,8 @@ class Faces(ImageDataset):
     def render(self, attributes: Tensor | np.ndarray, nuisance: Tensor | np.ndarray) -> Tensor:
         """Return faces with any attributes and nuisance, (N, 3, side, side) float32 in [0, 1].
 
-        ``render(ds.attributes[i], ds.nuisance(i))`` is ``ds.images(i)`` before it is rounded to
-        bytes. `flip` makes attributes that can be rendered of others.
+        ``render(ds.attributes[i], ds.nuisance(i))`` is ``ds.images(i)`` before rounding to bytes.
+        `flip` changes attributes such that they can still be rendered.
 
         Parameters
         ----------
@@ -127,26 +128,22 @@ class Faces(ImageDataset):
             exclude each other.
         """
         wanted, values = _checked_attributes(attributes), _checked_nuisance(nuisance)
-        if len(wanted) != len(values):
-            raise ValueError(
-                f"nuisance must have a row for each of {len(wanted)} rows of attributes; got "
-                f"{len(values)}"
-            )
+        rule = f"of {len(wanted)} rows, as attributes"
+        check(len(wanted) == len(values), "nuisance", rule, len(values))
         return torch.from_numpy(paint(wanted, values, self.side))
 
     def flip(self, attributes: Tensor | np.ndarray, name: str) -> Tensor:
         """Return attributes (N, 32) with one of them changed in each row.
 
-        An attribute that the new one excludes (a second colour of hair; bangs on a bald head) is
-        taken away.
+        Attributes that the new one excludes (a second hair colour; bangs on a bald head) are
+        removed.
 
         Raises
         ------
         TypeError, ValueError
             If ``attributes`` are not (N, 32) bool without contradictions, or there is no such name.
         """
-        if name not in ATTRIBUTES:
-            raise ValueError(f"name must be one of {', '.join(ATTRIBUTES)}; got {name!r}")
+        check_one_of("name", name, ATTRIBUTES)
         flipped = _checked_attributes(attributes).copy()
         column = ATTRIBUTES.index(name)
         flipped[:, column] ^= True
@@ -157,7 +154,7 @@ class Faces(ImageDataset):
         return torch.from_numpy(flipped)
 
     def _read(self, indices: np.ndarray) -> Tensor:
-        if self._drawn is None and len(self) * 3 * self.side**2 <= MOST_KEPT:
+        if self._drawn is None and len(self) * 3 * self.side**2 <= MAX_CACHED:
             self._kept = np.zeros((len(self), *self.image_shape), np.uint8)
             self._drawn = np.zeros(len(self), bool)
         if self._drawn is None:
@@ -178,14 +175,14 @@ class Faces(ImageDataset):
         return np.rint(pictures, out=pictures).astype(np.uint8)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave what was drawn behind: a copy can draw it anew."""
+        """Leave out the drawn faces: a copy can draw them again."""
         return {**self.__dict__, "_kept": self._kept[:0], "_drawn": None}
 
 
 def draw_attributes(seed: int, numbers: np.ndarray) -> np.ndarray:
     """Return the attributes (N, 32) bool of the faces of these numbers."""
     uniform = draw_uniform(seed, numbers, np.arange(len(ATTRIBUTES)))
-    chance = np.array([UNUSUAL.get(name, USUAL) for name in ATTRIBUTES])
+    chance = np.array([PROBABILITIES.get(name, DEFAULT_PROBABILITY) for name in ATTRIBUTES])
     drawn = uniform < chance
     place = {name: column for column, name in enumerate(ATTRIBUTES)}
     colour = np.floor(uniform[:, place[HAIR_COLOURS[0]]] * (len(HAIR_COLOURS) + 1))
@@ -204,8 +201,8 @@ def draw_nuisance(seed: int, numbers: np.ndarray) -> np.ndarray:
 def draw_uniform(seed: int, numbers: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Return numbers (N, C) uniform in [0, 1) that follow from seed, number and column alone.
 
-    A generator that counts, splitmix64 (Steele et al., 2014), needs no state: any face can be
-    drawn without those before it.
+    The counter-based splitmix64 (Steele et al., 2014) needs no state: any face can be drawn
+    without those before it.
     """
     key = np.full(1, seed % 2**64, np.uint64)
     for counter in (numbers[:, None], columns[None]):
@@ -219,30 +216,23 @@ def _mixed(bits: np.ndarray) -> np.ndarray:
     return bits ^ (bits >> np.uint64(31))
 
 
-def _check_integer(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer; got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}; got {value}")
-
-
 def _table(name: str, values: Tensor | np.ndarray, columns: int) -> np.ndarray:
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    if array.ndim != 2 or array.shape[1] != columns:
-        raise ValueError(f"{name} must be (N, {columns}); got shape {array.shape}")
+    fits = array.ndim == 2 and array.shape[1] == columns
+    check(fits, name, f"of shape (N, {columns})", array.shape)
     return array
 
 
 def _checked_attributes(attributes: Tensor | np.ndarray) -> np.ndarray:
     array = _table("attributes", attributes, len(ATTRIBUTES))
     if array.dtype != bool:
-        raise TypeError(f"attributes must be bool; got {array.dtype}")
+        raise TypeError(f"attributes must be bool, got {array.dtype}")
     for group in EXCLUSIVE:
         both = array[:, [ATTRIBUTES.index(name) for name in group]].sum(1) > 1
         if both.any():
             raise ValueError(
-                f"attributes must have at most one of {', '.join(group)}; row "
-                f"{int(both.argmax())} has more"
+                f"attributes must be at most one of {', '.join(group)}, got more in row "
+                f"{int(both.argmax())}"
             )
     return array
 
@@ -250,7 +240,7 @@ def _checked_attributes(attributes: Tensor | np.ndarray) -> np.ndarray:
 def _checked_nuisance(nuisance: Tensor | np.ndarray) -> np.ndarray:
     array = _table("nuisance", nuisance, len(NUISANCE))
     if not np.issubdtype(array.dtype, np.floating):
-        raise TypeError(f"nuisance must be floating point; got {array.dtype}")
-    if not (np.abs(array) <= 1).all():
-        raise ValueError("nuisance must be in [-1, 1]; got a value outside, or not finite")
+        raise TypeError(f"nuisance must be floating point, got {array.dtype}")
+    within = bool((np.abs(array) <= 1).all())
+    check(within, "nuisance", "in [-1, 1]", "a value outside, or not finite")
     return array.astype(np.float32)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ._files import require_path
-from ._pictures import PictureDataset, Pictures, Preparation, side_of
+from pydisent.data._files import require_path
+from pydisent.data._pictures import PictureDataset, Pictures, Preparation, side_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 EXPECTED = f"a folder with pictures ({', '.join(SUFFIXES)}), in it or in folders below"

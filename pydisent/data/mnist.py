@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._base import ArrayDataset
-from ._files import require_path
+from pydisent.data._base import ArrayDataset
+from pydisent.data._files import check_split, require_path
 
 PREFIXES = {"train": "train", "test": "t10k"}
 EXPECTED = (
@@ -25,7 +25,7 @@ EXPECTED = (
 )
 BELOW = ("MNIST/raw", "raw")  # where torchvision puts them
 SIDE, PADDED = 28, 32
-MOST_UNPACKED = 2**30  # bytes, more than all published data in this form
+MAX_UNPACKED = 2**30  # bytes, more than all published data in this form
 PIECE = 2**20
 
 
@@ -57,8 +57,7 @@ class MNIST(ArrayDataset):
         split: str | None = None,
         image_size: int | None = None,
     ) -> None:
-        if split is not None and split not in PREFIXES:
-            raise ValueError(f"split must be 'train', 'test' or None; got {split!r}")
+        check_split(split, tuple(PREFIXES))
         folder = require_path(path, EXPECTED)
         self.split = split or ("train" if find(folder, "train", "images", 3) else "test")
         files = []
@@ -72,7 +71,7 @@ class MNIST(ArrayDataset):
         images, labels = read_idx(files[0], 3), read_idx(files[1], 1)
         if images.shape[1:] != (SIDE, SIDE):
             raise ValueError(
-                f"{str(files[0])!r}: images must be {SIDE}x{SIDE}; got {images.shape[1:]}"
+                f"{str(files[0])!r}: images must be {SIDE}x{SIDE}, got {images.shape[1:]}"
             )
         if not len(images):
             raise ValueError(f"{str(files[0])!r} must have at least 1 image; its header says 0")
@@ -82,7 +81,7 @@ class MNIST(ArrayDataset):
                 f"{len(labels)} labels"
             )
         if labels.max(initial=0) > 9:
-            raise ValueError(f"{str(files[1])!r}: labels must be 0 to 9; got {labels.max()}")
+            raise ValueError(f"{str(files[1])!r}: labels must be 0 to 9, got {labels.max()}")
         super().__init__(
             "mnist",
             images[:, None],
@@ -117,7 +116,7 @@ def read_idx(file: Path, axes: int) -> np.ndarray:
     ------
     ValueError
         If its magic number is not that of such a file, its length is not what its header says, or
-        it is packed and claims more than `MOST_UNPACKED` bytes.
+        it is packed and claims more than `MAX_UNPACKED` bytes.
     """
     with file.open("rb") as stored:
         packed = stored.read(2) == b"\x1f\x8b"
@@ -139,14 +138,14 @@ def _read_idx(
     header = stored.read(size)
     if len(header) < size or int.from_bytes(header[:4], "big") != magic:
         raise ValueError(
-            f"{str(file)!r} must start with the magic number {magic} and {axes} sizes; got "
+            f"{str(file)!r} must start with the magic number {magic} and {axes} sizes, got "
             f"{int.from_bytes(header[:4], 'big')}{' and no more' * (len(header) < size)}"
         )
     shape = tuple(int(side) for side in np.frombuffer(header, ">u4", axes, offset=4))
     expected = math.prod(shape)
-    if length is None and expected > MOST_UNPACKED:
+    if length is None and expected > MAX_UNPACKED:
         raise ValueError(
-            f"{str(file)!r} claims {expected} bytes for its shape {shape}; at most {MOST_UNPACKED} "
+            f"{str(file)!r} claims {expected} bytes for its shape {shape}; at most {MAX_UNPACKED} "
             "are unpacked: gunzip it if it is yours"
         )
     data = bytearray()
@@ -160,7 +159,7 @@ def _read_idx(
     if found != size + expected:
         more = " or more" if found > size + expected and length is None else ""
         raise ValueError(
-            f"{str(file)!r} must have {size + expected} bytes for its shape {shape}; got "
+            f"{str(file)!r} must have {size + expected} bytes for its shape {shape}, got "
             f"{found}{more}"
         )
     return np.frombuffer(data, np.uint8).reshape(shape)

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._base import integer_array
-from ._layers import LayeredDataset
-from ._raycast import Box, Camera, Capsule, Cylinder, Lighting, Solid, ball
+from pydisent.data._layers import LayeredDataset
+from pydisent.data._raycast import Box, Camera, Capsule, Cylinder, Lighting, Solid, ball
+from pydisent.data.indices import check_range, integer_array
 
 NAME = "shapes3d"
 FACTOR_NAMES = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
@@ -94,11 +94,11 @@ class Shapes3D(LayeredDataset):
         hues = {"floor_hue": floor_hue, "wall_hue": wall_hue, "object_hue": object_hue}
         for name, hue in hues.items():
             if not isinstance(hue, Tensor) or not hue.is_floating_point():
-                raise TypeError(f"{name} must be a tensor of floating-point numbers; got {hue!r}")
+                raise TypeError(f"{name} must be a tensor of floating-point numbers, got {hue!r}")
             if hue.shape != (len(scale),):
-                raise ValueError(f"{name} must be ({len(scale)},), as scale; got {hue.shape}")
+                raise ValueError(f"{name} must be ({len(scale)},), as scale, got {hue.shape}")
             if not hue.isfinite().all():
-                raise ValueError(f"{name} must be finite; got {hue!r}")
+                raise ValueError(f"{name} must be finite, got {hue!r}")
         geometry = {"scale": scale, "shape": shape, "orientation": orientation}
         columns = [_checked(name, values, len(scale)) for name, values in geometry.items()]
         settings = torch.from_numpy(np.ravel_multi_index(columns, FACTOR_SIZES[3:]))
@@ -112,15 +112,12 @@ class Shapes3D(LayeredDataset):
 
 
 def _checked(name: str, values: Tensor, count: int) -> np.ndarray:
-    """Return ``values`` of a factor of the geometry as an array, if they are that."""
+    """Return a geometric factor's ``values`` as an array, checked."""
     array = integer_array(values, name)
     size = FACTOR_SIZES[FACTOR_NAMES.index(name)]
     if array.shape != (count,):
-        raise ValueError(f"{name} must be ({count},), as scale; got {array.shape}")
-    if array.size and (array.min() < 0 or array.max() >= size):
-        raise ValueError(
-            f"{name} must be in [0, {size}); got values from {array.min()} to {array.max()}"
-        )
+        raise ValueError(f"{name} must be ({count},), as scale, got {array.shape}")
+    check_range(name, array, 0, size)
     return array
 
 

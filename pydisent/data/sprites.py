@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from ._base import FactorDataset
-from ._bits import ROW, unpack_rows
+from pydisent.data._base import FactorDataset
+from pydisent.data._bits import ROW, unpack_rows
 
 FACTOR_NAMES = ("shape", "scale", "orientation", "x", "y")
 FACTOR_SIZES = (3, 6, 40, 32, 32)

@@ -9,15 +9,15 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from .._extras import optional
-from ._base import ArrayDataset
-from ._files import MOST_PACKED, require_path
-from ._mat import check_arrays
+from pydisent._extras import optional
+from pydisent.data._base import ArrayDataset
+from pydisent.data._files import MAX_INFLATION, check_split, require_path
+from pydisent.data._mat import check_arrays
 
 SPLITS = ("train", "test", "extra")
 EXPECTED = "a folder with SVHN's cropped digits: train_32x32.mat, test_32x32.mat or extra_32x32.mat"
 SIDE = 32
-MOST_IMAGES = 1_000_000  # more than all official ones together
+MAX_IMAGES = 1_000_000  # more than all official ones together
 
 
 class SVHN(ArrayDataset):
@@ -31,8 +31,7 @@ class SVHN(ArrayDataset):
     split : {"train", "test", "extra"}, optional
         Which of them, the training set by default.
     image_size : int, optional
-        Side in pixels of the images handed out: smaller ones are area averages, larger ones
-        bilinear.
+        Side in pixels of the images returned, by area averages if smaller, bilinear if larger.
 
     Raises
     ------
@@ -49,8 +48,7 @@ class SVHN(ArrayDataset):
         split: str | None = None,
         image_size: int | None = None,
     ) -> None:
-        if split is not None and split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)} or None; got {split!r}")
+        check_split(split, SPLITS)
         folder = require_path(path, EXPECTED)
         self.split = split or "train"
         file = folder / f"{self.split}_32x32.mat"
@@ -78,17 +76,17 @@ def read_digits(file: Path) -> tuple[np.ndarray, np.ndarray]:
         images = images[..., None]
     if images.dtype != np.uint8 or images.shape[:3] != (SIDE, SIDE, 3) or images.ndim != 4:
         raise ValueError(
-            f"{str(file)!r}: X must be ({SIDE}, {SIDE}, 3, N) uint8; got {found['X'].shape} "
+            f"{str(file)!r}: X must be ({SIDE}, {SIDE}, 3, N) uint8, got {found['X'].shape} "
             f"{images.dtype}"
         )
     count = images.shape[3]
     if not count:
         raise ValueError(f"{str(file)!r} must have at least 1 image; X is {images.shape}")
     if labels.shape != (count, 1):
-        raise ValueError(f"{str(file)!r}: y must be ({count}, 1), as X; got {labels.shape}")
+        raise ValueError(f"{str(file)!r}: y must be ({count}, 1), as X, got {labels.shape}")
     if labels.dtype.kind not in "iuf" or not np.isin(labels, np.arange(1, 11)).all():
         raise ValueError(
-            f"{str(file)!r}: y must be whole numbers from 1 to 10; got {labels.dtype} "
+            f"{str(file)!r}: y must be whole numbers from 1 to 10, got {labels.dtype} "
             f"{np.unique(labels)[:12].tolist()}"
         )
     digits = labels[:, 0].astype(np.int64) % 10
@@ -98,8 +96,8 @@ def read_digits(file: Path) -> tuple[np.ndarray, np.ndarray]:
 def _load(file: Path) -> dict:
     io = _scipy_io()
     try:
-        packed = min(MOST_PACKED * file.stat().st_size, MOST_IMAGES * 3 * SIDE**2)
-        check_arrays(file, {"X": packed, "y": 8 * MOST_IMAGES})
+        packed = min(MAX_INFLATION * file.stat().st_size, MAX_IMAGES * 3 * SIDE**2)
+        check_arrays(file, {"X": packed, "y": 8 * MAX_IMAGES})
         return io.loadmat(file, variable_names=["X", "y"])
     except MemoryError:
         raise

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._extras import optional
-from . import shapes3d
-from ._base import FactorDataset
-from ._cache import cached_array
-from ._files import require_path
+from pydisent._extras import optional
+from pydisent.data import shapes3d
+from pydisent.data._base import FactorDataset
+from pydisent.data._cache import cached_array
+from pydisent.data._files import require_path
 
 if TYPE_CHECKING:
     from h5py import Dataset, File
@@ -86,10 +86,10 @@ class ThreeDShapes(FactorDataset):
             raise ValueError(f"it lacks {key!r} and has {sorted(opened)}")
         if found.shape != shape or found.dtype != dtype:
             raise ValueError(
-                f"{key} must be {shape} {np.dtype(dtype)}; got {found.shape} {found.dtype}"
+                f"{key} must be {shape} {np.dtype(dtype)}, got {found.shape} {found.dtype}"
             )
         if math.prod(found.chunks or ()) * found.dtype.itemsize > LARGEST_CHUNK:
-            raise ValueError(f"{key} must have chunks of at most 256 MiB; got {found.chunks}")
+            raise ValueError(f"{key} must have chunks of at most 256 MiB, got {found.chunks}")
         return found
 
     def __getstate__(self) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data._base import integer_array
+from pydisent.data.indices import integer_array
+
 from ._decoded import Decoder, decode_checked
 from ._encode import Encoder, check_batch_codes
 from ._perceptual import full_precision

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data._base import integer_array
+from pydisent.data.indices import integer_array
+
 from ._decoded import Decoder, decode_checked
 from ._edited import (
     Classify,

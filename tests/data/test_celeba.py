@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from _damage import to_csv
 from _pictures import ATTRIBUTES, celeba, noise, save
+from _readers import to_csv
 
 from pydisent.data import load, names
 
@@ -63,16 +63,16 @@ def test_the_archives_own_folders(tmp_path):
 @pytest.mark.parametrize(
     ("line", "text", "words"),
     [
-        (1, "many", r"line 1 must be the number of pictures; got 'many'"),
+        (1, "many", r"line 1 must be the number of pictures, got 'many'"),
         (1, "21", r"must have 21 pictures by its line 1; it ends after 20"),
-        (1, "", r"line 1 must be the number of pictures; got ''"),
+        (1, "", r"line 1 must be the number of pictures, got ''"),
         (2, "", r"line 2 must be the attributes' names"),
-        (7, lambda row: row[:-3], r"line 7 must have a picture and 40 values; got 39"),
-        (8, "", r"line 8 must have a picture and 40 values; got 0"),
+        (7, lambda row: row[:-3], r"line 7 must have a picture and 40 values, got 39"),
+        (8, "", r"line 8 must have a picture and 40 values, got 0"),
         (
             9,
             lambda row: row[:-2] + " 0",
-            r"line 9: values must be 1 or -1; got '0' for Attribute_39",
+            r"line 9: values must be 1 or -1, got '0' for Attribute_39",
         ),
         (
             9,
@@ -132,12 +132,12 @@ def test_a_folder_is_no_file_nor_the_reverse(tmp_path, name, kind):
 
 def test_what_is_missing_is_named(tmp_path):
     celeba(tmp_path)
-    with pytest.raises(ValueError, match="split must be one of train, validation, test, all"):
+    with pytest.raises(ValueError, match="split must be one of 'train', 'validation', 'test'"):
         load("celeba", tmp_path, split="dev")
     with pytest.raises(FileNotFoundError, match=r"'validation' needs list_eval_partition\.txt"):
         load("celeba", tmp_path, split="validation")
     save(tmp_path / "img_align_celeba" / "000002.png", noise(100, 100))
-    with pytest.raises(ValueError, match=r"000002\.png' must be 178x218 pixels; got 100x100"):
+    with pytest.raises(ValueError, match=r"000002\.png' must be 178x218 pixels, got 100x100"):
         load("celeba", tmp_path).images([0])
     (tmp_path / "img_align_celeba" / "000004.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"lacks picture '000004' of .* line 6"):
@@ -233,5 +233,5 @@ def test_a_part_with_more_lines_than_its_header_or_no_pictures_is_refused(tmp_pa
 
 @pytest.mark.parametrize("name", [name for name in names() if name != "celeba"])
 def test_partial_is_refused_where_it_would_be_ignored(name):
-    with pytest.raises(ValueError, match=f"partial is only for celeba; got it for '{name}'"):
+    with pytest.raises(ValueError, match=rf"partial must be False for '{name}'; .*, got True"):
         load(name, partial=True)

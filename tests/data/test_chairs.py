@@ -28,7 +28,7 @@ def test_four_fifths_of_the_models_are_for_training(tmp_path):
     models = {s: {file.parts[-3] for file in p.files} for s, p in parts.items()}
     assert models["train"] == models[None] == {"5abc", "6abc", "7abc", "8abc"}
     assert models["test"] == {"9abc"}
-    with pytest.raises(ValueError, match=r"split must be 'train', 'test', 'all' or None; got 'x'"):
+    with pytest.raises(ValueError, match="must be one of 'train', 'test', 'all' or None, got 'x'"):
         load("chairs", tmp_path, split="x")
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from _damage import ARRAY_CASES, ARRAYS, BYTES, HUGE, HUGE_CASES, OTHERS, PLACES, READERS
+from _damage import ARRAY_CASES, ARRAYS, BYTES, HUGE, HUGE_CASES, OTHERS, PLACES
+from _readers import READERS
 
 ROOM = 2**30  # bytes that a reader may take beyond what there was: small files need far less
 

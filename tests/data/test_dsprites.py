@@ -84,7 +84,7 @@ def test_the_official_grid_is_the_default(file):
         ({"imgs": np.zeros((COUNT, 32, 32), np.uint8)}, r"imgs must be .*got \(360, 32, 32\)"),
         ({"imgs": np.zeros((COUNT - 1, 64, 64), np.uint8)}, r"imgs must be .*got \(359, 64"),
         ({"imgs": np.zeros((COUNT, 64, 64), np.float32)}, "imgs must be .*float32"),
-        ({"imgs": np.full((COUNT, 64, 64), 255, np.uint8)}, "zeros and ones; got 255"),
+        ({"imgs": np.full((COUNT, 64, 64), 255, np.uint8)}, "zeros and ones, got 255"),
         ({"imgs": np.zeros((64, 64, COUNT), np.uint8).T}, "Fortran"),
         ({"latents_classes": np.zeros((COUNT, 5), np.int64)}, r"latents_classes.*\(360, 5\)"),
         ({"latents_classes": np.zeros((COUNT, 6))}, "latents_classes.*float64"),

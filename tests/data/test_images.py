@@ -171,7 +171,7 @@ def test_no_cache_and_a_cache_that_cannot_be_written_give_the_same_images(
 def test_a_folder_without_pictures(tmp_path):
     with pytest.raises(ValueError, match=r"has no pictures; expected a folder with pictures"):
         load("images", tmp_path)
-    with pytest.raises(ValueError, match=r"image_size must be at least 1"):
+    with pytest.raises(ValueError, match="image_size must be an integer >= 1"):
         load("images", tmp_path, image_size=0)
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"file' is a file; expected a folder with pictures"):

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from _damage import READERS
+from _readers import READERS
 from torch.utils.data import DataLoader, Dataset, random_split
 from torch.utils.data import Subset as TorchSubset
 
@@ -132,11 +132,11 @@ def test_iteration_ends(opened):
 @pytest.mark.parametrize(
     ("index", "error", "words"),
     [
-        (5, IndexError, r"index must be in \[-5, 5\); got values from 5 to 5"),
+        (5, IndexError, r"index must be in \[-5, 5\), got values from 5 to 5"),
         (-6, IndexError, r"index must be in \[-5, 5\)"),
-        ([0, 5], IndexError, r"index must be in \[-5, 5\); got values from 0 to 5"),
-        (True, TypeError, "index must be integers; got bool"),
-        (0.0, TypeError, "index must be integers; got float64"),
+        ([0, 5], IndexError, r"index must be in \[-5, 5\), got values from 0 to 5"),
+        (True, TypeError, "index must be integers, got bool"),
+        (0.0, TypeError, "index must be integers, got float64"),
         ("0", TypeError, "index must be integers"),
         ([[0]], ValueError, "indices must be one-dimensional"),
     ],

@@ -69,8 +69,8 @@ def test_32_is_padded_and_other_sizes_are_resized(tmp_path):
         ({"images": idx(np.zeros((0, 28, 28))), "labels": idx(np.zeros(0))}, "at least 1 image"),
         ({"images": b""}, "magic number 2051"),
         ({"labels": idx(np.zeros(4))}, "5 test images but 4 labels"),
-        ({"labels": idx(np.full(5, 10))}, "labels must be 0 to 9; got 10"),
-        ({"images": idx(np.zeros((5, 27, 28)))}, r"images must be 28x28; got \(27, 28\)"),
+        ({"labels": idx(np.full(5, 10))}, "labels must be 0 to 9, got 10"),
+        ({"images": idx(np.zeros((5, 27, 28)))}, r"images must be 28x28, got \(27, 28\)"),
     ],
 )
 def test_malformed_files(tmp_path, changes, words):
@@ -106,7 +106,7 @@ def test_a_file_is_no_folder(tmp_path):
 
 
 def test_bad_split(tmp_path):
-    with pytest.raises(ValueError, match="split must be 'train', 'test' or None; got 'valid'"):
+    with pytest.raises(ValueError, match="split must be one of 'train', 'test' or None, got 'va"):
         load("mnist", write(tmp_path), split="valid")
 
 

@@ -43,7 +43,7 @@ def test_splits(tmp_path):
         write(tmp_path, split, **arrays(count))
     lengths = [len(load("svhn", tmp_path, split=s)) for s in (None, "train", "test", "extra")]
     assert lengths == [3, 3, 4, 5]
-    with pytest.raises(ValueError, match="split must be one of train, test, extra or None; got"):
+    with pytest.raises(ValueError, match="split must be one of 'train', 'test', 'extra' or None"):
         load("svhn", tmp_path, split="all")
 
 
@@ -67,9 +67,9 @@ def test_one_image_alone(tmp_path):
         ({"X": np.zeros((12, 32, 32, 3), np.uint8)}, r"X must be \(32, 32, 3, N\) .*\(12, 32, 32"),
         ({"X": arrays()["X"].astype(np.float32)}, "X must be .*got .*float32"),
         ({"X": np.zeros((32, 32), np.uint8)}, r"X must be .*got \(32, 32\)"),
-        ({"X": arrays(11)["X"]}, r"y must be \(11, 1\), as X; got \(12, 1\)"),
-        ({"y": arrays()["y"].T}, r"y must be \(12, 1\), as X; got \(1, 12\)"),
-        ({"y": arrays()["y"] - 1}, r"y must be whole numbers from 1 to 10; got uint8 \[0, 1"),
+        ({"X": arrays(11)["X"]}, r"y must be \(11, 1\), as X, got \(12, 1\)"),
+        ({"y": arrays()["y"].T}, r"y must be \(12, 1\), as X, got \(1, 12\)"),
+        ({"y": arrays()["y"] - 1}, r"y must be whole numbers from 1 to 10, got uint8 \[0, 1"),
         ({"y": arrays()["y"] + 1}, "y must be whole numbers from 1 to 10"),
         ({"y": arrays()["y"] + 0.5}, r"y must be whole .*float64 \[1.5"),
         ({"y": np.full((12, 1), np.nan)}, "y must be whole numbers"),

@@ -101,7 +101,7 @@ def test_the_official_sizes_are_the_default(file, monkeypatch):
 
 
 def test_another_grid_is_refused(file):
-    with pytest.raises(ValueError, match=r"images must be \(480000, 64, 64, 3\) uint8; got \(288"):
+    with pytest.raises(ValueError, match=r"images must be \(480000, 64, 64, 3\) uint8, got \(288"):
         load("3dshapes", write(file))
 
 
@@ -113,7 +113,7 @@ def test_another_grid_is_refused(file):
         ({"images": np.zeros((COUNT, 3, 64, 64), np.uint8)}, r"images must be .*\(288, 3, 64"),
         ({"images": np.zeros((COUNT, 64, 64, 3), np.float32)}, "images must be .*got .*float32"),
         ({"images": np.zeros((COUNT - 1, 64, 64, 3), np.uint8)}, r"images must be .*\(287"),
-        ({"labels": grid(SIZES)[:, :5]}, r"labels must be \(288, 6\) float64; got \(288, 5\)"),
+        ({"labels": grid(SIZES)[:, :5]}, r"labels must be \(288, 6\) float64, got \(288, 5\)"),
         ({"labels": grid(SIZES).astype(np.float32)}, "labels must be .*float32"),
         ({"labels": grid(SIZES)[::-1]}, "last factor fastest; those of floor_hue do not"),
         ({"labels": grid(SIZES)[:, ::-1]}, "last factor fastest; those of floor_hue do not"),
