@@ -1,4 +1,4 @@
-"""Black-and-white images of width 64, one 64-bit word a row: an eighth of the memory of bytes."""
+"""Black-and-white images of width 64, one 64-bit word per row: an eighth of the memory of bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays that cost much to make, kept as files in the user's cache."""
+"""Expensive arrays, kept as files in the user's cache."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydisent._user_cache import cache_folder
 from pydisent.data._files import DAMAGED_NPY
 
 LOG = logging.getLogger(__name__)
-LONGEST_HEADER = 4096  # bytes
+MAX_HEADER = 4096  # bytes
 
 
 def cached_array(
@@ -26,19 +26,19 @@ def cached_array(
     shape: tuple[int, ...],
     fill: Callable[[np.ndarray], None],
 ) -> np.ndarray | None:
-    """Return a read-only array from the cache, made first if need be; None if there is no cache.
+    """Return a read-only array from the cache, made on first use; None if there is no cache.
 
     Parameters
     ----------
     name : str
         Begins the file's name.
     made_from : object and sequence of Path
-        The settings and files that the array is made from: it is made anew when the settings, or
-        a file's path, size or time of change, are others, or the kept file is damaged.
+        The settings and files that the array is made from. It is made again if the settings, or a
+        file's path, size or modification time, change, or the cached file is damaged.
     shape : tuple of int
-        Of the array, uint8.
+        Shape of the array, which is uint8.
     fill : callable
-        Fills it; called at most once. What it raises is passed on, and nothing is kept.
+        Fills the array; called at most once. Its exceptions propagate, and nothing is kept.
     """
     folder = cache_folder()
     if folder is None:
@@ -52,7 +52,7 @@ def cached_array(
         )  # fmt: skip
         try:
             _make(file, shape, fill)
-        except OSError as error:  # no space, or not ours to write: slower, but all the same
+        except OSError as error:  # no space, or no permission: slower, but the same
             LOG.warning("%s: nothing kept in %s: %s", name, folder, error)
             return None
         array = _open(file, shape)
@@ -60,9 +60,9 @@ def cached_array(
 
 
 def _open(file: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Return the array in the file; None if there is none, or not a whole one of this shape."""
+    """Return the array in the file; None unless it is a whole one of this shape."""
     try:
-        if not file.is_file() or file.stat().st_size > math.prod(shape) + LONGEST_HEADER:
+        if not file.is_file() or file.stat().st_size > math.prod(shape) + MAX_HEADER:
             return None
         array = np.lib.format.open_memmap(file, mode="r")
     except (OSError, OverflowError, *DAMAGED_NPY):
@@ -71,13 +71,13 @@ def _open(file: Path, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def _make(file: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]) -> None:
-    """Write the file whole or not at all, also if two processes do so at once."""
+    """Write the file atomically, also if two processes do so at once."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
     try:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
         with temporary.open("r+b") as reserved:
-            # A full disk must show now: to write to a mapped file that finds no room is fatal.
+            # A full disk must show now: writing to a mapped file without room is fatal.
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(reserved.fileno(), 0, temporary.stat().st_size)
             fill(array)

@@ -1,4 +1,4 @@
-"""What is behind and around a painted face: background, body, head, hair, and what is worn."""
+"""Painting around the face: background, body, head, hair, hats and jewellery."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from pydisent.data._face_canvas import Canvas, Patch, blob, ellipse, segment, wave
 
-# The hair's outline is an ellipse around the crown; a bald head keeps what is at the sides.
+# The hair's outline is an ellipse around the crown; a bald head keeps the hair at its sides.
 CROWN, HAIR_WIDTH, HAIR_HEIGHT = -0.13, 0.455, 0.485
 HAIR_BOX = (-0.56, -0.72, 0.56, 0.45)
 CURL, CURL_REACH = 0.03, 0.045
@@ -15,7 +15,7 @@ BRIM = -0.47
 
 
 def paint_background(canvas: Canvas) -> None:
-    """Paint a wall that is brighter where the light falls on it."""
+    """Paint a wall, brighter where the light falls on it."""
     of = canvas.traits
     x, y = canvas.body_x, canvas.body_y
     glow = blob(x + canvas.from_right, y - 0.8 * canvas.from_below, 1.9, 1.9)
@@ -24,7 +24,7 @@ def paint_background(canvas: Canvas) -> None:
 
 
 def paint_back_hair(canvas: Canvas) -> None:
-    """Paint the hair that is seen beside and below the head."""
+    """Paint the hair visible beside and below the head."""
     for curly in (False, True):
         for part in canvas.patches(HAIR_BOX, "head", "Curly_Hair", curly):
             part.paint(part.cover(_hair_outline(part, curly)), part.colour("hair"), 0.62)
@@ -33,7 +33,7 @@ def paint_back_hair(canvas: Canvas) -> None:
 
 
 def _hair_outline(part: Patch, curly: bool) -> np.ndarray:
-    """Return the signed distance to the hair's outline, with a lobe for every lock of curls."""
+    """Return the signed distance to the hair's outline, with a lobe per lock of curls."""
     bald = part.has("Bald")
     x, y = part.x, part.y - CROWN - 0.15 * bald
     width, height = HAIR_WIDTH - 0.015 * bald, HAIR_HEIGHT - 0.22 * bald
@@ -43,7 +43,7 @@ def _hair_outline(part: Patch, curly: bool) -> np.ndarray:
 
 
 def _lobes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return a function of the direction with 16 round lobes, in [0, 1], and narrow clefts."""
+    """Return a function of direction in [0, 1], with 16 round lobes and narrow clefts."""
     square = x * x
     cosine = 2 * square / (square + y * y + 1e-6) - 1  # of twice the angle
     for _ in range(2):
@@ -137,7 +137,7 @@ def paint_locks(canvas: Canvas) -> None:
 
 
 def paint_ears(canvas: Canvas) -> None:
-    """Paint both ears; the head covers more of the one that it turns away."""
+    """Paint both ears; the head covers more of the one turned away."""
     for part in canvas.patches((-0.62, -0.18, 0.62, 0.24), "head"):
         side = np.sign(part.x)
         x = np.abs(part.x) - part.of(canvas.width) + side * 0.12 * part.sine_yaw
@@ -214,7 +214,7 @@ def paint_earrings(canvas: Canvas) -> None:
 
 
 def paint_hat(canvas: Canvas) -> None:
-    """Paint a small hat on the crown: the hair, or the lack of it, is seen below its brim."""
+    """Paint a small hat on the crown; the hair, or its absence, shows below the brim."""
     for part in canvas.patches((-0.68, -1.02, 0.68, -0.34), "head", "Wearing_Hat"):
         x, y = part.x - 0.06 * part.sine_yaw, part.y
         bow = y - BRIM + 0.28 * x * x

@@ -1,11 +1,11 @@
-"""Pictures of heads while they are painted: where each pixel is on the head, and the brush.
+"""The canvas on which faces are painted: the coordinates of each pixel, and the brushes.
 
 Lengths are in halves of the picture's side at scale 1; x runs to the right and y down. There are
 three frames: the body's (shift and scale undone), the head's (roll undone too) and the surface of
 the face (yaw and pitch undone too), where u and v are those of a face seen from the front.
 
-Only +, -, *, /, square roots and comparisons are used on pixels, and a shape covers nothing
-outside its box. So a picture is the same bit for bit in whatever batch it is painted.
+Pixels go through +, -, *, /, square roots and comparisons only, and a shape covers nothing outside
+its box, so that a picture is the same bit for bit in any batch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 HALF_WIDTH, HALF_HEIGHT = 0.40, 0.55  # of a face, at its widest and from middle to chin
 SCALE, CENTRE = 1.08, -0.06
-# How far a nuisance value of 1 goes.
+# Effects of a nuisance value of 1.
 BIGGER, SIDEWAYS, DOWN = 0.07, 0.06, 0.04
 ROLL, YAW, PITCH = 0.20, 0.38, 0.17  # radians
 WIDER, LONGER, NARROWER_JAW = 0.08, 0.04, 0.05
@@ -35,7 +35,7 @@ Point = tuple[float | np.ndarray, float | np.ndarray]
 
 @dataclass(frozen=True)
 class Traits:
-    """What is to be painted: attributes and nuisance of N faces, by name.
+    """The attributes, nuisance values and colours of N faces, by name.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Traits:
 
 
 class Canvas:
-    """The pictures (N, 3, side, side) and where their pixels are, (N, side, side) each."""
+    """The pictures (N, 3, side, side) and their pixels' coordinates, (N, side, side) each."""
 
     def __init__(self, traits: Traits, side: int) -> None:
         self.traits, self.side = traits, side
@@ -78,7 +78,7 @@ class Canvas:
         self._light()
 
     def _turn(self) -> None:
-        """Find each pixel on the egg that a head is, and where that is on the face."""
+        """Project each pixel onto the egg-shaped head, and onto the face."""
         down = self.y / self.height
         across = self.x / (self.width * (1 - down * (self.jaw + ROUNDNESS * down)))
         self.inside = 1 - across * across - down * down  # 0 on the outline
@@ -153,8 +153,8 @@ class Canvas:
         scale: np.ndarray,
         centre: np.ndarray,
     ) -> slice:
-        """Return the rows or columns within ``half`` of ``middle``, and a few for soft edges."""
-        more = 1 + 48 // self.side  # an edge is half a pixel wide, and more on a face that turns
+        """Return the rows or columns within ``half`` of ``middle``, with a margin for edges."""
+        more = 1 + 48 // self.side  # an edge is half a pixel wide, and wider on a turned face
         place, reach = middle * scale + (centre + 1), half * scale
         first = math.floor((place - reach).min() * (self.side / 2)) - more
         last = math.ceil((place + reach).max() * (self.side / 2)) + more
@@ -163,14 +163,14 @@ class Canvas:
     def patches(
         self, box: Box, frame: str = "surface", where: str | None = None, on: bool = True
     ) -> Iterator[Patch]:
-        """Yield the part of the pictures that a box holds, if there is any.
+        """Yield the part of the pictures inside a box, unless it is empty.
 
         Parameters
         ----------
         box : tuple of 4 float
             Left, top, right and bottom.
         frame : {"surface", "head", "body"}
-            What the box is in.
+            The box's frame.
         where : str, optional
             Only the faces with this attribute, or without it if not ``on``.
         """
@@ -189,7 +189,7 @@ class Canvas:
 
 
 class Patch:
-    """Some of the pictures in a rectangle of pixels: n of them, (n, h, w)."""
+    """A rectangle of pixels of n pictures, (n, h, w)."""
 
     def __init__(
         self, canvas: Canvas, which: Which, rows: slice, columns: slice, image: np.ndarray
@@ -201,7 +201,7 @@ class Patch:
         self.from_right, self.from_below = canvas.from_right[which], canvas.from_below[which]
 
     def of(self, plane: np.ndarray) -> np.ndarray:
-        """Return this part of a canvas's plane, of one value a face, or of a row or column."""
+        """Return this part of a canvas's plane, whose axes may have size 1."""
         rows = self._rows if plane.shape[1] > 1 else slice(None)
         columns = self._columns if plane.shape[2] > 1 else slice(None)
         return plane[self._which, rows, columns]
@@ -220,27 +220,27 @@ class Patch:
 
     @cached_property
     def x(self) -> np.ndarray:
-        """Where the pixels are in the head's frame."""
+        """The pixels' coordinate in the head's frame."""
         return np.ascontiguousarray(self.of(self._canvas.x))
 
     @cached_property
     def y(self) -> np.ndarray:
-        """Where the pixels are in the head's frame."""
+        """The pixels' coordinate in the head's frame."""
         return np.ascontiguousarray(self.of(self._canvas.y))
 
     @cached_property
     def u(self) -> np.ndarray:
-        """Where the pixels are on the face."""
+        """The pixels' coordinate on the face."""
         return np.ascontiguousarray(self.of(self._canvas.u))
 
     @cached_property
     def v(self) -> np.ndarray:
-        """Where the pixels are on the face."""
+        """The pixels' coordinate on the face."""
         return np.ascontiguousarray(self.of(self._canvas.v))
 
     @cached_property
     def aside(self) -> np.ndarray:
-        """How far the pixels are from the middle of the face."""
+        """The pixels' distance from the middle of the face."""
         return np.abs(self.u)
 
     @cached_property
@@ -249,14 +249,14 @@ class Patch:
         return np.ascontiguousarray(self.of(self._canvas.light))
 
     def cover(self, distance: np.ndarray) -> np.ndarray:
-        """Return how much of each pixel is inside, where the signed ``distance`` is negative."""
+        """Return the share of each pixel inside a shape, where the signed ``distance`` is < 0."""
         share = distance * self._sharpness
         share += 0.5
         np.maximum(share, 0, out=share)
         return np.minimum(share, 1, out=share)
 
     def stroke(self, distance: np.ndarray, half_width: float | np.ndarray) -> np.ndarray:
-        """Return how much of each pixel a line covers, exact also for lines finer than a pixel."""
+        """Return the share of each pixel that a line covers, exact also for subpixel lines."""
         cover = self.cover(distance - half_width)
         cover -= self.cover(distance + half_width)
         return cover
@@ -264,9 +264,9 @@ class Patch:
     def paint(
         self, cover: np.ndarray, colour: np.ndarray, light: np.ndarray | float | None = None
     ) -> None:
-        """Lay a ``colour`` (n, 3, 1, 1) times ``light`` over what ``cover`` says.
+        """Paint a ``colour`` (n, 3, 1, 1) times ``light`` with opacity ``cover``.
 
-        The head's own light, with warm shadows, is the default.
+        The default is the head's own light, with warm shadows.
         """
         if light is None:
             change = (1 - KEPT_IN_SHADOW) * colour * self.light[:, None]
@@ -279,7 +279,7 @@ class Patch:
         self.image += change
 
     def tint(self, cover: np.ndarray, factors: tuple[float, float, float]) -> None:
-        """Multiply by ``factors`` of red, green and blue what ``cover`` says."""
+        """Multiply red, green and blue by ``factors``, with opacity ``cover``."""
         for channel, factor in enumerate(factors):
             self.image[:, channel] *= 1 - (1 - factor) * cover
 
@@ -292,7 +292,7 @@ def sine_cosine(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ellipse(x: np.ndarray, y: np.ndarray, radius_x: Radius, radius_y: Radius) -> np.ndarray:
-    """Return the signed distance to an ellipse around 0, right to first order at its outline."""
+    """Return the signed distance to an ellipse around 0, exact to first order at its outline."""
     across, down = x / radius_x, y / radius_y
     level = across * across + down * down - 1
     across, down = across / radius_x, down / radius_y

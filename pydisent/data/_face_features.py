@@ -1,4 +1,4 @@
-"""What is on a painted face: eyes, brows, nose, mouth, facial hair, marks, make-up and glasses."""
+"""Painting on the face: eyes, brows, nose, mouth, facial hair, marks, make-up and glasses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FRECKLES = (
 
 
 def paint_marks(canvas: Canvas) -> None:
-    """Paint what is in the skin: cheekbones, colour, freckles, wrinkles, bags under the eyes."""
+    """Paint the skin: cheekbones, colour, freckles, wrinkles, bags under the eyes."""
     for part in canvas.patches((-0.39, 0.0, 0.39, 0.40), where="High_Cheekbones"):
         hollow = segment(part.aside, part.v, (0.33, 0.15), (0.205, 0.30)) / 0.075
         soft = np.square(np.maximum(1 - hollow * hollow, 0))
@@ -73,7 +73,7 @@ def paint_stubble(canvas: Canvas) -> None:
 
 
 def paint_nose(canvas: Canvas) -> None:
-    """Paint the nose, which sticks out and so moves more than what is around it."""
+    """Paint the nose, which protrudes and so moves more than its surroundings."""
     for part in canvas.patches((-0.21, -0.12, 0.21, 0.34)):
         big = part.has("Big_Nose")
         x = part.u - 0.14 * part.sine_yaw
@@ -94,7 +94,7 @@ def paint_nose(canvas: Canvas) -> None:
 
 
 def paint_mouth(canvas: Canvas) -> None:
-    """Paint lips around a line that a smile bends, and what an open mouth shows."""
+    """Paint lips around a line that a smile bends, and the inside of an open mouth."""
     for part in canvas.patches((-0.25, 0.19, 0.25, 0.50)):
         smile, opened, big = (part.has(a) for a in ("Smiling", "Mouth_Open", "Big_Lips"))
         width = 0.128 + 0.042 * smile + 0.014 * part.value("mouth_width")
@@ -131,7 +131,7 @@ def paint_mouth(canvas: Canvas) -> None:
 def paint_beard(canvas: Canvas) -> None:
     """Paint mustache and goatee."""
     for part in canvas.patches((-0.21, 0.16, 0.21, 0.36), where="Mustache"):
-        # Two wings that a wide smile lifts no more than it does the lip.
+        # Two wings, which a wide smile lifts no more than the lip.
         smile, big, opened = (part.has(a) for a in ("Smiling", "Big_Lips", "Mouth_Open"))
         y = part.v - 0.252 + 0.3 * (0.022 * big + 0.052 * opened) + 0.012 * smile
         wing = y + 0.022 - 1.4 * part.u * part.u

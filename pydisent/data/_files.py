@@ -52,7 +52,7 @@ def check_split(split: str | None, names: Sequence[str]) -> None:
 
 
 def part_of(items: Sequence[T], split: str | None, trained: float, what: str) -> Sequence[T]:
-    """Return the first share of ``items`` ("train", None), the rest ("test"), or "all".
+    """Return the first ``trained`` share of items ("train", None), the rest ("test"), or "all".
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Rendered images as sums of coloured layers: geometry is drawn once, colours are put on later."""
+"""Rendered images as sums of coloured layers: drawn once, and coloured when read."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pydisent.data import _raycast
 from pydisent.data._base import FactorDataset, resize
 from pydisent.data._cache import cached_array
 
-CHUNK = 16  # images composited at once: their layers stay in the processor's cache
-FEW_PIXELS = 2048  # with more, no chunk is faster than one image at a time
+CHUNK = 16  # images composited at once, so that their layers stay in the CPU's cache
+FEW_PIXELS = 2048  # above, one image at a time is as fast as any chunk
 
 
 class LayeredDataset(FactorDataset):
-    """Images that are layers, one set for each setting of the geometry, times colours.
+    """Images made of layers, one set for each setting of the geometry, times colours.
 
     An image is the sum over K layers of colour times light, (3, K) @ (K, H, W). The layers are
-    drawn when first asked for, and kept as bytes in the user's cache.
+    drawn on first use, and kept as bytes in the user's cache.
 
     Parameters
     ----------
@@ -72,18 +72,18 @@ class LayeredDataset(FactorDataset):
         return images
 
     def _layers(self) -> Tensor:
-        """Return all layers, (S, K, h, w) float32, already of the images' size if that is less."""
+        """Return all layers, (S, K, h, w) float32, already resized if the images are smaller."""
         if self._drawn is None:
             scene = self._scene()
             shape = (scene.SETTINGS, scene.LAYERS, scene.SIDE, scene.SIDE)
-            # What is in the cache was made by this very source.
+            # Cached layers are valid for this version of the source only.
             source = [Path(str(part.__file__)).read_bytes() for part in (scene, _raycast)]
             made_from = hashlib.sha256(b"\0".join(source)).hexdigest()
             drawn = cached_array(scene.NAME, (made_from, ()), shape, scene.draw)
             if drawn is None:
                 scene.draw(drawn := np.empty(shape, np.uint8))
-            # A hair above 255, so that no sum of layers is rounded to more than 1.
+            # Slightly above 255, so that no sum of layers rounds to more than 1.
             layers = torch.from_numpy(np.array(drawn)).to(torch.float32).div_(255.001)
-            # The sum of layers is linear, so averages of layers make averages of images.
+            # Images are linear in the layers, and so are their averages.
             self._drawn = resize(layers, self._size) if self._size[0] < scene.SIDE else layers
         return self._drawn

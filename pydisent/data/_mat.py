@@ -1,4 +1,4 @@
-"""What a MATLAB version 5 file declares of its arrays, before there is memory for them."""
+"""The array headers of MATLAB version 5 files, checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from pathlib import Path
 from typing import IO
 
 MATRIX, COMPRESSED = 14, 15
-# Bytes of a number of each storage type.
+# Bytes per number, by storage type.
 WIDTHS = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}
 NUMBERS = range(6, 16)  # the classes double to uint64
 COMPLEX = 0x800
-HEAD = 4096  # bytes with an array's flags, shape and name
+HEAD = 4096  # bytes that contain an array's flags, shape and name
 
 
 def check_arrays(file: Path, most: dict[str, int]) -> None:
-    """Refuse a file that is not of this version, or whose arrays claim more than they may.
+    """Raise unless the file is of version 5, and its arrays within their limits.
 
     Parameters
     ----------
     file : Path
         The file.
     most : dict of str to int
-        The arrays that are to be read, and how many bytes each may have.
+        The arrays to be read, and the most bytes of each.
 
     Raises
     ------
     ValueError
-        If it is cut short, or an array is not of real numbers, has more bytes than it may, or
-        other than its shape wants.
+        If it is cut short, or an array is not of real numbers, is too large, or has a size that
+        does not fit its shape.
     """
     with file.open("rb") as stored:
         header = stored.read(128)
         order = {b"IM": "<", b"MI": ">"}.get(header[126:])
-        # With a zero in its first word scipy takes it for a file of version 4.
+        # scipy takes a zero in the first word for a version 4 file.
         if order is None or header[124:126] != struct.pack(f"{order}H", 0x100) or 0 in header[:4]:
-            raise ValueError("its header is another")
+            raise ValueError("its header is not that of version 5")
         for head in _heads(stored, order):
             flags, name, dims, data = _read_head(head, order)
             if name not in most:
                 continue
             if flags & 0xFF not in NUMBERS or flags & COMPLEX:
-                raise ValueError(f"{name} is no array of real numbers")
+                raise ValueError(f"{name} is not an array of real numbers")
             kind, size = struct.unpack(f"{order}II", head[data : data + 8])
             if kind >> 16:  # a small element: type and size share a word
                 kind, size = kind & 0xFFFF, kind >> 16
@@ -53,13 +53,13 @@ def check_arrays(file: Path, most: dict[str, int]) -> None:
                 count *= max(0, length)
             if size != count * WIDTHS.get(kind, 0) or size > most[name]:
                 raise ValueError(
-                    f"{name} {dims} declares {size} bytes; at most {most[name]} are read, and as "
-                    "many as the shape wants"
+                    f"{name} {dims} declares {size} bytes; they must fit its shape, and be at most "
+                    f"{most[name]}"
                 )
 
 
 def _heads(stored: IO[bytes], order: str) -> Iterator[bytes]:
-    """Yield the beginning of each array, unpacked."""
+    """Yield the beginning of each array, decompressed."""
     length = os.fstat(stored.fileno()).st_size
     while tag := stored.read(8):
         kind, size = struct.unpack(f"{order}II", tag)
@@ -71,12 +71,12 @@ def _heads(stored: IO[bytes], order: str) -> Iterator[bytes]:
         elif kind == MATRIX:
             yield stored.read(min(size, HEAD))
         else:
-            raise ValueError(f"there is no array at byte {start}")
+            raise ValueError(f"no array is at byte {start}")
         stored.seek(start + size)
 
 
 def _read_head(head: bytes, order: str) -> tuple[int, str, tuple[int, ...], int]:
-    """Return an array's flags, name and shape, and where its first data element begins."""
+    """Return an array's flags, name and shape, and the offset of its first data element."""
     place = 0
     parts = []
     for _ in range(3):  # flags, shape, name
@@ -88,7 +88,7 @@ def _read_head(head: bytes, order: str) -> tuple[int, str, tuple[int, ...], int]
             parts.append(head[place + 8 : place + 8 + size])
             place += 8 + (size + 7) // 8 * 8
         if place > len(head):
-            raise ValueError("an array has no whole head")
+            raise ValueError("an array has an incomplete header")
     dims = struct.unpack(f"{order}{len(parts[1]) // 4}i", parts[1])
     (flags,) = struct.unpack(f"{order}I", parts[0][:4])
     return flags, parts[2].decode("latin-1"), dims, place

@@ -1,4 +1,4 @@
-"""Pictures in files: decoded, cropped and resized once, then read from one array."""
+"""Pictures in files: decoded, cropped and resized once, then read from a single array."""
 
 from __future__ import annotations
 
@@ -26,29 +26,28 @@ DEFAULT_SIDE = 64
 MODES = {"L": 1, "RGB": 3}
 CHUNK = 1024
 WHITE = 255
-# Those of the file names that are read; of Pillow's others some start programs (EPS).
+# Formats that are read; some of Pillow's others run programs (EPS).
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-MOST_BYTES = 2**30  # of a file
-MOST_PIXELS = 178_956_970  # where Pillow, too, refuses, unless it is told not to
+MAX_BYTES = 2**30  # per file
+MAX_PIXELS = 178_956_970  # Pillow's own limit, which can be changed
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to a picture before it is handed out.
+    """How a picture is prepared.
 
     Attributes
     ----------
     side : int
-        Pixels a side: smaller ones are area averages, larger ones bilinear.
+        Side in pixels; resized by area averages if smaller, bilinear if larger.
     mode : {"RGB", "L"}
-        Colour or grey; where a picture is transparent, it is put on white.
+        Colour or grey; transparent pictures are put on white.
     box : tuple of 4 int, optional
-        Left, upper, right and lower edge of the part that is kept; the largest centred square by
-        default.
+        Left, upper, right and lower edge of the crop; the largest centred square by default.
     source : tuple of 2 int, optional
         The only width and height accepted.
     mask : bool
-        Whether grey becomes 1 where there is something and 0 where there is white paper.
+        Whether to return a mask that is 0 where the picture is white, and 1 elsewhere.
     """
 
     side: int
@@ -63,15 +62,15 @@ class Preparation:
         Raises
         ------
         ValueError
-            If the file is damaged, is no picture, or has another size than `source`.
+            If the file is damaged, not a picture, or not of the size `source`.
         """
-        if not file.is_file():  # to open a pipe would hang
+        if not file.is_file():  # opening a pipe would hang
             there = kind_of(file) if file.exists() else "nothing there"
             raise ValueError(f"{str(file)!r} must be a whole picture: it is {there}")
         try:
             with _open(file) as opened:
                 size = opened.size
-                # What is declared is looked at before there is memory for it.
+                # The declared size is checked before memory is allocated.
                 whole = size[0] * size[1] <= self._most_pixels()
                 if whole:
                     opened.load()
@@ -79,17 +78,17 @@ class Preparation:
                     size = picture.size
         except MemoryError:
             raise
-        except Exception as error:  # of such a file Pillow raises many kinds
+        except Exception as error:  # Pillow raises many kinds
             raise ValueError(f"{str(file)!r} must be a whole picture: {error}") from error
         if not whole or self.source not in (None, size):
-            accepted = f"of at most {MOST_PIXELS}"
+            accepted = f"of at most {MAX_PIXELS}"
             if self.source is not None:
                 accepted = f"{self.source[0]}x{self.source[1]}"
             raise ValueError(f"{str(file)!r} must be {accepted} pixels, got {size[0]}x{size[1]}")
         return self._pixels(picture)
 
     def _most_pixels(self) -> int:
-        return MOST_PIXELS if self.source is None else math.prod(self.source)
+        return MAX_PIXELS if self.source is None else math.prod(self.source)
 
     def _pixels(self, picture: Image) -> np.ndarray:
         with optional():
@@ -108,16 +107,16 @@ class Preparation:
 
 
 class Pictures:
-    """The prepared pictures of some files, decoded once into the user's cache, or at each use.
+    """The prepared pictures of some files, decoded once into the user's cache, or on each use.
 
     Parameters
     ----------
     name : str
-        Of the data set; begins the name of the cached array.
+        The data set's name, which begins that of the cached array.
     files : sequence of Path
-        Where they are.
+        The pictures' files.
     preparation : Preparation
-        What is done to each.
+        How each is prepared.
     """
 
     def __init__(self, name: str, files: Sequence[Path], preparation: Preparation) -> None:
@@ -130,7 +129,7 @@ class Pictures:
         return len(self.files)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the decoded pictures behind: a copy finds them in the cache."""
+        """Leave out the decoded pictures: a copy finds them in the cache."""
         return {**self.__dict__, "_decoded": None, "_looked": False}
 
     def read(self, indices: np.ndarray) -> Tensor:
@@ -164,7 +163,7 @@ class Pictures:
 
 
 class PictureDataset(ImageDataset):
-    """Images that are files, in the order of `files`.
+    """Images in files, in the order of `files`.
 
     Parameters
     ----------
@@ -200,7 +199,7 @@ class PictureDataset(ImageDataset):
 
 
 class PictureGrid(FactorDataset):
-    """Images that are files, one for every combination of some factors, last factor fastest.
+    """Images in files, one for each combination of factors, the last factor fastest.
 
     Parameters
     ----------
@@ -226,7 +225,7 @@ class PictureGrid(FactorDataset):
 
 
 def side_of(image_size: int | None) -> int:
-    """Return the pixels a side that are meant: 64 by default."""
+    """Return the side in pixels, 64 by default."""
     return DEFAULT_SIDE if image_size is None else check_image_size(image_size)
 
 
@@ -235,9 +234,9 @@ def _open(file: Path) -> Image:
         from PIL import Image, UnidentifiedImageError
 
     size = file.stat().st_size
-    if size > MOST_BYTES:
-        raise ValueError(f"it has {size} bytes; at most {MOST_BYTES} are read")
-    # Of a file Pillow asks for as much as a part of it claims; of bytes it gets what is there.
+    if size > MAX_BYTES:
+        raise ValueError(f"it has {size} bytes; at most {MAX_BYTES} are read")
+    # From a file Pillow reads as much as a header claims; from bytes only what exists.
     stored = io.BytesIO(file.read_bytes())
     Image.init()
     try:

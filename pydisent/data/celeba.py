@@ -27,7 +27,7 @@ EXPECTED = (
 PARTIAL = "partial=True (--partial) takes what is there"
 COUNT = re.compile(r"[0-9]{1,9}")
 FIRST_COLUMN = "image_id"  # of the .csv
-LONGEST_LINE = 100_000
+MAX_LINE = 100_000
 SOURCE = (178, 218)
 # The middle 148 columns, and the 148 rows from 40 on: face without hair and neck.
 BOX = (15, 40, 163, 188)
@@ -38,29 +38,28 @@ TRAINED = 0.9  # of the images (Kumar et al., 2018, sec. 4)
 class CelebA(PictureDataset):
     """Faces of celebrities, 3 x side x side in [0, 1], with ``attributes`` (N, 40) bool.
 
-    From each official picture (178x218) the square of columns 15 to 162 and rows 40 to 187 is
-    kept, the crop in wide use with autoencoders, and resized.
+    Each official picture (178x218) is cropped to columns 15 to 162 and rows 40 to 187, as is usual
+    with autoencoders, and resized.
 
     Parameters
     ----------
     path : path
-        The folder with img_align_celeba, list_attr_celeba.txt and, if there is one,
-        list_eval_partition.txt. The lists may be .csv, as Kaggle has them.
+        The folder with img_align_celeba, list_attr_celeba.txt and, optionally,
+        list_eval_partition.txt. The lists may be .csv, as on Kaggle.
     image_size : int, optional
-        Side in pixels of the images handed out, 64 by default.
+        Side in pixels of the images returned, 64 by default.
     split : {"train", "validation", "test", "all"}, optional
-        Which images; the training images by default. They are those of the official partition
-        file; without it the first 90 % (Kumar et al., 2018), the rest are for test and there is
-        no validation.
+        Which images; the training images by default. Splits are those of the official partition
+        file. Without it the first 90 % are for training (Kumar et al., 2018), the rest for test,
+        and there is no validation.
     partial : bool
-        Take a part of the data: the lines whose pictures are there, fewer of either than there
-        should be. A warning says how many.
+        Accept a part of the data: the lines whose pictures exist. A warning says how many.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If a file is missing, or a line of one is not as it must be: the message names the file,
-        the line and what was expected. Reading a damaged picture is a ValueError that names it.
+        If a file is missing, or one of its lines malformed: the message names the file, the line
+        and what was expected. Reading a damaged picture is a ValueError that names it.
     """
 
     def __init__(
@@ -102,19 +101,19 @@ class CelebA(PictureDataset):
 def read_attributes(
     file: Path, *, partial: bool = False
 ) -> tuple[list[str], dict[str, int], np.ndarray]:
-    """Read the attribute file: names of attributes, the line of each picture's stem, (N, A) bool.
+    """Read the attribute file: attribute names, line numbers by picture stem, and (N, A) bool.
 
     Parameters
     ----------
     file : Path
-        The official .txt, or the .csv, which counts no pictures and names its first column.
+        The official .txt, or the .csv, which has no count and names its first column.
     partial : bool
         Whether there may be fewer lines than the file says.
 
     Raises
     ------
     ValueError
-        If a line is not as it must be, a picture is listed twice, or lines are missing.
+        If a line is malformed, a picture is listed twice, or lines are missing.
     """
     lines = _lines(file)
     line = next(lines, (1, "nothing"))[1]
@@ -160,7 +159,7 @@ def read_partition(file: Path, stems: list[str]) -> np.ndarray:
     Raises
     ------
     ValueError
-        If a line is not as it must be, or a picture is listed twice or missing.
+        If a line is malformed, or a picture is listed twice or missing.
     """
     parts: dict[str, str] = {}
     first: dict[str, int] = {}
@@ -183,12 +182,12 @@ def read_partition(file: Path, stems: list[str]) -> np.ndarray:
 def find_pictures(
     folder: Path, lines: dict[str, int], table: Path, *, partial: bool = False
 ) -> dict[str, Path]:
-    """Return the files of these pictures, by stem; if ``partial``, of those that are there.
+    """Return the files of these pictures, by stem; if ``partial``, of those that exist.
 
     Raises
     ------
     FileNotFoundError
-        If one is not there, or none is.
+        If one is missing, or all are.
     """
     there = {p.stem: p for p in folder.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png")}
     found = {stem: there[stem] for stem in lines if stem in there}
@@ -212,7 +211,7 @@ def _rows_of(partition: Path, stems: list[str], split: str) -> np.ndarray:
 
 
 def _note_line(first: dict[str, int], file: Path, number: int, picture: str) -> None:
-    """Note the line of a picture, by its stem; ValueError if it had one before."""
+    """Record the line of a picture, by its stem; ValueError if it has one already."""
     before = first.setdefault(Path(picture).stem, number)
     if before != number:
         raise ValueError(
@@ -222,17 +221,17 @@ def _note_line(first: dict[str, int], file: Path, number: int, picture: str) -> 
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Yield lines with their numbers, commas as spaces, without blank ones at the end.
+    """Yield numbered lines, with commas as spaces and without trailing blank ones.
 
     Raises
     ------
     ValueError
-        If a line has `LONGEST_LINE` characters or more.
+        If a line has `MAX_LINE` characters or more.
     """
     blank = []
     with file.open(encoding="utf-8-sig", errors="replace") as lines:
-        for number, line in enumerate(iter(lambda: lines.readline(LONGEST_LINE), ""), 1):
-            if len(line) == LONGEST_LINE:
+        for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE), ""), 1):
+            if len(line) == MAX_LINE:
                 raise ValueError(
                     f"{str(file)!r} line {number} must be shorter; expected {EXPECTED}"
                 )
@@ -251,7 +250,7 @@ def _find(folder: Path, name: str, archive_folder: str) -> Path | None:
     found = next((place for place in places if place.exists()), None)
     if found is None:
         return None
-    if name == IMAGES and (found / name).is_dir():  # as archives are unpacked that hold a folder
+    if name == IMAGES and (found / name).is_dir():  # an archive unpacked into a folder of its name
         found /= name
     return require_path(found, EXPECTED, folder=name == IMAGES)
 

@@ -34,27 +34,27 @@ def load_chairs(
     names) and azimuth (their t), each in rising order: a `FactorDataset`. Where views are
     missing, it is an `ImageDataset` without factors, and a warning says so. The split follows
     Kumar et al. (2018): the first 80 % of the models, in the order of their folders' names, are
-    for training. (Their experiments leave out near-duplicates: 809 of the 1393 models. Which, is
-    not published with the paper; it is for the user to delete or link folders.)
+    for training. (Their experiments use 809 of the 1393 models, without near-duplicates. The paper
+    does not list them; delete or link folders to do the same.)
 
     Parameters
     ----------
     path : path
         The folder rendered_chairs.
     image_size : int, optional
-        Side in pixels of the images handed out, 64 by default; they are area averages of the
+        Side in pixels of the images returned, 64 by default; they are area averages of the
         official 600x600.
     split : {"train", "test", "all"}, optional
         Which models; the training models by default.
     masks : bool
-        Hand out binary masks instead, as in the experiments of Kumar et al.: 1 where at least
-        half of a pixel is not pure white.
+        Return binary masks instead, as in the experiments of Kumar et al.: 1 where at least half
+        of a pixel is not pure white.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If the folder is missing, has no renders, or a picture in it has another name; reading one
-        that is damaged is a ValueError that names it.
+        If the folder is missing, has no renders, or has a picture of another name; reading a
+        damaged picture is a ValueError that names it.
     """
     preparation = Preparation(side_of(image_size), "L", mask=masks)
     folder = require_path(path, EXPECTED)
@@ -93,8 +93,8 @@ def find_views(renders: Path) -> dict[tuple[int, int], Path]:
     Raises
     ------
     ValueError
-        If ``renders`` is a file, a .png file has another name than official ones, or a view is
-        there twice.
+        If ``renders`` is a file, a .png file does not have an official name, or a view exists
+        twice.
     """
     require_path(renders, EXPECTED)
     views: dict[tuple[int, int], Path] = {}

@@ -1,7 +1,7 @@
 """One rendered object on a grey ground, in the manner of CLEVR: colour, shape and position.
 
-Peebles et al. (The Hessian Penalty, 2020) made Clevr-Simple, 10 000 pictures of one object, with
-CLEVR's own scene in Blender; these are ours. The colours are CLEVR's (Johnson et al., 2017).
+Peebles et al. (The Hessian Penalty, 2020) rendered Clevr-Simple, 10 000 pictures of one object, in
+CLEVR's Blender scene; this is our own scene, in CLEVR's colours (Johnson et al., 2017).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COLOURS = {
     "yellow": (255, 238, 51),
 }
 SHAPES = ("cube", "sphere", "cylinder")
-# Where the middle of an object's base is in the picture, in halves of its side from the middle.
+# Positions of the base's centre in the picture, in half sides from its middle.
 ACROSS = np.linspace(-0.52, 0.52, 21)
 UPWARDS = np.linspace(0.4, -0.7, 20)
 
@@ -58,14 +58,14 @@ LIGHTING = Lighting(
 class ClevrSimple(LayeredDataset):
     """A cube, sphere or cylinder in one of CLEVR's colours on a grey ground, 3x64x64.
 
-    Factors: color (8), shape (3), x (left to right, 21) and y (top to bottom, 20), even steps of
-    the base's middle in the picture, so that things get larger as they come nearer: 10 080 images.
-    The geometry is ray-cast once, 16 rays a pixel, and kept in the user's cache.
+    Factors: color (8), shape (3), x (left to right, 21) and y (top to bottom, 20), which move the
+    base's centre by even steps in the picture, so that nearer objects are larger: 10 080 images.
+    The geometry is ray-cast once, with 16 rays per pixel, and kept in the user's cache.
 
     Parameters
     ----------
     image_size : int, optional
-        Side in pixels of the images handed out; smaller ones are area averages of 64x64.
+        Side in pixels of the images returned; smaller ones are area averages of 64x64.
     """
 
     def __init__(self, *, image_size: int | None = None) -> None:

@@ -19,15 +19,15 @@ class ColorSprites(FactorDataset):
     """The sprites of `Sprites`, each in 512 colours on black, 3x64x64 in [0, 1].
 
     Jeon et al. (2021, Table 8) give each colour channel 8 values linearly spaced between 0 and 1,
-    and count the colour as one factor, before those of dSprites. Their 256 colours do not follow
-    from that: 8 values of three channels make 512, which is what is here. Colour number
-    64 r + 8 g + b has the levels r/7, g/7 and b/7; number 0 is black, where the other factors
-    are not seen. The grid has 377 487 360 images, drawn when they are asked for.
+    and count the colour as one factor, ahead of those of dSprites. Their 256 colours do not follow
+    from that: 8 values of three channels make 512, as here. Colour number 64 r + 8 g + b has the
+    levels r/7, g/7 and b/7; number 0 is black, which hides the other factors. The grid has
+    377 487 360 images, drawn on demand.
 
     Parameters
     ----------
     image_size : int, optional
-        Side in pixels of the images handed out; smaller ones are area averages of 64x64.
+        Side in pixels of the images returned; smaller ones are area averages of 64x64.
     channels : bool
         Count red, green and blue as three factors of 8 values instead of one of 512; the images
         keep their numbers.

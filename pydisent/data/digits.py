@@ -15,7 +15,7 @@ class Digits(ArrayDataset):
     Parameters
     ----------
     image_size : int, optional
-        Side in pixels of the images handed out; larger ones are bilinear.
+        Side in pixels of the images returned; larger ones are bilinear.
 
     Raises
     ------

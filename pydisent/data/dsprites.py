@@ -20,14 +20,14 @@ from pydisent.data._base import FactorDataset
 from pydisent.data._bits import ROW, WIDTH, pack_rows, unpack_rows
 from pydisent.data._files import DAMAGED_NPY, require_path
 
-# What zipfile raises beside BadZipFile: for methods it lacks or encryption, and while it unpacks.
+# zipfile also raises these: for unsupported methods, for encryption, and while unpacking.
 DAMAGED_ZIP = (
     zipfile.BadZipFile, RuntimeError, zlib.error, lzma.LZMAError, OSError, struct.error,
     OverflowError, TypeError,
 )  # fmt: skip
 EXPECTED = "the official dSprites file (dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz)"
 CHUNK = 4096
-LONGEST_HEADER = 10_000  # bytes, numpy's own limit, which it looks at once they are read
+MAX_HEADER = 10_000  # bytes; numpy's own limit, which it checks only after reading them
 
 
 class DSprites(FactorDataset):
@@ -42,14 +42,14 @@ class DSprites(FactorDataset):
         The .npz file, with ``imgs`` (N, 64, 64) uint8 zeros and ones, and ``latents_classes``
         (N, 6) integers: colour (always 0), then the five factors, last one fastest.
     image_size : int, optional
-        Side in pixels of the images handed out; smaller ones are area averages of 64x64.
+        Side in pixels of the images returned; smaller ones are area averages of 64x64.
     factor_sizes : sequence of 5 int
         The grid; the official one by default.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If the file is missing, is no .npz file, is cut short, or its arrays are not as above.
+        If the file is missing, not a .npz file, cut short, or its arrays are not as above.
     """
 
     def __init__(
@@ -129,11 +129,11 @@ def read_header(entry: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     Raises
     ------
     DAMAGED_NPY
-        If it is no .npy header.
+        If it is not a .npy header.
     """
     first = np.lib.format.read_magic(entry) == (1, 0)
     size = entry.read(2 if first else 4)
-    if int.from_bytes(size, "little") > LONGEST_HEADER:
+    if int.from_bytes(size, "little") > MAX_HEADER:
         raise ValueError(f"its .npy header claims {int.from_bytes(size, 'little')} bytes")
     header = io.BytesIO(size + entry.read(int.from_bytes(size, "little")))
     if first:

@@ -15,21 +15,21 @@ EXPECTED = f"a folder with pictures ({', '.join(SUFFIXES)}), in it or in folders
 class Images(PictureDataset):
     """The pictures in a folder and those below it, in the order of their paths, 3 x side x side.
 
-    The largest centred square of each is kept. Hidden files and folders are left out.
+    Each is cropped to its largest centred square. Hidden files and folders are ignored.
 
     Parameters
     ----------
     path : path
         The folder.
     image_size : int, optional
-        Side in pixels of the images handed out, 64 by default: smaller ones are area averages,
+        Side in pixels of the images returned, 64 by default: smaller ones are area averages,
         larger ones bilinear.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If the folder is missing or has no pictures; reading one that is damaged is a ValueError
-        that names it.
+        If the folder is missing or has no pictures; reading a damaged picture is a ValueError that
+        names it.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class Images(PictureDataset):
 
 
 def pictures_below(folder: Path, expected: str) -> list[Path]:
-    """Return the picture files in ``folder`` and below it, sorted, hidden ones left out.
+    """Return the picture files in ``folder`` and below it, sorted, without hidden ones.
 
-    A folder that is met again, by a link, is not entered again.
+    A folder that a link leads to again is not entered twice.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def pictures_below(folder: Path, expected: str) -> list[Path]:
 
 
 def _unseen(place: str, folders: list[str], seen: set[str]) -> list[str]:
-    """Return the names of folders in ``place`` to enter, real ones before links; note them."""
+    """Return the folders in ``place`` to enter, real ones before links; add them to `seen`."""
     kept = []
     for name in sorted(folders, key=lambda name: (os.path.islink(Path(place, name)), name)):
         real = os.path.realpath(Path(place, name))

@@ -1,4 +1,4 @@
-"""MNIST, and other data in its idx files."""
+"""MNIST, and other data in idx files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXPECTED = (
 )
 BELOW = ("MNIST/raw", "raw")  # where torchvision puts them
 SIDE, PADDED = 28, 32
-MAX_UNPACKED = 2**30  # bytes, more than all published data in this form
+MAX_UNPACKED = 2**30  # bytes; more than any published data in this format
 PIECE = 2**20
 
 
@@ -35,10 +35,10 @@ class MNIST(ArrayDataset):
     Parameters
     ----------
     path : path
-        The folder, with the training files, the test files (t10k-) or both, gzip or plain; or the
-        folder with torchvision's MNIST/raw, where they are.
+        The folder with the training files, the test files (t10k-) or both, gzip or plain; or one
+        with torchvision's MNIST/raw.
     split : {"train", "test"}, optional
-        Which of them; by default the training set if it is there, else the test set.
+        Which of them; by default the training set if it exists, else the test set.
     image_size : int, optional
         32 adds two black pixels on each side; any other size resizes: smaller ones are area
         averages, larger ones bilinear.
@@ -46,8 +46,8 @@ class MNIST(ArrayDataset):
     Raises
     ------
     FileNotFoundError, ValueError
-        If a file is missing, has a wrong magic number or shape, has no images, is cut short or has
-        bytes left over, the counts of images and labels differ, or a label is above 9.
+        If a file is missing, has a wrong magic number or shape, no images, or the wrong length,
+        the numbers of images and labels differ, or a label is above 9.
     """
 
     def __init__(
@@ -115,8 +115,8 @@ def read_idx(file: Path, axes: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        If its magic number is not that of such a file, its length is not what its header says, or
-        it is packed and claims more than `MAX_UNPACKED` bytes.
+        If its magic number is wrong, its length not that of its header, or it is compressed and
+        claims more than `MAX_UNPACKED` bytes.
     """
     with file.open("rb") as stored:
         packed = stored.read(2) == b"\x1f\x8b"
@@ -133,7 +133,7 @@ def read_idx(file: Path, axes: int) -> np.ndarray:
 def _read_idx(
     stored: IO[bytes] | gzip.GzipFile, file: Path, axes: int, length: int | None
 ) -> np.ndarray:
-    """Read an idx file of ``length`` bytes; None if only its end will tell."""
+    """Read an idx file of ``length`` bytes, None if unknown until its end."""
     magic, size = 0x800 + axes, 4 + 4 * axes
     header = stored.read(size)
     if len(header) < size or int.from_bytes(header[:4], "big") != magic:
@@ -149,7 +149,7 @@ def _read_idx(
             "are unpacked: gunzip it if it is yours"
         )
     data = bytearray()
-    # Piece by piece, so that memory follows what is there, not what the header claims.
+    # In pieces, so that memory grows with the actual data, not with the header's claim.
     while length in (None, size + expected) and len(data) <= expected:
         piece = stored.read(min(PIECE, expected + 1 - len(data)))
         if not piece:

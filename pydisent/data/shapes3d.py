@@ -1,7 +1,7 @@
 """Rendered rooms with an object: the factor grid of 3D Shapes, ray-cast.
 
-Proportions, camera and light were read off the pictures that are published with the official data.
-The unit of length is the cube's side at scale 1; the object stands in the middle of the room.
+Proportions, camera and light were measured on the pictures published with the official data. The
+unit of length is the cube's side at scale 1; the object stands in the middle of the room.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ class Shapes3D(LayeredDataset):
     """A cube, cylinder, sphere or capsule in a room over the 3D Shapes factor grid, 3x64x64.
 
     Factors, in the official order: floor, wall and object hue (0 to 0.9 of the HSV wheel), scale
-    (0.75 to 1.25), shape, orientation (the camera goes round the room from -30 to 30 degrees).
-    The geometry of the 480 combinations of the last three is ray-cast once, 16 rays a pixel, and
-    kept in the user's cache; colours are put on when images are asked for.
+    (0.75 to 1.25), shape, orientation (the camera moves around the room from -30 to 30 degrees).
+    The geometry of the 480 combinations of the last three is ray-cast once, with 16 rays per pixel,
+    and kept in the user's cache; colours are applied when images are read.
 
     Parameters
     ----------
     image_size : int, optional
-        Side in pixels of the images handed out; smaller ones are area averages of 64x64.
+        Side in pixels of the images returned; smaller ones are area averages of 64x64.
     """
 
     def __init__(self, *, image_size: int | None = None) -> None:
@@ -122,7 +122,7 @@ def _checked(name: str, values: Tensor, count: int) -> np.ndarray:
 
 
 def _palette(hues: Tensor) -> Tensor:
-    """Return the colours of all layers, (N, 3, 5), for hues of floor, walls and object (3, N)."""
+    """Return the layers' colours, (N, 3, 5), for hues of floor, walls and object (3, N)."""
     fixed = hues.new_tensor([SKY, (1, 1, 1)]).T.expand(hues.shape[1], 3, 2)
     return torch.cat([hue_to_rgb(hues).permute(1, 2, 0), fixed], 2)
 
@@ -155,7 +155,7 @@ def camera_at(degrees: float) -> Camera:
 
 @dataclass(frozen=True)
 class Room:
-    """What a camera's rays (S, pixels) meet in the empty room."""
+    """What a camera's rays (S, pixels) hit in the empty room."""
 
     origin: np.ndarray
     rays: np.ndarray
@@ -193,7 +193,7 @@ class Room:
 
 
 def _openness(ground: np.ndarray) -> np.ndarray:
-    """Return how much of the light from all around the walls let through to the floor.
+    """Return the share of ambient light that the walls let through to the floor.
 
     A long wall of height h hides (1 - a / sqrt(a^2 + h^2)) / 2 of it at a distance a.
     """

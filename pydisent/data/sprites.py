@@ -2,7 +2,7 @@
 
 The geometry was calibrated on 320 frames of the official data: a pixel is white if its centre lies
 inside the outline (no anti-aliasing); lengths are in pixels of the 64x64 image at scale 1; x runs
-to the right and y down, and an outline's origin is the point that it turns about.
+to the right and y down, and an outline's origin is its centre of rotation.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class Sprites(FactorDataset):
 
     Factors: shape (square, ellipse, heart), scale (0.5 to 1), orientation (0 to 2 pi, turning
     counter-clockwise, both ends included), x (left to right), y (top to bottom). Each of the 720
-    shapes in each of its 31x31 sub-pixel shifts is drawn once, when first asked for, and kept
-    as bits: 80 MB when all are drawn.
+    shapes in each of its 31x31 sub-pixel shifts is drawn once, on first use, and kept as bits:
+    80 MB when all are drawn.
 
     Parameters
     ----------
     image_size : int, optional
-        Side in pixels of the images handed out; smaller ones are area averages of 64x64.
+        Side in pixels of the images returned; smaller ones are area averages of 64x64.
     """
 
     def __init__(self, *, image_size: int | None = None) -> None:

@@ -36,7 +36,7 @@ class SVHN(ArrayDataset):
     Raises
     ------
     FileNotFoundError, ValueError
-        If the file is missing, is no whole MATLAB file, or its arrays are not as above.
+        If the file is missing, not a whole MATLAB file, or its arrays are not as above.
     ImportError
         If scipy is not installed.
     """
@@ -64,7 +64,7 @@ def read_digits(file: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     ValueError
-        If the file is no whole MATLAB file, or its arrays are not those of SVHN.
+        If the file is not a whole MATLAB file, or its arrays are not those of SVHN.
     """
     found = _load(file)
     for key in ("X", "y"):
@@ -101,7 +101,7 @@ def _load(file: Path) -> dict:
         return io.loadmat(file, variable_names=["X", "y"])
     except MemoryError:
         raise
-    except Exception as error:  # scipy raises many kinds for such files
+    except Exception as error:  # scipy raises many kinds
         raise ValueError(
             f"{str(file)!r} is not a whole MATLAB version 5 file with X and y: "
             f"{type(error).__name__}: {error}"

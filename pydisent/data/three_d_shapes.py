@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from h5py import Dataset, File
 
 EXPECTED = "the official 3D Shapes file (3dshapes.h5)"
-# What h5py raises for such a file.
+# What h5py raises for damaged files.
 DAMAGED_HDF5 = (OSError, RuntimeError, KeyError, ValueError, TypeError)
-LARGEST_CHUNK = 2**28  # bytes; one is unpacked whole for a single number of it
-MOST_AT_ONCE = 16384  # images unpacked at once, 200 MB
+LARGEST_CHUNK = 2**28  # bytes; reading any number unpacks its whole chunk
+MAX_UNPACKED = 16384  # images unpacked at once, 200 MB
 
 
 class ThreeDShapes(FactorDataset):
     """The official 3D Shapes images, 3x64x64 in [0, 1], read from their .h5 file batch by batch.
 
-    A file whose images are packed in chunks, as the official ones are, is unpacked once into the
-    user's cache (5.9 GB for all 480 000): one image touches many chunks, and each chunk holds
-    parts of many images. Without a cache every batch pays for that.
+    A file whose images are stored in chunks, as the official ones are, is unpacked once into the
+    user's cache (5.9 GB for all 480 000): an image spans many chunks, and a chunk many images.
+    Without a cache every batch pays for that.
 
     Parameters
     ----------
@@ -41,14 +41,14 @@ class ThreeDShapes(FactorDataset):
         The .h5 file, with ``images`` (N, 64, 64, 3) uint8 and ``labels`` (N, 6) float64, whose
         columns run through the values of `factor_names`, last one fastest.
     image_size : int, optional
-        Side in pixels of the images handed out; smaller ones are area averages of 64x64.
+        Side in pixels of the images returned; smaller ones are area averages of 64x64.
     factor_sizes : sequence of 6 int
         The grid; the official one by default.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If the file is missing, is no whole HDF5 file, or its arrays are not as above.
+        If the file is missing, not a whole HDF5 file, or its arrays are not as above.
     ImportError
         If h5py is not installed.
     """
@@ -93,12 +93,12 @@ class ThreeDShapes(FactorDataset):
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the unpacked images behind: a copy finds them in the cache."""
+        """Leave out the unpacked images: a copy finds them in the cache."""
         packed = self._to_unpack or self._unpacked is not None
         return {**self.__dict__, "_unpacked": None, "_to_unpack": packed}
 
     def _check_labels(self, labels: np.ndarray) -> None:
-        """Refuse labels that are not a grid: each factor in rising steps, last one fastest."""
+        """Raise unless the labels are a grid: each factor increasing, the last one fastest."""
         grid = labels.reshape(*self.factor_sizes, len(self.factor_sizes))
         for axis, name in enumerate(self.factor_names):
             column = np.moveaxis(grid[..., axis], axis, -1)
@@ -121,13 +121,13 @@ class ThreeDShapes(FactorDataset):
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float32).div_(255)
 
     def _read_packed(self, indices: np.ndarray) -> np.ndarray:
-        """Read from the file, which wants each number once and in order."""
+        """Read from the file, which needs unique numbers in order."""
         wanted, place = np.unique(indices, return_inverse=True)
         return self._slice(wanted)[place] if len(wanted) else np.empty((0, 64, 64, 3), np.uint8)
 
     def _unpack(self, out: np.ndarray) -> None:
         with _h5py().File(self.file, "r") as opened:
-            step = min(opened["images"].chunks[0], MOST_AT_ONCE)
+            step = min(opened["images"].chunks[0], MAX_UNPACKED)
         for start in range(0, len(self), step):
             out[start : start + step] = self._slice(slice(start, start + step))
 
