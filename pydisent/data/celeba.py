@@ -149,7 +149,7 @@ def read_attributes(
             + (f"; {PARTIAL}" if len(first) < count else "")
         )
     if not first:
-        raise ValueError(f"{str(file)!r} must have at least 1 picture; it has none")
+        raise ValueError(f"{str(file)!r} must have at least 1 picture, got none")
     return names, first, np.frombuffer(rows, bool).reshape(len(first), len(names))
 
 
@@ -175,7 +175,7 @@ def read_partition(file: Path, stems: list[str]) -> np.ndarray:
         parts[Path(words[0]).stem] = words[1]
     missing = next((stem for stem in stems if stem not in parts), None)
     if missing is not None:
-        raise ValueError(f"{str(file)!r} must have a line for picture {missing!r}; it has none")
+        raise ValueError(f"{str(file)!r} must have a line for picture {missing!r}, got none")
     return np.array([parts[stem] for stem in stems])
 
 

@@ -74,7 +74,7 @@ class MNIST(ArrayDataset):
                 f"{str(files[0])!r}: images must be {SIDE}x{SIDE}, got {images.shape[1:]}"
             )
         if not len(images):
-            raise ValueError(f"{str(files[0])!r} must have at least 1 image; its header says 0")
+            raise ValueError(f"{str(files[0])!r} must have at least 1 image, got none")
         if len(images) != len(labels):
             raise ValueError(
                 f"path {str(folder)!r} has {len(images)} {self.split} images but "
