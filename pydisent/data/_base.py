@@ -139,7 +139,7 @@ class ImageDataset(Dataset[Any], ABC):
     def _check_indices(self, indices: Indices) -> np.ndarray:
         array = integer_array(indices, "indices")
         if array.ndim != 1:
-            raise ValueError(f"indices must be one-dimensional, (N,), got shape {array.shape}")
+            raise ValueError(f"indices must have shape (N,), got {array.shape}")
         check_range("indices", array, 0, len(self))
         return array
 
@@ -204,7 +204,7 @@ class FactorDataset(ImageDataset):
         array = integer_array(factors, "factors")
         if array.ndim != 2 or array.shape[1] != len(self.factor_sizes):
             raise ValueError(
-                f"factors must be (N, {len(self.factor_sizes)}), one column for each of "
+                f"factors must have shape (N, {len(self.factor_sizes)}), a column for each of "
                 f"{self.factor_names}, got shape {array.shape}"
             )
         if array.size and ((array < 0) | (array >= np.array(self.factor_sizes))).any():

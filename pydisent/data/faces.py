@@ -218,8 +218,8 @@ def _mixed(bits: np.ndarray) -> np.ndarray:
 
 def _table(name: str, values: Tensor | np.ndarray, columns: int) -> np.ndarray:
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    fits = array.ndim == 2 and array.shape[1] == columns
-    check(fits, name, f"of shape (N, {columns})", array.shape)
+    if array.ndim != 2 or array.shape[1] != columns:
+        raise ValueError(f"{name} must have shape (N, {columns}), got {array.shape}")
     return array
 
 

@@ -96,7 +96,9 @@ class Shapes3D(LayeredDataset):
             if not isinstance(hue, Tensor) or not hue.is_floating_point():
                 raise TypeError(f"{name} must be a tensor of floating-point numbers, got {hue!r}")
             if hue.shape != (len(scale),):
-                raise ValueError(f"{name} must be ({len(scale)},), as scale, got {hue.shape}")
+                raise ValueError(
+                    f"{name} must have shape ({len(scale)},), that of scale, got {hue.shape}"
+                )
             if not hue.isfinite().all():
                 raise ValueError(f"{name} must be finite, got {hue!r}")
         geometry = {"scale": scale, "shape": shape, "orientation": orientation}
@@ -116,7 +118,7 @@ def _checked(name: str, values: Tensor, count: int) -> np.ndarray:
     array = integer_array(values, name)
     size = FACTOR_SIZES[FACTOR_NAMES.index(name)]
     if array.shape != (count,):
-        raise ValueError(f"{name} must be ({count},), as scale, got {array.shape}")
+        raise ValueError(f"{name} must have shape ({count},), that of scale, got {array.shape}")
     check_range(name, array, 0, size)
     return array
 

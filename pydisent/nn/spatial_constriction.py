@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from pydisent._checks import check, check_batch, check_counts, check_number, check_one_of
+from pydisent._checks import check_batch, check_counts, check_number, check_one_of, shape_error
 from pydisent.nn.equalized import EqualizedConv2d, EqualizedLinear
 from pydisent.ops import band_gate, band_mask, spatial_constriction
 
@@ -170,7 +170,8 @@ class SpatialConstriction(nn.Module):
         """
         check_batch("x", x, *self.mask.map_shape)
         shape = (x.shape[0], self.mask.codes)
-        check(tuple(code.shape) == shape, "code", f"of shape {shape}", tuple(code.shape))
+        if tuple(code.shape) != shape:
+            raise shape_error("code", shape, code)
         masks = self.mask(x)
         style = code[:, :, None, None] * self.style + self.style_bias
         scales, shifts = 1 + style[:, :, 0], style[:, :, 1]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from pydisent import parallel
-from pydisent._checks import check, check_one_of
+from pydisent._checks import check_one_of, shape_error
 from pydisent.losses import jacobian_supervision
 from pydisent.nn import AttributeAutoencoder
 from pydisent.nn.layout import channels_last_
@@ -167,9 +167,10 @@ class AttributeAE(Progressive):
             If the attributes are missing or of another shape.
         """
         shape = (len(batch), self.config.attributes)
-        given = None if attributes is None else tuple(attributes.shape)
-        check(given == shape, "attributes", f"of shape {shape}", given)
-        assert attributes is not None
+        if attributes is None:
+            raise ValueError(f"attributes must have shape {shape}, got None")
+        if tuple(attributes.shape) != shape:
+            raise shape_error("attributes", shape, attributes)
         x = self._scaled(batch)
         if self.teacher is not None:
             return self._update_student(x, attributes)

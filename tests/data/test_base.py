@@ -52,7 +52,7 @@ def test_sample_factors_refuses_other_generators():
     [
         ([0.5], TypeError, "indices must be integers, got float64"),
         (torch.tensor([True]), TypeError, "indices must be integers, got bool"),
-        ([[0]], ValueError, r"indices must be one-dimensional.*\(1, 1\)"),
+        ([[0]], ValueError, r"indices must have shape \(N,\), got \(1, 1\)"),
         ([0, 12], ValueError, r"indices must be in \[0, 12\), got values from 0 to 12"),
         ([-1], ValueError, r"indices must be in \[0, 12\)"),
     ],
@@ -66,8 +66,8 @@ def test_bad_indices(indices, error, words):
     ("factors", "error", "words"),
     [
         ([[0.0, 1.0]], TypeError, "factors must be integers"),
-        ([[0, 1, 2]], ValueError, r"factors must be \(N, 2\)"),
-        ([0, 1], ValueError, r"factors must be \(N, 2\)"),
+        ([[0, 1, 2]], ValueError, r"factors must have shape \(N, 2\)"),
+        ([0, 1], ValueError, r"factors must have shape \(N, 2\)"),
         ([[0, 4]], ValueError, r"factors must be in \[0, size\)"),
         ([[-1, 0]], ValueError, r"factors must be in \[0, size\)"),
     ],

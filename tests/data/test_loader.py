@@ -138,7 +138,7 @@ def test_iteration_ends(opened):
         (True, TypeError, "index must be integers, got bool"),
         (0.0, TypeError, "index must be integers, got float64"),
         ("0", TypeError, "index must be integers"),
-        ([[0]], ValueError, "indices must be one-dimensional"),
+        ([[0]], ValueError, r"indices must have shape \(N,\)"),
     ],
 )
 def test_other_indices(opened, index, error, words):

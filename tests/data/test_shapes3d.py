@@ -268,13 +268,13 @@ HUE, WHOLE = torch.tensor([0.1, 0.2]), torch.tensor([0, 1])
     [
         (0, WHOLE, TypeError, "floor_hue must be a tensor of floating-point numbers"),
         (1, [0.1, 0.2], TypeError, "wall_hue must be a tensor of floating-point numbers"),
-        (2, HUE[:1], ValueError, r"object_hue must be \(2,\), as scale"),
+        (2, HUE[:1], ValueError, r"object_hue must have shape \(2,\), that of scale"),
         (2, torch.tensor([0.1, np.nan]), ValueError, "object_hue must be finite"),
         (3, HUE, TypeError, "scale must be integers"),
         (3, torch.tensor([0, 8]), ValueError, r"scale must be in \[0, 8\)"),
         (4, torch.tensor([-1, 0]), ValueError, r"shape must be in \[0, 4\)"),
         (5, torch.tensor([0, 15]), ValueError, r"orientation must be in \[0, 15\)"),
-        (5, torch.tensor([[0, 1]]), ValueError, r"orientation must be \(2,\)"),
+        (5, torch.tensor([[0, 1]]), ValueError, r"orientation must have shape \(2,\)"),
     ],
 )
 def test_bad_rendering(place, value, error, words):

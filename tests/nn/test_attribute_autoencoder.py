@@ -153,11 +153,11 @@ def test_bad_sizes(make, options, error, message):
 
 def test_bad_inputs():
     net = AttributeAutoencoder(2, 3, 1, 2, 16)
-    with pytest.raises(ValueError, match=r"x must be of shape .*, got \(2, 3, 16, 16\)"):
+    with pytest.raises(ValueError, match=r"x must have shape .*, got \(2, 3, 16, 16\)"):
         net.encoder(torch.zeros(2, 3, 16, 16))
-    with pytest.raises(ValueError, match=r"y must be of shape \(B, 2\), got \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"y must have shape \(B, 2\), got \(2, 3\)"):
         net.decoder(torch.zeros(2, 3), torch.zeros(2, 3, 2, 2))
-    with pytest.raises(ValueError, match=r"z must be of shape \(B, 3, 2, 2\), got \(2, 12\)"):
+    with pytest.raises(ValueError, match=r"z must have shape \(B, 3, 2, 2\), got \(2, 12\)"):
         net.decoder(torch.zeros(2, 2), torch.zeros(2, 12))
     with pytest.raises(ValueError, match=r"extra must be .*, got 0"):
         net.widen(0)

@@ -193,5 +193,5 @@ def test_bad_arguments_are_named(settings, words):
 def test_codes_of_another_size_are_refused(shape, constricted):
     net = ConstrictedGenerator(2, 1, 16, constricted=constricted, **SMALL)
     for use in (net, net.masks):
-        with pytest.raises(ValueError, match=r"code must be of shape \(B, 4\), got .*"):
+        with pytest.raises(ValueError, match=r"code must have shape \(B, 4\), got .*"):
             use(torch.zeros(shape))

@@ -137,7 +137,7 @@ def test_bad_arguments_are_named(settings, words):
 @pytest.mark.parametrize("shape", [(2, 1, 16, 16), (2, 3, 32, 32), (3, 16, 16), (2, 3, 8, 32)])
 def test_images_of_another_shape_are_refused(shape):
     for net in (ResidualDiscriminator(3, 16, **SMALL), ResidualRecogniser(4, 3, 16, **SMALL)):
-        with pytest.raises(ValueError, match=r"x must be of shape \(B, 3, 16, 16\), got .*"):
+        with pytest.raises(ValueError, match=r"x must have shape \(B, 3, 16, 16\), got .*"):
             net(torch.zeros(shape))
 
 

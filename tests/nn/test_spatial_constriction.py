@@ -275,7 +275,7 @@ def test_an_empty_batch():
         (
             lambda: CumaxGate(3, 4)(torch.ones(2, 5)),
             ValueError,
-            r"features must be of shape .*, got \(2, 5\)",
+            r"features must have shape .*, got \(2, 5\)",
         ),
     ],
 )
@@ -288,12 +288,12 @@ def test_bad_arguments_are_named(call, error, message):
 @pytest.mark.parametrize(
     ("x", "code", "message"),
     [
-        ((2, 5, 3, 5), (2, 3), r"x must be of shape \(B, 4, 3, 5\), got \(2, 5, 3, 5\)"),
-        ((2, 4, 5, 3), (2, 3), r"x must be of shape .*, got \(2, 4, 5, 3\)"),
-        ((4, 3, 5), (2, 3), r"x must be of shape .*, got \(4, 3, 5\)"),
-        ((2, 4, 3, 5), (2, 2), r"code must be of shape \(2, 3\), got \(2, 2\)"),
-        ((2, 4, 3, 5), (1, 3), r"code must be of shape \(2, 3\), got \(1, 3\)"),
-        ((2, 4, 3, 5), (3,), r"code must be of shape .*, got \(3,\)"),
+        ((2, 5, 3, 5), (2, 3), r"x must have shape \(B, 4, 3, 5\), got \(2, 5, 3, 5\)"),
+        ((2, 4, 5, 3), (2, 3), r"x must have shape .*, got \(2, 4, 5, 3\)"),
+        ((4, 3, 5), (2, 3), r"x must have shape .*, got \(4, 3, 5\)"),
+        ((2, 4, 3, 5), (2, 2), r"code must have shape \(2, 3\), got \(2, 2\)"),
+        ((2, 4, 3, 5), (1, 3), r"code must have shape \(2, 3\), got \(1, 3\)"),
+        ((2, 4, 3, 5), (3,), r"code must have shape .*, got \(3,\)"),
     ],
 )
 def test_bad_shapes_are_named(mask, x, code, message):

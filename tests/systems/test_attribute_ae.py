@@ -269,7 +269,7 @@ def test_attributes_are_checked():
     x, signs = _batch()
     before = _weights(system)
     for wrong in ((), (signs[:, :4],), (signs[:7],)):
-        with pytest.raises(ValueError, match=r"attributes must be of shape \(8, 5\), got "):
+        with pytest.raises(ValueError, match=r"attributes must have shape \(8, 5\), got "):
             system.step(x, *wrong)
     assert torch.equal(_weights(system), before)
     assert system.phase_step == 0
