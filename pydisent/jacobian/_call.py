@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch._ops import OpOverload, OpOverloadPacket
 
 from pydisent.jacobian._draws import RandomState
-from pydisent.jacobian._node import Push, Scale
+from pydisent.jacobian._step import Step
 
 
 class DerivativeError(RuntimeError):
@@ -58,27 +58,8 @@ class Call:
         return self.drawn.replayed() if self.drawn is not None else nullcontext()
 
 
-@dataclass(slots=True)
-class Step:
-    """What a rule returns: the traced tensors read, the others captured, and the linear map.
-
-    ``by_rows`` says that row b of the results moves with row b of the inputs alone, where inputs
-    and results have the same number of rows.
-    """
-
-    inputs: Sequence[Tensor]
-    captured: Sequence[Tensor]
-    push: Push
-    outputs: Sequence[Tensor] | None = None
-    keep: bool = False
-    overwrites: Push | None = None
-    scale: Scale | None = None
-    is_identity: bool = False
-    by_rows: bool = False
-
-
-Rule = Callable[[Call], Step]
-GeneralRule = Callable[[Call], Step | None]
+Rule = Callable[[Call], Step[Tensor]]
+GeneralRule = Callable[[Call], Step[Tensor] | None]
 
 
 def differentiable(value: Any) -> bool:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pydisent.jacobian._node import Node
 from pydisent.jacobian._program import Program
+from pydisent.jacobian._step import Step
 
 Pushes = Callable[[Tensor], Sequence[Tensor]]
 
@@ -70,24 +70,24 @@ def mixes_columns(
     return bool(torch.stack(found).any())
 
 
-def mixing_nodes(
+def mixing_steps(
     program: Program, shape: torch.Size, device: torch.device
-) -> tuple[list[Node], bool]:
+) -> tuple[list[Step[int]], bool]:
     """The steps whose results mix samples, in order, each held constant before the next is met.
 
     And whether, with all of them held, some output still depends on another sample's code.
     """
     tangents, scales = probing_tangents(shape, torch.float64, device)
-    found: list[Node] = []
+    found: list[Step[int]] = []
     rounding = max(1e-7, 30 * program.rounding)
     largest = tangents.abs().amax()
 
-    def watch(node: Node, results: list[Tensor]) -> list[Tensor]:
+    def watch(step: Step[int], results: list[Tensor]) -> list[Tensor]:
         nonlocal largest
         floor = 1e-6 * rounding * largest  # a difference that cancels leaves roundings
         largest = torch.stack([largest, *(r.abs().amax() for r in results if r.numel())]).amax()
-        if not node.by_rows and any(_mixes(r, scales, rounding, floor) for r in results):
-            found.append(node)
+        if not step.by_rows and any(_mixes(r, scales, rounding, floor) for r in results):
+            found.append(step)
             return [torch.zeros_like(result) for result in results]
         return results
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pydisent.jacobian._node import Node, Push
+from pydisent.jacobian._step import Push, Step
 
 
 @dataclass(frozen=True)
@@ -20,48 +20,48 @@ class _Form:
     """A tangent that is a multiple of that at ``base``, by the factors of ``chain`` in order."""
 
     base: int
-    chain: tuple[Node, ...]
+    chain: tuple[Step[int], ...]
 
 
-def fuse_diagonals(nodes: Sequence[Node], results: Sequence[int]) -> list[Node]:
+def fuse_diagonals(steps: Sequence[Step[int]], results: Sequence[int]) -> list[Step[int]]:
     """Replace chains of elementwise steps that start at the same tangent by one step each."""
-    fused: list[Node] = []
+    fused: list[Step[int]] = []
     forms: dict[int, _Form] = {}
 
     def emit(slot: int) -> None:
         if slot in forms:
-            fused.append(_as_node(forms.pop(slot), slot))
+            fused.append(_as_step(forms.pop(slot), slot))
 
-    for node in nodes:
-        found = [forms.get(slot, _Form(slot, ())) for slot in node.inputs]
-        if node.scale is not None and len({form.base for form in found}) == 1:
-            before = dict.fromkeys(id(step) for form in found for step in form.chain)
-            steps = {id(step): step for form in found for step in form.chain}
-            chain = tuple(steps[key] for key in before)
-            forms[node.outputs[0]] = _Form(found[0].base, (*chain, node))
+    for step in steps:
+        found = [forms.get(slot, _Form(slot, ())) for slot in step.inputs]
+        if step.scale is not None and len({form.base for form in found}) == 1:
+            chain = {id(earlier): earlier for form in found for earlier in form.chain}
+            forms[step.outputs[0]] = _Form(found[0].base, (*chain.values(), step))
             continue
-        for slot in node.inputs:
+        for slot in step.inputs:
             emit(slot)
-        fused.append(node)
+        fused.append(step)
     for slot in results:
         emit(slot)
     return fused
 
 
-def _as_node(form: _Form, slot: int) -> Node:
-    working = [node for node in form.chain if not node.is_identity]
+def _as_step(form: _Form, slot: int) -> Step[int]:
+    working = [step for step in form.chain if not step.is_identity]
     if len(working) == 1:
-        node = working[0]
-        if set(node.inputs) == {form.base} and node.outputs == (slot,):
-            return node
-        return replace(node, inputs=(form.base,) * len(node.inputs), outputs=(slot,))
-    captured = tuple(index for node in form.chain for index in node.captured)
-    name = "+".join(node.name for node in form.chain)
-    by_rows = all(node.by_rows for node in form.chain)
+        step = working[0]
+        if set(step.inputs) == {form.base} and step.outputs == (slot,):
+            return step
+        return replace(step, inputs=(form.base,) * len(step.inputs), outputs=(slot,))
+    captured = tuple(index for step in form.chain for index in step.captured)
+    name = "+".join(step.name for step in form.chain)
+    by_rows = all(step.by_rows for step in form.chain)
     if not working:
-        return Node(name, lambda _, t: t[0], (form.base,), (), (slot,), by_rows=by_rows)
+        return Step((form.base,), (), lambda _, t: t[0], (slot,), by_rows=by_rows, name=name)
     push, overwrites = _multiplication(form)
-    return Node(name, push, (form.base,), captured, (slot,), overwrites=overwrites, by_rows=by_rows)
+    return Step(
+        (form.base,), captured, push, (slot,), overwrites=overwrites, by_rows=by_rows, name=name
+    )
 
 
 def _multiplication(form: _Form) -> tuple[Push, Push]:
@@ -69,11 +69,11 @@ def _multiplication(form: _Form) -> tuple[Push, Push]:
         factors: dict[int, Tensor | float] = {form.base: 1.0}
         read = iter(captured)
         result: Tensor | float = 1.0
-        for node in form.chain:
-            assert node.scale is not None
-            own = [next(read) for _ in node.captured]
-            result = node.scale(own, [factors[slot] for slot in node.inputs])
-            factors[node.outputs[0]] = result
+        for step in form.chain:
+            assert step.scale is not None
+            own = [next(read) for _ in step.captured]
+            result = step.scale(own, [factors[slot] for slot in step.inputs])
+            factors[step.outputs[0]] = result
         if isinstance(result, Tensor):
             result = like_tangent(result, tangent).to(tangent.dtype)
         return result

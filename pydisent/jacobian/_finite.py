@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pydisent.jacobian._capture import is_capturing
-from pydisent.jacobian._node import Node
+from pydisent.jacobian._step import Step
 
 if TYPE_CHECKING:
     from pydisent.jacobian.linearization import Linearization
@@ -46,9 +46,9 @@ def _where_it_begins(linear: Linearization) -> str | None:
     """The first operation whose tangents are not finite, or None."""
     found: list[str] = []
 
-    def watch(node: Node, results: list[Tensor]) -> list[Tensor]:
+    def watch(step: Step[int], results: list[Tensor]) -> list[Tensor]:
         if not found and not all(map(is_finite, results)):
-            found.append(node.name)
+            found.append(step.name)
         return results
 
     captured = linear.derivative.prepare(linear.dtype)

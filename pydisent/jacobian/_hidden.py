@@ -22,7 +22,7 @@ from torch.autograd.graph import GradientEdge
 
 from pydisent.jacobian._call import DerivativeError
 from pydisent.jacobian._capture import is_capturing
-from pydisent.jacobian._node import Push
+from pydisent.jacobian._step import Push
 from pydisent.jacobian.decompositions import NATIVE_WRONG
 
 Edge = tuple[Any, int]  # a node of the autograd graph, and which of its results

@@ -1,4 +1,4 @@
-"""The tangent program: what a function does to a tangent, one linear step a node."""
+"""The tangent program: a function's derivative as a list of linear steps."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from pydisent.jacobian._cost import Work
 from pydisent.jacobian._diagonal import fuse_diagonals
 from pydisent.jacobian._hidden import cut_at, edge_of, without
-from pydisent.jacobian._node import Node, Push
+from pydisent.jacobian._step import Push, Step
 from pydisent.jacobian._views import overlaps_itself
 
 _PRODUCTS = frozenset(
     "linear matmul __matmul__ bmm mm addmm baddbmm einsum conv1d conv2d conv3d conv_transpose1d "
     "conv_transpose2d conv_transpose3d bilinear".split()
 )
-Watch = Callable[[Node, list[Tensor]], list[Tensor]]
+Watch = Callable[[Step[int], list[Tensor]], list[Tensor]]
 
 
 class Program:
@@ -32,7 +32,7 @@ class Program:
 
     def __init__(
         self,
-        nodes: list[Node],
+        steps: list[Step[int]],
         captured: list[Tensor],
         outputs: list[int | None],
         output_shapes: list[torch.Size],
@@ -49,17 +49,17 @@ class Program:
         self._results = [slot for slot in outputs if slot is not None]
         self.output_shapes = output_shapes
         self.input_slot = input_slot
-        self.nodes = _drop_unused(nodes, self._results)
+        self.steps = _drop_unused(steps, self._results)
         # One entry a tensor and way of reading it: as it is, or in the dtype of the tangents.
-        reads = dict.fromkeys((i, node.keep) for node in self.nodes for i in node.captured)
+        reads = dict.fromkeys((i, step.keep) for step in self.steps for i in step.captured)
         self.captured = [captured[index] for index, _ in reads]
         self._kept = [keep for _, keep in reads]
         places = {read: place for place, read in enumerate(reads)}
-        for node in self.nodes:
-            node.captured = tuple(places[index, node.keep] for index in node.captured)
-        self.nodes = fuse_diagonals(self.nodes, self._results)
+        for step in self.steps:
+            step.captured = tuple(places[index, step.keep] for index in step.captured)
+        self.steps = fuse_diagonals(self.steps, self._results)
         # What steps read through the autograd graph: the input of the function and its leaves.
-        self.live = len(live) if any(node.live for node in self.nodes) else 0
+        self.live = len(live) if any(step.live for step in self.steps) else 0
         self.captured += live[: self.live]
         self._origins = origins or {}
         self._slot_sizes = slot_sizes
@@ -67,50 +67,50 @@ class Program:
 
     def _liveness(self) -> list[tuple[int, ...]]:
         """The slots that nobody reads after each step."""
-        last = {slot: place for place, node in enumerate(self.nodes) for slot in node.inputs}
-        last.update(dict.fromkeys(self._results, len(self.nodes)))
+        last = {slot: place for place, step in enumerate(self.steps) for slot in step.inputs}
+        last.update(dict.fromkeys(self._results, len(self.steps)))
         return [
-            tuple(slot for slot in dict.fromkeys(node.inputs) if last[slot] == place)
-            for place, node in enumerate(self.nodes)
+            tuple(slot for slot in dict.fromkeys(step.inputs) if last[slot] == place)
+            for place, step in enumerate(self.steps)
         ]
 
     @property
     def elements_saved(self) -> int:
         """Elements that one tangent of the whole batch leaves in memory for a reverse pass."""
-        slots = {slot for node in self.nodes for slot in node.outputs}
+        slots = {slot for step in self.steps for slot in step.outputs}
         return sum(self._slot_sizes[slot] for slot in slots)
 
     def work(self) -> Work:
         """What one tangent of the whole batch takes."""
         products = numbers = 0
-        for node in self.nodes:
-            numbers += sum(self._slot_sizes[slot] for slot in {*node.inputs, *node.outputs})
-            weight = self.captured[node.captured[0]] if node.captured else None
-            if node.name in _PRODUCTS and weight is not None and weight.dim() > 1:
+        for step in self.steps:
+            numbers += sum(self._slot_sizes[slot] for slot in {*step.inputs, *step.outputs})
+            weight = self.captured[step.captured[0]] if step.captured else None
+            if step.name in _PRODUCTS and weight is not None and weight.dim() > 1:
                 # Each output is a sum over the inputs that a row of the weight reaches.
                 row = weight.numel() // max(1, weight.shape[0])
-                side = node.inputs[0] if "transpose" in node.name else node.outputs[0]
+                side = step.inputs[0] if "transpose" in step.name else step.outputs[0]
                 products += self._slot_sizes[side] * row
-        return Work(len(self.nodes), products, numbers)
+        return Work(len(self.steps), products, numbers)
 
     @property
     def elements_peak(self) -> int:
         """Elements that one tangent of the whole batch needs at once in a forward pass."""
         largest = 1
-        for node in self.nodes:
-            slots = {*node.inputs, *node.outputs}
+        for step in self.steps:
+            slots = {*step.inputs, *step.outputs}
             largest = max(largest, sum(self._slot_sizes[slot] for slot in slots))
         return largest
 
     @property
     def general(self) -> list[str]:
         """The operations that have no rule of their own."""
-        return list(dict.fromkeys(node.name for node in self.nodes if node.general))
+        return list(dict.fromkeys(step.name for step in self.steps if step.general))
 
     @property
     def keeps_samples_apart(self) -> bool:
         """Whether the steps themselves prove that no sample moves another."""
-        return all(node.by_rows for node in self.nodes)
+        return all(step.by_rows for step in self.steps)
 
     @contextmanager
     def cut_at_the_input(self) -> Iterator[None]:
@@ -122,13 +122,13 @@ class Program:
         with cut_at(edges):  # type: ignore[arg-type]
             yield
 
-    def hold(self, nodes: Sequence[Node]) -> None:
+    def hold(self, steps: Sequence[Step[int]]) -> None:
         """Take the results of some steps as constants, in value and gradient."""
-        held = {slot for node in nodes for slot in node.outputs}
-        for node in self.nodes:
-            if node.outputs[0] in held:
-                node.push = _zeros(node.push)
-                node.overwrites = None
+        held = {slot for step in steps for slot in step.outputs}
+        for step in self.steps:
+            if step.outputs[0] in held:
+                step.push = _zeros(step.push)
+                step.overwrites = None
         for slot in held:
             if slot in self._origins:
                 origin, number = self._origins[slot]
@@ -162,30 +162,30 @@ class Program:
         values = {self.input_slot: tangents}
         dtype = tangents.dtype
         with torch.autocast(tangents.device.type, enabled=False):
-            for node, dead in zip(self.nodes, self._dead):
-                arguments = [values[slot] for slot in node.inputs]
-                read = [captured[index] for index in node.captured]
+            for step, dead in zip(self.steps, self._dead):
+                arguments = [values[slot] for slot in step.inputs]
+                read = [captured[index] for index in step.captured]
                 for slot in dead:
                     del values[slot]
-                step = node.push
-                if overwrite and node.overwrites is not None and dead:
+                push = step.push
+                if overwrite and step.overwrites is not None and dead:
                     live = [tangents, *values.values()]
                     if _owns_its_memory(arguments[0], live):
-                        step = node.overwrites
-                results = _applied(step, read, arguments)
+                        push = step.overwrites
+                results = _applied(push, read, arguments)
                 if isinstance(results, Tensor):
                     results = (results,)
                 results = [r if r.dtype is dtype else as_dtype(r, dtype) for r in results]
-                if True in node.is_complex:  # a real value plus a complex constant, say
+                if True in step.is_complex:  # a real value plus a complex constant, say
                     results = [
                         torch.complex(result, torch.zeros_like(result))
                         if complex_ and not result.is_complex()
                         else result
-                        for result, complex_ in zip(results, node.is_complex, strict=True)
+                        for result, complex_ in zip(results, step.is_complex, strict=True)
                     ]
                 if watch is not None:
-                    results = watch(node, results)
-                values.update(zip(node.outputs, results, strict=True))
+                    results = watch(step, results)
+                values.update(zip(step.outputs, results, strict=True))
         return [values[slot] for slot in self._results]
 
 
@@ -228,12 +228,12 @@ def _owns_its_memory(tensor: Tensor, live: Sequence[Tensor]) -> bool:
     return not overlaps_itself(tensor)
 
 
-def _drop_unused(nodes: list[Node], results: Sequence[int]) -> list[Node]:
+def _drop_unused(steps: list[Step[int]], results: Sequence[int]) -> list[Step[int]]:
     """Leave out the steps whose result no output depends on."""
     wanted = set(results)
     kept = []
-    for node in reversed(nodes):
-        if wanted.intersection(node.outputs):
-            wanted.update(node.inputs)
-            kept.append(node)
+    for step in reversed(steps):
+        if wanted.intersection(step.outputs):
+            wanted.update(step.inputs)
+            kept.append(step)
     return kept[::-1]

@@ -25,7 +25,6 @@ from pydisent.jacobian._call import (
     GeneralRule,
     NoRuleError,
     Rule,
-    Step,
     Write,
     bind,
     differentiable,
@@ -47,8 +46,8 @@ from pydisent.jacobian._hidden import (
     live_push,
     refuse_wrong_nodes,
 )
-from pydisent.jacobian._node import Node
 from pydisent.jacobian._program import Program
+from pydisent.jacobian._step import Step
 from pydisent.jacobian._views import overlaps_itself, view_places
 from pydisent.jacobian.decompositions import DECOMPOSITIONS, KEEP_STATISTICS
 
@@ -94,7 +93,7 @@ class Tracer(TorchFunctionMode):
         self._z = z
         self._rules = rules
         self._general = general
-        self._nodes: list[Node] = []
+        self._steps: list[Step[int]] = []
         self._captured: list[Tensor] = []
         self._versions: list[int] = []
         self._captured_index: dict[int, int] = {}
@@ -170,7 +169,7 @@ class Tracer(TorchFunctionMode):
             self._live[id(leaf)] = leaf
         slot = self._new_slot((node, tensor.output_nr), tensor)
         inputs = tuple(self._slots[edge] for edge in region.boundary)
-        self._nodes.append(Node(name, push, inputs, (), (slot,), live=True))
+        self._steps.append(Step(inputs, (), push, (slot,), name=name, live=True))
         return slot
 
     def _append_view(self, tensor: Tensor, base: Tensor, source: int, places: Tensor) -> int:
@@ -185,7 +184,7 @@ class Tracer(TorchFunctionMode):
             )
 
         slot = self._new_slot(edge_of(tensor), tensor)
-        self._nodes.append(Node("view", push, (source,), (), (slot,)))
+        self._steps.append(Step((source,), (), push, (slot,), name="view"))
         return slot
 
     # -- what steps read later ---------------------------------------------------------------
@@ -298,9 +297,8 @@ class Tracer(TorchFunctionMode):
         if step is None:
             self._shown.update((t.grad_fn, name) for t in outputs)
             return call.out  # by its own reverse mode, when its results are read
-        moved = step.outputs
-        if moved is None:  # all of a linear map's results, some of which may not move
-            moved = [t for t in tensors_in(call.out) if differentiable(t)]
+        # By default all results, though some of a linear map's may not move.
+        moved = step.outputs or [t for t in tensors_in(call.out) if differentiable(t)]
         self._append(name, step, moved, general)
         for values in call.held or ():
             for place, value in enumerate(values):
@@ -350,7 +348,7 @@ class Tracer(TorchFunctionMode):
             self._decomposing.discard(func)
 
     def _append(
-        self, name: str, step: Step, outputs: Sequence[Tensor], general: bool = False
+        self, name: str, step: Step[Tensor], outputs: Sequence[Tensor], general: bool = False
     ) -> None:
         inputs = tuple(self._slots[edge_of(tensor)] for tensor in step.inputs)  # type: ignore[index]
         captured = tuple(self._capture(tensor) for tensor in step.captured)
@@ -359,18 +357,18 @@ class Tracer(TorchFunctionMode):
             t.dim() > 0 and len(t) == batch for t in (*step.inputs, *outputs)
         )
         slots = tuple(self._new_slot(edge_of(tensor), tensor) for tensor in outputs)
-        self._nodes.append(
-            Node(
-                name,
-                step.push,
+        self._steps.append(
+            Step(
                 inputs,
                 captured,
+                step.push,
                 slots,
                 step.keep,
                 step.overwrites,
                 step.scale,
                 step.is_identity,
                 by_rows,
+                name,
                 general=general,
                 is_complex=tuple(tensor.is_complex() for tensor in outputs),
             )
@@ -436,7 +434,7 @@ class Tracer(TorchFunctionMode):
 
         slot = self._new_slot(edge, base)
         both = inputs if source is None else (*inputs, source)
-        self._nodes.append(Node("write", push, both, (), (slot,)))
+        self._steps.append(Step(both, (), push, (slot,), name="write"))
 
     # -- the result --------------------------------------------------------------------------
 
@@ -447,14 +445,14 @@ class Tracer(TorchFunctionMode):
         slots = [self.slot_of(output) for output in outputs]
         for index, (tensor, version) in enumerate(zip(self._captured, self._versions, strict=True)):
             if _version(tensor) != version:
-                reader = next(node.name for node in self._nodes if index in node.captured)
+                reader = next(step.name for step in self._steps if index in step.captured)
                 raise DerivativeError(
                     f"a value of shape {tuple(tensor.shape)} that the derivative of '{reader}' "
                     "needs was written in place by an operation that torch functions do not show "
                     "(such as x.real = y); write into a clone() of it"
                 )
         return Program(
-            self._nodes,
+            self._steps,
             self._captured,
             slots,
             [output.shape for output in outputs],
@@ -466,7 +464,7 @@ class Tracer(TorchFunctionMode):
         )
 
     def _has_live(self) -> bool:
-        return any(node.live for node in self._nodes)
+        return any(step.live for step in self._steps)
 
 
 # Functions that draw random numbers and have a rule; those without one are watched.

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from pydisent._notice import warn
 from pydisent._precision import affordable_dtype
 from pydisent.jacobian._capture import is_capturing
-from pydisent.jacobian._coupling import is_coupled, mixing_nodes
+from pydisent.jacobian._coupling import is_coupled, mixing_steps
 from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._finite import is_finite
 from pydisent.jacobian._program import Program
@@ -390,13 +390,13 @@ class Linearization(Generic[_V]):
 
         if not is_coupled(push, shape, dtype, self.device, program.rounding):
             return
-        nodes, crossed = mixing_nodes(program, shape, self.device)
-        if not nodes and not crossed:  # roundings of a derivative that is zero
+        steps, crossed = mixing_steps(program, shape, self.device)
+        if not steps and not crossed:  # roundings of a derivative that is zero
             return
         if coupled == "hold" and not crossed:
-            program.hold(nodes)
+            program.hold(steps)
             return
-        refuse_coupled([node.name for node in nodes])
+        refuse_coupled([step.name for step in steps])
 
     @property
     def samples_are_apart(self) -> bool:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pydisent.jacobian._call import Call, Rule, Step, differentiable
+from pydisent.jacobian._call import Call, Rule, differentiable
 from pydisent.jacobian._diagonal import like_tangent
-from pydisent.jacobian._node import Push, Scale
+from pydisent.jacobian._step import Push, Scale, Step
 from pydisent.jacobian._views import overlaps_itself
 
 RULES: dict[str, Rule] = {}

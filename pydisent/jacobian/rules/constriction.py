@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pydisent.jacobian._call import Call, NoRuleError, Step
+from pydisent.jacobian._call import Call, NoRuleError
 from pydisent.jacobian._diagonal import like_tangent
+from pydisent.jacobian._step import Step
 from pydisent.jacobian.rules._base import rule
 from pydisent.jacobian.rules.gates import moving, placed
 from pydisent.reference.dtypes import compute_dtype

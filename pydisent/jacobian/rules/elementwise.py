@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from pydisent.jacobian._call import Call, NoRuleError, Step
+from pydisent.jacobian._call import Call, NoRuleError
 from pydisent.jacobian._diagonal import like_tangent
+from pydisent.jacobian._step import Step
 from pydisent.jacobian.rules._base import (
     RULES,
     dense,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from pydisent.jacobian._call import Call, Step
+from pydisent.jacobian._call import Call
+from pydisent.jacobian._step import Step
 from pydisent.jacobian.rules._base import rule
 from pydisent.reference.dtypes import compute_dtype
 from pydisent.reference.gates import falling, rising

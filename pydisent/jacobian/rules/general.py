@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pydisent.jacobian._call import Call, Step, differentiable, is_foreign
+from pydisent.jacobian._call import Call, differentiable, is_foreign
 from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._hidden import inner
+from pydisent.jacobian._step import Step
 from pydisent.jacobian.rules._base import dense, flattened, over_tangents
 
 Apply = Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, ...]]
@@ -120,7 +121,7 @@ def _forward_mode_is_right(call: Call, apply: Apply, step: Step) -> bool:
         return False
     if is_capturing():
         return True
-    if call.drawn is not None and not _equal(outputs, step.outputs or ()):
+    if call.drawn is not None and not _equal(outputs, step.outputs):
         return False
     pairs = [(o, t[0], drawn(o.detach())) for o, t in zip(outputs, moved, strict=True)]
     forward = [inner(u, t) for _, t, u in pairs]

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pydisent.jacobian._call import Call, NoRuleError, Step
+from pydisent.jacobian._call import Call, NoRuleError
+from pydisent.jacobian._step import Step
 from pydisent.jacobian.rules._base import (
     RULES,
     on_rows,

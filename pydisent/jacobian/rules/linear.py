@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pydisent.jacobian._call import Call, DerivativeError, NoRuleError, Step, differentiable
+from pydisent.jacobian._call import Call, DerivativeError, NoRuleError, differentiable
 from pydisent.jacobian._diagonal import like_tangent
+from pydisent.jacobian._step import Step
 from pydisent.jacobian._views import overlaps_itself, view_places
 from pydisent.jacobian.rules._base import (
     RULES,

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pydisent.jacobian._call import Call, NoRuleError, Step
+from pydisent.jacobian._call import Call, NoRuleError
+from pydisent.jacobian._step import Step
 from pydisent.jacobian.rules._base import (
     rule,
 )

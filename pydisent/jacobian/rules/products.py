@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pydisent.jacobian._call import Call, NoRuleError, Step, differentiable
+from pydisent.jacobian._call import Call, NoRuleError, differentiable
 from pydisent.jacobian._diagonal import like_tangent
+from pydisent.jacobian._step import Step
 from pydisent.jacobian._upsampling import double, is_doubling, is_projection
 from pydisent.jacobian.rules._base import (
     RULES,

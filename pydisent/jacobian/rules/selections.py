@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pydisent.jacobian._call import Call, NoRuleError, Step
+from pydisent.jacobian._call import Call, NoRuleError
 from pydisent.jacobian._diagonal import like_tangent
+from pydisent.jacobian._step import Step
 from pydisent.jacobian.rules._base import RULES, rule
 
 # Where each has its dimension, and what that is if it is left out.
