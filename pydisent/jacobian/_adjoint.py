@@ -1,0 +1,62 @@
+"""Whether forward and reverse mode agree on a derivative: <u, J v> = <J'u, v> for random u, v.
+
+PyTorch's derivatives are not all there and not all right, so an operation without a rule is held
+to this identity before its derivative is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# A formula that is wrong misses by 4 % or more, by what ``tests/jacobian/test_torch_probes.py``
+# measured; one that is right, by rounding alone: about 1e-5 in float32. For the half types
+# rounding takes over.
+TOLERANCE = 1e-3
+_ROUNDINGS = 30
+
+_right: set[Any] = set()
+_MOST = 10_000  # kinds remembered
+
+
+def modes_agree(
+    forward: Sequence[Tensor], reverse: Sequence[Tensor], rounded: Iterable[Tensor]
+) -> bool:
+    """Whether the sums of the inner products <u, J v> and <J'u, v> are equal to rounding.
+
+    ``rounded`` are tensors in the dtypes that were computed in. An infinite derivative agrees: it
+    is infinite in every mode.
+    """
+    size = torch.stack([part.abs() for part in (*forward, *reverse)]).sum()
+    difference = torch.stack(list(forward)).sum()
+    if reverse:
+        difference = difference - torch.stack(list(reverse)).sum()
+    rounding = max(torch.finfo(tensor.dtype).eps for tensor in rounded)
+    bound = max(TOLERANCE, _ROUNDINGS * rounding) * size + 1e-12
+    return bool((difference.abs() <= bound) | ~size.isfinite())
+
+
+def once(kind: Any, check: Callable[[], bool]) -> bool:
+    """The result of ``check``, which is run only once for a ``kind`` other than None if true."""
+    if kind is not None and kind in _right:
+        return True
+    if not check():
+        return False
+    if kind is not None and len(_right) < _MOST:
+        _right.add(kind)
+    return True
+
+
+def normal_like(like: Tensor, generator: torch.Generator, *front: int) -> Tensor:
+    """Normal numbers, (*front, *like.shape), of the dtype and on the device of ``like``."""
+    dtype, shape = torch.promote_types(like.dtype, torch.float32), (*front, *like.shape)
+    return torch.randn(shape, generator=generator, dtype=dtype, device="cpu").to(like)
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """The real inner product of two tensors, in double precision; complex ones count as pairs."""
+    wide = torch.promote_types(a.dtype, torch.float64)
+    return (a.to(wide).conj() * b.to(wide)).sum().real
