@@ -36,3 +36,16 @@ def overlaps_itself(tensor: Tensor) -> bool:
                 return True
             reach += (size - 1) * stride
     return False
+
+
+def picked(tangents: Tensor, places: Tensor) -> Tensor:
+    """The elements of (K, *base) tangents at the places of a view, (K, *view)."""
+    flat = tangents.reshape(len(tangents), -1)
+    return flat[:, places.flatten()].reshape(len(flat), *places.shape)
+
+
+def replaced(tangents: Tensor, places: Tensor, part: Tensor) -> Tensor:
+    """The (K, *base) tangents with ``part`` (K, *view) at the places of a view."""
+    count = len(part)
+    flat = tangents.reshape(count, -1)
+    return flat.index_copy(1, places.flatten(), part.reshape(count, -1)).reshape(tangents.shape)

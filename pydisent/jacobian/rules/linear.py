@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from pydisent.jacobian._call import Call, DerivativeError, NoRuleError, differentiable
 from pydisent.jacobian._diagonal import like_tangent
 from pydisent.jacobian._step import Step
-from pydisent.jacobian._views import overlaps_itself, view_places
+from pydisent.jacobian._views import overlaps_itself, picked, replaced, view_places
 from pydisent.jacobian.rules._base import (
     RULES,
     align,
@@ -176,15 +176,11 @@ def _roll(call: Call) -> Step:
 @rule("as_strided")
 def _as_strided(call: Call) -> Step:
     """Elements by where they lie in memory, of which a tangent has another."""
-    source, shape = call.args[0], call.out.shape
+    source = call.args[0]
     places = view_places(call.out, source)
     if places is None:
         raise DerivativeError("'as_strided' reaches beyond the elements of its argument")
-
-    def push(_, tangents):
-        return tangents[0].reshape(len(tangents[0]), -1)[:, places.flatten()].unflatten(1, shape)
-
-    return Step([source], [], push)
+    return Step([source], [], lambda _, t: picked(t[0], places))
 
 
 @rule("as_strided_scatter")
@@ -201,8 +197,7 @@ def _as_strided_scatter(call: Call) -> Step:
         count = len(tangents[0])
         whole = next(queue) if flags[0] else tangents[0].new_zeros(count, *shape)
         part = next(queue) if flags[1] else tangents[0].new_zeros(count, *source.shape)
-        copied = whole.reshape(count, -1).index_copy(1, places.flatten(), part.reshape(count, -1))
-        return copied.unflatten(1, shape)
+        return replaced(whole, places, part)
 
     return Step([t for t, flag in zip((target, source), flags) if flag], [], push)
 

@@ -1,0 +1,190 @@
+"""The values that depend on z, known by their place in the autograd graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pydisent.jacobian._call import DerivativeError, differentiable, tensors_in
+from pydisent.jacobian._hidden import (
+    Edge,
+    Region,
+    edge_of,
+    is_custom,
+    leaves_behind,
+    live_push,
+    refuse_wrong_nodes,
+)
+from pydisent.jacobian._memory import address_of
+from pydisent.jacobian._step import Step
+from pydisent.jacobian._views import picked, replaced, view_places
+
+
+class Values:
+    """Which tensors depend on z, where their tangents are found, and the steps between them.
+
+    Attributes
+    ----------
+    steps
+        The program so far.
+    slots
+        The numbered slot of each value's tangent, by the value's place in the autograd graph.
+    sizes
+        Elements of the value of each slot.
+    apart
+        Nodes of the autograd graph that z does not reach.
+    shown
+        Names of calls that have no step of their own, by their nodes.
+    hidden
+        Names of operations that only the autograd graph shows.
+    live
+        Leaves of the autograd graph that steps read through it, by id.
+    rounding
+        Machine epsilon of the coarsest dtype in which a value was computed.
+    """
+
+    def __init__(self, z: Tensor) -> None:
+        self.z = z
+        self.steps: list[Step[int]] = []
+        self.slots: dict[Edge, int] = {}
+        self.sizes: dict[int, int] = {}
+        self.apart: set[Any] = {None}
+        self.shown: dict[Any, str] = {}
+        self.hidden: list[str] = []
+        self.live: dict[int, Tensor] = {}
+        self.rounding = 0.0
+        self.input_slot = self.add(z)
+
+    def slot_of(self, tensor: Any) -> int | None:
+        """The slot of a value's tangent, or None if the value does not depend on z."""
+        if not isinstance(tensor, Tensor):
+            return None
+        node = tensor.grad_fn
+        if node in self.apart:
+            return None
+        slot = self.slots.get((node, tensor.output_nr))
+        return self._discover(tensor, node) if slot is None else slot
+
+    def is_traced(self, value: Any) -> bool:
+        """Whether ``value`` is a tensor that depends on z."""
+        return self.slot_of(value) is not None
+
+    def reach(self, values: Iterable[Any]) -> bool:
+        """Whether some tensor among arguments is traced: as ``tensors_in`` walks, but quicker."""
+        for value in values:
+            if isinstance(value, Tensor):
+                if self.slot_of(value) is not None:
+                    return True
+            elif isinstance(value, (tuple, list)):
+                if self.reach(value):
+                    return True
+            elif isinstance(value, dict) and self.reach(value.values()):
+                return True
+        return False
+
+    def is_new(self, value: Any) -> bool:
+        """Whether a result is differentiable, and is not just handed through."""
+        return (
+            isinstance(value, Tensor)
+            and value.grad_fn is not None
+            and edge_of(value) not in self.slots
+        )
+
+    def add(self, tensor: Tensor) -> int:
+        """A slot for the tangent of a new value."""
+        slot = len(self.sizes)
+        self.sizes[slot] = tensor.numel()
+        if differentiable(tensor):
+            self.rounding = max(self.rounding, torch.finfo(tensor.dtype).eps)
+        edge = edge_of(tensor)
+        if edge is not None:
+            self.slots[edge] = slot
+        return slot
+
+    def _discover(self, tensor: Tensor, node: Any) -> int | None:
+        """Follow the autograd graph to traced values: a view of one, or an operation not shown."""
+        region = Region.behind(node, self.slots.__contains__, self.apart)
+        if not region.boundary:
+            self.apart.update(region.nodes)
+            return None
+        base = tensor._base if tensor._is_view() else None
+        if base is not None and not any(map(is_custom, region.nodes)):
+            source = self.slot_of(base)
+            places = view_places(tensor, base)
+            if source is not None and places is not None:
+                return self._add_view(tensor, source, places)
+        refuse_wrong_nodes(region)
+        name = self.shown.get(node)
+        if name is None and not region.is_custom:
+            self.hidden.append(region.name)
+        name = name or region.name
+        push = live_push(tensor, region, name)
+        for leaf in leaves_behind(node, self.z.grad_fn):
+            self.live[id(leaf)] = leaf
+        slot = self.add(tensor)
+        inputs = tuple(self.slots[edge] for edge in region.boundary)
+        self.steps.append(Step(inputs, (), push, (slot,), name=name, live=True))
+        return slot
+
+    def _add_view(self, tensor: Tensor, source: int, places: Tensor) -> int:
+        slot = self.add(tensor)
+        push = lambda _, t: picked(t[0], places)  # noqa: E731
+        self.steps.append(Step((source,), (), push, (slot,), name="view"))
+        return slot
+
+    def copies(self, target: Tensor, arguments: Any) -> dict[int, Tensor]:
+        """Copies, by id, of the arguments in the memory of ``target``, which is to be written."""
+        address = address_of(target)
+        copies: dict[int, Tensor] = {}
+        for tensor in tensors_in(arguments):
+            if id(tensor) in copies or (tensor is not target and address_of(tensor) != address):
+                continue
+            slot = self.slot_of(tensor)
+            copies[id(tensor)] = copy = tensor.clone()
+            if slot is not None:
+                self.slots[edge_of(copy)] = slot  # type: ignore[index]
+        return copies
+
+    def write_through(self, view: Tensor, base: Tensor, source: int | None) -> None:
+        """Record that a view was written, and so its part of ``base``, found at slot ``source``."""
+        places = view_places(view, base)
+        edge = edge_of(base)
+        if places is None or edge is None or edge in self.slots:
+            return
+        shape = base.shape
+        inputs = (self.slots[edge_of(view)],)  # type: ignore[index]
+
+        def push(_, tangents):
+            part, *rest = tangents
+            whole = rest[0] if rest else part.new_zeros(len(part), *shape)
+            return replaced(whole, places, part)
+
+        slot = self.add(base)
+        both = inputs if source is None else (*inputs, source)
+        self.steps.append(Step(both, (), push, (slot,), name="write"))
+
+
+class LostDerivatives:
+    """Floating-point results that torch cuts off from the graph, having no derivative of them."""
+
+    def __init__(self) -> None:
+        self.results: dict[int, tuple[Tensor, str]] = {}
+
+    def note(self, name: str, out: Any) -> None:
+        """Remember the results of the operation ``name`` that lost their derivative."""
+        for tensor in tensors_in(out):
+            if differentiable(tensor) and not tensor.requires_grad:
+                self.results[id(tensor)] = (tensor, name)
+
+    def refuse(self, name: str, arguments: Any) -> None:
+        """Raise DerivativeError if the operation ``name`` reads such a result."""
+        for tensor in tensors_in(arguments):
+            if id(tensor) in self.results and torch.is_grad_enabled():
+                origin = self.results[id(tensor)][1]
+                raise DerivativeError(
+                    f"torch has no derivative of '{origin}', whose result '{name}' reads: it would "
+                    "count as a constant. If that is what is meant, detach() it"
+                )

@@ -1,0 +1,109 @@
+"""Writes in place: which calls write, and into what."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload, OpOverloadPacket
+
+from pydisent.jacobian._call import bind, tensors_in
+
+_AUGMENTED = frozenset(
+    f"__i{name}__"
+    for name in "add sub mul matmul truediv floordiv div mod pow and or xor lshift rshift".split()
+)
+# Methods with an underscore at the end that change no value.
+_NO_WRITE = frozenset(
+    "requires_grad_ retain_grad share_memory_ rename_ detach_ sparse_resize_ resize_".split()
+)
+
+
+@dataclass(slots=True)
+class Write:
+    """A call that writes into ``targets``: as one that returns the new value, if there is such."""
+
+    targets: list[Tensor]
+    func: Callable | None = None
+    args: tuple = ()
+    kwargs: dict[str, Any] | None = None
+
+
+def write_of(func: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Write | None:
+    """What a call writes into, or None."""
+    if not kwargs and not _can_write(func, name):
+        return None
+    if name == "__setitem__":
+        return Write([args[0]], set_item, args, {})
+    if kwargs.get("out") is not None:
+        return Write(list(tensors_in(kwargs["out"])))
+    if name in _AUGMENTED:
+        return Write([args[0]], getattr(Tensor, "__" + name[3:], None), args, kwargs)
+    if name.endswith("_") and not name.startswith("_") and name not in _NO_WRITE:
+        bound, named = bind(func, args, kwargs)
+        if not bound or not isinstance(bound[0], Tensor):
+            targets = list(tensors_in(bound[:1]))  # of torch._foreach_mul_ and its like
+            return Write(targets) if targets else None
+        return Write([bound[0]], _out_of_place(func, name), bound, named)
+    position = _inplace_position(func)
+    if position < 0:
+        return None
+    bound, named = bind(func, args, kwargs)
+    if len(bound) > position and bound[position]:
+        without = (*bound[:position], False, *bound[position + 1 :])
+        return Write([bound[0]], func, without, named)
+    if named.get("inplace", False):
+        return Write([bound[0]], func, bound, {k: v for k, v in named.items() if k != "inplace"})
+    return None
+
+
+@functools.lru_cache(4096)
+def _can_write(func: Callable, name: str) -> bool:
+    """Whether a call may write even if it is given positional arguments alone."""
+    named = name in _AUGMENTED or name == "__setitem__" or name.endswith("_")
+    return named or _inplace_position(func) >= 0
+
+
+# Writes that leave nothing of the old value: found in the graph.
+_OVERWRITES = frozenset(
+    "zero_ uniform_ normal_ bernoulli_ exponential_ cauchy_ log_normal_ geometric_ random_".split()
+)
+
+
+def _out_of_place(func: Callable, name: str) -> Callable | None:
+    if name in _OVERWRITES:
+        return None
+    if name == "copy_":
+        return copied
+    packet = getattr(torch.ops.aten, name[:-1], None)
+    places: tuple[Any, ...] = (Tensor, torch, torch.nn.functional)
+    if isinstance(func, (OpOverload, OpOverloadPacket)) and packet is not None:
+        return packet
+    return next((getattr(p, name[:-1]) for p in places if hasattr(p, name[:-1])), None)
+
+
+@functools.lru_cache(4096)
+def _inplace_position(func: Callable) -> int:
+    """Where a Python function has its argument ``inplace``, or -1."""
+    try:
+        names = list(inspect.signature(func).parameters)
+    except (TypeError, ValueError):
+        return -1  # written in C
+    return names.index("inplace") if "inplace" in names else -1
+
+
+def set_item(target: Tensor, index: Any, value: Any) -> Tensor:
+    """``target`` with ``target[index] = value``, out of place."""
+    result = target.clone()
+    result[index] = value
+    return result
+
+
+def copied(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
+    """What ``target.copy_(source)`` leaves in ``target``."""
+    return source.to(target.device, target.dtype).expand_as(target)
