@@ -1,0 +1,30 @@
+"""The table of decompositions, and what several of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+DECOMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {}
+"""Native function -> its decomposition, which takes the same arguments."""
+
+_HALVES = (torch.float16, torch.bfloat16)
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def decomposes(*natives: Callable[..., Any]) -> Callable[[_F], _F]:
+    """Register a function as the decomposition of native ones."""
+
+    def register(function: _F) -> _F:
+        DECOMPOSITIONS.update(dict.fromkeys(natives, function))
+        return function
+
+    return register
+
+
+def widen(x: Tensor) -> Tensor:
+    """Half precision in float32, in which the native kernels sum it."""
+    return x.float() if x.dtype in _HALVES else x

@@ -1,0 +1,90 @@
+"""Modes that put decompositions in place of native calls, or refuse what gets past them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pydisent.jacobian._call import bind
+from pydisent.jacobian._checkpoint import keep_saved_tensors
+from pydisent.jacobian.decompositions._registry import DECOMPOSITIONS
+from pydisent.jacobian.decompositions.norms import KEEP_STATISTICS
+
+_REFUSED = {
+    "native_layer_norm": "layer_norm",
+    "_scaled_dot_product_flash_attention": "scaled_dot_product_attention",
+    "_scaled_dot_product_flash_attention_for_cpu": "scaled_dot_product_attention",
+    "_scaled_dot_product_efficient_attention": "scaled_dot_product_attention",
+    "_scaled_dot_product_cudnn_attention": "scaled_dot_product_attention",
+    "_weight_norm_interface": "weight_norm",
+    "_linalg_det": "det",
+    "_linalg_slogdet": "slogdet",
+    "_linalg_solve_ex": "solve",
+}
+
+NATIVE_WRONG = {
+    "".join(part.capitalize() for part in name.split("_")) + "Backward": public
+    for name, public in _REFUSED.items()
+} | {name + "BatchNormBackward": "batch_norm" for name in ("Native", "Cudnn", "Miopen")}
+"""What the nodes of the autograd graph begin with whose higher derivatives are wrong, and why."""
+
+
+class DecomposedFunctions(TorchFunctionMode):
+    """While active, native calls in `DECOMPOSITIONS` run their decompositions instead.
+
+    PyTorch's fused fast paths of attention and transformer layers switch themselves off while any
+    such mode is active. Scripted functions call the native kernels from C++, out of this mode's
+    reach: `RefuseWrongDerivatives` finds those.
+
+    Parameters
+    ----------
+    write_statistics
+        Let batch and instance norms update their running statistics as native calls would; for
+        the one call of a function that stands for all others.
+    """
+
+    def __init__(self, *, write_statistics: bool = False) -> None:
+        super().__init__()
+        self._write_statistics = write_statistics
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        keep_saved_tensors()
+        if self._write_statistics and func in KEEP_STATISTICS:
+            with torch.no_grad():
+                func(*args, **kwargs)
+        if func not in DECOMPOSITIONS:
+            return func(*args, **kwargs)
+        args, kwargs = bind(func, args, kwargs)
+        return DECOMPOSITIONS[func](*args, **kwargs)
+
+
+class RefuseWrongDerivatives(TorchDispatchMode):
+    """While active, running a native kernel whose higher derivatives are wrong raises RuntimeError.
+
+    Run a function once under this mode and `DecomposedFunctions` to learn whether anything, such as
+    a scripted function, still reaches such a kernel.
+    """
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        public = _REFUSED.get(name)
+        if "batch_norm" in name and _argument(func, "training", args):
+            public = "instance_norm or batch_norm in training mode"
+        if public is not None and torch.is_grad_enabled():
+            raise RuntimeError(
+                f"fn reaches PyTorch's native kernel {func} from compiled or scripted code; its "
+                f"higher derivatives are wrong or missing. Call {public} from Python instead, or "
+                f"build it from elementary operations"
+            )
+        return func(*args, **(kwargs or {}))
+
+
+def _argument(func: Any, name: str, args: Sequence[Any]) -> Any:
+    """Return the positional argument of an operator that its schema calls ``name``, or None."""
+    names = [argument.name for argument in func._schema.arguments[: len(args)]]
+    return args[names.index(name)] if name in names else None
