@@ -9,7 +9,7 @@ derivative PyTorch has right, so that one reverse pass through a rule gives the 
 Jacobian penalty: norms are composed of primitives for this reason.
 """
 
-from . import (
+from pydisent.jacobian.rules import (
     constriction,
     elementwise,
     gates,
@@ -17,11 +17,13 @@ from . import (
     linear,
     norms,
     products,
+    rearrangements,
     selections,
     spectra,
+    sums,
 )
-from ._base import RULES
-from .general import general
+from pydisent.jacobian.rules._base import RULES
+from pydisent.jacobian.rules.general import general
 
 __all__ = [
     "RULES",
@@ -33,6 +35,8 @@ __all__ = [
     "linear",
     "norms",
     "products",
+    "rearrangements",
     "selections",
     "spectra",
+    "sums",
 ]

@@ -23,7 +23,7 @@ from pydisent.jacobian.rules._base import (
     over_tangents,
     rule,
 )
-from pydisent.jacobian.rules.linear import operands
+from pydisent.jacobian.rules.sums import operands
 
 
 def multilinear(call: Call) -> Step:
