@@ -60,7 +60,7 @@ def test_returns_are_of_a_type(name):
 def test_choices_are_literals(name):
     hints = typing.get_type_hints(PUBLIC[name])
     for argument in CHOICES:
-        if argument in hints and not name.endswith("keep_samples_apart"):
+        if argument in hints:
             assert str not in parts(hints[argument]), argument
             assert any(typing.get_origin(p) is typing.Literal for p in parts(hints[argument]))
 

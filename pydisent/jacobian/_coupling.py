@@ -7,15 +7,17 @@ a sum that no single s_b explains.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
+from pydisent.jacobian._arguments import Coupled
+from pydisent.jacobian._capture import is_capturing
+from pydisent.jacobian._derivative import Derivative
 from pydisent.jacobian._program import Program
 from pydisent.jacobian._step import Step
-
-Pushes = Callable[[Tensor], Sequence[Tensor]]
 
 
 def probing_tangents(shape: torch.Size, dtype: torch.dtype, device: torch.device):
@@ -27,22 +29,22 @@ def probing_tangents(shape: torch.Size, dtype: torch.dtype, device: torch.device
     return tangents, scales.to(device)
 
 
-def is_coupled(
-    push: Pushes,
-    shape: torch.Size,
-    dtype: torch.dtype,
-    device: torch.device,
-    rounding: float = 0.0,
-) -> bool:
-    """Whether some output (B, ...) depends on another sample's code; ``push`` is V -> J V.
+def keep_samples_apart(derivative: Derivative, coupled: Coupled) -> None:
+    """Find out whether samples are coupled, and then refuse or hold what couples them."""
+    if not derivative.samples_are_apart and not is_capturing() and _is_coupled(derivative):
+        derivative.decouple(coupled)
 
-    ``rounding`` is that of the coarsest dtype on the way.
-    """
-    tangents, scales = probing_tangents(shape, dtype, device)
-    for output in push(tangents):
-        roundings = [rounding] + [torch.finfo(used).eps for used in (dtype, output.dtype)]
-        if torch.is_autocast_enabled(device.type):
-            roundings.append(torch.finfo(torch.get_autocast_dtype(device.type)).eps)
+
+def _is_coupled(derivative: Derivative) -> bool:
+    """Whether some output (B, ...) depends on another sample's code."""
+    dtype = torch.promote_types(derivative.dtype, torch.float32)
+    device = derivative.device.type
+    tangents, scales = probing_tangents(derivative.latent_shape, dtype, derivative.device)
+    for output in derivative.images(tangents):
+        used = [dtype, output.dtype]
+        if torch.is_autocast_enabled(device):
+            used.append(torch.get_autocast_dtype(device))
+        roundings = [derivative.rounding, *(torch.finfo(dtype).eps for dtype in used)]
         plain, scaled = output.detach().double()
         expected = plain * _column(scales, plain.dim())
         error = (scaled - expected).abs().amax() - max(roundings) * tangents.abs().amax()
@@ -68,6 +70,16 @@ def mixes_columns(
         error = (image.reshape(len(w), -1) - terms[0].squeeze(1)).abs().amax()
         found.append(error > 10 * rounding**0.75 * terms[1].amax())
     return bool(torch.stack(found).any())
+
+
+def refuse_coupled(operations: Sequence[str]) -> NoReturn:
+    """Raise ValueError in the name of the operations that mix samples, if these are known."""
+    names = ", ".join(dict.fromkeys(f"'{name}'" for name in operations)) or "a change of places"
+    raise ValueError(
+        f"fn must compute each sample from its own code, but {names} mixes the samples of the "
+        'batch, so that a sample has no Jacobian of its own. coupled="hold" takes what is mixed '
+        "(batch statistics) as constants, as nn.BatchNorm's are"
+    )
 
 
 def mixing_steps(

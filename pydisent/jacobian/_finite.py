@@ -1,18 +1,17 @@
-"""Finite values may have a Jacobian that is not: it is named, and so is where it begins."""
+"""Finite values may have a Jacobian that is not: the error names the operation where it begins."""
 
 from __future__ import annotations
 
 import cmath
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from pydisent.jacobian._capture import is_capturing
+from pydisent.jacobian._derivative import Derivative
+from pydisent.jacobian._program import Program
 from pydisent.jacobian._step import Step
-
-if TYPE_CHECKING:
-    from pydisent.jacobian.linearization import Linearization
 
 
 def is_finite(values: Tensor) -> bool:
@@ -24,26 +23,15 @@ def is_finite(values: Tensor) -> bool:
     )
 
 
-def refuse_infinite(result: Tensor, linear: Linearization | None) -> None:
+def refuse_infinite(result: Tensor, derivative: Derivative) -> None:
     """Raise ValueError if what was computed from J is not finite; a captured graph cannot."""
-    if is_capturing() or is_finite(result):
-        return
-    operation = None if linear is None else _where_it_begins(linear)
-    if operation is not None:
-        raise ValueError(
-            f"the Jacobian of fn has NaN or infinity in it, from '{operation}' on, though the "
-            "values of fn are finite: at such a point it has no derivative, or one that overflows"
-        )
-    if linear is None:
-        raise ValueError("the Jacobian J of fn, or J'J, has NaN or infinity in it")
-    raise ValueError(
-        f"J'J is not finite, though the Jacobian J of fn is: its squares overflow {linear.dtype}. "
-        "Scale the output of fn, or pass compute_dtype=torch.float64"
-    )
+    if not is_capturing() and not is_finite(result):
+        raise ValueError(derivative.why_not_finite())
 
 
-def _where_it_begins(linear: Linearization) -> str | None:
-    """The first operation whose tangents are not finite, or None."""
+@torch.no_grad()
+def first_not_finite(program: Program, chunks: Iterable[Tensor]) -> str | None:
+    """The first operation at which some of the tangents are not finite, or None."""
     found: list[str] = []
 
     def watch(step: Step[int], results: list[Tensor]) -> list[Tensor]:
@@ -51,10 +39,8 @@ def _where_it_begins(linear: Linearization) -> str | None:
             found.append(step.name)
         return results
 
-    captured = linear.derivative.prepare(linear.dtype)
-    with torch.no_grad():
-        for chunk in linear.chunks(linear.basis()):
-            linear.derivative.push(chunk, captured, watch=watch)
-            if found:
-                break
-    return found[0] if found else None
+    for chunk in chunks:
+        program.push(chunk, program.prepare(chunk.dtype), watch=watch)
+        if found:
+            return found[0]
+    return None

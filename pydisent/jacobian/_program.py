@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pydisent.jacobian._cost import Work
+from pydisent.jacobian._call import DerivativeError, differentiable
 from pydisent.jacobian._diagonal import fuse_diagonals
 from pydisent.jacobian._hidden import cut_at, edge_of, without
 from pydisent.jacobian._step import Push, Step
 from pydisent.jacobian._views import overlaps_itself
+from pydisent.jacobian.cost import Work
 
 _PRODUCTS = frozenset(
     "linear matmul __matmul__ bmm mm addmm baddbmm einsum conv1d conv2d conv3d conv_transpose1d "
@@ -113,7 +114,7 @@ class Program:
         return all(step.by_rows for step in self.steps)
 
     @contextmanager
-    def cut_at_the_input(self) -> Iterator[None]:
+    def _cut_at_the_input(self) -> Iterator[None]:
         """While active, no gradient flows through the function's input to what made it.
 
         What live steps read may be read by that, too, which the caller's graph accounts for.
@@ -145,6 +146,35 @@ class Program:
         """The captured tensors in the graph of the function, as ``push`` reads them."""
         own = self.captured[: len(self._kept)]
         return [t if keep else as_dtype(t, dtype) for t, keep in zip(own, self._kept)]
+
+    def leaves(self, dtype: torch.dtype, needed: Sequence[bool]) -> tuple[list[Tensor], list[int]]:
+        """What the steps read, cut off from the function, and which of it gets a gradient."""
+        leaves = self.prepare(dtype)
+        wanted = [i for i, need in enumerate(needed) if need and differentiable(leaves[i])]
+        for i in wanted:
+            if i < len(leaves) - self.live:
+                leaves[i] = leaves[i].detach().requires_grad_()
+        return leaves, wanted
+
+    def pull(
+        self,
+        ends: Sequence[Tensor],
+        leaves: Sequence[Tensor],
+        seeds: Sequence[Tensor],
+        *,
+        keep_graph: bool = False,
+    ) -> tuple[Tensor | None, ...]:
+        """Gradients of results of ``push`` by leaves; DerivativeError if a step has none."""
+        try:
+            with self._cut_at_the_input():
+                return torch.autograd.grad(
+                    ends, leaves, seeds, allow_unused=True, retain_graph=keep_graph or self.live > 0
+                )
+        except (RuntimeError, NotImplementedError) as error:
+            raise DerivativeError(
+                f"an operation of fn ({', '.join(self.general)}) has no derivative of the order "
+                f"that the gradient of the penalty needs: {error}"
+            ) from error
 
     def push(
         self,

@@ -10,6 +10,7 @@ views are followed there, and whatever reaches a value by a way that the mode ca
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from pydisent._notice import warn
 from pydisent.jacobian._call import (
     Call,
     GeneralRule,
@@ -36,12 +38,53 @@ from pydisent.jacobian._draws import RandomState
 from pydisent.jacobian._hidden import edge_of
 from pydisent.jacobian._memory import Memory
 from pydisent.jacobian._names import NO_SLOPE, PREDICATES, QUERIES, RANDOM, READERS, STEPWISE
+from pydisent.jacobian._outputs import CONSTANT, check_finite, output_tensors
 from pydisent.jacobian._program import Program
 from pydisent.jacobian._step import Step
 from pydisent.jacobian._values import LostDerivatives, Values
 from pydisent.jacobian._views import overlaps_itself
 from pydisent.jacobian._writes import Write, write_of
 from pydisent.jacobian.decompositions import DECOMPOSITIONS, KEEP_STATISTICS
+from pydisent.jacobian.rules import RULES, general
+
+
+def trace(fn: Callable, z: Tensor, args: tuple, kwargs: dict) -> tuple[Program, Any, Tensor]:
+    """The derivative of ``fn`` at ``z``, its value, and the input at the head of its graph."""
+    with torch.inference_mode(False), torch.enable_grad():
+        source = z.clone() if z.is_inference() else z
+        z_in = (source if source.requires_grad else source.detach().requires_grad_()).clone()
+        tracer = Tracer(z_in, RULES, general)
+        # Compiled parts hide their operations; they run eagerly for once.
+        with (
+            torch.compiler.set_stance("force_eager"),
+            torch.jit.optimized_execution(False),  # or its graphs are closed, too
+            tracer,
+        ):
+            value = fn(z_in, *args, **kwargs)
+        outputs = output_tensors(value, z)
+        program = tracer.program(outputs)
+    if tracer.hidden:
+        _announce(fn, tracer.hidden)
+    check_finite(outputs)
+    if not program.moved:
+        raise ValueError(CONSTANT)
+    return program, value, z_in
+
+
+_announced: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _announce(fn: Callable, hidden: Sequence[str]) -> None:
+    # Once a function: one that is made anew at each step has the same code.
+    code = getattr(getattr(fn, "__func__", fn), "__code__", fn)
+    if code in _announced:
+        return
+    _announced.add(code)
+    name = getattr(fn, "__qualname__", type(fn).__qualname__)
+    warn(
+        f"{name} cannot be traced in all its parts ({'; '.join(dict.fromkeys(hidden))}); "
+        "these are differentiated by reverse mode twice, which is right but slower"
+    )
 
 
 class Tracer(TorchFunctionMode):

@@ -7,13 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from pydisent.jacobian._arguments import Coupled, checked_keywords
 from pydisent.jacobian._eager import run_eagerly
-from pydisent.jacobian.linearization import (
-    Coupled,
-    check_keywords,
-    linearize_with_graph,
-    merged_keywords,
-)
+from pydisent.jacobian.linearization import linearize_with_graph
 
 
 @run_eagerly
@@ -65,12 +61,11 @@ def directional_derivative(
     >>> derivative.tolist()
     [[2.0, 0.0]]
     """
-    given, kwargs = kwargs, merged_keywords(kwargs, fn_kwargs)
-    check_keywords(fn, given, directional_derivative)
-    value, derivative = linearize_with_graph(fn, z, args, kwargs, coupled)
-    if not isinstance(value, Tensor):
-        raise TypeError(f"fn must return a tensor, got {type(value).__name__}")
+    kwargs = checked_keywords(directional_derivative, fn, z, kwargs, fn_kwargs, coupled=coupled)
     if not isinstance(tangents, Tensor) or tangents.shape != z.shape:
         got = tuple(getattr(tangents, "shape", ())) or type(tangents).__name__
         raise ValueError(f"tangents must have the shape of z, {tuple(z.shape)}, got {got}")
+    value, derivative = linearize_with_graph(fn, z, args, kwargs, coupled)
+    if not isinstance(value, Tensor):
+        raise TypeError(f"fn must return a tensor, got {type(value).__name__}")
     return value, derivative.push(tangents.to(z.dtype)[None], derivative.captured)[0][0]

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pydisent.jacobian._arguments import Coupled, checked_keywords, whole_number
+from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._finite import refuse_infinite
-from pydisent.jacobian.linearization import check_codes, check_keywords, linearize, whole_number
-
-_OF_LINEARIZE = frozenset(inspect.signature(linearize).parameters)
+from pydisent.jacobian.linearization import Linearization, linearize_checked
 
 
+@run_eagerly
 def eigenvectors(
-    fn: Callable[..., Any], z: Tensor, *args: Any, chunk: int | None = None, **kwargs: Any
+    fn: Callable[..., Any],
+    z: Tensor,
+    *args: Any,
+    compute_dtype: torch.dtype | None = None,
+    chunk: int | None = None,
+    coupled: Coupled = "error",
+    fn_kwargs: Mapping[str, Any] | None = None,
+    **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
     """Eigenvalues (B, m), descending, and eigenvectors (B, m, m), in columns, of M = J'J at ``z``.
 
     A column's sign is that which makes its largest entry in magnitude positive. Arguments and
     errors are those of :func:`linearize`.
     """
-    _check_keywords(fn, kwargs, eigenvectors)
-    linear = linearize(fn, z, *args, chunk=chunk, **kwargs)
+    kwargs = checked_keywords(
+        eigenvectors, fn, z, kwargs, fn_kwargs,
+        compute_dtype=compute_dtype, chunk=chunk, coupled=coupled,
+    )  # fmt: skip
+    return _eigenvectors(linearize_checked(fn, z, args, kwargs, compute_dtype, chunk, coupled))
+
+
+def _eigenvectors(linear: Linearization) -> tuple[Tensor, Tensor]:
     gram = linear.gram_matrix()
     refuse_infinite(gram, linear)
     values, vectors = torch.linalg.eigh(gram)
@@ -33,8 +46,16 @@ def eigenvectors(
     return values.flip(-1).clamp_min(0), vectors * torch.where(largest < 0, -1.0, 1.0).to(vectors)
 
 
+@run_eagerly
 def eigenvector_heatmap(
-    fn: Callable[..., Any], z: Tensor, *args: Any, chunk: int | None = None, **kwargs: Any
+    fn: Callable[..., Any],
+    z: Tensor,
+    *args: Any,
+    compute_dtype: torch.dtype | None = None,
+    chunk: int | None = None,
+    coupled: Coupled = "error",
+    fn_kwargs: Mapping[str, Any] | None = None,
+    **kwargs: Any,
 ) -> Tensor:
     """Ramesh et al. 2018, Eq. 6: F = E V ∘ V, (m, m), the mean over the B latent codes ``z``.
 
@@ -48,11 +69,16 @@ def eigenvector_heatmap(
     >>> eigenvector_heatmap(lambda z: z * stretch, torch.zeros(5, 2)).tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
-    _check_keywords(fn, kwargs, eigenvector_heatmap)
-    _, vectors = eigenvectors(fn, z, *args, chunk=chunk, **kwargs)
+    kwargs = checked_keywords(
+        eigenvector_heatmap, fn, z, kwargs, fn_kwargs,
+        compute_dtype=compute_dtype, chunk=chunk, coupled=coupled,
+    )  # fmt: skip
+    linear = linearize_checked(fn, z, args, kwargs, compute_dtype, chunk, coupled)
+    _, vectors = _eigenvectors(linear)
     return vectors.square().mean(0)
 
 
+@run_eagerly
 def trace_eigenpath(
     fn: Callable[..., Any],
     z: Tensor,
@@ -61,14 +87,17 @@ def trace_eigenpath(
     step_size: float = 1.5e-2,
     decay: float = 0.0,
     steps: int = 180,
+    compute_dtype: torch.dtype | None = None,
     chunk: int | None = None,
+    coupled: Coupled = "error",
+    fn_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Tensor:
     """Follow leading eigenvectors of M through latent space (Ramesh et al. 2018, Algorithm 1).
 
     Parameters
     ----------
-    fn, args, kwargs, chunk
+    fn, args, kwargs, compute_dtype, chunk, coupled, fn_kwargs
         As of :func:`linearize`.
     z
         Where the paths begin, (B, *latent), with m numbers a code.
@@ -99,31 +128,35 @@ def trace_eigenpath(
     >>> paths[0, 0].tolist()  # against the leading eigenvector, the first axis
     [[0.0, 0.0], [-0.5, 0.0], [-1.0, 0.0]]
     """
-    _check_keywords(fn, kwargs, trace_eigenpath)
+    kwargs = checked_keywords(
+        trace_eigenpath, fn, z, kwargs, fn_kwargs,
+        compute_dtype=compute_dtype, chunk=chunk, coupled=coupled,
+    )  # fmt: skip
     ordinals = _check_path(z, ordinals, step_size, decay, steps)
-    paths = [
-        _trace_one(fn, z.detach(), args, kwargs, ordinal, step_size, decay, steps, chunk)
-        for ordinal in ordinals
-    ]
-    return torch.stack(paths)
+
+    def vectors_at(z: Tensor) -> Tensor:
+        linear = linearize_checked(fn, z, args, kwargs, compute_dtype, chunk, coupled)
+        return _eigenvectors(linear)[1]
+
+    # Each path has calls of its own, as only the caller knows which arguments, and what of that
+    # which fn closes over, belong to one sample each.
+    return torch.stack(
+        [_path(vectors_at, z.detach(), i - 1, step_size, decay, steps) for i in ordinals]
+    )
 
 
-def _check_keywords(
-    fn: Callable[..., Any], kwargs: dict[str, Any], own: Callable[..., Any]
-) -> None:
-    """As `check_keywords`, where ``linearize`` takes some of them."""
-    others = {name: value for name, value in kwargs.items() if name not in _OF_LINEARIZE}
-    check_keywords(fn, others, own, linearize)
-
-
-def _trace_one(fn, z, args, kwargs, ordinal, step_size, decay, steps, chunk) -> Tensor:
-    """One ordinal's paths, (B, N + 1, *latent)."""
-    # Each has calls of its own, as only the caller knows which arguments, and what of that which
-    # fn closes over, belong to one sample each.
+def _path(
+    vectors_at: Callable[[Tensor], Tensor],
+    z: Tensor,
+    column: int,
+    step_size: float,
+    decay: float,
+    steps: int,
+) -> Tensor:
+    """The paths of one eigenvector, (B, N + 1, *latent)."""
     position, path, direction = z, [z], None
     for _ in range(steps):
-        _, vectors = eigenvectors(fn, position, *args, chunk=chunk, **kwargs)
-        vector = vectors[..., ordinal - 1].to(z.dtype)
+        vector = vectors_at(position)[..., column].to(z.dtype)
         if direction is not None:
             backward = (direction * vector).sum(-1, keepdim=True) < 0
             vector = torch.where(backward, -vector, vector)
@@ -134,8 +167,7 @@ def _trace_one(fn, z, args, kwargs, ordinal, step_size, decay, steps, chunk) -> 
     return torch.stack(path, 1)
 
 
-def _check_path(z: Any, ordinals: Any, step_size: Any, decay: Any, steps: Any) -> list[int]:
-    check_codes(z)
+def _check_path(z: Tensor, ordinals: Any, step_size: Any, decay: Any, steps: Any) -> list[int]:
     if isinstance(ordinals, (list, tuple, range)) or hasattr(ordinals, "__len__"):
         numbers = [whole_number("ordinals", ordinal) for ordinal in ordinals]
     else:
@@ -148,5 +180,5 @@ def _check_path(z: Any, ordinals: Any, step_size: Any, decay: Any, steps: Any) -
     if not 0 <= decay < 1:
         raise ValueError(f"decay must be in [0, 1), got {decay}")
     if whole_number("steps", steps) < 1:
-        raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}")
+        raise ValueError(f"steps must be at least 1, got {steps!r}")
     return numbers

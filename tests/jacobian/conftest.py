@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pydisent.jacobian import alignment
-from pydisent.jacobian._cost import Machine
+from pydisent.jacobian import routes
+from pydisent.jacobian.cost import Machine
 
 # The helper modules beside this file are imported by name; importlib mode adds nothing to the path.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -26,4 +26,4 @@ def _quiet_machine():
 def _slow_calls(monkeypatch):
     """``method="auto"`` unrolls where it may: as where calls cost all, whatever this machine is."""
     machine = Machine(step=1.0, reversed_step=1.0, product=0.0, number=0.0)
-    monkeypatch.setattr(alignment, "machine", lambda device: machine)
+    monkeypatch.setattr(routes, "machine", lambda device: machine)

@@ -19,8 +19,8 @@ from torch.utils.checkpoint import checkpoint
 
 import pydisent
 from pydisent import DerivativeError
-from pydisent.jacobian import _cost, alignment
-from pydisent.jacobian._cost import Machine
+from pydisent.jacobian import cost, routes
+from pydisent.jacobian.cost import Machine
 
 torch.manual_seed(0)  # the networks below
 D = torch.float64
@@ -317,19 +317,19 @@ def test_samples_that_only_change_places_in_memory_are_apart():
 @pytest.mark.parametrize(
     ("machine", "size", "way"),
     [
-        (Machine(step=1, reversed_step=1, product=0, number=0), 4, "_unrolled"),
-        (Machine(step=0, reversed_step=0, product=1, number=1), 4, "_gram_route"),
-        (Machine(step=0, reversed_step=0, product=1, number=1), 64, "_matrix_free_route"),
+        (Machine(step=1, reversed_step=1, product=0, number=0), 4, "unrolled"),
+        (Machine(step=0, reversed_step=0, product=1, number=1), 4, "gram_route"),
+        (Machine(step=0, reversed_step=0, product=1, number=1), 64, "matrix_free_route"),
     ],
 )
 def test_auto_goes_the_way_that_costs_least(machine, size, way, monkeypatch):
     first, last = nn.Linear(size, 4).double(), nn.Linear(4, 5).double()
     gone = []
-    monkeypatch.setattr(alignment, "machine", lambda device: machine)
-    for name in ("_unrolled", "_gram_route", "_matrix_free_route"):
-        real = getattr(alignment, name)
+    monkeypatch.setattr(routes, "machine", lambda device: machine)
+    for name in ("unrolled", "gram_route", "matrix_free_route"):
+        real = getattr(routes, name)
         monkeypatch.setattr(
-            alignment, name, lambda *args, n=name, r=real: (gone.append(n), r(*args))[1]
+            routes, name, lambda *args, n=name, r=real: (gone.append(n), r(*args))[1]
         )
     fn = nn.Sequential(first, nn.Tanh(), last)
     pydisent.alignment_penalty(fn, _z(3, size), k=1, iterations=2).backward()
@@ -345,11 +345,11 @@ def test_a_machine_is_measured_once_and_keeps_its_choices(monkeypatch, tmp_path)
         measured.append(device)
         return Machine(step=len(measured), reversed_step=2, product=3, number=4)
 
-    monkeypatch.setattr(_cost, "_measured", measure)
+    monkeypatch.setattr(cost, "measure", measure)
 
     def asked_by_a_new_process():
-        _cost._kept.cache_clear()
-        return _cost.machine(torch.device("cpu"))
+        cost.load_or_measure.cache_clear()
+        return cost.machine(torch.device("cpu"))
 
     try:
         assert [asked_by_a_new_process().step for _ in range(2)] == [1, 1]
@@ -361,11 +361,11 @@ def test_a_machine_is_measured_once_and_keeps_its_choices(monkeypatch, tmp_path)
         monkeypatch.setenv("PYDISENT_CACHE", "off")
         assert asked_by_a_new_process().step == len(measured)
     finally:
-        _cost._kept.cache_clear()
+        cost.load_or_measure.cache_clear()
 
 
 def test_what_this_machine_takes_is_positive():
-    found = _cost._measured(torch.device("cpu"))
+    found = cost.measure(torch.device("cpu"))
     assert min(found.step, found.reversed_step, found.product, found.number) > 0
 
 

@@ -59,8 +59,11 @@ def test_nothing_is_read_from_the_device(capturing):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"tolerance": 0.5}, r"tolerance is 0\.5; accepted while a CUDA graph is captured: 0"),
-        ({"method": "matrix_free"}, "method is matrix_free, .* bytes; accepted while a CUDA graph"),
+        ({"tolerance": 0.5}, r"tolerance must be 0 while a CUDA graph is captured, .* got 0\.5"),
+        (
+            {"method": "matrix_free"},
+            r"method must be 'gram'.* a CUDA graph .*, got 'matrix_free', of \d+ bytes",
+        ),
     ],
 )
 def test_what_would_read_is_refused(capturing, options, words):

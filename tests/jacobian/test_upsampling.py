@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 import pydisent
-from pydisent.jacobian._upsampling import double, is_doubling, is_projection
+from pydisent.jacobian.upsampling import double, is_doubling, is_projection
 
 
 @pytest.mark.parametrize("outputs", [1, 3, 5])

@@ -11,7 +11,6 @@ from torch import Tensor
 from pydisent.jacobian._call import Call, NoRuleError, differentiable
 from pydisent.jacobian._diagonal import like_tangent
 from pydisent.jacobian._step import Step
-from pydisent.jacobian._upsampling import double, is_doubling, is_projection
 from pydisent.jacobian.rules._base import (
     RULES,
     align,
@@ -24,6 +23,7 @@ from pydisent.jacobian.rules._base import (
     rule,
 )
 from pydisent.jacobian.rules.sums import operands
+from pydisent.jacobian.upsampling import double, is_doubling, is_projection
 
 
 def multilinear(call: Call) -> Step:

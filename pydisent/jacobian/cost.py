@@ -58,11 +58,12 @@ class Work:
 
 def machine(device: torch.device) -> Machine:
     """What this machine takes, measured at the first question."""
-    return _kept(device.type, torch.get_num_threads())
+    return load_or_measure(device.type, torch.get_num_threads())
 
 
 @functools.cache
-def _kept(device: str, threads: int) -> Machine:
+def load_or_measure(device: str, threads: int) -> Machine:
+    """The machine's constants from the user's cache, measured if they are not there."""
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor()
     # By its host's name, too: homes are shared between machines.
     key = " ".join(
@@ -71,12 +72,12 @@ def _kept(device: str, threads: int) -> Machine:
     key += f" {threads}"
     folder = cache_folder()
     if folder is None:
-        return _measured(torch.device(device))
+        return measure(torch.device(device))
     file = folder / f"machine-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     try:
         return Machine(**json.loads(file.read_text()))
     except (OSError, ValueError, TypeError):
-        found = _measured(torch.device(device))
+        found = measure(torch.device(device))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         beside = file.with_suffix(f".{time.time_ns()}.tmp")
@@ -91,7 +92,7 @@ def _cpu() -> str:
     return str(torch.backends.cpu.get_cpu_capability())
 
 
-def _measured(device: torch.device) -> Machine:
+def measure(device: torch.device) -> Machine:
     """Time a long narrow network, a matrix product and a sum."""
     from pydisent.jacobian.linearization import linearize
 
@@ -104,7 +105,7 @@ def _measured(device: torch.device) -> Machine:
             return z
 
         linear = linearize(narrow, torch.ones(1, 4, device=device), chunk=4)
-        steps = len(linear.derivative.steps)
+        steps = len(linear.program.steps)
         one = torch.ones(1, 1, 4, device=device)
         a = torch.ones(512, 512, device=device)
         b = torch.ones(1 << 22, device=device)

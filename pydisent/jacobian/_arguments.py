@@ -1,0 +1,124 @@
+"""Checks of the arguments that the engine's public functions share.
+
+The function that the caller calls checks them, once; what it calls takes them as checked.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+Coupled = Literal["error", "hold"]
+
+
+def checked_keywords(
+    own: Callable[..., Any],
+    fn: Any,
+    z: Any,
+    kwargs: dict[str, Any],
+    fn_kwargs: Mapping[str, Any] | None,
+    *,
+    compute_dtype: Any = None,
+    chunk: Any = None,
+    coupled: Any = "error",
+) -> dict[str, Any]:
+    """Check the arguments of the public function ``own``; return all keyword arguments of ``fn``.
+
+    Raises TypeError, ValueError or RuntimeError before any work is done.
+    """
+    refuse_transforms()
+    if not callable(fn):
+        raise TypeError(f"fn must be callable, got {type(fn).__name__}")
+    _check_codes(z)
+    if compute_dtype is not None and not (
+        isinstance(compute_dtype, torch.dtype) and compute_dtype.is_floating_point
+    ):
+        raise TypeError(
+            f"compute_dtype must be a floating-point torch.dtype, got {compute_dtype!r}"
+        )
+    if chunk is not None and whole_number("chunk", chunk) < 1:
+        raise ValueError(f"chunk must be at least 1, got {chunk}")
+    if coupled not in get_args(Coupled):
+        raise ValueError(f"coupled must be one of 'error', 'hold', got {coupled!r}")
+    merged = merged_keywords(kwargs, fn_kwargs)
+    check_keywords(fn, kwargs, own)
+    return merged
+
+
+def refuse_transforms() -> None:
+    """Raise RuntimeError inside ``torch.func.grad``, ``vmap`` and their like."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise RuntimeError(
+            "pydisent's Jacobian engine cannot run inside a torch.func transform (grad, vmap); "
+            "call it outside of one and take gradients with backward() or torch.autograd.grad"
+        )
+
+
+def _check_codes(z: Any) -> None:
+    if not isinstance(z, Tensor):
+        raise TypeError(f"z must be a (B, m) tensor, got {type(z).__name__}")
+    if not z.is_floating_point():
+        raise TypeError(f"z must be a floating-point tensor (B, m), got dtype {z.dtype}")
+    if z.dim() < 2 or 0 in z.shape:
+        raise ValueError(
+            f"z must have shape (B, m) or (B, *latent) with B, m >= 1, got {tuple(z.shape)}"
+        )
+
+
+def whole_number(name: str, value: Any) -> int:
+    """``value`` as an int, NumPy's integers included; TypeError if it is not a whole number."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
+
+
+def check_keywords(
+    fn: Callable[..., Any], kwargs: dict[str, Any], *own: Callable[..., Any]
+) -> None:
+    """Raise TypeError on a keyword that neither ``fn`` nor the function called, ``own[0]``, takes.
+
+    The error suggests the nearest keyword of ``own``. If the signature of ``fn`` cannot be read,
+    all keywords pass.
+    """
+    if not kwargs:
+        return
+    try:
+        taken = inspect.signature(fn.forward if isinstance(fn, nn.Module) else fn).parameters
+    except (TypeError, ValueError):
+        return
+    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        return
+    unknown = [name for name in kwargs if name not in taken or taken[name].kind not in named]
+    if not unknown:
+        return
+    accepted = [
+        n for f in own for n, p in inspect.signature(f).parameters.items() if p.kind in named
+    ]
+    near = difflib.get_close_matches(unknown[0], accepted, 1)
+    hint = f"; did you mean {near[0]!r}?" if near and near[0] != unknown[0] else ""
+    raise TypeError(
+        f"{own[0].__qualname__} got an unexpected keyword argument {unknown[0]!r}, which fn does "
+        f"not accept, either{hint}"
+    )
+
+
+def merged_keywords(kwargs: dict[str, Any], more: Mapping[str, Any] | None) -> dict[str, Any]:
+    """All keyword arguments of ``fn``; TypeError if one is given twice."""
+    if more is None:
+        return kwargs
+    if not isinstance(more, Mapping) or not all(isinstance(name, str) for name in more):
+        raise TypeError(f"fn_kwargs must map names to values, got {more!r:.60}")
+    twice = sorted(kwargs.keys() & more.keys())
+    if twice:
+        raise TypeError(f"fn_kwargs must not repeat keyword arguments, got {twice}")
+    return {**kwargs, **more}

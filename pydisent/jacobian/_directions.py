@@ -1,0 +1,80 @@
+"""The few directions along which the penalty's gradient needs the derivative of J."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pydisent import parallel
+from pydisent.jacobian._layout import in_memory_order, like_columns
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Where the penalty's gradient is that of Σ_r <seed_r, J q_r>, or of Σ_r λ_r ‖J q_r‖².
+
+    ``tangents`` are the q, ``seeds`` one (B, r, *out) an output; without seeds ``weights`` are λ.
+    """
+
+    tangents: Tensor  # (r, B, m)
+    seeds: list[Tensor] | None
+    weights: Tensor | None
+
+
+def leading_directions(
+    columns: list[Tensor], gram: Tensor, slope: Tensor, tolerance: float
+) -> Directions:
+    """The best low-rank form of J C: its right-singular vectors, from the eigenvectors of C M C."""
+    if tolerance == 0:  # the axes do as well as any other full basis, without rounding
+        vectors = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device).expand_as(gram)
+        return _directions_along(vectors, columns, slope)
+    energy, vectors = torch.linalg.eigh(slope @ gram @ slope)
+    energy, vectors = energy.flip(-1).clamp_min(0), vectors.flip(-1)
+    return _directions_along(vectors[..., : _rank(energy, tolerance**2)], columns, slope)
+
+
+def _directions_along(vectors: Tensor, columns: list[Tensor], slope: Tensor) -> Directions:
+    """Seeds 2 J C q for the orthonormal columns q of ``vectors`` (B, m, r)."""
+    images = 2 * (slope @ vectors).mT
+    seeds = []
+    for part in columns:
+        seed = like_columns(part, len(images), images.shape[1], part.dtype)
+        torch.bmm(images, in_memory_order(part), out=in_memory_order(seed))
+        seeds.append(seed)
+    return Directions(vectors.permute(2, 0, 1).contiguous(), seeds, None)
+
+
+def leading_eigenvectors(slope: Tensor, tolerance: float) -> Directions:
+    """C = Σ λ q q', the smallest |λ| left out."""
+    weights, vectors = torch.linalg.eigh(slope)
+    order = weights.abs().argsort(-1, descending=True)
+    weights = weights.gather(-1, order)
+    vectors = vectors.gather(-1, order[:, None, :].expand_as(vectors))
+    rank = _rank(weights.abs(), tolerance)
+    tangents = vectors[..., :rank].permute(2, 0, 1).contiguous()
+    return Directions(tangents, None, weights[:, :rank])
+
+
+def _rank(magnitudes: Tensor, fraction: float) -> int:
+    """How many of the (B, m) descending magnitudes to keep so that the rest sum to a fraction."""
+    sums = parallel.total(magnitudes.sum(0).double())
+    left_out = sums.flip(0).cumsum(0).flip(0)  # from each one on
+    total = left_out[0]
+    return max(1, int((left_out > fraction * total).sum()))
+
+
+def leading_eigenvectors_of_product(left: Tensor, right: Tensor, tolerance: float) -> Directions:
+    """Eigenvectors of sym(left right'), in the span of the factors where that is the smaller."""
+    factors = torch.cat([left, right], -1)
+    if factors.shape[-1] >= factors.shape[-2]:
+        product = left @ right.mT
+        return leading_eigenvectors((product + product.mT) / 2, tolerance)
+    basis, coordinates = torch.linalg.qr(factors)
+    first, second = coordinates.chunk(2, -1)
+    product = first @ second.mT
+    core = leading_eigenvectors((product + product.mT) / 2, tolerance)
+    return Directions(
+        (core.tangents.movedim(0, 1) @ basis.mT).movedim(1, 0).contiguous(), None, core.weights
+    )

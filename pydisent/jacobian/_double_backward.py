@@ -1,0 +1,108 @@
+"""``method="autograd"``: the algorithm unrolled, with J by reverse mode twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pydisent.jacobian._algorithm import Problem
+from pydisent.jacobian._arguments import Coupled
+from pydisent.jacobian._call import DerivativeError
+from pydisent.jacobian._coupling import keep_samples_apart, refuse_coupled
+from pydisent.jacobian._finite import refuse_infinite
+from pydisent.jacobian._outputs import CONSTANT, check_finite, output_tensors
+from pydisent.jacobian.decompositions import DecomposedFunctions, RefuseWrongDerivatives
+
+
+@torch.enable_grad()
+def penalty(
+    fn: Callable[..., Any],
+    z: Tensor,
+    args: tuple,
+    kwargs: dict[str, Any],
+    k: int,
+    iterations: int,
+    reweight: bool,
+    probe: Tensor | None,
+) -> Tensor:
+    """The penalty, all of it in the graph of ``fn``."""
+    derivative = DoubleBackward(fn, z, args, kwargs)
+    keep_samples_apart(derivative, "error")
+    problem = Problem.of(derivative, k, iterations, reweight, probe)
+    vectors = problem.iterated(derivative.gram_product)
+    refuse_infinite(vectors, derivative)
+    return problem.value(vectors)
+
+
+class DoubleBackward:
+    """The derivative of a function that is differentiated as a whole, with a graph."""
+
+    def __init__(
+        self, fn: Callable[..., Any], z: Tensor, args: tuple, kwargs: dict[str, Any]
+    ) -> None:
+        self.latent_shape, self.dtype, self.device = z.shape, z.dtype, z.device
+        self._z = (z if z.requires_grad else z.detach().requires_grad_()).clone()
+        with (
+            torch.compiler.set_stance("force_eager"),
+            DecomposedFunctions(write_statistics=True),
+            RefuseWrongDerivatives(),
+        ):
+            outputs = output_tensors(fn(self._z, *args, **kwargs), z)
+        check_finite(outputs)
+        self._outputs = [output for output in outputs if output.requires_grad]
+        self._probes = [torch.zeros_like(o, requires_grad=True) for o in self._outputs]
+        pulled = self._outputs and torch.autograd.grad(
+            self._outputs, self._z, self._probes, create_graph=True, allow_unused=True
+        )
+        if not self._outputs or pulled[0] is None:
+            raise ValueError(CONSTANT)
+        self._pulled = pulled[0]
+
+    @property
+    def rounding(self) -> float:
+        """Machine epsilon of the tangents' dtype."""
+        return torch.finfo(self.dtype).eps
+
+    @property
+    def samples_are_apart(self) -> bool:
+        """Nothing is known of the function."""
+        return False
+
+    def images(self, tangents: Tensor) -> list[Tensor]:
+        """J V without a graph: (K, B, *latent) to (K, B, *out) for each output that moves."""
+        return [torch.stack(rows) for rows in zip(*map(self._push, tangents))]
+
+    def decouple(self, coupled: Coupled) -> None:
+        """Raise ValueError: no operation can be held constant alone."""
+        refuse_coupled([])
+
+    def why_not_finite(self) -> str:
+        """The message of an error that J, or J'J, is not finite."""
+        return "the Jacobian J of fn, or J'J, has NaN or infinity in it"
+
+    def gram_product(self, vectors: Tensor) -> Tensor:
+        """J'J V with a graph, (B, m, k) to the same shape."""
+        columns: list[Tensor] = []
+        for column in vectors.unbind(-1):
+            pushed = self._push(column, graph=True)
+            columns += torch.autograd.grad(self._outputs, self._z, pushed, create_graph=True)
+        return torch.stack([column.flatten(1) for column in columns], -1)
+
+    def _push(self, vectors: Tensor, *, graph: bool = False) -> Sequence[Tensor]:
+        """J v, one v a sample: what is pulled back is linear in the cotangents, so transpose it."""
+        try:
+            return torch.autograd.grad(
+                self._pulled,
+                self._probes,
+                vectors.to(self.dtype).reshape(self.latent_shape),
+                create_graph=graph,
+                retain_graph=True,
+                materialize_grads=True,
+            )
+        except RuntimeError as error:
+            raise DerivativeError(
+                f"fn cannot be differentiated twice by reverse mode: {error}"
+            ) from error

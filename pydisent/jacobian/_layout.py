@@ -1,0 +1,39 @@
+"""Columns of a Jacobian, (B, K, *out), with images in memory as the network computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def like_columns(column: Tensor, batch: int, count: int, dtype: torch.dtype) -> Tensor:
+    """An empty (batch, count, *out), its images in memory as those of ``column`` (·, ·, *out)."""
+    shape = column.shape[2:]
+    if _is_channels_last(column):
+        channels, height, width = shape
+        storage = column.new_empty(batch, count, height, width, channels, dtype=dtype)
+        return storage.permute(0, 1, 4, 2, 3)
+    return column.new_empty(batch, count, *shape, dtype=dtype)
+
+
+def in_memory_order(part: Tensor) -> Tensor:
+    """A result of ``like_columns`` as (B, K, n), its elements in the order in which they lie."""
+    return flat(part.permute(0, 1, 3, 4, 2) if _is_channels_last(part) else part)
+
+
+def flat(part: Tensor) -> Tensor:
+    """(B, K, *out) as (B, K, n), where ``out`` may be empty."""
+    return part.flatten(2) if part.dim() > 2 else part.unsqueeze(2)
+
+
+def gram_of_columns(columns: Sequence[Tensor]) -> Tensor:
+    """J'J (B, m, m) from the columns of J, (B, m, *out) an output."""
+    parts = [in_memory_order(part) for part in columns]
+    with torch.autocast(parts[0].device.type, enabled=False):
+        return sum((part @ part.mT for part in parts[1:]), parts[0] @ parts[0].mT)
+
+
+def _is_channels_last(part: Tensor) -> bool:
+    return part.dim() == 5 and part.shape[2] > 1 and part.stride(2) == 1

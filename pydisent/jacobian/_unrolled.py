@@ -1,0 +1,94 @@
+"""The penalty of a small problem: all of it in one graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pydisent.jacobian._algorithm import Problem
+from pydisent.jacobian._arguments import Coupled
+from pydisent.jacobian._coupling import keep_samples_apart, mixes_columns, probing_tangents
+from pydisent.jacobian._finite import refuse_infinite
+from pydisent.jacobian._gradient import no_gradient, refuse_double_backward
+from pydisent.jacobian._layout import gram_of_columns
+from pydisent.jacobian.linearization import Linearization
+
+
+def unrolled(linear: Linearization, problem: Problem, z: Tensor, coupled: Coupled) -> Tensor:
+    """All of J, and Algorithm 3 on its Gram matrix, in the graph: the fewest calls.
+
+    For small problems, where calls cost more than what they compute. Steps without a rule are
+    differentiated apart from the function, so that what goes wrong there can be said.
+    """
+    program = linear.program
+    apart = bool(program.live or program.general)
+    with torch.enable_grad(), torch.autocast(linear.device.type, enabled=False):
+        if apart:
+            needed = [tensor.requires_grad for tensor in program.captured]
+            leaves, wanted = program.leaves(linear.dtype, needed)
+        else:
+            leaves = program.attached(linear.dtype)
+        gram = gram_of_columns(_columns_in_the_graph(linear, leaves, coupled))
+        refuse_infinite(gram, linear)
+        value = problem.value(problem.iterated(lambda vectors: gram @ vectors))
+        if not apart:
+            return _once_differentiable(value, z)
+        return _Apart.apply(value.detach(), z, value, program, leaves, wanted, *program.captured)
+
+
+def _columns_in_the_graph(
+    linear: Linearization, captured: Sequence[Tensor], coupled: Coupled
+) -> list[Tensor]:
+    """J (B, m, *out), an output each, with one more tangent to see whether samples are coupled."""
+    program, basis = linear.program, linear.basis()
+
+    def pushed(tangents: Tensor) -> list[Tensor]:
+        return [image.transpose(0, 1) for image in program.push(tangents, captured)]
+
+    if linear.samples_are_apart:
+        return pushed(basis)
+    w = probing_tangents(linear.latent_shape, linear.dtype, linear.device)[0][0]
+    both = pushed(torch.cat([basis, w[None]]))
+    columns = [image[:, :-1] for image in both]
+    if mixes_columns([image[:, -1] for image in both], columns, w.flatten(1), program.rounding):
+        keep_samples_apart(linear, coupled)
+        return pushed(basis)
+    return columns
+
+
+class _Apart(torch.autograd.Function):
+    """The value of a graph that ends at ``leaves``, which stand for what the function read."""
+
+    @staticmethod
+    def forward(ctx, value, z, inside, program, leaves, wanted, *captured):  # z as of _Gradient
+        ctx.inside, ctx.program, ctx.leaves, ctx.wanted = inside, program, leaves, wanted
+        ctx.save_for_backward(*captured)
+        return value
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        refuse_double_backward()
+        parts: list[Tensor | None] = [None] * len(ctx.leaves)
+        if ctx.inside.requires_grad and ctx.wanted:
+            wanted = [ctx.leaves[i] for i in ctx.wanted]
+            found = ctx.program.pull([ctx.inside], wanted, [cotangent], keep_graph=True)
+            for i, part in zip(ctx.wanted, found):
+                parts[i] = part
+        scaled = [
+            no_gradient(saved) if part is None else part.to(saved.dtype)
+            for part, saved in zip(parts, ctx.saved_tensors)
+        ]
+        return (None, None, None, None, None, None, *scaled)
+
+
+def _once_differentiable(value: Tensor, z: Tensor) -> Tensor:
+    """The value of a graph, for a gradient that is the same by every route: not to be taken twice.
+
+    Where J is constant, so that there is no graph, it still has a backward if ``z`` has one.
+    """
+    if not value.requires_grad:
+        return value + z.flatten()[:0].sum() if z.requires_grad else value
+    value.register_hook(refuse_double_backward)
+    return value

@@ -1,0 +1,158 @@
+"""The routes to the penalty and its gradient, and the choice between them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pydisent.jacobian._algorithm import EPS, Problem
+from pydisent.jacobian._arguments import Coupled
+from pydisent.jacobian._capture import is_capturing
+from pydisent.jacobian._coupling import keep_samples_apart
+from pydisent.jacobian._directions import (
+    Directions,
+    leading_directions,
+    leading_eigenvectors,
+    leading_eigenvectors_of_product,
+)
+from pydisent.jacobian._finite import refuse_infinite
+from pydisent.jacobian._gradient import with_gradient
+from pydisent.jacobian._layout import gram_of_columns
+from pydisent.jacobian._unrolled import unrolled
+from pydisent.jacobian.cost import machine
+from pydisent.jacobian.linearization import JACOBIAN_BUDGET, Linearization
+from pydisent.ops import masked_power_iteration
+
+_SMALL_ALGEBRA = 30  # steps that take as long as the algebra on small matrices
+
+
+def penalty(
+    linear: Linearization,
+    problem: Problem,
+    z: Tensor,
+    *,
+    method: Literal["auto", "gram", "matrix_free"],
+    tolerance: float,
+    coupled: Coupled,
+    wants_gradient: bool,
+) -> Tensor:
+    """The penalty by a route, attached to its gradient."""
+    route: str = method
+    if method == "auto":
+        route = "gram" if is_capturing() else _cheaper(linear, problem, tolerance, wants_gradient)
+    if route == "unrolled":
+        return unrolled(linear, problem, z, coupled)
+    keep_samples_apart(linear, coupled)
+    if is_capturing():
+        _check_capturable(linear, route, tolerance)
+    evaluate = gram_route if route == "gram" else matrix_free_route
+    with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
+        value, directions = evaluate(linear, problem, tolerance, wants_gradient)
+    return value if directions is None else with_gradient(value, z, linear, directions)
+
+
+def _check_capturable(linear: Linearization, method: str, tolerance: float) -> None:
+    if tolerance != 0:
+        raise ValueError(
+            "tolerance must be 0 while a CUDA graph is captured, as the number of directions would "
+            f"have to be read from the GPU, got {tolerance}"
+        )
+    if method != "gram" or linear.jacobian_bytes() > JACOBIAN_BUDGET:
+        raise ValueError(
+            f"method must be 'gram', of a Jacobian of at most {JACOBIAN_BUDGET} bytes, while a "
+            f"CUDA graph is captured, got {method!r}, of {linear.jacobian_bytes()} bytes"
+        )
+
+
+def _cheaper(
+    linear: Linearization, problem: Problem, tolerance: float, wants_gradient: bool
+) -> str:
+    """The route that takes less time by the counts of ``cost``."""
+    k, iterations = problem.probe.shape[-1], problem.iterations
+    work, costs = linear.program.work(), machine(linear.device)
+    size = linear.latent_shape[1:].numel()
+    plain, graph = linear.chunk_size(), linear.chunk_size(graph=True)
+    gram = work.forward(size, plain, costs)
+    turns = iterations * work.both(k, graph, costs)
+    if wants_gradient:
+        # With a tolerance about half of the directions count.
+        kept = size if tolerance == 0 else -(-size // 2)
+        gram += work.both(kept, graph, costs)
+        turns += (iterations - 1) * work.both(k, graph, costs)
+        turns += work.both(min(size, 2 * k * iterations), graph, costs)
+        unrolled = work.both(size, graph, costs)
+        least = min(gram, turns) + _SMALL_ALGEBRA * costs.step
+        if unrolled < least and size <= graph and linear.dtype.itemsize >= 4:
+            return "unrolled"
+    return "gram" if gram <= turns else "matrix_free"
+
+
+def gram_route(
+    linear: Linearization, problem: Problem, tolerance: float, wants_gradient: bool
+) -> tuple[Tensor, Directions | None]:
+    """All of J, a chunk of columns at a time; then everything on (m, m)."""
+    columns = None
+    if linear.jacobian_bytes() <= JACOBIAN_BUDGET:
+        columns = linear.columns(linear.basis())
+        gram = gram_of_columns(columns)
+    else:
+        gram = linear.gram_matrix()
+    refuse_infinite(gram, linear)
+    if not wants_gradient:
+        vectors, _ = masked_power_iteration(
+            gram, problem.probe, problem.mask, problem.iterations, EPS
+        )
+        return problem.value(vectors), None
+    with torch.enable_grad():
+        source = gram.detach().requires_grad_()
+        vectors, _ = masked_power_iteration(
+            source, problem.probe, problem.mask, problem.iterations, EPS
+        )
+        (slope,) = torch.autograd.grad(vectors, source, problem.value_gradient(vectors.detach()))
+    value = problem.value(vectors.detach())
+    slope = (slope + slope.mT) / 2
+    if columns is None:
+        return value, leading_eigenvectors(slope, tolerance)
+    return value, leading_directions(columns, gram, slope, tolerance)
+
+
+def matrix_free_route(
+    linear: Linearization, problem: Problem, tolerance: float, wants_gradient: bool
+) -> tuple[Tensor, Directions | None]:
+    """T JVP→VJP turns forward and T − 1 in the adjoint; tangents are (k, B, m)."""
+    mask, dtype = problem.mask.mT[:, None, :], problem.probe.dtype
+
+    def product(vectors: Tensor) -> Tensor:
+        images = linear.gram_product(vectors.reshape(len(vectors), *linear.latent_shape))
+        return images.flatten(2).to(dtype)
+
+    vectors = [mask * problem.probe.permute(2, 0, 1)]
+    images, norms = [], []
+    for _ in range(problem.iterations):
+        images.append(mask * product(vectors[-1]))
+        norms.append(images[-1].norm(dim=-1, keepdim=True))
+        vectors.append(images[-1] / (norms[-1] + EPS))
+    refuse_infinite(vectors[-1], linear)
+    last = vectors[-1].permute(1, 2, 0)
+    value = problem.value(last)
+    if not wants_gradient:
+        return value, None
+    cotangent = problem.value_gradient(last).permute(2, 0, 1)
+    slopes = []
+    for i in reversed(range(problem.iterations)):
+        slopes.append(mask * _normalise_adjoint(cotangent, images[i], norms[i]))
+        if i:
+            cotangent = product(slopes[-1])
+    left = torch.cat(slopes[::-1]).permute(1, 2, 0)  # (B, m, kT)
+    right = torch.cat(vectors[:-1]).permute(1, 2, 0)
+    return value, leading_eigenvectors_of_product(left, right, tolerance)
+
+
+def _normalise_adjoint(cotangent: Tensor, image: Tensor, norm: Tensor) -> Tensor:
+    """Adjoint of w / (‖w‖ + eps), with no contribution of the norm where it is zero."""
+    guarded = norm + EPS
+    along = (image * cotangent).sum(-1, keepdim=True)
+    inverse = torch.where(norm > 0, 1 / (norm * guarded.square()), torch.zeros_like(norm))
+    return cotangent / guarded - image * (along * inverse)
