@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pydisent.jacobian import routes
+from pydisent.jacobian.alignment import routes
 from pydisent.jacobian.cost import Machine
 
 # The helper modules beside this file are imported by name; importlib mode adds nothing to the path.

@@ -19,7 +19,8 @@ from torch.utils.checkpoint import checkpoint
 
 import pydisent
 from pydisent import DerivativeError
-from pydisent.jacobian import cost, routes
+from pydisent.jacobian import cost
+from pydisent.jacobian.alignment import routes
 from pydisent.jacobian.cost import Machine
 
 torch.manual_seed(0)  # the networks below

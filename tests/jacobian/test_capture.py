@@ -62,7 +62,7 @@ def test_nothing_is_read_from_the_device(capturing):
         ({"tolerance": 0.5}, r"tolerance must be 0 while a CUDA graph is captured, .* got 0\.5"),
         (
             {"method": "matrix_free"},
-            r"method must be 'gram'.* a CUDA graph .*, got 'matrix_free', of \d+ bytes",
+            r"method must be 'gram', .* CUDA graph .* got 'matrix_free'",
         ),
     ],
 )

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pydisent.jacobian._algorithm import Problem
 from pydisent.jacobian._arguments import Coupled
 from pydisent.jacobian._call import DerivativeError
 from pydisent.jacobian._coupling import keep_samples_apart, refuse_coupled
 from pydisent.jacobian._finite import refuse_infinite
 from pydisent.jacobian._outputs import CONSTANT, check_finite, output_tensors
+from pydisent.jacobian.alignment._algorithm import Problem
 from pydisent.jacobian.decompositions import DecomposedFunctions, RefuseWrongDerivatives
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pydisent.jacobian._directions import Directions
+from pydisent.jacobian.alignment._directions import Directions
 from pydisent.jacobian.linearization import Linearization
 
 

@@ -7,20 +7,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pydisent.jacobian._algorithm import EPS, Problem
 from pydisent.jacobian._arguments import Coupled
 from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._coupling import keep_samples_apart
-from pydisent.jacobian._directions import (
+from pydisent.jacobian._finite import refuse_infinite
+from pydisent.jacobian._layout import gram_of_columns
+from pydisent.jacobian.alignment._algorithm import EPS, Problem
+from pydisent.jacobian.alignment._directions import (
     Directions,
     leading_directions,
     leading_eigenvectors,
     leading_eigenvectors_of_product,
 )
-from pydisent.jacobian._finite import refuse_infinite
-from pydisent.jacobian._gradient import with_gradient
-from pydisent.jacobian._layout import gram_of_columns
-from pydisent.jacobian._unrolled import unrolled
+from pydisent.jacobian.alignment._gradient import with_gradient
+from pydisent.jacobian.alignment._unrolled import unrolled
 from pydisent.jacobian.cost import machine
 from pydisent.jacobian.linearization import JACOBIAN_BUDGET, Linearization
 from pydisent.ops import masked_power_iteration

@@ -1,10 +1,4 @@
-"""Ramesh et al.'s alignment penalty (Algorithm 3), exact and without unrolling it.
-
-The penalty is a function R of the Gram matrices M_b = J_b'J_b alone. With C_b = dR/dM_b, a constant
-small matrix a sample, its gradient is dR = Σ_b <C_b, dM_b> = 2 Σ_b <J_b C_b, dJ_b>. So it takes a
-few Jacobian-vector products along the leading directions of J C and one reverse pass through
-them, however many eigenvectors and power iterations the penalty has.
-"""
+"""The public function and module, and their arguments."""
 
 from __future__ import annotations
 
@@ -16,8 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from pydisent._precision import affordable_dtype
-from pydisent.jacobian import _double_backward, routes
-from pydisent.jacobian._algorithm import Problem, alignment_mask, alignment_signs, random_signs
 from pydisent.jacobian._arguments import (
     Coupled,
     check_keywords,
@@ -26,20 +18,12 @@ from pydisent.jacobian._arguments import (
     whole_number,
 )
 from pydisent.jacobian._eager import run_eagerly
+from pydisent.jacobian.alignment import _double_backward, routes
+from pydisent.jacobian.alignment._algorithm import Problem
 from pydisent.jacobian.linearization import linearize_unchecked
 
 Method = Literal["auto", "gram", "matrix_free", "autograd"]
 METHODS = get_args(Method)
-
-__all__ = [
-    "METHODS",
-    "AlignmentPenalty",
-    "Method",
-    "alignment_mask",
-    "alignment_penalty",
-    "alignment_signs",
-    "random_signs",
-]
 
 
 @run_eagerly
