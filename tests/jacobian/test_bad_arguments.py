@@ -1,0 +1,96 @@
+"""Arguments and functions that are refused: the error names what is wrong."""
+
+import pytest
+import torch
+from _small import METHODS, draw_codes
+
+import pydisent
+
+_BAD = [
+    ("k", {"k": 6}),
+    ("k", {"k": 0}),
+    ("k", {"k": 2.0}),
+    ("k", {"k": True}),
+    ("iterations", {"iterations": 0}),
+    ("iterations", {"iterations": 1.5}),
+    ("tolerance", {"tolerance": 1.0}),
+    ("tolerance", {"tolerance": -0.1}),
+    ("tolerance", {"tolerance": float("nan")}),
+    ("method", {"method": "magic"}),
+    ("probe", {"probe": torch.ones(3, 5, 3)}),
+    ("probe", {"probe": torch.ones(5, 2)}),
+    ("probe", {"probe": [1.0]}),
+    ("chunk", {"chunk": 0}),
+    ("compute_dtype", {"compute_dtype": torch.int8}),
+]
+
+
+@pytest.mark.parametrize(("name", "given"), _BAD, ids=[f"{n}-{i}" for i, (n, _) in enumerate(_BAD)])
+def test_bad_options_are_named(name, given):
+    called = []
+
+    def fn(z):
+        called.append(1)
+        return z
+
+    with pytest.raises((ValueError, TypeError), match=name):
+        pydisent.alignment_penalty(fn, draw_codes(), **{"k": 2, "iterations": 2, **given})
+    assert not called, "an error must come before any work"
+
+
+@pytest.mark.parametrize(
+    "z",
+    [
+        torch.zeros(0, 5),
+        torch.zeros(3, 0),
+        torch.ones(3, 5, dtype=torch.long),
+        torch.ones(3, 5, dtype=torch.complex64),
+        torch.ones(5),
+        torch.ones(3, 5, 0),
+        [[0.0] * 5],
+    ],
+    ids=["empty batch", "empty code", "integer", "complex", "1-d", "3-d and empty", "list"],
+)
+def test_bad_latent_codes_are_named(z):
+    with pytest.raises((ValueError, TypeError), match=r"\bz\b"):
+        pydisent.alignment_penalty(lambda z: z, z, k=1, iterations=1)
+    with pytest.raises((ValueError, TypeError), match=r"\bz\b"):
+        pydisent.linearize(lambda z: z, z)
+
+
+_BAD_FUNCTIONS = {
+    "nan": lambda z: z * float("nan"),
+    "inf": lambda z: z / 0.0,
+    "constant": lambda z: torch.ones(len(z), 3),
+    "detached": lambda z: z.detach() * 2,
+    "no batch": lambda z: z.sum(0),
+    "scalar": lambda z: z.sum(),
+    "integer": lambda z: z.long(),
+    "none": lambda z: None,
+    "numpy": lambda z: z.detach().numpy(),
+    "empty list": lambda z: [],
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", _BAD_FUNCTIONS)
+@pytest.mark.filterwarnings("ignore:.*cannot be traced.*")
+def test_bad_functions_are_named(kind, method):
+    with pytest.raises((ValueError, TypeError), match="fn"):
+        pydisent.alignment_penalty(
+            _BAD_FUNCTIONS[kind], draw_codes(), k=2, iterations=2, method=method
+        )
+
+
+def test_fn_must_be_callable():
+    with pytest.raises(TypeError, match="fn"):
+        pydisent.alignment_penalty(torch.ones(3, 3), draw_codes(), k=2, iterations=2)
+
+
+def test_an_error_of_the_function_itself_comes_through():
+    def fn(z):
+        raise KeyError("theirs")
+
+    for method in METHODS:
+        with pytest.raises(KeyError, match="theirs"):
+            pydisent.alignment_penalty(fn, draw_codes(), k=2, iterations=2, method=method)
