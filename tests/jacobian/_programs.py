@@ -30,7 +30,7 @@ import pydisent
 from _program_steps import *
 """
 FOOTER = """
-from test_programs import verdict
+from _judge import verdict
 print(verdict(globals()))  # of pydisent.linearize(fn, z) and pydisent.alignment_penalty(fn, z, ...)
 """
 GLOBALS = {

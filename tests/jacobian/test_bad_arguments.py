@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from _small import METHODS, draw_codes
+from _small_generator import METHODS, draw_codes
 
 import pydisent
 

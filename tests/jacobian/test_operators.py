@@ -80,4 +80,4 @@ def test_what_jumps_is_not_judged():
     case = cases.Case(OPERATORS["half"], "float64", place, sample)
     case.draw(0, 0.1)
     case._exact = case._operation
-    assert cases._disagreement(case.measure(0.1)) > 1
+    assert cases.disagreement(case.measure(0.1)) > 1

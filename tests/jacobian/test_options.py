@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from _small import (
+from _small_generator import (
     METHODS,
     ROUTES,
     assert_near,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from _architectures import ARCHITECTURES, Cube
 from _oracle import unrolled
-from _small import (
+from _small_generator import (
     METHODS,
     assert_near,
     by_unrolling,
