@@ -1,10 +1,17 @@
-"""The Jacobian engine: products with, penalties on and pictures of a generator's Jacobian."""
+"""The Jacobian engine: products with, penalties on and eigenvectors of a generator's Jacobian.
 
-from ._call import DerivativeError
-from .alignment import AlignmentPenalty, alignment_penalty
-from .directional import directional_derivative
-from .eigen import eigenvector_heatmap, eigenvectors, trace_eigenpath
-from .linearization import Linearization, linearize
+In reading order: ``linearize`` checks its arguments (``_arguments``) and traces the function
+(``_trace``). Each torch call (``_call``) becomes a linear step (``_step``), by a rule (``rules``)
+or, where only the autograd graph shows it, by reverse mode (``_hidden``). The steps make a program
+(``_program``), from which a ``Linearization`` computes products. ``alignment``, ``directional``
+and ``eigen`` are built on it. ``decompositions`` replace what PyTorch differentiates wrongly.
+"""
+
+from pydisent.jacobian._call import DerivativeError
+from pydisent.jacobian.alignment import AlignmentPenalty, alignment_penalty
+from pydisent.jacobian.directional import directional_derivative
+from pydisent.jacobian.eigen import eigenvector_heatmap, eigenvectors, trace_eigenpath
+from pydisent.jacobian.linearization import Linearization, linearize
 
 __all__ = [
     "AlignmentPenalty",

@@ -1,4 +1,4 @@
-"""A torch call as the tangent rules see it: named, its arguments bound, its purpose known."""
+"""A torch call as the tangent rules see it: by name, with its arguments bound."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class NoRuleError(Exception):
 class Call:
     """One torch call that touches a traced value.
 
-    ``args`` has everything up to the first argument left out, whether it was given by position or
-    by name; ``held`` are the lists of arguments that a rule's map reads later.
+    ``args`` holds every argument before the first omitted one, however it was passed; ``held`` are
+    argument lists that a rule's map reads later.
     """
 
     func: Callable
@@ -39,7 +39,7 @@ class Call:
     kwargs: dict[str, Any]
     out: Any
     is_traced: Callable[[Any], bool]
-    drawn: RandomState | None = None  # from before a call that drew random numbers
+    drawn: RandomState | None = None  # before the call, if it drew random numbers
     held: list[list[Any]] | None = None
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
@@ -49,12 +49,12 @@ class Call:
         return self.kwargs.get(name, default)
 
     def hold(self, values: list[Any]) -> list[Any]:
-        """Keep the contents of a list as they are, whatever is written into their memory later."""
+        """Protect the tensors of a list from later writes in place."""
         self.held = [*(self.held or ()), values]
         return values
 
     def replayed(self) -> AbstractContextManager[None]:
-        """Within it the call draws the random numbers that it drew."""
+        """A context in which the call draws the same random numbers again."""
         return self.drawn.replayed() if self.drawn is not None else nullcontext()
 
 
@@ -72,7 +72,7 @@ def differentiable(value: Any) -> bool:
 
 @functools.lru_cache(4096)
 def name_of(func: Callable) -> str:
-    """What the rules call a function: ``rfft``, ``relu``; a custom operator has its namespace."""
+    """A function's name in the table of rules (``rfft``); a custom operator's has its namespace."""
     if isinstance(func, (OpOverload, OpOverloadPacket)):
         full = str(func)
         return full.split(".")[1] if full.startswith("aten.") else full
@@ -83,7 +83,7 @@ def name_of(func: Callable) -> str:
     return name
 
 
-@functools.lru_cache(4096)  # not to hold a stranger's closures for ever
+@functools.lru_cache(4096)  # bounded, as it keeps closures alive
 def is_foreign(func: Callable) -> bool:
     """Whether a function is not torch's own, so that its name says nothing about it."""
     if isinstance(func, (OpOverload, OpOverloadPacket)):
@@ -94,7 +94,7 @@ def is_foreign(func: Callable) -> bool:
 
 # -- arguments -----------------------------------------------------------------------------------
 
-# The names that torch's argument parser takes for NumPy's sake.
+# NumPy's argument names, which torch's argument parser accepts.
 _NUMPY_NAMES = {
     "axis": "dim",
     "keepdims": "keepdim",
@@ -107,7 +107,7 @@ _NUMPY_NAMES = {
 
 
 def bind(func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    """Put arguments given by name at their positions, as far as none before them is left out."""
+    """Move keyword arguments to their positions, as far as no earlier argument is omitted."""
     if not kwargs:
         return args, kwargs
     named = dict(kwargs)
@@ -137,7 +137,7 @@ def _positions(func: Callable) -> tuple[tuple[str, ...], ...]:
         if names:
             return (names,)
     except (TypeError, ValueError):
-        pass  # written in C: the operators' schemas tell
+        pass  # written in C: read the operators' schemas
     return _schema_positions(func)
 
 
@@ -170,5 +170,5 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def generators_in(args: tuple, kwargs: dict[str, Any]) -> list[torch.Generator]:
-    """The generators that a call was told to draw from."""
+    """The ``torch.Generator``s among the arguments."""
     return [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Generator)]

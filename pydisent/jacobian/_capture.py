@@ -1,4 +1,4 @@
-"""What cannot be done while a CUDA graph is captured: to read anything back from the GPU."""
+"""CUDA graph capture, during which nothing can be read back from the GPU."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Activation checkpointing inside a function, which tangents cannot use."""
+"""Activation checkpointing inside a traced function, which has to be disabled."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch._C import _autograd
 
 
 def keep_saved_tensors() -> None:
-    """Switch off activation checkpointing around the call at hand.
+    """Disable activation checkpointing around the current call.
 
-    Checkpointing runs its function again on the way back, with native kernels where a first pass
-    had other operations; and what it would free is needed for tangents.
+    Checkpointing would run its function again in backward, with native kernels in place of
+    decompositions, and would free values that tangents need.
     """
     hooks = _autograd._top_saved_tensors_default_hooks(False)
     if hooks is not None and getattr(hooks[0], "__module__", "") == "torch.utils.checkpoint":
@@ -19,7 +19,7 @@ def keep_saved_tensors() -> None:
 
 
 def _pack(tensor: Tensor) -> Tensor:
-    return tensor.detach()  # the graph must not hold itself
+    return tensor.detach()  # or the graph would keep itself alive
 
 
 def _unpack(tensor: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Whether each sample's output depends on its own latent code alone, as a Jacobian a sample asks.
+"""Whether each sample's output depends on its own latent code alone, or no sample has a Jacobian.
 
-Two tangents tell: v, and v with sample b scaled by s_b. If the samples are independent, J maps
-the second to the first one's images scaled by s_b; an element that depends on several samples is
-a sum that no single s_b explains.
+Two tangents tell: v, and v with sample b scaled by s_b. If samples are independent, the image of
+the second is that of the first scaled by s_b; an element that depends on several samples is a sum
+that no single s_b explains.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def probing_tangents(shape: torch.Size, dtype: torch.dtype, device: torch.device
 
 
 def keep_samples_apart(derivative: Derivative, coupled: Coupled) -> None:
-    """Find out whether samples are coupled, and then refuse or hold what couples them."""
+    """Refuse, or hold constant, what couples samples, if anything does."""
     if not derivative.samples_are_apart and not is_capturing() and _is_coupled(derivative):
         derivative.decouple(coupled)
 
@@ -49,7 +49,7 @@ def _is_coupled(derivative: Derivative) -> bool:
         expected = plain * _column(scales, plain.dim())
         error = (scaled - expected).abs().amax() - max(roundings) * tangents.abs().amax()
         bound = 10 * max(roundings) ** 0.75 * torch.maximum(plain, scaled).abs().amax()
-        if bool(error > bound):  # not where it is NaN: that is said elsewhere
+        if bool(error > bound):  # false for NaN, which has an error of its own
             return True
     return False
 
@@ -73,21 +73,21 @@ def mixes_columns(
 
 
 def refuse_coupled(operations: Sequence[str]) -> NoReturn:
-    """Raise ValueError in the name of the operations that mix samples, if these are known."""
-    names = ", ".join(dict.fromkeys(f"'{name}'" for name in operations)) or "a change of places"
+    """Raise ValueError, naming the operations that mix samples if they are known."""
+    names = ", ".join(dict.fromkeys(f"'{name}'" for name in operations)) or "a permutation"
     raise ValueError(
         f"fn must compute each sample from its own code, but {names} mixes the samples of the "
-        'batch, so that a sample has no Jacobian of its own. coupled="hold" takes what is mixed '
-        "(batch statistics) as constants, as nn.BatchNorm's are"
+        'batch, so that a sample has no Jacobian of its own. coupled="hold" holds what is mixed '
+        "(batch statistics) constant, as those of nn.BatchNorm are"
     )
 
 
 def mixing_steps(
     program: Program, shape: torch.Size, device: torch.device
 ) -> tuple[list[Step[int]], bool]:
-    """The steps whose results mix samples, in order, each held constant before the next is met.
+    """The steps whose results mix samples, each held constant before the next is looked at.
 
-    And whether, with all of them held, some output still depends on another sample's code.
+    Also whether, with all of them held, some output still depends on another sample's code.
     """
     tangents, scales = probing_tangents(shape, torch.float64, device)
     found: list[Step[int]] = []
@@ -96,7 +96,7 @@ def mixing_steps(
 
     def watch(step: Step[int], results: list[Tensor]) -> list[Tensor]:
         nonlocal largest
-        floor = 1e-6 * rounding * largest  # a difference that cancels leaves roundings
+        floor = 1e-6 * rounding * largest  # rounding is left where a difference cancels
         largest = torch.stack([largest, *(r.abs().amax() for r in results if r.numel())]).amax()
         if not step.by_rows and any(_mixes(r, scales, rounding, floor) for r in results):
             found.append(step)

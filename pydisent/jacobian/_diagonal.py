@@ -1,7 +1,7 @@
-"""Fusion of elementwise steps: a chain of them multiplies tangents by one derivative.
+"""Fusion of elementwise steps: a chain of them multiplies tangents by one factor.
 
 ``where(x >= c, x, a * (x - c) + c)`` is five operations, whose tangents are all multiples of x's.
-So their factors are combined on the B primal values, and the K·B tangents are read once.
+Their factors are combined on the B primal values, and the K·B tangents are read once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydisent.jacobian._step import Push, Step
 
 @dataclass(frozen=True)
 class _Form:
-    """A tangent that is a multiple of that at ``base``, by the factors of ``chain`` in order."""
+    """A tangent that is a multiple of the one at ``base``, by the factors of ``chain`` in order."""
 
     base: int
     chain: tuple[Step[int], ...]
@@ -88,7 +88,7 @@ def _multiplication(form: _Form) -> tuple[Push, Push]:
 
 
 def like_tangent(value: Tensor, tangent: Tensor) -> Tensor:
-    """``value`` (B, C, H, W) laid out as the images of ``tangent`` (K, B, C, H, W) are."""
+    """``value`` (B, C, H, W) in the memory format of ``tangent`` (K, B, C, H, W)."""
     if value.dim() == 4 and tangent.dim() == 5 and tangent.stride(2) == 1:
         return value.contiguous(memory_format=torch.channels_last)
     return value

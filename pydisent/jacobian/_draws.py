@@ -1,4 +1,4 @@
-"""What has been drawn from the random generators, so that it can be drawn again."""
+"""Snapshots of the random generators, by which draws are repeated."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class RandomState:
     def now(
         cls, device: torch.device, given: Iterable[torch.Generator] = (), torch_alone: bool = False
     ) -> RandomState:
-        """The states at this moment; ``device`` is that on which a function draws.
+        """The current states; ``device`` is the one on which a function draws.
 
-        ``torch_alone`` leaves out NumPy and Python, from which torch's own functions do not draw.
+        ``torch_alone`` omits NumPy and Python, from which torch's own functions do not draw.
         """
         # While a CUDA graph is captured nothing can be read from the device's generator.
         readable = device.type not in ("cpu", "meta") and not is_capturing()
@@ -68,7 +68,7 @@ class RandomState:
     __hash__ = None  # type: ignore[assignment]
 
     def restore(self) -> None:
-        """Go back to this state; RuntimeError if a CUDA graph is captured."""
+        """Restore this state; RuntimeError while a CUDA graph is captured."""
         if is_capturing():
             raise RuntimeError(
                 "fn must be traceable and draw no random numbers while a CUDA graph is captured, "
@@ -84,13 +84,13 @@ class RandomState:
             generator.set_state(state)
 
     def again(self) -> RandomState:
-        """The present state of the same generators."""
+        """The current state of the same generators."""
         given = (generator for generator, _ in self.given)
         return RandomState.now(self.device, given, torch_alone=self.numpy_state is None)
 
     @contextmanager
     def replayed(self) -> Iterator[None]:
-        """Draw inside what was drawn from this state; afterwards the generators are as before."""
+        """A context that repeats the draws made from this state, then restores the generators."""
         present = self.again()
         self.restore()
         try:

@@ -15,9 +15,9 @@ from pydisent.jacobian._step import Step
 
 
 def is_finite(values: Tensor) -> bool:
-    """Whether there is no NaN and no infinity; what is read back from a GPU is one number."""
+    """Whether all values are finite; only one number is read back from a GPU."""
     wide = torch.promote_types(values.dtype, torch.float32)
-    # A sum may overflow, or cancel to NaN, where each of its terms is finite; never the reverse.
+    # A finite sum has finite terms; finite terms may have a sum that overflows.
     return cmath.isfinite(values.detach().sum(dtype=wide).item()) or bool(
         torch.isfinite(values.detach()).all()
     )

@@ -1,10 +1,10 @@
-"""Operations that torch functions do not show: differentiated by their own reverse mode.
+"""Operations that only the autograd graph shows, differentiated by reverse mode twice.
 
-A custom ``autograd.Function``, TorchScript, a transform of ``torch.func`` or
-``torch.autograd.grad`` inside a function leave their trace in the autograd graph alone. The part of
-that graph between traced values is one step of the program: its J v is reverse mode twice. It is a
-live piece of the function's own graph, so nothing is run again, and the gradient of what it pushes
-goes through that graph to its leaves, rather than to captured values.
+A custom ``autograd.Function``, TorchScript, a ``torch.func`` transform or ``torch.autograd.grad``
+inside a function are invisible to a ``TorchFunctionMode``. The part of the autograd graph that they
+leave between traced values becomes one step of the program. It is a live piece of the function's
+graph: nothing is run again, and gradients of what it pushes flow through that graph to its leaves
+rather than to captured values.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Edge = tuple[Any, int]  # a node of the autograd graph, and which of its results
 
 
 def edge_of(tensor: Tensor) -> Edge | None:
-    """Where a tensor comes from in the autograd graph: its name while the graph lives."""
+    """A tensor's place in the autograd graph, by which it is known while the graph lives."""
     node = tensor.grad_fn
     return None if node is None else (node, tensor.output_nr)
 
@@ -60,14 +60,14 @@ class Region:
 
     @property
     def name(self) -> str:
-        """The custom functions in it, or else the nodes."""
+        """The names of its custom functions, or else of its nodes."""
         own = dict.fromkeys(function_name(n) for n in self.nodes if is_custom(n))
         inner = [n for n in self.nodes if not hasattr(n, "variable")]
         return ", ".join(own or dict.fromkeys(n.name() for n in inner[:4]))
 
     @property
     def is_custom(self) -> bool:
-        """Whether all of it was written as ``autograd.Function``s."""
+        """Whether it consists of ``autograd.Function``s alone."""
         return all(is_custom(n) for n in self.nodes if not hasattr(n, "variable"))
 
 
@@ -83,7 +83,7 @@ def function_name(node: Any) -> str:
 
 @contextmanager
 def cut_at(edges: Sequence[Edge]) -> Iterator[None]:
-    """While active, gradients reach the given places in the autograd graph, but not beyond."""
+    """A context in which gradients stop at the given places in the autograd graph."""
     with ExitStack() as stack:
         for node, number in edges:
             stack.callback(node.register_prehook(without(number)).remove)
@@ -91,7 +91,7 @@ def cut_at(edges: Sequence[Edge]) -> Iterator[None]:
 
 
 def without(number: int) -> Callable:
-    """A hook of a node of the autograd graph: no gradient passes from its result ``number`` on."""
+    """A pre-hook for a graph node: no gradient passes through its output ``number``."""
 
     def hook(cotangents):
         return tuple(
@@ -103,7 +103,7 @@ def without(number: int) -> Callable:
 
 
 def leaves_behind(node: Any, stop: Any) -> list[Tensor]:
-    """The leaves of the autograd graph behind ``node``, not looking behind ``stop``."""
+    """The leaves of the autograd graph that ``node`` depends on, other than through ``stop``."""
     pending, seen, leaves = [node], {node, stop}, {}
     while pending:
         for parent, _ in pending.pop().next_functions:
@@ -133,7 +133,7 @@ def refuse_wrong_nodes(region: Region) -> None:
 
 
 def live_push(output: Tensor, region: Region, name: str) -> Push:
-    """J v of a piece of the autograd graph, by reverse mode twice; checked at one random v."""
+    """J v of a region of the autograd graph, by reverse mode twice; checked at a random v."""
     edges = [GradientEdge(node, number) for node, number in region.boundary]
     assert output.grad_fn is not None
     end = GradientEdge(output.grad_fn, output.output_nr)  # the tensor may be written later
@@ -141,7 +141,7 @@ def live_push(output: Tensor, region: Region, name: str) -> Push:
     shape, dtype, device = output.shape, output.dtype, output.device
 
     def pulled_along(probe: Tensor, *, graph: bool) -> list[Tensor | None]:
-        with cut_at(region.boundary):  # one traced value may lie behind another
+        with cut_at(region.boundary):  # one traced value may depend on another
             return list(
                 torch.autograd.grad(
                     end, edges, probe, create_graph=graph, retain_graph=True, allow_unused=True
@@ -171,12 +171,12 @@ def live_push(output: Tensor, region: Region, name: str) -> Push:
     return push
 
 
-# Nodes that say by their name and shapes how PyTorch differentiates them; others' code does not.
+# Nodes of PyTorch's own, whose derivatives are determined by their names and shapes.
 _NATIVE = re.compile(r"[A-Za-z]\w*Backward\d*|torch::autograd::AccumulateGrad")
 
 
 class _Rows:
-    """K pulled-back cotangents (K, *source.shape): all at once, or one by one where vmap cannot."""
+    """K pulled-back cotangents (K, *source.shape): by vmap, or one by one where that fails."""
 
     def __init__(self) -> None:
         self._at_once = True

@@ -45,13 +45,13 @@ class Program:
         origins: dict[int, Any] | None = None,
     ) -> None:
         self.rounding = rounding
-        # Outputs that depend on the input, and where each one's tangent is found.
+        # Outputs that depend on the input, and the slots of their tangents.
         self.moved = [i for i, slot in enumerate(outputs) if slot is not None]
         self._results = [slot for slot in outputs if slot is not None]
         self.output_shapes = output_shapes
         self.input_slot = input_slot
         self.steps = _drop_unused(steps, self._results)
-        # One entry a tensor and way of reading it: as it is, or in the dtype of the tangents.
+        # One entry per tensor and dtype: its own, or that of the tangents.
         reads = dict.fromkeys((i, step.keep) for step in self.steps for i in step.captured)
         self.captured = [captured[index] for index, _ in reads]
         self._kept = [keep for _, keep in reads]
@@ -59,7 +59,7 @@ class Program:
         for step in self.steps:
             step.captured = tuple(places[index, step.keep] for index in step.captured)
         self.steps = fuse_diagonals(self.steps, self._results)
-        # What steps read through the autograd graph: the input of the function and its leaves.
+        # What steps read through the autograd graph: the function's input and leaves.
         self.live = len(live) if any(step.live for step in self.steps) else 0
         self.captured += live[: self.live]
         self._origins = origins or {}
@@ -67,7 +67,7 @@ class Program:
         self._dead = self._liveness()
 
     def _liveness(self) -> list[tuple[int, ...]]:
-        """The slots that nobody reads after each step."""
+        """For each step, the slots that are not read after it."""
         last = {slot: place for place, step in enumerate(self.steps) for slot in step.inputs}
         last.update(dict.fromkeys(self._results, len(self.steps)))
         return [
@@ -77,18 +77,18 @@ class Program:
 
     @property
     def elements_saved(self) -> int:
-        """Elements that one tangent of the whole batch leaves in memory for a reverse pass."""
+        """Elements that a tangent of the whole batch keeps in memory for a reverse pass."""
         slots = {slot for step in self.steps for slot in step.outputs}
         return sum(self._slot_sizes[slot] for slot in slots)
 
     def work(self) -> Work:
-        """What one tangent of the whole batch takes."""
+        """The work of pushing one tangent of the whole batch."""
         products = numbers = 0
         for step in self.steps:
             numbers += sum(self._slot_sizes[slot] for slot in {*step.inputs, *step.outputs})
             weight = self.captured[step.captured[0]] if step.captured else None
             if step.name in _PRODUCTS and weight is not None and weight.dim() > 1:
-                # Each output is a sum over the inputs that a row of the weight reaches.
+                # Each output is a sum over a row of the weight.
                 row = weight.numel() // max(1, weight.shape[0])
                 side = step.inputs[0] if "transpose" in step.name else step.outputs[0]
                 products += self._slot_sizes[side] * row
@@ -96,7 +96,7 @@ class Program:
 
     @property
     def elements_peak(self) -> int:
-        """Elements that one tangent of the whole batch needs at once in a forward pass."""
+        """Elements of a tangent of the whole batch in memory at once in a forward pass."""
         largest = 1
         for step in self.steps:
             slots = {*step.inputs, *step.outputs}
@@ -115,16 +115,16 @@ class Program:
 
     @contextmanager
     def _cut_at_the_input(self) -> Iterator[None]:
-        """While active, no gradient flows through the function's input to what made it.
+        """A context in which no gradient flows through the function's input to what made it.
 
-        What live steps read may be read by that, too, which the caller's graph accounts for.
+        The caller's graph accounts for that part.
         """
         edges = [edge_of(self.captured[-self.live])] if self.live else []
         with cut_at(edges):  # type: ignore[arg-type]
             yield
 
     def hold(self, steps: Sequence[Step[int]]) -> None:
-        """Take the results of some steps as constants, in value and gradient."""
+        """Hold the results of some steps constant, in tangents and gradients."""
         held = {slot for step in steps for slot in step.outputs}
         for step in self.steps:
             if step.outputs[0] in held:
@@ -136,19 +136,19 @@ class Program:
                 origin.register_prehook(without(number))
 
     def prepare(self, dtype: torch.dtype) -> list[Tensor]:
-        """The captured tensors cut off from the graph, as ``push`` reads them."""
+        """The captured tensors, detached, as ``push`` reads them."""
         return [
             tensor.detach() if keep else as_dtype(tensor.detach(), dtype)
             for tensor, keep in zip(self.captured, self._kept)
         ] + self.captured[len(self._kept) :]
 
     def attached(self, dtype: torch.dtype) -> list[Tensor]:
-        """The captured tensors in the graph of the function, as ``push`` reads them."""
+        """The captured tensors, attached to the function's graph, as ``push`` reads them."""
         own = self.captured[: len(self._kept)]
         return [t if keep else as_dtype(t, dtype) for t, keep in zip(own, self._kept)]
 
     def leaves(self, dtype: torch.dtype, needed: Sequence[bool]) -> tuple[list[Tensor], list[int]]:
-        """What the steps read, cut off from the function, and which of it gets a gradient."""
+        """The captured tensors as leaves of a new graph, and which of them need a gradient."""
         leaves = self.prepare(dtype)
         wanted = [i for i, need in enumerate(needed) if need and differentiable(leaves[i])]
         for i in wanted:
@@ -164,7 +164,7 @@ class Program:
         *,
         keep_graph: bool = False,
     ) -> tuple[Tensor | None, ...]:
-        """Gradients of results of ``push`` by leaves; DerivativeError if a step has none."""
+        """Gradients of outputs of ``push`` by leaves; DerivativeError if a step has none."""
         try:
             with self._cut_at_the_input():
                 return torch.autograd.grad(
@@ -184,10 +184,10 @@ class Program:
         overwrite: bool = False,
         watch: Watch | None = None,
     ) -> list[Tensor]:
-        """Apply J to (K, B, m) tangents: one (K, *output.shape) tensor an output of ``moved``.
+        """Apply J to (K, B, m) tangents: one (K, *output.shape) tensor for each of ``moved``.
 
-        ``overwrite`` lets steps write into tangents that nobody reads again; it needs grad mode
-        to be off. ``watch`` sees each step's results, and may put others in their place.
+        ``overwrite`` lets steps write into tangents that are not read again; grad mode must be off.
+        ``watch`` is called with each step's results and returns those to use.
         """
         values = {self.input_slot: tangents}
         dtype = tangents.dtype
@@ -240,7 +240,7 @@ def _zeros(push: Push) -> Push:
 def _applied(
     push: Push, captured: Sequence[Tensor], tangents: Sequence[Tensor]
 ) -> Tensor | Sequence[Tensor]:
-    """What a step makes of tangents; in float32 where it has no kernel for a half type."""
+    """Apply a step, in float32 if it has no kernel for a half type."""
     if tangents and tangents[0].dtype in (torch.float16, torch.bfloat16):
         try:
             return push(captured, tangents)
@@ -251,7 +251,7 @@ def _applied(
 
 
 def _owns_its_memory(tensor: Tensor, live: Sequence[Tensor]) -> bool:
-    """Whether writing into ``tensor`` changes nothing else that is still to be read."""
+    """Whether writing into ``tensor`` changes none of ``live``."""
     address = tensor.untyped_storage().data_ptr()
     if any(other.untyped_storage().data_ptr() == address for other in live):
         return False
@@ -259,7 +259,7 @@ def _owns_its_memory(tensor: Tensor, live: Sequence[Tensor]) -> bool:
 
 
 def _drop_unused(steps: list[Step[int]], results: Sequence[int]) -> list[Step[int]]:
-    """Leave out the steps whose result no output depends on."""
+    """Drop the steps that no output depends on."""
     wanted = set(results)
     kept = []
     for step in reversed(steps):

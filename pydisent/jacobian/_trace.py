@@ -49,15 +49,15 @@ from pydisent.jacobian.rules import RULES, general
 
 
 def trace(fn: Callable, z: Tensor, args: tuple, kwargs: dict) -> tuple[Program, Any, Tensor]:
-    """The derivative of ``fn`` at ``z``, its value, and the input at the head of its graph."""
+    """The derivative of ``fn`` at ``z``, its value, and the input that its graph starts from."""
     with torch.inference_mode(False), torch.enable_grad():
         source = z.clone() if z.is_inference() else z
         z_in = (source if source.requires_grad else source.detach().requires_grad_()).clone()
         tracer = Tracer(z_in, RULES, general)
-        # Compiled parts hide their operations; they run eagerly for once.
+        # Compiled parts would hide their operations.
         with (
             torch.compiler.set_stance("force_eager"),
-            torch.jit.optimized_execution(False),  # or its graphs are closed, too
+            torch.jit.optimized_execution(False),  # or TorchScript hides its graph
             tracer,
         ):
             value = fn(z_in, *args, **kwargs)
@@ -75,7 +75,7 @@ _announced: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def _announce(fn: Callable, hidden: Sequence[str]) -> None:
-    # Once a function: one that is made anew at each step has the same code.
+    # Once per code object: a closure may be made anew at each step.
     code = getattr(getattr(fn, "__func__", fn), "__code__", fn)
     if code in _announced:
         return
@@ -116,15 +116,14 @@ class Tracer(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if transforms_are_active():
-            # A transform of torch.func wraps tensors: its result is found later.
+            # A torch.func transform wraps tensors: its result is found in the graph.
             args, kwargs = bind(func, args, kwargs) if func in DECOMPOSITIONS else (args, kwargs)
             return DECOMPOSITIONS.get(func, func)(*args, **kwargs)
         name = name_of(func)
         if name == "__get__":
             return self._get(func, args, kwargs)
         if name == "__set__":
-            # Torch sets attributes while it holds the lock on a tensor's place in the graph, which
-            # must not be asked for then.
+            # Torch holds the lock on grad_fn while it sets an attribute, so it must not be read.
             if getattr(getattr(func, "__self__", None), "__name__", "") == "data":
                 self._memory.preserve(args[0])
             return func(*args, **kwargs)
@@ -246,7 +245,7 @@ class Tracer(TorchFunctionMode):
 
     def _decompose(self, func, args, kwargs):
         if func in KEEP_STATISTICS:
-            with torch.no_grad():  # for what it does to its buffers
+            with torch.no_grad():  # for its effect on buffers
                 func(*args, **kwargs)
         self._decomposing.add(func)
         try:
@@ -269,7 +268,7 @@ class Tracer(TorchFunctionMode):
         out = func(*args, **kwargs)
         if write.func is None or not values.is_new(target) or overlaps_itself(target):
             values.shown.update((t.grad_fn, name) for t in write.targets if values.is_new(t))
-            return out  # what it did is found in the graph, if anything
+            return out  # found in the graph, if it did anything
         substitute = lambda value: old.get(id(value), value)  # noqa: E731
         plain_args = pytree.tree_map(substitute, write.args)
         plain_kwargs = pytree.tree_map(substitute, write.kwargs or {})
@@ -306,7 +305,7 @@ class Tracer(TorchFunctionMode):
 
 
 def transforms_are_active() -> bool:
-    """Whether a transform of torch.func, or forward mode, is at work inside the function."""
+    """Whether a torch.func transform, or forward mode, is active inside the function."""
     return (
         torch._C._functorch.peek_interpreter_stack() is not None
         or torch.autograd.forward_ad._current_level >= 0

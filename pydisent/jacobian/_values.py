@@ -73,7 +73,7 @@ class Values:
         return self.slot_of(value) is not None
 
     def reach(self, values: Iterable[Any]) -> bool:
-        """Whether some tensor among arguments is traced: as ``tensors_in`` walks, but quicker."""
+        """Whether a tensor among arguments is traced: an unrolled ``tensors_in``, for speed."""
         for value in values:
             if isinstance(value, Tensor):
                 if self.slot_of(value) is not None:
@@ -86,7 +86,7 @@ class Values:
         return False
 
     def is_new(self, value: Any) -> bool:
-        """Whether a result is differentiable, and is not just handed through."""
+        """Whether a result is differentiable and not an argument handed through."""
         return (
             isinstance(value, Tensor)
             and value.grad_fn is not None
@@ -105,7 +105,7 @@ class Values:
         return slot
 
     def _discover(self, tensor: Tensor, node: Any) -> int | None:
-        """Follow the autograd graph to traced values: a view of one, or an operation not shown."""
+        """Record a value that no call showed: a view of a traced value, or a hidden operation."""
         region = Region.behind(node, self.slots.__contains__, self.apart)
         if not region.boundary:
             self.apart.update(region.nodes)
@@ -168,7 +168,7 @@ class Values:
 
 
 class LostDerivatives:
-    """Floating-point results that torch cuts off from the graph, having no derivative of them."""
+    """Floating-point results that torch detaches from the graph for want of a derivative."""
 
     def __init__(self) -> None:
         self.results: dict[int, tuple[Tensor, str]] = {}

@@ -1,4 +1,4 @@
-"""Where the elements of a tensor lie in memory, and of a view in its base."""
+"""Where the elements of a view lie in its base, and whether elements overlap in memory."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def view_places(view: Tensor, base: Tensor) -> Tensor | None:
-    """For each element of ``view`` its index into the flattened ``base``; None if there is none.
+    """For each element of ``view`` its index into the flattened ``base``.
 
-    A view of another dtype, or one that conjugates, has no elements in common with its base.
+    None if there is no such index, as for a view of another dtype or one that conjugates.
     """
     flags = [(t.dtype, t.is_conj(), t.is_neg(), t.layout) for t in (view, base)]
     if flags[0] != flags[1] or view.layout != torch.strided:
@@ -26,10 +26,10 @@ def view_places(view: Tensor, base: Tensor) -> Tensor | None:
 
 
 def overlaps_itself(tensor: Tensor) -> bool:
-    """Whether two elements of a strided tensor may lie in one place."""
+    """Whether two elements of a strided tensor may share memory."""
     if tensor.layout != torch.strided:
         return False
-    reach = 0  # of the axes with smaller strides
+    reach = 0  # of the axes with smaller strides, in elements
     for stride, size in sorted(zip(tensor.stride(), tensor.shape)):
         if size > 1:
             if stride <= reach:

@@ -18,7 +18,7 @@ _AUGMENTED = frozenset(
     f"__i{name}__"
     for name in "add sub mul matmul truediv floordiv div mod pow and or xor lshift rshift".split()
 )
-# Methods with an underscore at the end that change no value.
+# Methods that end in an underscore but change no value.
 _NO_WRITE = frozenset(
     "requires_grad_ retain_grad share_memory_ rename_ detach_ sparse_resize_ resize_".split()
 )
@@ -26,7 +26,7 @@ _NO_WRITE = frozenset(
 
 @dataclass(slots=True)
 class Write:
-    """A call that writes into ``targets``: as one that returns the new value, if there is such."""
+    """A call that writes into ``targets``, and the out-of-place call for the new value, if any."""
 
     targets: list[Tensor]
     func: Callable | None = None
@@ -47,7 +47,7 @@ def write_of(func: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> 
     if name.endswith("_") and not name.startswith("_") and name not in _NO_WRITE:
         bound, named = bind(func, args, kwargs)
         if not bound or not isinstance(bound[0], Tensor):
-            targets = list(tensors_in(bound[:1]))  # of torch._foreach_mul_ and its like
+            targets = list(tensors_in(bound[:1]))  # torch._foreach_mul_ and the like
             return Write(targets) if targets else None
         return Write([bound[0]], _out_of_place(func, name), bound, named)
     position = _inplace_position(func)
@@ -69,7 +69,7 @@ def _can_write(func: Callable, name: str) -> bool:
     return named or _inplace_position(func) >= 0
 
 
-# Writes that leave nothing of the old value: found in the graph.
+# Writes whose result does not depend on the old value; the graph shows it.
 _OVERWRITES = frozenset(
     "zero_ uniform_ normal_ bernoulli_ exponential_ cauchy_ log_normal_ geometric_ random_".split()
 )

@@ -1,8 +1,8 @@
-"""What the ways to the penalty would take on this machine, from counts of work.
+"""The cost of the routes to the penalty, from counts of work and this machine's constants.
 
-A pass of K tangents through a program takes some time a step, however little the step computes,
-and a time for each multiplication and each number that it reads or writes. The three are measured
-once a machine and kept in the user's cache, so that a machine always makes the same choice.
+Pushing K tangents through a program takes a fixed time per step, and a time per multiplication and
+per number read or written. The constants are measured once per machine and kept in the user's
+cache, so that a machine always makes the same choice.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Machine:
-    """Seconds a step of a program, without and with its reverse pass; a product; a number."""
+    """Seconds per step (without and with its reverse pass), per multiplication, per number."""
 
     step: float
     reversed_step: float
@@ -36,7 +36,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Work:
-    """What one tangent of the whole batch takes: steps, products, numbers read or written."""
+    """Steps, multiplications, and numbers read or written for one tangent of the whole batch."""
 
     steps: int
     products: int
@@ -57,7 +57,7 @@ class Work:
 
 
 def machine(device: torch.device) -> Machine:
-    """What this machine takes, measured at the first question."""
+    """The constants of this machine, measured on first use."""
     return load_or_measure(device.type, torch.get_num_threads())
 
 
@@ -65,7 +65,7 @@ def machine(device: torch.device) -> Machine:
 def load_or_measure(device: str, threads: int) -> Machine:
     """The machine's constants from the user's cache, measured if they are not there."""
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor()
-    # By its host's name, too: homes are shared between machines.
+    # The host name, too: machines may share a home directory.
     key = " ".join(
         map(str, (torch.__version__, platform.node(), platform.machine(), name, _cpu(), device))
     )
@@ -84,7 +84,7 @@ def load_or_measure(device: str, threads: int) -> Machine:
         beside.write_text(json.dumps({**asdict(found)}))
         beside.replace(file)
     except OSError as error:
-        LOG.warning("%s: not kept: %s", file, error)
+        LOG.warning("%s: cannot be written: %s", file, error)
     return found
 
 
@@ -118,7 +118,7 @@ def measure(device: torch.device) -> Machine:
 
 
 def _seconds(run: Callable[[], object], device: torch.device) -> float:
-    """The median of a few runs."""
+    """The median time of a few runs."""
     times = []
     for _ in range(9):
         if device.type == "cuda":

@@ -25,7 +25,7 @@ def directional_derivative(
     """Return fn(z) and J v, one direction v a sample; both can be differentiated once more.
 
     Gradients flow to ``z``, to ``tangents`` and to whatever ``fn`` closes over, through the norms
-    that PyTorch's own forward mode gets wrong, too (see :func:`pydisent.linearize`).
+    that PyTorch's forward mode gets wrong, too (see :func:`pydisent.linearize`).
 
     Parameters
     ----------

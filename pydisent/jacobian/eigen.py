@@ -1,4 +1,4 @@
-"""What the leading right-singular vectors of a generator's Jacobian do across latent space."""
+"""The leading right-singular vectors of a generator's Jacobian across latent space."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def linearize(
     fn_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Linearization[_V]:
-    """Linearise ``fn`` at each of the B latent codes ``z``: one trace, then products at will.
+    """Linearise ``fn`` at each of the B latent codes ``z``: trace it once, then take products.
 
     Parameters
     ----------
@@ -62,8 +62,8 @@ def linearize(
         Tangents pushed at once; by default as many as a memory budget of 256 MiB allows.
     coupled
         What to do if a sample's output depends on another sample's code, as by batch statistics
-        written by hand: "error", or "hold" for taking what mixes samples as constants, as
-        ``nn.BatchNorm`` in training mode is taken.
+        written by hand: "error", or "hold" what mixes samples constant, as is done for
+        ``nn.BatchNorm`` in training mode.
     fn_kwargs
         More keyword arguments of ``fn``, whose names may be those of this function's own.
 
@@ -80,8 +80,7 @@ def linearize(
     Batch norm in training mode is an affine map with the batch's statistics held constant:
     otherwise the per-sample Jacobian is not defined. A custom ``autograd.Function`` is one
     operation, differentiated by its own ``backward``, which must be differentiable itself. So is
-    what torch functions do not show (TorchScript, ``torch.func`` inside ``fn``), which a
-    warning says.
+    what torch functions do not show (TorchScript, ``torch.func`` inside ``fn``); a warning says so.
 
     Examples
     --------
@@ -158,7 +157,7 @@ class Linearization(Generic[_V]):
         self.value: _V = pytree.tree_map_only(Tensor, Tensor.detach, value)
         self.program = program
         self.dtype = compute_dtype or torch.promote_types(z_in.dtype, torch.float32)
-        self.returned = self.dtype  # that of products; they may be computed in a wider one
+        self.returned = self.dtype  # dtype of the products that are returned
         self.latent_shape = z_in.shape
         self.device = z_in.device
         self._leaves, self._structure = pytree.tree_flatten(self.value)
@@ -233,7 +232,7 @@ class Linearization(Generic[_V]):
     def decouple(self, coupled: Coupled) -> None:
         """Hold the steps that mix samples, or raise ValueError in their names."""
         steps, crossed = mixing_steps(self.program, self.latent_shape, self.device)
-        if not steps and not crossed:  # roundings of a derivative that is zero
+        if not steps and not crossed:  # rounding of a zero derivative
             return
         if coupled == "hold" and not crossed:
             self.program.hold(steps)
@@ -256,7 +255,7 @@ class Linearization(Generic[_V]):
     # -- columns and chunks --------------------------------------------------------------------
 
     def jacobian_bytes(self) -> int:
-        """What all columns of J take in float32 or wider."""
+        """Size of all columns of J in float32 or wider."""
         size = max(4, self.dtype.itemsize)
         return self.latent_shape[1:].numel() * size * sum(shape.numel() for shape in self._shapes)
 
@@ -268,7 +267,7 @@ class Linearization(Generic[_V]):
         start = 0
         for chunk in self.chunks(tangents):
             columns = self.push(chunk)
-            if not parts:  # in the layout in which the columns come
+            if not parts:  # in the columns' memory format
                 parts = [like_columns(column, batch, count, wide) for column in columns]
             for part, column in zip(parts, columns):
                 part[:, start : start + len(chunk)] = column.transpose(0, 1)
@@ -276,7 +275,7 @@ class Linearization(Generic[_V]):
         return parts
 
     def push(self, tangents: Tensor) -> list[Tensor]:
-        """One chunk of J V, without a graph: an output that does not move gets zeros."""
+        """One chunk of J V, without a graph; zeros for outputs that do not depend on z."""
         with torch.no_grad():
             moved = self.program.push(tangents.to(self.dtype), self._captured, overwrite=True)
         still = tangents.new_zeros((), dtype=self.dtype)
@@ -292,13 +291,13 @@ class Linearization(Generic[_V]):
             outputs = self.program.push(source, self._captured)
             seeds = cotangents([output.detach() for output in outputs])
             pairs = [(o, s.to(o.dtype)) for o, s in zip(outputs, seeds) if o.requires_grad]
-            if not pairs:  # a derivative of zero, such as that of a step
+            if not pairs:  # a derivative of zero
                 return torch.zeros_like(tangents)
             moving, seeds = map(list, zip(*pairs))
             return torch.autograd.grad(moving, source, seeds, materialize_grads=True)[0]
 
     def chunk_size(self, *, graph: bool = False) -> int:
-        """Tangents to push at once: rows enough to be fast, within the memory budget."""
+        """Tangents to push at once: enough rows to be fast, within the memory budget."""
         if self._chunk is not None:
             return self._chunk
         elements = self.program.elements_saved if graph else self.program.elements_peak
@@ -319,7 +318,7 @@ class Linearization(Generic[_V]):
         return axes.expand(size, *self.latent_shape)
 
     def _structured(self, tensors: list[Tensor]) -> Any:
-        queue = iter(tensors)  # what is not a tensor comes as it was
+        queue = iter(tensors)  # leaves that are not tensors stay
         leaves = [next(queue) if isinstance(leaf, Tensor) else leaf for leaf in self._leaves]
         return pytree.tree_unflatten(leaves, self._structure)
 

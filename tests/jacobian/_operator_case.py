@@ -33,7 +33,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 
-def said(error: BaseException) -> str:
+def words_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {first_line(str(error))}"
 
 
@@ -239,7 +239,7 @@ class Case:
                     continue
                 best = self._best()
             except (RuntimeError, ValueError) as error:
-                reason = f"torch cannot compute there: {said(error)}"
+                reason = f"torch cannot compute there: {words_of(error)}"
                 continue
             if disagreement(best) <= 1:
                 return best

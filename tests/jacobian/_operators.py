@@ -98,18 +98,18 @@ def judge(case: Case) -> Verdict:
                     return Verdict(ROUGH, "differences of three steps disagree")
                 detail = _compare(case, fn, reference)
     except RecursionError as error:
-        detail = said(error)
+        detail = words_of(error)
     except REFUSALS as error:
         torch_is = _by_torch(case, fn, reference)
         if DerivativeError is None or _names(str(error), case.op):
-            return Verdict(REFUSED_BY_US, said(error), torch_is)
-        return Verdict(WRONG, f"refused, without the operation's name: {said(error)}", torch_is)
+            return Verdict(REFUSED_BY_US, words_of(error), torch_is)
+        return Verdict(WRONG, f"refused, without the operation's name: {words_of(error)}", torch_is)
     except ValueError as error:
         if no_derivative and "depend on z" in str(error):
             return Verdict(NONE, "piecewise constant")
-        detail = said(error)
+        detail = words_of(error)
     except Exception as error:
-        detail = said(error)
+        detail = words_of(error)
     if detail:
         return Verdict(WRONG, detail, _by_torch(case, fn, reference))
     ours = [str(w.message) for w in said if str(w.message).startswith("pydisent")]

@@ -45,7 +45,7 @@ def _constants(
     return mask, alignment_signs(size, k, reweight, dtype, device)
 
 
-_kept_constants = functools.lru_cache(16)(_constants)  # small, and the same at each update
+_cached_constants = functools.lru_cache(16)(_constants)  # small, and the same at each update
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Problem:
         if probe is None:
             probe = parallel.draw(lambda n: random_signs((n, size, k), device), batch)
         # What is made while a CUDA graph is captured belongs to that graph.
-        constants = _constants if is_capturing() else _kept_constants
+        constants = _constants if is_capturing() else _cached_constants
         mask, signs = constants(size, k, bool(reweight), dtype, device)
         return cls(probe.detach().to(device, dtype), mask, signs, iterations)
 

@@ -27,7 +27,7 @@ def leading_directions(
     columns: list[Tensor], gram: Tensor, slope: Tensor, tolerance: float
 ) -> Directions:
     """The best low-rank form of J C: its right-singular vectors, from the eigenvectors of C M C."""
-    if tolerance == 0:  # the axes do as well as any other full basis, without rounding
+    if tolerance == 0:  # any full basis will do; the axes have no rounding
         vectors = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device).expand_as(gram)
         return _directions_along(vectors, columns, slope)
     energy, vectors = torch.linalg.eigh(slope @ gram @ slope)

@@ -20,7 +20,7 @@ def unrolled(linear: Linearization, problem: Problem, z: Tensor, coupled: Couple
     """All of J, and Algorithm 3 on its Gram matrix, in the graph: the fewest calls.
 
     For small problems, where calls cost more than what they compute. Steps without a rule are
-    differentiated apart from the function, so that what goes wrong there can be said.
+    differentiated apart from the function, so that an error can name them.
     """
     program = linear.program
     apart = bool(program.live or program.general)
@@ -59,7 +59,7 @@ def _columns_in_the_graph(
 
 
 class _Apart(torch.autograd.Function):
-    """The value of a graph that ends at ``leaves``, which stand for what the function read."""
+    """The value of a graph that starts from ``leaves``, copies of the captured tensors."""
 
     @staticmethod
     def forward(ctx, value, z, inside, program, leaves, wanted, *captured):  # z as of _Gradient
@@ -84,9 +84,9 @@ class _Apart(torch.autograd.Function):
 
 
 def _once_differentiable(value: Tensor, z: Tensor) -> Tensor:
-    """The value of a graph, for a gradient that is the same by every route: not to be taken twice.
+    """The value, whose gradient cannot be differentiated, as on the other routes.
 
-    Where J is constant, so that there is no graph, it still has a backward if ``z`` has one.
+    Where J is constant there is no graph, but the value still has a backward if ``z`` has one.
     """
     if not value.requires_grad:
         return value + z.flatten()[:0].sum() if z.requires_grad else value

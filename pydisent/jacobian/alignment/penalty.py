@@ -43,7 +43,7 @@ def alignment_penalty(
     fn_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Tensor:
-    """Penalise leading right-singular vectors of ``fn``'s Jacobian that leave the first k axes.
+    """Penalise how far the leading singular vectors of ``fn``'s Jacobian are from the first k axes.
 
     Ramesh et al. 2018, Algorithm 3: T masked power iterations estimate the k leading eigenvectors
     V of M = J'J at each latent code, and the penalty is the mean over the batch of
@@ -74,14 +74,14 @@ def alignment_penalty(
         "matrix_free": products with M only, for a large m. "autograd": plain double backward
         through the unrolled algorithm, slow, the only one whose own gradient can be taken.
         "auto": the cheapest of the first two and, for small problems, the algorithm unrolled on the
-        Gram matrix in one graph, by a count of the steps, products and numbers of ``fn``, weighed
-        by what each takes on this machine: measured once, kept in the user's cache.
+        Gram matrix in one graph, by the counted work of ``fn`` and this machine's constants, which
+        are measured once and kept in the user's cache.
     tolerance
-        Directions of the gradient that may be left out, in [0, 1); 0 is exact. By the Gram route:
-        the relative Frobenius norm of what is left of J C. Matrix-free: the part of the sum
-        of the magnitudes of C's eigenvalues. While a CUDA graph is captured it must be 0, and the
-        method "gram" (or "auto" where that is cheaper): the number of directions, and whether
-        values are finite, would have to be read from the GPU.
+        How much of the gradient may be left out, in [0, 1); 0 is exact. On the Gram route it bounds
+        the relative Frobenius norm of the rest of J C, on the matrix-free route the share of the
+        sum of the magnitudes of C's eigenvalues. While a CUDA graph is captured it must be 0, and
+        the method "gram" or "auto": the number of directions, and whether values are finite, would
+        have to be read from the GPU.
     compute_dtype
         Dtype of the tangents, such as ``torch.bfloat16``; sums and small matrices stay in float32.
         On a CPU without native bfloat16 it is float32 all the same, and a warning says so once.
@@ -107,7 +107,7 @@ def alignment_penalty(
 
     Notes
     -----
-    The gradient is that of the unrolled algorithm, computed when backward comes. It cannot be
+    The gradient is that of the unrolled algorithm, computed in backward. It cannot be
     differentiated again, except with ``method="autograd"``.
 
     Examples
@@ -201,7 +201,7 @@ class AlignmentPenalty(nn.Module):
         return alignment_penalty(fn, z, *args, probe=probe, fn_kwargs=more, **self.options)
 
     def extra_repr(self) -> str:
-        """The options, for ``repr``."""
+        """The options, as ``repr`` shows them."""
         return ", ".join(f"{name}={value}" for name, value in self.options.items())
 
 

@@ -69,7 +69,7 @@ def _check_capturable(linear: Linearization, method: str, tolerance: float) -> N
 def _cheaper(
     linear: Linearization, problem: Problem, tolerance: float, wants_gradient: bool
 ) -> str:
-    """The route that takes less time by the counts of ``cost``."""
+    """The route that takes the least time by the estimates of ``cost``."""
     k, iterations = problem.probe.shape[-1], problem.iterations
     work, costs = linear.program.work(), machine(linear.device)
     size = linear.latent_shape[1:].numel()
@@ -77,14 +77,14 @@ def _cheaper(
     gram = work.forward(size, plain, costs)
     turns = iterations * work.both(k, graph, costs)
     if wants_gradient:
-        # With a tolerance about half of the directions count.
+        # A tolerance drops about half of the directions.
         kept = size if tolerance == 0 else -(-size // 2)
         gram += work.both(kept, graph, costs)
         turns += (iterations - 1) * work.both(k, graph, costs)
         turns += work.both(min(size, 2 * k * iterations), graph, costs)
-        unrolled = work.both(size, graph, costs)
+        whole = work.both(size, graph, costs)
         least = min(gram, turns) + _SMALL_ALGEBRA * costs.step
-        if unrolled < least and size <= graph and linear.dtype.itemsize >= 4:
+        if whole < least and size <= graph and linear.dtype.itemsize >= 4:
             return "unrolled"
     return "gram" if gram <= turns else "matrix_free"
 

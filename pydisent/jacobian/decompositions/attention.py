@@ -26,12 +26,10 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     """Attention of ``query`` (..., L, E) to ``key`` (..., S, E) and ``value`` (..., S, Ev).
 
-    A row that the mask closes to every key attends to nothing and gives zero, as the native one.
+    A row whose keys are all masked gives zero, as the native one does.
     """
     if is_causal and attn_mask is not None:
-        raise ValueError(
-            "scaled_dot_product_attention: attn_mask must be None when is_causal is True"
-        )
+        raise ValueError("attn_mask must be None when is_causal is True, got a tensor")
     if enable_gqa:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
         value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
@@ -127,7 +125,7 @@ def _project(
 ) -> tuple[Tensor, Tensor, Tensor]:
     if separate is None:
         if in_proj_weight is None:
-            raise ValueError("multi_head_attention_forward: in_proj_weight must be given")
+            raise ValueError("in_proj_weight must be a tensor, got None")
         separate = in_proj_weight.chunk(3)
     biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
     q, k, v = (

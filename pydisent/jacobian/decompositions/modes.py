@@ -1,4 +1,4 @@
-"""Modes that put decompositions in place of native calls, or refuse what gets past them."""
+"""Modes that replace native calls by decompositions, or refuse native kernels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NATIVE_WRONG = {
     "".join(part.capitalize() for part in name.split("_")) + "Backward": public
     for name, public in _REFUSED.items()
 } | {name + "BatchNormBackward": "batch_norm" for name in ("Native", "Cudnn", "Miopen")}
-"""What the nodes of the autograd graph begin with whose higher derivatives are wrong, and why."""
+"""Prefixes of the names of graph nodes whose higher derivatives are wrong: public name."""
 
 
 class DecomposedFunctions(TorchFunctionMode):

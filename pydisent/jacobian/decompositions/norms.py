@@ -94,8 +94,8 @@ def _check_tail(name: str, input: Tensor, normalized_shape: Sequence[int]) -> No
     tail = tuple(normalized_shape)
     if not tail or tuple(input.shape[-len(tail) :]) != tail:
         raise ValueError(
-            f"{name}: normalized_shape {tail} must be the last axes of input, whose shape is "
-            f"{tuple(input.shape)}"
+            f"normalized_shape of {name} must be the last axes of input {tuple(input.shape)}, "
+            f"got {tail}"
         )
 
 
@@ -110,8 +110,7 @@ def group_norm(
     """Group normalization of ``input`` (B, C, ...), with C a multiple of ``num_groups``."""
     if input.dim() < 2 or input.shape[1] % num_groups:
         raise ValueError(
-            f"group_norm: num_groups {num_groups} must divide the channels of input, whose shape "
-            f"is {tuple(input.shape)}"
+            f"num_groups must divide the channels of input {tuple(input.shape)}, got {num_groups}"
         )
     x = widen(input).reshape(input.shape[0], num_groups, -1)
     x = _standardize(x, (-1,), eps).reshape(input.shape)
@@ -189,7 +188,7 @@ def batch_norm(
         mean, variance = fixed.mean(dims), fixed.var(dims, correction=0)
     elif running_mean is None or running_var is None:
         raise ValueError(
-            "batch_norm: running_mean and running_var must be given when training is False"
+            "running_mean and running_var must be tensors when training is False, got None"
         )
     else:
         mean, variance = widen(running_mean), widen(running_var)

@@ -51,7 +51,7 @@ def _grid_sampler(
 def _check_grid(input: Tensor, grid: Tensor, mode: str, padding_mode: str) -> None:
     if input.dim() not in (4, 5) or 0 in input.shape[2:]:
         raise ValueError(
-            "grid_sample: input must have shape (B, C, H, W) or (B, C, D, H, W) with pixels in it, "
+            "input must have shape (B, C, H, W) or (B, C, D, H, W) with pixels in it, "
             f"got {tuple(input.shape)}"
         )
     if grid.dim() != input.dim() or (grid.shape[0], grid.shape[-1]) != (
@@ -59,24 +59,20 @@ def _check_grid(input: Tensor, grid: Tensor, mode: str, padding_mode: str) -> No
         input.dim() - 2,
     ):
         raise ValueError(
-            f"grid_sample: grid must have {input.dim()} axes, the first of {input.shape[0]} and "
+            f"grid must have {input.dim()} axes, the first of {input.shape[0]} and "
             f"the last of {input.dim() - 2} as input has, got {tuple(grid.shape)}"
         )
     modes = _MODES[: 3 if input.dim() == 4 else 2]
     if mode not in modes:
         raise ValueError(
-            f"grid_sample: mode must be one of {modes} for an input of {input.dim()} axes, "
-            f"got {mode!r}"
+            f"mode must be one of {modes} for an input of {input.dim()} axes, got {mode!r}"
         )
     if padding_mode not in _PADDINGS:
-        raise ValueError(
-            f"grid_sample: padding_mode must be one of {_PADDINGS}, got {padding_mode!r}"
-        )
+        raise ValueError(f"padding_mode must be one of {_PADDINGS}, got {padding_mode!r}")
     same = input.dtype == grid.dtype or torch.is_autocast_enabled(input.device.type)
     if not (same and input.is_floating_point() and grid.is_floating_point()):
         raise ValueError(
-            "grid_sample: grid must have the floating-point dtype of input, got "
-            f"{grid.dtype} and {input.dtype}"
+            f"grid must have the floating-point dtype of input, got {grid.dtype} and {input.dtype}"
         )
 
 

@@ -2,11 +2,10 @@
 
 A tangent of a value of shape ``s`` has shape ``(K, *s)``. Linear maps with a batch dimension act on
 K·B rows at once; elementwise functions multiply by a derivative computed once and shared by the K
-tangents; multilinear ones use the product rule. An operation that is not here is differentiated by
-``torch.func.jvp`` on that operation alone, or where that is missing or wrong by its own reverse
-mode twice. Every rule is made of operations whose own first
-derivative PyTorch has right, so that one reverse pass through a rule gives the gradient of a
-Jacobian penalty: norms are composed of primitives for this reason.
+tangents; multilinear ones use the product rule. An operation without a rule is differentiated on
+its own by ``torch.func.jvp`` or, where that is missing or wrong, by reverse mode twice. Every rule
+is made of operations whose first derivative PyTorch has right, so that one reverse pass through it
+gives the gradient of a Jacobian penalty: norms are composed of primitives for this reason.
 """
 
 from pydisent.jacobian.rules import (

@@ -1,4 +1,4 @@
-"""What the tangent rules share: their registry, and ways to apply a map to K tangents."""
+"""The table of tangent rules, and ways to apply a map to K tangents."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def on_image_rows(function: Callable[[Tensor], Tensor], tangent: Tensor) -> Tens
 
 
 def dense(primal: Tensor) -> Tensor:
-    """A value with a place for each of its elements, which forward mode asks for."""
+    """A value whose elements do not share memory, as forward mode requires."""
     return primal.clone() if overlaps_itself(primal) else primal
 
 
 def align(tangent: Tensor, primal_dim: int, out_dim: int) -> Tensor:
-    """Put ones behind K so that a broadcast with a value of ``out_dim`` dimensions is right."""
+    """Insert axes of size 1 after K, so that tangents broadcast as values do."""
     if primal_dim == out_dim:
         return tangent
     ones = (1,) * (out_dim - primal_dim)
@@ -64,7 +64,7 @@ def align(tangent: Tensor, primal_dim: int, out_dim: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Flat:
-    """How arguments nest that do not: a ``TreeSpec`` of few steps."""
+    """A fast ``TreeSpec`` for arguments that are not nested."""
 
     positional: int
     names: tuple[str, ...]
@@ -75,7 +75,7 @@ class _Flat:
 
 
 def flattened(call: Call) -> tuple[list[Any], Any, list[Tensor]]:
-    """The arguments as a list, how they nest, and those of them that are traced."""
+    """The arguments as a list, their structure, and the traced ones among them."""
     leaves: list[Any] = [*call.args, *call.kwargs.values()]
     spec: Any
     if any(isinstance(leaf, (tuple, list, dict)) for leaf in leaves):
@@ -99,7 +99,7 @@ def elementwise_step(
 def multiplication(call: Call, source: Tensor, factor: Tensor) -> Step:
     """The step that multiplies the tangent of ``source`` by ``factor``."""
     dim, out_dim = source.dim(), call.out.dim()
-    if not differentiable(factor):  # a mask: its product with a number has no wider dtype
+    if not differentiable(factor):  # a mask, which has no dtype for products
         factor = factor.to(call.out.dtype)
 
     def push(captured, tangents):

@@ -32,7 +32,7 @@ def _composed(
     beta: float = 1.0,
     softplus_threshold: float = 20.0,
 ) -> Tensor:
-    """``ops.activation_tangent`` of elementary operations."""
+    """``ops.activation_tangent`` in elementary operations."""
     parameters = leak, None, negative_slope, beta, softplus_threshold
     if h.dtype != tangents.dtype or h.dtype.itemsize < 4:
         return reference.activation_tangent(h, tangents, kind, *parameters, False)
@@ -40,7 +40,7 @@ def _composed(
 
 
 def _activation(call: Call, kind: str, tensors: dict[str, Tensor], **constants: float) -> Step:
-    """An activation whose derivative the ``tangent`` kernels know."""
+    """An activation that the ``tangent`` kernels differentiate."""
     source = call.args[0]
     if source.is_complex() or any(call.is_traced(value) for value in tensors.values()):
         raise NoRuleError
@@ -59,7 +59,7 @@ def _activation(call: Call, kind: str, tensors: dict[str, Tensor], **constants: 
     composed = push_with(_composed)
 
     def push(captured, tangents):
-        # A kernel's gradient costs more calls than it saves where there is little to compute.
+        # For small tensors the kernel's backward costs more calls than it saves.
         small = torch.is_grad_enabled() and tangents[0].numel() < _SMALL
         return (composed if small else kernel)(captured, tangents)
 
@@ -128,7 +128,7 @@ for _function in (
 
 @rule("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
 def _dropout(call: Call) -> Step:
-    """Affine in x for the mask that was drawn, which is found by drawing it again."""
+    """Affine in x, with a factor found by drawing the mask again."""
     source, rest, named, function = call.args[0], call.args[1:], call.kwargs, call.func
     values = [torch.ones_like(source), torch.zeros_like(source)]
     with torch.no_grad():

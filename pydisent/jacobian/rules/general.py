@@ -22,7 +22,7 @@ Apply = Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, ...]]
 def general(call: Call) -> Step | None:
     """Any operation, by ``torch.func.jvp`` on it alone; None where that is missing or wrong.
 
-    An operation without a step is found in the autograd graph, as one that was never shown.
+    An operation without a step is then found in the autograd graph.
     """
     leaves, spec, _ = flattened(call)
     places = [i for i, leaf in enumerate(leaves) if differentiable(leaf)]
@@ -53,7 +53,7 @@ def general(call: Call) -> Step | None:
 
         return over_tangents(one, tangents)
 
-    # In the dtypes of the call: an operation may be picky about those of its arguments.
+    # In the call's own dtypes, as an operation may not accept others.
     step = Step(inputs, captured, push, outputs=outputs, keep=True)
     if _is_mutable(func) or call.name.endswith("_"):
         return None
@@ -62,9 +62,9 @@ def general(call: Call) -> Step | None:
 
 
 def _kind(call: Call, leaves: list, spec: Any, tensors: Sequence[Tensor], traced: int) -> Any:
-    """What PyTorch chooses a formula by: an operator of its own, types, shapes, other arguments.
+    """What determines PyTorch's derivative formula: the operator, dtypes, shapes, other arguments.
 
-    None for what may depend on more: random draws, strangers' operators, arguments of other types.
+    None where it may depend on more: random draws, custom operators, arguments of other types.
     """
     plain = (int, float, bool, str, complex, type(None), torch.dtype, torch.device)
     if call.drawn is not None or is_foreign(call.func):
@@ -87,10 +87,10 @@ def _is_mutable(func: Callable) -> bool:
 
 
 def _forward_mode_is_right(call: Call, apply: Apply, step: Step) -> bool:
-    """Whether forward mode is there and right: <u, J v> = <J'u, v> for random u and v.
+    """Whether forward mode exists and agrees with reverse mode at random vectors.
 
-    Some operations have only a reverse formula; a custom operator may have a jvp of silent zeros,
-    and one that draws random numbers may draw others for K tangents at once.
+    Some operations have only a reverse formula; a custom operator may have a jvp that silently
+    returns zero, and a random one may draw other numbers for K tangents at once.
     """
     captured = [tensor.detach() for tensor in step.captured]
     count = len(step.inputs)

@@ -44,7 +44,7 @@ for _spatial in (
 
 @rule("affine_grid", "affine_grid_generator")
 def _affine_grid(call: Call) -> Step:
-    """Linear in the matrices, a grid each."""
+    """Linear in the matrices, with a grid for each."""
     source, size, rest = call.args[0], call.argument(1, "size"), call.args[2:]
     named = {name: value for name, value in call.kwargs.items() if name != "size"}
     function, one = call.func, [int(length) for length in size][1:]
@@ -59,10 +59,10 @@ def _affine_grid(call: Call) -> Step:
 def _pad(call: Call) -> Step:
     source, pad = call.args[0], call.argument(1, "pad")
     mode = call.argument(2, "mode", "constant")
-    if mode == "constant":  # whatever the border's value is, it does not move
+    if mode == "constant":  # the border's value has no tangent
         by_rows = len(pad) < 2 * source.dim()
         return Step([source], [], lambda _, t: F.pad(t[0], pad), by_rows=by_rows)
-    if len(pad) > 2 * (source.dim() - 2):  # there is no batch in front
+    if len(pad) > 2 * (source.dim() - 2):  # no batch dimension is left in front
         raise NoRuleError
     return Step(
         [source], [], lambda _, t: on_rows(lambda r: F.pad(r, pad, mode), t[0]), by_rows=True

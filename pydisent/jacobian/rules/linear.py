@@ -24,7 +24,7 @@ def jointly_linear(call: Call) -> Step:
     constants = [i for i, leaf in enumerate(leaves) if differentiable(leaf) and i not in places]
     shapes = {i: leaves[i].shape for i in constants}
     for i in constants:
-        leaves[i] = None  # a constant has no tangent, and need not be kept
+        leaves[i] = None  # constants have no tangent and are not kept
     func, needs_dense = call.func, call.name == "view_as_complex"
 
     def push(captured, tangents):
@@ -61,7 +61,7 @@ for _linear in (
 
 @rule("masked_fill", "index_fill", "scatter", "set_item")
 def _fill(call: Call) -> Step:
-    """A number that is written into a value does not move."""
+    """A number written into a value has no tangent."""
     *args, value = call.args
     if isinstance(value, (int, float, complex)) and len(call.args) > 2:
         call.args = (*args, 0)
@@ -76,7 +76,7 @@ def _masked(call: Call, source: Tensor, mask: Tensor) -> Step:
     return Step([source], [mask], lambda c, t: t[0].masked_fill(c[0], 0), by_rows=True)
 
 
-# Where a call has dimensions, and what they are if they are left out.
+# Positions of a call's dimension arguments, and their defaults.
 _PLACES: dict[str, tuple[tuple[int, Any], ...]] = {
     **dict.fromkeys(
         ("transpose", "swapaxes", "swapdims", "movedim", "moveaxis"), ((1, None), (2, None))
@@ -89,7 +89,7 @@ _PLACES: dict[str, tuple[tuple[int, Any], ...]] = {
 
 @rule(*_PLACES)
 def _along_dimensions(call: Call) -> Step:
-    """Dimensions counted from the end are the same with K in front: no vmap is needed."""
+    """Negative dimensions are the same with K in front, so no vmap is needed."""
     source, args, by_rows = call.args[0], list(call.args), True
     for place, default in _PLACES[call.name]:
         dims = args[place] if len(args) > place else default
@@ -103,7 +103,7 @@ def _along_dimensions(call: Call) -> Step:
 
 
 def from_the_end(dims: Any, size: int) -> list[int] | None:
-    """Dimensions of a value as negative numbers; None if these are none, or not all."""
+    """Dimensions as negative numbers, or None if some are not plain integers."""
     dims = [dims] if isinstance(dims, int) else dims
     if not size or not isinstance(dims, (list, tuple)) or not dims:
         return None
@@ -126,7 +126,7 @@ def from_the_end(dims: Any, size: int) -> list[int] | None:
     "cpu",
 )
 def _convert(call: Call) -> Step:
-    """A change of dtype is none for the tangents: they have the dtype of the computation."""
+    """A conversion of dtype does not concern tangents, which have that of the computation."""
     source = call.args[0]
     if not call.is_traced(source) or source.is_complex() != call.out.is_complex():
         raise NoRuleError

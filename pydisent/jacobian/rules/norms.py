@@ -1,4 +1,4 @@
-"""Rules for softmax and the norms, composed of operations that PyTorch differentiates rightly."""
+"""Rules for softmax and norms, composed of operations that PyTorch differentiates correctly."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def _euclidean_norm(call: Call) -> Step:
     if source.is_complex() or source.dim() == 0 or len(call.args) > 4:
         raise NoRuleError
     if call.name == "linalg_norm" and p == 2 and not isinstance(dims, int):
-        raise NoRuleError  # of matrices it is another
+        raise NoRuleError  # the spectral norm of matrices
     dims = _dimensions(dims, source)
     keep = call.out.dim() == source.dim()
 

@@ -63,7 +63,7 @@ for _product in (
 
 @rule("einsum")
 def _einsum(call: Call) -> Step:
-    """K is one more index, of the operand that moves and of the result."""
+    """K is one more index of the moving operand and of the result."""
     equation, *operands = call.args
     if len(operands) == 1 and isinstance(operands[0], (tuple, list)):
         operands = list(operands[0])
@@ -157,7 +157,7 @@ def _matmul(call: Call) -> Step:
 
 @rule("bmm", "mm")
 def _matrix_product(call: Call) -> Step:
-    """Of matrices, or batches of them: K in front is one more batch dimension."""
+    """A product of matrices or batches of them: K is one more batch dimension."""
     values = left, right = call.args[0], call.argument(1, "mat2")
     dim = max(left.dim(), right.dim())
     if min(left.dim(), right.dim()) < 2 or set(call.kwargs) - {"mat2"}:
@@ -237,7 +237,7 @@ def _linear_map(call: Call) -> Step:
 
 
 def _linear(tangent: Tensor, weight: Tensor) -> Tensor:
-    """``F.linear``, which copies the weight a row if tangents are expanded over the batch."""
+    """``F.linear``, which would copy the weight per row of tangents expanded over the batch."""
     if tangent.dim() == 3 and tangent.stride(1) == 0:
         return F.linear(tangent[:, 0], weight)[:, None].expand(-1, tangent.shape[1], -1)
     return F.linear(tangent, weight)
@@ -284,7 +284,7 @@ def _convolution(call: Call) -> Step:
         call.args, call.kwargs = (source, weight, None, *rest), named
         batched = source.dim() == weight.dim()
         return _convolution_by_traced(call, source, weight) if batched else multilinear(call)
-    if source.dim() == weight.dim() - 1:  # no batch: the K tangents are one
+    if source.dim() == weight.dim() - 1:  # no batch: K takes its place
         return Step([source], [weight], lambda c, t: function(t[0], c[0], None, *rest, **named))
     if call.name == "conv_transpose2d" and is_projection(source, *rest, **named):
         channels, *kernel = weight.shape[1:]

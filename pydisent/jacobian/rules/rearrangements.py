@@ -36,11 +36,11 @@ def _matrix_transpose(call: Call) -> Step:
 
 @rule("view", "reshape", "flatten", "unsqueeze", "squeeze", "unflatten")
 def _reshape(call: Call) -> Step:
-    """The batch stays in front, as in most networks: no vmap is needed to put K before it."""
+    """A reshape to the result's shape, with K in front."""
     if call.args[0].is_complex() or not isinstance(call.out, Tensor):
         raise NoRuleError
     shape = call.out.shape
-    if call.out.dtype != call.args[0].dtype:  # a view of the same bytes as other numbers
+    if call.out.dtype != call.args[0].dtype:  # the same bytes as another dtype
         raise NoRuleError
     return Step([call.args[0]], [], lambda _, t: t[0].reshape(t[0].shape[0], *shape), by_rows=True)
 
@@ -113,7 +113,7 @@ def _roll(call: Call) -> Step:
 
 @rule("as_strided")
 def _as_strided(call: Call) -> Step:
-    """Elements by where they lie in memory, of which a tangent has another."""
+    """Elements by their places in memory, which tangents lay out differently."""
     source = call.args[0]
     places = view_places(call.out, source)
     if places is None:
@@ -142,7 +142,7 @@ def _as_strided_scatter(call: Call) -> Step:
 
 @rule("copied")
 def _copied(call: Call) -> Step:
-    """Nothing is left of the target."""
+    """The target is overwritten."""
     source, shape = call.args[1], call.out.shape
     if not call.is_traced(source):
         traced = call.args[0]
@@ -182,7 +182,7 @@ def _concatenate(call: Call) -> Step:
     if not isinstance(dim, int):
         raise NoRuleError
     dim = dim % call.out.dim() + 1
-    # An empty vector may be concatenated with anything, and is then left out.
+    # An empty vector may be concatenated with anything, and is ignored.
     tensors = [t for t in call.args[0] if tuple(t.shape) != (0,) or call.out.dim() == 1]
     traced = [tensor for tensor in tensors if call.is_traced(tensor)]
     flags = [call.is_traced(tensor) for tensor in tensors]

@@ -1,4 +1,4 @@
-"""Rules for operations that pick elements: their tangents are picked at the same places."""
+"""Rules for operations that select elements: tangents are selected at the same places."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydisent.jacobian._diagonal import like_tangent
 from pydisent.jacobian._step import Step
 from pydisent.jacobian.rules._base import RULES, rule
 
-# Where each has its dimension, and what that is if it is left out.
+# Position of each one's dimension argument, and its default.
 _DIMENSION = {
     "sort": (1, -1),
     "topk": (2, -1),
@@ -30,7 +30,7 @@ _DIMENSION = {
 
 @rule(*_DIMENSION)
 def _picked(call: Call) -> Step:
-    """Values along a dimension, which come with their indices."""
+    """Values selected along a dimension, returned with their indices."""
     source = call.args[0]
     dim = call.argument(_DIMENSION[call.name][0], "dim", _DIMENSION[call.name][1])
     if isinstance(call.out, Tensor) and dim is None:
@@ -55,7 +55,7 @@ def _extreme(call: Call) -> Step:
 
 
 def _extremes(call: Call, dims: Any) -> Step:
-    """The largest or smallest values: the mean of the tangents of those that tie for it."""
+    """The largest or smallest values; elements that tie share the tangent equally."""
     source = call.args[0]
     if call.name not in ("amax", "amin", "max", "min") or source.dim() == 0:
         raise NoRuleError

@@ -1,7 +1,7 @@
-"""Rules for eigenvectors, whose phases are free.
+"""Rules for eigenvectors and singular vectors, whose phases are arbitrary.
 
-The tangents are composed of the vectors that were found, so that what their gradient has of the
-free phases cancels, as it does in the function: PyTorch refuses each part alone.
+The tangents are composed of the computed vectors, so that the phases cancel in their gradient as
+they do in the function's; PyTorch refuses each part alone.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _eig(call: Call) -> Step:
 
 @rule("linalg_svd", "svd")
 def _svd(call: Call) -> Step:
-    """A = U S V'; of the full bases only those vectors move that the reduced ones have, too."""
+    """A = U S V', reduced: the further vectors of full bases are not unique."""
     left, values, right = call.out
     rows, columns = call.args[0].shape[-2:]
     if (

@@ -18,7 +18,7 @@ from pydisent.jacobian.rules._base import (
 
 
 def operands(call: Call) -> tuple[Any, Any]:
-    """Left and right of a binary operation, whichever way round it was called."""
+    """Left and right operand of a binary operation, also of a reflected one."""
     left, right = call.args[0], call.argument(1, "other")
     if call.name in (
         "rsub",
