@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+
+from pydisent._checks import check_integer, check_one_of
 
 Coupled = Literal["error", "hold"]
 
@@ -42,10 +43,9 @@ def checked_keywords(
         raise TypeError(
             f"compute_dtype must be a floating-point torch.dtype, got {compute_dtype!r}"
         )
-    if chunk is not None and whole_number("chunk", chunk) < 1:
-        raise ValueError(f"chunk must be at least 1, got {chunk}")
-    if coupled not in get_args(Coupled):
-        raise ValueError(f"coupled must be one of 'error', 'hold', got {coupled!r}")
+    if chunk is not None:
+        check_integer("chunk", chunk, at_least=1)
+    check_one_of("coupled", coupled, get_args(Coupled))
     merged = merged_keywords(kwargs, fn_kwargs)
     check_keywords(fn, kwargs, own)
     return merged
@@ -69,16 +69,6 @@ def _check_codes(z: Any) -> None:
         raise ValueError(
             f"z must have shape (B, m) or (B, *latent) with B, m >= 1, got {tuple(z.shape)}"
         )
-
-
-def whole_number(name: str, value: Any) -> int:
-    """``value`` as an int, NumPy's integers included; TypeError if it is not a whole number."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
 
 
 def check_keywords(

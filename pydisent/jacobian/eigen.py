@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pydisent.jacobian._arguments import Coupled, checked_keywords, whole_number
+from pydisent._checks import check, check_counts, check_integer, check_number
+from pydisent.jacobian._arguments import Coupled, checked_keywords
 from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._finite import refuse_infinite
 from pydisent.jacobian.linearization import Linearization, linearize_checked
@@ -168,17 +169,12 @@ def _path(
 
 
 def _check_path(z: Tensor, ordinals: Any, step_size: Any, decay: Any, steps: Any) -> list[int]:
-    if isinstance(ordinals, (list, tuple, range)) or hasattr(ordinals, "__len__"):
-        numbers = [whole_number("ordinals", ordinal) for ordinal in ordinals]
-    else:
-        numbers = [whole_number("ordinals", ordinals)]
-    size = z.shape[1:].numel()
-    if not numbers or not all(1 <= number <= size for number in numbers):
-        raise ValueError(f"ordinals must be whole numbers from 1 to m = {size}, got {numbers}")
-    if not step_size > 0:
-        raise ValueError(f"step_size must be above 0, got {step_size}")
-    if not 0 <= decay < 1:
-        raise ValueError(f"decay must be in [0, 1), got {decay}")
-    if whole_number("steps", steps) < 1:
-        raise ValueError(f"steps must be at least 1, got {steps!r}")
-    return numbers
+    several = isinstance(ordinals, (list, tuple, range)) or hasattr(ordinals, "__len__")
+    numbers = list(ordinals) if several else [ordinals]
+    check(len(numbers) > 0, "ordinals", "at least one integer", numbers)
+    for number in numbers:
+        check_integer("ordinals", number, at_least=1, at_most=z.shape[1:].numel())
+    check_number("step_size", step_size, above=0, finite=False)
+    check_number("decay", decay, at_least=0, below=1)
+    check_counts(steps=steps)
+    return [int(number) for number in numbers]

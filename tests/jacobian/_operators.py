@@ -25,6 +25,7 @@ from _operator_case import (
     first_line,
     relative,
     reseed,
+    words_of,
 )
 from _operator_database import (
     ITERATIONS,

@@ -27,7 +27,7 @@ def test_a_functions_own_keywords():
         pydisent.linearize(fn, draw_codes(), scale=1, fn_kwargs={"scale": 2})
 
 
-def test_numpys_integers_are_whole_numbers():
+def test_numpys_integers_are_accepted():
     value = pydisent.alignment_penalty(
         torch.sin, draw_codes(), k=np.int64(2), iterations=np.int32(2), chunk=np.int16(1),
         tolerance=np.float32(0.5),
@@ -36,7 +36,7 @@ def test_numpys_integers_are_whole_numbers():
     assert pydisent.trace_eigenpath(
         torch.sin, draw_codes(), ordinals=np.array([2, 1]), steps=np.int64(1)
     ).shape == (2, 3, 2, 4)
-    with pytest.raises(TypeError, match="k must be a whole number"):
+    with pytest.raises(TypeError, match="k must be an integer"):
         pydisent.alignment_penalty(torch.sin, draw_codes(), k=np.float64(2), iterations=1)
 
 

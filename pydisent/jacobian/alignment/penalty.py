@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from pydisent._checks import check, check_counts, check_number, check_one_of, shape_error
 from pydisent._precision import affordable_dtype
 from pydisent.jacobian._arguments import (
     Coupled,
     check_keywords,
     checked_keywords,
     merged_keywords,
-    whole_number,
 )
 from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian.alignment import _double_backward, routes
@@ -206,34 +205,23 @@ class AlignmentPenalty(nn.Module):
 
 
 def _check_counts(k: Any, iterations: Any, method: Any, tolerance: Any) -> tuple[int, int]:
-    counts = []
-    for name, value in (("k", k), ("iterations", iterations)):
-        counts.append(whole_number(name, value))
-        if counts[-1] < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
-    if isinstance(tolerance, bool) or not isinstance(tolerance, numbers.Real):
-        raise TypeError(f"tolerance must be a number in [0, 1), got {tolerance!r}")
-    if not 0 <= float(tolerance) < 1:
-        raise ValueError(f"tolerance must be in [0, 1), got {tolerance}")
-    return counts[0], counts[1]
+    check_counts(k=k, iterations=iterations)
+    check_one_of("method", method, METHODS)
+    check_number("tolerance", tolerance, at_least=0, below=1)
+    return int(k), int(iterations)
 
 
 def _check_arguments(
     z: Tensor, k: Any, iterations: Any, probe: Any, method: Any, tolerance: Any
 ) -> tuple[int, int]:
     k, iterations = _check_counts(k, iterations, method, tolerance)
-    batch, size = len(z), z.shape[1:].numel()
-    if k > size:
-        raise ValueError(f"k must be at most m = {size}, got {k}")
+    size = z.shape[1:].numel()
+    check(k <= size, "k", f"at most m = {size}", k)
     if probe is None:
         return k, iterations
     if not isinstance(probe, Tensor) or not probe.is_floating_point():
         got = probe.dtype if isinstance(probe, Tensor) else type(probe).__name__
         raise TypeError(f"probe must be a floating-point tensor (B, m, k), got {got}")
-    if probe.shape != (batch, size, k):
-        raise ValueError(
-            f"probe must have shape (B, m, k) = {(batch, size, k)}, got {tuple(probe.shape)}"
-        )
+    if probe.shape != (len(z), size, k):
+        raise shape_error("probe", f"(B, m, k) = {(len(z), size, k)}", probe)
     return k, iterations
