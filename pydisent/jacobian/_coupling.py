@@ -60,7 +60,7 @@ def mixes_columns(
 ) -> bool:
     """Whether J w is not the sum of w_i J e_i, as it is if no sample moves another.
 
-    ``w`` is (B, m), each e_i that axis in every sample, ``columns`` (B, m, *out) an output.
+    ``w`` is (B, m), each e_i that axis in every sample, ``columns`` (B, m, *out) for each output.
     """
     rounding = max(rounding, torch.finfo(w.dtype).eps)
     found = []

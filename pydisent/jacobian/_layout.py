@@ -29,7 +29,7 @@ def flat(part: Tensor) -> Tensor:
 
 
 def gram_of_columns(columns: Sequence[Tensor]) -> Tensor:
-    """J'J (B, m, m) from the columns of J, (B, m, *out) an output."""
+    """J'J (B, m, m) from the columns of J, (B, m, *out) for each output."""
     parts = [in_memory_order(part) for part in columns]
     with torch.autocast(parts[0].device.type, enabled=False):
         return sum((part @ part.mT for part in parts[1:]), parts[0] @ parts[0].mT)

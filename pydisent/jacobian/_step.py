@@ -21,48 +21,20 @@ class Step(Generic[Place]):
 
     A rule names the values themselves (``Step[Tensor]``); in a program (``Step[int]``) inputs and
     outputs are numbered slots for tangents, and captured tensors positions in
-    ``Program.captured``.
-
-    Attributes
-    ----------
-    inputs, outputs
-        The values whose tangents are read and written. A rule may leave ``outputs`` empty if they
-        are all floating-point results of the call.
-    captured
-        The tensors that the map reads: weights, primal values.
-    push
-        The map.
-    keep
-        Whether the map takes the captured tensors in their own dtype rather than the tangents'.
-    overwrites
-        A form of the map that writes its result into its input, if there is one.
-    scale
-        Of an elementwise map: the factor of the output from the factors of the inputs, where each
-        tangent is its factor times one that all inputs share.
-    is_identity
-        Whether the output's tangent is the input's.
-    by_rows
-        Whether row b of the outputs depends on row b of the inputs alone.
-    name
-        The operation's name.
-    live
-        Whether the map reads the traced function's autograd graph.
-    general
-        Whether the operation has no rule of its own.
-    is_complex
-        Which of the outputs are complex.
+    ``Program.captured``. An elementwise map has a ``scale``: the factor of its output, where each
+    tangent is its factor times one that all inputs share.
     """
 
     inputs: Sequence[Place]
-    captured: Sequence[Place]
+    captured: Sequence[Place]  # what the map reads: weights, primal values
     push: Push
-    outputs: Sequence[Place] = ()
-    keep: bool = False
-    overwrites: Push | None = None
+    outputs: Sequence[Place] = ()  # by default all floating-point results
+    keep: bool = False  # captured tensors stay in their own dtype
+    overwrites: Push | None = None  # a form of the map that writes into its tangent
     scale: Scale | None = None
     is_identity: bool = False
-    by_rows: bool = False
+    by_rows: bool = False  # row b of the outputs depends on row b of the inputs alone
     name: str = ""
-    live: bool = False
-    general: bool = False
-    is_complex: tuple[bool, ...] = ()
+    live: bool = False  # the map reads the traced function's autograd graph
+    general: bool = False  # there is no rule for the operation
+    is_complex: tuple[bool, ...] = ()  # for each output

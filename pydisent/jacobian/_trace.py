@@ -237,8 +237,8 @@ class Tracer(TorchFunctionMode):
 
     def _random_state(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> RandomState:
         given = generators_in(args, kwargs)
-        strange = is_foreign(func) or any(map(callable, (*args, *kwargs.values())))
-        return RandomState.now(self._z.device, given, torch_alone=not strange)
+        opaque = is_foreign(func) or any(map(callable, (*args, *kwargs.values())))
+        return RandomState.now(self._z.device, given, torch_alone=not opaque)
 
     def _is_decomposed(self, func: Callable) -> bool:
         return func in DECOMPOSITIONS and func not in self._decomposing

@@ -24,38 +24,18 @@ from pydisent.jacobian._views import picked, replaced, view_places
 
 
 class Values:
-    """Which tensors depend on z, where their tangents are found, and the steps between them.
-
-    Attributes
-    ----------
-    steps
-        The program so far.
-    slots
-        The numbered slot of each value's tangent, by the value's place in the autograd graph.
-    sizes
-        Elements of the value of each slot.
-    apart
-        Nodes of the autograd graph that z does not reach.
-    shown
-        Names of calls that have no step of their own, by their nodes.
-    hidden
-        Names of operations that only the autograd graph shows.
-    live
-        Leaves of the autograd graph that steps read through it, by id.
-    rounding
-        Machine epsilon of the coarsest dtype in which a value was computed.
-    """
+    """Which tensors depend on z, the slots of their tangents, and the steps between them."""
 
     def __init__(self, z: Tensor) -> None:
         self.z = z
         self.steps: list[Step[int]] = []
         self.slots: dict[Edge, int] = {}
-        self.sizes: dict[int, int] = {}
-        self.apart: set[Any] = {None}
-        self.shown: dict[Any, str] = {}
-        self.hidden: list[str] = []
-        self.live: dict[int, Tensor] = {}
-        self.rounding = 0.0
+        self.sizes: dict[int, int] = {}  # elements of the value of each slot
+        self.apart: set[Any] = {None}  # nodes of the autograd graph that z does not reach
+        self.shown: dict[Any, str] = {}  # names of calls without a step, by their nodes
+        self.hidden: list[str] = []  # operations that only the autograd graph shows
+        self.live: dict[int, Tensor] = {}  # leaves that steps read through the graph
+        self.rounding = 0.0  # machine epsilon of the coarsest dtype of a value
         self.input_slot = self.add(z)
 
     def slot_of(self, tensor: Any) -> int | None:

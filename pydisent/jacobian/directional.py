@@ -22,7 +22,7 @@ def directional_derivative(
     fn_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Return fn(z) and J v, one direction v a sample; both can be differentiated once more.
+    """Return fn(z) and J v, one direction v per sample; both can be differentiated once more.
 
     Gradients flow to ``z``, to ``tangents`` and to whatever ``fn`` closes over, through the norms
     that PyTorch's forward mode gets wrong, too (see :func:`pydisent.linearize`).

@@ -260,7 +260,7 @@ class Linearization(Generic[_V]):
         return self.latent_shape[1:].numel() * size * sum(shape.numel() for shape in self._shapes)
 
     def columns(self, tangents: Tensor) -> list[Tensor]:
-        """J V with the batch in front, (B, K, *out) an output, in float32 or wider."""
+        """J V with the batch in front, (B, K, *out) for each output, in float32 or wider."""
         count, batch = tangents.shape[:2]
         wide = torch.promote_types(self.dtype, torch.float32)
         parts: list[Tensor] = []

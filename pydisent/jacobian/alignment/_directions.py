@@ -15,7 +15,8 @@ from pydisent.jacobian._layout import in_memory_order, like_columns
 class Directions:
     """Where the penalty's gradient is that of Σ_r <seed_r, J q_r>, or of Σ_r λ_r ‖J q_r‖².
 
-    ``tangents`` are the q, ``seeds`` one (B, r, *out) an output; without seeds ``weights`` are λ.
+    ``tangents`` are the q, ``seeds`` are (B, r, *out) for each output or None, and then ``weights``
+    are λ.
     """
 
     tangents: Tensor  # (r, B, m)

@@ -41,7 +41,7 @@ def unrolled(linear: Linearization, problem: Problem, z: Tensor, coupled: Couple
 def _columns_in_the_graph(
     linear: Linearization, captured: Sequence[Tensor], coupled: Coupled
 ) -> list[Tensor]:
-    """J (B, m, *out), an output each, with one more tangent to see whether samples are coupled."""
+    """J (B, m, *out) for each output, with one more tangent to see whether samples are coupled."""
     program, basis = linear.program, linear.basis()
 
     def pushed(tangents: Tensor) -> list[Tensor]:

@@ -259,7 +259,7 @@ def batch_norm_with_update(
 
 @decomposes(torch._weight_norm)
 def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
-    """Weight normalization g v / ‖v‖; one norm an index of axis ``dim``, one in all if it is -1."""
+    """Weight normalization g v / ‖v‖; one norm per index of axis ``dim``, or one in all for -1."""
     dims = tuple(range(v.dim())) if dim == -1 else tuple(d for d in range(v.dim()) if d != dim)
     x = widen(v)
     norms = (x * x).sum(dims, keepdim=True).sqrt()
