@@ -92,7 +92,7 @@ class DoubleBackward:
         return torch.stack([column.flatten(1) for column in columns], -1)
 
     def _push(self, vectors: Tensor, *, graph: bool = False) -> Sequence[Tensor]:
-        """J v, one v per sample: what is pulled back is linear in the cotangents, so transpose it."""
+        """J v, one v per sample: the transpose of J', which is linear in the cotangents."""
         try:
             return torch.autograd.grad(
                 self._pulled,
