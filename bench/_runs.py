@@ -13,8 +13,9 @@ import torch
 from _harness import RESULTS, environment, write_result
 
 from pydisent import systems
-from pydisent.training import Interrupted, Plan, Run, RunFolder, open_run, scoring, train
-from pydisent.training.engine import Job, LocalEngine, Outcome, cores
+from pydisent.evaluation import scoring
+from pydisent.sweeps.engine import Job, LocalEngine, Outcome, cores
+from pydisent.training import Interrupted, Plan, Run, RunFolder, open_run, train
 
 SHARED = ("data", "image_size", "preset", "steps")
 

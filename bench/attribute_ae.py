@@ -32,8 +32,8 @@ from _tables import OTHERS, OURS, grouped, machine, markdown, minutes, panels, s
 
 from pydisent.reports.attributes import write_attributes
 from pydisent.training import Plan, Run, RunFolder
-from pydisent.training._files import write_json
 from pydisent.training.checkpoint import adopt, latest_checkpoint
+from pydisent.training.files import write_json
 
 QUESTION = "attribute_ae"
 METRICS = ("attribute-flips",)

@@ -22,9 +22,9 @@ from _runs import add_run_arguments, answer, figures, planned, together, variant
 from _tables import grouped, machine, markdown, minutes, spread
 
 from pydisent import data, systems
+from pydisent.evaluation.scoring import score
 from pydisent.reports.planes import factor_plane, write_planes
 from pydisent.training import Plan, Run, RunFolder
-from pydisent.training.scoring import score
 
 METRICS = ("class-swaps",)
 #: λ_y, λ_diff and λ_xcov of Table 4.
@@ -92,7 +92,7 @@ def random_weights(run: Run) -> dict[str, Any]:
         system = systems.build("jacobian-ae", run.system.config, run.system.image_shape)
         for phase, _ in system.phases(1):
             system.start_phase(phase)
-    fresh = Run(run.path, run.config, run.environment, [], None, system.eval(), 0)
+    fresh = Run(run.path, run.plan, run.environment, [], None, system.eval(), 0)
     fresh.scores = score(fresh, METRICS)
     scores = {name: found["score"] for name, found in fresh.scores.items()}
     name = f"random-{run.system.config.nuisance}"

@@ -24,7 +24,7 @@ from _harness import write_result
 from torch import nn
 
 from pydisent import data, metrics
-from pydisent.metrics._samples import Samples
+from pydisent.metrics import Samples
 
 SCORES = ("disentanglement", "completeness", "informativeness")
 BOUND = 0.02

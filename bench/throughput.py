@@ -36,8 +36,8 @@ from torch.profiler import ProfilerActivity, profile
 from pydisent import data, systems
 from pydisent._precision import has_native_bf16
 from pydisent.systems import System
-from pydisent.training._memory import keep_freed_memory
 from pydisent.training.graphs import GraphedSteps
+from pydisent.training.memory import keep_freed_memory
 from pydisent.training.sampling import BatchSampler
 
 BOUND = 1e-5

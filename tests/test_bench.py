@@ -15,8 +15,8 @@ from pydisent.training.checkpoint import latest_checkpoint
 @pytest.fixture
 def ps_sc(bench, monkeypatch):
     for name, value in {"TRAVERSED_IMAGES": 1, "PAIRS": 32, "IMAGES": 300}.items():
-        monkeypatch.setattr(f"pydisent.training.perception.{name}", value)
-    monkeypatch.setattr("pydisent.training.scoring.MAX_IMAGES", 1000)
+        monkeypatch.setattr(f"pydisent.evaluation.metrics.perception.{name}", value)
+    monkeypatch.setattr("pydisent.evaluation.scoring.MAX_IMAGES", 1000)
     return bench("ps_sc")
 
 
@@ -104,10 +104,10 @@ def test_runs_that_differ_are_not_put_together(ps_sc):
 def hasty_classifiers(monkeypatch):
     """Classifiers that have hardly learned, and few images to judge."""
     hasty = functools.partial(metrics.trained_classifier, updates=20)
-    monkeypatch.setattr(metrics, "trained_classifier", hasty)
+    monkeypatch.setattr("pydisent.evaluation.metrics.edits.trained_classifier", hasty)
     sizes = {"CLASSIFIER_TRAIN": 300, "FLIP_VALIDATION": 6, "FLIP_TEST": 8}
     for name, value in sizes.items():
-        monkeypatch.setattr(f"pydisent.training.scoring.{name}", value)
+        monkeypatch.setattr(f"pydisent.evaluation.metrics.edits.{name}", value)
     monkeypatch.setenv("PYDISENT_CACHE", "off")
 
 
@@ -183,7 +183,7 @@ def test_a_student_that_goes_on_from_its_teacher_is_what_it_would_be(bench, tmp_
 
 
 def test_ib_gan_and_its_baselines(bench, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("pydisent.training.scoring.MAX_IMAGES", 1000)
+    monkeypatch.setattr("pydisent.evaluation.scoring.MAX_IMAGES", 1000)
     ib_gan = bench("ib_gan")
     monkeypatch.setattr(ib_gan, "IMAGES", 500)
     command = ["--preset", "smoke", "--workers", "1", "--steps", "10", "--betas", "0"]
@@ -208,7 +208,7 @@ def test_ib_gan_and_its_baselines(bench, monkeypatch, tmp_path, capsys):
 
 
 def test_precisions_are_compared_over_seeds(bench, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("pydisent.training.scoring.MAX_IMAGES", 1000)
+    monkeypatch.setattr("pydisent.evaluation.scoring.MAX_IMAGES", 1000)
     precision = bench("precision")
     monkeypatch.setattr(precision, "METRICS", ("mig", "reconstruction"))
     monkeypatch.setattr(precision, "has_native_bf16", lambda device: True)

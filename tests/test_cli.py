@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from pydisent import systems
-from pydisent._demo import RunsFailedError
 from pydisent._extras import install_command
 from pydisent.cli import main
 from pydisent.cli._main import _gathered
+from pydisent.cli._side_by_side import RunsFailedError
+from pydisent.sweeps.engine import Outcome
 from pydisent.training import Plan, RunFolder, open_run, train
-from pydisent.training.engine import Outcome
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +44,19 @@ def test_train_writes_a_run(digits_run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--set", "base=0"], "base must be an integer >= 1, got 0"),
+        (["--set", "base=0"], "base "),
         (["--set", "bass=4"], "did you mean 'base'"),
-        (["--set", "base"], "accepted: KEY=VALUE"),
-        (["--preset", "huge"], "preset must be one of 'smoke', 'quick', 'paper', got 'huge'"),
+        (["--set", "base"], "must be KEY=VALUE"),
+        (["--preset", "huge"], "'huge'"),
         (["--data", "cats"], "cats"),
         (["--data", "mnist", "--data-path", "/nowhere"], "/nowhere"),
-        (["--steps", "0"], "steps is 0"),
-        (["--threads", "0"], "threads is 0"),
-        (["--devices", "0"], "devices is 0"),
-        (["--devices", "3"], "batch_size is 8 and devices is 3"),
+        (["--steps", "0"], "steps must be >= 1, got 0"),
+        (["--threads", "0"], "threads must be >= 1, got 0"),
+        (["--devices", "0"], "devices must be >= 1, got 0"),
+        (
+            ["--devices", "3"],
+            "must be divisible by devices = 3, got 8",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(tmp_path, capsys, options, message):
@@ -62,9 +65,28 @@ def test_bad_input_is_one_line_and_code_2(tmp_path, capsys, options, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_plan_in_a_file_trains_the_same_run(digits_run, tmp_path, capsys):
+    out = ["--plan", str(digits_run / "config.json"), "--out", str(tmp_path / "run")]
+    assert main(["train", *out, "--accelerator", "cpu"]) == 0
+    same, other = open_run(digits_run), open_run(tmp_path / "run")
+    for name, value in same.system.state_dict().items():
+        assert torch.equal(other.system.state_dict()[name], value)
+    assert main(["train", *out, "--accelerator", "cpu", "--resume"]) == 0
+    capsys.readouterr()
+    for options, words in (
+        (["--seed", "4"], "must be given, got both"),
+        (["--plan", str(tmp_path / "none.json")], "there is no none.json"),
+    ):
+        assert main(["train", *out, *options]) == 2
+        assert words in _one_line(capsys)
+    assert main(["train"]) == 2
+    assert "must be given, got neither" in _one_line(capsys)
+
+
 def test_unknown_system_and_option(tmp_path, capsys):
     assert _train("--out", str(tmp_path / "run"), system="spectral-gna") == 2
-    assert f"must be one of {', '.join(map(repr, systems.names()))}, got" in _one_line(capsys)
+    line = _one_line(capsys)
+    assert all(name in line for name in (*systems.names(), "spectral-gna"))
     assert _train("--colour", "red") == 2
     assert main(["dance"]) == 2
 
@@ -101,7 +123,7 @@ def test_a_resumed_run_keeps_its_threads(tmp_path):
 def few_images(monkeypatch):
     """Let TPL, PPL and FID look at fewer images."""
     for name, count in (("TRAVERSED_IMAGES", 1), ("PAIRS", 50), ("IMAGES", 400)):
-        monkeypatch.setattr(f"pydisent.training.perception.{name}", count)
+        monkeypatch.setattr(f"pydisent.evaluation.metrics.perception.{name}", count)
 
 
 @pytest.mark.usefixtures("few_images")
@@ -120,13 +142,13 @@ def test_evaluate(digits_run, capsys):
         assert main(["evaluate", str(digits_run), *option]) == 2
         assert "/nowhere" in _one_line(capsys)
     assert main(["evaluate", str(digits_run), "--metrics", "z-diff"]) == 2
-    assert "'z-diff' does not fit" in _one_line(capsys)
+    assert "got 'z-diff', which needs" in _one_line(capsys)
     assert main(["evaluate", str(digits_run), "--metrics", "z-score"]) == 2
-    assert "accepted: f-diagonal, z-diff, factor-vae, sap, mig" in _one_line(capsys)
+    assert "one of 'f-diagonal', 'z-diff', 'factor-vae', 'sap', 'mig'" in _one_line(capsys)
 
 
 def test_evaluate_draws_codes_against_factors(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("pydisent.training.scoring.MAX_IMAGES", 3000)
+    monkeypatch.setattr("pydisent.evaluation.scoring.MAX_IMAGES", 3000)
     assert _train("--out", str(tmp_path / "run"), "--set", "base=2") == 0
     assert main(["evaluate", str(tmp_path / "run"), "--metrics", "mig", "sap"]) == 0
     output = capsys.readouterr().out.replace("\n", "")
@@ -140,12 +162,10 @@ def test_evaluate_draws_codes_against_factors(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.usefixtures("few_images")
 def test_evaluate_keeps_what_it_could_score(digits_run, capsys, monkeypatch):
-    from pydisent import reports
-
     def fail(run):
         raise ValueError("run is odd")
 
-    monkeypatch.setattr(reports, "alignment_summary", fail)
+    monkeypatch.setattr("pydisent.evaluation.metrics.alignment.alignment_summary", fail)
     (digits_run / "scores.json").unlink(missing_ok=True)
     assert main(["evaluate", str(digits_run)]) == 2
     captured = capsys.readouterr()
@@ -224,7 +244,7 @@ def test_a_score_of_masks(masked_run, digits_run, capsys):
     size = len(open_run(masked_run).system.code_names)
     assert [len(found["details"][name]) for name in ("by_pair", "centre", "peak")] == [size] * 3
     assert main(["evaluate", str(digits_run), "--metrics", "mask-overlap"]) == 2
-    assert "it needs a system with masks of its codes" in _one_line(capsys)
+    assert "which needs a system with masks of its codes" in _one_line(capsys)
 
 
 def test_transfer(masked_run, tmp_path, capsys):
@@ -240,7 +260,7 @@ def test_transfer(masked_run, tmp_path, capsys):
         "transfer-z3.png",
     ]
     assert main([*command, "--codes", "z99"]) == 2
-    assert "coordinates has 'z99'" in _one_line(capsys)
+    assert "got 'z99'" in _one_line(capsys)
 
 
 def test_rotate(masked_run, tmp_path, capsys, monkeypatch):
@@ -250,13 +270,13 @@ def test_rotate(masked_run, tmp_path, capsys, monkeypatch):
         asked.append(dimensions)
         return [1.0] * len(angles)
 
-    monkeypatch.setattr("pydisent.metrics.accumulated_distance", distance)
+    monkeypatch.setattr("pydisent.reports.rotation.accumulated_distance", distance)
     command = ["rotate", str(masked_run), "--out", str(tmp_path)]
     assert main([*command, "--codes", "z2,z1"]) == 0
     assert asked == [(1, 0)]
     assert (tmp_path / "rotation-z2-z1.png").is_file()
     assert main([*command, "--codes", "z2"]) == 2
-    assert "accepted: two different ones" in _one_line(capsys)
+    assert "must be two different ones" in _one_line(capsys)
 
 
 @pytest.fixture
@@ -279,7 +299,7 @@ def engines(monkeypatch):
                 )
 
     before = torch.get_num_threads()
-    monkeypatch.setattr("pydisent.training.engine.LocalEngine", Here)
+    monkeypatch.setattr("pydisent.sweeps.engine.LocalEngine", Here)
     yield made
     torch.set_num_threads(before)
 
@@ -287,7 +307,7 @@ def engines(monkeypatch):
 @pytest.mark.usefixtures("short_eigenpaths", "engines")
 def test_demo_compares_both_and_does_nothing_twice(tmp_path, capsys, monkeypatch):
     # The metrics of codes encode three quarters of a million images.
-    monkeypatch.setattr("pydisent.training.scoring.applicable", lambda run: ("f-diagonal",))
+    monkeypatch.setattr("pydisent.evaluation.scoring.applicable", lambda run: ("f-diagonal",))
     command = ["demo", "--preset", "smoke", "--out", str(tmp_path)]
     assert main(command) == 0
     output = capsys.readouterr().out
@@ -316,8 +336,8 @@ def test_demo_divides_the_cores(tmp_path, monkeypatch, capsys, engines, cores, t
     def nothing(plans, out, **options):
         raise RunsFailedError("spectral-gan: failed")
 
-    monkeypatch.setattr("pydisent._demo.train_and_score", nothing)
-    monkeypatch.setattr("pydisent.training.engine.cores", lambda: cores)
+    monkeypatch.setattr("pydisent.cli._side_by_side.train_and_score", nothing)
+    monkeypatch.setattr("pydisent.sweeps.engine.cores", lambda: cores)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     command = ["demo", "--preset", "smoke", "--out", str(tmp_path), "--threads", str(threads)]
     assert main(command) == 1
@@ -368,7 +388,7 @@ def test_sweep_trains_scores_and_compares(tmp_path, capsys, monkeypatch):
                 job.output.write_text(said.getvalue())
                 note(Outcome(job.name, "done" if done else "failed", 1.0))
 
-    monkeypatch.setattr("pydisent.training.engine.LocalEngine", Here)
+    monkeypatch.setattr("pydisent.sweeps.engine.LocalEngine", Here)
     out = tmp_path / "sweep"
     options = ["--data", "digits", "--grid", "base=2", "--seeds", "7", "--out", str(out)]
     options += ["--metrics", "f-diagonal"]
@@ -395,7 +415,7 @@ def test_sweep_with_failures_has_code_1(tmp_path, capsys, monkeypatch):
             for job in jobs:
                 note(Outcome(job.name, "failed", 1.0, f"one of {self.workers} broke"))
 
-    monkeypatch.setattr("pydisent.training.engine.LocalEngine", Failing)
+    monkeypatch.setattr("pydisent.sweeps.engine.LocalEngine", Failing)
     out = tmp_path / "sweep"
     assert _sweep("--out", str(out), "--seeds", "3,4", "--workers", "5") == 1
     assert (
@@ -410,14 +430,14 @@ def test_sweep_with_failures_has_code_1(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--seeds", "0,x"], "seeds is '0,x'; accepted: integers"),
-        (["--grid", "base"], "--grid got 'base'; accepted: KEY=VALUE"),
-        (["--grid", "base=2", "base=4"], "--grid got base twice"),
-        (["--grid", "bass=2"], "spectral-gan has no setting 'bass'"),
-        (["--workers", "0"], "workers is 0"),
-        (["--threads", "0"], "threads is 0"),
-        (["--metrics", "z-score"], "metric is 'z-score'"),
-        (["--ray-address", "auto"], "ray_address is 'auto'; accepted: with --engine ray alone"),
+        (["--seeds", "0,x"], "seeds must be integers such as 0,1,2, got '0,x'"),
+        (["--grid", "base"], "--grid must be KEY=VALUE, got 'base'"),
+        (["--grid", "base=2", "base=4"], "--grid must give each key once, got base twice"),
+        (["--grid", "bass=2"], "must name a setting of spectral-gan"),
+        (["--workers", "0"], "workers must be >= 1, got 0"),
+        (["--threads", "0"], "threads must be >= 1, got 0"),
+        (["--metrics", "z-score"], "got 'z-score'"),
+        (["--ray-address", "auto"], "ray_address must be given only with ray, got 'auto'"),
     ],
 )
 def test_bad_sweeps_are_one_line_and_code_2(tmp_path, capsys, options, message):
@@ -436,7 +456,7 @@ def test_a_sweep_on_ray_says_what_it_needs(tmp_path, capsys, monkeypatch):
 
 def test_compare_needs_runs(tmp_path, capsys):
     assert main(["compare"]) == 2
-    assert "runs is empty" in _one_line(capsys)
+    assert "runs must be at least one run folder" in _one_line(capsys)
     assert main(["compare", str(tmp_path / "nowhere")]) == 2
     assert "there is no run folder" in _one_line(capsys)
 

@@ -18,14 +18,14 @@ def demo(
 ) -> None:
     """Train the spectral GAN and its plain twin on sprites, score both, and compare them.
 
-    They are trained side by side where there are cores for both; each prints into its folder. The
-    first pictures come with the first checkpoints. What is there already is kept, and what was
-    interrupted goes on.
+    They are trained side by side if there are cores for both, with their output in their folders.
+    The first pictures come with the first checkpoints. Finished runs are kept, and interrupted
+    ones resumed.
 
     Parameters
     ----------
     out : Path
-        Holds both run folders and the report.
+        Folder of both run folders and the report.
     preset : str
         Of both runs.
     seed : int
@@ -34,10 +34,10 @@ def demo(
         CPU threads of each; networks this small gain little from more, and lose much on a busy
         machine.
     """
-    from pydisent._demo import RunsFailedError, train_and_score
+    from pydisent.cli._side_by_side import RunsFailedError, train_and_score
     from pydisent.reports import write_report
+    from pydisent.sweeps.engine import LocalEngine
     from pydisent.training import RunFolder, open_run
-    from pydisent.training.engine import LocalEngine
 
     set_threads(threads)
     asked, plans = {"preset": preset, "seed": seed}, {}

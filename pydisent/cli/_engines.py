@@ -1,16 +1,16 @@
-"""How many processes train at a time, and where."""
+"""The choice of an engine and of the number of its processes."""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pydisent.training.engine import Engine
+    from pydisent.sweeps.engine import Engine
 
 
 def suited_workers(accelerator: str) -> int:
-    """Return how many processes train well at a time: one a core, or one on the GPU."""
+    """Return a suitable number of processes: one per core, or one on a GPU."""
     import torch
 
-    from pydisent.training.engine import cores
+    from pydisent.sweeps.engine import cores
 
     return 1 if accelerator != "cpu" and torch.cuda.is_available() else cores()
 
@@ -18,15 +18,15 @@ def suited_workers(accelerator: str) -> int:
 def engine_for(
     name: str, ray_address: str | None, runs: int, workers: int | None, accelerator: str
 ) -> "tuple[Engine, int]":
-    """Return the engine for so many runs, and how many threads suit each of its processes."""
-    from pydisent.training.engine import LocalEngine, cores
+    """Return the engine for a number of runs, and the number of threads of each process."""
+    from pydisent.sweeps.engine import LocalEngine, cores
 
     if name == "local":
         if ray_address is not None:
-            raise ValueError(f"ray_address is {ray_address!r}; accepted: with --engine ray alone")
+            raise ValueError(f"ray_address must be given only with ray, got {ray_address!r}")
         chosen = min(runs, suited_workers(accelerator)) if workers is None else workers
         return LocalEngine(chosen), max(1, cores() // chosen)
-    from pydisent.training.ray_engine import RayEngine, joined
+    from pydisent.sweeps.ray_engine import RayEngine, joined
 
     elsewhere = joined(ray_address) is not None
     fitting = runs if elsewhere else min(runs, suited_workers(accelerator))

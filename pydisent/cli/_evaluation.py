@@ -1,4 +1,4 @@
-"""The commands that score and rank runs."""
+"""The commands that score, compare and rank runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +10,8 @@ from pydisent.cli._tables import print_comparison, show_scores
 from pydisent.cli._tyro import Positional
 
 if TYPE_CHECKING:
+    from pydisent.evaluation.perception import Perception
     from pydisent.training import Run
-    from pydisent.training.perception import Perception
 
 
 def evaluate(
@@ -31,24 +31,24 @@ def evaluate(
     run : Path
         The run folder.
     metrics : tuple of str
-        Which metrics; all that the run's data and system allow by default.
+        Which metrics; all that apply to the run's data and system by default.
     all_images : bool
-        Draw from all images of the grid of factors, not from 100 000 of them.
+        Draw from all images of the grid of factors instead of 100 000.
     vgg16 : Path
-        Weights of VGG16 by torchvision's names, .pth or .safetensors, for tpl and ppl; by default
-        a fixed random net, whose figures compare with each other alone.
+        Weights of VGG16 with torchvision's names, .pth or .safetensors, for tpl and ppl; by default
+        a fixed random net, whose scores are comparable only with each other.
     lpips : Path
-        LPIPS's channel weights for VGG16.
+        Channel weights of LPIPS for VGG16.
     inception : Path
-        Weights of Inception-v3, pytorch-fid's or torchvision's, for fid; the fixed net by default.
+        Weights of Inception-v3, from pytorch-fid or torchvision, for fid; the fixed net by default.
     threshold : float
-        The length from which tpl takes a dimension for active; needed with --vgg16.
+        The length from which tpl considers a dimension active; required with --vgg16.
     threads : int
         CPU threads.
     """
+    from pydisent.evaluation.perception import Perception
+    from pydisent.evaluation.scoring import MetricsFailedError
     from pydisent.training import open_run
-    from pydisent.training.perception import Perception
-    from pydisent.training.scoring import MetricsFailedError
 
     set_threads(threads)
     opened = open_run(run)
@@ -56,7 +56,7 @@ def evaluate(
     try:
         _evaluate(opened, metrics, all_images, perception)
     except MetricsFailedError:
-        show_scores(opened)  # what could be scored
+        show_scores(opened)  # those of the other metrics
         raise
     show_scores(opened)
 
@@ -67,16 +67,16 @@ def compare(runs: Positional[tuple[Path, ...]], out: Path | None = None, udr: bo
     Parameters
     ----------
     runs : tuple of Path
-        Run folders, or folders of sweeps, which stand for all runs in them.
+        Run folders, or folders of sweeps for all of their runs.
     out : Path
-        Where tables and picture go; the folder comparison beside the first run by default, and in
-        a sweep's folder if that is all that is given.
+        Folder of the tables and the picture; by default the folder comparison beside the first run,
+        or in the sweep's folder if only one sweep is given.
     udr : bool
-        Also measure how well runs that differ by their seeds alone agree (UDR); this opens them
+        Also measure the agreement of runs that differ only in their seeds (UDR); this opens them
         and encodes 1000 images with each.
     """
     if not runs:
-        raise ValueError("runs is empty; accepted: one run folder or more")
+        raise ValueError("runs must be at least one run folder, got none")
     swept = len(runs) == 1 and (runs[0] / "sweep.json").exists()
     print_comparison(runs, out or (runs[0] if swept else runs[0].parent) / "comparison", udr)
 
@@ -90,30 +90,31 @@ def select(
     again: bool = False,
     threads: int | None = None,
 ) -> None:
-    """Rank all finished runs below a folder by TPL, which needs no ground truth (Zhu et al.).
+    """Rank all finished runs below a folder by TPL, without ground truth (Zhu et al.).
 
-    The lowest is the best. Runs that have no TPL yet are scored.
+    The lowest is the best. Runs without a TPL are scored.
 
     Parameters
     ----------
     folder : Path
-        Where the runs are, at any depth; selection.json is written there.
+        Searched for runs at any depth; selection.json is written there.
     active : int
-        Runs with fewer active dimensions are set apart: what encodes little has short traversals.
+        Runs with fewer active dimensions get no rank: a run that encodes little has short
+        traversals.
     vgg16 : Path
-        Weights of VGG16, to score with; see evaluate.
+        Weights of VGG16 for scoring; see evaluate.
     lpips : Path
-        LPIPS's channel weights for VGG16.
+        Channel weights of LPIPS for VGG16.
     threshold : float
-        The length from which a dimension is active; needed with --vgg16.
+        The length from which a dimension is active; required with --vgg16.
     again : bool
-        Score all runs, those that are scored as well.
+        Score all runs again.
     threads : int
         CPU threads.
     """
-    from pydisent.reports.selection import select as rank
-    from pydisent.reports.selection import write_selection
-    from pydisent.training.perception import Perception
+    from pydisent.evaluation.perception import Perception
+    from pydisent.evaluation.selection import select as rank
+    from pydisent.evaluation.selection import write_selection
 
     set_threads(threads)
     perception = Perception(vgg16, lpips, threshold=threshold)
@@ -130,10 +131,10 @@ def _evaluate(
     all_images: bool,
     perception: "Perception",
 ) -> None:
-    """Score `run` by `metrics`, or all that fit, and add the scores to it and its folder."""
+    """Score a run by metrics, or all that apply, and add the scores to it and its folder."""
     from pydisent.data import FactorDataset
+    from pydisent.evaluation.scoring import MAX_IMAGES, applicable, score
     from pydisent.training import RunFolder
-    from pydisent.training.scoring import MAX_IMAGES, applicable, score
 
     if not metrics and not isinstance(run.dataset, FactorDataset):
         say(f"{run.dataset.name} has no ground-truth factors: no scores against them")

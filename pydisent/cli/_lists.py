@@ -1,19 +1,19 @@
-"""The commands that say what there is."""
+"""The commands that list names and settings, and describe the installation."""
 
 from pydisent.cli._output import say, say_table
 from pydisent.cli._tyro import Positional
 
 
 def list_(system: Positional[str | None] = None) -> None:
-    """List systems, data sets, presets and metrics, or one system's settings.
+    """List systems, data sets, presets and metrics, or the settings of a system.
 
     Parameters
     ----------
     system : str
-        Show this system's settings and their value in each preset.
+        Show the settings of this system with their values in each preset.
     """
     from pydisent import data, systems
-    from pydisent.training.scoring import metric_names
+    from pydisent.evaluation.scoring import metric_names
 
     if system is not None:
         _list_settings(system)
@@ -37,7 +37,7 @@ def _list_settings(system: str) -> None:
 
 
 def info() -> None:
-    """Say what is installed, which kernels are active, and why any is not."""
+    """Show what is installed, which kernels are active, and why others are not."""
     from pydisent import _info
 
     _info.info()

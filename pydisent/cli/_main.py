@@ -1,4 +1,4 @@
-"""The command line's entry: chooses the command, and turns errors into messages and codes."""
+"""The entry point: dispatches commands, and turns errors into messages and exit codes."""
 
 import os
 import sys
@@ -32,12 +32,12 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
-# Options that take several values, and may be written several times.
+# Options that take several values and may be repeated.
 _REPEATABLE = ("--set", "--grid", "--metrics", "--codes")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, 2 for bad input, 1 for a failure, 128 + n on signal n."""
+    """Run the command line; return 0, 1 on failure, 2 on invalid input, or 128 + n on signal n."""
     with readable_output(), warnings_of_one_line():
         return _run(sys.argv[1:] if argv is None else argv)
 
@@ -62,9 +62,9 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _gathered(argv: Sequence[str]) -> list[str]:
-    """Return `argv` with the values of a repeated option at its first place.
+    """Return `argv` with all values of a repeated option at its first occurrence.
 
-    Of ``--set a=1 --set b=2`` the parser would keep the last alone.
+    The parser would keep only the last one of ``--set a=1 --set b=2``.
     """
     gathered: list[str] = []
     values: dict[str, list[str]] = {}
@@ -86,9 +86,9 @@ def _gathered(argv: Sequence[str]) -> list[str]:
 
 
 def _explain(error: Exception) -> tuple[str, int]:
-    """Return the message and exit code of an expected error; raise any other."""
+    """Return the message and exit code of an expected error; raise others again."""
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("pydisent"):
-        extra = "sweep" if error.name == "ray" else "all"  # Ray is large, and all leaves it out.
+        extra = "sweep" if error.name == "ray" else "all"  # which leaves out Ray, for its size
         return f"this needs the package {error.name}: {install_command(extra)}", 2
     if isinstance(error, (ValueError, OSError)):
         return str(error), 2

@@ -1,4 +1,4 @@
-"""What commands print."""
+"""Output of commands."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from pydisent.parallel import is_first
 
 
 def say(what: Any, *, whole: bool = False) -> None:
-    """Print text or a table; a `whole` table is as wide as it must be, for cut numbers mislead."""
+    """Print text or a table; a `whole` table may be wider than the terminal."""
     with optional():
         from rich.console import Console
         from rich.measure import Measurement
@@ -39,13 +39,13 @@ def say_table(
 
 
 def say_written(paths: Path | Sequence[Path]) -> None:
-    """Print where files are, a line each."""
+    """Print the paths of written files, one per line."""
     for path in [paths] if isinstance(paths, Path) else paths:
         say(f"wrote {path}")
 
 
 def fail(message: str, code: int) -> int:
-    """Print an error and return its exit code."""
+    """Print an error message and return the exit code."""
     if is_first():
         with suppress(OSError):
             print(f"pydisent: {message}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The commands that draw runs."""
+"""The commands that draw pictures of runs."""
 
 import sys
 from pathlib import Path
@@ -14,24 +14,24 @@ def traverse(
     out: Path | None = None,
     sort: Literal["auto", "tpl", "code"] = "auto",
 ) -> None:
-    """Draw images along each coordinate of a run's code, and the codes' masks if there are any.
+    """Draw images along each coordinate of a run's code, and the masks of the codes, if any.
 
     Parameters
     ----------
     run : Path
         The run folder.
     out : Path
-        Where the pictures go; RUN/figures by default.
+        Folder of the pictures; RUN/figures by default.
     sort : str
         tpl: by the perceptual length of the traversals, the longest first, measured if it is not
-        among the run's scores; code: in the code's order; auto: by length if it is known and no
-        penalty aligns the first coordinates.
+        among the run's scores; code: in the order of the code; auto: by length if it is known and
+        no penalty aligns the first coordinates.
     """
     from pydisent.training import open_run
 
     opened, folder = open_run(run), out or run / "figures"
+    from pydisent.evaluation.masks import has_masks
     from pydisent.reports import write_masks, write_traversals
-    from pydisent.reports._masks import has_masks
 
     say_written(write_traversals(opened, folder, sort=sort))
     if has_masks(opened):
@@ -54,17 +54,16 @@ def transfer(
     run : Path
         The run folder.
     out : Path
-        Where the pictures go; RUN/figures by default.
+        Folder of the pictures; RUN/figures by default.
     codes : tuple of str
-        For each picture the coordinates that are copied, with commas between them; by default
-        the three whose traversals are longest, one a picture, measured if that is not among the
-        run's scores.
+        The coordinates copied in each picture, separated by commas; by default the three with the
+        longest traversals, one per picture, measured if that is not among the run's scores.
     origin : str
         prior: generated images; data: images of the data, encoded.
     sources : int
-        Images that are changed.
+        Number of images that are changed.
     attributes : int
-        Images that provide the attributes.
+        Number of images that provide the attributes.
     seed : int
         Of the images.
     """
@@ -100,12 +99,12 @@ def rotate(
     run : Path
         The run folder.
     out : Path
-        Where the plot goes; RUN/figures by default.
+        Folder of the plot; RUN/figures by default.
     codes : str
-        The two coordinates; those whose traversals are longest by default, measured if that is
-        not among the run's scores.
+        The two coordinates; by default those with the longest traversals, measured if that is not
+        among the run's scores.
     seed : int
-        Of the code whose other coordinates are kept.
+        Of the code whose other coordinates stay fixed.
     """
     from pydisent.training import open_run
 
@@ -133,7 +132,7 @@ def trace(
     steps : int
         Steps along each path.
     out : Path
-        Where the pictures go; RUN/figures by default.
+        Folder of the pictures; RUN/figures by default.
     """
     from pydisent.training import open_run
 
@@ -151,12 +150,12 @@ def report(runs: Positional[tuple[Path, ...]], out: Path | None = None) -> None:
     runs : tuple of Path
         The run folders.
     out : Path
-        Where the page goes; the first run's report folder by default.
+        Folder of the page; the folder report of the first run by default.
     """
     from pydisent.training import open_run
 
     if not runs:
-        raise ValueError("runs is empty; accepted: one run folder or more")
+        raise ValueError("runs must be at least one run folder, got none")
     opened = [open_run(run) for run in runs]
     from pydisent.reports import write_report
 

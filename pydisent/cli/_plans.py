@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,33 +17,85 @@ def plan_of(
     Parameters
     ----------
     folder : RunFolder
-        Where the run is, or will be.
+        The folder of the run.
     system : str
-        The system that is asked for.
+        The system asked for.
     asked : dict
-        Other arguments of `Plan.from_preset` that were given: what was not is as it was.
+        The arguments of `Plan.from_preset` that were given; a resumed run keeps the others.
     settings : dict of str to str
-        Settings of the system that were given.
+        The settings of the system that were given.
     resume : bool
-        Whether a run that is there is resumed.
+        Whether to resume an existing run.
 
     Raises
     ------
     ValueError
-        If something is unknown or not accepted, or the run was started with something else.
+        If an argument is invalid, or differs from the plan of the resumed run.
     """
     from pydisent.training import Plan
 
     if resume and folder.is_run():
         return _resumed_plan(folder, system, asked, settings)
-    return Plan.from_preset(system, settings=settings, command=("pydisent", *sys.argv[1:]), **asked)
+    return Plan.from_preset(system, settings=settings, command=_command(), **asked)
+
+
+def chosen_run(
+    system: str | None,
+    asked: dict[str, Any],
+    settings: dict[str, str],
+    file: Path | None,
+    out: Path | None,
+    resume: bool,
+) -> "tuple[Plan, RunFolder]":
+    """Return the plan and the folder of a run, by a system and its options or by a plan's file.
+
+    Parameters
+    ----------
+    system, asked, settings, resume
+        As for `plan_of`.
+    file : Path or None
+        A plan's file, in place of the system and its options.
+    out : Path or None
+        The folder; runs/SYSTEM-DATA-PRESET-SEED by default.
+
+    Raises
+    ------
+    OSError, ValueError
+        If an argument is invalid, or both or neither of system and file are given.
+    """
+    from pydisent.training import RunFolder
+
+    if (system is None) == (file is None) or (file is not None and (asked or settings)):
+        given = "neither" if system is file is None else "both"
+        raise ValueError(f"system and its options, or --plan, must be given, got {given}")
+    if file is not None:
+        plan = _plan_in(file)
+        names = [plan.system, plan.data, plan.preset, str(plan.seed)]
+        return plan, RunFolder(out or Path("runs", "-".join(names)))
+    assert system is not None
+    defaults = {"data": "sprites", "preset": "quick", "seed": 0} | asked
+    names = [system, *(str(defaults[name]) for name in ("data", "preset", "seed"))]
+    folder = RunFolder(out or Path("runs", "-".join(names)))
+    return plan_of(folder, system, asked, settings, resume), folder
+
+
+def _plan_in(file: Path) -> "Plan":
+    """Return the plan in a file, with this command line."""
+    from pydisent.training import Plan
+    from pydisent.training.files import read_object
+
+    return dataclasses.replace(Plan.from_json(read_object(file), str(file)), command=_command())
+
+
+def _command() -> tuple[str, ...]:
+    return ("pydisent", *sys.argv[1:])
 
 
 def _resumed_plan(
     folder: "RunFolder", system: str, asked: dict[str, Any], settings: dict[str, str]
 ) -> "Plan":
     from pydisent import systems
-    from pydisent.training._files import absolute
+    from pydisent.training.files import absolute
     from pydisent.training.plan import check_resumable
 
     plan = folder.read_plan()

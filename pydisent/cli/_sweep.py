@@ -29,47 +29,48 @@ def sweep(
 ) -> None:
     """Train and score a grid of systems, settings and seeds in parallel, and compare the runs.
 
-    Started again, it skips what is finished, goes on with what was interrupted, and tries again
-    what failed. A run whose process is killed, as when memory is short, is started again by
-    itself and goes on from its last checkpoint, three times in all.
+    Started again, it skips finished runs, resumes interrupted ones and repeats failed ones. A run
+    whose process is killed, as when memory is short, is resumed from its last checkpoint by itself,
+    three times in all.
 
     Parameters
     ----------
     systems : str
-        Names of systems, with commas between them.
+        Names of systems, separated by commas.
     out : Path
-        Holds a run folder for each run, sweep.json and the comparison.
+        Folder of the sweep: a folder for each run, sweep.json and the comparison.
     grid : tuple of str
-        Values of settings: all combinations are run. SYSTEM.KEY is for that system alone.
+        Values of settings, of which all combinations are run. SYSTEM.KEY applies to that system
+        alone.
     seeds : str
-        Seeds of each combination, with commas between them.
+        Seeds of each combination, separated by commas.
     data : str
         Data set of all runs.
     data_path : Path
         The data set's file or folder.
     partial : bool
-        Take a part of the data set, the pictures that are there; of celeba.
+        Accept an incomplete folder of pictures; for celeba.
     preset : str
         smoke, quick or paper.
     steps : int
         Updates of each run, the preset's by default.
     metrics : tuple of str
-        Scores of each run; all that its data and system allow by default.
+        Metrics of each run; all that apply to its data and system by default.
     workers : int
-        Processes at a time; as many as CPU cores by default, and 1 on a GPU; on a Ray cluster that
-        is joined, as many as it has CPU cores and GPUs for.
+        Processes at a time; by default one per CPU core, or 1 on a GPU; on an existing Ray cluster,
+        as many as its CPU cores and GPUs allow.
     threads : int
-        CPU threads of each; the cores divided by the workers by default, and 1 on such a cluster.
+        CPU threads of each; by default the cores divided by the workers, or 1 on such a cluster.
     accelerator : str
         cpu, cuda, mps or auto.
     engine : str
-        Where the processes run: local, on this machine, or ray, on a Ray cluster: one of this
-        machine that ends with the sweep, unless an address is given. Its machines must share the
-        folders of the sweep and the data, and have pydisent installed.
+        local: processes on this machine; ray: a Ray cluster, started on this machine for the time
+        of the sweep unless an address is given. Its machines must share the folders of the sweep
+        and the data, and have pydisent installed.
     ray_address : str
         The Ray cluster to join: HOST:PORT, ray://HOST:PORT or auto; RAY_ADDRESS by default.
     """
-    from pydisent.training.sweep import SweepPlan, run_sweep
+    from pydisent.sweeps import SweepPlan, run_sweep
 
     plan = SweepPlan(
         systems=listed(systems),

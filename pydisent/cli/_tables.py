@@ -1,4 +1,4 @@
-"""Tables of the scores of runs, and the pictures that go with them."""
+"""Tables of scores, and the pictures that accompany them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def show_scores(run: "Run") -> None:
-    """Print a run's scores, if it has any, and draw its codes against the factors."""
+    """Print a run's scores, if any, and draw their matrices of codes against factors."""
     from pydisent.reports import write_matrices
     from pydisent.reports.matrices import matrices_of
 
@@ -34,7 +34,7 @@ def print_scores(runs: Sequence["Run"]) -> None:
 
 
 def _remarks(runs: Sequence["Run"]) -> list[str]:
-    """Return which nets looked at images, and what a reader of their figures must know."""
+    """Return remarks on the nets of scores, and their notices."""
     made: dict[str, list[str]] = {}
     notices: dict[str, None] = {}
     for run in runs:
@@ -50,15 +50,12 @@ def _remarks(runs: Sequence["Run"]) -> list[str]:
 
 
 def print_comparison(runs: Sequence[Path], out: Path, udr: bool = False) -> None:
-    """Print the comparison of runs over seeds, with `udr` their agreement, and write it to `out`.
-
-    Runs may be folders of sweeps.
-    """
+    """Print and write the comparison of runs, or sweeps, over seeds; with `udr` their agreement."""
     from pydisent.reports import compare, write_comparison
 
     comparison = compare(runs)
     if udr:
-        from pydisent.reports.ranking import with_udr
+        from pydisent.evaluation.ranking import with_udr
 
         comparison = with_udr(comparison)
     title = f"{comparison.data}: mean ± standard deviation over seeds (n)"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydisent._terminal import command
 from pydisent.cli._arguments import key_values, set_threads
 from pydisent.cli._output import say
-from pydisent.cli._plans import plan_of
+from pydisent.cli._plans import chosen_run
 from pydisent.cli._tyro import Positional, arg
 
 if TYPE_CHECKING:
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 
 def train(
-    system: Positional[str],
+    system: Positional[str | None] = None,
     preset: str | None = None,
     data: str | None = None,
     data_path: Path | None = None,
     partial: bool = False,
+    plan: Path | None = None,
     out: Path | None = None,
     seed: int | None = None,
     steps: int | None = None,
@@ -37,19 +38,23 @@ def train(
     Parameters
     ----------
     system : str
-        Which system; `pydisent list` names them all.
+        Name of the system; `pydisent list` shows them all.
     preset : str
         smoke (seconds), quick (minutes; the default) or paper.
     data : str
-        Data set, sprites by default; `pydisent list` names them all.
+        Data set, sprites by default; `pydisent list` shows them all.
     data_path : Path
         The data set's file or folder.
     partial : bool
-        Take a part of the data set, the pictures that are there; of celeba.
+        Accept an incomplete folder of pictures; for celeba.
+    plan : Path
+        A file with the whole plan, such as config.json of another run, in place of the system and
+        all that describes the run.
     out : Path
         The run folder; runs/SYSTEM-DATA-PRESET-SEED by default.
     seed : int
-        Fixes the run bit for bit on one machine, thread count and number of devices; 0 by default.
+        Determines the run bit for bit on one machine, thread count and number of devices; 0 by
+        default.
     steps : int
         Updates of the system, the preset's by default.
     settings : tuple of str
@@ -59,19 +64,17 @@ def train(
     overwrite : bool
         Delete the run in the folder first.
     threads : int
-        CPU threads of each process; a resumed run goes on with as many as before by default.
+        CPU threads of each process; a resumed run keeps their number by default.
     accelerator : str
         cpu, cuda, mps or auto.
     devices : int
-        How many share every batch, each by a process of its own; as many as torchrun started, or
-        as the resumed run had, or 1, by default. They change the result by rounding alone.
+        Number of devices that share every batch, each with its own process; by default the number
+        that torchrun started, or that of the resumed run, or 1. Results agree to rounding.
     cuda_graphs : bool
         Replay steps as CUDA graphs where the system allows it: fewer, larger launches.
     timeout : float
-        Seconds after which devices give up one that does not answer; half an hour by default.
+        Seconds to wait for a device that does not answer; half an hour by default.
     """
-    from pydisent.training import RunFolder
-
     set_threads(threads)
     given = {
         "preset": preset,
@@ -82,16 +85,12 @@ def train(
         "steps": steps,
     }
     asked = {name: value for name, value in given.items() if value is not None}
-    path = out or Path("runs") / "-".join(
-        [system, data or "sprites", preset or "quick", str(seed or 0)]
-    )
-    folder = RunFolder(path)
-    plan = plan_of(folder, system, asked, key_values(settings, "--set"), resume)
+    chosen, folder = chosen_run(system, asked, key_values(settings, "--set"), plan, out, resume)
     if resume and folder.is_run():
         threads, devices = _as_before(folder, threads, devices)
     _train(
-        plan,
-        path,
+        chosen,
+        folder.path,
         resume=resume,
         overwrite=overwrite,
         accelerator=accelerator,
@@ -100,6 +99,7 @@ def train(
         cuda_graphs=cuda_graphs,
         timeout=timeout,
     )
+    path = folder.path
     say(f"trained: {path}  (next: {command('evaluate', path)}; {command('report', path)})")
 
 
@@ -116,13 +116,13 @@ def _as_before(
 
 
 def _train(plan: "Plan", path: Path, **options: Any) -> None:
-    """Train and say so; `options` are those of `pydisent.training.train`."""
+    """Train and print about it; `options` are those of `pydisent.training.train`."""
     from pydisent.training import Interrupted, train
 
     say(f"{plan.system} on {plan.data}, preset {plan.preset}, seed {plan.seed} -> {path}")
     try:
         train(plan, path, **options)
     except Interrupted:
-        with suppress(OSError):  # the terminal may be what was closed
+        with suppress(OSError):  # if the terminal was closed
             say(f"continue with: {command('train', plan.system, '--out', path, '--resume')}")
         raise

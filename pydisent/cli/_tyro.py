@@ -1,4 +1,4 @@
-"""What the commands take from tyro, which comes with an extra."""
+"""The parts of tyro that commands use; tyro comes with an extra."""
 
 from pydisent._extras import optional
 

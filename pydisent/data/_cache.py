@@ -6,13 +6,13 @@ import hashlib
 import logging
 import math
 import os
-import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pydisent._atomic import replacing
 from pydisent._user_cache import cache_folder
 from pydisent.data._files import DAMAGED_NPY
 
@@ -71,10 +71,8 @@ def _open(file: Path, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def _make(file: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]) -> None:
-    """Write the file atomically, also if two processes do so at once."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with replacing(file, concurrent=True) as temporary:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
         with temporary.open("r+b") as reserved:
             # A full disk must show now: writing to a mapped file without room is fatal.
@@ -83,9 +81,6 @@ def _make(file: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]
             fill(array)
             array.flush()
             os.fsync(reserved.fileno())
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _digest(settings: Any, files: Sequence[Path]) -> str:

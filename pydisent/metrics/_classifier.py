@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ._kept import check_file_name, kept_weights
-from ._sampling import check_counts
+from pydisent.metrics._kept import check_file_name, kept_weights
+from pydisent.metrics._sampling import check_counts
 
 # Counts changes of the net or its training: kept weights of another version are not found.
 VERSION = 1
@@ -85,7 +85,7 @@ class Classifier(nn.Module):
         """
         if images.ndim != 4 or tuple(images.shape[1:]) != self.image_shape:
             raise ValueError(
-                f"images must be (N, {', '.join(map(str, self.image_shape))}); got "
+                f"images must be (N, {', '.join(map(str, self.image_shape))}), got "
                 f"{tuple(images.shape)}"
             )
         centred = (
@@ -140,9 +140,9 @@ def trained_classifier(
     check_counts(updates=updates)
     check_file_name(name)
     if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"seed must be an integer; got {seed!r}")
+        raise TypeError(f"seed must be an integer, got {seed!r}")
     if kind not in SHIFTS:
-        raise ValueError(f"kind must be 'label' or 'attributes'; got {kind!r}")
+        raise ValueError(f"kind must be 'label' or 'attributes', got {kind!r}")
     _check_images(images)
     targets = _checked_targets(targets, kind, len(images))
     outputs = int(targets.max()) + 1 if kind == "label" else targets.shape[1]
@@ -220,28 +220,28 @@ def _moved(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
 def _check_images(images: Tensor) -> None:
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"images must be a floating point Tensor; got {kind}")
+        raise TypeError(f"images must be a floating point Tensor, got {kind}")
     if images.ndim != 4 or not images.numel():
-        raise ValueError(f"images must be (N, C, H, W), none of them 0; got {tuple(images.shape)}")
+        raise ValueError(f"images must be (N, C, H, W), none of them 0, got {tuple(images.shape)}")
     low, high = torch.aminmax(images)
     if not (low >= 0 and high <= 1):
-        raise ValueError(f"images must be in [0, 1]; got {float(low)} to {float(high)}")
+        raise ValueError(f"images must be in [0, 1], got {float(low)} to {float(high)}")
 
 
 def _checked_targets(targets: Tensor, kind: str, count: int) -> Tensor:
     """Return labels (N,) int64, or attributes (N, A) bool, on the CPU."""
     if not isinstance(targets, Tensor):
-        raise TypeError(f"targets must be a Tensor; got {type(targets).__name__}")
+        raise TypeError(f"targets must be a Tensor, got {type(targets).__name__}")
     targets = targets.detach().cpu()
     if kind == "attributes":
         return _checked_attributes(targets, count)
     if targets.dtype == torch.bool or targets.is_floating_point() or targets.is_complex():
-        raise TypeError(f"targets must be integers, kind is 'label'; got {targets.dtype}")
+        raise TypeError(f"targets must be integers, kind is 'label', got {targets.dtype}")
     if targets.shape != (count,):
-        raise ValueError(f"targets must be ({count},), one an image; got {tuple(targets.shape)}")
+        raise ValueError(f"targets must be ({count},), one an image, got {tuple(targets.shape)}")
     low, high = targets.aminmax()
     if low < 0:
-        raise ValueError(f"targets must be at least 0; got {int(low)}")
+        raise ValueError(f"targets must be at least 0, got {int(low)}")
     if low == high:
         raise ValueError(f"targets must have at least two classes; all are {int(low)}")
     return targets.long()
@@ -249,9 +249,9 @@ def _checked_targets(targets: Tensor, kind: str, count: int) -> Tensor:
 
 def _checked_attributes(targets: Tensor, count: int) -> Tensor:
     if targets.dtype != torch.bool:
-        raise TypeError(f"targets must be bool, kind is 'attributes'; got {targets.dtype}")
+        raise TypeError(f"targets must be bool, kind is 'attributes', got {targets.dtype}")
     if targets.ndim != 2 or len(targets) != count or not targets.shape[1]:
-        raise ValueError(f"targets must be ({count}, A); got {tuple(targets.shape)}")
+        raise ValueError(f"targets must be ({count}, A), got {tuple(targets.shape)}")
     if (alone := (targets.all(0) | ~targets.any(0)).nonzero()).numel():
         column = int(alone[0])
         raise ValueError(

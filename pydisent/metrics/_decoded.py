@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ._perceptual import PerceptualDistance, full_precision
-from ._sampling import check_counts
-from .fixed_features import FixedFeatures
+from pydisent.metrics._sampling import check_counts
+from pydisent.metrics.fixed_features import FixedFeatures
+from pydisent.metrics.perceptual import PerceptualDistance, full_precision
 
 Decoder = Callable[[Tensor], Tensor]
 
@@ -45,11 +45,11 @@ def check_codes_tensor(codes: Tensor, name: str) -> Tensor:
     """
     if not isinstance(codes, Tensor) or not codes.is_floating_point():
         kind = codes.dtype if isinstance(codes, Tensor) else type(codes).__name__
-        raise TypeError(f"{name} must be a floating point Tensor; got {kind}")
+        raise TypeError(f"{name} must be a floating point Tensor, got {kind}")
     if codes.ndim != 2 or not codes.numel():
-        raise ValueError(f"{name} must be (n, d), n and d at least 1; got {tuple(codes.shape)}")
+        raise ValueError(f"{name} must be (n, d), n and d at least 1, got {tuple(codes.shape)}")
     if not codes.isfinite().all():
-        raise ValueError(f"{name} must be finite; got NaN or infinity")
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
     return codes.detach()
 
 
@@ -64,13 +64,13 @@ def decode_checked(decode: Decoder, codes: Tensor) -> Tensor:
     with torch.no_grad(), full_precision():
         images = decode(codes)
     if not isinstance(images, Tensor):
-        raise TypeError(f"decode must return a Tensor; got {type(images).__name__}")
+        raise TypeError(f"decode must return a Tensor, got {type(images).__name__}")
     if images.ndim != 4 or len(images) != len(codes):
         raise ValueError(
-            f"decode must return images ({len(codes)}, C, H, W); got {tuple(images.shape)}"
+            f"decode must return images ({len(codes)}, C, H, W), got {tuple(images.shape)}"
         )
     if not images.isfinite().all():
-        raise ValueError("decode must return finite images; got NaN or infinity")
+        raise ValueError("decode must return finite images, got NaN or infinity")
     return images
 
 
@@ -87,7 +87,7 @@ def images_at_a_time(decode: Decoder, code: Tensor, batch_size: int | None) -> i
         return max(2, min(IMAGES, PLACES // max(1, height * width)))
     check_counts(batch_size=batch_size)
     if batch_size < 2:
-        raise ValueError(f"batch_size must be at least 2; got {batch_size}")
+        raise ValueError(f"batch_size must be at least 2, got {batch_size}")
     return batch_size
 
 
@@ -137,5 +137,5 @@ def path_steps(
             images = decode_checked(decode, path(start, stop))
             steps[start : stop - 1] = distance.steps(images).cpu().double()
     if not steps.isfinite().all():
-        raise ValueError(f"distance {distance.name} must be finite; got NaN or infinity")
+        raise ValueError(f"distance {distance.name} must be finite, got NaN or infinity")
     return steps.view(paths, points)[:, :-1].contiguous()

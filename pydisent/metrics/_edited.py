@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from pydisent.data.indices import integer_array
-
-from ._decoded import Decoder, decode_checked
-from ._encode import Encoder, check_batch_codes
-from ._perceptual import full_precision
+from pydisent.metrics._decoded import Decoder, decode_checked
+from pydisent.metrics._encode import Encoder, check_batch_codes
+from pydisent.metrics.perceptual import full_precision
 
 Classify = Callable[[Tensor], Tensor]
 Device = torch.device | str | None
@@ -28,11 +27,11 @@ def check_image_batch(images: Tensor, name: str = "images") -> None:
     """
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"{name} must be a floating point Tensor; got {kind}")
+        raise TypeError(f"{name} must be a floating point Tensor, got {kind}")
     if images.ndim != 4 or not images.numel():
-        raise ValueError(f"{name} must be (N, C, H, W), none of them 0; got {tuple(images.shape)}")
+        raise ValueError(f"{name} must be (N, C, H, W), none of them 0, got {tuple(images.shape)}")
     if not images.isfinite().all():
-        raise ValueError(f"{name} must be finite; got NaN or infinity")
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
 
 
 def check_columns(factors: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
@@ -45,9 +44,9 @@ def check_columns(factors: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
     """
     columns = integer_array(factors, "factors")
     if columns.ndim != 1 or not columns.size:
-        raise ValueError(f"factors must be (k,) columns of the code; got shape {columns.shape}")
+        raise ValueError(f"factors must be (k,) columns of the code, got shape {columns.shape}")
     if columns.min() < 0 or len(np.unique(columns)) < len(columns):
-        raise ValueError(f"factors must be different columns, at least 0; got {columns.tolist()}")
+        raise ValueError(f"factors must be different columns, at least 0, got {columns.tolist()}")
     return columns
 
 
@@ -67,7 +66,7 @@ def encode_images(
             codes.append(check_batch_codes(encode(part.to(device)), len(part)))
     if (wide := codes[0].shape[1]) <= columns.max():
         raise ValueError(
-            f"factors must be below {wide}, the columns that encode gives; got {columns.max()}"
+            f"factors must be below {wide}, the columns that encode gives, got {columns.max()}"
         )
     return torch.cat(codes).to(device)
 
@@ -91,7 +90,7 @@ def verdicts_on_reconstructions(
         made = decode_checked(decode, code)
         if made.shape != image.shape:
             raise ValueError(
-                f"decode must return images {tuple(image.shape)}; got {tuple(made.shape)}"
+                f"decode must return images {tuple(image.shape)}, got {tuple(made.shape)}"
             )
         error += float((made.cpu().double() - image.cpu().double()).square().sum())
         verdicts.append(verdict(made))

@@ -1,4 +1,4 @@
-"""Codes of a data set's images: encode once, index afterwards."""
+"""Encoding of data sets, once for several metrics."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import FactorDataset, ImageDataset
+from pydisent.data import FactorDataset, ImageDataset
 
 Encoder = Callable[[Tensor], Tensor]
 
-# The codes' range, that of float32: beyond it variances overflow even in float64.
+# Largest code: beyond the range of float32, variances overflow even in float64.
 LARGEST = float(np.finfo(np.float32).max)
-# Grids of up to so many images are looked up in an array over all of them, the faster way.
+# Largest number of images for which codes are looked up through a dense index, which is faster.
 DENSE = 1 << 24
 
 
 def encode_dataset(
     encode: Encoder,
-    dataset: ImageDataset,
+    dataset: ImageDataset | EncodedDataset,
     indices: Sequence[int] | np.ndarray | Tensor | None = None,
     *,
     batch_size: int | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Encode the images of these numbers, or all of them, in batches and without gradients.
+    """Encode some images of a data set, or all of them, in batches and without gradients.
 
     Parameters
     ----------
     encode : callable
         From images (N, C, H, W), float32 in [0, 1], to codes (N, d).
     dataset : ImageDataset
-        Where the images come from.
+        The images, or codes to look up.
     indices : sequence of int, optional
-        (N,) numbers of images; None for all, in order.
+        (N,) numbers of the images; None for all, in order.
     batch_size : int, optional
-        Images a call of ``encode``; 64 on the CPU by default, whose caches hold a convolutional
-        encoder's activations of as many, and 1024 elsewhere.
+        Images per call of ``encode``; by default 64 on the CPU, so that a convolutional encoder's
+        activations fit in its caches, and 1024 elsewhere.
     device : torch.device, optional
-        Where the images are put before ``encode`` sees them; the CPU by default.
+        The device of the images passed to ``encode``; the CPU by default.
 
     Returns
     -------
@@ -50,22 +50,23 @@ def encode_dataset(
     Raises
     ------
     ValueError, TypeError
-        If there is nothing to encode, ``batch_size`` is below 1, or ``encode`` returns something
-        other than N finite codes, of the same size for all images.
+        If there are no images, ``batch_size`` is below 1, or ``encode`` does not return N finite
+        codes of the same size for all images.
     """
-    if batch_size is None and isinstance(dataset, EncodedDataset):
-        batch_size = 1 << 16  # nothing is left to be computed
-    elif batch_size is None:
-        batch_size = 64 if torch.device(device or "cpu").type == "cpu" else 1024
+    encoded = isinstance(dataset, EncodedDataset)
+    read = dataset.codes if isinstance(dataset, EncodedDataset) else dataset.images
+    if batch_size is None:
+        on_cpu = torch.device(device or "cpu").type == "cpu"
+        batch_size = 1 << 16 if encoded else 64 if on_cpu else 1024
     if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     numbers = torch.arange(len(dataset)) if indices is None else torch.as_tensor(indices)
     if not len(numbers):
-        raise ValueError("indices must name at least one image; got none")
+        raise ValueError("indices must name at least one image, got none")
     codes = None
     with torch.no_grad():
         for start in range(0, len(numbers), batch_size):
-            images = dataset.images(numbers[start : start + batch_size])
+            images = read(numbers[start : start + batch_size])
             batch = check_batch_codes(
                 encode(images if device is None else images.to(device)), len(images)
             )
@@ -73,7 +74,7 @@ def encode_dataset(
                 codes = torch.empty(len(numbers), batch.shape[1], dtype=batch.dtype)
             if batch.shape[1] != codes.shape[1]:
                 raise ValueError(
-                    f"encode must return codes of one size; got {codes.shape[1]} for the first "
+                    f"encode must return codes of one size, got {codes.shape[1]} for the first "
                     f"{start} images and {batch.shape[1]} after them"
                 )
             codes[start : start + len(batch)] = batch
@@ -81,10 +82,10 @@ def encode_dataset(
     return codes
 
 
-class EncodedDataset(FactorDataset):
-    """A data set with its images replaced by their codes, for metrics to share one encoding.
+class EncodedDataset:
+    """The codes of a grid of factors, for metrics to share one encoding.
 
-    Pass it with its `encode` in place of the encoder and the data set that it was made from.
+    Pass it with its `encode` in place of the data set and the encoder.
 
     Parameters
     ----------
@@ -93,45 +94,60 @@ class EncodedDataset(FactorDataset):
     codes : Tensor
         (n, d).
     pool : numpy.ndarray, optional
-        (n,) ascending numbers of the images that the codes are of; None if of all.
+        (n,) ascending numbers of the encoded images; None for all.
     """
 
     def __init__(self, source: FactorDataset, codes: Tensor, pool: np.ndarray | None) -> None:
-        shape = (codes.shape[1], 1, 1)
-        super().__init__(source.name, shape, source.factor_names, source.factor_sizes)
+        self.name, self.factors = source.name, source.factors
+        self.factor_names, self.factor_sizes = source.factor_names, source.factor_sizes
         self.pool = pool
-        self._codes = codes[:, :, None, None]
+        self._length, self._codes = len(source), codes
+
+    def __len__(self) -> int:
+        return self._length
 
     @staticmethod
-    def encode(images: Tensor) -> Tensor:
-        """Return the codes (N, d) that stand for images here, (N, d, 1, 1)."""
-        return images.flatten(1)
+    def encode(codes: Tensor) -> Tensor:
+        """Return the codes themselves (N, d)."""
+        return codes
 
-    def _read(self, indices: np.ndarray) -> Tensor:
+    def codes(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
+        """Return the codes (N, d) of the images of these numbers.
+
+        Raises
+        ------
+        ValueError
+            If one has not been encoded.
+        """
+        numbers = np.asarray(indices)
         if self.pool is None:
-            return self._codes[indices]
-        rows = np.searchsorted(self.pool, indices).clip(max=len(self.pool) - 1)
-        if (self.pool[rows] != indices).any():
-            lacking = indices[self.pool[rows] != indices][0]
-            raise ValueError(f"indices must be of images that were encoded; got {lacking}")
+            return self._codes[numbers]
+        rows = np.searchsorted(self.pool, numbers).clip(max=len(self.pool) - 1)
+        if (self.pool[rows] != numbers).any():
+            lacking = numbers[self.pool[rows] != numbers][0]
+            raise ValueError(f"indices must be of images that were encoded, got {lacking}")
         return self._codes[rows]
 
 
+#: Ground-truth factors with images, or with their codes.
+FactorGrid = FactorDataset | EncodedDataset
+
+
 class CodeTable:
-    """Codes of just the images that some draws need, looked up by image number.
+    """The codes of the images among some draws, looked up by image number.
 
     Parameters
     ----------
     encode, dataset, batch_size, device
         As for `encode_dataset`.
     draws : numpy.ndarray
-        Image numbers, of any shape; each different one is encoded once.
+        Image numbers, of any shape; each image is encoded once.
     """
 
     def __init__(
         self,
         encode: Encoder,
-        dataset: ImageDataset,
+        dataset: ImageDataset | EncodedDataset,
         *draws: np.ndarray,
         batch_size: int | None,
         device: torch.device | str | None,
@@ -157,25 +173,25 @@ class CodeTable:
 
 
 def check_batch_codes(codes: Tensor, count: int) -> Tensor:
-    """Return codes (N, d) of ``count`` images on the CPU, float64 if they are that, else float32.
+    """Return the codes (N, d) of ``count`` images on the CPU, as float64 if they are, else float32.
 
     Raises
     ------
     TypeError, ValueError
-        If they are anything else than N finite real codes.
+        If they are not N finite real codes.
     """
     if not isinstance(codes, Tensor):
-        raise TypeError(f"encode must return a Tensor; got {type(codes).__name__}")
+        raise TypeError(f"encode must return a Tensor, got {type(codes).__name__}")
     if codes.ndim != 2 or len(codes) != count or not codes.shape[1]:
         raise ValueError(
-            f"encode must return codes (N, d) for N = {count} images; got {tuple(codes.shape)}"
+            f"encode must return codes (N, d) for N = {count} images, got {tuple(codes.shape)}"
         )
     if codes.is_complex():
-        raise TypeError(f"encode must return real codes; got {codes.dtype}")
+        raise TypeError(f"encode must return real codes, got {codes.dtype}")
     codes = codes.detach().cpu()
     codes = codes if codes.dtype == torch.float64 else codes.to(torch.float32)
     if not codes.isfinite().all():
-        raise ValueError("encode must return finite codes; got NaN or infinity")
+        raise ValueError("encode must return finite codes, got NaN or infinity")
     if codes.dtype == torch.float64 and (largest := codes.abs().max().item()) > LARGEST:
-        raise ValueError(f"encode must return codes within ±{LARGEST:.2g}; got ±{largest:.2g}")
+        raise ValueError(f"encode must return codes within ±{LARGEST:.2g}, got ±{largest:.2g}")
     return codes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._table import Table, check_bins
+from pydisent.metrics._table import Table, check_bins
 
 
 def discretise(values: np.ndarray, bins: int) -> np.ndarray:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import Tensor
 
-from .._extras import optional
-from .._user_cache import cache_folder
-from ._weights import read_weights, take_weights
+from pydisent._atomic import write_atomic
+from pydisent._extras import optional
+from pydisent._user_cache import cache_folder
+from pydisent.metrics._weights import read_weights, take_weights
 
 LOG = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ def check_file_name(name: str) -> None:
     """
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(
-            f"name must be letters, digits, dots, dashes and underscores; got {name!r}"
+            f"name must be letters, digits, dots, dashes and underscores, got {name!r}"
         )
 
 
@@ -72,17 +71,9 @@ def kept_weights(
 
 
 def _write(file: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write the file whole or not at all, also if two processes do so at once."""
     with optional():
         from safetensors.torch import save
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(save({key: tensor.contiguous() for key, tensor in weights.items()}))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    data = save({key: tensor.contiguous() for key, tensor in weights.items()})
+    write_atomic(file, data, concurrent=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class MetricResult:
-    """A score, and the figures that it was made from.
+    """A score and its details.
 
     Attributes
     ----------
@@ -20,6 +20,10 @@ class MetricResult:
 
     score: float
     details: dict[str, Any] = field(default_factory=dict)
+
+    def with_details(self, details: dict[str, Any]) -> MetricResult:
+        """Return the result with these details added, or replaced."""
+        return MetricResult(self.score, {**self.details, **details})
 
     def __float__(self) -> float:
         return self.score

@@ -7,9 +7,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..data import FactorDataset
-from ._encode import CodeTable, EncodedDataset, Encoder, encode_dataset
-from ._sampling import NUMBER, check_counts, check_factor_dataset, draw_pool, image_pool
+from pydisent.data import FactorDataset
+from pydisent.metrics._encode import CodeTable, EncodedDataset, Encoder, FactorGrid, encode_dataset
+from pydisent.metrics._sampling import (
+    NUMBER,
+    check_counts,
+    check_factor_dataset,
+    draw_pool,
+    image_pool,
+)
 
 
 def encode_once(
@@ -55,7 +61,7 @@ class Samples(NamedTuple):
 
 def sample_codes(
     encode: Encoder,
-    dataset: FactorDataset,
+    dataset: FactorGrid,
     *,
     train: int = 10_000,
     test: int = 5_000,
@@ -73,7 +79,7 @@ def sample_codes(
     encode : callable
         From images (N, C, H, W), float32 in [0, 1], to codes (N, d).
     dataset : FactorDataset
-        Images with their ground-truth factors, or what `encode_once` made of them.
+        Images with their ground-truth factors, or their codes by `encode_once`.
     train, test : int
         How many samples.
     seed : int

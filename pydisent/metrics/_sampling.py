@@ -6,14 +6,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..data import FactorDataset
-from ._encode import EncodedDataset
+from pydisent.metrics._encode import EncodedDataset, FactorGrid
 
 # Image numbers are 32-bit: the largest variant of z-diff draws forty million of them.
 NUMBER = np.int32
 
 
-def check_factor_dataset(dataset: FactorDataset) -> None:
+def check_factor_dataset(dataset: FactorGrid) -> None:
     """Check that there are ground-truth factors to fix.
 
     Raises
@@ -21,16 +20,16 @@ def check_factor_dataset(dataset: FactorDataset) -> None:
     TypeError, ValueError
         If ``dataset`` is not a `FactorDataset`, or is too large to number in 32 bits.
     """
-    if not isinstance(dataset, FactorDataset):
+    if not isinstance(dataset, FactorGrid):
         raise TypeError(
-            f"dataset must be a FactorDataset, with ground-truth factors; got "
+            f"dataset must be a FactorDataset, with ground-truth factors, got "
             f"{type(dataset).__name__}"
         )
     if len(dataset) > np.iinfo(NUMBER).max:
-        raise ValueError(f"dataset must have fewer than 2^31 images; got {len(dataset)}")
+        raise ValueError(f"dataset must have fewer than 2^31 images, got {len(dataset)}")
 
 
-def check_varying(dataset: FactorDataset, columns: Iterable[int]) -> None:
+def check_varying(dataset: FactorGrid, columns: Iterable[int]) -> None:
     """Check that the factors to be shared take several values: fixing one must tell something.
 
     Raises
@@ -41,7 +40,7 @@ def check_varying(dataset: FactorDataset, columns: Iterable[int]) -> None:
     for column in columns:
         if (size := dataset.factor_sizes[column]) < 2:
             raise ValueError(
-                f"dataset must have at least 2 values of each factor that is shared; got {size} "
+                f"dataset must have at least 2 values of each factor that is shared, got {size} "
                 f"of {dataset.factor_names[column]!r}"
             )
 
@@ -56,12 +55,12 @@ def check_counts(**counts: int) -> None:
     """
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int | np.integer):
-            raise TypeError(f"{name} must be an integer; got {count!r}")
+            raise TypeError(f"{name} must be an integer, got {count!r}")
         if count < 1:
-            raise ValueError(f"{name} must be at least 1; got {count}")
+            raise ValueError(f"{name} must be at least 1, got {count}")
 
 
-def image_pool(dataset: FactorDataset, max_images: int | None, seed: int) -> np.ndarray | None:
+def image_pool(dataset: FactorGrid, max_images: int | None, seed: int) -> np.ndarray | None:
     """Return the numbers of the images that draws are limited to, or None for the whole grid.
 
     A data set that is encoded already brings its own pool.
@@ -74,13 +73,13 @@ def image_pool(dataset: FactorDataset, max_images: int | None, seed: int) -> np.
     if isinstance(dataset, EncodedDataset):
         if max_images is not None:
             raise ValueError(
-                f"max_images must be None for a data set that is encoded already; got {max_images}"
+                f"max_images must be None for a data set that is encoded already, got {max_images}"
             )
         return dataset.pool
     return draw_pool(dataset, max_images, seed)
 
 
-def draw_pool(dataset: FactorDataset, max_images: int | None, seed: int) -> np.ndarray | None:
+def draw_pool(dataset: FactorGrid, max_images: int | None, seed: int) -> np.ndarray | None:
     """Draw ``max_images`` different image numbers, ascending; None if that is no limit."""
     if max_images is None:
         return None
@@ -94,7 +93,7 @@ def draw_pool(dataset: FactorDataset, max_images: int | None, seed: int) -> np.n
 
 
 def draw_uniform(
-    dataset: FactorDataset, count: int, rng: np.random.Generator, pool: np.ndarray | None = None
+    dataset: FactorGrid, count: int, rng: np.random.Generator, pool: np.ndarray | None = None
 ) -> np.ndarray:
     """Draw (count,) image numbers uniformly and independently."""
     drawn = rng.integers(0, len(dataset) if pool is None else len(pool), count, dtype=NUMBER)
@@ -102,7 +101,7 @@ def draw_uniform(
 
 
 def draw_sharing(
-    dataset: FactorDataset,
+    dataset: FactorGrid,
     factor: np.ndarray,
     shape: tuple[int, ...],
     rng: np.random.Generator,
@@ -151,7 +150,7 @@ def draw_sharing(
 
 def _draw_sharing_from(
     pool: np.ndarray,
-    dataset: FactorDataset,
+    dataset: FactorGrid,
     factor: np.ndarray,
     shape: tuple[int, ...],
     rng: np.random.Generator,

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from pydisent.data.indices import integer_array
-
-from ._encode import LARGEST
+from pydisent.metrics._encode import LARGEST
 
 Array = np.ndarray | Tensor | Sequence
 
@@ -46,23 +45,23 @@ def check_codes(codes: Array, name: str = "codes") -> np.ndarray:
     """
     if isinstance(codes, Tensor):
         if codes.is_complex():
-            raise TypeError(f"{name} must be real numbers; got {codes.dtype}")
+            raise TypeError(f"{name} must be real numbers, got {codes.dtype}")
         codes = codes.detach().cpu().double().numpy()
     array = np.asarray(codes)
     if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
-        raise TypeError(f"{name} must be real numbers; got {array.dtype}")
+        raise TypeError(f"{name} must be real numbers, got {array.dtype}")
     array = array.astype(np.float64)
     if array.ndim != 2 or not array.size:
-        raise ValueError(f"{name} must be (N, d) with N and d at least 1; got {array.shape}")
+        raise ValueError(f"{name} must be (N, d) with N and d at least 1, got {array.shape}")
     if not np.isfinite(array).all():
         row, column = np.argwhere(~np.isfinite(array))[0]
         raise ValueError(
-            f"{name} must be finite; got {array[row, column]} in row {row}, column {column}"
+            f"{name} must be finite, got {array[row, column]} in row {row}, column {column}"
         )
     if np.abs(array).max() > LARGEST:
         row, column = np.argwhere(np.abs(array) > LARGEST)[0]
         raise ValueError(
-            f"{name} must be within ±{LARGEST:.2g}, float32's range; got {array[row, column]} in "
+            f"{name} must be within ±{LARGEST:.2g}, float32's range, got {array[row, column]} in "
             f"row {row}, column {column}"
         )
     return array
@@ -80,9 +79,9 @@ def check_factors(factors: Array, count: int, name: str = "factors") -> np.ndarr
     boolean = given.dtype == (torch.bool if isinstance(given, Tensor) else bool)
     array = integer_array(given * 1 if boolean else factors, name)
     if array.ndim != 2 or not array.shape[1]:
-        raise ValueError(f"{name} must be (N, f) with f at least 1; got {array.shape}")
+        raise ValueError(f"{name} must be (N, f) with f at least 1, got {array.shape}")
     if len(array) != count:
-        raise ValueError(f"{name} must have one row a code, {count}; got {len(array)}")
+        raise ValueError(f"{name} must have one row a code, {count}, got {len(array)}")
     return array
 
 
@@ -115,7 +114,7 @@ def check_tables(
         return train, None
     if test_codes is None or test_factors is None:
         given, lacking = ("test_factors", "test_codes")[:: 1 if test_codes is None else -1]
-        raise ValueError(f"{lacking} must be given with {given}; got None")
+        raise ValueError(f"{lacking} must be given with {given}, got None")
     held_out = check_codes(test_codes, "test_codes")
     values = check_factors(test_factors, len(held_out), "test_factors")
     for name, got, wanted in (
@@ -123,7 +122,7 @@ def check_tables(
         ("test_factors", values.shape[1], len(train.sizes)),
     ):
         if got != wanted:
-            raise ValueError(f"{name} must have {wanted} columns, as in training; got {got}")
+            raise ValueError(f"{name} must have {wanted} columns, as in training, got {got}")
     labels = np.full_like(values, -1)
     for j, column in enumerate(check_factors(factors, len(train.codes)).T):
         known = np.unique(column)
@@ -141,11 +140,11 @@ def check_bins(bins: int, count: int) -> None:
         If it is not an integer of at least 2, or there are fewer samples than bins.
     """
     if isinstance(bins, bool) or not isinstance(bins, int | np.integer):
-        raise TypeError(f"bins must be an integer; got {bins!r}")
+        raise TypeError(f"bins must be an integer, got {bins!r}")
     if bins < 2:
-        raise ValueError(f"bins must be at least 2; got {bins}")
+        raise ValueError(f"bins must be at least 2, got {bins}")
     if count < bins:
-        raise ValueError(f"codes must have at least as many rows as bins, {bins}; got {count}")
+        raise ValueError(f"codes must have at least as many rows as bins, {bins}, got {count}")
 
 
 def top_two_gap(matrix: np.ndarray) -> np.ndarray:

@@ -25,14 +25,14 @@ def read_weights(path: str | os.PathLike[str], name: str) -> dict[str, Tensor]:
     """
     file = Path(path)
     if not file.is_file():
-        raise FileNotFoundError(f"{name} is {file}, which is not a file; accepted: a weights file")
+        raise FileNotFoundError(f"{name} must be a file of weights, got {file}")
     found = _read_safetensors(file, name) if file.suffix == ".safetensors" else _read(file, name)
     if not isinstance(found, Mapping) or not found:
-        raise ValueError(f"{name} {file} must hold a state dict; got {type(found).__name__}")
+        raise ValueError(f"{name} {file} must hold a state dict, got {type(found).__name__}")
     for key, value in found.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise ValueError(
-                f"{name} {file} must hold tensors by name; got {key!r}, a {type(value).__name__}"
+                f"{name} {file} must hold tensors by name, got {key!r}, a {type(value).__name__}"
             )
     return dict(found)
 
@@ -105,11 +105,11 @@ def take_weights(
         tensor = weights[name]
         if tuple(tensor.shape) != shape or not tensor.is_floating_point():
             raise ValueError(
-                f"{what}: {name} must be floating point {shape}; got {tensor.dtype} "
+                f"{what}: {name} must be floating point {shape}, got {tensor.dtype} "
                 f"{tuple(tensor.shape)}"
             )
         if not tensor.isfinite().all():
-            raise ValueError(f"{what}: {name} must be finite; got NaN or infinity")
+            raise ValueError(f"{what}: {name} must be finite, got NaN or infinity")
         taken[name] = tensor.double()
     return taken
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._decoded import Decoder, check_codes_tensor, check_distance, path_steps
-from ._perceptual import PerceptualDistance
-from ._sampling import check_counts
+from pydisent.metrics._decoded import Decoder, check_codes_tensor, check_distance, path_steps
+from pydisent.metrics._sampling import check_counts
+from pydisent.metrics.perceptual import PerceptualDistance
 
 
 def accumulated_distance(
@@ -61,15 +61,15 @@ def accumulated_distance(
         images.
     """
     if not isinstance(base_code, Tensor) or base_code.ndim != 1:
-        raise ValueError(f"base_code must be a Tensor (d,); got {_shape(base_code)}")
+        raise ValueError(f"base_code must be a Tensor (d,), got {_shape(base_code)}")
     code = check_codes_tensor(base_code[None], "base_code")[0]
     first, second = _check_dimensions(dimensions, len(code))
     turns = np.radians(np.asarray(angles, dtype=np.float64))
     if turns.ndim != 1 or not turns.size or not np.isfinite(turns).all():
-        raise ValueError(f"angles must be one finite number or more; got {angles!r}")
+        raise ValueError(f"angles must be one finite number or more, got {angles!r}")
     check_counts(size=size)
     if not 0 < span < float("inf"):
-        raise ValueError(f"span must be finite and above 0; got {span}")
+        raise ValueError(f"span must be finite and above 0, got {span}")
     measure = check_distance(distance, squared=False)
     along = torch.linspace(-span, span, size + 1, dtype=torch.float64)
     across = torch.linspace(-span, span, size, dtype=torch.float64)
@@ -91,12 +91,12 @@ def accumulated_distance(
 def _check_dimensions(dimensions: tuple[int, int], count: int) -> tuple[int, int]:
     accepted = f"two different integers in [0, {count})"
     if len(dimensions) != 2 or dimensions[0] == dimensions[1]:
-        raise ValueError(f"dimensions must be {accepted}; got {dimensions}")
+        raise ValueError(f"dimensions must be {accepted}, got {dimensions}")
     for value in dimensions:
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise TypeError(f"dimensions must be {accepted}; got {value!r}")
+            raise TypeError(f"dimensions must be {accepted}, got {value!r}")
         if not 0 <= value < count:
-            raise ValueError(f"dimensions must be {accepted}; got {dimensions}")
+            raise ValueError(f"dimensions must be {accepted}, got {dimensions}")
     return int(dimensions[0]), int(dimensions[1])
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from ._result import MetricResult
-from ._table import Array, check_codes
+from pydisent.metrics._result import MetricResult
+from pydisent.metrics._table import Array, check_codes
 
 
 def attribute_classification(
@@ -42,7 +42,7 @@ def attribute_classification(
     test_z, test_y = _checked(test_codes, test_attributes, "test_")
     if (z.shape[1], y.shape[1]) != (test_z.shape[1], test_y.shape[1]):
         raise ValueError(
-            f"test_codes and test_attributes must have {z.shape[1]} and {y.shape[1]} columns; got "
+            f"test_codes and test_attributes must have {z.shape[1]} and {y.shape[1]} columns, got "
             f"{test_z.shape[1]} and {test_y.shape[1]}"
         )
     if (y.all(0) | ~y.any(0)).any():
@@ -92,9 +92,9 @@ def _checked(codes: Array, attributes: Array, prefix: str) -> tuple[np.ndarray, 
     z = check_codes(codes, f"{prefix}codes")
     given = attributes.cpu().numpy() if isinstance(attributes, Tensor) else np.asarray(attributes)
     if given.dtype != bool and not np.issubdtype(given.dtype, np.integer):
-        raise TypeError(f"{prefix}attributes must be booleans or integers; got {given.dtype}")
+        raise TypeError(f"{prefix}attributes must be booleans or integers, got {given.dtype}")
     if given.ndim != 2 or len(given) != len(z) or not given.shape[1]:
-        raise ValueError(f"{prefix}attributes must be ({len(z)}, A); got {given.shape}")
+        raise ValueError(f"{prefix}attributes must be ({len(z)}, A), got {given.shape}")
     if not np.isin(given, (0, 1)).all():
-        raise ValueError(f"{prefix}attributes must be 0 or 1; got {given.min()} to {given.max()}")
+        raise ValueError(f"{prefix}attributes must be 0 or 1, got {given.min()} to {given.max()}")
     return z, given.astype(bool)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._decoded import Decoder, decode_checked
-from ._edited import (
+from pydisent.metrics._decoded import Decoder, decode_checked
+from pydisent.metrics._edited import (
     Classify,
     Device,
     check_columns,
@@ -19,10 +19,10 @@ from ._edited import (
     encode_images,
     verdicts_on_reconstructions,
 )
-from ._encode import Encoder
-from ._perceptual import full_precision
-from ._result import MetricResult
-from ._sampling import check_counts
+from pydisent.metrics._encode import Encoder
+from pydisent.metrics._result import MetricResult
+from pydisent.metrics._sampling import check_counts
+from pydisent.metrics.perceptual import full_precision
 
 ALPHAS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0)
 
@@ -128,14 +128,14 @@ def predicted_attributes(classify: Classify, images: Tensor, count: int) -> Tens
         logits = classify(images)
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         kind = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
-        raise TypeError(f"classify_attributes must return floating point logits; got {kind}")
+        raise TypeError(f"classify_attributes must return floating point logits, got {kind}")
     if logits.shape != (len(images), count):
         raise ValueError(
             f"classify_attributes must return logits ({len(images)}, {count}), one for each of "
-            f"factors; got {tuple(logits.shape)}"
+            f"factors, got {tuple(logits.shape)}"
         )
     if logits.isnan().any():
-        raise ValueError("classify_attributes must return logits; got NaN")
+        raise ValueError("classify_attributes must return logits, got NaN")
     return (logits > 0).cpu()
 
 
@@ -214,20 +214,20 @@ def _checked_alphas(
     """Return what to try; a single one if there is nothing to try it on."""
     if (alpha is None) == (validation is None):
         given = "neither" if alpha is None else "both"
-        raise ValueError(f"alpha or validation must be given, one of them; got {given}")
+        raise ValueError(f"alpha or validation must be given, one of them, got {given}")
     if validation is not None:
         check_image_batch(validation, "validation")
         if validation.shape[1:] != images.shape[1:]:
             raise ValueError(
-                f"validation must be (M, {', '.join(map(str, images.shape[1:]))}), as images; got "
+                f"validation must be (M, {', '.join(map(str, images.shape[1:]))}), as images, got "
                 f"{tuple(validation.shape)}"
             )
     name, tried = ("alphas", list(alphas)) if alpha is None else ("alpha", [alpha])
     if not tried:
-        raise ValueError("alphas must name at least one multiplier; got none")
+        raise ValueError("alphas must name at least one multiplier, got none")
     for value in tried:
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-            raise TypeError(f"{name} must be real numbers; got {value!r}")
+            raise TypeError(f"{name} must be real numbers, got {value!r}")
         if not 0 < value < float("inf"):
-            raise ValueError(f"{name} must be finite and above 0; got {value}")
+            raise ValueError(f"{name} must be finite and above 0, got {value}")
     return [float(value) for value in tried]

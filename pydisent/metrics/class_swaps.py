@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from pydisent.data.indices import integer_array
-
-from ._decoded import Decoder, decode_checked
-from ._edited import (
+from pydisent.metrics._decoded import Decoder, decode_checked
+from pydisent.metrics._edited import (
     Classify,
     Device,
     check_columns,
@@ -20,10 +19,10 @@ from ._edited import (
     encode_images,
     verdicts_on_reconstructions,
 )
-from ._encode import Encoder
-from ._perceptual import full_precision
-from ._result import MetricResult
-from ._sampling import check_counts
+from pydisent.metrics._encode import Encoder
+from pydisent.metrics._result import MetricResult
+from pydisent.metrics._sampling import check_counts
+from pydisent.metrics.perceptual import full_precision
 
 
 def class_swaps(
@@ -95,7 +94,7 @@ def class_swaps(
     true = _checked_labels(labels, len(images))
     columns = check_columns(factors)
     if variant not in ("paper", "author_code"):
-        raise ValueError(f"variant must be 'paper' or 'author_code'; got {variant!r}")
+        raise ValueError(f"variant must be 'paper' or 'author_code', got {variant!r}")
     if variant == "paper":
         _check_several(true, "labels")
     where = device if device is not None else "cpu"
@@ -134,19 +133,19 @@ def predicted_classes(classify: Classify, images: Tensor) -> Tensor:
     with torch.no_grad(), full_precision():
         found = classify(images)
     if not isinstance(found, Tensor):
-        raise TypeError(f"classify must return a Tensor; got {type(found).__name__}")
+        raise TypeError(f"classify must return a Tensor, got {type(found).__name__}")
     if found.is_floating_point() and found.ndim == 2 and found.shape[1] > 1:
         if found.isnan().any():
-            raise ValueError("classify must return logits; got NaN")
+            raise ValueError("classify must return logits, got NaN")
         found = found.argmax(1)
     if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
         raise TypeError(
-            f"classify must return logits (N, K), K at least 2, or integers (N,); got "
+            f"classify must return logits (N, K), K at least 2, or integers (N,), got "
             f"{found.dtype} {tuple(found.shape)}"
         )
     if found.shape != (len(images),):
         raise ValueError(
-            f"classify must return a class for each of {len(images)} images; got "
+            f"classify must return a class for each of {len(images)} images, got "
             f"{tuple(found.shape)}"
         )
     return found.cpu().long()
@@ -205,7 +204,7 @@ def _tables(own: np.ndarray, taken: np.ndarray, made: np.ndarray) -> dict[str, A
 def _checked_labels(labels: Sequence[int] | np.ndarray | Tensor, count: int) -> np.ndarray:
     values = integer_array(labels, "labels")
     if values.shape != (count,):
-        raise ValueError(f"labels must be ({count},), one an image; got {values.shape}")
+        raise ValueError(f"labels must be ({count},), one an image, got {values.shape}")
     return values
 
 

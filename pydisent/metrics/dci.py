@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from .._extras import optional
-from ._boosting import SortedCodes, boost
-from ._result import MetricResult
-from ._table import Array, Table, check_tables
+from pydisent._extras import optional
+from pydisent.metrics._boosting import SortedCodes, boost
+from pydisent.metrics._result import MetricResult
+from pydisent.metrics._table import Array, Table, check_tables
 
 TINY = 1e-11
 # Codes times classes from which on several processes are worth their start: seconds of work.
@@ -59,11 +59,11 @@ def dci(
         If a table is malformed or given by half, has a single column, or ``estimator`` is unknown.
     """
     if estimator not in ESTIMATORS:
-        raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}; got {estimator!r}")
+        raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}")
     train, test = check_tables(codes, factors, test_codes, test_factors)
     for name, columns in (("codes", train.codes.shape[1]), ("factors", len(train.sizes))):
         if columns < 2:
-            raise ValueError(f"{name} must have at least 2 columns to share importance; got 1")
+            raise ValueError(f"{name} must have at least 2 columns to share importance, got 1")
     importance, fitted, held_out = ESTIMATORS[estimator](train, test, seed)
     return MetricResult(
         concentration(importance),

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from ..data import FactorDataset
-from ._encode import CodeTable, Encoder
-from ._result import MetricResult
-from ._sampling import (
+from pydisent.metrics._encode import CodeTable, Encoder, FactorGrid
+from pydisent.metrics._result import MetricResult
+from pydisent.metrics._sampling import (
     check_counts,
     check_factor_dataset,
     check_varying,
@@ -44,7 +43,7 @@ VARIANTS = {
 
 def factor_vae_score(
     encode: Encoder,
-    dataset: FactorDataset,
+    dataset: FactorGrid,
     *,
     variant: Literal["locatello", "zhu", "jeon"] = "locatello",
     seed: int = 0,
@@ -138,12 +137,19 @@ def factor_vae_score(
         return MetricResult(0.0, {**details, "train_accuracy": 0.0, "eval_accuracy": 0.0})
     winner = least_varying(table, draws, variance, active)
     votes = np.zeros((len(active), len(dataset.factor_sizes)), np.int64)
-    np.add.at(votes, (winner[: settings.train_votes], factor[: settings.train_votes]), 1)
+    found = _majority_votes(winner, factor, votes, settings.train_votes)
+    score = found["eval_accuracy" if settings.eval_votes else "train_accuracy"]
+    return MetricResult(score, {**details, **found, "votes": votes.tolist()})
+
+
+def _majority_votes(
+    winner: np.ndarray, factor: np.ndarray, votes: np.ndarray, train: int
+) -> dict[str, Any]:
+    """Count the training votes into zeros (d, f), and return the accuracies of the classifier."""
+    np.add.at(votes, (winner[:train], factor[:train]), 1)
     right = votes.argmax(1)[winner] == factor
-    train = float(right[: settings.train_votes].mean())
-    held_out = float(right[settings.train_votes :].mean()) if settings.eval_votes else None
-    details |= {"train_accuracy": train, "eval_accuracy": held_out, "votes": votes.tolist()}
-    return MetricResult(train if held_out is None else held_out, details)
+    held_out = float(right[train:].mean()) if len(right) > train else None
+    return {"train_accuracy": float(right[:train].mean()), "eval_accuracy": held_out}
 
 
 def check_settings(
@@ -157,9 +163,9 @@ def check_settings(
         If a name is unknown or a number out of its range; the message names it.
     """
     if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {', '.join(VARIANTS)}; got {variant!r}")
+        raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
     if compat not in (None, "disentanglement_lib"):
-        raise ValueError(f"compat must be 'disentanglement_lib' or None; got {compat!r}")
+        raise ValueError(f"compat must be 'disentanglement_lib' or None, got {compat!r}")
     changed = {name: value for name, value in given.items() if value is not None}
     settings = replace(VARIANTS[variant], **changed)  # type: ignore[arg-type]
     check_counts(train_votes=settings.train_votes)
@@ -169,9 +175,9 @@ def check_settings(
         count = getattr(settings, name)
         check_counts(**{name: count})
         if count < 2:
-            raise ValueError(f"{name} must be at least 2, to have a variance; got {count}")
+            raise ValueError(f"{name} must be at least 2, to have a variance, got {count}")
     if not 0 <= settings.prune_std < float("inf"):
-        raise ValueError(f"prune_std must be finite and at least 0; got {settings.prune_std}")
+        raise ValueError(f"prune_std must be finite and at least 0, got {settings.prune_std}")
     return settings
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from ._decoded import PLACES
-from ._perceptual import FeatureNet
-from ._result import MetricResult
-from .fixed_features import FixedFeatures
+from pydisent.metrics._decoded import PLACES
+from pydisent.metrics._result import MetricResult
+from pydisent.metrics.fixed_features import FixedFeatures
+from pydisent.metrics.perceptual import FeatureNet
 
 BATCH = 64
 
@@ -57,7 +57,7 @@ def fid(
     """
     net = FixedFeatures() if features is None else features
     if not isinstance(net, FeatureNet):
-        raise TypeError(f"features must be a FeatureNet; got {type(net).__name__}")
+        raise TypeError(f"features must be a FeatureNet, got {type(net).__name__}")
     count, mean, covariance = _statistics(real, net, "real")
     made, made_mean, made_covariance = _statistics(fake, net, "fake")
     singular = min(count, made) <= len(mean)
@@ -111,9 +111,9 @@ def frechet_distance(
     }
     for name, (tensor, shape) in given.items():
         if tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} must be {shape}; got {tuple(tensor.shape)}")
+            raise ValueError(f"{name} must be {shape}, got {tuple(tensor.shape)}")
         if not tensor.isfinite().all():
-            raise ValueError(f"{name} must be finite; got NaN or infinity")
+            raise ValueError(f"{name} must be finite, got NaN or infinity")
     first, second = covariance.double(), other_covariance.double()
     overlap = torch.linalg.svdvals(_root(first) @ _root(second)).sum()
     gap = (mean.double() - other_mean.double()).square().sum()
@@ -138,19 +138,19 @@ def _statistics(images: Tensor | Iterable[Tensor], net: FeatureNet, name: str) -
         own = (len(found), mean, centred.T @ centred)
         total = own if total is None else _merged(total, own)
     if total is None or total[0] < 2:
-        raise ValueError(f"{name} must be at least 2 images; got {total[0] if total else 0}")
+        raise ValueError(f"{name} must be at least 2 images, got {total[0] if total else 0}")
     return total[0], total[1], total[2] / (total[0] - 1)
 
 
 def _parts(images: Tensor | Iterable[Tensor], name: str) -> Iterator[Tensor]:
     """Yield the images in parts, of fewer images where they are large."""
     if not isinstance(images, Tensor | Iterable):
-        raise TypeError(f"{name} must be a Tensor or Tensors; got {type(images).__name__}")
+        raise TypeError(f"{name} must be a Tensor or Tensors, got {type(images).__name__}")
     for batch in [images] if isinstance(images, Tensor) else images:
         if not isinstance(batch, Tensor):
-            raise TypeError(f"{name} must be a Tensor or Tensors; got a {type(batch).__name__}")
+            raise TypeError(f"{name} must be a Tensor or Tensors, got a {type(batch).__name__}")
         if batch.ndim != 4:
-            raise ValueError(f"{name} must be (N, 1 or 3, H, W); got {tuple(batch.shape)}")
+            raise ValueError(f"{name} must be (N, 1 or 3, H, W), got {tuple(batch.shape)}")
         size = max(1, min(BATCH, PLACES // max(1, batch.shape[2] * batch.shape[3])))
         yield from (part for part in batch.split(size) if len(part))
 
@@ -165,7 +165,7 @@ def _merged(one: Statistics, other: Statistics) -> Statistics:
 
 def _checked(found: Tensor, count: int, name: str) -> Tensor:
     if found.ndim != 2 or len(found) != count or not found.shape[1]:
-        raise ValueError(f"features of {name} must be ({count}, F); got {tuple(found.shape)}")
+        raise ValueError(f"features of {name} must be ({count}, F), got {tuple(found.shape)}")
     if not found.isfinite().all():
-        raise ValueError(f"features of {name} must be finite; got NaN or infinity")
+        raise ValueError(f"features of {name} must be finite, got NaN or infinity")
     return found

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._perceptual import StageDistance, check_images, full_precision
+from pydisent.metrics.perceptual import StageDistance, check_images, full_precision
 
 WIDTHS = (16, 32, 64, 64)
 SEED = 20210620

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._perceptual import FeatureNet, check_images, full_precision
-from ._weights import CastWeights, read_weights, take_weights
+from pydisent.metrics._weights import CastWeights, read_weights, take_weights
+from pydisent.metrics.perceptual import FeatureNet, check_images, full_precision
 
 SIZE = 299
 NORM_EPS = 1e-3
@@ -168,7 +168,7 @@ class InceptionFeatures(FeatureNet):
         variant: Literal["fid", "torchvision"] | None = None,
     ) -> None:
         if variant not in (None, "fid", "torchvision"):
-            raise ValueError(f"variant must be fid, torchvision or None; got {variant!r}")
+            raise ValueError(f"variant must be fid, torchvision or None, got {variant!r}")
         found = read_weights(weights, "inception")
         chosen = variant or _variant(found, f"inception {weights}")
         self.name = f"inception-v3-{chosen}"
@@ -234,7 +234,7 @@ def _variant(found: dict[str, Tensor], what: str) -> str:
         raise ValueError(f"{what} lacks fc.weight, which tells fid from torchvision: give variant")
     classes = len(found["fc.weight"]) if found["fc.weight"].ndim else 0
     if classes not in CLASSES:
-        raise ValueError(f"{what}: fc.weight must have 1000 or 1008 classes; got {classes}")
+        raise ValueError(f"{what}: fc.weight must have 1000 or 1008 classes, got {classes}")
     return CLASSES[classes]
 
 

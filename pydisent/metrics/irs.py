@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._information import discretise
-from ._result import MetricResult
-from ._table import Array, check_bins, check_table
+from pydisent.metrics._information import discretise
+from pydisent.metrics._result import MetricResult
+from pydisent.metrics._table import Array, check_bins, check_table
 
 
 def irs(
@@ -45,7 +45,7 @@ def irs(
     """
     table = check_table(codes, factors)
     if not 0 < quantile <= 1:
-        raise ValueError(f"quantile must be in (0, 1]; got {quantile}")
+        raise ValueError(f"quantile must be in (0, 1], got {quantile}")
     labels = table.labels
     if bins is not None:
         check_bins(bins, len(labels))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from ._result import MetricResult
+from pydisent.metrics._result import MetricResult
 
 
 def mask_overlap(masks: Tensor | np.ndarray) -> MetricResult:
@@ -37,9 +37,9 @@ def mask_overlap(masks: Tensor | np.ndarray) -> MetricResult:
     values = masks.detach().cpu().double().numpy() if isinstance(masks, Tensor) else masks
     values = np.asarray(values, np.float64)
     if values.ndim != 4 or not values.size:
-        raise ValueError(f"masks has shape {values.shape}; accepted: (N, d, H, W), none of them 0")
+        raise ValueError(f"masks must be (N, d, H, W), none of them 0, got {values.shape}")
     if not ((values >= 0) & (values <= 1)).all():
-        raise ValueError("masks has values outside [0, 1]; accepted: finite values in [0, 1]")
+        raise ValueError("masks must be finite and in [0, 1], got other values")
     peaks = values.max((2, 3))
     scaled = np.divide(values, peaks[..., None, None], where=(peaks > 0)[..., None, None],
                        out=np.zeros_like(values))  # fmt: skip

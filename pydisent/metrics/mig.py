@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ._information import entropies, mutual_information
-from ._result import MetricResult
-from ._table import Array, check_table, top_two_gap
+from pydisent.metrics._information import entropies, mutual_information
+from pydisent.metrics._result import MetricResult
+from pydisent.metrics._table import Array, check_table, top_two_gap
 
 
 def mig(codes: Array, factors: Array, *, bins: int = 20) -> MetricResult:

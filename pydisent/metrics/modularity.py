@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._information import mutual_information
-from ._result import MetricResult
-from ._table import Array, check_table
+from pydisent.metrics._information import mutual_information
+from pydisent.metrics._result import MetricResult
+from pydisent.metrics._table import Array, check_table
 
 
 def modularity(codes: Array, factors: Array, *, bins: int = 20) -> MetricResult:
@@ -38,7 +38,7 @@ def modularity(codes: Array, factors: Array, *, bins: int = 20) -> MetricResult:
     """
     table = check_table(codes, factors)
     if len(table.sizes) < 2:
-        raise ValueError("factors must have at least 2 columns to tell one from the rest; got 1")
+        raise ValueError("factors must have at least 2 columns to tell one from the rest, got 1")
     information = mutual_information(table, bins)
     squared = information**2
     most = squared.max(1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-from ._perceptual import StageDistance
-from .fixed_features import FixedFeatures
-from .vgg16 import Vgg16Distance
+from pydisent.metrics.fixed_features import FixedFeatures
+from pydisent.metrics.perceptual import StageDistance
+from pydisent.metrics.vgg16 import Vgg16Distance
 
 
 def perceptual_distance(
@@ -40,7 +40,7 @@ def perceptual_distance(
             raise ValueError("weights and lpips must be None for kind 'fixed', which reads no file")
         return FixedFeatures(False if squared is None else squared)
     if kind != "vgg16":
-        raise ValueError(f"kind must be one of fixed, vgg16; got {kind!r}")
+        raise ValueError(f"kind must be one of fixed, vgg16, got {kind!r}")
     if weights is None:
         raise ValueError("weights must be given for kind 'vgg16': the file of its weights")
     return Vgg16Distance(weights, lpips, squared=True if squared is None else squared)

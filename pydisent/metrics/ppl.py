@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._decoded import (
+from pydisent.metrics._decoded import (
     Decoder,
     check_codes_tensor,
     check_distance,
     decode_checked,
     images_at_a_time,
 )
-from ._perceptual import PerceptualDistance
-from ._result import MetricResult
-from ._sampling import check_counts
+from pydisent.metrics._result import MetricResult
+from pydisent.metrics._sampling import check_counts
+from pydisent.metrics.perceptual import PerceptualDistance
 
 # The rest, above and below, are outliers.
 KEPT = (1, 99)
@@ -85,7 +85,7 @@ def ppl(
     measure = _check_settings(distance, pairs, epsilon, sampling, interpolation)
     codes = check_codes_tensor(sample(2 * pairs), "sample's codes")
     if len(codes) != 2 * pairs:
-        raise ValueError(f"sample must return {2 * pairs} codes; got {len(codes)}")
+        raise ValueError(f"sample must return {2 * pairs} codes, got {len(codes)}")
     rng = np.random.default_rng(seed)
     t = torch.from_numpy(rng.random(pairs) if sampling == "full" else np.zeros(pairs))
     way = _lerp if interpolation == "lerp" else _slerp
@@ -124,15 +124,15 @@ def _check_settings(
 ) -> PerceptualDistance:
     check_counts(pairs=pairs)
     if not 0 < epsilon < 1:
-        raise ValueError(f"epsilon must be above 0 and below 1; got {epsilon}")
+        raise ValueError(f"epsilon must be above 0 and below 1, got {epsilon}")
     if sampling not in ("endpoints", "full"):
-        raise ValueError(f"sampling must be one of endpoints, full; got {sampling!r}")
+        raise ValueError(f"sampling must be one of endpoints, full, got {sampling!r}")
     if interpolation not in ("lerp", "slerp"):
-        raise ValueError(f"interpolation must be one of lerp, slerp; got {interpolation!r}")
+        raise ValueError(f"interpolation must be one of lerp, slerp, got {interpolation!r}")
     measure = check_distance(distance, squared=True)
     if not measure.squared:
         raise ValueError(
-            f"distance must be a squared one, for it is divided by epsilon²; got {measure.name}"
+            f"distance must be a squared one, for it is divided by epsilon², got {measure.name}"
         )
     return measure
 
@@ -159,7 +159,7 @@ def _speeds(
 
 def _without_outliers(speeds: np.ndarray, name: str) -> np.ndarray:
     if not np.isfinite(speeds).all():
-        raise ValueError(f"distance {name} must be finite; got NaN or infinity")
+        raise ValueError(f"distance {name} must be finite, got NaN or infinity")
     low = np.percentile(speeds, KEPT[0], method="lower")
     high = np.percentile(speeds, KEPT[1], method="higher")
     return speeds[(low <= speeds) & (speeds <= high)]

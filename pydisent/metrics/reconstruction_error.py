@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import ImageDataset
-from ._result import MetricResult
-from ._sampling import check_counts
+from pydisent.data import ImageDataset
+from pydisent.metrics._result import MetricResult
+from pydisent.metrics._sampling import check_counts
 
 # A sigmoid gives exact zeros and ones in float32, where the logarithm would be infinite.
 LEAST_CHANCE = 1e-6
@@ -56,7 +56,7 @@ def reconstruction_error(
     check_counts(batch_size=batch_size)
     numbers = torch.arange(len(dataset)) if indices is None else torch.as_tensor(indices)
     if not len(numbers):
-        raise ValueError("indices must name at least one image; got none")
+        raise ValueError("indices must name at least one image, got none")
     errors: list[Tensor] = []
     with torch.no_grad():
         for start in range(0, len(numbers), batch_size):
@@ -87,12 +87,12 @@ def _errors(images: Tensor, made: Tensor) -> Tensor:
 
 def _checked(made: Tensor, images: Tensor) -> Tensor:
     if not isinstance(made, Tensor):
-        raise TypeError(f"reconstruct must return a Tensor; got {type(made).__name__}")
+        raise TypeError(f"reconstruct must return a Tensor, got {type(made).__name__}")
     if made.shape != images.shape:
         raise ValueError(
-            f"reconstruct must return images {tuple(images.shape)}; got {tuple(made.shape)}"
+            f"reconstruct must return images {tuple(images.shape)}, got {tuple(made.shape)}"
         )
     made = made.detach().cpu()
     if not made.isfinite().all():
-        raise ValueError("reconstruct must return finite images; got NaN or infinity")
+        raise ValueError("reconstruct must return finite images, got NaN or infinity")
     return made

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .._extras import optional
-from ._result import MetricResult
-from ._table import Array, Table, check_factors, check_tables, labelled, top_two_gap
-from ._thresholds import threshold_accuracy
+from pydisent._extras import optional
+from pydisent.metrics._result import MetricResult
+from pydisent.metrics._table import Array, Table, check_factors, check_tables, labelled, top_two_gap
+from pydisent.metrics._thresholds import threshold_accuracy
 
 VARIANTS = ("thresholds", "svm", "continuous")
 SVM_C = 0.01
@@ -63,7 +63,7 @@ def sap(
         If a table is malformed or given by half, or an option unknown or out of its range.
     """
     if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {', '.join(VARIANTS)}; got {variant!r}")
+        raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
     train, held_out = check_tables(codes, factors, test_codes, test_factors)
     _check_options(variant, continuous, prune_std, len(train.sizes))
     test = train if held_out is None else held_out
@@ -86,11 +86,11 @@ def sap(
 
 def _check_options(variant: str, continuous: Sequence[int], prune_std: float, factors: int) -> None:
     if continuous and variant != "thresholds":
-        raise ValueError(f"continuous is for variant 'thresholds'; got {variant!r} with it")
+        raise ValueError(f"continuous is for variant 'thresholds', got {variant!r} with it")
     if any(column not in range(factors) for column in continuous):
-        raise ValueError(f"continuous must be columns in [0, {factors}); got {tuple(continuous)}")
+        raise ValueError(f"continuous must be columns in [0, {factors}), got {tuple(continuous)}")
     if not 0 <= prune_std < float("inf"):
-        raise ValueError(f"prune_std must be finite and at least 0; got {prune_std}")
+        raise ValueError(f"prune_std must be finite and at least 0, got {prune_std}")
 
 
 def _by_thresholds(test: Table, continuous: Sequence[int], prune_std: float) -> np.ndarray:

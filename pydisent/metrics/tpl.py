@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ._decoded import Decoder, check_codes_tensor, check_distance, path_steps
-from ._perceptual import PerceptualDistance
-from ._result import MetricResult
-from ._sampling import check_counts
+from pydisent.metrics._decoded import Decoder, check_codes_tensor, check_distance, path_steps
+from pydisent.metrics._result import MetricResult
+from pydisent.metrics._sampling import check_counts
+from pydisent.metrics.perceptual import PerceptualDistance
 
 # The authors' evaluation of VAEs hands a traversal's images to the distance in batches of so many.
 AUTHORS_BATCH = 25
@@ -111,9 +111,9 @@ def _check_settings(
     """Return the threshold."""
     check_counts(segments=segments)
     if not 0 < span < float("inf"):
-        raise ValueError(f"span must be finite and above 0; got {span}")
+        raise ValueError(f"span must be finite and above 0, got {span}")
     if compat not in (None, "author_code"):
-        raise ValueError(f"compat must be 'author_code' or None; got {compat!r}")
+        raise ValueError(f"compat must be 'author_code' or None, got {compat!r}")
     least = distance.threshold if threshold is None else threshold
     if least is None:
         raise ValueError(
@@ -121,7 +121,7 @@ def _check_settings(
             "with LPIPS of VGG16: 0.3 for CelebA, 0.5 for FFHQ, 0.01 for VAEs on dSprites"
         )
     if not 0 <= least < float("inf"):
-        raise ValueError(f"threshold must be finite and at least 0; got {least}")
+        raise ValueError(f"threshold must be finite and at least 0, got {least}")
     return float(least)
 
 

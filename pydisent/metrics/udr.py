@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from .._extras import optional
-from ._result import MetricResult
-from ._table import Array, check_codes
+from pydisent._extras import optional
+from pydisent.metrics._result import MetricResult
+from pydisent.metrics._table import Array, check_codes
 
 LASSO_ALPHA = 0.1
 
@@ -56,9 +56,9 @@ def udr(
         or an option is unknown or out of its range.
     """
     if similarity not in ("lasso", "spearman"):
-        raise ValueError(f"similarity must be one of lasso, spearman; got {similarity!r}")
+        raise ValueError(f"similarity must be one of lasso, spearman, got {similarity!r}")
     if not 0 <= kl_threshold < float("inf"):
-        raise ValueError(f"kl_threshold must be finite and at least 0; got {kl_threshold}")
+        raise ValueError(f"kl_threshold must be finite and at least 0, got {kl_threshold}")
     models = _informative(codes, kl, kl_threshold)
     pairs = np.full((len(models), len(models)), np.nan)
     for i, j in np.ndindex(pairs.shape):
@@ -81,7 +81,7 @@ def _informative(codes: Sequence[Array], kl: Sequence[Array], threshold: float) 
     """Return the informative codes of each model, standardised."""
     if len(codes) < 2 or len(kl) != len(codes):
         raise ValueError(
-            f"codes and kl must be of the same two models or more; got {len(codes)} and {len(kl)}"
+            f"codes and kl must be of the same two models or more, got {len(codes)} and {len(kl)}"
         )
     models: list[np.ndarray] = []
     for number, (given, divergence) in enumerate(zip(codes, kl)):
@@ -89,11 +89,11 @@ def _informative(codes: Sequence[Array], kl: Sequence[Array], threshold: float) 
         nats = check_codes(np.reshape(divergence, (1, -1)), f"kl[{number}]")[0]
         if len(nats) != table.shape[1]:
             raise ValueError(
-                f"kl[{number}] must have one value a code, {table.shape[1]}; got {len(nats)}"
+                f"kl[{number}] must have one value a code, {table.shape[1]}, got {len(nats)}"
             )
         if models and len(table) != len(models[0]):
             raise ValueError(
-                f"codes[{number}] must be of the same {len(models[0])} images; got {len(table)}"
+                f"codes[{number}] must be of the same {len(models[0])} images, got {len(table)}"
             )
         kept = table[:, (nats > threshold) & (np.ptp(table, axis=0) > 0)]
         models.append((kept - kept.mean(0)) / kept.std(0))

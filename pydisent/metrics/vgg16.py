@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._perceptual import StageDistance, check_images, full_precision
-from ._sampling import check_counts
-from ._weights import CastWeights, read_weights, take_weights
+from pydisent.metrics._sampling import check_counts
+from pydisent.metrics._weights import CastWeights, read_weights, take_weights
+from pydisent.metrics.perceptual import StageDistance, check_images, full_precision
 
 # The channels of each stage's convolutions, and the largest image side that the authors give it.
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -61,7 +61,7 @@ class Vgg16Distance(StageDistance):
         super().__init__(squared)
         check_counts(upscale=upscale)
         if upscale < 16:
-            raise ValueError(f"upscale must be at least 16, which VGG16 needs; got {upscale}")
+            raise ValueError(f"upscale must be at least 16, which VGG16 needs, got {upscale}")
         self._upscale = upscale
         self.name = "vgg16-unweighted" if lpips is None else "vgg16-lpips"
         self.name += "" if squared else "-length"
@@ -121,5 +121,5 @@ def _read_lpips(path: str | os.PathLike[str]) -> tuple[Tensor, ...]:
     found = take_weights(read_weights(path, "lpips"), shapes, f"lpips {path}")
     for name, tensor in found.items():
         if (tensor < 0).any():
-            raise ValueError(f"lpips {path}: {name} must be at least 0; got {float(tensor.min())}")
+            raise ValueError(f"lpips {path}: {name} must be at least 0, got {float(tensor.min())}")
     return tuple(torch.flatten(tensor) for tensor in found.values())

@@ -8,11 +8,16 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from .._extras import optional
-from ..data import FactorDataset
-from ._encode import CodeTable, Encoder
-from ._result import MetricResult
-from ._sampling import check_counts, check_factor_dataset, check_varying, draw_sharing, image_pool
+from pydisent._extras import optional
+from pydisent.metrics._encode import CodeTable, Encoder, FactorGrid
+from pydisent.metrics._result import MetricResult
+from pydisent.metrics._sampling import (
+    check_counts,
+    check_factor_dataset,
+    check_varying,
+    draw_sharing,
+    image_pool,
+)
 
 Variant = Literal["higgins", "ramesh", "kumar"]
 TRAIN_POINTS = {"higgins": 10_000, "ramesh": 320_000, "kumar": 10_000}
@@ -24,7 +29,7 @@ CHUNK = 4096
 
 def z_diff(
     encode: Encoder,
-    dataset: FactorDataset,
+    dataset: FactorGrid,
     *,
     variant: Variant = "higgins",
     seed: int = 0,
@@ -84,21 +89,18 @@ def z_diff(
         finite (N, d) codes.
     """
     if variant not in TRAIN_POINTS:
-        raise ValueError(f"variant must be one of {', '.join(TRAIN_POINTS)}; got {variant!r}")
+        raise ValueError(f"variant must be one of {', '.join(TRAIN_POINTS)}, got {variant!r}")
     check_factor_dataset(dataset)
     train_points = TRAIN_POINTS[variant] if train_points is None else train_points
-    check_counts(pairs=pairs, train_points=train_points, test_points=test_points)
-    if variant == "ramesh" and train_points % BATCH:
-        raise ValueError(f"train_points must be a multiple of {BATCH}; got {train_points}")
+    _check_points(variant, pairs, train_points, test_points)
     choices = shared_factors(dataset, variant, factors)
-    check_varying(dataset, choices)
     classifier = build_classifier(variant)
     pool = image_pool(dataset, max_images, seed)
     rng = np.random.default_rng(seed)
     label = rng.integers(0, len(choices), train_points + test_points)
     if len(set(label[:train_points])) < 2:
         raise ValueError(
-            f"train_points must be enough to see two factors; got {train_points} (seed {seed})"
+            f"train_points must be enough to see two factors, got {train_points} (seed {seed})"
         )
     draws = draw_points(dataset, choices[label], pairs, variant == "ramesh", rng, pool)
     table = CodeTable(encode, dataset, draws, batch_size=batch_size, device=device)
@@ -124,13 +126,19 @@ def z_diff(
     )
 
 
-def shared_factors(dataset: FactorDataset, variant: str, names: Sequence[str] | None) -> np.ndarray:
+def _check_points(variant: str, pairs: int, train_points: int, test_points: int) -> None:
+    check_counts(pairs=pairs, train_points=train_points, test_points=test_points)
+    if variant == "ramesh" and train_points % BATCH:
+        raise ValueError(f"train_points must be a multiple of {BATCH}, got {train_points}")
+
+
+def shared_factors(dataset: FactorGrid, variant: str, names: Sequence[str] | None) -> np.ndarray:
     """Return the positions of the factors that a point's pairs may share.
 
     Raises
     ------
     ValueError
-        If fewer than two are left, one is named twice, or one is not among the data set's.
+        If there are fewer than two, one is named twice or unknown, or has a single value.
     """
     known = dataset.factor_names
     if names is None:
@@ -138,13 +146,15 @@ def shared_factors(dataset: FactorDataset, variant: str, names: Sequence[str] | 
     unknown = [name for name in names if name not in known]
     if unknown or len(set(names)) != len(names) or len(names) < 2:
         raise ValueError(
-            f"factors must be two or more different names among {known}; got {tuple(names)}"
+            f"factors must be two or more different names among {known}, got {tuple(names)}"
         )
-    return np.array([known.index(name) for name in names])
+    positions = np.array([known.index(name) for name in names])
+    check_varying(dataset, positions)
+    return positions
 
 
 def draw_points(
-    dataset: FactorDataset,
+    dataset: FactorGrid,
     factor: np.ndarray,
     pairs: int,
     one_value: bool,

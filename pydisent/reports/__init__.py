@@ -1,11 +1,14 @@
-"""Pictures of runs, and the page that shows them; needs the `report` extra where it draws."""
+"""Figures and reports of runs; drawing needs the `report` extra."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pydisent._moved import alias_modules
+
 if TYPE_CHECKING:
-    from pydisent.reports.alignment import alignment_summary
-    from pydisent.reports.comparison import compare, write_comparison
+    from pydisent.evaluation.alignment import alignment_summary
+    from pydisent.evaluation.comparison import compare
+    from pydisent.reports.comparison import write_comparison
     from pydisent.reports.eigenpaths import write_eigenpaths
     from pydisent.reports.masks import write_masks
     from pydisent.reports.matrices import write_matrices
@@ -27,22 +30,31 @@ __all__ = [
     "write_traversals",
 ]
 
-# Scoring wants the alignment summary on machines without matplotlib.
+# Imported on first use, so that each figure needs only its own dependencies.
 _HOMES = {
-    "alignment_summary": "alignment",
-    "compare": "comparison",
-    "write_comparison": "comparison",
-    "write_eigenpaths": "eigenpaths",
-    "write_masks": "masks",
-    "write_matrices": "matrices",
-    "write_report": "page",
-    "write_rotation": "rotation",
-    "write_transfer": "transfer",
-    "write_traversals": "traversals",
+    "alignment_summary": "pydisent.evaluation.alignment",
+    "compare": "pydisent.evaluation.comparison",
+    "write_comparison": "pydisent.reports.comparison",
+    "write_eigenpaths": "pydisent.reports.eigenpaths",
+    "write_masks": "pydisent.reports.masks",
+    "write_matrices": "pydisent.reports.matrices",
+    "write_report": "pydisent.reports.page",
+    "write_rotation": "pydisent.reports.rotation",
+    "write_transfer": "pydisent.reports.transfer",
+    "write_traversals": "pydisent.reports.traversals",
 }
+
+alias_modules(
+    __name__,
+    {
+        "alignment": "pydisent.evaluation.alignment",
+        "ranking": "pydisent.evaluation.ranking",
+        "selection": "pydisent.evaluation.selection",
+    },
+)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,21 +1,21 @@
-"""Where pictures and pages go."""
+"""Writing of pictures and pages."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydisent._atomic import write_atomic
+
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
-    """Write each named file whole or not at all, and return their paths.
+    """Write files atomically by name, and return their paths.
 
     Raises
     ------
     ValueError
-        If `folder` is something else than a folder.
+        If `folder` exists and is not a folder.
     """
-    from pydisent.training._files import write_atomic
-
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"out is {folder}, which is a file; accepted: a folder, new or there")
+        raise ValueError(f"out must be a folder or absent, got the file {folder}")
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         write_atomic(folder / name, data)

@@ -1,4 +1,4 @@
-"""Labelled grids of images whose pixels stay sharp, still or moving."""
+"""Labelled grids of images, still or animated, enlarged without interpolation."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ with optional():
     from PIL import Image, ImageDraw, ImageFont
 
 
-_CELL = 56 * SCALE  # about the side of an image in the picture
+_CELL = 56 * SCALE  # approximate side of an image
 _GAP = SCALE
 _GROUP_GAP = 10 * SCALE
 _MARGIN = 12 * SCALE
@@ -28,7 +28,7 @@ _FRAME_MS = 60
 
 
 class ImageGrid:
-    """Where R × C images (channels, H, W) and their labels go in a picture.
+    """The layout of a grid of R × C images (channels, H, W) with labels.
 
     Parameters
     ----------
@@ -39,15 +39,15 @@ class ImageGrid:
     title : str
         Printed above.
     rows, columns : sequence of str, optional
-        A label for each row (a second line is smaller) and each column.
+        A label for each row (with a smaller second line) and each column.
     groups, column_groups : sequence of int, optional
-        Rows and columns of each group; groups stand apart. Default: one group.
+        Numbers of rows and columns in each group; gaps separate groups. One group by default.
     corner : tuple of int
-        Rows and columns at the top left that stay empty together, whatever images they have.
+        Rows and columns of an empty corner at the top left.
     note : str
-        Printed below, small, in as many lines as it takes.
+        Printed below in small type.
     cell : int
-        About the side of an image in pixels; images are enlarged by a whole factor.
+        Approximate side of an image in pixels; images are enlarged by an integer factor.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ImageGrid:
         self.counts, self._corner = counts, corner
         channels, height, width = image_shape
         if channels not in (1, 3):
-            raise ValueError(f"images have {channels} channels; accepted: 1 or 3")
+            raise ValueError(f"images must have 1 or 3 channels, got {channels}")
         self._factor = max(1, round(cell / max(height, width)))
         step_x, step_y = width * self._factor + _GAP, height * self._factor + _GAP
         left = _MARGIN + _label_width(rows or ())
@@ -94,7 +94,7 @@ class ImageGrid:
     ) -> None:
         width, height = self._tile
         draw.text((_MARGIN, _MARGIN), title, INK, _font(_TITLE, True), anchor="la")
-        below, beside = self._corner  # labels of an empty corner stand in it, by their images
+        below, beside = self._corner  # labels move into an empty corner, next to their images
         for c, (x, text) in enumerate(zip(self._x, columns or ())):
             top = self._y[below if c < beside else 0]
             draw.text((x + width // 2, top - _LABEL // 2), text, MUTED, _font(_LABEL), anchor="ms")
@@ -105,7 +105,7 @@ class ImageGrid:
             up, down = (6 * SCALE, 7 * SCALE) if first and second else (0, 0)
             draw.text((x, centre - up), first, INK, _font(_LABEL), anchor="rm")
             draw.text((x, centre + down), second, MUTED, _font(_SMALL), anchor="rm")
-        for _, x, y in self._places():  # light lines keep light images apart
+        for _, x, y in self._places():  # frames separate light images
             end = (x + width + _GAP - 1, y + height + _GAP - 1)
             draw.rectangle((x - _GAP, y - _GAP, *end), fill=RULE)
 
@@ -133,9 +133,9 @@ def image_grid(images: Tensor, **labels: object) -> Image.Image:
 
 
 def animate(grid: ImageGrid, frames: Tensor, labels: Sequence[str]) -> bytes:
-    """Return a GIF that plays frames (T, R, C, channels, H, W) forth and back, without end.
+    """Return a GIF that loops frames (T, R, C, channels, H, W) forwards and backwards.
 
-    A bar below shows where in the sequence a frame is, beside its label.
+    A bar below shows the position in the sequence and the label of the frame.
     """
     pictures = [
         _with_bar(grid.draw(frame), label, t / max(1, len(frames) - 1))
@@ -167,9 +167,9 @@ def _with_bar(picture: Image.Image, label: str, position: float) -> Image.Image:
 
 
 def _palette(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Return one palette for all pictures, or their colours would flicker.
+    """Return one palette for all pictures, so that colours do not flicker.
 
-    Nearly white and nearly black become white and black, which Pillow would not tell apart.
+    Nearly white and black become white and black, which Pillow's quantiser would miss.
     """
     some = pictures[:: max(1, len(pictures) // 5)]
     width, height = some[0].size
@@ -192,14 +192,14 @@ def _pixels(images: Tensor) -> np.ndarray:
 
 
 def _starts(first: int, step: int, count: int, groups: Sequence[int] | None) -> list[int]:
-    """Return where each row or column begins, with a gap between groups."""
+    """Return the position of each row or column, with a gap between groups."""
     begins = set(accumulate(groups or ()))
     gaps = accumulate(_GROUP_GAP * (i in begins) for i in range(count))
     return [first + i * step + gap for i, gap in enumerate(gaps)]
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Return the lines of a note, each as wide as fits unless a word alone is wider."""
+    """Break a note into lines that fit the width."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word

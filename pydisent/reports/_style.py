@@ -1,4 +1,4 @@
-"""One look for all pictures: sizes, colours that colour-blind readers tell apart, and files."""
+"""The common style of all figures; its colours are safe for colour-blind readers."""
 
 import io
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ with optional():
     from PIL import Image
 
 
-SCALE = 2  # pixels of a picture to one pixel of the page, for sharp text on fine screens
+SCALE = 2  # picture pixels per page pixel, for high-density screens
 
 INK = "#1c2733"
 MUTED = "#5c6b7a"
@@ -22,7 +22,7 @@ RULE = "#dfe4e9"
 PAPER = "#ffffff"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe & Ito
 
-_RC: Any = {  # Any, for mypy would list every setting there is
+_RC: Any = {  # Any: mypy would want the type of every setting
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "text.color": INK,
@@ -53,7 +53,7 @@ _RC: Any = {  # Any, for mypy would list every setting there is
 
 @contextmanager
 def figure(width: float, height: float) -> Iterator[Figure]:
-    """Give a figure of `width` × `height` page pixels in the common style, to fill in the block."""
+    """Yield a figure of `width` × `height` page pixels in the common style, to draw in."""
     with matplotlib.rc_context(_RC):
         made = Figure(figsize=(width / 100, height / 100), dpi=100 * SCALE, layout="constrained")
         FigureCanvasAgg(made)
@@ -61,7 +61,7 @@ def figure(width: float, height: float) -> Iterator[Figure]:
 
 
 def figure_png(drawn: Figure) -> bytes:
-    """Return a figure as PNG, the same bytes for the same figure."""
+    """Return a figure as PNG, with the same bytes for the same figure."""
     data = io.BytesIO()
     with matplotlib.rc_context(_RC):
         drawn.savefig(data, format="png", metadata={"Software": None})

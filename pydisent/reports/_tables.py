@@ -1,49 +1,34 @@
-"""The parts of a page that are tables: summary, scores, settings, environment."""
+"""The tables of a report: summary, scores, settings, environment."""
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from pydisent.reports._masks import has_masks
-from pydisent.reports._subjects import Subject
-from pydisent.reports.alignment import leading
+from pydisent.evaluation.alignment import leading
+from pydisent.evaluation.masks import has_masks
+from pydisent.evaluation.registry import METRICS
+from pydisent.evaluation.scoring import metric_label
+from pydisent.evaluation.subject import Subject
 
-_SCORES = {
-    "z-diff": "z-diff",
-    "factor-vae": "FactorVAE score",
-    "sap": "SAP",
-    "mig": "MIG",
-    "dci": "DCI disentanglement",
-    "modularity": "Modularity",
-    "irs": "IRS",
-    "attributes": "Attribute classification",
-    "tpl": "TPL",
-    "ppl": "PPL",
-    "fid": "FID",
-    "mask-overlap": "Mask overlap",
-    "reconstruction": "Reconstruction error",
-    "f-diagonal": "F diagonal",
-}
-_LOWER = ("tpl", "ppl", "fid")  # scores of which less is better
-_MEASURED_ANEW = ("f-diagonal", "reconstruction", "mask-overlap")
+_ROWS_OF_THEIR_OWN = ("f-diagonal", "reconstruction", "mask-overlap")
 _LONG = 16
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: what it is about, and a cell a run.
+    """A row of a table.
 
     Attributes
     ----------
     label : str
-        What it is about.
+        Its label.
     cells : list of str
-        One a run.
+        One for each run.
     best : set of int
-        Which cells are the best, if that can be said.
+        The numbers of the best cells, if any.
     notes : list of str
-        Said beside a cell, "" for nothing.
+        Notes beside the cells, or "".
     """
 
     label: str
@@ -53,7 +38,7 @@ class Row:
 
 
 def summary(subjects: Sequence[Subject]) -> list[Row]:
-    """Return the figures that compare runs at a glance."""
+    """Return the rows that compare runs at a glance."""
     rows = [
         Row("System", [s.run.system.name for s in subjects]),
         Row("Data", [_data(s) for s in subjects]),
@@ -69,8 +54,9 @@ def summary(subjects: Sequence[Subject]) -> list[Row]:
         ]
     rows.append(_row(subjects, "Mean of the first k diagonal entries of F", _diagonal, max))
     for name in dict.fromkeys(["z-diff", "factor-vae", *_scored(subjects)]):
-        if name not in _MEASURED_ANEW:
-            better = min if name in _LOWER else max
+        if name not in _ROWS_OF_THEIR_OWN:
+            lower = name in METRICS and METRICS[name].lower_is_better
+            better = min if lower else max
             rows.append(_row(subjects, _score_title(name, subjects), _score_of(name), better))
     if any(has_masks(s.run) for s in subjects):
         rows.append(_row(subjects, "Mask overlap", lambda s: s.masks.score, min))
@@ -86,12 +72,12 @@ def _row(
     better: Callable[..., float],
     digits: int = 3,
 ) -> Row:
-    """Return a row of figures; one that cannot be had is said in words."""
+    """Return a row of values, with the error in place of one that cannot be measured."""
     values: list[float | str] = []
     for subject in subjects:
         try:
             values.append(value(subject))
-        except Exception as error:  # the same gap is explained where its picture would be
+        except Exception as error:  # also reported in place of the picture
             values.append(str(error) or type(error).__name__)
     numbers = [v for v in values if isinstance(v, float)]
     best = [i for i, v in enumerate(values) if len(numbers) > 1 and v == better(numbers)]
@@ -114,10 +100,10 @@ def _score_of(name: str) -> Callable[[Subject], float]:
 
 
 def _score_title(name: str, subjects: Sequence[Subject]) -> str:
-    """Return a score's name, with the feature net that it is measured by, if it is by one."""
+    """Return the label of a score, with the net that it is measured by, if any."""
     found = [(s.run.scores or {}).get(name, {}).get("details", {}) for s in subjects]
     nets = {d["distance"]: None for d in found if "distance" in d}
-    title = _SCORES.get(name, name)
+    title = metric_label(name)
     return f"{title} (by {', '.join(nets)})" if nets else title
 
 
@@ -127,24 +113,24 @@ def _scored(subjects: Sequence[Subject]) -> list[str]:
 
 def _data(subject: Subject) -> str:
     channels, height, width = subject.run.system.image_shape
-    return f"{subject.run.config.get('data', 'unknown')}, {height}×{width}×{channels}"
+    return f"{subject.run.plan.data}, {height}×{width}×{channels}"
 
 
 def _preset(subject: Subject) -> str:
-    config = subject.run.config
-    return f"{config.get('preset', 'none')}, seed {config.get('seed', 'unknown')}"
+    plan = subject.run.plan
+    return f"{plan.preset}, seed {plan.seed}"
 
 
 def _updates(subject: Subject) -> str:
     run = subject.run
-    phases = run.system.phases(run.config["steps"])
+    phases = run.system.phases(run.plan.steps)
     total = sum(count for _, count in phases)
     parts = " + ".join(f"{count:,} {phase}" for phase, count in phases if count)
     return parts if run.step >= total else f"{run.step:,} of {total:,} (unfinished): {parts}"
 
 
 def _settings(subjects: Sequence[Subject], name: str) -> list[str]:
-    values = [s.run.config.get("config", {}).get(name) for s in subjects]
+    values = [getattr(s.run.plan.config, name, None) for s in subjects]
     return ["none" if v is None else _text(v) for v in values]
 
 
@@ -159,7 +145,7 @@ def _time(subject: Subject) -> str:
 
 
 def score_details(subjects: Sequence[Subject]) -> list[tuple[str, list[Row]]]:
-    """Return for each metric its name and a row for each of its figures."""
+    """Return for each metric its label and a row for each of its details."""
     tables = []
     for name in dict.fromkeys(_scored(subjects)):
         found = [(s.run.scores or {}).get(name, {}) for s in subjects]
@@ -167,14 +153,14 @@ def score_details(subjects: Sequence[Subject]) -> list[tuple[str, list[Row]]]:
             {"score": entry["score"], **flatten(entry.get("details", {}))} if entry else {}
             for entry in found
         ]
-        tables.append((_SCORES.get(name, name), _compared(flat)))
+        tables.append((metric_label(name), _compared(flat)))
     return tables
 
 
 def settings(subjects: Sequence[Subject]) -> list[Row]:
-    """Return every setting of the runs; where one differs from the default, that is noted."""
-    configs = [s.run.config.get("config", {}) for s in subjects]
-    defaults = [_defaults(s) for s in subjects]
+    """Return every setting of the runs, with a note where it differs from the default."""
+    configs = [asdict(s.run.plan.config) for s in subjects]
+    defaults = [asdict(type(s.run.plan.config)()) for s in subjects]
     rows = []
     for name in dict.fromkeys(key for config in configs for key in config):
         notes = tuple(
@@ -188,31 +174,23 @@ def settings(subjects: Sequence[Subject]) -> list[Row]:
     return rows
 
 
-def _defaults(subject: Subject) -> dict[str, Any]:
-    """Return the settings' defaults, or nothing if the system does not tell."""
-    try:
-        return vars(type(subject.run.system.config)())
-    except (AttributeError, TypeError):
-        return {}
-
-
 def environment(subjects: Sequence[Subject]) -> tuple[list[Row], list[Row]]:
-    """Return the runs' environments: what is plain, and what lies deeper (kernels, builds)."""
+    """Return the rows of the runs' environments: those at the top level, and nested ones."""
     flat = [flatten(s.run.environment) for s in subjects]
     rows = _compared(flat)
     return [r for r in rows if " · " not in r.label], [r for r in rows if " · " in r.label]
 
 
 def commands(subjects: Sequence[Subject], command: Sequence[str]) -> list[tuple[str, str]]:
-    """Return (what it did, command line) of the runs and of this page."""
-    known = [(f"Trained {s.label}", s.run.config.get("command") or ()) for s in subjects]
+    """Return what was done and the command line that did it, for the runs and this page."""
+    known = [(f"Trained {s.label}", s.run.plan.command) for s in subjects]
     return [
         (what, shlex.join(argv)) for what, argv in [*known, ("Wrote this page", command)] if argv
     ]
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested dictionaries by their path."""
+    """Return the leaves of nested dictionaries by path."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
@@ -234,7 +212,7 @@ def _compared(columns: Sequence[dict[str, Any]]) -> list[Row]:
 
 
 def _text(value: Any) -> str:
-    """Return a plain value as a reader wants it."""
+    """Return a plain value as text."""
     if value is None or value == "":
         return "none"
     if isinstance(value, bool):

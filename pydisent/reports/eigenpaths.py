@@ -2,26 +2,26 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from pydisent.evaluation.codes import base_codes, decode
+from pydisent.evaluation.subject import Subject
 from pydisent.jacobian import trace_eigenpath
-from pydisent.reports._codes import base_codes, decode
 from pydisent.reports._files import write_files
 from pydisent.reports._grid import ImageGrid, animate, image_grid
+from pydisent.reports._section import Picture, Section, described, section_of
 from pydisent.reports._style import SCALE, image_png
-
-if TYPE_CHECKING:
-    from pydisent.training import Run
+from pydisent.training.run import Run
 
 _SMALL_CELL = 40 * SCALE
 _SHOWN, _FRAMES = 11, 31
+_PATHS = 6  # of a report
 
 
 def write_eigenpaths(
-    run: "Run",
+    run: Run,
     out: Path | None = None,
     *,
     ordinals: Sequence[int] = (1, 2, 3),
@@ -37,7 +37,7 @@ def write_eigenpaths(
     Parameters
     ----------
     run : Run
-        Its system decodes.
+        The run.
     out : Path, optional
         Folder of the pictures; RUN/figures by default.
     ordinals : sequence of int
@@ -49,12 +49,12 @@ def write_eigenpaths(
     decay : float
         ρ in [0, 1).
     shown : int, optional
-        Iterates in the still pictures, evenly spaced from 0 to N; from 2 to N + 1, by default 11
-        or all.
+        Number of iterates in the still pictures, evenly spaced from 0 to N; from 2 to N + 1, by
+        default 11 or all.
     bases : int
-        Codes to start from, drawn from the prior, >= 1; with one, a picture less is drawn.
+        Number of codes drawn from the prior, >= 1; with one, a picture less is drawn.
     seed : int
-        Of the draw.
+        Of the codes.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def write_eigenpaths(
 
 
 def draw_eigenpaths(
-    run: "Run",
+    run: Run,
     *,
     ordinals: Sequence[int] = (1, 2, 3),
     steps: int = 200,
@@ -87,12 +87,10 @@ def draw_eigenpaths(
 ) -> dict[str, bytes]:
     """Return the files that `write_eigenpaths` writes, by name."""
     if steps < 1:
-        raise ValueError(f"steps is {steps}; accepted: an integer >= 1")
+        raise ValueError(f"steps must be >= 1, got {steps}")
     shown = min(_SHOWN, steps + 1) if shown is None else shown
     if not 2 <= shown <= steps + 1:
-        raise ValueError(
-            f"shown is {shown}; accepted: an integer from 2 to steps + 1 = {steps + 1}"
-        )
+        raise ValueError(f"shown must be from 2 to steps + 1 = {steps + 1}, got {shown}")
     base = base_codes(run.system, bases, seed)
     path = trace_eigenpath(
         run.system.decode, base, ordinals=ordinals, step_size=step_size, decay=decay, steps=steps
@@ -127,9 +125,9 @@ def _evenly(last: int, count: int) -> list[int]:
 
 
 def _main_coordinates(path: Tensor, names: list[str]) -> list[list[str]]:
-    """Say for each path (ordinals, B, N + 1, m) which axis it follows, and how closely.
+    """Return for each path (ordinals, B, N + 1, m) its main axis, and how closely it follows it.
 
-    The figure is the part of the squared lengths of its steps that lies along that axis.
+    The percentage is the fraction of the squared lengths of the steps along that axis.
     """
     squares = path.diff(dim=2).square().sum(2)
     shares, axes = (squares / squares.sum(-1, keepdim=True)).max(-1)
@@ -137,3 +135,38 @@ def _main_coordinates(path: Tensor, names: list[str]) -> list[list[str]]:
         [f"{share:.0%} along {names[axis]}" for share, axis in zip(*row)]
         for row in zip(shares.tolist(), axes.tolist())
     ]
+
+
+def section(subjects: Sequence[Subject]) -> Section:
+    """Return the section of eigenpaths."""
+    return section_of(
+        "Eigenpaths",
+        "From a code, small steps are taken along the leading eigenvector of M at each point "
+        "(γ1), the second (γ2), and so on: curves along which little is mixed, whether or not the "
+        "code is disentangled (Ramesh et al., Alg. 1). The figure beside a row says how much of "
+        "the path lies along its main coordinate: near 100 % where the penalty did its work.",
+        subjects,
+        _pictures,
+    )
+
+
+def _pictures(subject: Subject) -> list[Picture]:
+    count = min(_PATHS, subject.alignment["k"])
+    files = draw_eigenpaths(subject.run, ordinals=range(1, count + 1), seed=subject.seed)
+    about = {
+        "eigenpaths.png": (
+            f"Images of {subject.label} in {count} rows, one an eigenvector, along the path that "
+            "follows it from the same code.",
+            f"{subject.label}: paths along the first {count} eigenvectors, 200 steps of 0.015.",
+        ),
+        "eigenpaths.gif": (
+            f"Animation of {subject.label}: one column an eigenvector, one row a code.",
+            f"{subject.label}: the same in motion, one row a code.",
+        ),
+        "eigenpaths-bases.png": (
+            f"Images of {subject.label} in groups of rows, one group an eigenvector, one row a "
+            "code.",
+            f"{subject.label}: the same from several codes.",
+        ),
+    }
+    return described(files, about)

@@ -1,4 +1,4 @@
-"""Plots of alignment, spectra and training, several runs in one look."""
+"""Plots that compare runs: alignment, spectra and losses."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from pydisent._extras import optional
+from pydisent.evaluation.subject import Subject
+from pydisent.reports._section import Picture, Section
 from pydisent.reports._style import INK, MUTED, SERIES, figure, figure_png
 
 with optional():
@@ -20,7 +22,7 @@ _CODES = 24  # spectra drawn one by one
 
 
 def _arrangement(count: int) -> tuple[int, int]:
-    """Return rows and columns for so many panels."""
+    """Return rows and columns of a layout of `count` panels."""
     columns = 2 if count == 4 else min(3, count)
     return math.ceil(count / columns), columns
 
@@ -118,7 +120,7 @@ def spectra(summaries: Mapping[str, dict[str, Any]]) -> bytes:
         return figure_png(drawn)
 
 
-_LOSSES = {
+_LOSS_TITLES = {
     "generator": "generator loss",
     "discriminator": "discriminator loss",
     "alignment": "alignment penalty",
@@ -156,7 +158,7 @@ def losses(logs: Mapping[str, Sequence[dict[str, Any]]]) -> bytes:
         panels = drawn.subplots(rows, columns, squeeze=False).ravel()
         colours = {label: SERIES[i % len(SERIES)] for i, label in enumerate(logs)}
         for panel, ((phase, name), by_run) in zip(panels, curves.items()):
-            title = _LOSSES.get(name, name.replace("_", " "))
+            title = _LOSS_TITLES.get(name, name.replace("_", " "))
             panel.set_title(title if phase == "train" else f"{title} ({phase})")
             for label, (steps, values) in by_run.items():
                 panel.plot(steps, values, color=colours[label], alpha=0.25, linewidth=0.8)
@@ -181,7 +183,7 @@ def _curves(
         for line in lines:
             for name, value in line.items():
                 if name in ("step", "seconds", "phase") or "/" in name:
-                    continue  # a part of another value, which has its own picture
+                    continue  # a part of another value, drawn in its own figure
                 by_run = points.setdefault((line.get("phase", "train"), name), {})
                 by_run.setdefault(label, []).append((line["step"], value))
     ordered = sorted(points.items(), key=lambda item: item[0][0] != "train")
@@ -196,3 +198,87 @@ def smooth(values: np.ndarray) -> np.ndarray:
     window = np.ones(2 * (len(values) // 24) + 1)
     counts = np.convolve(np.ones(len(values)), window, "same")
     return np.convolve(values, window, "same") / counts
+
+
+def alignment_section(subjects: Sequence[Subject]) -> Section:
+    """Return the section of the heat maps of F."""
+    section = Section(
+        "Alignment of eigenvectors with coordinates",
+        "F averages the squared entries of the eigenvectors of M = J′J, J the generator's "
+        "Jacobian, over codes of the prior (Ramesh et al., Eq. 6). A dark diagonal says that the "
+        "directions which change the image most are single coordinates; an even shade says that "
+        "every one of them mixes all coordinates. The frame holds the k leading ones.",
+    )
+    if measured := _measured(section, subjects):
+        section.attempt("the heat maps", _heatmaps, measured)
+    return section
+
+
+def _measured(section: Section, subjects: Sequence[Subject]) -> list[Subject]:
+    """Return the subjects whose alignment can be measured; record the errors of the others."""
+    return [s for s in subjects if section.attempt(s.label, _measure, s)]
+
+
+def _measure(subject: Subject) -> list[Picture]:
+    _ = subject.alignment  # cached; its picture is drawn beside the others'
+    return []
+
+
+def _heatmaps(measured: Sequence[Subject]) -> Picture:
+    said = "; ".join(
+        f"{s.label}, mean of the first {s.alignment['k']} diagonal entries "
+        f"{s.alignment['mean']:.2f}"
+        for s in measured
+    )
+    codes = measured[0].alignment["codes"]
+    return Picture(
+        "alignment.png",
+        heatmaps({s.label: s.alignment for s in measured}),
+        f"Heat map of F: {said}.",
+        f"F over {codes} codes; 1 is a perfect match, and 1/m is what chance gives in a code of "
+        "size m.",
+    )
+
+
+def spectra_section(subjects: Sequence[Subject]) -> Section:
+    """Return the section of the spectra of M."""
+    section = Section(
+        "Spectra",
+        "Eigenvalues of M say how much the image changes along each eigenvector, on a "
+        "logarithmic scale: a thin line is one code, the thick one their median. A steep fall "
+        "means that few directions carry most of the change.",
+    )
+    if measured := _measured(section, subjects):
+        section.attempt("the spectra", _spectra, measured)
+    return section
+
+
+def _spectra(measured: Sequence[Subject]) -> Picture:
+    labels = " and ".join(s.label for s in measured)
+    return Picture(
+        "spectra.png",
+        spectra({s.label: s.alignment for s in measured}),
+        f"Falling curves: log eigenvalues of M against the eigenvector's rank, for {labels}.",
+        "Squared singular values of the generator's Jacobian.",
+    )
+
+
+def losses_section(subjects: Sequence[Subject]) -> Section:
+    """Return the section of the logged losses."""
+    section = Section(
+        "Training",
+        "Every logged loss against the step: the running mean, and faint behind it the values as "
+        "logged.",
+    )
+    logs = {s.label: s.run.log for s in subjects}
+    section.attempt("the losses", _losses, logs)
+    return section
+
+
+def _losses(logs: dict[str, list[dict[str, Any]]]) -> Picture:
+    return Picture(
+        "losses.png",
+        losses(logs),
+        f"Curves of the losses of {' and '.join(logs)} over the steps of training.",
+        "Losses of both phases; a loss that only one run has shows one curve.",
+    )

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from pydisent._extras import optional
+from pydisent.evaluation.subject import Subject
+from pydisent.reports._section import Picture, Section, section_of
 from pydisent.reports._style import INK, MUTED, SERIES, figure, figure_png
 from pydisent.reports.figures import smooth
 
@@ -17,7 +19,7 @@ _PREFIX = "kl/"
 
 
 def bounds_of(log: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Return what is drawn of log lines by name, with "step": {} if the system has no bounds."""
+    """Return the logged bounds by name, and their "step", which is empty if there are none."""
     lines = [line for line in log if "mi_upper" in line]
     names = [n for n in (lines[0] if lines else {}) if n.startswith(("mi_", _PREFIX))]
     return {name: np.array([line[name] for line in lines], float) for name in ("step", *names)}
@@ -36,11 +38,11 @@ def draw_information(
     log : sequence of dict
         Log lines of a run.
     title : str
-        What stands above.
+        Printed above.
     scores : dict of int to float, optional
         A score in [0, 1] by the step at which it was measured; a vertical line marks the best.
     score_name : str
-        What it is.
+        Name of the score.
 
     Raises
     ------
@@ -95,3 +97,30 @@ def _draw_scores(panel: Any, scores: Mapping[int, float], name: str) -> None:
     other.spines["right"].set_visible(True)
     best = max(steps, key=scores.__getitem__)
     other.axvline(best, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+
+
+def section(subjects: Sequence[Subject]) -> Section | None:
+    """Return the section of the bounds; None if no run has logged any."""
+    informed = [s for s in subjects if bounds_of(s.run.log)["step"].size]
+    if not informed:
+        return None
+    return section_of(
+        "Information",
+        "Bounds on the mutual information of the noise and the image over training: from above by "
+        "the encoder's divergence from the prior, dimension by dimension, and from below by how "
+        "well the noise is found again (Jeon et al., Fig. 4). Dimensions that rise one after "
+        "another have each taken up something; those that stay at zero carry nothing.",
+        subjects,
+        _picture,
+        only=informed,
+    )
+
+
+def _picture(subject: Subject) -> Picture:
+    return Picture(
+        "information.png",
+        draw_information(subject.run.log, f"{subject.label}: mutual information"),
+        f"Curves over the steps of training of {subject.label}: an upper and a lower bound of the "
+        "mutual information, and the divergence of each dimension of the code.",
+        f"{subject.label}: running means; faint, the bounds as logged.",
+    )

@@ -1,25 +1,25 @@
-"""The masks that tell where in the image each code acts (Zhu et al., Fig. 7)."""
+"""The masks of codes, inside which each acts on the image (Zhu et al., Fig. 7)."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from pydisent._extras import optional
-from pydisent.reports._codes import base_codes, decode, sample_codes
+from pydisent.evaluation.codes import base_codes, decode, sample_codes
+from pydisent.evaluation.lengths import known_lengths
+from pydisent.evaluation.masks import SAMPLES, has_masks, mask_summary, masks_of
+from pydisent.evaluation.subject import Subject
 from pydisent.reports._files import write_files
 from pydisent.reports._grid import image_grid
-from pydisent.reports._lengths import known_lengths
-from pydisent.reports._masks import SAMPLES, mask_summary, masks_of
+from pydisent.reports._section import Picture, Section, section_of
 from pydisent.reports._style import SCALE, image_png
+from pydisent.training.run import Run
 
 with optional():
     import matplotlib
 
-
-if TYPE_CHECKING:
-    from pydisent.training import Run
 
 NOTE = (
     "Masks: the image is dim and blue where the mask is 0 and clear where it is largest; each mask "
@@ -56,17 +56,17 @@ def _scaled(masks: Tensor) -> Tensor:
     return torch.where(most > 0, masks / most, torch.zeros_like(masks))
 
 
-def write_masks(run: "Run", out: Path | None = None, *, bases: int = 5, seed: int = 0) -> Path:
+def write_masks(run: Run, out: Path | None = None, *, bases: int = 5, seed: int = 0) -> Path:
     """Draw each code's mask, its mean and on some images, into masks.png; return its path.
 
     Parameters
     ----------
     run : Run
-        Its system has masks.
+        Of a system with masks.
     out : Path, optional
         Folder of the picture; RUN/figures by default.
     bases : int
-        Images, generated from codes of the prior, >= 1.
+        Number of images, generated from codes of the prior, >= 1.
     seed : int
         Of the codes.
 
@@ -79,7 +79,7 @@ def write_masks(run: "Run", out: Path | None = None, *, bases: int = 5, seed: in
     return write_files(out or run.path / "figures", files)[0]
 
 
-def draw_masks(run: "Run", *, bases: int = 5, seed: int = 0) -> dict[str, bytes]:
+def draw_masks(run: Run, *, bases: int = 5, seed: int = 0) -> dict[str, bytes]:
     """Return the file that `write_masks` writes, by name."""
     base = base_codes(run.system, bases, seed)
     masks, images = masks_of(run, base), decode(run.system, base)
@@ -112,3 +112,36 @@ def _shades(mask: Tensor) -> Tensor:
     """Return a mask (H, W) as shades (3, H, W) that colour-blind readers can order."""
     shades = matplotlib.colormaps["cividis"](_scaled(mask).numpy())
     return torch.from_numpy(shades[..., :3]).float().movedim(-1, 0)
+
+
+def section(subjects: Sequence[Subject]) -> Section | None:
+    """Return the section of masks; None if no run has any."""
+    if not any(has_masks(s.run) for s in subjects):
+        return None
+    return section_of(
+        "Masks",
+        "Each code acts inside a mask that it has learned (Zhu et al., Fig. 7). The overlap is "
+        "the mean over pairs of codes of sum min(m, n) / sum max(m, n), each mask divided by its "
+        "own maximum: 0 if all sit on distinct regions, 1 if all are alike.",
+        subjects,
+        _picture,
+    )
+
+
+def _picture(subject: Subject) -> Picture:
+    drawn = draw_masks(subject.run, seed=subject.seed)["masks.png"]
+    places = "; ".join(
+        f"{name} {height:.0%} × {width:.0%} about ({x:.0%}, {y:.0%})"
+        for name, (height, width), (y, x) in zip(
+            subject.run.system.code_names,
+            subject.masks.details["extent"],
+            subject.masks.details["centre"],
+        )
+    )
+    return Picture(
+        "masks.png",
+        drawn,
+        f"Masks of {subject.label} in rows, one a code: the mean, then on images. Height × width "
+        f"about the centre, from the left and from the top, in parts of the image: {places}.",
+        f"{subject.label}: overlap {subject.masks.score:.3f}.",
+    )

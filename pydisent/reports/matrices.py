@@ -1,22 +1,23 @@
 """The matrices of codes against factors that metrics are made from."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pydisent._extras import optional
+from pydisent.evaluation.subject import Subject
 from pydisent.reports._files import write_files
+from pydisent.reports._section import Picture, Section, section_of
 from pydisent.reports._style import INK, MUTED, figure, figure_png
+from pydisent.training.run import Run
 
 with optional():
     from matplotlib.axes import Axes
 
 
-if TYPE_CHECKING:
-    from pydisent.training import Run
-
-# metric -> its title, its matrix (d, f) among its details, and what an entry is
+# The title of each metric, its matrix (d, f) among the details, and what an entry is.
 _MATRICES = {
     "mig": ("MIG", "mutual_information", "mutual information, nats"),
     "sap": ("SAP", "matrix", "balanced accuracy of one code alone"),
@@ -29,12 +30,12 @@ _WRITTEN = 16  # most codes whose entries are printed
 def matrices_of(
     scores: dict[str, Any] | None, source: str | Path = "scores.json"
 ) -> dict[str, np.ndarray]:
-    """Return the matrices (d, f) that are among a run's scores, by metric; `source` is their file.
+    """Return the matrices (d, f) among a run's scores by metric; `source` is the scores' file.
 
     Raises
     ------
     ValueError
-        If one is no matrix of codes × factors.
+        If one is not a matrix of codes × factors.
     """
     found = {}
     for name, (_, key, _) in _MATRICES.items():
@@ -54,8 +55,7 @@ def _matrix(name: str, key: str, details: dict[str, Any], source: str | Path) ->
         matrix, shape = np.empty(0), (0, 0)
     if not isinstance(codes, list) or not isinstance(factors, list) or matrix.shape != shape:
         raise ValueError(
-            f"{source}: {name} has no matrix of codes × factors as its {key}: evaluate the run "
-            "again"
+            f"{source}: {key} of {name} must be a matrix of codes × factors: evaluate the run again"
         )
     return matrix
 
@@ -68,7 +68,7 @@ def draw_matrices(scores: dict[str, Any], source: str | Path = "scores.json") ->
     scores : dict
         `Run.scores`.
     source : path
-        The file that they are from, which errors name.
+        Their file, for messages.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def draw_matrices(scores: dict[str, Any], source: str | Path = "scores.json") ->
     """
     found = matrices_of(scores, source)
     if not found:
-        raise ValueError(f"no matrix has been measured yet; one comes with {', '.join(_MATRICES)}")
+        raise ValueError(f"scores must include one of {', '.join(_MATRICES)}, got no matrix")
     columns = 2 if len(found) == 4 else len(found)
     rows = -(-len(found) // columns)
     codes, factors = next(iter(found.values())).shape
@@ -111,7 +111,7 @@ def _draw(panel: Axes, name: str, matrix: np.ndarray, score: dict[str, Any]) -> 
         panel.text(j, i, text, ha="center", va="center", color=colour, fontsize=6.5)
 
 
-def write_matrices(run: "Run", out: Path) -> list[Path]:
+def write_matrices(run: Run, out: Path) -> list[Path]:
     """Write matrices.png of a run's scores into a folder, and return its path in a list.
 
     Raises
@@ -121,4 +121,28 @@ def write_matrices(run: "Run", out: Path) -> list[Path]:
     """
     return write_files(
         out, {"matrices.png": draw_matrices(run.scores or {}, run.path / "scores.json")}
+    )
+
+
+def section(subjects: Sequence[Subject]) -> Section | None:
+    """Return the section of the matrices; None if no run has any."""
+    if not any(matrices_of(s.run.scores, s.run.path / "scores.json") for s in subjects):
+        return None
+    return section_of(
+        "Codes and factors",
+        "What each code knows about each ground-truth factor, by the figures that the scores are "
+        "made from. In a disentangled code each column has one dark entry, and no row has two.",
+        subjects,
+        _picture,
+    )
+
+
+def _picture(subject: Subject) -> Picture:
+    scores, source = subject.run.scores or {}, subject.run.path / "scores.json"
+    said = ", ".join(f"{name} {scores[name]['score']:.3f}" for name in matrices_of(scores, source))
+    return Picture(
+        "matrices.png",
+        draw_matrices(scores, source),
+        f"Matrices of codes against factors of {subject.label}: {said}.",
+        f"{subject.label}: a row a code, a column a factor; each matrix has its own shades.",
     )

@@ -3,43 +3,41 @@
 import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydisent._extras import optional
+from pydisent.evaluation.subject import Subject
 from pydisent.reports import _tables
 from pydisent.reports._files import write_files
-from pydisent.reports._sections import Picture, sections
+from pydisent.reports._labels import subjects_of
+from pydisent.reports._section import Picture
+from pydisent.reports._sections import sections
 from pydisent.reports._style import SCALE
-from pydisent.reports._subjects import Subject, subjects_of
-
-if TYPE_CHECKING:
-    from pydisent.training import Run
+from pydisent.training.run import Run
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(
-    runs: Sequence["Run"],
+    runs: Sequence[Run],
     out: Path | None = None,
     command: Sequence[str] = (),
     *,
     seed: int = 0,
 ) -> Path:
-    """Write a self-contained HTML page about runs, its pictures beside it, and return its path.
+    """Write a self-contained HTML page about runs, with its pictures beside it; return its path.
 
-    A part that cannot be made, such as reconstructions by a system without an encoder, is
-    explained on the page.
+    The page explains why parts are missing, such as reconstructions without an encoder.
 
     Parameters
     ----------
     runs : sequence of Run
         One, or several to compare.
     out : Path, optional
-        Folder of the page; the first run's report folder by default.
+        Folder of the page; the folder "report" of the first run by default.
     command : sequence of str
-        The command line that asked for the page, to be shown on it.
+        The command line, shown on the page.
     seed : int
-        Of codes and images that are drawn.
+        Of codes and images.
 
     Raises
     ------
@@ -47,7 +45,7 @@ def write_report(
         If there is no run, or `out` is a file.
     """
     if not runs:
-        raise ValueError("runs is empty; accepted: one run or more")
+        raise ValueError("runs must be at least one run, got none")
     subjects = subjects_of(runs, seed)
     parts = sections(subjects)
     files = {p.file: p.data for part in parts for p in part.pictures}
@@ -85,7 +83,7 @@ def _render(**parts: object) -> str:
 def _title(subjects: Sequence[Subject]) -> str:
     labels = [s.label for s in subjects]
     who = labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
-    data = dict.fromkeys(str(s.run.config.get("data", "unknown data")) for s in subjects)
+    data = dict.fromkeys(s.run.plan.data for s in subjects)
     return f"{who} on {' and '.join(data)}"
 
 

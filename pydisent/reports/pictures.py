@@ -1,32 +1,40 @@
-"""Grids of samples, reconstructions and small steps in latent space."""
+"""Samples, reconstructions and small steps in latent space."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from pydisent._extras import optional
+from pydisent.evaluation.codes import base_codes, dataset_images, decode
+from pydisent.evaluation.subject import Subject
 from pydisent.jacobian import eigenvectors
-from pydisent.reports._codes import base_codes, decode
+from pydisent.reports._files import write_files
 from pydisent.reports._grid import image_grid
-from pydisent.reports._style import SCALE
+from pydisent.reports._section import Picture, Section, labelled, section_of
+from pydisent.reports._style import SCALE, image_png
+from pydisent.training.run import Run
 
 with optional():
     from PIL import Image
 
 
-if TYPE_CHECKING:
-    from pydisent.training import Run
-
 _SMALL_CELL = 40 * SCALE
+_WALL = 64  # images of a wall
 
 
 def image_wall(images: Tensor, title: str, columns: int = 8) -> Image.Image:
-    """Draw images (N, C, H, W) in rows of `columns`; the last row is left out unless full."""
+    """Draw images (N, C, H, W) in rows of `columns`, without an incomplete last row."""
     columns = min(columns, len(images))
     rows = len(images) // columns
     wall = images[: rows * columns].unflatten(0, (rows, columns))
     return image_grid(wall, title=title, cell=_SMALL_CELL)
+
+
+def write_wall(images: Tensor, title: str, path: Path) -> Path:
+    """Write `image_wall` to a PNG file, and return its path."""
+    return write_files(path.parent, {path.name: image_png(image_wall(images, title))})[0]
 
 
 def reconstruction_pairs(
@@ -42,7 +50,7 @@ def reconstruction_pairs(
 
 
 def local_svd(
-    run: "Run",
+    run: Run,
     *,
     bases: int = 2,
     directions: int = 8,
@@ -54,13 +62,13 @@ def local_svd(
     Parameters
     ----------
     run : Run
-        Its system decodes.
+        The run.
     bases : int
-        Codes to step from, >= 1.
+        Number of codes to step from, >= 1.
     directions : int
-        Leading eigenvectors, and random directions, >= 1; at most m are drawn.
+        Number of leading eigenvectors and of random directions, >= 1; at most m are drawn.
     distance : float
-        ε > 0, the length of every step.
+        The length ε > 0 of every step.
     seed : int
         Of codes and random directions.
 
@@ -70,9 +78,9 @@ def local_svd(
         If an argument is out of range.
     """
     if directions < 1:
-        raise ValueError(f"directions is {directions}; accepted: an integer >= 1")
+        raise ValueError(f"directions must be >= 1, got {directions}")
     if not distance > 0:
-        raise ValueError(f"distance is {distance}; accepted: a number > 0")
+        raise ValueError(f"distance must be > 0, got {distance}")
     z = base_codes(run.system, bases, seed)
     directions = min(directions, z.shape[1])
     steps = distance * _directions(run, z, directions, seed)
@@ -94,10 +102,91 @@ def local_svd(
     )
 
 
-def _directions(run: "Run", z: Tensor, count: int, seed: int) -> Tensor:
+def _directions(run: Run, z: Tensor, count: int, seed: int) -> Tensor:
     """Return unit vectors (B, 4, count, m): ± leading eigenvectors, ± random ones."""
     _, vectors = eigenvectors(run.system.decode, z)
     leading = vectors[:, :, :count].mT.to(z)
     drawn = torch.randn(leading.shape, generator=torch.Generator().manual_seed(seed)).to(z)
     drawn = drawn / drawn.norm(dim=-1, keepdim=True)
     return torch.stack([leading, -leading, drawn, -drawn], 1)
+
+
+def samples_section(subjects: Sequence[Subject]) -> Section:
+    """Return the section of images of the data and generated images."""
+    section = Section(
+        "Samples",
+        "Images of the data beside images generated from codes drawn at random. Nothing is "
+        "picked: what is blank or broken here is so as often in general.",
+    )
+    seen = []
+    for subject in subjects:
+        if subject.data_key not in seen:
+            seen.append(subject.data_key)
+            section.attempt("images of the data", _real, subject, len(seen))
+        section.attempt(subject.label, labelled, subjects, subject, _generated)
+    return section
+
+
+def _real(subject: Subject, number: int) -> Picture:
+    data = subject.run.plan.data
+    wall = image_wall(dataset_images(subject.run.dataset, _WALL, subject.seed), data)
+    file = "real.png" if number == 1 else f"real-{number}.png"
+    return Picture(
+        file, image_png(wall), f"A grid of images drawn at random from {data}.", f"Real: {data}."
+    )
+
+
+def _generated(subject: Subject) -> Picture:
+    system = subject.run.system
+    images = decode(system, base_codes(system, _WALL, subject.seed))
+    return Picture(
+        "samples.png",
+        image_png(image_wall(images, f"{subject.label}: samples")),
+        f"A grid of {len(images)} images generated by {subject.label} from random codes.",
+        f"Generated: {subject.label}.",
+    )
+
+
+def steps_section(subjects: Sequence[Subject]) -> Section:
+    """Return the section of small steps in latent space."""
+    return section_of(
+        "Small steps in latent space",
+        "From a code (left), steps of one length along the leading eigenvectors of M, either way, "
+        "and, below, along random directions. An eigenvector should change one thing, the first "
+        "ones most; a random direction mixes them all. The figures are the row's largest root "
+        "mean square change of a pixel.",
+        subjects,
+        _steps,
+    )
+
+
+def _steps(subject: Subject) -> Picture:
+    return Picture(
+        "steps.png",
+        image_png(local_svd(subject.run, seed=subject.seed)),
+        f"Images of {subject.label} after steps along eigenvectors and along random directions, "
+        "from two codes.",
+        f"{subject.label}: two codes, steps of length 0.8.",
+    )
+
+
+def reconstructions_section(subjects: Sequence[Subject]) -> Section:
+    """Return the section of reconstructions."""
+    return section_of(
+        "Reconstructions",
+        "Images of the data above what the system makes of them: encoded, then decoded.",
+        subjects,
+        _reconstructions,
+    )
+
+
+def _reconstructions(subject: Subject) -> Picture:
+    images, again = subject.reconstructions
+    title = f"{subject.label}: reconstructions"
+    return Picture(
+        "reconstructions.png",
+        image_png(reconstruction_pairs(images[:24], again[:24], title)),
+        f"Pairs of rows: images of the data, and below each its reconstruction by {subject.label}.",
+        f"{subject.label}: mean squared error of a pixel {subject.reconstruction_error:.4f}, over "
+        f"{len(images)} images.",
+    )

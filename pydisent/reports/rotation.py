@@ -2,24 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pydisent.reports._codes import base_codes
+from pydisent.evaluation.codes import base_codes
+from pydisent.evaluation.lengths import measured_lengths
+from pydisent.metrics import FixedFeatures, accumulated_distance
 from pydisent.reports._files import write_files
-from pydisent.reports._lengths import measured_lengths
 from pydisent.reports._style import MUTED, SERIES, figure, figure_png
 from pydisent.reports.traversals import chosen_coordinates
-
-if TYPE_CHECKING:
-    from pydisent.training import Run
+from pydisent.training.run import Run
 
 _LAST = 180
 
 
 def write_rotation(
-    run: "Run",
+    run: Run,
     out: Path | None = None,
     *,
     coordinates: Sequence[int | str] | None = None,
@@ -34,12 +32,12 @@ def write_rotation(
     Parameters
     ----------
     run : Run
-        Its system decodes.
+        The run.
     out : Path, optional
         Folder of the picture; RUN/figures by default.
     coordinates : sequence of int or str, optional
-        Two, counted from 0 or by name; by default those whose traversals are longest, measured if
-        that is not among the scores.
+        Two, as numbers from 0 or names; those with the longest traversals, measured if that is not
+        among the scores, by default.
     step : int
         Degrees between angles, a divisor of 90.
     seed : int
@@ -50,17 +48,15 @@ def write_rotation(
     ValueError
         If an argument is out of range or a name unknown.
     """
-    from pydisent.metrics import FixedFeatures, accumulated_distance
-
     if step < 1 or 90 % step:
-        raise ValueError(f"step is {step}; accepted: a divisor of 90")
+        raise ValueError(f"step must be a divisor of 90, got {step}")
     if coordinates is None:
         chosen = measured_lengths(run).order[:2]
     else:
         chosen = chosen_coordinates(run, coordinates)
     if len(set(chosen)) != 2 or len(chosen) != 2:
         names = [run.system.code_names[i] for i in chosen]
-        raise ValueError(f"coordinates are {', '.join(names)}; accepted: two different ones")
+        raise ValueError(f"coordinates must be two different ones, got {', '.join(names)}")
     angles = list(range(-90, _LAST + 1, step))
     distance = FixedFeatures()
     code = base_codes(run.system, 1, seed)[0]

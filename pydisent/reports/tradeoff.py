@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydisent._extras import optional
+from pydisent.evaluation.comparison import RECONSTRUCTION, Comparison, Estimate, Group, place
+from pydisent.evaluation.scoring import metric_label
 from pydisent.reports._style import MUTED, PAPER, SERIES, figure, figure_png
-from pydisent.reports._tables import _SCORES
-from pydisent.reports.comparison import RECONSTRUCTION, Comparison, Estimate, Group, place
-from pydisent.training._text import plain
+from pydisent.training.plan import setting_text
 
 with optional():
     from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ class _Curve:
     @property
     def label(self) -> str:
         """Return the system, the setting that varies, and those that are fixed."""
-        fixed = [f"{name}={plain(value)}" for name, value in self.fixed.items()]
+        fixed = [f"{name}={setting_text(value)}" for name, value in self.fixed.items()]
         words = ", ".join([*([f"over {self.setting}"] if self.setting else []), *fixed])
         return self.groups[0].system + (f" ({words})" if words else "")
 
@@ -47,20 +47,22 @@ class _Curve:
         for group in self.groups:
             x, y = group.estimate(RECONSTRUCTION), group.estimate(metric)
             if x is not None and y is not None:
-                found.append((x, y, plain(group.varied[self.setting]) if self.setting else ""))
+                found.append(
+                    (x, y, setting_text(group.varied[self.setting]) if self.setting else "")
+                )
         return found
 
 
 def draw_tradeoff(comparison: Comparison) -> bytes | None:
-    """Draw each score against the reconstruction error, a curve a system over its setting.
+    """Draw each score against the reconstruction error, one curve for each system.
 
-    Points are means over seeds, with a bar of one standard deviation either way, and labelled
-    with the value of the setting that varies along the curve.
+    Points are means over seeds with bars of one standard deviation, labelled with the value of the
+    setting that varies along the curve.
 
     Parameters
     ----------
     comparison : Comparison
-        What to draw.
+        The groups of runs.
 
     Returns
     -------
@@ -114,7 +116,7 @@ def _draw_panel(
                 x, y, y_bar, x_bar, fmt="none", ecolor=look["color"], elinewidth=0.8, alpha=0.55
             )
         panel.plot(x, y, **look)
-        # Curves mostly rise: above to the left and below to the right there is room.
+        # Curves mostly rise, so there is room above to the left and below to the right.
         above = number % 2 == 0
         for error, score, label in curve:
             text = panel.annotate(
@@ -129,7 +131,7 @@ def _draw_panel(
                 zorder=4,
             )
             text.set_path_effects([withStroke(linewidth=2.5, foreground=PAPER)])
-    panel.set_title(_SCORES.get(metric, metric))
+    panel.set_title(metric_label(metric))
     panel.set_xlabel("reconstruction error (mean square of a pixel)", color=MUTED)
     panel.margins(0.1)
 
@@ -139,7 +141,7 @@ def _curves(comparison: Comparison) -> list[_Curve]:
     for system in dict.fromkeys(group.system for group in comparison.groups):
         groups = [group for group in comparison.groups if group.system == system]
         setting = _main_setting(groups)
-        # A setting that follows from the main one is no further dimension of the grid.
+        # A setting that is determined by the main one is not a dimension of the grid.
         rest = [n for n in groups[0].varied if n != setting and not _follows(n, setting, groups)]
         families: dict[str, list[Group]] = {}
         for group in groups:

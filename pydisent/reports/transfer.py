@@ -3,24 +3,24 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from pydisent.reports._codes import base_codes, dataset_images, decode
+from pydisent.evaluation.codes import base_codes, dataset_images, decode
+from pydisent.evaluation.lengths import known_lengths, measured_lengths
+from pydisent.evaluation.subject import Subject
 from pydisent.reports._files import write_files
 from pydisent.reports._grid import image_grid
-from pydisent.reports._lengths import measured_lengths
+from pydisent.reports._section import Picture, Section, section_of
 from pydisent.reports._style import image_png
-from pydisent.reports.traversals import chosen_coordinates
-
-if TYPE_CHECKING:
-    from pydisent.training import Run
+from pydisent.reports.traversals import chosen_coordinates, ordered_coordinates
+from pydisent.training.run import Run
 
 Origin = Literal["prior", "data"]
 Group = int | str | Sequence[int | str]
-_PICTURES = 3  # unless asked for others
+_PICTURES = 3  # by default
 
 
 def copied(sources: Tensor, attributes: Tensor, coordinates: Sequence[int]) -> Tensor:
@@ -46,7 +46,7 @@ def copied(sources: Tensor, attributes: Tensor, coordinates: Sequence[int]) -> T
 
 
 def write_transfer(
-    run: "Run",
+    run: Run,
     out: Path | None = None,
     *,
     coordinates: Sequence[Group] | None = None,
@@ -62,7 +62,7 @@ def write_transfer(
     Parameters
     ----------
     run : Run
-        Its system decodes; from data it also encodes.
+        The run; with `origin` "data", its system also encodes.
     out : Path, optional
         Folder of the pictures; RUN/figures by default.
     coordinates : sequence, optional
@@ -72,9 +72,9 @@ def write_transfer(
         "prior": the images are generated. "data": they are of the data, encoded; they stand
         beside what is decoded from their codes.
     sources, attributes : int
-        How many of each, >= 1.
+        Number of each, >= 1.
     seed : int
-        Of the draw.
+        Of the images.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def write_transfer(
 
 
 def draw_transfer(
-    run: "Run",
+    run: Run,
     *,
     coordinates: Sequence[Group] | None = None,
     origin: Origin = "prior",
@@ -107,7 +107,7 @@ def draw_transfer(
     groups = _groups(run, coordinates)
     for name, count in (("sources", sources), ("attributes", attributes)):
         if count < 1:
-            raise ValueError(f"{name} is {count}; accepted: an integer >= 1")
+            raise ValueError(f"{name} must be >= 1, got {count}")
     shown, codes = _originals(run, origin, sources + attributes, seed)
     files = {}
     for group in groups:
@@ -119,25 +119,25 @@ def draw_transfer(
     return files
 
 
-def _groups(run: "Run", coordinates: Sequence[Group] | None) -> list[list[int]]:
+def _groups(run: Run, coordinates: Sequence[Group] | None) -> list[list[int]]:
     if coordinates is None:
         return [[i] for i in measured_lengths(run).order[:_PICTURES]]
     if not len(coordinates):
-        raise ValueError("coordinates is empty; accepted: at least one, or None")
+        raise ValueError("coordinates must be at least one, or None, got none")
     groups = [[g] if isinstance(g, (int, str)) else g for g in coordinates]
     return [list(dict.fromkeys(chosen_coordinates(run, group))) for group in groups]
 
 
-def _originals(run: "Run", origin: Origin, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the images that are shown as they are (kinds, N, C, H, W), and their codes (N, d)."""
+def _originals(run: Run, origin: Origin, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the images shown unchanged (kinds, N, C, H, W), and their codes (N, d)."""
     if origin == "prior":
         codes = base_codes(run.system, count, seed)
         return decode(run.system, codes)[None], codes
     if origin != "data":
-        raise ValueError(f"origin is {origin!r}; accepted: prior, data")
+        raise ValueError(f"origin must be one of 'prior', 'data', got {origin!r}")
     images = dataset_images(run.dataset, count, seed)
     if len(images) < count:
-        raise ValueError(f"the data has {len(images)} images; accepted: at least {count}")
+        raise ValueError(f"the data must have at least {count} images, got {len(images)}")
     with torch.no_grad():
         codes = run.system.encode(images.to(run.system.device))
     return torch.stack([images, decode(run.system, codes)]), codes
@@ -165,3 +165,35 @@ def _draw(shown: Tensor, mixed: Tensor, title: str) -> bytes:
         corner=(kinds, kinds),
     )
     return image_png(picture)
+
+
+def section(subjects: Sequence[Subject]) -> Section | None:
+    """Return the section of attribute transfer; None if no run has lengths of traversals."""
+    if not any(known_lengths(s.run) for s in subjects):
+        return None
+    return section_of(
+        "Attribute transfer",
+        "The code of each image in the top row, with one coordinate copied from the code of each "
+        "image in the left column (Zhu et al., Fig. 10). In a disentangled code one thing goes "
+        "over, and the rest of the image above stays. The coordinates are those whose traversals "
+        "are longest.",
+        subjects,
+        _pictures,
+    )
+
+
+def _pictures(subject: Subject) -> list[Picture]:
+    if known_lengths(subject.run) is None:
+        raise LookupError("its traversals have not been measured (tpl)")
+    names = subject.run.system.code_names
+    order, _ = ordered_coordinates(subject.run, None, "tpl")
+    return [
+        Picture(
+            file,
+            data,
+            f"Grid of images of {subject.label}: those of the top row with {names[i]} of those "
+            "in the left column.",
+            f"{subject.label}: {names[i]} copied.",
+        )
+        for i, (file, data) in zip(order, draw_transfer(subject.run, seed=subject.seed).items())
+    ]

@@ -1,33 +1,33 @@
-"""Traversals: one coordinate of a code varied, the others held."""
+"""Traversals: one coordinate of a code varied, the others fixed."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from pydisent.reports._codes import base_codes, decode
+from pydisent.evaluation.alignment import leading, penalty_weight
+from pydisent.evaluation.codes import base_codes, decode
+from pydisent.evaluation.lengths import Lengths, known_lengths, measured_lengths
+from pydisent.evaluation.masks import code_masks
+from pydisent.evaluation.subject import Subject
 from pydisent.reports._files import write_files
 from pydisent.reports._grid import ImageGrid, animate, image_grid
-from pydisent.reports._lengths import Lengths, known_lengths, measured_lengths
-from pydisent.reports._masks import code_masks
+from pydisent.reports._section import Picture, Section, described, section_of
 from pydisent.reports._style import SCALE, image_png
-from pydisent.reports.alignment import leading, penalty_weight
 from pydisent.reports.masks import NOTE, overlay
-
-if TYPE_CHECKING:
-    from pydisent.training import Run
+from pydisent.training.run import Run
 
 Sort = Literal["auto", "tpl", "code"]
-_SHOWN = 16  # coordinates, unless more are aligned or asked for
+_SHOWN = 16  # coordinates by default, unless more are aligned
 _CELL, _SMALL_CELL = 56 * SCALE, 40 * SCALE
-_WIDE = 12  # more columns than these have smaller images
+_WIDE = 12  # columns; images are smaller beyond that
 
 
 def write_traversals(
-    run: "Run",
+    run: Run,
     out: Path | None = None,
     *,
     coordinates: Sequence[int | str] | None = None,
@@ -45,24 +45,23 @@ def write_traversals(
     Parameters
     ----------
     run : Run
-        Its system decodes.
+        The run.
     out : Path, optional
         Folder of the pictures; RUN/figures by default.
     coordinates : sequence of int or str, optional
-        Which, counted from 0 or by name; by default the first 16, or k if that is more.
+        Which, as numbers from 0 or names; the first 16, or k if that is more, by default.
     sort : str
-        "tpl": by the perceptual length of the coordinate's traversal, the longest first, measured
-        if it is not among the run's scores. "code": as the code or `coordinates` has them.
-        "auto": by length if it is among the scores, `coordinates` is not given, and no penalty
-        aligns the first ones.
+        "tpl": by the perceptual length of the traversals, the longest first, measured if it is not
+        among the run's scores. "code": in the order of the code or `coordinates`. "auto": by length
+        if it is among the scores, `coordinates` is None, and no penalty aligns the first ones.
     span : float
-        The coordinate goes from −span to span; > 0.
+        The coordinate goes from −span to span, span > 0.
     steps : int
-        Values it takes, >= 2.
+        Number of values, >= 2.
     bases : int
-        Codes to start from, drawn from the prior, >= 1; with one, a picture less is drawn.
+        Number of codes drawn from the prior, >= 1; with one, a picture less is drawn.
     seed : int
-        Of the draw.
+        Of the codes.
 
     Raises
     ------
@@ -76,7 +75,7 @@ def write_traversals(
 
 
 def draw_traversals(
-    run: "Run",
+    run: Run,
     *,
     coordinates: Sequence[int | str] | None = None,
     sort: Sort = "auto",
@@ -111,11 +110,11 @@ def draw_traversals(
 
 
 class _Table:
-    """What stands beside the images of traversals: names, lengths, and masks if there are any."""
+    """Labels of traversals: names, lengths, and masks if there are any."""
 
     def __init__(
         self,
-        run: "Run",
+        run: Run,
         base: Tensor,
         chosen: list[int],
         lengths: Lengths | None,
@@ -155,17 +154,17 @@ class _Table:
 
 
 def ordered_coordinates(
-    run: "Run", coordinates: Sequence[int | str] | None, sort: Sort = "auto"
+    run: Run, coordinates: Sequence[int | str] | None, sort: Sort = "auto"
 ) -> tuple[list[int], Lengths | None]:
-    """Return the coordinates to vary in their order, and the lengths of all if they are known.
+    """Return the coordinates to vary in order, and the lengths of all if they are known.
 
     Raises
     ------
     ValueError
-        If a coordinate is not among the code's, none is asked for, or `sort` is unknown.
+        If a coordinate is unknown, there are none, or `sort` is unknown.
     """
     if sort not in ("auto", "tpl", "code"):
-        raise ValueError(f"sort is {sort!r}; accepted: auto, tpl, code")
+        raise ValueError(f"sort must be one of 'auto', 'tpl', 'code', got {sort!r}")
     chosen = chosen_coordinates(run, coordinates)
     lengths = measured_lengths(run) if sort == "tpl" else known_lengths(run)
     own_order = coordinates is not None or penalty_weight(run) > 0
@@ -175,19 +174,19 @@ def ordered_coordinates(
     return [i for i in lengths.order if i in among][: len(chosen)], lengths
 
 
-def chosen_coordinates(run: "Run", coordinates: Sequence[int | str] | None) -> list[int]:
+def chosen_coordinates(run: Run, coordinates: Sequence[int | str] | None) -> list[int]:
     """Return the coordinates to vary, counted from 0.
 
     Raises
     ------
     ValueError
-        If one is not among the code's, or none is asked for.
+        If one is unknown, or there are none.
     """
     names = list(run.system.code_names)
     if coordinates is None:
         return list(range(min(len(names), max(_SHOWN, leading(run) or 0))))
     if not len(coordinates):
-        raise ValueError("coordinates is empty; accepted: at least one, or None")
+        raise ValueError("coordinates must be at least one, or None, got none")
     return [_coordinate(c, names) for c in coordinates]
 
 
@@ -197,16 +196,16 @@ def _coordinate(asked: int | str, names: list[str]) -> int:
     if isinstance(asked, int) and not isinstance(asked, bool) and 0 <= asked < len(names):
         return asked
     raise ValueError(
-        f"coordinates has {asked!r}; accepted: integers from 0 to {len(names) - 1}, or names "
-        f"from {names[0]} to {names[-1]}"
+        f"coordinates must be integers from 0 to {len(names) - 1}, or names from {names[0]} to "
+        f"{names[-1]}, got {asked!r}"
     )
 
 
 def _check_values(span: float, steps: int) -> None:
     if not 0 < span < math.inf:
-        raise ValueError(f"span is {span}; accepted: a finite number > 0")
+        raise ValueError(f"span must be finite and > 0, got {span}")
     if steps < 2:
-        raise ValueError(f"steps is {steps}; accepted: an integer >= 2")
+        raise ValueError(f"steps must be >= 2, got {steps}")
 
 
 def _traversal_codes(base: Tensor, coordinates: list[int], values: Tensor) -> Tensor:
@@ -217,8 +216,8 @@ def _traversal_codes(base: Tensor, coordinates: list[int], values: Tensor) -> Te
     return codes
 
 
-def _groups(run: "Run", chosen: list[int]) -> list[int]:
-    """Return how many rows belong together: those that the penalty aligns, then the others."""
+def _groups(run: Run, chosen: list[int]) -> list[int]:
+    """Return the sizes of the groups of rows: those that the penalty aligns, then the others."""
     k = leading(run) or 0
     aligned = penalty_weight(run) > 0 and chosen == list(range(len(chosen))) and k < len(chosen)
     return [k, len(chosen) - k] if aligned else [len(chosen)]
@@ -226,3 +225,49 @@ def _groups(run: "Run", chosen: list[int]) -> list[int]:
 
 def _signed(value: float) -> str:
     return f"{value:+.1f}".replace("-", "−") if abs(value) > 1e-6 else "0"
+
+
+def section(subjects: Sequence[Subject]) -> Section:
+    """Return the section of traversals."""
+    intro = (
+        "Along a row one coordinate of the code goes from −2 to 2 (two standard deviations of "
+        "the prior to either side) and the others stay as they were drawn. In a disentangled "
+        "code a row changes one thing."
+    )
+    if any(penalty_weight(s.run) > 0 for s in subjects):
+        intro += (
+            " A gap parts the coordinates that the penalty aligns from the rest, which should do "
+            "little."
+        )
+    if any(known_lengths(s.run) for s in subjects):
+        intro += (
+            " tpl is the perceptual length of a row's traversal from −4 to 4 (Zhu et al., "
+            "Eq. 11): how much the coordinate matters. The longest comes first, unless a penalty "
+            "gives the order."
+        )
+    return section_of("Traversals", intro, subjects, _pictures)
+
+
+def _pictures(subject: Subject) -> list[Picture]:
+    order, _ = ordered_coordinates(subject.run, None)
+    shown, size = len(order), len(subject.run.system.code_names)
+    some = "the first" if order == list(range(shown)) else "the longest"
+    which = f"all {size}" if shown == size else f"{some} {shown} of {size}"
+    files = draw_traversals(subject.run, seed=subject.seed)
+    about = {
+        "traversals.png": (
+            f"Images of {subject.label} in {shown} rows, one a coordinate, which varies from "
+            "−2 on the left to 2 on the right.",
+            f"{subject.label}: {which} coordinates, from one code.",
+        ),
+        "traversals.gif": (
+            f"Animation of {subject.label}: one column a coordinate, which moves from −2 to 2 "
+            "and back; one row a code.",
+            f"{subject.label}: the same in motion, one row a code.",
+        ),
+        "traversals-bases.png": (
+            f"Images of {subject.label} in groups of rows, one group a coordinate, one row a code.",
+            f"{subject.label}: the same from several codes.",
+        ),
+    }
+    return described(files, about)

@@ -1,4 +1,4 @@
-"""The batches of a run: the next is made while the networks learn from the present one."""
+"""The batches of a run, prefetched by a thread."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,19 +16,19 @@ Batch = tuple[Tensor, ...]
 
 
 class Batches:
-    """Batches on the system's device, each a function of the step alone.
+    """Batches on the system's device, each determined by the step alone.
 
-    A batch is images (B, C, H, W), and attributes (B, A) in {-1, +1} if the system needs them. Of
-    several processes each takes its own B rows of every batch.
+    A batch is images (B, C, H, W), and attributes (B, A) in {-1, +1} if the system needs them. With
+    several processes, B counts this rank's shard.
 
     Parameters
     ----------
     dataset : ImageDataset
         The images.
     sampler : BatchSampler
-        Which of them make a batch.
+        Which images make a batch.
     system : System
-        Which parts of a batch it takes, and where to.
+        Determines the parts of a batch and their device.
     """
 
     def __init__(self, dataset: ImageDataset, sampler: BatchSampler, system: System) -> None:
@@ -38,7 +38,7 @@ class Batches:
 
     @contextmanager
     def working(self) -> Iterator["Batches"]:
-        """Have a thread that makes the next batch; without it a batch is made when asked for."""
+        """Prefetch the next batch in a thread within the context."""
         with ThreadPoolExecutor(1, thread_name_prefix="batches") as self._worker:
             try:
                 yield self
@@ -46,7 +46,7 @@ class Batches:
                 self._worker, self._ahead = None, None
 
     def __call__(self, step: int) -> Batch:
-        """Return the batch of `step`, counted from zero, and have the one after it made."""
+        """Return the batch of `step`, counted from 0, and start to prefetch the next."""
         if self._ahead is not None and self._ahead[0] == step:
             batch = self._ahead[1].result()
         else:
@@ -64,5 +64,5 @@ class Batches:
             assert self.dataset.attributes is not None
             batch += (2 * self.dataset.attributes[indices].float() - 1,)
         if self.system.device.type == "cuda":
-            batch = tuple(part.pin_memory() for part in batch)  # else the copy would wait
+            batch = tuple(part.pin_memory() for part in batch)  # for an asynchronous copy
         return batch

@@ -9,31 +9,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydisent.training._files import (
+from pydisent._atomic import write_atomic
+from pydisent.training.files import (
     NUMBER,
     Types,
     as_object,
     check_count,
     check_fields,
     check_value,
-    held,
+    file_lock,
     parse_json,
     read_object,
     read_text,
-    write_atomic,
     write_json,
 )
 from pydisent.training.plan import Plan
 
 _ENVIRONMENT: Types = {"threads": (int,), "devices": (int,), "backends": (dict,)}
 _LINE: Types = {"step": (int,), "seconds": NUMBER, "phase": (str,)}
-_PLACES = ("data_path", "command")  # of a plan: they change where a folder is moved
-_TEXTS = ("distance", "notice")  # of the details of scores
+_PLACES = ("data_path", "command")  # fields of a plan that change when a folder is moved
+_TEXTS = ("distance", "notice")  # text fields among the details of scores
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run, by name."""
+    """The files of a run."""
 
     path: Path
 
@@ -69,47 +69,52 @@ class RunFolder:
 
     @property
     def output(self) -> Path:
-        """Return the path of what the run's processes printed, if a sweep started them."""
+        """Return the path of the output of the run's processes, if a sweep started them."""
         return self.path / "output.log"
 
+    @property
+    def asked(self) -> Path:
+        """Return the path of the plan that a sweep asks for, before it becomes `config`."""
+        return self.path / "plan.json"
+
     def is_run(self) -> bool:
-        """Return whether a run lives here."""
+        """Return whether there is a run."""
         return self.config.is_file()
 
     def is_free(self) -> bool:
-        """Return whether a run may start here: there are but temporaries, locks and output."""
+        """Return whether a run may start here: only hidden files and those of a sweep exist."""
         if not self.path.exists():
             return True
         return self.path.is_dir() and all(
-            p.name.startswith(".") or p == self.output for p in self.path.iterdir()
+            p.name.startswith(".") or p in (self.output, self.asked) for p in self.path.iterdir()
         )
 
     def require_run(self) -> None:
-        """Raise FileNotFoundError unless a run lives here."""
+        """Raise FileNotFoundError unless there is a run."""
         if not self.path.is_dir():
             raise FileNotFoundError(f"there is no run folder {self.path}")
         if not self.is_run():
             raise FileNotFoundError(f"{self.path} is not a run folder: it has no config.json")
 
     def locked(self) -> AbstractContextManager[Callable[[], bool]]:
-        """Keep other trainers out of an existing folder; see `held`."""
-        return held(self.path / ".lock", f"{self.path} is being trained by another process")
+        """Lock an existing folder against other training processes; see `file_lock`."""
+        return file_lock(self.path / ".lock", f"{self.path} is being trained by another process")
 
     def clear(self) -> None:
-        """Delete the run if there is one, at once: it is renamed first. A link to it is kept.
+        """Delete the run, if there is one; it is renamed first. A link to it is kept.
 
         Raises
         ------
         ValueError
-            If the folder is the working folder or holds it.
+            If the folder is or contains the working directory.
         """
         if not self.is_run():
             return
         path = self.path.resolve()
         if Path.cwd().is_relative_to(path):
             raise ValueError(
-                f"{self.path} is the working folder or holds it, and cannot be replaced; "
-                "accepted: another folder, or another working folder"
+                f"{self.path} is or contains the working directory and cannot be replaced: choose "
+                "another folder, or another working directory"
             )
         doomed = path.with_name(f".{path.name}.deleted")
         shutil.rmtree(doomed, ignore_errors=True)
@@ -117,11 +122,11 @@ class RunFolder:
         shutil.rmtree(doomed)
 
     def read_config(self) -> dict[str, Any]:
-        """Return the plan's values, a system that was called otherwise under its present name."""
+        """Return the plan as plain values, with the system under its current name."""
         return _renamed(read_object(self.config))
 
     def plan_sum(self) -> str:
-        """Return a checksum of the plan as it is written, but for where things are."""
+        """Return a checksum of the plan as written, paths and command left out."""
         plan = {k: v for k, v in read_object(self.config).items() if k not in _PLACES}
         return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
@@ -131,7 +136,7 @@ class RunFolder:
         Raises
         ------
         OSError, ValueError
-            If the file is missing or damaged, or of another format; the message names it.
+            If the file is missing or damaged or its format unknown; the message names it.
         """
         return Plan.from_json(self.read_config(), str(self.config))
 
@@ -144,9 +149,9 @@ class RunFolder:
         return found
 
     def read_precision(self) -> str | None:
-        """Return what the run trains in, "fp32" or "bf16"; None if nothing was begun or recorded.
+        """Return the precision of the run, "fp32" or "bf16"; None if it has not started.
 
-        Runs from before it was recorded trained in just what they were asked to.
+        Runs that did not record it used the precision of their plan.
         """
         found = None
         if self.environment.is_file():
@@ -155,17 +160,17 @@ class RunFolder:
         return found if found in ("fp32", "bf16") else None
 
     def read_log(self) -> list[dict[str, Any]]:
-        """Return the log's objects; an unfinished last line is left out."""
+        """Return the lines of the log, without an unfinished last one."""
         return [found for _, found in self._lines()]
 
     def truncate_log(self, step: int) -> None:
-        """Drop the log's lines after `step`, which a resumed run writes again."""
+        """Remove the lines of the log after `step`, which a resumed run writes again."""
         if self.log.exists():
             kept = [line for line, found in self._lines() if found["step"] <= step]
             write_atomic(self.log, "".join(kept))
 
     def _lines(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return the log's whole lines, each with what it says."""
+        """Return the complete lines of the log with their parsed values."""
         if not self.log.exists():
             return []
         lines = []
@@ -194,7 +199,7 @@ class RunFolder:
             value = entry.get("score") if isinstance(entry, dict) else None
             if type(value) not in NUMBER:
                 raise ValueError(
-                    f"{self.scores}: {metric} has no number as its score; got {entry!r:.80}"
+                    f"{self.scores}: the score of {metric} must be a number, got {entry!r:.80}"
                 )
             if type(value) is int:
                 check_value(f"{self.scores}: {metric}", value, NUMBER)
@@ -206,19 +211,19 @@ class RunFolder:
         return scores
 
     def add_scores(self, scores: dict[str, Any]) -> None:
-        """Write `scores` beside those already there, waiting for others that write some.
+        """Add `scores` to the file, waiting for other processes that write it.
 
         Raises
         ------
         FileNotFoundError
-            If the run is not there any more.
+            If the run no longer exists.
         """
         self.require_run()
-        with held(self.path / ".scores.lock", str(self.scores), wait=True):
+        with file_lock(self.path / ".scores.lock", str(self.scores), wait=True):
             write_json(self.scores, (self.read_scores() or {}) | scores)
 
 
-# By a former name and a setting that only they had under it: what these systems are called now.
+# Current names of renamed systems, by former name and a setting that tells them apart.
 _FORMERLY = {("gan", "penalty_weight"): "spectral-gan", ("infogan", "ps_weight"): "ps-sc"}
 
 

@@ -1,4 +1,4 @@
-"""Training steps as CUDA graphs: one launch a step in place of hundreds."""
+"""Training steps replayed as CUDA graphs, to save the launches of their kernels."""
 
 from collections.abc import Hashable
 from typing import NamedTuple
@@ -8,11 +8,11 @@ from torch import Tensor
 
 from pydisent.systems import System
 
-WARM_UP = 3  # steps of each kind before it is captured, as PyTorch asks for
+WARM_UP = 3  # ordinary steps of each kind before its capture, as PyTorch recommends
 
 
 class _Captured(NamedTuple):
-    """A graph, and the tensors that it reads a batch from and writes the logs to."""
+    """A graph with its static input and output tensors."""
 
     graph: torch.cuda.CUDAGraph
     batch: tuple[Tensor, ...]
@@ -20,15 +20,15 @@ class _Captured(NamedTuple):
 
 
 class GraphedSteps:
-    """Steps of a system that trains on one GPU, replayed from graphs once they are captured.
+    """Training steps of a system on one GPU, captured as CUDA graphs and replayed.
 
-    Steps of one kind, as the system's `graph_key` tells them, make a graph after a few ordinary
-    ones. Those that have no key stay ordinary. The numbers are those of ordinary steps.
+    Steps with the same `graph_key` share a graph, captured after a few ordinary steps. Steps
+    without a key stay ordinary. The results equal those of ordinary steps.
 
     Parameters
     ----------
     system : System
-        On its CUDA device, with its optimisers' state if it goes on.
+        On its CUDA device, with the restored optimiser states of a resumed run.
 
     Raises
     ------
@@ -38,14 +38,14 @@ class GraphedSteps:
 
     def __init__(self, system: System) -> None:
         if system.device.type != "cuda":
-            raise ValueError(f"system is on {system.device}; accepted for CUDA graphs: a GPU")
+            raise ValueError(f"system must be on a CUDA device, got {system.device}")
         self.system = system
         self._seen: dict[Hashable, int] = {}
         self._captured: dict[Hashable, _Captured] = {}
         self._stream = torch.cuda.Stream(system.device)
 
     def __call__(self, *batch: Tensor) -> dict[str, Tensor]:
-        """Train once, as `System.step` does, and return detached scalars to log."""
+        """Perform one step as `System.step` does, and return detached scalars to log."""
         system = self.system
         system.prepare_step()
         key = system.graph_key()
@@ -64,7 +64,7 @@ class GraphedSteps:
         return logs
 
     def _ordinary(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """Update on a stream of its own: what a graph will use must not wait for the default's."""
+        """Update on the capture stream, so that a graph need not wait for the default stream."""
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             logs = self.system.update(*batch)
@@ -74,7 +74,7 @@ class GraphedSteps:
     def _capture(self, batch: tuple[Tensor, ...]) -> _Captured:
         still = tuple(part.clone() for part in batch)
         graph = torch.cuda.CUDAGraph()
-        # A capture runs nothing; other threads, such as the one that makes batches, may go on.
+        # Nothing runs during capture; other threads, such as the prefetcher, may continue.
         with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             logs = self.system.update(*still)
         return _Captured(graph, still, logs)
@@ -87,7 +87,7 @@ class GraphedSteps:
         return {name: value.clone() for name, value in captured.logs.items()}
 
     def _make_capturable(self) -> None:
-        """Have the optimisers count their steps on the GPU; phases may have made new ones."""
+        """Make the optimisers count steps on the GPU; a new phase may have new optimisers."""
         for optimizer in self.system.optimizers.values():
             for group in optimizer.param_groups:
                 group["capturable"] = True

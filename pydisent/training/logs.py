@@ -1,4 +1,4 @@
-"""Where the losses go: log.jsonl, TensorBoard and the progress bar."""
+"""Logging of losses to log.jsonl, TensorBoard and the progress bar."""
 
 import json
 import os
@@ -32,7 +32,7 @@ class _Rate(ProgressColumn):
 
 
 class NoLogs:
-    """What has the methods of `Logs` and writes nothing, for processes beside the first."""
+    """The interface of `Logs` without any output, for ranks other than 0."""
 
     def __enter__(self) -> "NoLogs":
         return self
@@ -51,18 +51,18 @@ class NoLogs:
 
 
 class Logs:
-    """Write a run's log lines, continuing after `step`; used as a context.
+    """A context manager that logs a run, continuing after `step`.
 
     Parameters
     ----------
     folder : RunFolder
-        Where to write; lines after `step` are dropped first.
+        The run; log lines after `step` are removed first.
     step : int
-        The step of the checkpoint that the run continues from.
+        The step that training continues from.
     steps : int
-        All updates of the run, the progress bar's length.
+        Updates of the whole run, the length of the progress bar.
     progress : bool
-        Whether to show the bar.
+        Whether to show the progress bar.
     """
 
     def __init__(self, folder: RunFolder, step: int, steps: int, progress: bool) -> None:
@@ -94,14 +94,14 @@ class Logs:
         try:
             with suppress(OSError):  # the terminal may be gone
                 self._bar.stop()
-            with suppress(*[OSError] * (error is not None)):  # it is not to hide the error
+            with suppress(*[OSError] * (error is not None)):  # keep the original error
                 self._board.close()
         finally:
             self._file.close()
             threading.excepthook = self._usual
 
     def _report(self, args: threading.ExceptHookArgs) -> None:
-        """Report what ends a thread, but TensorBoard's: its next call raises that again."""
+        """Report a thread's exception, except TensorBoard's, which its next call raises again."""
         if not type(args.thread).__module__.startswith("tensorboard."):
             self._usual(args)
 
@@ -110,7 +110,7 @@ class Logs:
         self._bar.update(self._task, advance=1, description=phase)
 
     def write(self, step: int, seconds: float, phase: str, values: dict[str, float]) -> None:
-        """Log the losses of `step`; those with a slash in their name are not in the bar."""
+        """Log the losses of `step`; the bar omits names with a slash."""
         line: dict[str, Any] = {"step": step, "seconds": round(seconds, 3), "phase": phase}
         self._file.write(json.dumps(line | values) + "\n")
         self._file.flush()

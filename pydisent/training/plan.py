@@ -1,4 +1,4 @@
-"""What a run trains: everything that, with the code and the machine, fixes its result."""
+"""Plans: everything that, with the code and the machine, determines the result of a run."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pydisent import systems
-from pydisent.training._files import (
+from pydisent.training.files import (
     NUMBER,
     Types,
     absolute,
@@ -17,20 +17,19 @@ from pydisent.training._files import (
 )
 
 FORMAT = 1
-# What was so in runs from before it was kept.
+# Values of the fields that the oldest runs did not record.
 ADDED_LATER = {"held_out": 0.0, "partial": False}
 
 
 def same_setting(name: str, kept: Any, asked: Any) -> bool:
-    """Return whether a setting of a run is as asked; "auto" is content with what it came to be."""
+    """Return whether a setting matches; precision "auto" matches whatever it resolved to."""
     return kept == asked or (name, asked) == ("precision", "auto")
 
 
 def difference(kept: dict[str, Any], asked: dict[str, Any]) -> tuple[str, Any, Any] | None:
-    """Return the name and the values of what differs first between two plans as plain values.
+    """Return the name and both values of the first difference of two plans; None if they agree.
 
-    A run that was begun by `kept` goes on by `asked` if there is nothing. The command that
-    started it is no matter.
+    The plans are plain values, as of `Plan.to_json`. The command is not compared.
     """
     if not isinstance(kept.get("config"), dict):
         return "config", kept.get("config"), asked["config"]
@@ -43,8 +42,15 @@ def difference(kept: dict[str, Any], asked: dict[str, Any]) -> tuple[str, Any, A
     return None
 
 
+def setting_text(value: Any) -> str:
+    """Return the shortest text of a setting from which it can be read back."""
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return str(value)
+
+
 def check_resumable(path: Path, kept: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Raise ValueError if the run in `path`, begun by `kept`, cannot go on by `asked`."""
+    """Raise ValueError unless the run in `path` with plan `kept` can be resumed with `asked`."""
     if differs := difference(kept, asked):
         name, before, now = differs
         raise ValueError(
@@ -75,16 +81,16 @@ _FIELDS: Types = {
 
 @dataclass(frozen=True)
 class Plan:
-    """A run's settings, as `config.json` keeps them.
+    """The settings of a run, which `config.json` records.
 
     Attributes
     ----------
     system, data, preset : str
         Names of the system, the data set and the preset.
     data_path : str or None
-        Where the data set's files are.
+        The data set's file or folder.
     image_size : int or None
-        Pixels a side; None keeps the data's own.
+        Side of the images in pixels; None keeps that of the data.
     seed, steps : int
         The seed, and the updates of the first phase.
     config : object
@@ -92,10 +98,10 @@ class Plan:
     log_every, checkpoint_every : int
         Updates between log lines and between checkpoints.
     held_out : float
-        Share in [0, 1) of the images that training does not see: `pydisent.data.hold_out` draws
-        them, the same in every run.
+        Fraction in [0, 1) of the images held out from training, the same ones in every run; see
+        `pydisent.data.hold_out`.
     partial : bool
-        Whether a part of the data set's files will do; as for `pydisent.data.load`.
+        Whether the data set's files may be incomplete; see `pydisent.data.load`.
     command : tuple of str
         The command line that started the run.
     """
@@ -117,15 +123,15 @@ class Plan:
     def __post_init__(self) -> None:
         for name in ("steps", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; accepted: an integer >= 1")
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
         if self.image_size is not None:
             check_count("image_size", self.image_size, 1)
         if not 0 <= self.held_out < 1:
-            raise ValueError(f"held_out is {self.held_out}; accepted: a number in [0, 1)")
+            raise ValueError(f"held_out must be in [0, 1), got {self.held_out}")
         if not isinstance(self.partial, bool):
-            raise ValueError(f"partial is {self.partial!r}; accepted: True or False")
+            raise ValueError(f"partial must be True or False, got {self.partial!r}")
         if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed is {self.seed}; accepted: an integer in [0, 2^63)")
+            raise ValueError(f"seed must be in [0, 2^63), got {self.seed}")
 
     @classmethod
     def from_preset(
@@ -146,7 +152,7 @@ class Plan:
         Raises
         ------
         ValueError
-            If a name is unknown or a value is not accepted.
+            If a name is unknown or a value is invalid.
         """
         chosen = systems.preset(system, preset, data)
         return cls(
@@ -176,20 +182,18 @@ class Plan:
         Parameters
         ----------
         values : dict
-            What was written.
+            The plain values.
         source : str
-            The file that it was read from, for messages.
+            The file that they were read from, for messages.
 
         Raises
         ------
         ValueError
-            If a value is missing, unknown or not accepted, or the format is another.
+            If a value is missing, unknown or invalid, or the format is unknown.
         """
         values = as_object(values, source)
         if values.get("format") != FORMAT:
-            raise ValueError(
-                f"{source} has format {values.get('format')!r:.40}; accepted: {FORMAT}"
-            )
+            raise ValueError(f"{source}: format must be {FORMAT}, got {values.get('format')!r:.40}")
         values = ADDED_LATER | values
         check_fields(source, values, _FIELDS)
         for word in values["command"]:

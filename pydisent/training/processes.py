@@ -1,4 +1,4 @@
-"""The processes that train together: how many, how they start, and what becomes of them."""
+"""Data-parallel processes: their number, their launch, and how their loss is noticed."""
 
 import logging
 import os
@@ -14,38 +14,38 @@ from pydisent import parallel
 from pydisent._extras import optional
 
 _POLL = 1.0  # seconds
-_PATIENCE = 60
-_FIRST = "PYDISENT_FIRST_PROCESS"  # its number, for those it starts
+_ERROR_GRACE = 60.0  # seconds in which the process that failed can report its error
+_FIRST = "PYDISENT_FIRST_PROCESS"  # environment variable with the id of the first process
 
 
 class ProcessLostError(RuntimeError):
-    """Another of the processes that train together has ended."""
+    """Another process of a data-parallel run has ended."""
 
 
 def torchrun_processes() -> int | None:
-    """Return how many processes torchrun has started; None if it did not start this one."""
+    """Return the number of processes that torchrun started; None without torchrun."""
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else None
 
 
 def number_of_devices(devices: int | None, batch_size: int) -> int:
-    """Return how many processes train: `devices`, or as many as torchrun has started, or one.
+    """Return the number of processes: `devices`, else that of torchrun, else 1.
 
     Raises
     ------
     ValueError
-        If `devices` is below one or not torchrun's number, or the batch cannot be shared equally.
+        If `devices` is below 1, differs from torchrun's number, or does not divide the batch.
     """
     started = torchrun_processes()
     if devices is None:
         devices = started or 1
     if devices < 1:
-        raise ValueError(f"devices is {devices}; accepted: an integer >= 1")
+        raise ValueError(f"devices must be >= 1, got {devices}")
     if started not in (None, devices):
-        raise ValueError(f"devices is {devices}; accepted under torchrun: its {started} processes")
+        raise ValueError(f"devices must be torchrun's {started} processes, got {devices}")
     if batch_size % devices:
         raise ValueError(
-            f"batch_size is {batch_size} and devices is {devices}; accepted: a batch_size that "
-            "devices divides, as it is the size of the whole batch"
+            f"batch_size, of the whole batch, must be divisible by devices = {devices}, got "
+            f"{batch_size}"
         )
     return devices
 
@@ -54,7 +54,7 @@ def number_of_devices(devices: int | None, batch_size: int) -> int:
 def launched(
     accelerator: str, devices: int, threads: int | None, timeout: float | None = None
 ) -> Iterator[torch.device]:
-    """Start the other processes, unless torchrun has, and share batches with them.
+    """Start the other processes, unless torchrun has, and join them in a process group.
 
     Parameters
     ----------
@@ -63,24 +63,24 @@ def launched(
     devices : int
         As `number_of_devices` returns it.
     threads : int or None
-        CPU threads of each process; by default PyTorch's number, the cores divided by the
-        processes if there are several.
+        CPU threads of each process; PyTorch's default, the cores divided among the processes, by
+        default.
     timeout : float or None
-        Seconds for which a process waits for the others once they have begun; PyTorch's by default.
+        Seconds to wait for a process that does not answer; PyTorch's limit by default.
 
     Yields
     ------
     torch.device
-        This process's own.
+        The device of this process.
 
     Raises
     ------
     ValueError
         If the machine has no such devices.
     ProcessLostError
-        If another process ended, or did not answer in time, while the context lasted.
+        If another process ended or did not answer in time within the context.
     """
-    # Here, as it brings torch._dynamo, which evaluation and reports need not wait for.
+    # Imported here because it imports torch._dynamo, which evaluation does not need.
     with optional("training"):
         from lightning_fabric import Fabric
         from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -90,14 +90,16 @@ def launched(
     try:
         fabric = Fabric(accelerator=accelerator, devices=here, num_nodes=devices // here)
     except (MisconfigurationException, RuntimeError) as error:
-        raise ValueError(f"accelerator is {accelerator!r} and devices is {here}: {error}") from None
+        raise ValueError(
+            f"accelerator and devices must be available, got {accelerator!r} and {here}: {error}"
+        ) from None
     ours = not dist.is_initialized()
     with _ending_with_the_first(devices):
         with _quiet(logging.getLogger("lightning_fabric")):
             fabric.launch()
-        _give_time_to_say_why()
+        _allow_error_reports()
         if limit is not None and devices > 1:
-            # Only now: how long a process takes to begin depends on the machine's load.
+            # Set only now, because the time to start depends on the load of the machine.
             dist.distributed_c10d._set_pg_timeout(limit)
         if threads is not None:
             torch.set_num_threads(threads)
@@ -110,14 +112,14 @@ def launched(
         dist.destroy_process_group()
 
 
-def _give_time_to_say_why() -> None:
-    """Let Fabric wait before it kills this process because another has ended.
+def _allow_error_reports() -> None:
+    """Delay Fabric's observer, which kills this process when another one ends.
 
-    It looks every five seconds, perhaps before the error has come out.
+    It polls every five seconds, which may be before the error has been reported.
     """
     for thread in threading.enumerate():
         if thread.name == "child-process-observer":
-            vars(thread)["_sleep_period"] = _PATIENCE
+            vars(thread)["_sleep_period"] = _ERROR_GRACE
 
 
 @contextmanager
@@ -128,15 +130,15 @@ def _lost_processes_named() -> Iterator[None]:
         if not _is_lost(error):
             raise
         raise ProcessLostError(
-            "another of the processes that train together "
+            "another process of this run "
             + ("did not answer in time" if "imed out" in str(error) else "has ended")
-            + "; go on from the last checkpoint with --resume"
+            + "; continue from the last checkpoint with --resume"
         ) from error
 
 
 @contextmanager
 def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Let the logger say nothing below a warning."""
+    """Silence the logger below warnings."""
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
@@ -146,16 +148,16 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
 
 
 def _is_lost(error: RuntimeError) -> bool:
-    """Return whether a message to another process failed; gloo's errors have no class."""
+    """Return whether communication failed; gloo raises plain RuntimeErrors."""
     of_gloo = type(error) is RuntimeError and "gloo/transport" in str(error)
     return of_gloo or isinstance(error, dist.DistError)
 
 
 @contextmanager
 def _ending_with_the_first(devices: int) -> Iterator[None]:
-    """Let the processes that the first one starts end when it has ended, however that was.
+    """End the processes that the first one started once it has ended, for whatever reason.
 
-    They might wait for it for half an hour: to begin, or in a kernel that only it can finish.
+    Otherwise they could wait half an hour for it, at start-up or in a collective.
     """
     first, over = os.environ.get(_FIRST), threading.Event()
     if devices > 1 and parallel.is_first():
@@ -170,6 +172,6 @@ def _ending_with_the_first(devices: int) -> Iterator[None]:
 
 def _watch(first: int, over: threading.Event) -> None:
     while not over.wait(_POLL):
-        # Between the two it may end by itself, and say why.
+        # In between, the process may end by itself with its own error.
         if os.getppid() != first and not over.wait(_POLL):
             os._exit(1)

@@ -1,4 +1,4 @@
-"""A finished or unfinished run, opened for use."""
+"""Runs, finished or not, opened for use."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,17 +12,18 @@ from pydisent.data import ImageDataset
 from pydisent.systems import System
 from pydisent.training import checkpoint as checkpoints
 from pydisent.training.folder import RunFolder
+from pydisent.training.plan import Plan
 
 
 @dataclass
 class Run:
-    """What a run folder holds.
+    """The contents of a run folder.
 
     Attributes
     ----------
     path : Path
         The folder.
-    config : dict
+    plan : Plan
         `config.json`.
     environment : dict
         `environment.json`.
@@ -31,15 +32,15 @@ class Run:
     scores : dict or None
         `scores.json`.
     system : System
-        With the last checkpoint's weights, in eval mode.
+        With the weights of a checkpoint, in eval mode.
     step : int
-        Updates behind those weights.
+        Number of updates of those weights.
     loaded : ImageDataset or None
-        All images of its data, at its image size, if they have been loaded before.
+        The data set at the plan's image size, if it has been loaded already.
     """
 
     path: Path
-    config: dict[str, Any]
+    plan: Plan
     environment: dict[str, Any]
     log: list[dict[str, Any]]
     scores: dict[str, Any] | None
@@ -47,33 +48,35 @@ class Run:
     step: int
     loaded: ImageDataset | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """Return the plan as plain values; see `Plan.to_json`."""
+        return self.plan.to_json()
+
     @cached_property
     def _parts(self) -> tuple[ImageDataset, ImageDataset | None]:
         loaded = data.load(**self._source) if self.loaded is None else self.loaded
-        return data.hold_out(loaded, self.config.get("held_out", 0.0))
+        return data.hold_out(loaded, self.plan.held_out)
 
     @property
     def _source(self) -> dict[str, Any]:
         """Return the arguments of `pydisent.data.load`."""
         return {
-            "name": self.config["data"],
-            "path": self.config["data_path"],
-            "image_size": self.config["image_size"],
-            "partial": self.config.get("partial", False),
+            "name": self.plan.data,
+            "path": self.plan.data_path,
+            "image_size": self.plan.image_size,
+            "partial": self.plan.partial,
         }
 
     @property
     def dataset(self) -> ImageDataset:
-        """Return the data set that the run trained on, at its image size."""
+        """Return the training images, at the plan's image size."""
         return self._parts[0]
 
     @cached_property
     def held_out(self) -> ImageDataset | None:
-        """Return images of the same data that it did not train on; None if there are none.
-
-        They are those held out, or else the data's official test part.
-        """
-        if self.config.get("held_out", 0.0):
+        """Return the images held out from training, else the official test set, else None."""
+        if self.plan.held_out:
             return self._parts[1]
         return data.load_test(**self._source)
 
@@ -81,27 +84,27 @@ class Run:
 def open_run(
     path: str | Path, device: str | torch.device = "cpu", *, step: int | None = None
 ) -> Run:
-    """Open a run folder with the weights of a checkpoint; it may be unfinished.
+    """Open a run folder, finished or not, with the weights of a checkpoint.
 
     Parameters
     ----------
     path : path
         The run folder.
     device : device
-        Where the weights go.
+        Device of the weights.
     step : int, optional
-        The updates behind the checkpoint; the last one's by default.
+        Number of updates of the checkpoint; the last one by default.
 
     Raises
     ------
     FileNotFoundError
         If the folder, its plan or a checkpoint is missing; the message says which.
     ValueError
-        If a file is damaged or its format is another.
+        If a file is damaged or its format unknown.
     """
     folder = RunFolder(Path(path))
     folder.require_run()
-    config, plan = folder.read_config(), folder.read_plan()
+    plan = folder.read_plan()
     if step is None:
         chosen = checkpoints.latest_checkpoint(folder.checkpoints)
     else:
@@ -115,7 +118,7 @@ def open_run(
     state = checkpoints.load_weights(chosen, system, folder.plan_sum())
     return Run(
         path=folder.path,
-        config=config,
+        plan=plan,
         environment=folder.read_environment(),
         log=folder.read_log(),
         scores=folder.read_scores(),
@@ -125,7 +128,7 @@ def open_run(
 
 
 def updates(path: str | Path) -> tuple[int, int] | None:
-    """Return the updates behind a run's last checkpoint, and those of its whole plan.
+    """Return the updates of a run's last checkpoint and those of its whole plan.
 
     Parameters
     ----------
@@ -135,7 +138,7 @@ def updates(path: str | Path) -> tuple[int, int] | None:
     Returns
     -------
     tuple of int or None
-        They are equal when the run is finished; None if there is no checkpoint.
+        Equal if the run is finished; None if there is no checkpoint.
 
     Raises
     ------

@@ -1,13 +1,13 @@
-"""Which images make a batch: a pure function of the seed and the step."""
+"""Which images make a batch: a pure function of seed and step."""
 
 import numpy as np
 
-# Above this many images an epoch's order is computed where it is needed, not stored.
+# Permutations of larger data sets are computed on the fly instead of stored.
 STORED = 1 << 25
 
 
 class BatchSampler:
-    """Shuffle the data anew each epoch and cut it into batches; a last part batch is dropped.
+    """Batches of a data set that is reshuffled every epoch; an incomplete last one is dropped.
 
     Parameters
     ----------
@@ -16,25 +16,25 @@ class BatchSampler:
     batch_size : int
         Images in a batch, at most `size`.
     seed : int
-        Fixes every epoch's order.
+        Determines the order of every epoch.
 
     Raises
     ------
     ValueError
-        If the batch is empty or larger than the data set.
+        If `batch_size` is not in [1, size].
     """
 
     def __init__(self, size: int, batch_size: int, seed: int) -> None:
         if not 1 <= batch_size <= size:
             raise ValueError(
-                f"batch_size is {batch_size} images a step; accepted: 1 to the data set's {size}"
+                f"batch_size must be from 1 to the data set's {size} images, got {batch_size}"
             )
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self._epoch = -1
         self._order: np.ndarray | Shuffle = np.empty(0, dtype=np.int64)
 
     def __call__(self, step: int) -> np.ndarray:
-        """Return the int64 indices (batch_size,) of the batch of `step`, counted from zero."""
+        """Return the int64 indices (batch_size,) of the batch of `step`, counted from 0."""
         epoch, position = divmod(step, self.size // self.batch_size)
         if epoch != self._epoch:
             random = np.random.default_rng([self.seed, epoch])
@@ -46,15 +46,15 @@ class BatchSampler:
 
 
 class Shuffle:
-    """A random-looking order of [0, size) that takes no memory: a keyed Feistel cipher.
+    """A pseudorandom permutation of [0, size) in constant memory: a keyed Feistel cipher.
 
-    The cipher permutes the numbers of 2 h bits, the least that hold `size`; a number that lands
-    outside [0, size) goes through it again until it is inside, which is a permutation too.
+    The cipher permutes the numbers of 2 h bits, the fewest that hold `size`. Numbers outside
+    [0, size) are encrypted again until they are inside (cycle walking).
 
     Parameters
     ----------
     size : int
-        How many numbers, below 2^62.
+        Below 2^62.
     random : numpy.random.Generator
         Draws the keys.
     """
@@ -68,7 +68,7 @@ class Shuffle:
         self.keys = random.integers(0, 2**64, self.ROUNDS, dtype=np.uint64)
 
     def __getitem__(self, positions: slice) -> np.ndarray:
-        """Return the int64 numbers at positions `start:stop`, both given and in [0, size]."""
+        """Return the int64 numbers at positions `start:stop`, with both bounds in [0, size]."""
         numbers = self._encrypt(np.arange(positions.start, positions.stop, dtype=np.uint64))
         outside = numbers >= self.size
         while outside.any():
@@ -84,7 +84,7 @@ class Shuffle:
 
 
 def _mixed(words: np.ndarray) -> np.ndarray:
-    """Return 64-bit words with every bit depending on all (the finaliser of SplitMix64)."""
+    """Apply the finaliser of SplitMix64 to 64-bit words."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return words ^ (words >> np.uint64(31))

@@ -100,10 +100,10 @@ def test_local_minima_at_right_angles():
         (
             {"base_code": torch.zeros(1, 2)},
             ValueError,
-            r"base_code must be a Tensor \(d,\); got \(1",
+            r"base_code must be a Tensor \(d,\), got \(1",
         ),
         ({"base_code": [0.0]}, ValueError, "got list"),
-        ({"dimensions": (0, 0)}, ValueError, r"two different integers in \[0, 2\); got \(0, 0\)"),
+        ({"dimensions": (0, 0)}, ValueError, r"two different integers in \[0, 2\), got \(0, 0\)"),
         ({"dimensions": (0, 2)}, ValueError, r"got \(0, 2\)"),
         ({"dimensions": (0.0, 1)}, TypeError, "got 0.0"),
         ({"angles": []}, ValueError, "angles must be one finite number or more"),

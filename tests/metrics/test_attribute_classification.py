@@ -88,10 +88,10 @@ def test_bad_input(data):
     for arguments, error, words in (
         ((z, alone, test_z, test_y), ValueError, "column 1 is 1 in all 600 rows"),
         ((z, y / 1.0, test_z, test_y), TypeError, "attributes must be booleans or integers"),
-        ((z, y * 2, test_z, test_y), ValueError, "attributes must be 0 or 1; got 0 to 2"),
-        ((z, y[:9], test_z, test_y), ValueError, r"attributes must be \(600, A\); got \(9, 3\)"),
+        ((z, y * 2, test_z, test_y), ValueError, "attributes must be 0 or 1, got 0 to 2"),
+        ((z, y[:9], test_z, test_y), ValueError, r"attributes must be \(600, A\), got \(9, 3\)"),
         ((z * np.nan, y, test_z, test_y), ValueError, "codes must be finite"),
-        ((z, y, test_z[:, :2], test_y), ValueError, "must have 4 and 3 columns; got 2 and 3"),
+        ((z, y, test_z[:, :2], test_y), ValueError, "must have 4 and 3 columns, got 2 and 3"),
         ((z, y, test_z, test_y[:9]), ValueError, r"test_attributes must be \(300, A\)"),
     ):
         with pytest.raises(error, match=words):

@@ -142,9 +142,9 @@ def test_no_more_images_at_a_time_than_a_batch():
     ("changes", "error", "words"),
     [
         ({"images": pictures([])}, ValueError, r"images must be \(N, C, H, W\), none of them 0"),
-        ({"images": [1]}, TypeError, "images must be a floating point Tensor; got list"),
+        ({"images": [1]}, TypeError, "images must be a floating point Tensor, got list"),
         ({"images": pictures(LABELS) / 0}, ValueError, "images must be finite"),
-        ({"labels": LABELS[:3]}, ValueError, r"labels must be \(10,\), one an image; got \(3,\)"),
+        ({"labels": LABELS[:3]}, ValueError, r"labels must be \(10,\), one an image, got \(3,\)"),
         ({"labels": [0.5] * 10}, TypeError, "labels must be integers, got float64"),
         ({"labels": [4] * 10}, ValueError, "labels must be at least two different ones; all 10"),
         ({"factors": []}, ValueError, r"factors must be \(k,\) columns"),
@@ -154,14 +154,14 @@ def test_no_more_images_at_a_time_than_a_batch():
         ({"factors": [0.0]}, TypeError, "factors must be integers"),
         ({"pairs": 0}, ValueError, "pairs must be at least 1"),
         ({"batch_size": 1.5}, TypeError, "batch_size must be an integer"),
-        ({"variant": "code"}, ValueError, "variant must be 'paper' or 'author_code'; got 'code'"),
+        ({"variant": "code"}, ValueError, "variant must be 'paper' or 'author_code', got 'code'"),
         ({"encode": lambda x: x}, ValueError, r"encode must return codes \(N, d\) for N = 10"),
         ({"decode": lambda c: c}, ValueError, r"decode must return images \(10, C, H, W\)"),
         ({"decode": lambda c: decode(c)[..., :2]}, ValueError, "decode must return images"),
         ({"classify": lambda x: x.flatten(1)[:, :1]}, TypeError, "classify must return logits"),
         ({"classify": lambda x: classify(x)[:2]}, ValueError, "a class for each of 10 images"),
         ({"classify": lambda x: logits(x) * np.nan}, ValueError, "classify must return logits"),
-        ({"classify": lambda x: 3}, TypeError, "classify must return a Tensor; got int"),
+        ({"classify": lambda x: 3}, TypeError, "classify must return a Tensor, got int"),
     ],
 )
 def test_bad_arguments(changes, error, words):

@@ -86,7 +86,7 @@ def test_learns_attributes():
 def test_images_of_any_size(side, detailed):
     net = Classifier((2, side, side + 1), 5, detailed).eval()
     assert net(torch.rand(3, 2, side, side + 1)).shape == (3, 5)
-    with pytest.raises(ValueError, match=rf"images must be \(N, 2, {side}, {side + 1}\); got"):
+    with pytest.raises(ValueError, match=rf"images must be \(N, 2, {side}, {side + 1}\), got"):
         net(torch.rand(3, 1, side, side))
 
 
@@ -201,18 +201,18 @@ IMAGES, LABELS = quadrants(6)
     [
         ({"images": IMAGES[:0], "targets": LABELS[:0]}, ValueError, "images must be .*none of"),
         ({"images": IMAGES[:, 0]}, ValueError, r"images must be \(N, C, H, W\)"),
-        ({"images": IMAGES * 255}, ValueError, r"images must be in \[0, 1\]; got"),
-        ({"images": IMAGES * float("nan")}, ValueError, r"images must be in \[0, 1\]; got nan"),
-        ({"images": IMAGES.byte()}, TypeError, "images must be a floating point Tensor; got torch"),
+        ({"images": IMAGES * 255}, ValueError, r"images must be in \[0, 1\], got"),
+        ({"images": IMAGES * float("nan")}, ValueError, r"images must be in \[0, 1\], got nan"),
+        ({"images": IMAGES.byte()}, TypeError, "images must be a floating point Tensor, got torch"),
         ({"targets": LABELS[:3]}, ValueError, r"targets must be \(6,\), one an image"),
         ({"targets": LABELS.float()}, TypeError, "targets must be integers, kind is 'label'"),
         ({"targets": LABELS - 9}, ValueError, "targets must be at least 0"),
         ({"targets": LABELS * 0 + 2}, ValueError, "targets must have at least two classes; all"),
-        ({"targets": [0, 1]}, TypeError, "targets must be a Tensor; got list"),
+        ({"targets": [0, 1]}, TypeError, "targets must be a Tensor, got list"),
         ({"kind": "attributes"}, TypeError, "targets must be bool, kind is 'attributes'"),
-        ({"kind": "other"}, ValueError, "kind must be 'label' or 'attributes'; got 'other'"),
+        ({"kind": "other"}, ValueError, "kind must be 'label' or 'attributes', got 'other'"),
         ({"name": "../x"}, ValueError, "name must be letters, digits"),
-        ({"seed": 0.5}, TypeError, "seed must be an integer; got 0.5"),
+        ({"seed": 0.5}, TypeError, "seed must be an integer, got 0.5"),
         ({"updates": 0}, ValueError, "updates must be at least 1"),
     ],
 )
@@ -225,7 +225,7 @@ def test_bad_arguments(changes, error, words, trainings):
 @pytest.mark.parametrize(
     ("attributes", "words"),
     [
-        (torch.ones(6, dtype=torch.bool), r"targets must be \(6, A\); got \(6,\)"),
+        (torch.ones(6, dtype=torch.bool), r"targets must be \(6, A\), got \(6,\)"),
         (torch.eye(6, dtype=torch.bool)[:, :0], r"targets must be \(6, A\)"),
         (torch.eye(6, dtype=torch.bool) | (torch.arange(6) == 2), "column 2 is True in all 6"),
     ],

@@ -44,12 +44,12 @@ def test_images_are_put_on_the_device(small_grid):
     ("encode", "error", "words"),
     [
         (lambda x: x, ValueError, r"encode must return codes \(N, d\).*\(4, 1, 1, 5\)"),
-        (lambda x: x.flatten(1)[:2], ValueError, r"for N = 4 images; got \(2, 5\)"),
+        (lambda x: x.flatten(1)[:2], ValueError, r"for N = 4 images, got \(2, 5\)"),
         (lambda x: x.flatten(1)[:, :0], ValueError, r"got \(4, 0\)"),
         (lambda x: x.flatten(1) / 0, ValueError, "encode must return finite codes"),
-        (lambda x: x.flatten(1).double() + 1e39, ValueError, r"within ±3.4e\+38; got ±1e\+39"),
-        (lambda x: x.flatten(1) + 1j, TypeError, "encode must return real codes; got torch.compl"),
-        (lambda x: x.numpy(), TypeError, "encode must return a Tensor; got ndarray"),
+        (lambda x: x.flatten(1).double() + 1e39, ValueError, r"within ±3.4e\+38, got ±1e\+39"),
+        (lambda x: x.flatten(1) + 1j, TypeError, "encode must return real codes, got torch.compl"),
+        (lambda x: x.numpy(), TypeError, "encode must return a Tensor, got ndarray"),
     ],
 )
 def test_bad_encoders(small_grid, encode, error, words):
@@ -58,7 +58,7 @@ def test_bad_encoders(small_grid, encode, error, words):
 
 
 def test_bad_arguments(small_grid, encoders):
-    with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         encode_dataset(encoders.perfect, small_grid, batch_size=0)
     with pytest.raises(ValueError, match="indices must name at least one image"):
         encode_dataset(encoders.perfect, small_grid, [])

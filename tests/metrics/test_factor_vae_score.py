@@ -156,7 +156,7 @@ def test_each_image_is_encoded_once_at_most(small_grid, encoders):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"variant": "kim"}, "variant must be one of locatello, zhu, jeon; got 'kim'"),
+        ({"variant": "kim"}, "variant must be one of locatello, zhu, jeon, got 'kim'"),
         ({"compat": "theirs"}, "compat must be 'disentanglement_lib' or None"),
         ({"batch": 1}, "batch must be at least 2"),
         ({"variance_samples": 1}, "variance_samples must be at least 2"),

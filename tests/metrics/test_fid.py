@@ -137,22 +137,22 @@ def test_too_few_images():
 
 def test_bad_arguments():
     images = torch.rand(9, 1, 2, 3)
-    with pytest.raises(TypeError, match="features must be a FeatureNet; got function"):
+    with pytest.raises(TypeError, match="features must be a FeatureNet, got function"):
         fid(images, images, features=lambda x: x)
     with pytest.raises(ValueError, match="features of pixels must be finite"):
         fid(images, images / 0, features=Pixels())
     for bad, error, words in (
-        (None, TypeError, "fake must be a Tensor or Tensors; got NoneType"),
-        (images.numpy(), TypeError, "fake must be a Tensor or Tensors; got a ndarray"),
-        ([images.numpy()], TypeError, "fake must be a Tensor or Tensors; got a ndarray"),
-        (images[0], ValueError, r"fake must be \(N, 1 or 3, H, W\); got \(1, 2, 3\)"),
+        (None, TypeError, "fake must be a Tensor or Tensors, got NoneType"),
+        (images.numpy(), TypeError, "fake must be a Tensor or Tensors, got a ndarray"),
+        ([images.numpy()], TypeError, "fake must be a Tensor or Tensors, got a ndarray"),
+        (images[0], ValueError, r"fake must be \(N, 1 or 3, H, W\), got \(1, 2, 3\)"),
     ):
         with pytest.raises(error, match=words):
             fid(images, bad, features=Pixels())
     eye, zero = torch.eye(3), torch.zeros(3)
     for given, words in (
-        ((zero, eye, torch.zeros(2), eye), r"other_mean must be \(3,\); got \(2,\)"),
-        ((zero, eye[:2], zero, eye), r"covariance must be \(3, 3\); got \(2, 3\)"),
+        ((zero, eye, torch.zeros(2), eye), r"other_mean must be \(3,\), got \(2,\)"),
+        ((zero, eye[:2], zero, eye), r"covariance must be \(3, 3\), got \(2, 3\)"),
         ((zero, eye, zero, eye / 0), "other_covariance must be finite"),
     ):
         with pytest.raises(ValueError, match=words):

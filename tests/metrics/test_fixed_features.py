@@ -159,17 +159,17 @@ def test_names():
 @pytest.mark.parametrize(
     ("images", "error", "words"),
     [
-        (np.zeros((1, 3, 8, 8)), TypeError, "images must be a Tensor; got ndarray"),
-        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), TypeError, "floating point, in .0, 1.; got"),
+        (np.zeros((1, 3, 8, 8)), TypeError, "images must be a Tensor, got ndarray"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), TypeError, "floating point, in .0, 1., got"),
         (torch.zeros(3, 8, 8), ValueError, r"images must be \(N, 1 or 3, H, W\)"),
         (torch.zeros(1, 2, 8, 8), ValueError, r"got \(1, 2, 8, 8\)"),
         (torch.zeros(1, 3, 7, 8), ValueError, "at least 8 x 8 pixels"),
         (
             torch.linspace(-1, 1, 192).view(1, 3, 8, 8),
             ValueError,
-            r"in \[0, 1\]; got values from -1",
+            r"in \[0, 1\], got values from -1",
         ),
-        (255 * pictures(1), ValueError, r"images must be in \[0, 1\]; got values from .* to 25"),
+        (255 * pictures(1), ValueError, r"images must be in \[0, 1\], got values from .* to 25"),
     ],
 )
 def test_bad_images(images, error, words):
@@ -183,9 +183,9 @@ def test_rounding_beyond_the_ends_is_no_other_scale():
 
 
 def test_bad_pairs():
-    with pytest.raises(TypeError, match="first must be a Tensor; got list"):
+    with pytest.raises(TypeError, match="first must be a Tensor, got list"):
         FixedFeatures().distance([0.5], pictures(2))
     with pytest.raises(ValueError, match=r"second must be images of the shape of first"):
         FixedFeatures().distance(pictures(2), pictures(3))
-    with pytest.raises(TypeError, match="squared must be True or False; got 'yes'"):
+    with pytest.raises(TypeError, match="squared must be True or False, got 'yes'"):
         FixedFeatures("yes")

@@ -69,9 +69,9 @@ def test_codes_as_close_as_floats_can_be(mixture):
 @pytest.mark.parametrize(
     ("bins", "error", "words"),
     [
-        (1, ValueError, "bins must be at least 2; got 1"),
-        (601, ValueError, "at least as many rows as bins, 601; got 600"),
-        (20.0, TypeError, r"bins must be an integer; got 20\.0"),
+        (1, ValueError, "bins must be at least 2, got 1"),
+        (601, ValueError, "at least as many rows as bins, 601, got 600"),
+        (20.0, TypeError, r"bins must be an integer, got 20\.0"),
     ],
 )
 def test_bad_bins(mixture, bins, error, words):

@@ -49,9 +49,9 @@ def test_certain_mistakes_are_finite(small_grid):
 @pytest.mark.parametrize(
     ("reconstruct", "error", "words"),
     [
-        (lambda x: x[:2], ValueError, r"must return images \(3, 1, 1, 5\); got \(2, 1, 1, 5\)"),
+        (lambda x: x[:2], ValueError, r"must return images \(3, 1, 1, 5\), got \(2, 1, 1, 5\)"),
         (lambda x: x / 0, ValueError, "reconstruct must return finite images"),
-        (lambda x: x.numpy(), TypeError, "reconstruct must return a Tensor; got ndarray"),
+        (lambda x: x.numpy(), TypeError, "reconstruct must return a Tensor, got ndarray"),
     ],
 )
 def test_bad_reconstructions(small_grid, reconstruct, error, words):

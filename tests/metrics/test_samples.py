@@ -77,9 +77,9 @@ def test_too_small_a_pool_is_refused(small_grid, encoders):
         z_diff(codes.encode, codes, max_images=10)
     lacking = np.setdiff1d(np.arange(720), codes.pool)[0]
     with pytest.raises(
-        ValueError, match=f"indices must be of images that were encoded; got {lacking}"
+        ValueError, match=f"indices must be of images that were encoded, got {lacking}"
     ):
-        codes.images([lacking])
+        codes.codes([lacking])
 
 
 def test_samples_are_codes_and_factors_of_the_same_images(grid, encoders):
@@ -116,5 +116,5 @@ def test_only_data_with_factors(encoders):
 
 
 def test_an_encoder_that_changes_its_size(small_grid):
-    with pytest.raises(ValueError, match="codes of one size; got 3 for the first 64 images and 5"):
+    with pytest.raises(ValueError, match="codes of one size, got 3 for the first 64 images and 5"):
         encode_once(lambda x: x.flatten(1)[:, : 3 if x.sum() < 100 else 5], small_grid)

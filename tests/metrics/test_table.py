@@ -23,22 +23,22 @@ def changed(array, row, column, value):
             changed(CODES, 7, 2, np.nan),
             FACTORS,
             ValueError,
-            "codes must be finite; got nan in row 7",
+            "codes must be finite, got nan in row 7",
         ),
         (changed(CODES, 8, 1, np.inf), FACTORS, ValueError, "got inf in row 8, column 1"),
         (
             changed(CODES, 8, 1, -1e39),
             FACTORS,
             ValueError,
-            r"within ±3.4e\+38, float32's range; got -1e\+39 in row 8, column 1",
+            r"within ±3.4e\+38, float32's range, got -1e\+39 in row 8, column 1",
         ),
         (changed(CODES, 3, 0, 1.7e308), FACTORS, ValueError, "float32's range"),
-        (CODES + 1j, FACTORS, TypeError, "codes must be real numbers; got complex128"),
-        (torch.tensor(CODES + 1j), FACTORS, TypeError, "codes must be real numbers; got torch.c"),
+        (CODES + 1j, FACTORS, TypeError, "codes must be real numbers, got complex128"),
+        (torch.tensor(CODES + 1j), FACTORS, TypeError, "codes must be real numbers, got torch.c"),
         (CODES[:, 0], FACTORS, ValueError, r"codes must be \(N, d\).*got \(60,\)"),
         (CODES[:0], FACTORS[:0], ValueError, r"codes must be \(N, d\).*got \(0, 3\)"),
         (CODES.astype(str), FACTORS, TypeError, "codes must be real numbers"),
-        (CODES, FACTORS[:59], ValueError, "factors must have one row a code, 60; got 59"),
+        (CODES, FACTORS[:59], ValueError, "factors must have one row a code, 60, got 59"),
         (CODES, FACTORS[:, 0], ValueError, r"factors must be \(N, f\).*got \(60,\)"),
         (CODES, FACTORS / 1.0, TypeError, "factors must be integers, got float64"),
         (CODES, FACTORS * [1, 0], ValueError, "column 1 is 0 in all 60 rows"),
@@ -60,12 +60,12 @@ def test_codes_of_the_whole_range_keep_their_score(metric):
 @pytest.mark.parametrize(
     ("test_codes", "test_factors", "words"),
     [
-        (CODES, None, "test_factors must be given with test_codes; got None"),
-        (None, FACTORS, "test_codes must be given with test_factors; got None"),
-        (CODES[:, :2], FACTORS, "test_codes must have 3 columns, as in training; got 2"),
-        (CODES, FACTORS[:, :1], "test_factors must have 2 columns, as in training; got 1"),
-        (CODES, FACTORS[:9], "test_factors must have one row a code, 60; got 9"),
-        (changed(CODES, 0, 0, -np.inf), FACTORS, "test_codes must be finite; got -inf in row 0"),
+        (CODES, None, "test_factors must be given with test_codes, got None"),
+        (None, FACTORS, "test_codes must be given with test_factors, got None"),
+        (CODES[:, :2], FACTORS, "test_codes must have 3 columns, as in training, got 2"),
+        (CODES, FACTORS[:, :1], "test_factors must have 2 columns, as in training, got 1"),
+        (CODES, FACTORS[:9], "test_factors must have one row a code, 60, got 9"),
+        (changed(CODES, 0, 0, -np.inf), FACTORS, "test_codes must be finite, got -inf in row 0"),
     ],
 )
 def test_malformed_test_tables(metric, test_codes, test_factors, words):
@@ -75,7 +75,7 @@ def test_malformed_test_tables(metric, test_codes, test_factors, words):
 
 @pytest.mark.parametrize("metric", [mig, modularity, irs])
 def test_fewer_samples_than_bins(metric):
-    with pytest.raises(ValueError, match="at least as many rows as bins, 20; got 19"):
+    with pytest.raises(ValueError, match="at least as many rows as bins, 20, got 19"):
         metric(CODES[:19], FACTORS[:19])
 
 

@@ -86,8 +86,8 @@ def test_score_is_that_of_the_definition(similarity):
 @pytest.mark.parametrize(
     ("models", "kl", "options", "words"),
     [
-        (1, 1, {}, "two models or more; got 1 and 1"),
-        (2, 3, {}, "two models or more; got 2 and 3"),
+        (1, 1, {}, "two models or more, got 1 and 1"),
+        (2, 3, {}, "two models or more, got 2 and 3"),
         (2, 2, {"similarity": "cosine"}, "similarity must be one of lasso, spearman"),
         (2, 2, {"kl_threshold": -1}, "kl_threshold must be finite and at least 0"),
     ],
@@ -99,8 +99,8 @@ def test_bad_options(codes, models, kl, options, words):
 
 def test_bad_codes(codes):
     for other, kl, words in (
-        (codes[:10], np.ones(3), r"codes\[1\] must be of the same 4000 images; got 10"),
-        (codes, np.ones(2), r"kl\[1\] must have one value a code, 3; got 2"),
+        (codes[:10], np.ones(3), r"codes\[1\] must be of the same 4000 images, got 10"),
+        (codes, np.ones(2), r"kl\[1\] must have one value a code, 3, got 2"),
         (codes * np.nan, np.ones(3), r"codes\[1\] must be finite"),
         (codes, np.full(3, np.inf), r"kl\[1\] must be finite"),
     ):

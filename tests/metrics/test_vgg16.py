@@ -170,7 +170,7 @@ def changed(state, **tensors):
         (lambda s: changed(s, other=torch.zeros(1)), "has other, which is no part of the net"),
         (
             lambda s: changed(s, features__5__weight=torch.zeros(128, 64, 1, 1)),
-            r"features.5.weight must be floating point \(128, 64, 3, 3\); got torch.float32 "
+            r"features.5.weight must be floating point \(128, 64, 3, 3\), got torch.float32 "
             r"\(128, 64, 1, 1\)",
         ),
         (
@@ -178,8 +178,8 @@ def changed(state, **tensors):
             "0.bias must be f",
         ),
         (lambda s: changed(s, features__0__bias=torch.zeros(64).int()), "got torch.int32"),
-        (lambda s: {"state_dict": s}, "must hold tensors by name; got 'state_dict', a"),
-        (lambda s: [1], "must hold a state dict; got list"),
+        (lambda s: {"state_dict": s}, "must hold tensors by name, got 'state_dict', a"),
+        (lambda s: [1], "must hold a state dict, got list"),
     ],
 )
 def test_files_that_do_not_fit(net, tmp_path, change, words):
@@ -206,7 +206,7 @@ def test_channel_weights_that_do_not_fit(files, lpips, tmp_path):
             r"lin0.* must be .*\(1, 64, 1, 1",
         ),
         ({"lin5.model.1.weight": torch.zeros(1)}, "has lin5.model.1.weight, which is no part"),
-        ({"lin1.model.1.weight": torch.full((1, 128, 1, 1), -1.0)}, "at least 0; got -1.0"),
+        ({"lin1.model.1.weight": torch.full((1, 128, 1, 1), -1.0)}, "at least 0, got -1.0"),
     ):
         torch.save({**lpips, **change}, tmp_path / "lin.pth")
         with pytest.raises(ValueError, match=words):
@@ -214,7 +214,7 @@ def test_channel_weights_that_do_not_fit(files, lpips, tmp_path):
 
 
 def test_bad_arguments(files, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"vgg16 is .*none.pth, which is not a file"):
+    with pytest.raises(FileNotFoundError, match=r"vgg16 must be a file of weights, got .*none.pth"):
         Vgg16Distance(tmp_path / "none.pth")
     for name in ("text.pth", "text.safetensors"):
         (tmp_path / name).write_text("not weights")
@@ -222,12 +222,12 @@ def test_bad_arguments(files, tmp_path):
             Vgg16Distance(tmp_path / name)
     with pytest.raises(ValueError, match="upscale must be at least 16"):
         Vgg16Distance(files / "vgg16.pth", upscale=8)
-    with pytest.raises(ValueError, match="kind must be one of fixed, vgg16; got 'vgg19'"):
+    with pytest.raises(ValueError, match="kind must be one of fixed, vgg16, got 'vgg19'"):
         perceptual_distance("vgg19")
     with pytest.raises(ValueError, match="weights must be given for kind 'vgg16'"):
         perceptual_distance("vgg16")
     with pytest.raises(ValueError, match="must be None for kind 'fixed'"):
         perceptual_distance("fixed", weights=files / "vgg16.pth")
-    with pytest.raises(TypeError, match="squared must be True or False; got 'no'"):
+    with pytest.raises(TypeError, match="squared must be True or False, got 'no'"):
         perceptual_distance("fixed", squared="no")
     assert perceptual_distance("fixed", squared=True).name == "fixed-features-1-squared"

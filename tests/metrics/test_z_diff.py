@@ -164,7 +164,7 @@ def test_any_number_of_factors(make_grid, encoders):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"variant": "kim"}, "variant must be one of higgins, ramesh, kumar; got 'kim'"),
+        ({"variant": "kim"}, "variant must be one of higgins, ramesh, kumar, got 'kim'"),
         ({"pairs": 0}, "pairs must be at least 1"),
         ({"train_points": -1}, "train_points must be at least 1"),
         ({"test_points": 0}, "test_points must be at least 1"),

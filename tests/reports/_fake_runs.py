@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from pydisent.training import Plan
+
 
 @dataclass(frozen=True)
 class FakeConfig:
@@ -71,7 +73,7 @@ class FakeRun:
     path: Path
     system: nn.Module
     dataset: object
-    config: dict
+    plan: Plan
     log: list = field(default_factory=list)
     scores: dict | None = None
     step: int = 30
@@ -95,23 +97,25 @@ def tpl_scores(*lengths, distance="a fixed net"):
 def fake_run(path, scales=(0.9, 0.6, 0.3, 0.1), image_shape=(1, 8, 8), matrix=None, **kwargs):
     n = image_shape[0] * image_shape[1] * image_shape[2]
     name = kwargs.pop("name", "spectral-gan")
-    weight = kwargs.pop("penalty_weight", 0.5)
+    weight, k = kwargs.pop("penalty_weight", 0.5), kwargs.pop("k", 2)
     kind = MaskedSystem if kwargs.pop("masks", False) else LinearSystem
     system = kind(axis_matrix(n, scales) if matrix is None else matrix, image_shape, name)
-    config = {
-        "system": name,
-        "data": "squares",
-        "data_path": None,
-        "image_size": image_shape[1],
-        "preset": "smoke",
-        "seed": 0,
-        "steps": 20,
-        "config": {"k": 2, "iterations": 8, "penalty_weight": weight, "base": 4},
-        "command": ["pydisent", "train", name, "--out", "a folder"],
-    }
+    plan = Plan(
+        system=name,
+        data="squares",
+        data_path=None,
+        image_size=image_shape[1],
+        preset="smoke",
+        seed=0,
+        steps=20,
+        config=FakeConfig(k=k, penalty_weight=weight, base=4),
+        log_every=1,
+        checkpoint_every=10,
+        command=("pydisent", "train", name, "--out", "a folder"),
+    )
     log = [
         {"step": s, "seconds": s / 4, "phase": "train", "generator": 1 / s, "alignment": -s / 20}
         for s in range(1, 21)
     ] + [{"step": 25, "seconds": 75.0, "phase": "encoder", "reconstruction": 0.1}]
     settings = {"log": log, "dataset": FakeDataset(image_shape)} | kwargs
-    return FakeRun(path=path, system=system, config=config, **settings)
+    return FakeRun(path=path, system=system, plan=plan, **settings)

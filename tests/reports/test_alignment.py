@@ -7,7 +7,7 @@ import torch
 from _fake_runs import LinearSystem, axis_matrix, fake_run
 
 from pydisent.reports import alignment_summary
-from pydisent.reports._subjects import subjects_of
+from pydisent.reports._labels import subjects_of
 
 
 def test_axes_in_order_are_perfectly_aligned(tmp_path):
@@ -64,13 +64,12 @@ def test_mean_over_codes_and_their_seed(tmp_path):
 
 @pytest.mark.parametrize(("name", "value"), [("codes", 0), ("k", 0), ("k", 5)])
 def test_out_of_range(tmp_path, name, value):
-    with pytest.raises(ValueError, match=f"^{name} is {value}; accepted"):
+    with pytest.raises(ValueError, match=f"^{name} must be .*, got {value}"):
         alignment_summary(fake_run(tmp_path), **{name: value})
 
 
 def test_a_run_without_the_penalty_is_measured_like_the_one_with_it(tmp_path):
-    twin = fake_run(tmp_path, name="gan", penalty_weight=0.0)
-    twin.config["config"]["k"] = 3
+    twin = fake_run(tmp_path, name="gan", penalty_weight=0.0, k=3)
     with_penalty = fake_run(tmp_path)
     assert [s.alignment["k"] for s in subjects_of([with_penalty, twin], 0)] == [2, 2]
     assert [s.alignment["k"] for s in subjects_of([twin], 0)] == [3]

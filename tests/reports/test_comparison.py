@@ -120,20 +120,20 @@ def test_the_nets_that_looked_at_images_are_said(tmp_path):
 def test_different_data_are_refused(tmp_path):
     first = write_run(tmp_path / "a", {})
     other = write_run(tmp_path / "b", {}, data="images", data_path="/x", seed=1)
-    with pytest.raises(ValueError, match=r"a on sprites, .*b on images at /x; accepted: runs on"):
+    with pytest.raises(ValueError, match=r"same data, got data sprites for .*a and images for .*b"):
         compare([first, other])
 
 
 def test_a_run_counts_once(tmp_path):
     runs = [write_run(tmp_path / name, {"sap": 0.1}, seed=4) for name in "ab"]
-    with pytest.raises(ValueError, match=r"a and .*b are the same run, with seed 4"):
+    with pytest.raises(ValueError, match=r"a and .*b, which are the same, with seed 4"):
         compare(runs)
-    with pytest.raises(ValueError, match="are the same run"):
+    with pytest.raises(ValueError, match="which are the same"):
         compare([runs[0], runs[0]])
 
 
 def test_what_is_no_run_or_damaged_is_named(tmp_path):
-    with pytest.raises(ValueError, match="runs is empty"):
+    with pytest.raises(ValueError, match="runs must be at least one run folder"):
         compare([])
     with pytest.raises(FileNotFoundError, match="there is no run folder"):
         compare([tmp_path / "nowhere"])
@@ -141,9 +141,9 @@ def test_what_is_no_run_or_damaged_is_named(tmp_path):
     scores = run / "scores.json"
     for text, words in (
         ('{"sap": {"score": 0.1', r"scores\.json is not valid JSON"),
-        ("[0.1]", r"scores\.json must be a JSON object; got list"),
-        ('{"sap": {"value": 1}}', r"scores\.json: sap has no number as its score"),
-        ('{"sap": {"score": true}}', r"scores\.json: sap has no number"),
+        ("[0.1]", r"scores\.json must be a JSON object, got list"),
+        ('{"sap": {"value": 1}}', r"scores\.json: the score of sap must be a number"),
+        ('{"sap": {"score": true}}', r"scores\.json: the score of sap must be a number"),
     ):
         scores.write_text(text)
         with pytest.raises(ValueError, match=words):
@@ -156,13 +156,13 @@ def test_what_is_no_run_or_damaged_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("config", 5, "config is 5; accepted: dict"),
-        ("seed", "x", "seed is 'x'; accepted: int"),
-        ("seed", True, "seed is True; accepted: int"),
-        ("system", ["vae"], r"system is \['vae'\]; accepted: str"),
-        ("data", None, "data is None; accepted: str"),
-        ("steps", 1.5, r"steps is 1\.5; accepted: int"),
-        ("image_size", "64", "image_size is '64'; accepted: int or None"),
+        ("config", 5, "config must be dict, got 5"),
+        ("seed", "x", "seed must be int, got 'x'"),
+        ("seed", True, "seed must be int, got True"),
+        ("system", ["vae"], r"system must be str, got \['vae'\]"),
+        ("data", None, "data must be str, got None"),
+        ("steps", 1.5, r"steps must be int, got 1\.5"),
+        ("image_size", "64", "image_size must be int or None, got '64'"),
     ],
 )
 def test_fields_of_another_type_are_named(tmp_path, field, value, words):
@@ -191,7 +191,7 @@ def test_a_sweeps_folder_stands_for_its_runs(tmp_path):
     assert len(compare([tmp_path / "sweep"]).groups) == 6
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "sweep.json").write_text("{}")
-    with pytest.raises(ValueError, match="runs is empty"):
+    with pytest.raises(ValueError, match="runs must be at least one run folder"):
         compare([tmp_path / "empty"])
 
 

@@ -109,7 +109,7 @@ def test_labels_make_room():
 
 
 def test_channels():
-    with pytest.raises(ValueError, match="images have 2 channels; accepted: 1 or 3"):
+    with pytest.raises(ValueError, match="images must have 1 or 3 channels, got 2"):
         ImageGrid((1, 1), (2, 8, 8), title="t")
 
 

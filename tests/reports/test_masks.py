@@ -4,9 +4,9 @@ import torch
 from _fake_runs import fake_run, tpl_scores
 from PIL import Image
 
+from pydisent.evaluation.masks import has_masks, mask_summary
 from pydisent.metrics import mask_overlap
 from pydisent.reports import write_masks
-from pydisent.reports._masks import has_masks, mask_summary
 from pydisent.reports.masks import draw_masks, overlay
 
 

@@ -54,7 +54,7 @@ def test_files(tmp_path):
     run = fake_run(tmp_path / "a", scores=scores("sap"))
     (path,) = write_matrices(run, tmp_path / "figures")
     assert path.read_bytes() == draw_matrices(run.scores)
-    with pytest.raises(ValueError, match="no matrix has been measured yet; one comes with mig"):
+    with pytest.raises(ValueError, match="scores must include one of mig, sap"):
         write_matrices(fake_run(tmp_path / "b"), tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
@@ -65,7 +65,7 @@ def test_a_damaged_matrix_is_named_with_its_file(tmp_path, entry):
     damaged["sap"]["details"]["matrix"] = entry
     run = fake_run(tmp_path / "a", scores=damaged)
     file = re.escape(str(tmp_path / "a" / "scores.json"))
-    with pytest.raises(ValueError, match=f"{file}: sap has no matrix of codes × factors as its m"):
+    with pytest.raises(ValueError, match=f"{file}: matrix of sap must be a matrix of codes"):
         write_matrices(run, tmp_path / "figures")
 
 

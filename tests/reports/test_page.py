@@ -10,7 +10,7 @@ from _fake_runs import fake_run, tpl_scores
 from PIL import Image
 
 from pydisent.reports import write_report
-from pydisent.reports._subjects import subjects_of
+from pydisent.reports._labels import subjects_of
 from pydisent.reports._tables import summary
 from pydisent.reports.figures import losses
 
@@ -206,7 +206,7 @@ def test_a_generator_that_is_not_finite(tmp_path):
 
 
 def test_no_runs():
-    with pytest.raises(ValueError, match=r"^runs is empty; accepted"):
+    with pytest.raises(ValueError, match=r"^runs must be at least one run"):
         write_report([])
 
 

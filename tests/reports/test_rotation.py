@@ -14,7 +14,7 @@ def test_plot_of_the_two_longest(tmp_path, monkeypatch):
         asked.update(code=code, dimensions=dimensions, angles=angles)
         return np.cos(np.radians(angles)) + 2
 
-    monkeypatch.setattr("pydisent.metrics.accumulated_distance", distance)
+    monkeypatch.setattr("pydisent.reports.rotation.accumulated_distance", distance)
     run = fake_run(tmp_path, scores=tpl_scores(0.1, 0.9, 0.2, 0.8))
     path = write_rotation(run, step=45)
     assert path == tmp_path / "figures" / "rotation-z2-z4.png"
@@ -50,11 +50,11 @@ def test_a_plane_is_measured(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"coordinates": ["z1"]}, "coordinates are z1; accepted: two different"),
-        ({"coordinates": [0, 0]}, "coordinates are z1, z1; accepted: two different"),
-        ({"coordinates": [0, 9]}, "coordinates has 9; accepted"),
-        ({"step": 40}, "step is 40; accepted: a divisor of 90"),
-        ({"step": 0}, "step is 0; accepted"),
+        ({"coordinates": ["z1"]}, "coordinates must be two different ones, got z1"),
+        ({"coordinates": [0, 0]}, "coordinates must be two different ones, got z1, z1"),
+        ({"coordinates": [0, 9]}, "coordinates must be .*, got 9"),
+        ({"step": 40}, "step must be a divisor of 90, got 40"),
+        ({"step": 0}, "step must be a divisor of 90, got 0"),
     ],
 )
 def test_arguments(tmp_path, arguments, message):

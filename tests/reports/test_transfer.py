@@ -4,8 +4,8 @@ import torch
 from _fake_runs import fake_run, tpl_scores
 from PIL import Image
 
+from pydisent.evaluation.codes import base_codes, dataset_images, decode
 from pydisent.reports import write_transfer
-from pydisent.reports._codes import base_codes, dataset_images, decode
 from pydisent.reports.transfer import copied, draw_transfer
 
 
@@ -82,13 +82,13 @@ def test_same_seed_same_bytes(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"sources": 0}, "sources is 0; accepted"),
-        ({"attributes": 0}, "attributes is 0; accepted"),
-        ({"coordinates": []}, "coordinates is empty; accepted"),
-        ({"coordinates": [[]]}, "coordinates is empty; accepted"),
-        ({"coordinates": ["z5"]}, "coordinates has 'z5'; accepted"),
-        ({"origin": "mars"}, "origin is 'mars'; accepted: prior, data"),
-        ({"origin": "data", "sources": 40}, "the data has 40 images; accepted: at least 44"),
+        ({"sources": 0}, "sources must be >= 1, got 0"),
+        ({"attributes": 0}, "attributes must be >= 1, got 0"),
+        ({"coordinates": []}, "coordinates must be at least one, or None, got none"),
+        ({"coordinates": [[]]}, "coordinates must be at least one, or None, got none"),
+        ({"coordinates": ["z5"]}, "coordinates must be .*, got 'z5'"),
+        ({"origin": "mars"}, "origin must be one of 'prior', 'data', got 'mars'"),
+        ({"origin": "data", "sources": 40}, "the data must have at least 44 images, got 40"),
     ],
 )
 def test_arguments(tmp_path, arguments, message):

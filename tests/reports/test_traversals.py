@@ -6,8 +6,8 @@ import torch
 from _fake_runs import fake_run, tpl_scores
 from PIL import Image
 
+from pydisent.evaluation.codes import base_codes
 from pydisent.reports import write_eigenpaths, write_traversals
-from pydisent.reports._codes import base_codes
 from pydisent.reports.eigenpaths import _main_coordinates, draw_eigenpaths
 from pydisent.reports.pictures import local_svd
 from pydisent.reports.traversals import (
@@ -91,7 +91,7 @@ def test_coordinates_by_number_and_name(tmp_path):
     assert chosen_coordinates(run, ["z4", 0]) == [3, 0]
     wide = fake_run(tmp_path, scales=[0.5] * 40)
     assert chosen_coordinates(wide, None) == list(range(16))
-    wide.config["config"]["k"] = 20
+    wide = fake_run(tmp_path, scales=[0.5] * 40, k=20)
     assert chosen_coordinates(wide, None) == list(range(20))
 
 
@@ -139,7 +139,7 @@ def test_lengths_are_measured_if_asked_for(tmp_path, monkeypatch):
         asked.append((of, names))
         return tpl_scores(0.1, 0.4, 0.3, 0.2)
 
-    monkeypatch.setattr("pydisent.training.scoring.score", score)
+    monkeypatch.setattr("pydisent.evaluation.lengths.score", score)
     assert ordered_coordinates(run, None)[0] == [0, 1, 2, 3]
     assert not asked
     assert ordered_coordinates(run, None, "tpl")[0] == [1, 2, 3, 0]
@@ -174,15 +174,15 @@ def test_a_path_is_named_after_the_axis_it_follows():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"span": 0.0}, "span is 0.0; accepted"),
-        ({"span": float("nan")}, "span is nan; accepted"),
-        ({"steps": 1}, "steps is 1; accepted"),
-        ({"bases": 0}, "bases is 0; accepted"),
-        ({"coordinates": [4]}, "coordinates has 4; accepted: integers from 0 to 3"),
-        ({"coordinates": [-1]}, "coordinates has -1; accepted"),
-        ({"coordinates": ["z5"]}, "coordinates has 'z5'; accepted"),
-        ({"coordinates": []}, "coordinates is empty; accepted"),
-        ({"sort": "size"}, "sort is 'size'; accepted: auto, tpl, code"),
+        ({"span": 0.0}, "span must be finite and > 0, got 0.0"),
+        ({"span": float("nan")}, "span must be finite and > 0, got nan"),
+        ({"steps": 1}, "steps must be >= 2, got 1"),
+        ({"bases": 0}, "bases must be >= 1, got 0"),
+        ({"coordinates": [4]}, "coordinates must be integers from 0 to 3.*, got 4"),
+        ({"coordinates": [-1]}, "coordinates must be .*, got -1"),
+        ({"coordinates": ["z5"]}, "coordinates must be .*, got 'z5'"),
+        ({"coordinates": []}, "coordinates must be at least one, or None, got none"),
+        ({"sort": "size"}, "sort must be one of 'auto', 'tpl', 'code', got 'size'"),
     ],
 )
 def test_traversal_arguments(tmp_path, arguments, message):
@@ -194,10 +194,10 @@ def test_traversal_arguments(tmp_path, arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"steps": 0}, "steps is 0; accepted"),
-        ({"shown": 1}, "shown is 1; accepted: an integer from 2 to steps"),
-        ({"shown": 4, "steps": 2}, "shown is 4; accepted"),
-        ({"bases": 0}, "bases is 0; accepted"),
+        ({"steps": 0}, "steps must be >= 1, got 0"),
+        ({"shown": 1}, "shown must be from 2 to steps .*, got 1"),
+        ({"shown": 4, "steps": 2}, "shown must be from 2 to steps .*, got 4"),
+        ({"bases": 0}, "bases must be >= 1, got 0"),
         ({"ordinals": (5,)}, "ordinals must be"),
         ({"step_size": 0.0}, "step_size must be"),
         ({"decay": 1.0}, "decay must be"),
@@ -210,7 +210,7 @@ def test_eigenpath_arguments(tmp_path, arguments, message):
 
 def test_out_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"^out is .*file, which is a file"):
+    with pytest.raises(ValueError, match=r"^out must be a folder or absent, got the file .*file"):
         write_traversals(fake_run(tmp_path), tmp_path / "file", steps=2, bases=1)
 
 
@@ -226,5 +226,5 @@ def test_steps_along_eigenvectors(tmp_path):
 
 @pytest.mark.parametrize(("name", "value"), [("directions", 0), ("distance", 0), ("bases", 0)])
 def test_step_arguments(tmp_path, name, value):
-    with pytest.raises(ValueError, match=f"^{name} is {value}; accepted"):
+    with pytest.raises(ValueError, match=f"^{name} must be .*, got {value}"):
         local_svd(fake_run(tmp_path), **{name: value})

@@ -250,7 +250,7 @@ def check_an_error_while_saving_ends_all(folder):
 
 
 def check_devices_must_be_those_that_were_started(folder):
-    with pytest.raises(ValueError, match="devices is 3; accepted under torchrun: its 2 processes"):
+    with pytest.raises(ValueError, match="devices must be torchrun's 2 processes, got 3"):
         _train(folder / "three", devices=3)
 
 

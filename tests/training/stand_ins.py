@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from pydisent.training.engine import Job
+from pydisent.sweeps.engine import Job
 
 ROOT = Path(__file__).parents[2]
 # Says that it is ready, and on SIGTERM that it saved, as a training does.
@@ -73,8 +73,8 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from stand_ins import PATIENT, job, python
-from pydisent.training.engine import LocalEngine
-from pydisent.training.ray_engine import RayEngine
+from pydisent.sweeps.engine import LocalEngine
+from pydisent.sweeps.ray_engine import RayEngine
 here = Path(sys.argv[1])
 jobs = [job(here, name, python(PATIENT, here / name / "ready")) for name in "abc"]
 print({engine}.run(jobs, lambda o: print(o.name, o.state)))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from pydisent import systems
-from pydisent.training import _files, checkpoint
+from pydisent import _atomic, systems
+from pydisent.training import checkpoint
 
 SHAPE = (1, 16, 16)
 
@@ -94,7 +94,7 @@ def _cut(monkeypatch, calls):
         return call
 
     for owner, name in (
-        (checkpoint.os, "rename"), (_files.os, "replace"), (checkpoint, "sync"), (_files, "sync"),
+        (checkpoint.os, "rename"), (_atomic.os, "replace"), (checkpoint, "sync"), (_atomic, "sync"),
         (checkpoint.shutil, "rmtree"), (checkpoint, "save"), (checkpoint.Path, "mkdir"),
     ):  # fmt: skip
         monkeypatch.setattr(owner, name, limited(getattr(owner, name)))

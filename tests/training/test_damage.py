@@ -9,11 +9,11 @@ import pytest
 
 from pydisent import reports
 from pydisent.cli import _evaluation, _main, main
-from pydisent.reports import selection
+from pydisent.evaluation import selection
+from pydisent.evaluation.perception import Perception
+from pydisent.sweeps import SweepPlan, run_sweep
+from pydisent.sweeps.engine import LocalEngine, Outcome
 from pydisent.training import RunFolder, checkpoint, open_run, train
-from pydisent.training.engine import LocalEngine, Outcome
-from pydisent.training.perception import Perception
-from pydisent.training.sweep import SweepPlan, run_sweep
 
 NAME = "vae-seed-0"
 SWEEP = {"systems": "vae", "data": "digits", "preset": "smoke", "steps": 7}

@@ -3,7 +3,8 @@ import os
 
 import pytest
 
-from pydisent.training import _files
+from pydisent import _atomic
+from pydisent.training import files
 
 
 def refuse(number):
@@ -32,21 +33,21 @@ def windows(monkeypatch):
 
 @pytest.mark.usefixtures("windows")
 def test_files_are_written_on_windows(tmp_path):
-    _files.write_json(tmp_path / "a.json", {"b": 1})
-    assert _files.read_json(tmp_path / "a.json") == {"b": 1}
-    _files.sync(tmp_path)
+    files.write_json(tmp_path / "a.json", {"b": 1})
+    assert files.read_json(tmp_path / "a.json") == {"b": 1}
+    _atomic.sync(tmp_path)
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
 def test_a_file_system_that_flushes_no_folders(tmp_path, monkeypatch, number):
     monkeypatch.setattr(os, "fsync", lambda descriptor: refuse(number))
-    _files.sync(tmp_path)
+    _atomic.sync(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=os.strerror(number)):
-        _files.sync(tmp_path / "file")
+        _atomic.sync(tmp_path / "file")
 
 
 def test_a_disk_that_fails_is_no_secret(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: refuse(errno.EIO))
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
-        _files.sync(tmp_path)
+        _atomic.sync(tmp_path)

@@ -8,8 +8,8 @@ import shutil
 
 import pytest
 
+from pydisent import _atomic
 from pydisent.training import Plan, RunFolder, open_run, train
-from pydisent.training import _files as files
 from pydisent.training.checkpoint import path_of, steps_kept
 
 PLAN = dataclasses.replace(
@@ -152,7 +152,7 @@ def test_what_is_no_file_neither_hangs_nor_is_written_through(run, tmp_path, nam
 
 
 def test_a_full_disk_is_named_and_half_a_checkpoint_removed(run, monkeypatch):
-    sync, halves = files.sync, []
+    sync, halves = _atomic.sync, []
 
     def full(path):
         if ".step-" not in str(path):
@@ -160,7 +160,7 @@ def test_a_full_disk_is_named_and_half_a_checkpoint_removed(run, monkeypatch):
         halves.append(path.parent)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "sync", full)
+    monkeypatch.setattr(_atomic, "sync", full)
     with pytest.raises(OSError, match=r"No space left on device: .*model\.safetensors"):
         resumed(run.path)
     assert halves == [run.checkpoints / ".step-00000006.tmp"]

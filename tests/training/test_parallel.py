@@ -180,7 +180,7 @@ def test_a_lost_process_ends_the_others_and_the_run_goes_on_bit_for_bit(tmp_path
     other.send_signal(signal.SIGKILL)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert errors.endswith("has ended; go on from the last checkpoint with --resume\n")
+    assert errors.endswith("has ended; continue from the last checkpoint with --resume\n")
     assert "Traceback" not in errors
     assert output.count(" -> ") == 1  # the first process alone speaks
     process = _start(path, "--resume")  # on as many devices as before
@@ -195,15 +195,15 @@ def test_a_lost_process_ends_the_others_and_the_run_goes_on_bit_for_bit(tmp_path
     other.kill()  # it holds the output open
     _, errors = process.communicate()
     assert process.returncode == 1, errors
-    assert errors.endswith("did not answer in time; go on from the last checkpoint with --resume\n")
+    assert errors.endswith("in time; continue from the last checkpoint with --resume\n")
     assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(
     ("devices", "message"),
     [
-        (0, "devices is 0; accepted: an integer >= 1"),
-        (3, "batch_size is 8 and devices is 3; accepted: a batch_size that devices divides"),
+        (0, "devices must be >= 1, got 0"),
+        (3, "batch_size, of the whole batch, must be divisible by devices = 3, got 8"),
     ],
 )
 def test_bad_devices_are_refused_before_anything_is_done(tmp_path, devices, message):
@@ -214,7 +214,7 @@ def test_bad_devices_are_refused_before_anything_is_done(tmp_path, devices, mess
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_devices_that_are_not_there_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="accelerator is 'cuda' and devices is 2: "):
+    with pytest.raises(ValueError, match="must be available, got 'cuda' and 2: "):
         train(Plan.from_preset(**PLAN), tmp_path / "run", devices=2, accelerator="cuda")
 
 

@@ -18,9 +18,10 @@ def run_path(tmp_path_factory):
 def test_a_finished_run(run_path):
     run = open_run(run_path)
     assert run.step == 30
-    assert run.config["system"] == run.system.name == "spectral-gan"
-    assert run.config["config"]["latent_size"] == 4
-    assert run.config["command"] == ["pydisent", "train"]
+    assert run.plan.system == run.system.name == "spectral-gan"
+    assert run.plan.config.latent_size == 4
+    assert run.plan.command == ("pydisent", "train")
+    assert run.config == run.plan.to_json()
     assert run.environment.keys() == {
         "python", "torch", "pydisent", "platform", "cpu", "threads", "gpu", "backends", "devices",
         "native_bf16",
@@ -51,7 +52,7 @@ def test_what_is_missing_is_named(run_path, tmp_path):
         open_run(tmp_path)
     config = json.loads((run_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"format": 2}))
-    with pytest.raises(ValueError, match="format 2"):
+    with pytest.raises(ValueError, match="format must be 1, got 2"):
         open_run(tmp_path)
 
 
@@ -91,7 +92,7 @@ def test_a_run_opens_its_data_as_it_trained_on_them(tmp_path, monkeypatch, parti
     config = plan.to_json() | {"held_out": 0.0}
     if not partial:
         del config["partial"]
-    run = Run(tmp_path, config, {}, [], None, None, 0)
+    run = Run(tmp_path, Plan.from_json(config), {}, [], None, None, 0)
     assert run.dataset == "the data"
     assert run.held_out is None
     named = {"name": "celeba", "path": str(tmp_path), "image_size": plan.image_size}

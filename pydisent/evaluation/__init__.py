@@ -1,0 +1,22 @@
+"""Evaluation of runs: scores, and what else is computed of them."""
+
+from pydisent.evaluation.alignment import alignment_summary
+from pydisent.evaluation.comparison import Comparison, compare
+from pydisent.evaluation.perception import Perception
+from pydisent.evaluation.ranking import with_udr
+from pydisent.evaluation.scoring import MetricsFailedError, applicable, metric_names, score
+from pydisent.evaluation.selection import Selection, select
+
+__all__ = [
+    "Comparison",
+    "MetricsFailedError",
+    "Perception",
+    "Selection",
+    "alignment_summary",
+    "applicable",
+    "compare",
+    "metric_names",
+    "score",
+    "select",
+    "with_udr",
+]

@@ -1,0 +1,16 @@
+"""Scores of the alignment of eigenvectors with coordinates."""
+
+from pydisent.evaluation.alignment import alignment_summary
+from pydisent.evaluation.registry import Need, metric
+from pydisent.evaluation.subject import Subject
+from pydisent.metrics import MetricResult
+
+_LEADING = Need("a system with the setting k", lambda run: hasattr(run.plan.config, "k"))
+
+
+@metric("f-diagonal", needs=_LEADING, label="F diagonal")
+def f_diagonal(subject: Subject) -> MetricResult:
+    """Return the mean of the first k diagonal entries of F (Ramesh et al., Eq. 6)."""
+    summary = alignment_summary(subject.run)
+    details = {name: summary[name] for name in ("k", "codes", "seed", "diagonal")}
+    return MetricResult(summary["mean"], details)

@@ -1,0 +1,71 @@
+"""UDR: the agreement of runs that differ only in their seeds, without ground truth."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pydisent.evaluation.comparison import Comparison, Group
+from pydisent.evaluation.scored_run import ScoredRun
+from pydisent.losses import gaussian_kl
+from pydisent.metrics import udr
+from pydisent.training.run import Run, open_run
+
+UDR = "udr"
+_BATCH = 256
+
+
+def with_udr(comparison: Comparison, images: int = 1000, *, seed: int = 0) -> Comparison:
+    """Return the comparison with each run's UDR among the runs of its group (Duan et al., 2020).
+
+    All runs of a group encode the same images. The score of a run is the median over its pairs
+    with the others. Groups of one run and systems without a posterior are returned unchanged.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Its run folders are opened.
+    images : int
+        Number of images, >= 2; at most all.
+    seed : int
+        Of the images.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        If `images` is below 2, or a run cannot be opened.
+    """
+    if images < 2:
+        raise ValueError(f"images must be >= 2, got {images}")
+    groups = tuple(_ranked(group, images, seed) for group in comparison.groups)
+    return Comparison(comparison.data, groups)
+
+
+def _ranked(group: Group, images: int, seed: int) -> Group:
+    if len(group.runs) < 2:
+        return group
+    opened = [open_run(run.path) for run in group.runs]
+    if not all(hasattr(run.system, "posterior") for run in opened):
+        return group
+    dataset = opened[0].dataset
+    count = min(images, len(dataset))
+    numbers = np.random.default_rng(seed).choice(len(dataset), count, replace=False)
+    pictures = [dataset.images(part) for part in np.array_split(numbers, -(-count // _BATCH))]
+    codes, divergences = zip(*(_posteriors(run, pictures) for run in opened))
+    scores: Sequence[float] = udr(codes, divergences).details["models"]
+    runs = tuple(_scored(run, score) for run, score in zip(group.runs, scores))
+    return replace(group, runs=runs)
+
+
+def _scored(run: ScoredRun, score: float) -> ScoredRun:
+    return replace(run, scores=run.scores | {UDR: score})
+
+
+@torch.no_grad()
+def _posteriors(run: Run, pictures: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the codes (N, d) and the mean KL to the prior of each coordinate (d,), in nats."""
+    parts = [run.system.posterior(batch.to(run.system.device)) for batch in pictures]  # type: ignore[operator]
+    mu, logvar = (torch.cat(side).double().cpu() for side in zip(*parts))
+    return mu.numpy(), gaussian_kl(mu, logvar, reduction="dimensions").numpy()

@@ -1,0 +1,81 @@
+"""The registry of metrics of runs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydisent.data import FactorDataset
+from pydisent.evaluation.subject import Subject
+from pydisent.metrics import MetricResult
+from pydisent.training.run import Run
+
+Measure = Callable[[Subject], MetricResult]
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a metric needs of a run.
+
+    Attributes
+    ----------
+    words : str
+        The need, for messages.
+    met : callable
+        Whether a run meets it.
+    """
+
+    words: str
+    met: Callable[[Run], bool]
+
+
+FACTORS = Need(
+    "a data set with ground-truth factors", lambda run: isinstance(run.dataset, FactorDataset)
+)
+IMAGES = Need("images", lambda run: True)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of runs.
+
+    Attributes
+    ----------
+    name : str
+        Its name on the command line and in scores.json.
+    measure : callable
+        Returns the `MetricResult` of a `Subject`.
+    needs : Need
+        What it needs of a run.
+    label : str
+        Its name in reports.
+    lower_is_better : bool
+        The direction of its score.
+    slow : bool
+        Whether it takes minutes.
+    """
+
+    name: str
+    measure: Measure
+    needs: Need
+    label: str
+    lower_is_better: bool = False
+    slow: bool = False
+
+
+METRICS: dict[str, Metric] = {}
+
+
+def metric(
+    name: str,
+    *,
+    needs: Need,
+    label: str | None = None,
+    lower_is_better: bool = False,
+    slow: bool = False,
+) -> Callable[[Measure], Measure]:
+    """Register the decorated function as a metric; the arguments are those of `Metric`."""
+
+    def register(measure: Measure) -> Measure:
+        METRICS[name] = Metric(name, measure, needs, label or name, lower_is_better, slow)
+        return measure
+
+    return register

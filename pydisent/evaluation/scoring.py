@@ -1,0 +1,122 @@
+"""Scores of a run, by the names of metrics."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from pydisent.evaluation import metrics  # noqa: F401  (registers them)
+from pydisent.evaluation.perception import Perception
+from pydisent.evaluation.registry import METRICS
+from pydisent.evaluation.subject import MAX_IMAGES, Subject
+from pydisent.metrics import MetricResult
+from pydisent.training.run import Run
+
+Score = dict[str, Any]
+
+
+class MetricsFailedError(ValueError):
+    """Some metrics raised errors; the others were measured."""
+
+
+def metric_names() -> tuple[str, ...]:
+    """Return the names of all metrics."""
+    return tuple(METRICS)
+
+
+def metric_label(name: str) -> str:
+    """Return what reports call a metric; its name if it is not registered."""
+    return METRICS[name].label if name in METRICS else name
+
+
+def applicable(run: Run) -> tuple[str, ...]:
+    """Return the names of the metrics that apply to the run's data and system."""
+    return tuple(name for name, metric in METRICS.items() if metric.needs.met(run))
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise ValueError if there is no metric of such a name."""
+    for name in names:
+        if name not in METRICS:
+            accepted = ", ".join(map(repr, METRICS))
+            raise ValueError(f"metric must be one of {accepted}, got {name!r}")
+
+
+def score(
+    run: Run,
+    names: Sequence[str],
+    *,
+    max_images: int | None = MAX_IMAGES,
+    seed: int = 0,
+    perception: Perception | None = None,
+    keep: Callable[[dict[str, Score]], None] | None = None,
+) -> dict[str, Score]:
+    """Return {name: {"score": float, "details": dict}} of a run, encoding its data once.
+
+    A metric that fails does not stop the others.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    names : sequence of str
+        The metrics.
+    max_images : int or None
+        Metrics of factors draw from this many images of the grid, the same for all; None for all.
+    seed : int
+        Of every draw.
+    perception : Perception, optional
+        The nets of TPL, PPL and FID; by default the fixed net, which needs no weights.
+    keep : callable, optional
+        Called with {name: score} as soon as each is measured.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        If there is no such metric, it does not apply to the run, or weights or settings of a net
+        are invalid.
+    MetricsFailedError
+        If metrics raised a ValueError: at the end, with their names and reasons.
+    NotTrainedError
+        If a metric needs codes before the run's system can encode.
+    """
+    check_names(names)
+    for name in names:
+        needs = METRICS[name].needs
+        if not needs.met(run):
+            accepted = ", ".join(map(repr, applicable(run))) or "none"
+            raise ValueError(
+                f"metric must be one of {accepted} for {run.system.name} on {run.dataset.name}, "
+                f"got {name!r}, which needs {needs.words}"
+            )
+    nets = perception or Perception()
+    nets.check(names)
+    subject = Subject(run, seed=seed, max_images=max_images, perception=nets)
+    scores: dict[str, Score] = {}
+    failed: dict[str, ValueError] = {}
+    for name in names:
+        try:
+            scores[name] = _as_plain(METRICS[name].measure(subject))
+        except ValueError as error:
+            failed[name] = error
+        else:
+            if keep is not None:
+                keep({name: scores[name]})
+    if failed:
+        reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        raise MetricsFailedError(f"{len(failed)} of {len(names)} metrics failed: {reasons}")
+    return scores
+
+
+def _as_plain(result: MetricResult) -> Score:
+    return {"score": float(result.score), "details": _values(result.details)}
+
+
+def _values(value: Any) -> Any:
+    """Return `value` with tensors and arrays as lists."""
+    if isinstance(value, dict):
+        return {str(key): _values(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_values(item) for item in value]
+    return value.tolist() if isinstance(value, (Tensor, np.ndarray, np.generic)) else value

@@ -1,0 +1,109 @@
+"""A run under evaluation."""
+
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from pydisent.data import FactorDataset
+from pydisent.evaluation.alignment import alignment_summary
+from pydisent.evaluation.codes import dataset_images, reconstruct
+from pydisent.evaluation.masks import mask_summary
+from pydisent.evaluation.perception import Perception
+from pydisent.metrics import EncodedDataset, MetricResult, Samples, encode_once, sample_codes
+from pydisent.training.run import Run
+
+# z-diff and FactorVAE draw from this many images of a larger grid: the mean over seeds moves by
+# less than the spread over seeds, and most of the encoding is saved.
+MAX_IMAGES = 100_000
+_RECONSTRUCTED = 512
+
+
+class Subject:
+    """A run under evaluation; what several metrics or figures share is computed once.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    label : str, optional
+        Its name in a report; the system's by default.
+    seed : int
+        Of every draw.
+    k : int, optional
+        The leading eigenvectors that count for F; as in `alignment_summary`.
+    max_images : int, optional
+        Metrics of factors draw from this many images of the grid; None for all.
+    perception : Perception, optional
+        The nets of TPL, PPL and FID.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        label: str | None = None,
+        *,
+        seed: int = 0,
+        k: int | None = None,
+        max_images: int | None = MAX_IMAGES,
+        perception: Perception | None = None,
+    ) -> None:
+        self.run, self.label = run, label or run.system.name
+        self.seed, self.k, self.max_images = seed, k, max_images
+        self.perception = perception or Perception()
+
+    @property
+    def data_key(self) -> tuple[Any, ...]:
+        """Return what distinguishes the run's data from other data."""
+        plan = self.run.plan
+        return plan.data, plan.data_path, plan.image_size
+
+    @cached_property
+    def codes(self) -> EncodedDataset:
+        """Return the codes of the data set."""
+        system, source = self.run.system, self.run.dataset
+        assert isinstance(source, FactorDataset)
+        return encode_once(
+            system.encode,
+            source,
+            max_images=self.max_images,
+            seed=self.seed,
+            device=system.device,
+        )
+
+    @cached_property
+    def samples(self) -> Samples:
+        """Return codes and factors to train and to test on."""
+        return sample_codes(self.codes.encode, self.codes, seed=self.seed)
+
+    @property
+    def axes(self) -> dict[str, Any]:
+        """Return the names of codes and factors, and how many images samples are drawn from."""
+        pool = self.codes.pool
+        return {
+            "codes": self.run.system.code_names,
+            "factors": list(self.codes.factor_names),
+            "images_drawn_from": len(self.codes) if pool is None else len(pool),
+        }
+
+    @cached_property
+    def alignment(self) -> dict[str, Any]:
+        """Return F, the mean of its diagonal and the spectra; see `alignment_summary`."""
+        return alignment_summary(self.run, seed=self.seed, k=self.k)
+
+    @cached_property
+    def masks(self) -> MetricResult:
+        """Return the overlap of the masks of the codes; see `pydisent.metrics.mask_overlap`."""
+        return mask_summary(self.run, seed=self.seed)
+
+    @cached_property
+    def reconstructions(self) -> tuple[Tensor, Tensor]:
+        """Return images of the data set (N, C, H, W) and their reconstructions."""
+        images = dataset_images(self.run.dataset, _RECONSTRUCTED, self.seed)
+        return images, reconstruct(self.run.system, images)
+
+    @property
+    def reconstruction_error(self) -> float:
+        """Return the mean squared error of a pixel over `reconstructions`."""
+        images, again = self.reconstructions
+        return float((images - again).square().mean())

@@ -1,0 +1,174 @@
+"""What a perceptual distance and a feature net are, and distances between a net's stages."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+MIN_SIZE = 8
+# How far beyond [0, 1] images may be: the rounding of a resize or of bfloat16, not another scale.
+BEYOND = 0.01
+
+
+class FeatureNet(ABC):
+    """From images to vectors whose statistics can be compared, as FID does.
+
+    Attributes
+    ----------
+    name : str
+        Printed with every figure made by the net.
+    notice : str or None
+        What a reader of such a figure must know.
+    """
+
+    name: str
+    notice: str | None = None
+
+    @abstractmethod
+    def features(self, images: Tensor) -> Tensor:
+        """Return one vector an image, (N, F), of images (N, 1 or 3, H, W) in [0, 1]."""
+
+
+class PerceptualDistance(ABC):
+    """How different two images look.
+
+    Attributes
+    ----------
+    name : str
+        Printed with every figure made by the distance.
+    notice : str or None
+        What a reader of such a figure must know.
+    squared : bool
+        Whether it grows with the square of a small change, as LPIPS does and PPL needs; else it
+        is a length, which adds up along a path.
+    threshold : float or None
+        The length of a traversal from which TPL takes a dimension for active, if none is given.
+    """
+
+    name: str
+    notice: str | None = None
+    squared: bool
+    threshold: float | None = None
+
+    @abstractmethod
+    def distance(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return the distances (N,) between images (N, 1 or 3, H, W) in [0, 1], pair by pair."""
+
+    def steps(self, images: Tensor) -> Tensor:
+        """Return the distances (N − 1,) from each image (N, C, H, W) to the next."""
+        return self.distance(images[:-1], images[1:])
+
+
+class StageDistance(PerceptualDistance, FeatureNet):
+    """Distance between a convolutional net's activations, stage by stage.
+
+    At each location of a stage the activations are scaled to unit norm over the channels. The
+    squared form is LPIPS's: the squared differences, weighted over the channels, averaged over
+    the locations and summed over the stages. It suits PPL, whose steps are of one size, but
+    not a length: a path of n steps has a sum that falls as 1/n, and to first order a rotation of
+    the latent axes leaves the sum over all axes unchanged, for then it is a trace. The unsquared
+    form takes the root at each location before it averages, so that lengths add up along a path;
+    where two factors change different places, a step along both is as long as the two one after
+    the other (|cos α| + |sin α| >= 1), which is what makes the axes of a disentangled code short.
+
+    Parameters
+    ----------
+    squared : bool
+        Which of the two.
+    """
+
+    #: Weights of the channels of each stage, (C,), or None for ones.
+    channel_weights: Sequence[Tensor | None]
+
+    def __init__(self, squared: bool) -> None:
+        if not isinstance(squared, bool):
+            raise TypeError(f"squared must be True or False, got {squared!r}")
+        self.squared = squared
+
+    @abstractmethod
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """Return the activations of each stage, (N, C, h, w), of images (N, 1 or 3, H, W)."""
+
+    @abstractmethod
+    def normalised(self, activations: Tensor) -> Tensor:
+        """Return activations (N, C, h, w) of unit norm over the channels."""
+
+    def distance(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return the distances (N,) between images (N, 1 or 3, H, W) in [0, 1], pair by pair."""
+        for name, images in (("first", first), ("second", second)):
+            check_images(images, name)
+        if first.shape != second.shape:
+            raise ValueError(
+                f"second must be images of the shape of first, {tuple(first.shape)}, got "
+                f"{tuple(second.shape)}"
+            )
+        return self._between(self._embed(first), self._embed(second))
+
+    def steps(self, images: Tensor) -> Tensor:
+        """Return the distances (N − 1,) from each image (N, C, H, W) to the next."""
+        embedded = self._embed(images)
+        return self._between([e[:-1] for e in embedded], [e[1:] for e in embedded])
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the mean activation of each channel of each stage, (N, F)."""
+        return torch.cat([stage.mean((2, 3)) for stage in self.stages(images)], 1)
+
+    def _embed(self, images: Tensor) -> list[Tensor]:
+        return [self.normalised(stage) for stage in self.stages(images)]
+
+    def _between(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+        total = first[0].new_zeros(len(first[0]))
+        for a, b, weights in zip(first, second, self.channel_weights):
+            squares = (a - b).square_()
+            if weights is not None:
+                squares = squares * weights.to(squares)[:, None, None]
+            local = squares.sum(1)
+            total += (local if self.squared else local.sqrt_()).mean((1, 2))
+        return total
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Keep convolutions and products of float32 from TF32, cuDNN's default for convolutions.
+
+    Its rounding, 1e-3, is larger than what lies between two images of a path or of PPL.
+    """
+    settings = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        for setting in settings:
+            setting.fp32_precision = "ieee"
+        yield
+    finally:
+        for setting, precision in zip(settings, before):
+            setting.fp32_precision = precision
+
+
+def check_images(images: Tensor, name: str = "images", smallest: int = MIN_SIZE) -> Tensor:
+    """Return images as three channels of float32, or float64 if they are that.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``images`` is not a real Tensor (N, 1 or 3, H, W) of a side of at least ``smallest``, or
+        its values are of another scale than [0, 1].
+    """
+    if not isinstance(images, Tensor):
+        raise TypeError(f"{name} must be a Tensor, got {type(images).__name__}")
+    if not images.is_floating_point():
+        raise TypeError(f"{name} must be floating point, in [0, 1], got {images.dtype}")
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or min(images.shape[2:]) < smallest:
+        raise ValueError(
+            f"{name} must be (N, 1 or 3, H, W), of at least {smallest} x {smallest} pixels, got "
+            f"{tuple(images.shape)}"
+        )
+    if images.numel():
+        low, high = (float(end) for end in images.detach().aminmax())
+        if low < -BEYOND or high > 1 + BEYOND:
+            raise ValueError(f"{name} must be in [0, 1], got values from {low:.4g} to {high:.4g}")
+    wide = images if images.dtype == torch.float64 else images.float()
+    return wide.expand(-1, 3, -1, -1)

@@ -1,0 +1,31 @@
+"""The subjects of a report."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from pydisent.evaluation.alignment import leading, penalty_weight
+from pydisent.evaluation.subject import Subject
+from pydisent.training.run import Run
+
+
+def subjects_of(runs: Sequence[Run], seed: int) -> list[Subject]:
+    """Label runs by system, by folder if two share it, else by number, and set each one's k.
+
+    A run without the alignment penalty is evaluated with the k of the first run that has it.
+    """
+    names = [run.system.name for run in runs]
+    if len(set(names)) < len(names):
+        names = [run.path.resolve().name for run in runs]
+    counts = Counter(names)
+    labels = [f"{n}-{i + 1}" if counts[n] > 1 else n for i, n in enumerate(names)]
+    aligned = [leading(run) for run in runs if penalty_weight(run) > 0]
+    return [
+        Subject(run, label, k=_compared_k(run, aligned), seed=seed)
+        for run, label in zip(runs, labels)
+    ]
+
+
+def _compared_k(run: Run, aligned: list[int | None]) -> int | None:
+    if penalty_weight(run) > 0 or not aligned or aligned[0] is None:
+        return None
+    return min(aligned[0], len(run.system.code_names))

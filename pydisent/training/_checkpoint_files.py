@@ -1,0 +1,150 @@
+"""The files of checkpoints: where they are, and whether they are complete and undamaged."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydisent._extras import optional
+from pydisent.training.files import (
+    NUMBER,
+    Types,
+    check_count,
+    check_fields,
+    check_value,
+    read_object,
+)
+
+with optional():
+    from safetensors import SafetensorError, safe_open
+
+FORMAT = 1
+WEIGHTS, MOMENTS, STATE = "model.safetensors", "optimizers.safetensors", "state.json"
+_FIELDS: Types = {
+    "format": (int,),
+    "step": (int,),
+    "image_shape": (list,),
+    "attribute_names": (list,),
+    "phase": (str,),
+    "phase_step": (int,),
+    "seconds": NUMBER,
+    "rng": (list,),
+    "optimizers": (dict,),
+    "sha256": (dict,),
+    "plan": (str,),
+}
+_ADDED_LATER = ("attribute_names", "sha256", "plan")  # missing from the oldest checkpoints
+_LARGEST_SIDE = 2**16  # pixels
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Return the path of the checkpoint at `step` updates, whether or not it exists."""
+    return folder / f"step-{step:08d}"
+
+
+def steps_kept(folder: Path) -> list[int]:
+    """Return the updates behind each checkpoint in `folder`, in ascending order."""
+    return [int(path.name.removeprefix("step-")) for path in checkpoint_folders(folder)]
+
+
+def checkpoint_folders(folder: Path) -> list[Path]:
+    """Return the checkpoints, damaged or not, the oldest first."""
+    return [path for path in named_as_checkpoints(folder) if path.is_dir()]
+
+
+def named_as_checkpoints(folder: Path) -> list[Path]:
+    """Return all paths with the name of a checkpoint; copies such as step-20 are not among them."""
+    found = {path.name.removeprefix("step-") for path in folder.glob("step-*")}
+    steps = sorted(int(digits) for digits in found if digits.isdecimal() and len(digits) < 20)
+    paths = dict.fromkeys(path_of(folder, step) for step in steps)
+    return [path for path in paths if path.name.removeprefix("step-") in found]
+
+
+def newest_undamaged(folder: Path, contents: bool) -> tuple[Path | None, dict[Path, Exception]]:
+    """Return the newest undamaged checkpoint, and the errors of the newer ones.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there are checkpoints and all are damaged.
+    """
+    damaged: dict[Path, Exception] = {}
+    for checkpoint in reversed(checkpoint_folders(folder)):
+        try:
+            check_undamaged(checkpoint, contents)
+        except (ValueError, OSError) as error:
+            damaged[checkpoint] = error
+        else:
+            return checkpoint, damaged
+    if not damaged:
+        return None, {}
+    errors = list(damaged.values())
+    kind = FileNotFoundError if isinstance(errors[0], FileNotFoundError) else ValueError
+    raise kind(f"no checkpoint in {folder} is whole: {'; '.join(map(str, errors))}")
+
+
+def check_undamaged(checkpoint: Path, contents: bool) -> None:
+    """Raise FileNotFoundError or ValueError, naming the file, if a checkpoint is damaged."""
+    names = (WEIGHTS, MOMENTS, STATE)
+    if missing := [file for file in names if not (checkpoint / file).exists()]:
+        raise FileNotFoundError(f"checkpoint {checkpoint} lacks {', '.join(missing)}")
+    state = read_state(checkpoint)
+    if contents:
+        for file in (WEIGHTS, MOMENTS):
+            check_tensors(checkpoint / file, state)
+
+
+def check_tensors(file: Path, state: dict[str, Any]) -> None:
+    """Raise ValueError unless a file of tensors has the checksum in the checkpoint's state."""
+    if not file.is_file():
+        raise ValueError(f"{file} is not a file")
+    try:
+        # Compares the header with the file size: all there is for checkpoints without checksums.
+        with safe_open(file, "pt"):
+            pass
+    except SafetensorError as error:
+        raise ValueError(f"{file} is damaged: {error}") from None
+    if "sha256" in state:
+        with file.open("rb") as data:
+            found = hashlib.file_digest(data, "sha256").hexdigest()
+        if found != state["sha256"].get(file.name):
+            raise ValueError(f"{file} is damaged: its checksum is not that in {STATE}")
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """Return a checkpoint's state: everything but its tensors.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file is missing or damaged; the message names it.
+    """
+    file = checkpoint / STATE
+    state, source = read_object(file), str(file)
+    if state.get("format") != FORMAT:
+        raise ValueError(f"{file}: format must be {FORMAT}, got {state.get('format')!r:.40}")
+    check_fields(source, state, _FIELDS, optional=_ADDED_LATER)
+    if "sha256" in state and state["sha256"].get(STATE) != state_sum(state):
+        raise ValueError(f"{file} is damaged: its checksum is not that in it")
+    for name in ("step", "phase_step"):
+        check_count(f"{source}: {name}", state[name])
+    if path_of(checkpoint.parent, state["step"]).name != checkpoint.name:
+        raise ValueError(f"{file} is of step {state['step']}")
+    if state["seconds"] < 0:
+        raise ValueError(f"{file}: seconds must be >= 0, got {state['seconds']}")
+    for field, kind in (("image_shape", int), ("attribute_names", str), ("rng", dict)):
+        for value in state.get(field, ()):
+            check_value(f"{source}: an entry of {field}", value, (kind,))
+    if len(state["image_shape"]) != 3:
+        raise ValueError(
+            f"{file}: image_shape must have 3 entries, got {state['image_shape']!r:.60}"
+        )
+    for side in state["image_shape"]:
+        check_count(f"{source}: an entry of image_shape", side, 1, _LARGEST_SIDE)
+    return state
+
+
+def state_sum(state: dict[str, Any]) -> str:
+    """Return the checksum of a state, its own checksums left out."""
+    rest = {name: value for name, value in state.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest).encode()).hexdigest()

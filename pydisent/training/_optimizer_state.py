@@ -1,0 +1,59 @@
+"""Optimiser states as a flat dictionary of tensors and a rest of plain values."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+# How an update is computed: chosen by this program and device, not restored.
+_IMPLEMENTATION = ("fused", "foreach", "capturable", "differentiable")
+
+
+def own_storage(tensor: Tensor) -> Tensor:
+    """Return a contiguous copy that shares no storage, as safetensors requires."""
+    return tensor.detach().clone().contiguous()
+
+
+def pack_optimizers(optimizers: dict[str, Optimizer]) -> tuple[dict[str, Tensor], Any]:
+    """Return the tensors by "optimizer/parameter/moment", and the rest as plain values."""
+    tensors: dict[str, Tensor] = {}
+    rest: dict[str, Any] = {}
+    for name, optimizer in optimizers.items():
+        state = optimizer.state_dict()
+        values: dict[str, dict[str, Any]] = {}
+        for index, moments in state["state"].items():
+            values[str(index)] = {}
+            for key, value in moments.items():
+                if isinstance(value, Tensor):
+                    tensors[f"{name}/{index}/{key}"] = own_storage(value)
+                else:
+                    values[str(index)][key] = value
+        rest[name] = {"state": values, "param_groups": state["param_groups"]}
+    return tensors, rest
+
+
+def unpack_optimizers(
+    optimizers: dict[str, Optimizer], tensors: dict[str, Tensor], rest: dict[str, Any]
+) -> None:
+    """Restore what `pack_optimizers` returned."""
+    for name, optimizer in optimizers.items():
+        groups = optimizer.param_groups
+        own = [{flag: group.get(flag) for flag in _IMPLEMENTATION} for group in groups]
+        state = {int(index): dict(values) for index, values in rest[name]["state"].items()}
+        for path, tensor in tensors.items():
+            owner, index, key = path.split("/", 2)
+            if owner == name:
+                state[int(index)][key] = tensor
+        optimizer.load_state_dict({"state": state, "param_groups": rest[name]["param_groups"]})
+        for group, flags in zip(optimizer.param_groups, own):
+            group.update({flag: value for flag, value in flags.items() if flag in group})
+        _match_layout(optimizer)
+
+
+def _match_layout(optimizer: Optimizer) -> None:
+    """Give moments the memory layout of their weights, which fused updates assume."""
+    for parameter, moments in optimizer.state.items():
+        for key, value in moments.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                moments[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -1,0 +1,156 @@
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from pydisent.data import ArrayDataset, FactorDataset
+from pydisent.evaluation.metrics import reconstruction
+from pydisent.evaluation.registry import METRICS
+from pydisent.evaluation.scoring import MetricsFailedError, applicable, metric_names, score
+
+pytest.importorskip("sklearn")
+FACTORS = ("z-diff", "factor-vae", "sap", "mig", "dci", "modularity", "irs")
+PERCEPTUAL = ("tpl", "ppl", "fid")
+
+
+class Grid(FactorDataset):
+    """Images whose pixels are the factors, scaled to [0, 1]."""
+
+    def __init__(self, sizes=(4, 3, 5, 4)):
+        super().__init__("grid", (1, 2, 2), ("a", "b", "c", "d"), sizes)
+        self.read = 0
+
+    def _read(self, indices):
+        self.read += len(indices)
+        scaled = self.factors(indices) / (torch.tensor(self.factor_sizes) - 1).clamp(min=1)
+        return scaled.float().reshape(-1, 1, 2, 2)
+
+
+class System:
+    """Codes that are the pixels; a decoder that dims them."""
+
+    name, device, code_names = "pixels", torch.device("cpu"), ["p", "q", "r", "s"]
+    factor_columns, needs_attributes = (), False
+
+    def encode(self, images):
+        return images.flatten(1)
+
+    def decode(self, codes):
+        return codes.reshape(-1, 1, 2, 2) * 0.5
+
+    def code_masks(self, code):
+        return None
+
+
+@dataclass
+class Run:
+    dataset: object
+    system: System = field(default_factory=System)
+    plan: object = field(default_factory=lambda: SimpleNamespace(config=SimpleNamespace()))
+    held_out: object = None
+
+
+def attributed():
+    """Bright and dark images, which have the first attribute and not; the second is noise."""
+    rng = np.random.default_rng(0)
+    attributes = rng.random((600, 2)) < 0.4
+    images = rng.integers(0, 100, (600, 1, 2, 2)) + 150 * attributes[:, :1, None, None]
+    data = ArrayDataset("faces", images.astype(np.uint8))
+    data.attributes, data.attribute_names = torch.from_numpy(attributes), ("bright", "noise")
+    return data
+
+
+def test_which_metrics_fit():
+    plain = ArrayDataset("plain", np.zeros((9, 1, 2, 2), np.uint8))
+    assert applicable(Run(Grid())) == (*FACTORS, "reconstruction")
+    assert applicable(Run(plain)) == ("reconstruction",)
+    assert applicable(Run(attributed())) == ("reconstruction", "attributes")
+    leading = SimpleNamespace(config=SimpleNamespace(k=2))
+    assert applicable(Run(plain, plan=leading)) == ("f-diagonal", "reconstruction")
+    assert applicable(Run(ArrayDataset("seen", np.zeros((9, 3, 8, 9), np.uint8)))) == (
+        "reconstruction",
+        *PERCEPTUAL,
+    )
+    assert set(metric_names()) >= {*FACTORS, *PERCEPTUAL, "f-diagonal", "reconstruction"}
+
+
+def test_a_perfect_code_scores_as_it_should_and_is_made_once():
+    run = Run(Grid())
+    scores = score(run, FACTORS)
+    assert run.dataset.read == 240
+    for name in ("z-diff", "factor-vae", "mig", "dci", "modularity", "irs"):
+        # Samples of the grid, not all of it: other codes know a little by chance.
+        assert scores[name]["score"] > 0.98, name
+    chance = np.mean([1 / size for size in (4, 3, 5, 4)])
+    assert scores["sap"]["score"] == pytest.approx(1 - chance, abs=0.03)
+    assert scores["sap"]["details"].keys() >= {"svm", "continuous", "matrix"}
+    assert scores["sap"]["details"]["continuous"] > 0.95
+    for name in ("factor-vae", "sap", "mig", "dci", "modularity", "irs"):
+        assert scores[name]["details"]["codes"] == ["p", "q", "r", "s"]
+        assert scores[name]["details"]["factors"] == ["a", "b", "c", "d"]
+
+
+def test_a_pool_is_named(monkeypatch):
+    run = Run(Grid())
+    scores = score(run, ("z-diff", "mig"), max_images=150)
+    assert run.dataset.read == 150
+    for name in scores:
+        assert scores[name]["details"]["images_drawn_from"] == 150
+    assert score(Run(Grid()), ("mig",))["mig"]["details"]["images_drawn_from"] == 240
+
+
+def test_a_metric_that_fails_does_not_stop_the_others():
+    run, kept = Run(Grid((4, 3, 1, 4))), {}
+    with pytest.raises(MetricsFailedError, match=r"^7 of 8 metrics failed: ") as failure:
+        score(run, applicable(run), keep=kept.update)
+    assert kept.keys() == {"reconstruction"}
+    for name in FACTORS:
+        assert f"{name}: " in str(failure.value)
+    assert "z-diff: dataset must have at least 2 values" in str(failure.value)
+    assert "mig: factors must take at least two values each; column 2 is 0" in str(failure.value)
+
+
+def test_each_score_is_kept_as_soon_as_it_is_made(monkeypatch):
+    def interrupted(subject):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(METRICS, "irs", replace(METRICS["irs"], measure=interrupted))
+    kept = {}
+    with pytest.raises(KeyboardInterrupt):
+        score(Run(Grid()), ("mig", "modularity", "irs", "dci"), keep=kept.update)
+    assert kept == score(Run(Grid()), ("mig", "modularity"))
+
+
+def test_reconstruction(monkeypatch):
+    monkeypatch.setattr(reconstruction, "RECONSTRUCTED", 100)
+    run = Run(Grid())
+    found = score(run, ("reconstruction",))["reconstruction"]
+    numbers = np.random.default_rng(0).choice(240, 100, replace=False)
+    expected = (run.dataset.images(numbers) * 0.5).square().mean().item()
+    assert found["score"] == pytest.approx(expected, rel=1e-6)
+    assert found["details"]["images"] == 100
+
+
+def test_attributes():
+    found = score(Run(attributed()), ("attributes",))["attributes"]
+    assert found["details"]["attributes"] == ["bright", "noise"]
+    assert (found["details"]["samples"], found["details"]["test_samples"]) == (400, 200)
+    bright, noise = found["details"]["accuracy"]
+    assert bright == 1
+    assert noise < 0.75
+    assert found["score"] == pytest.approx((bright + noise) / 2)
+
+
+def test_what_does_not_fit_is_refused_before_any_work():
+    run = Run(Grid())
+    for name, words in (
+        ("attributes", "for pixels on grid, got 'attributes', which needs a data set with attrib"),
+        ("f-diagonal", "which needs a system with the setting k"),
+        ("tpl", "for pixels on grid, got 'tpl', which needs images of one or three channels and"),
+        ("tpl-2", "metric must be one of 'f-diagonal', 'z-diff'.*, got 'tpl-2'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            score(run, ("mig", name))
+    assert run.dataset.read == 0
