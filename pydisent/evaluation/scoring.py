@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from pydisent._checks import check_one_of
 from pydisent.evaluation import metrics  # noqa: F401  (registers them)
 from pydisent.evaluation.perception import Perception
 from pydisent.evaluation.registry import METRICS
@@ -38,9 +39,7 @@ def applicable(run: Run) -> tuple[str, ...]:
 def check_names(names: Iterable[str]) -> None:
     """Raise ValueError if there is no metric of such a name."""
     for name in names:
-        if name not in METRICS:
-            accepted = ", ".join(map(repr, METRICS))
-            raise ValueError(f"metric must be one of {accepted}, got {name!r}")
+        check_one_of("metric", name, tuple(METRICS))
 
 
 def score(

@@ -1,4 +1,4 @@
-"""Gradient boosted classification trees from codes that are sorted once."""
+"""Gradient-boosted classification trees on presorted codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLOSE = np.float32(1e-7)  # codes no further apart than this are one value, as i
 
 @dataclass(frozen=True)
 class Fit:
-    """What a fit leaves behind.
+    """The result of a fit.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ def boost(
     classes: int,
     rng: np.random.Generator,
 ) -> Fit:
-    """Fit what scikit-learn's ``GradientBoostingClassifier()`` fits.
+    """Fit the model of scikit-learn's ``GradientBoostingClassifier()``.
 
     Friedman's (2001) multinomial (two classes: binomial) boosting: a hundred stages, each with a
     regression tree of depth 3 a class, fitted to that class's residual y − p by squared error, its
@@ -174,17 +174,17 @@ def grow(codes: SortedCodes, residual: np.ndarray, keys: np.ndarray) -> Tree:
 
 
 def part(order: np.ndarray, to_right: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Part a node's samples, (d, n) in the order of each code, into those of its children."""
+    """Split a node's samples (d, n), in the order of each code, into those of its children."""
     right = np.zeros(count, bool)
     right[to_right] = True
-    # numpy.compress takes a fifth of the time that a boolean index takes.
+    # numpy.compress takes a fifth of the time of a boolean index.
     goes, every = right.take(order).ravel(), order.ravel()
     left, rest = np.compress(~goes, every), np.compress(goes, every)
     return left.reshape(len(order), -1), rest.reshape(len(order), -1)
 
 
 def running_sums(rows: np.ndarray) -> np.ndarray:
-    """Sum up each row in place; the same bits as numpy's in a quarter of the time."""
+    """Cumulative sum of each row in place, bitwise equal to numpy's in a quarter of the time."""
     for row in torch.from_numpy(rows):
         row.cumsum_(0)
     return rows
@@ -217,7 +217,7 @@ def best_split(
     gain *= gain
     gain *= count / (n * (count - n))
     at, every = gain.argmax(1), np.arange(len(order))
-    # Equal codes cannot be parted. That is seldom the best split, so only then is all looked at.
+    # Equal codes cannot be split. The best split is seldom there, so only then check all.
     for row in np.flatnonzero(codes.are_close(every, order[every, at], order[every, at + 1])):
         gain[row, codes.are_close(row, order[row, :-1], order[row, 1:])] = 0
         at[row] = gain[row].argmax()

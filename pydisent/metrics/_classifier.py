@@ -1,4 +1,4 @@
-"""A small convolutional classifier, trained on the spot: no weights need to be found elsewhere."""
+"""A small convolutional classifier, trained on demand, so that no external weights are needed."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pydisent._checks import check_counts, check_one_of
 from pydisent.metrics._kept import check_file_name, kept_weights
-from pydisent.metrics._sampling import check_counts
 
-# Counts changes of the net or its training: kept weights of another version are not found.
+# Version of the net and its training; cached weights of other versions are ignored.
 VERSION = 1
 FIRST_WIDTH, MOST_WIDTH, SMALLEST_SIDE, STAGES = 16, 96, 4, 3
 BATCH, RATE, DECAY = 64, 3e-3, 1e-2
-# Images are moved by up to a 14th of their side (2 pixels of a 28-pixel digit); faces, whose
+# Images are shifted by up to a 14th of their side (2 pixels of a 28-pixel digit); faces, whose
 # attributes are finer, by half as much.
 SHIFTS = {"label": 14, "attributes": 28}
 # Up to this side an attribute can be a matter of a pixel: measured on faces of 32 x 32, the mean
 # balanced accuracy of 32 attributes is 0.89 with maxima in the first stage and 0.94 without.
 SMALL = 32
-# A rare attribute weighs as much as a common one, up to here: beyond it, single images would rule.
+# Largest weight of a rare attribute relative to a common one, so that no single image dominates.
 MOST_WEIGHT = 10.0
 
 
@@ -57,7 +57,7 @@ class Classifier(nn.Module):
             halved = max(height, width) > SMALLEST_SIDE and not (detailed and not layers)
             layers += [
                 nn.Conv2d(channels, wide, 3, padding=1, bias=False, **like),
-                # Before the norm: it passes over a quarter of the values.
+                # Before the norm, which then processes a quarter of the values.
                 nn.MaxPool2d(2, ceil_mode=True) if halved else nn.Identity(),
                 nn.BatchNorm2d(wide, **like),
                 nn.ReLU(),
@@ -103,7 +103,7 @@ def trained_classifier(
     seed: int = 0,
     updates: int = 1000,
 ) -> Classifier:
-    """Return a classifier trained on these images, from the user's cache if it is there already.
+    """Return a classifier trained on these images, or cached from an earlier training.
 
     AdamW with a one-cycle schedule, images moved at random by some pixels; both values of an
     attribute weigh the same, so that a logit of 0 divides evenly. The same data, seed and number
@@ -141,8 +141,7 @@ def trained_classifier(
     check_file_name(name)
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise TypeError(f"seed must be an integer, got {seed!r}")
-    if kind not in SHIFTS:
-        raise ValueError(f"kind must be 'label' or 'attributes', got {kind!r}")
+    check_one_of("kind", kind, tuple(SHIFTS))
     _check_images(images)
     targets = _checked_targets(targets, kind, len(images))
     outputs = int(targets.max()) + 1 if kind == "label" else targets.shape[1]
@@ -165,7 +164,7 @@ def trained_classifier(
 
 
 def _floating(net: nn.Module) -> dict[str, Tensor]:
-    """Return weights and statistics, without the counts that batch norms keep."""
+    """Return weights and statistics, without the update counts of batch norms."""
     return {k: v.detach() for k, v in net.state_dict().items() if v.is_floating_point()}
 
 
@@ -195,7 +194,7 @@ def _train(
 
 
 def _batches(count: int, updates: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield (64,) numbers below ``count``: one random order after the other, without a gap."""
+    """Yield (64,) numbers below ``count`` from consecutive random permutations."""
     waiting = torch.empty(0, dtype=torch.int64)
     for _ in range(updates):
         while len(waiting) < BATCH:
@@ -205,7 +204,7 @@ def _batches(count: int, updates: int, generator: torch.Generator) -> Iterator[T
 
 
 def _moved(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Return each image moved by up to ``most`` pixels along both axes, its borders repeated."""
+    """Shift each image by up to ``most`` pixels along both axes, replicating its borders."""
     if not most:
         return images
     count, channels, height, width = images.shape
@@ -262,7 +261,7 @@ def _checked_attributes(targets: Tensor, count: int) -> Tensor:
 
 
 def _digest(settings: tuple, images: Tensor, targets: Tensor) -> str:
-    """Return a hash of the settings and all values, in parts: images need no second copy."""
+    """Return a hash of the settings and all values, updated in parts to avoid a copy."""
     digest = hashlib.sha256(repr(settings).encode())
     for tensor in (images.detach(), targets):
         digest.update(f"\0{tuple(tensor.shape)}".encode())

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pydisent.metrics._sampling import check_counts
+from pydisent._checks import check_counts
 from pydisent.metrics.fixed_features import FixedFeatures
 from pydisent.metrics.perceptual import PerceptualDistance, full_precision
 
 Decoder = Callable[[Tensor], Tensor]
 
-# By default so many images at a time, as caches hold, or so few that theirs are so many pixels.
+# Default batch: this many images, which fit in caches, or fewer of at most this many pixels in all.
 IMAGES, PLACES = 32, 1 << 20
 
 
@@ -75,7 +75,7 @@ def decode_checked(decode: Decoder, codes: Tensor) -> Tensor:
 
 
 def images_at_a_time(decode: Decoder, code: Tensor, batch_size: int | None) -> int:
-    """Return ``batch_size``, or by default what suits the size of the image of one code (1, d).
+    """Return ``batch_size``, or a default for the size of the image of one code (1, d).
 
     Raises
     ------
@@ -129,7 +129,7 @@ def path_steps(
     """
     size = images_at_a_time(decode, path(0, 1), batch_size)
     total = paths * points
-    # One more than there are steps: a path's last point is followed by the next one's first.
+    # One more than the steps: the last point of a path is followed by the first of the next.
     steps = torch.zeros(total, dtype=torch.float64)
     with torch.no_grad():
         for start in range(0, total - 1, size - 1):

@@ -1,4 +1,4 @@
-"""What scores of edited codes share: images encoded, decoded again and classified in batches."""
+"""Encoding, decoding and classification in batches, for the metrics of edited codes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Device = torch.device | str | None
 
 
 def check_image_batch(images: Tensor, name: str = "images") -> None:
-    """Check that there are images (N, C, H, W).
+    """Check a batch of images (N, C, H, W).
 
     Raises
     ------

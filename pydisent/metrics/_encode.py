@@ -59,7 +59,7 @@ def encode_dataset(
         on_cpu = torch.device(device or "cpu").type == "cpu"
         batch_size = 1 << 16 if encoded else 64 if on_cpu else 1024
     if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        raise ValueError(f"batch_size must be an integer >= 1, got {batch_size}")
     numbers = torch.arange(len(dataset)) if indices is None else torch.as_tensor(indices)
     if not len(numbers):
         raise ValueError("indices must name at least one image, got none")

@@ -1,4 +1,4 @@
-"""Weights that cost much to make, kept as files in the user's cache; reading never runs code."""
+"""Weights that are expensive to train, cached as files; reading them never runs code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOG = logging.getLogger(__name__)
 
 
 def check_file_name(name: str) -> None:
-    """Check that ``name`` can begin a file's name.
+    """Check that ``name`` can start a file name.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def kept_weights(
     shapes: Mapping[str, tuple[int, ...]],
     make: Callable[[], dict[str, Tensor]],
 ) -> dict[str, Tensor]:
-    """Return weights from the cache, made first if need be; always made if there is no cache.
+    """Return weights from the cache, made first if missing; always made without a cache.
 
     Parameters
     ----------
@@ -65,7 +65,9 @@ def kept_weights(
     weights = make()
     try:
         _write(file, weights)
-    except OSError as error:  # no space, or not ours to write: slower next time, but all the same
+    except (
+        OSError
+    ) as error:  # no space or permission: trained again next time
         LOG.warning("%s: nothing kept in %s: %s", name, folder, error)
     return weights
 

@@ -1,4 +1,4 @@
-"""What a metric returns."""
+"""The result of a metric."""
 
 from __future__ import annotations
 

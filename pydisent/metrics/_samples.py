@@ -1,4 +1,4 @@
-"""Codes for several metrics at once: of a whole data set, and samples of it with factors."""
+"""Codes shared by several metrics: of a whole data set, and samples with factors."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from pydisent._checks import check_counts
 from pydisent.data import FactorDataset
 from pydisent.metrics._encode import CodeTable, EncodedDataset, Encoder, FactorGrid, encode_dataset
 from pydisent.metrics._sampling import (
     NUMBER,
-    check_counts,
     check_factor_dataset,
     draw_pool,
     image_pool,
@@ -37,7 +37,7 @@ def encode_once(
         Encode so many images, drawn uniformly from the grid, and let metrics draw from them alone;
         None, the metrics' definition, encodes all.
     seed : int
-        Of that draw.
+        Of the draw.
 
     Raises
     ------
@@ -81,13 +81,13 @@ def sample_codes(
     dataset : FactorDataset
         Images with their ground-truth factors, or their codes by `encode_once`.
     train, test : int
-        How many samples.
+        Numbers of samples.
     seed : int
-        Fixes the draw.
+        Determines the draw.
     batch_size : int, optional
-        Images a call of ``encode``; see `encode_dataset`.
+        Images per call of ``encode``; see `encode_dataset`.
     device : torch.device, optional
-        Where images are put for ``encode``; the CPU by default.
+        Device of the images passed to ``encode``; the CPU by default.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Draws of images: from the whole grid of factors, or from a pool, a fixed random part of it."""
+"""Draws of images from a grid of factors, or from a pool, a fixed random subset of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from pydisent._checks import check_counts
 from pydisent.metrics._encode import EncodedDataset, FactorGrid
 
 # Image numbers are 32-bit: the largest variant of z-diff draws forty million of them.
@@ -13,7 +14,7 @@ NUMBER = np.int32
 
 
 def check_factor_dataset(dataset: FactorGrid) -> None:
-    """Check that there are ground-truth factors to fix.
+    """Check that the data has ground-truth factors.
 
     Raises
     ------
@@ -30,7 +31,7 @@ def check_factor_dataset(dataset: FactorGrid) -> None:
 
 
 def check_varying(dataset: FactorGrid, columns: Iterable[int]) -> None:
-    """Check that the factors to be shared take several values: fixing one must tell something.
+    """Check that the shared factors take several values.
 
     Raises
     ------
@@ -45,23 +46,8 @@ def check_varying(dataset: FactorGrid, columns: Iterable[int]) -> None:
             )
 
 
-def check_counts(**counts: int) -> None:
-    """Check that these counts are positive integers.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If one is not; the message names it.
-    """
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int | np.integer):
-            raise TypeError(f"{name} must be an integer, got {count!r}")
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
-
-
 def image_pool(dataset: FactorGrid, max_images: int | None, seed: int) -> np.ndarray | None:
-    """Return the numbers of the images that draws are limited to, or None for the whole grid.
+    """Return the numbers of the images to draw from; None for the whole grid.
 
     A data set that is encoded already brings its own pool.
 

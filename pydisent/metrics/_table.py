@@ -1,4 +1,4 @@
-"""Checks of the tables that metrics are made from: codes and factors of the same images."""
+"""Checked tables of codes and factors of the same images."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def check_bins(bins: int, count: int) -> None:
 
 
 def top_two_gap(matrix: np.ndarray) -> np.ndarray:
-    """Return the largest entry of each column less the second largest, 0 where there is none."""
+    """Return the gap between the two largest entries of each column, 0 if there is only one."""
     ordered = np.sort(np.pad(matrix, ((1, 0), (0, 0))) if len(matrix) == 1 else matrix, axis=0)
     return ordered[-1] - ordered[-2]
 

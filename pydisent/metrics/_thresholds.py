@@ -1,4 +1,4 @@
-"""The best classification of a factor by thresholds on one code, exactly."""
+"""The exact optimum of classifying a factor by thresholds on one code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def threshold_accuracy(codes: np.ndarray, labels: np.ndarray, classes: int) -> n
     order = codes.argsort(0)
     label = labels[order]
     sorted_codes = np.take_along_axis(codes, order, 0)
-    # No threshold parts equal codes: there, switching costs more than all that can be won.
+    # No threshold separates equal codes: a switch there costs more than any possible gain.
     cost = np.where(np.diff(sorted_codes, axis=0) > 0, 0.0, 2.0)[:, :, None, None]
     best = np.full((d, classes, classes), -2.0)
     best[:, 0] = 0

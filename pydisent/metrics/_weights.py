@@ -1,4 +1,4 @@
-"""Weights of published nets from a file that the user has; reading one can never run code."""
+"""Weights of published nets from the user's files; reading them never runs code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pydisent._extras import optional
 
-LARGEST_RATIO = 16  # unpacked bytes of a byte: weights are nearly noise, which hardly packs
+LARGEST_RATIO = 16  # unpacked bytes per byte; weights, nearly noise, hardly compress
 
 
 def read_weights(path: str | os.PathLike[str], name: str) -> dict[str, Tensor]:
@@ -41,7 +41,7 @@ def _read(file: Path, name: str) -> object:
     try:
         _check_unpacked(file)
         return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # of a damaged file any kind: IndexError, struct.error, ...
+    except Exception as error:  # damaged files raise anything: IndexError, struct.error, ...
         if isinstance(error, MemoryError) or getattr(error, "filename", None):
             raise
         reason = (str(error).strip() or "no data").splitlines()[0]
@@ -52,7 +52,7 @@ def _read(file: Path, name: str) -> object:
 
 
 def _check_unpacked(file: Path) -> None:
-    """Refuse a zip file that unpacks to much more than it is: torch.save packs nothing."""
+    """Refuse a zip file that unpacks to far more than its size: torch.save does not compress."""
     if not zipfile.is_zipfile(file):
         return
     with zipfile.ZipFile(file) as archive:
@@ -120,7 +120,7 @@ def _some(names: list[str], count: int = 3) -> str:
 
 
 class CastWeights:
-    """Tensors by name, converted once to each dtype and device that is asked for."""
+    """Tensors by name, converted once to each requested dtype and device."""
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         self._master = dict(weights)

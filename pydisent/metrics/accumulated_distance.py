@@ -1,4 +1,4 @@
-"""Accumulated perceptual distance: how it changes when two latent axes are rotated."""
+"""Accumulated perceptual distance under rotation of two latent axes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pydisent._checks import check_counts
 from pydisent.metrics._decoded import Decoder, check_codes_tensor, check_distance, path_steps
-from pydisent.metrics._sampling import check_counts
 from pydisent.metrics.perceptual import PerceptualDistance
 
 
@@ -57,7 +57,7 @@ def accumulated_distance(
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of its range, or ``decode`` returns something other than N finite
+        If an argument is out of range, or ``decode`` returns something other than N finite
         images.
     """
     if not isinstance(base_code, Tensor) or base_code.ndim != 1:

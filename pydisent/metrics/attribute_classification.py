@@ -1,4 +1,4 @@
-"""Attribute classification: what a code's mean differences tell about binary attributes."""
+"""Attribute classification: predicting binary attributes from mean differences of codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attribute flips: whether turning one unit of a code over turns its attribute over."""
+"""Attribute flips: whether flipping a unit of the code flips its attribute."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pydisent._checks import check_counts
 from pydisent.metrics._decoded import Decoder, decode_checked
 from pydisent.metrics._edited import (
     Classify,
@@ -21,7 +22,6 @@ from pydisent.metrics._edited import (
 )
 from pydisent.metrics._encode import Encoder
 from pydisent.metrics._result import MetricResult
-from pydisent.metrics._sampling import check_counts
 from pydisent.metrics.perceptual import full_precision
 
 ALPHAS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0)
@@ -67,7 +67,7 @@ def attribute_flips(
     alphas : sequence of float
         What is tried.
     batch_size : int
-        Images a call.
+        Images per call.
     device : torch.device, optional
         Where images are put for ``encode``, and codes for ``decode``; the CPU by default.
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pydisent._checks import check_counts, check_one_of
 from pydisent.data.indices import integer_array
 from pydisent.metrics._decoded import Decoder, decode_checked
 from pydisent.metrics._edited import (
@@ -21,7 +22,6 @@ from pydisent.metrics._edited import (
 )
 from pydisent.metrics._encode import Encoder
 from pydisent.metrics._result import MetricResult
-from pydisent.metrics._sampling import check_counts
 from pydisent.metrics.perceptual import full_precision
 
 
@@ -69,7 +69,7 @@ def class_swaps(
         gives its reconstruction. The latter leaves out what the reconstruction has lost already.
         (That code also keeps batch norms in training mode, batches of 128: a matter of ``encode``.)
     batch_size : int
-        Images a call.
+        Images per call.
     device : torch.device, optional
         Where images are put for ``encode``, and codes for ``decode``; the CPU by default.
 
@@ -93,8 +93,7 @@ def class_swaps(
     check_image_batch(images)
     true = _checked_labels(labels, len(images))
     columns = check_columns(factors)
-    if variant not in ("paper", "author_code"):
-        raise ValueError(f"variant must be 'paper' or 'author_code', got {variant!r}")
+    check_one_of("variant", variant, ("paper", "author_code"))
     if variant == "paper":
         _check_several(true, "labels")
     where = device if device is not None else "cpu"

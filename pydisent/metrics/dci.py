@@ -7,13 +7,14 @@ from typing import Literal
 import numpy as np
 import torch
 
+from pydisent._checks import check_one_of
 from pydisent._extras import optional
 from pydisent.metrics._boosting import SortedCodes, boost
 from pydisent.metrics._result import MetricResult
 from pydisent.metrics._table import Array, Table, check_tables
 
 TINY = 1e-11
-# Codes times classes from which on several processes are worth their start: seconds of work.
+# Codes times classes from which several processes are worth their start-up: seconds of work.
 WORTH_PROCESSES = 2_000_000
 
 Fit = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -58,8 +59,7 @@ def dci(
     ValueError, TypeError
         If a table is malformed or given by half, has a single column, or ``estimator`` is unknown.
     """
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}")
+    check_one_of("estimator", estimator, tuple(ESTIMATORS))
     train, test = check_tables(codes, factors, test_codes, test_factors)
     for name, columns in (("codes", train.codes.shape[1]), ("factors", len(train.sizes))):
         if columns < 2:
@@ -100,7 +100,7 @@ def _by_presorted(train: Table, test: Table | None, seed: int) -> Fit:
     held_out = train.codes[:0] if test is None else test.codes
     answers = train.labels[:0] if test is None else test.labels
     codes = SortedCodes(train.codes, held_out)
-    # Threads would wait for each other's turn at the interpreter after every few microseconds.
+    # Processes: threads would contend for the interpreter lock every few microseconds.
     pays = train.codes.size * sum(train.sizes) >= WORTH_PROCESSES
     workers = min(torch.get_num_threads(), len(train.sizes)) if pays else 1
     longest_first = np.argsort(train.sizes)[::-1]

@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from pydisent._checks import check_counts, check_one_of
 from pydisent.metrics._encode import CodeTable, Encoder, FactorGrid
 from pydisent.metrics._result import MetricResult
 from pydisent.metrics._sampling import (
-    check_counts,
     check_factor_dataset,
     check_varying,
     draw_sharing,
@@ -74,9 +74,9 @@ def factor_vae_score(
         below 0.05 (Locatello et al.); 60 images and 0.1 (Zhu et al.); 100 images, 800 votes that
         are also the ones scored, pruning of variances below 0.05 (Jeon et al., appendix).
     seed : int
-        Fixes the result.
+        Determines the result.
     batch : int
-        Images a vote, at least 2.
+        Images per vote, at least 2.
     train_votes, eval_votes : int
         Votes that make the classifier, and that score it; with no ``eval_votes`` (0) the score is
         the accuracy on the training votes.
@@ -90,9 +90,9 @@ def factor_vae_score(
         Draw from so many images alone, themselves drawn uniformly from the grid; by default, the
         definition, from all.
     batch_size : int, optional
-        Images a call of ``encode``; see `encode_dataset`.
+        Images per call of ``encode``; see `encode_dataset`.
     device : torch.device, optional
-        Where images are put for ``encode``; the CPU by default.
+        Device of the images passed to ``encode``; the CPU by default.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def factor_vae_score(
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of its range, a factor has one value, or ``encode`` does not return
+        If an argument is out of range, a factor has one value, or ``encode`` does not return
         finite (N, d) codes.
     """
     given = {
@@ -162,8 +162,7 @@ def check_settings(
     ValueError, TypeError
         If a name is unknown or a number out of its range; the message names it.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
+    check_one_of("variant", variant, tuple(VARIANTS))
     if compat not in (None, "disentanglement_lib"):
         raise ValueError(f"compat must be 'disentanglement_lib' or None, got {compat!r}")
     changed = {name: value for name, value in given.items() if value is not None}

@@ -1,4 +1,4 @@
-"""FID: how far the distribution of made images is from that of real ones."""
+"""FID: the Fréchet distance between generated and real images in feature space."""
 
 from __future__ import annotations
 

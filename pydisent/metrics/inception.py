@@ -16,7 +16,7 @@ from pydisent.metrics.perceptual import FeatureNet, check_images, full_precision
 
 SIZE = 299
 NORM_EPS = 1e-3
-# The classes of the two sets of weights tell them apart.
+# The two sets of weights differ in their number of classes.
 CLASSES = {1000: "torchvision", 1008: "fid"}
 
 
@@ -158,7 +158,7 @@ class InceptionFeatures(FeatureNet):
     Raises
     ------
     FileNotFoundError, ValueError
-        If the file is missing or is not what it should be, tensor by tensor, or ``variant`` is
+        If the file is missing or invalid, tensor by tensor, or ``variant`` is
         unknown, or not given where it cannot be told.
     """
 

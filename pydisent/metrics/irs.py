@@ -1,4 +1,4 @@
-"""IRS: how still a code stands while all factors but its own are changed."""
+"""IRS: the robustness of codes to interventions on all factors but their own."""
 
 from __future__ import annotations
 

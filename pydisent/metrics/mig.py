@@ -1,4 +1,4 @@
-"""MIG: how much more one code knows about a factor than any other code does."""
+"""MIG: the gap in mutual information between the two codes that know most about a factor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a perceptual distance and a feature net are, and distances between a net's stages."""
+"""Interfaces of perceptual distances and feature nets, and distances between stages of a net."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 MIN_SIZE = 8
-# How far beyond [0, 1] images may be: the rounding of a resize or of bfloat16, not another scale.
+# Tolerated excess over [0, 1], for the rounding of a resize or of bfloat16.
 BEYOND = 0.01
 
 
 class FeatureNet(ABC):
-    """From images to vectors whose statistics can be compared, as FID does.
+    """A net from images to feature vectors, as for FID.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class FeatureNet(ABC):
 
 
 class PerceptualDistance(ABC):
-    """How different two images look.
+    """A perceptual distance between images.
 
     Attributes
     ----------
@@ -133,9 +133,9 @@ class StageDistance(PerceptualDistance, FeatureNet):
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Keep convolutions and products of float32 from TF32, cuDNN's default for convolutions.
+    """Disable TF32, cuDNN's default for float32 convolutions.
 
-    Its rounding, 1e-3, is larger than what lies between two images of a path or of PPL.
+    Its rounding, 1e-3, exceeds the differences of neighbouring images in paths and PPL.
     """
     settings = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
     before = [setting.fp32_precision for setting in settings]

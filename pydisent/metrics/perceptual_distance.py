@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Literal
 
+from pydisent._checks import check_one_of
 from pydisent.metrics.fixed_features import FixedFeatures
 from pydisent.metrics.perceptual import StageDistance
 from pydisent.metrics.vgg16 import Vgg16Distance
@@ -33,14 +34,13 @@ def perceptual_distance(
     ------
     FileNotFoundError, ValueError, TypeError
         If ``kind`` is unknown, files are given that it does not read or not given that it does, or
-        a file is missing or is not what it should be.
+        a file is missing or invalid.
     """
     if kind == "fixed":
         if weights is not None or lpips is not None:
             raise ValueError("weights and lpips must be None for kind 'fixed', which reads no file")
         return FixedFeatures(False if squared is None else squared)
-    if kind != "vgg16":
-        raise ValueError(f"kind must be one of fixed, vgg16, got {kind!r}")
+    check_one_of("kind", kind, ("fixed", "vgg16"))
     if weights is None:
         raise ValueError("weights must be given for kind 'vgg16': the file of its weights")
     return Vgg16Distance(weights, lpips, squared=True if squared is None else squared)

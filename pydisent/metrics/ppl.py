@@ -1,4 +1,4 @@
-"""PPL: how fast images change along straight ways between codes."""
+"""PPL: the rate of perceptual change along straight paths between codes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pydisent._checks import check_counts, check_one_of
 from pydisent.metrics._decoded import (
     Decoder,
     check_codes_tensor,
@@ -17,10 +18,9 @@ from pydisent.metrics._decoded import (
     images_at_a_time,
 )
 from pydisent.metrics._result import MetricResult
-from pydisent.metrics._sampling import check_counts
 from pydisent.metrics.perceptual import PerceptualDistance
 
-# The rest, above and below, are outliers.
+# Percentiles beyond which distances are outliers.
 KEPT = (1, 99)
 
 
@@ -79,7 +79,7 @@ def ppl(
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of its range, the distance is not squared, ``sample`` returns
+        If an argument is out of range, the distance is not squared, ``sample`` returns
         something other than 2 · pairs codes, or ``decode`` something other than N finite images.
     """
     measure = _check_settings(distance, pairs, epsilon, sampling, interpolation)
@@ -125,10 +125,8 @@ def _check_settings(
     check_counts(pairs=pairs)
     if not 0 < epsilon < 1:
         raise ValueError(f"epsilon must be above 0 and below 1, got {epsilon}")
-    if sampling not in ("endpoints", "full"):
-        raise ValueError(f"sampling must be one of endpoints, full, got {sampling!r}")
-    if interpolation not in ("lerp", "slerp"):
-        raise ValueError(f"interpolation must be one of lerp, slerp, got {interpolation!r}")
+    check_one_of("sampling", sampling, ("endpoints", "full"))
+    check_one_of("interpolation", interpolation, ("lerp", "slerp"))
     measure = check_distance(distance, squared=True)
     if not measure.squared:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Reconstruction error: what is lost between an image and its reconstruction."""
+"""Reconstruction error: the mean loss between images and their reconstructions."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pydisent._checks import check_counts
 from pydisent.data import ImageDataset
 from pydisent.metrics._result import MetricResult
-from pydisent.metrics._sampling import check_counts
 
 # A sigmoid gives exact zeros and ones in float32, where the logarithm would be infinite.
 LEAST_CHANCE = 1e-6
@@ -35,7 +35,7 @@ def reconstruction_error(
     indices : sequence of int, optional
         Numbers of the images; None for all.
     batch_size : int
-        Images a call.
+        Images per call.
     device : torch.device, optional
         Where images are put for ``reconstruct``; the CPU by default.
 

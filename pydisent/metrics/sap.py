@@ -1,4 +1,4 @@
-"""SAP: how much better one code predicts a factor than any other code does."""
+"""SAP: the gap in score between the two codes that predict a factor best."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pydisent._checks import check_one_of
 from pydisent._extras import optional
 from pydisent.metrics._result import MetricResult
 from pydisent.metrics._table import Array, Table, check_factors, check_tables, labelled, top_two_gap
@@ -14,7 +15,7 @@ from pydisent.metrics._thresholds import threshold_accuracy
 
 VARIANTS = ("thresholds", "svm", "continuous")
 SVM_C = 0.01
-CONSTANT = 1e-12  # the variance below which a code's correlation counts as 0
+CONSTANT = 1e-12  # variance below which a code's correlation is taken as 0
 
 
 def sap(
@@ -62,14 +63,13 @@ def sap(
     ValueError, TypeError
         If a table is malformed or given by half, or an option unknown or out of its range.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
+    check_one_of("variant", variant, tuple(VARIANTS))
     train, held_out = check_tables(codes, factors, test_codes, test_factors)
     _check_options(variant, continuous, prune_std, len(train.sizes))
     test = train if held_out is None else held_out
     details: dict[str, Any] = {"variant": variant}
     if variant == "thresholds":
-        if test_factors is not None:  # the test samples alone count: so do their values
+        if test_factors is not None:  # only test samples and their values count
             values = check_factors(test_factors, len(test.codes), "test_factors")
             test = labelled(test.codes, values, "test_factors")
         matrix = _by_thresholds(test, continuous, prune_std)

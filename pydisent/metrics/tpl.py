@@ -1,4 +1,4 @@
-"""TPL: how long the traversals of a code's dimensions look."""
+"""TPL: the perceptual length of the traversals of a code's dimensions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pydisent._checks import check_counts
 from pydisent.metrics._decoded import Decoder, check_codes_tensor, check_distance, path_steps
 from pydisent.metrics._result import MetricResult
-from pydisent.metrics._sampling import check_counts
 from pydisent.metrics.perceptual import PerceptualDistance
 
-# The authors' evaluation of VAEs hands a traversal's images to the distance in batches of so many.
+# Batch size with which the authors' evaluation of VAEs computes the distances of a traversal.
 AUTHORS_BATCH = 25
 
 
@@ -66,7 +66,7 @@ def tpl(
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of its range, the distance has no threshold of its own and none is
+        If an argument is out of range, the distance has no threshold of its own and none is
         given, or ``decode`` returns something other than N finite images.
     """
     codes = check_codes_tensor(base_codes, "base_codes")

@@ -1,4 +1,4 @@
-"""UDR: whether models trained from different seeds agree on their codes, up to order and sign."""
+"""UDR: the agreement of models from different seeds on their codes, up to order and sign."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from pydisent._checks import check_one_of
 from pydisent._extras import optional
 from pydisent.metrics._result import MetricResult
 from pydisent.metrics._table import Array, check_codes
@@ -55,8 +56,7 @@ def udr(
         If there are fewer than two models, codes are malformed or of different numbers of images,
         or an option is unknown or out of its range.
     """
-    if similarity not in ("lasso", "spearman"):
-        raise ValueError(f"similarity must be one of lasso, spearman, got {similarity!r}")
+    check_one_of("similarity", similarity, ("lasso", "spearman"))
     if not 0 <= kl_threshold < float("inf"):
         raise ValueError(f"kl_threshold must be finite and at least 0, got {kl_threshold}")
     models = _informative(codes, kl, kl_threshold)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pydisent.metrics._sampling import check_counts
+from pydisent._checks import check_counts
 from pydisent.metrics._weights import CastWeights, read_weights, take_weights
 from pydisent.metrics.perceptual import StageDistance, check_images, full_precision
 
-# The channels of each stage's convolutions, and the largest image side that the authors give it.
+# Channels of the convolutions of each stage, and the authors' largest image side.
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 LARGEST = 256
 # LPIPS's input scaling, of images in [-1, 1].
@@ -44,7 +44,7 @@ class Vgg16Distance(StageDistance):
     Raises
     ------
     FileNotFoundError, ValueError, TypeError
-        If a file is missing or is not what it should be, tensor by tensor, or an option is out of
+        If a file is missing or invalid, tensor by tensor, or an option is out of
         its range.
     """
 

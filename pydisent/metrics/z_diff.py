@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from pydisent._checks import check_counts, check_one_of
 from pydisent._extras import optional
 from pydisent.metrics._encode import CodeTable, Encoder, FactorGrid
 from pydisent.metrics._result import MetricResult
 from pydisent.metrics._sampling import (
-    check_counts,
     check_factor_dataset,
     check_varying,
     draw_sharing,
@@ -60,9 +60,9 @@ def z_diff(
         is never the shared one, and softmax regression takes one Nesterov step (1e-2, momentum
         0.99) on each batch of 32 fresh points.
     seed : int
-        Fixes the result.
+        Determines the result.
     pairs : int
-        Pairs a point.
+        Pairs per point.
     train_points : int, optional
         Points to train on: 10 000, or 320 000 for ``ramesh`` (10 000 updates).
     test_points : int
@@ -73,9 +73,9 @@ def z_diff(
         Draw from so many images alone, themselves drawn uniformly from the grid; by default, the
         definition, from all.
     batch_size : int, optional
-        Images a call of ``encode``; see `encode_dataset`.
+        Images per call of ``encode``; see `encode_dataset`.
     device : torch.device, optional
-        Where images are put for ``encode``; the CPU by default.
+        Device of the images passed to ``encode``; the CPU by default.
 
     Returns
     -------
@@ -85,11 +85,10 @@ def z_diff(
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of its range, a factor has one value, or ``encode`` does not return
+        If an argument is out of range, a factor has one value, or ``encode`` does not return
         finite (N, d) codes.
     """
-    if variant not in TRAIN_POINTS:
-        raise ValueError(f"variant must be one of {', '.join(TRAIN_POINTS)}, got {variant!r}")
+    check_one_of("variant", variant, tuple(TRAIN_POINTS))
     check_factor_dataset(dataset)
     train_points = TRAIN_POINTS[variant] if train_points is None else train_points
     _check_points(variant, pairs, train_points, test_points)
@@ -205,7 +204,7 @@ class NesterovSoftmax:
 
     def fit(self, points: np.ndarray, label: np.ndarray) -> NesterovSoftmax:
         """Train on ``points`` (n, d) with ``label`` (n,) counted from 0, in the order given."""
-        # Ten thousand tiny steps, where autograd would cost far more than the arithmetic.
+        # Ten thousand tiny steps, for which autograd would cost far more than the arithmetic.
         rows, target = with_one(points), np.eye(int(label.max()) + 1)[label]
         self.weight = np.zeros((target.shape[1], rows.shape[1]))
         velocity = np.zeros_like(self.weight)

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pydisent._checks import check_one_of
 from pydisent.evaluation.codes import base_codes, dataset_images, decode
 from pydisent.evaluation.lengths import known_lengths, measured_lengths
 from pydisent.evaluation.subject import Subject
@@ -133,8 +134,7 @@ def _originals(run: Run, origin: Origin, count: int, seed: int) -> tuple[Tensor,
     if origin == "prior":
         codes = base_codes(run.system, count, seed)
         return decode(run.system, codes)[None], codes
-    if origin != "data":
-        raise ValueError(f"origin must be one of 'prior', 'data', got {origin!r}")
+    check_one_of("origin", origin, ("prior", "data"))
     images = dataset_images(run.dataset, count, seed)
     if len(images) < count:
         raise ValueError(f"the data must have at least {count} images, got {len(images)}")

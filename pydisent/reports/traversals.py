@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from pydisent._checks import check_one_of
 from pydisent.evaluation.alignment import leading, penalty_weight
 from pydisent.evaluation.codes import base_codes, decode
 from pydisent.evaluation.lengths import Lengths, known_lengths, measured_lengths
@@ -163,8 +164,7 @@ def ordered_coordinates(
     ValueError
         If a coordinate is unknown, there are none, or `sort` is unknown.
     """
-    if sort not in ("auto", "tpl", "code"):
-        raise ValueError(f"sort must be one of 'auto', 'tpl', 'code', got {sort!r}")
+    check_one_of("sort", sort, ("auto", "tpl", "code"))
     chosen = chosen_coordinates(run, coordinates)
     lengths = measured_lengths(run) if sort == "tpl" else known_lengths(run)
     own_order = coordinates is not None or penalty_weight(run) > 0

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydisent._checks import check_one_of
 from pydisent.sweeps.engine import Outcome
 from pydisent.sweeps.plan import SweepPlan
 from pydisent.training.files import (
@@ -82,11 +83,7 @@ class Manifest:
         check_fields(f"{source}: {name}", about, _RUN, optional=("error", "seconds"))
         if difference(about["plan"], plan):
             raise ValueError(f"{source}: {name} has another plan than is asked for")
-        if about["state"] not in _STATES:
-            accepted = ", ".join(map(repr, _STATES))
-            raise ValueError(
-                f"{source}: state of {name} must be one of {accepted}, got {about['state']!r:.40}"
-            )
+        check_one_of(f"{source}: state of {name}", about["state"], _STATES)
         return {k: v for k, v in about.items() if k != "plan"}
 
     def write(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from pydisent._atomic import remove, sync, write_atomic, write_new
+from pydisent._checks import check_one_of
 from pydisent._extras import optional
 from pydisent._notice import warn
 from pydisent.systems import System
@@ -227,11 +228,7 @@ def load_weights(checkpoint: Path, system: System, plan: str | None = None) -> d
         )
     check_tensors(file := checkpoint / WEIGHTS, state)
     names = [phase for phase, _ in system.phases(1)]
-    if state["phase"] not in names:
-        accepted = ", ".join(map(repr, names))
-        raise ValueError(
-            f"{checkpoint / STATE}: phase must be one of {accepted}, got {state['phase']!r}"
-        )
+    check_one_of(f"{checkpoint / STATE}: phase", state["phase"], names)
     for phase in names[: names.index(state["phase"]) + 1]:
         system.start_phase(phase)
     weights = load_file(file, device=str(system.device))

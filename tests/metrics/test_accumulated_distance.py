@@ -108,7 +108,7 @@ def test_local_minima_at_right_angles():
         ({"dimensions": (0.0, 1)}, TypeError, "got 0.0"),
         ({"angles": []}, ValueError, "angles must be one finite number or more"),
         ({"angles": [math.nan]}, ValueError, "angles must be one finite number or more"),
-        ({"size": 0}, ValueError, "size must be at least 1"),
+        ({"size": 0}, ValueError, "size must be an integer >= 1"),
         ({"span": -1.0}, ValueError, "span must be finite and above 0"),
     ],
 )

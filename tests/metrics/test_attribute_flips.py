@@ -153,7 +153,7 @@ def test_alpha_is_the_smallest_of_the_best_on_validation():
             "alpha or validation must be given, one of them, got neither",
         ),
         ({"validation": pictures()}, ValueError, "one of them, got both"),
-        ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
+        ({"batch_size": 0}, ValueError, "batch_size must be an integer >= 1"),
         ({"classify_attributes": lambda x: classify(x) > 0}, TypeError, "floating point logits"),
         ({"classify_attributes": lambda x: classify(x) / 0 * 0}, ValueError, "logits, got NaN"),
         ({"decode": lambda c: decode(c)[..., :2]}, ValueError, "decode must return images"),

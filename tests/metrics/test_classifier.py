@@ -210,10 +210,10 @@ IMAGES, LABELS = quadrants(6)
         ({"targets": LABELS * 0 + 2}, ValueError, "targets must have at least two classes; all"),
         ({"targets": [0, 1]}, TypeError, "targets must be a Tensor, got list"),
         ({"kind": "attributes"}, TypeError, "targets must be bool, kind is 'attributes'"),
-        ({"kind": "other"}, ValueError, "kind must be 'label' or 'attributes', got 'other'"),
+        ({"kind": "other"}, ValueError, "kind must be one of 'label', 'attributes', got 'other'"),
         ({"name": "../x"}, ValueError, "name must be letters, digits"),
         ({"seed": 0.5}, TypeError, "seed must be an integer, got 0.5"),
-        ({"updates": 0}, ValueError, "updates must be at least 1"),
+        ({"updates": 0}, ValueError, "updates must be an integer >= 1"),
     ],
 )
 def test_bad_arguments(changes, error, words, trainings):

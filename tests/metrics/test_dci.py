@@ -134,7 +134,7 @@ def test_order_scale_and_sign_of_codes_do_not_matter(few):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"estimator": "forest"}, "estimator must be one of presorted, gbt, got 'forest'"),
+        ({"estimator": "forest"}, "estimator must be one of 'presorted', 'gbt', got 'forest'"),
         ({"codes": slice(0, 1)}, "codes must have at least 2 columns"),
         ({"factors": slice(0, 1)}, "factors must have at least 2 columns"),
     ],

@@ -58,7 +58,7 @@ def test_bad_encoders(small_grid, encode, error, words):
 
 
 def test_bad_arguments(small_grid, encoders):
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be an integer >= 1, got 0"):
         encode_dataset(encoders.perfect, small_grid, batch_size=0)
     with pytest.raises(ValueError, match="indices must name at least one image"):
         encode_dataset(encoders.perfect, small_grid, [])

@@ -156,12 +156,12 @@ def test_each_image_is_encoded_once_at_most(small_grid, encoders):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"variant": "kim"}, "variant must be one of locatello, zhu, jeon, got 'kim'"),
+        ({"variant": "kim"}, "variant must be one of 'locatello', 'zhu', 'jeon', got 'kim'"),
         ({"compat": "theirs"}, "compat must be 'disentanglement_lib' or None"),
         ({"batch": 1}, "batch must be at least 2"),
         ({"variance_samples": 1}, "variance_samples must be at least 2"),
-        ({"train_votes": 0}, "train_votes must be at least 1"),
-        ({"eval_votes": -1}, "eval_votes must be at least 1"),
+        ({"train_votes": 0}, "train_votes must be an integer >= 1"),
+        ({"eval_votes": -1}, "eval_votes must be an integer >= 1"),
         ({"prune_std": -0.1}, "prune_std must be finite and at least 0"),
         ({"prune_std": float("nan")}, "prune_std must be finite and at least 0"),
     ],

@@ -122,10 +122,10 @@ def test_speed_scales_as_the_square_of_the_way():
     ("options", "error", "words"),
     [
         ({"distance": FixedFeatures()}, ValueError, "distance must be a squared one, for it is di"),
-        ({"pairs": 0}, ValueError, "pairs must be at least 1"),
+        ({"pairs": 0}, ValueError, "pairs must be an integer >= 1"),
         ({"epsilon": 0.0}, ValueError, "epsilon must be above 0 and below 1"),
-        ({"sampling": "end"}, ValueError, "sampling must be one of endpoints, full, got 'end'"),
-        ({"interpolation": "cubic"}, ValueError, "interpolation must be one of lerp, slerp"),
+        ({"sampling": "end"}, ValueError, "sampling must be one of 'endpoints', 'full', got 'end'"),
+        ({"interpolation": "cubic"}, ValueError, "interpolation must be one of 'lerp', 'slerp'"),
         ({"sample": lambda n: drawn(n + 1, 2)}, ValueError, "sample must return 4 codes, got 5"),
         ({"sample": lambda n: [0.0]}, TypeError, "sample's codes must be a floating point Tensor"),
         ({"decode": lambda c: c}, ValueError, "decode must return images"),

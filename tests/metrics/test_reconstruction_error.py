@@ -62,5 +62,5 @@ def test_bad_reconstructions(small_grid, reconstruct, error, words):
 def test_bad_arguments(small_grid):
     with pytest.raises(ValueError, match="indices must name at least one image"):
         reconstruction_error(lambda x: x, small_grid, [])
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+    with pytest.raises(ValueError, match="batch_size must be an integer >= 1"):
         reconstruction_error(lambda x: x, small_grid, batch_size=0)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from pydisent.metrics._sampling import check_counts, check_factor_dataset, draw_sharing
+from pydisent._checks import check_counts
+from pydisent.metrics._sampling import check_factor_dataset, draw_sharing
 
 
 @pytest.mark.parametrize("sizes", [(3, 4, 5, 2, 6), (2, 7), (1, 3, 1)])

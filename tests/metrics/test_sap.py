@@ -127,7 +127,10 @@ def test_order_and_shift_of_codes_do_not_matter(mixture, variant):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"variant": "tree"}, "variant must be one of thresholds, svm, continuous, got 'tree'"),
+        (
+            {"variant": "tree"},
+            "variant must be one of 'thresholds', 'svm', 'continuous', got 'tree'",
+        ),
         ({"continuous": (4,)}, r"continuous must be columns in \[0, 4\)"),
         ({"variant": "svm", "continuous": (1,)}, "continuous is for variant 'thresholds'"),
         ({"prune_std": -1.0}, "prune_std must be finite and at least 0"),

@@ -204,7 +204,7 @@ def test_signs_and_order_of_the_dimensions_do_not_matter():
         ({"base_codes": torch.zeros(2)}, ValueError, r"base_codes must be \(n, d\), n and d"),
         ({"base_codes": torch.zeros(0, 2)}, ValueError, r"got \(0, 2\)"),
         ({"base_codes": torch.full((1, 2), math.nan)}, ValueError, "base_codes must be finite"),
-        ({"segments": 0}, ValueError, "segments must be at least 1, got 0"),
+        ({"segments": 0}, ValueError, "segments must be an integer >= 1, got 0"),
         ({"segments": 2.0}, TypeError, "segments must be an integer"),
         ({"span": 0.0}, ValueError, "span must be finite and above 0, got 0"),
         ({"threshold": -1.0}, ValueError, "threshold must be finite and at least 0"),

@@ -88,7 +88,7 @@ def test_score_is_that_of_the_definition(similarity):
     [
         (1, 1, {}, "two models or more, got 1 and 1"),
         (2, 3, {}, "two models or more, got 2 and 3"),
-        (2, 2, {"similarity": "cosine"}, "similarity must be one of lasso, spearman"),
+        (2, 2, {"similarity": "cosine"}, "similarity must be one of 'lasso', 'spearman'"),
         (2, 2, {"kl_threshold": -1}, "kl_threshold must be finite and at least 0"),
     ],
 )

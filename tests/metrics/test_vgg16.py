@@ -222,7 +222,7 @@ def test_bad_arguments(files, tmp_path):
             Vgg16Distance(tmp_path / name)
     with pytest.raises(ValueError, match="upscale must be at least 16"):
         Vgg16Distance(files / "vgg16.pth", upscale=8)
-    with pytest.raises(ValueError, match="kind must be one of fixed, vgg16, got 'vgg19'"):
+    with pytest.raises(ValueError, match="kind must be one of 'fixed', 'vgg16', got 'vgg19'"):
         perceptual_distance("vgg19")
     with pytest.raises(ValueError, match="weights must be given for kind 'vgg16'"):
         perceptual_distance("vgg16")

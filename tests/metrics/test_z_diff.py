@@ -164,10 +164,10 @@ def test_any_number_of_factors(make_grid, encoders):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"variant": "kim"}, "variant must be one of higgins, ramesh, kumar, got 'kim'"),
-        ({"pairs": 0}, "pairs must be at least 1"),
-        ({"train_points": -1}, "train_points must be at least 1"),
-        ({"test_points": 0}, "test_points must be at least 1"),
+        ({"variant": "kim"}, "variant must be one of 'higgins', 'ramesh', 'kumar', got 'kim'"),
+        ({"pairs": 0}, "pairs must be an integer >= 1"),
+        ({"train_points": -1}, "train_points must be an integer >= 1"),
+        ({"test_points": 0}, "test_points must be an integer >= 1"),
         ({"variant": "ramesh", "train_points": 33}, "train_points must be a multiple of 32"),
         ({"train_points": 1}, "train_points must be enough to see two factors"),
         ({"factors": ("x",)}, "factors must be two or more different names"),
