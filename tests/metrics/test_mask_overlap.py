@@ -87,8 +87,8 @@ def test_one_code_has_no_pair():
     [
         (np.ones((2, 4, 4)), r"masks must be .*, got \(2, 4, 4\)"),
         (np.ones((0, 2, 4, 4)), r"masks must be .*, got \(0, 2, 4, 4\)"),
-        (np.full((1, 1, 2, 2), 1.01), "masks has values outside"),
-        (np.full((1, 1, 2, 2), np.nan), "masks has values outside"),
+        (np.full((1, 1, 2, 2), 1.01), "masks must be finite and in"),
+        (np.full((1, 1, 2, 2), np.nan), "masks must be finite and in"),
     ],
 )
 def test_arguments(masks, message):
