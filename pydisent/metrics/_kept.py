@@ -65,9 +65,7 @@ def kept_weights(
     weights = make()
     try:
         _write(file, weights)
-    except (
-        OSError
-    ) as error:  # no space or permission: trained again next time
+    except OSError as error:  # no space or permission: trained again next time
         LOG.warning("%s: nothing kept in %s: %s", name, folder, error)
     return weights
 
