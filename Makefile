@@ -44,6 +44,7 @@ lint: $(LINTED)
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu)
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(LINTED)
 	$(BIN)/ruff check --fix .

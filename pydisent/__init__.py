@@ -1,8 +1,8 @@
 """Fast, correct losses, ops and full systems for learning disentangled representations."""
 
-from . import _requirements, jacobian, losses, ops  # noqa: F401 (refuses an old torch first)
-from ._backends import backends
-from .jacobian import (
+from pydisent import _requirements, jacobian, losses, ops  # noqa: F401 (refuses an old torch first)
+from pydisent._backends import backends
+from pydisent.jacobian import (
     AlignmentPenalty,
     DerivativeError,
     Linearization,
@@ -12,7 +12,7 @@ from .jacobian import (
     linearize,
     trace_eigenpath,
 )
-from .losses import (
+from pydisent.losses import (
     beta_tc_decomposition,
     cross_covariance_penalty,
     dip_vae_penalty,

@@ -1,4 +1,4 @@
-"""Which implementations of the ops are there, which is used, and why another is not."""
+"""Backend discovery and status."""
 
 from __future__ import annotations
 

@@ -1,9 +1,13 @@
 """What holds for the package as a whole."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pydisent
+
+PACKAGE = Path(pydisent.__file__).parent
 
 HEAVY = "lightning_fabric sklearn matplotlib tyro rich tensorboard safetensors PIL jinja2"
 
@@ -26,3 +30,42 @@ def test_import_needs_torch_and_numpy_alone():
 def test_everything_public_is_there_and_documented():
     for name in pydisent.__all__:
         assert (getattr(pydisent, name).__doc__ or "").strip(), name
+
+
+def private_modules_imported(file: Path):
+    """Modules of another package's own, by their underscore, that a file of pydisent imports."""
+    package = file.relative_to(PACKAGE.parent).parent.parts
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            base = f"{node.module or ''}."
+            names = ["."] if node.level else [base + alias.name for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = tuple(name.split("."))
+            private = (i for i, x in enumerate(parts) if x.startswith("_") and x[:2] != "__")
+            owner = parts[: next(private, 0)]
+            if name == "." or (parts[0] == "pydisent" and package[: len(owner)] != owner):
+                yield f"{file.relative_to(PACKAGE.parent)}:{node.lineno} {name}"
+
+
+def test_private_modules_stay_in_their_packages_and_imports_are_absolute():
+    found = [x for file in PACKAGE.rglob("*.py") for x in private_modules_imported(file)]
+    assert not found
+
+
+def test_a_private_import_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path / "pydisent")
+    file = tmp_path / "pydisent" / "nn" / "x.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "from pydisent.ops._context import chosen\nfrom pydisent.nn._own import x\n"
+        "from pydisent._checks import check\nfrom .layout import y\n"
+    )
+    found = list(private_modules_imported(file))
+    assert found == [
+        "pydisent/nn/x.py:1 pydisent.ops._context.chosen",
+        "pydisent/nn/x.py:4 .",
+    ]

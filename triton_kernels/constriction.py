@@ -18,6 +18,8 @@ import triton.language as tl
 from torch import Tensor
 
 from ._common import compute_dtype, split_float
+from ._constriction_adjoint import masks_kernel, reduce_kernel, slope_kernel, sums_kernel
+from ._maps import load_map, offsets
 
 # Elements of a tile, and those that a warp takes.
 _TILE, _WARP = 2048, 256
@@ -28,39 +30,6 @@ _PLANE = 8192
 # Vectors of channels and of pixels in kernels that have no tiles.
 _CHANNELS = {"CHANNELS": 64, "num_warps": 2}
 _PIXELS = {"PIXELS": 256, "num_warps": 4}
-
-
-@triton.jit
-def _sample_and_tile(tiles):
-    """Of the first axis of the grid: the others have room for 65535 alone."""
-    index = tl.program_id(0)
-    return (index // tiles).to(tl.int64), index % tiles
-
-
-@triton.jit
-def _at(sample, c, p, channels, pixels, LAST: tl.constexpr):
-    """Offsets of a tile of the map, and which of them are inside."""
-    if LAST:
-        offset = (sample * pixels + p[None, :]) * channels + c[:, None]
-    else:
-        offset = (sample * channels + c[:, None]) * pixels + p[None, :]
-    return offset, (c < channels)[:, None] & (p < pixels)[None, :]
-
-
-@triton.jit
-def _load_map(x, sample, c, p, channels, pixels, LAST: tl.constexpr, T: tl.constexpr):
-    offset, inside = _at(sample, c, p, channels, pixels, LAST)
-    return tl.load(x + offset, mask=inside, other=0.0).to(T)
-
-
-@triton.jit
-def _statistics(statistics, sample, c, channels):
-    """Mean, what rounding left of it, and 1 / std of some channels."""
-    at = statistics + sample * 3 * channels + c
-    inside = c < channels
-    mean = tl.load(at, mask=inside, other=0.0)
-    rest = tl.load(at + channels, mask=inside, other=0.0)
-    return mean, rest, tl.load(at + 2 * channels, mask=inside, other=0.0)
 
 
 @triton.jit
@@ -81,7 +50,7 @@ def _moments(x, sample, c, channels, pixels, LAST: tl.constexpr, PIXELS: tl.cons
     squares = tl.zeros([CHANNELS], T)
     for first in range(0, pixels, PIXELS):
         p = first + tl.arange(0, PIXELS)
-        value = _load_map(x, sample, c, p, channels, pixels, LAST, T)
+        value = load_map(x, sample, c, p, channels, pixels, LAST, T)
         before = tl.full((), 0.0, T) + first
         count = tl.full((), 0.0, T) + tl.minimum(PIXELS, pixels - first)
         mean, rest, own = _tile_moments(value, p < pixels, count)
@@ -118,7 +87,7 @@ def style_kernel(
     p = tl.arange(0, PIXELS)
     value = tl.zeros([CHANNELS, PIXELS], T)
     if RESIDENT:
-        value = _load_map(x, sample, c, p, channels, pixels, LAST, T)
+        value = load_map(x, sample, c, p, channels, pixels, LAST, T)
         guess, error, squares = _tile_moments(value, p < pixels, pixels)
     else:
         guess, error, squares = _moments(x, sample, c, channels, pixels, LAST, PIXELS, T, CHANNELS)
@@ -134,163 +103,13 @@ def style_kernel(
     for first in range(0, pixels, PIXELS):
         q = first + p
         if not RESIDENT:
-            value = _load_map(x, sample, c, q, channels, pixels, LAST, T)
+            value = load_map(x, sample, c, q, channels, pixels, LAST, T)
         normalized = ((value - mean[:, None]) - rest[:, None]) * rstd[:, None]
         styled = _styled(
             value, normalized, masks, scales, shifts, sample, c, q, channels, pixels, codes, T
         )
-        offset, inside = _at(sample, c, q, channels, pixels, LAST)
+        offset, inside = offsets(sample, c, q, channels, pixels, LAST)
         tl.store(out + offset, styled, mask=inside)
-
-
-@triton.jit
-def _slope(masks, scales, rstd, sample, c, p, channels, pixels, codes, T: tl.constexpr,
-           CHANNELS: tl.constexpr, PIXELS: tl.constexpr):  # fmt: skip
-    """Compute A + Σ_n scale_n w_n / std of a tile."""
-    after = tl.full([PIXELS], 1.0, T)
-    slope = tl.zeros([CHANNELS, PIXELS], T)
-    for k in range(codes):
-        row = sample * codes + codes - 1 - k
-        m = tl.load(masks + row * pixels + p, mask=p < pixels, other=0.0).to(T)
-        scale = tl.load(scales + row * channels + c, mask=c < channels, other=0.0).to(T)
-        slope += (rstd * scale)[:, None] * (m * after)[None, :]
-        after *= 1.0 - m
-    return slope + after[None, :]
-
-
-@triton.jit(do_not_specialize=["codes", "blocks", "tiles"])
-def reduce_kernel(
-    grad_out, grad_statistics, x, masks, scales, shifts, statistics, grad_x, sums, partials,
-    channels, pixels, codes, blocks, tiles,
-    LAST: tl.constexpr, RESIDENT: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
-):  # fmt: skip
-    """Compute a tile's part of the gradients of styles and weights; if RESIDENT, also grad_x."""
-    T: tl.constexpr = statistics.dtype.element_ty
-    sample, tile = _sample_and_tile(tiles)
-    block = tl.program_id(1)
-    c = block * CHANNELS + tl.arange(0, CHANNELS)
-    p = tile * PIXELS + tl.arange(0, PIXELS)
-    mean, rest, rstd = _statistics(statistics, sample, c, channels)
-    value = _load_map(x, sample, c, p, channels, pixels, LAST, T)
-    g = _load_map(grad_out, sample, c, p, channels, pixels, LAST, T)
-    centred = tl.where((p < pixels)[None, :], (value - mean[:, None]) - rest[:, None], 0.0)
-    along = g * (centred * rstd[:, None])
-    # Rows of partials: A, then the codes.
-    partial = partials + (sample * blocks + block) * (codes + 1) * pixels + p
-    tl.store(partial, tl.sum(g * value, axis=0), mask=p < pixels)
-    after = tl.full([PIXELS], 1.0, T)
-    along_scale = tl.zeros([CHANNELS], T)
-    along_shift = tl.zeros([CHANNELS], T)
-    for k in range(codes):
-        n = codes - 1 - k
-        row = sample * codes + n
-        m = tl.load(masks + row * pixels + p, mask=p < pixels, other=0.0).to(T)
-        scale = tl.load(scales + row * channels + c, mask=c < channels, other=0.0).to(T)
-        shift = tl.load(shifts + row * channels + c, mask=c < channels, other=0.0).to(T)
-        weight = (m * after)[None, :]
-        after *= 1.0 - m
-        to_scale, to_shift = tl.sum(along * weight, axis=1), tl.sum(g * weight, axis=1)
-        at = sums + ((sample * tiles + tile) * codes + n) * 2 * channels + c
-        tl.store(at, to_scale, mask=c < channels)
-        tl.store(at + channels, to_shift, mask=c < channels)
-        to_weight = tl.sum(along * scale[:, None] + g * shift[:, None], axis=0)
-        tl.store(partial + (n + 1) * pixels, to_weight, mask=p < pixels)
-        along_scale += rstd * scale * to_scale
-        along_shift += rstd * scale * to_shift
-    if RESIDENT:
-        on_mean, _, on_rstd = _statistics(grad_statistics, sample, c, channels)
-        constant = (on_mean - along_shift) / pixels
-        linear = (along_scale + on_rstd * rstd * rstd) / pixels * rstd
-        slope = _slope(
-            masks, scales, rstd, sample, c, p, channels, pixels, codes, T, CHANNELS, PIXELS
-        )
-        result = g * slope + constant[:, None] - centred * linear[:, None]
-        offset, inside = _at(sample, c, p, channels, pixels, LAST)
-        tl.store(grad_x + offset, result, mask=inside)
-
-
-@triton.jit(do_not_specialize=["codes", "tiles"])
-def sums_kernel(
-    grad_statistics, scales, statistics, sums, grad_scales, grad_shifts, slopes,
-    channels, pixels, codes, tiles, CHANNELS: tl.constexpr,
-):  # fmt: skip
-    """Sum the tiles' parts of the styles' gradients; and what grad_x needs of them."""
-    T: tl.constexpr = statistics.dtype.element_ty
-    sample = tl.program_id(0).to(tl.int64)
-    c = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    inside = c < channels
-    _, _, rstd = _statistics(statistics, sample, c, channels)
-    on_mean, _, on_rstd = _statistics(grad_statistics, sample, c, channels)
-    along_scale = tl.zeros([CHANNELS], T)
-    along_shift = tl.zeros([CHANNELS], T)
-    for n in range(codes):
-        to_scale = tl.zeros([CHANNELS], T)
-        to_shift = tl.zeros([CHANNELS], T)
-        for tile in range(tiles):
-            at = sums + ((sample * tiles + tile) * codes + n) * 2 * channels + c
-            to_scale += tl.load(at, mask=inside, other=0.0)
-            to_shift += tl.load(at + channels, mask=inside, other=0.0)
-        row = (sample * codes + n) * channels + c
-        tl.store(grad_scales + row, to_scale, mask=inside)
-        tl.store(grad_shifts + row, to_shift, mask=inside)
-        scale = tl.load(scales + row, mask=inside, other=0.0).to(T)
-        along_scale += rstd * scale * to_scale
-        along_shift += rstd * scale * to_shift
-    at = slopes + sample * 2 * channels + c
-    tl.store(at, (on_mean - along_shift) / pixels, mask=inside)
-    linear = (along_scale + on_rstd * rstd * rstd) / pixels * rstd
-    tl.store(at + channels, linear, mask=inside)
-
-
-@triton.jit(do_not_specialize=["codes"])
-def slope_kernel(
-    grad_out, x, masks, scales, statistics, slopes, grad_x, channels, pixels, codes,
-    LAST: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
-):  # fmt: skip
-    """Compute a tile of grad_x."""
-    T: tl.constexpr = statistics.dtype.element_ty
-    sample, tile = _sample_and_tile(tl.cdiv(pixels, PIXELS))
-    c = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    p = tile * PIXELS + tl.arange(0, PIXELS)
-    mean, rest, rstd = _statistics(statistics, sample, c, channels)
-    constant = tl.load(slopes + sample * 2 * channels + c, mask=c < channels, other=0.0)
-    linear = tl.load(slopes + (sample * 2 + 1) * channels + c, mask=c < channels, other=0.0)
-    slope = _slope(masks, scales, rstd, sample, c, p, channels, pixels, codes, T, CHANNELS, PIXELS)
-    value = _load_map(x, sample, c, p, channels, pixels, LAST, T)
-    g = _load_map(grad_out, sample, c, p, channels, pixels, LAST, T)
-    centred = (value - mean[:, None]) - rest[:, None]
-    offset, inside = _at(sample, c, p, channels, pixels, LAST)
-    result = g * slope + constant[:, None] - centred * linear[:, None]
-    tl.store(grad_x + offset, result, mask=inside)
-
-
-@triton.jit
-def _total(partials, sample, row, p, pixels, rows, blocks, T: tl.constexpr, PIXELS: tl.constexpr):
-    total = tl.zeros([PIXELS], T)
-    for block in range(blocks):
-        at = partials + ((sample * blocks + block) * rows + row) * pixels + p
-        total += tl.load(at, mask=p < pixels, other=0.0)
-    return total
-
-
-@triton.jit(do_not_specialize=["codes", "blocks"])
-def masks_kernel(masks, partials, grad_masks, pixels, codes, blocks, PIXELS: tl.constexpr):
-    """Compute gradients P_n (d_n − z_{n−1}) of all masks in some pixels."""
-    T: tl.constexpr = partials.dtype.element_ty
-    sample, tile = _sample_and_tile(tl.cdiv(pixels, PIXELS))
-    p = tile * PIXELS + tl.arange(0, PIXELS)
-    rows = codes + 1
-    state = _total(partials, sample, 0, p, pixels, rows, blocks, T, PIXELS)
-    for n in range(codes):
-        after = tl.full([PIXELS], 1.0, T)
-        for k in range(n + 1, codes):
-            at = masks + (sample * codes + k) * pixels + p
-            after *= 1.0 - tl.load(at, mask=p < pixels, other=0.0).to(T)
-        at = (sample * codes + n) * pixels + p
-        m = tl.load(masks + at, mask=p < pixels, other=0.0).to(T)
-        target = _total(partials, sample, n + 1, p, pixels, rows, blocks, T, PIXELS)
-        tl.store(grad_masks + at, after * (target - state), mask=p < pixels)
-        state = state * (1.0 - m) + target * m
 
 
 def _arranged(x: Tensor, last: bool) -> Tensor:

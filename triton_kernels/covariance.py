@@ -16,51 +16,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ._columns import (
+    ROWS,
+    centred,
+    column_means,
+    entries,
+    strides_of,
+    tile_size,
+    total_of,
+)
 from ._common import compute_dtype, exponential, scaled_exponential, split_float
-
-# Rows that a program takes at a time.
-_ROWS = 32
-
-
-@triton.jit
-def _load(x, rows, columns, row_stride, column_stride, batch, count, DOUBLE: tl.constexpr):
-    """Elements x[rows, columns], with zeros outside."""
-    inside = (rows < batch)[:, None] & (columns < count)[None, :]
-    offsets = (
-        rows.to(tl.int64)[:, None] * row_stride + columns.to(tl.int64)[None, :] * column_stride
-    )
-    return tl.load(x + offsets, mask=inside, other=0.0).to(tl.float64 if DOUBLE else tl.float32)
-
-
-@triton.jit
-def _means(
-    x, columns, row_stride, column_stride, batch, count, DOUBLE: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
-    """Means of some columns, and what rounding left of them in x - mean."""
-    T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
-    size = tl.maximum(batch, 1).to(T)
-    total = tl.zeros((COLUMNS,), T)
-    for start in range(0, batch, ROWS):
-        rows = start + tl.arange(0, ROWS)
-        x_block = _load(x, rows, columns, row_stride, column_stride, batch, count, DOUBLE)
-        total += tl.sum(x_block, axis=0)
-    mean = total / size
-    left = tl.zeros((COLUMNS,), T)
-    for start in range(0, batch, ROWS):
-        rows = start + tl.arange(0, ROWS)
-        x_block = _load(x, rows, columns, row_stride, column_stride, batch, count, DOUBLE)
-        left += tl.sum(tl.where((rows < batch)[:, None], x_block - mean[None, :], 0.0), axis=0)
-    return mean, left / size
-
-
-@triton.jit
-def _centred(
-    x, rows, columns, row_stride, column_stride, batch, count, mean, rest, DOUBLE: tl.constexpr
-):
-    x_block = _load(x, rows, columns, row_stride, column_stride, batch, count, DOUBLE)
-    inside = (rows < batch)[:, None] & (columns < count)[None, :]
-    return tl.where(inside, (x_block - mean[None, :]) - rest[None, :], 0.0)
+from ._third_moment import (
+    third_moment_adjoint_kernel,
+    third_moment_kernel,
+)
 
 
 @triton.jit
@@ -73,7 +42,7 @@ def _variances(
     total = tl.zeros((COLUMNS,), T)
     for start in range(0, batch, ROWS):
         rows = start + tl.arange(0, ROWS)
-        x_block = _load(x, rows, columns, row_stride, column_stride, batch, count, DOUBLE)
+        x_block = entries(x, rows, columns, row_stride, column_stride, batch, count, DOUBLE)
         total += tl.sum(
             tl.where((rows < batch)[:, None], exponential(x_block, DOUBLE), 0.0), axis=0
         )
@@ -92,8 +61,8 @@ def covariance_kernel(
     T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
     i = tl.program_id(0) * TILE + tl.arange(0, TILE)
     j = tl.program_id(1) * TILE + tl.arange(0, TILE)
-    mean_i, rest_i = _means(left, i, left_row, left_column, batch, k, DOUBLE, ROWS, TILE)
-    mean_j, rest_j = _means(right, j, right_row, right_column, batch, d, DOUBLE, ROWS, TILE)
+    mean_i, rest_i = column_means(left, i, left_row, left_column, batch, k, DOUBLE, ROWS, TILE)
+    mean_j, rest_j = column_means(right, j, right_row, right_column, batch, d, DOUBLE, ROWS, TILE)
     if tl.program_id(0) == 0:
         tl.store(right_means + j, mean_j, mask=j < d)
         tl.store(right_means + d + j, rest_j, mask=j < d)
@@ -104,14 +73,14 @@ def covariance_kernel(
     if DOUBLE:
         for b in range(0, batch):
             row = b + tl.arange(0, 1)
-            x = _centred(left, row, i, left_row, left_column, batch, k, mean_i, rest_i, DOUBLE)
-            y = _centred(right, row, j, right_row, right_column, batch, d, mean_j, rest_j, DOUBLE)
+            x = centred(left, row, i, left_row, left_column, batch, k, mean_i, rest_i, DOUBLE)
+            y = centred(right, row, j, right_row, right_column, batch, d, mean_j, rest_j, DOUBLE)
             total += tl.trans(x) * y
     else:
         for start in range(0, batch, ROWS):
             row = start + tl.arange(0, ROWS)
-            x = _centred(left, row, i, left_row, left_column, batch, k, mean_i, rest_i, DOUBLE)
-            y = _centred(right, row, j, right_row, right_column, batch, d, mean_j, rest_j, DOUBLE)
+            x = centred(left, row, i, left_row, left_column, batch, k, mean_i, rest_i, DOUBLE)
+            y = centred(right, row, j, right_row, right_column, batch, d, mean_j, rest_j, DOUBLE)
             total = tl.dot(tl.trans(x), y, total, input_precision="ieee")
     total = total / tl.maximum(batch, 1).to(T)
     inside = (i < k)[:, None] & (j < d)[None, :]
@@ -137,7 +106,7 @@ def _weights(
     SYMMETRIC: tl.constexpr, DOUBLE: tl.constexpr,
 ):  # fmt: skip
     """Tile (i, j) of the weights (m, n), zeros outside; see the CPU kernel."""
-    w = _load(covariance, i, j, row_stride, column_stride, m, n, DOUBLE)
+    w = entries(covariance, i, j, row_stride, column_stride, m, n, DOUBLE)
     if SYMMETRIC:
         w = tl.where(i[:, None] == j[None, :], on * (w - 1), off * w)
     inside = (i < m)[:, None] & (j < n)[None, :]
@@ -165,7 +134,7 @@ def covariance_adjoint_kernel(
         i = start + tl.arange(0, STEP)
         mean = tl.load(means + i, mask=i < m, other=0.0)
         rest = tl.load(means + m + i, mask=i < m, other=0.0)
-        c = _centred(x, b, i, x_row, x_column, batch, m, mean, rest, DOUBLE)
+        c = centred(x, b, i, x_row, x_column, batch, m, mean, rest, DOUBLE)
         w = _weights(
             covariance, i, j, covariance_row, covariance_column, m, n, off, on, scale,
             SYMMETRIC, DOUBLE,
@@ -180,80 +149,10 @@ def covariance_adjoint_kernel(
     if HAS_LOGVAR:
         diagonal = j.to(tl.int64) * (covariance_row + covariance_column)
         variance = tl.load(covariance + diagonal, mask=j < n, other=1.0)
-        v = _load(logvar, b, j, logvar_row, logvar_column, batch, n, DOUBLE)
+        v = entries(logvar, b, j, logvar_row, logvar_column, batch, n, DOUBLE)
         weights = on * (variance - 1) * (scale / 2)
         on_logvar = scaled_exponential(weights[None, :], v, DOUBLE)
         tl.store(grad_logvar + offsets, on_logvar, mask=inside)
-
-
-@triton.jit
-def third_moment_kernel(
-    z, logvar, moments, sums, z_row, z_column, logvar_row, logvar_column, batch, d,
-    HAS_LOGVAR: tl.constexpr, DOUBLE: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
-):  # fmt: skip
-    """Means, variances and third central moments of some columns, and their part of the penalty."""
-    T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
-    j = tl.program_id(0) * TILE + tl.arange(0, TILE)
-    mean, rest = _means(z, j, z_row, z_column, batch, d, DOUBLE, ROWS, TILE)
-    squares, cubes = tl.zeros((TILE,), T), tl.zeros((TILE,), T)
-    for start in range(0, batch, ROWS):
-        rows = start + tl.arange(0, ROWS)
-        c = _centred(z, rows, j, z_row, z_column, batch, d, mean, rest, DOUBLE)
-        square, cube = c * c, c * c * c
-        if HAS_LOGVAR:
-            s = _load(logvar, rows, j, logvar_row, logvar_column, batch, d, DOUBLE)
-            v = tl.where((rows < batch)[:, None], exponential(s, DOUBLE), 0.0)
-            square, cube = square + v, cube + scaled_exponential(3 * c, s, DOUBLE)
-        squares += tl.sum(square, axis=0)
-        cubes += tl.sum(cube, axis=0)
-    size = tl.maximum(batch, 1).to(T)
-    variance, third = squares / size, cubes / size
-    tl.store(moments + j, mean, mask=j < d)
-    tl.store(moments + d + j, rest, mask=j < d)
-    tl.store(moments + 2 * d + j, variance, mask=j < d)
-    tl.store(moments + 3 * d + j, third, mask=j < d)
-    tl.store(sums + tl.program_id(0), tl.sum(tl.where(j < d, third * third, 0.0), axis=0))
-
-
-@triton.jit
-def third_moment_adjoint_kernel(
-    grad, z, logvar, moments, grad_z, grad_logvar, z_row, z_column, logvar_row, logvar_column,
-    batch, d,
-    HAS_LOGVAR: tl.constexpr, DOUBLE: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
-):  # fmt: skip
-    """One tile of the gradients, elementwise but for the moments."""
-    T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
-    b = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    j = tl.program_id(1) * TILE + tl.arange(0, TILE)
-    mean = tl.load(moments + j, mask=j < d, other=0.0)
-    rest = tl.load(moments + d + j, mask=j < d, other=0.0)
-    variance = tl.load(moments + 2 * d + j, mask=j < d, other=0.0)
-    third = tl.load(moments + 3 * d + j, mask=j < d, other=0.0)
-    weights = third * (6 * tl.load(grad) / tl.maximum(batch, 1).to(T))
-    c = _centred(z, b, j, z_row, z_column, batch, d, mean, rest, DOUBLE)
-    square = c * c
-    inside = (b < batch)[:, None] & (j < d)[None, :]
-    offsets = b.to(tl.int64)[:, None] * d + j[None, :]
-    if HAS_LOGVAR:
-        s = _load(logvar, b, j, logvar_row, logvar_column, batch, d, DOUBLE)
-        square += exponential(s, DOUBLE)
-        on_logvar = scaled_exponential(weights[None, :] * c, s, DOUBLE)
-        tl.store(grad_logvar + offsets, on_logvar, mask=inside)
-    # Where no sample is off the mean variances may be infinite, and their difference NaN.
-    spread = tl.where(weights[None, :] == 0.0, c, square - variance[None, :])
-    tl.store(grad_z + offsets, weights[None, :] * spread, mask=inside)
-
-
-def _tile(size: int, double: bool) -> int:
-    return min(16 if double else 32, max(16, triton.next_power_of_2(size)))
-
-
-def _total(sums: Tensor) -> Tensor:
-    return sums.sum() if sums.numel() > 1 else sums.reshape(())
-
-
-def _strides(x: Tensor | None) -> tuple[int, int]:
-    return (0, 0) if x is None else (x.stride(0), x.stride(1))
 
 
 def _run_covariance(
@@ -261,17 +160,17 @@ def _run_covariance(
     symmetric: bool, lambda_od: float, lambda_d: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     (batch, k), d, double = left.shape, right.shape[1], left.dtype == torch.float64
-    tile = _tile(max(k, d), double)
+    tile = tile_size(max(k, d), double)
     grid = triton.cdiv(k, tile), triton.cdiv(d, tile)
     sums = left.new_empty(grid[0] * grid[1], dtype=compute_dtype(left))
     covariance = left.new_empty((k, d), dtype=compute_dtype(left))
     covariance_kernel[grid](
         left, right, left if logvar is None else logvar, left_means, right_means, covariance, sums,
-        *_strides(left), *_strides(right), *_strides(logvar), batch, k, d,
+        *strides_of(left), *strides_of(right), *strides_of(logvar), batch, k, d,
         *split_float(lambda_od), *split_float(lambda_d),
-        SYMMETRIC=symmetric, HAS_LOGVAR=logvar is not None, DOUBLE=double, ROWS=_ROWS, TILE=tile,
+        SYMMETRIC=symmetric, HAS_LOGVAR=logvar is not None, DOUBLE=double, ROWS=ROWS, TILE=tile,
     )  # fmt: skip
-    return _total(sums), covariance
+    return total_of(sums), covariance
 
 
 def _run_adjoint(
@@ -283,13 +182,13 @@ def _run_adjoint(
     grad_logvar = x.new_empty(0) if logvar is None else x.new_empty(batch, n)
     if batch == 0:
         return out, grad_logvar
-    tile = _tile(max(m, n), double)
-    covariance_adjoint_kernel[triton.cdiv(batch, _ROWS), triton.cdiv(n, tile)](
+    tile = tile_size(max(m, n), double)
+    covariance_adjoint_kernel[triton.cdiv(batch, ROWS), triton.cdiv(n, tile)](
         grad, x, x if logvar is None else logvar, means.contiguous(), covariance, out, grad_logvar,
-        *_strides(x), *_strides(logvar), *_strides(covariance), batch, m, n,
+        *strides_of(x), *strides_of(logvar), *strides_of(covariance), batch, m, n,
         *split_float(lambda_od), *split_float(lambda_d),
         FACTOR=factor, SYMMETRIC=symmetric, HAS_LOGVAR=logvar is not None, DOUBLE=double,
-        ROWS=_ROWS, TILE=tile,
+        ROWS=ROWS, TILE=tile,
     )  # fmt: skip
     return out, grad_logvar
 
@@ -333,37 +232,6 @@ def cross_covariance_penalty_backward(
     return grad_y, grad_z
 
 
-def third_central_moment_penalty(z: Tensor, logvar: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Launch the op of that name."""
-    batch, d = z.shape
-    tile = _tile(d, False)
-    moments = z.new_empty((4, d), dtype=compute_dtype(z))
-    sums = z.new_empty(triton.cdiv(d, tile), dtype=compute_dtype(z))
-    third_moment_kernel[(sums.numel(),)](
-        z, z if logvar is None else logvar, moments, sums, *_strides(z), *_strides(logvar),
-        batch, d, HAS_LOGVAR=logvar is not None, DOUBLE=z.dtype == torch.float64,
-        ROWS=_ROWS, TILE=tile,
-    )  # fmt: skip
-    return _total(sums), moments
-
-
-def third_central_moment_penalty_backward(
-    grad: Tensor, z: Tensor, logvar: Tensor | None, moments: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Launch the op of that name."""
-    batch, d = z.shape
-    grad_z = z.new_empty(batch, d)
-    grad_logvar = z.new_empty(0) if logvar is None else z.new_empty(batch, d)
-    if batch > 0:
-        tile = _tile(d, False)
-        third_moment_adjoint_kernel[triton.cdiv(batch, _ROWS), triton.cdiv(d, tile)](
-            grad, z, z if logvar is None else logvar, moments.contiguous(), grad_z, grad_logvar,
-            *_strides(z), *_strides(logvar), batch, d,
-            HAS_LOGVAR=logvar is not None, DOUBLE=z.dtype == torch.float64, ROWS=_ROWS, TILE=tile,
-        )  # fmt: skip
-    return grad_z, grad_logvar
-
-
 def _compilations() -> list[tuple[object, dict[str, str], dict[str, int]]]:
     """List typical configurations of every kernel, float32, bfloat16 and float64."""
     integers = "left_row left_column right_row right_column logvar_row logvar_column batch k d m n"
@@ -379,8 +247,8 @@ def _compilations() -> list[tuple[object, dict[str, str], dict[str, int]]]:
     ):
         for narrow, wide in (("*fp32", "*fp32"), ("*bf16", "*fp32"), ("*fp64", "*fp64")):
             double = narrow == "*fp64"
-            constants = {**options, "DOUBLE": int(double), "ROWS": _ROWS}
-            constants["TILE"] = _tile(32, double)
+            constants = {**options, "DOUBLE": int(double), "ROWS": ROWS}
+            constants["TILE"] = tile_size(32, double)
             signature = {}
             for name in kernel.arg_names:
                 if name in constants:

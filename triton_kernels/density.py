@@ -7,10 +7,11 @@ Floor, with s bytes a number: 3 B d s + 4 B (1 + d) bytes and 7 B² d operations
 6 B d s + 8 B (1 + d) and 15 B² d. Operations decide from a few hundred samples on.
 """
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from ._common import compute_dtype
 
 _LOG_2PI = tl.constexpr(1.8378770664093453)
 # Rows and columns of a tile of the forward; elements of a (rows, columns, dimensions) tile.
@@ -274,15 +275,11 @@ def grad_posteriors_kernel(
     tl.store(grad_logvar + at, to_logvar, mask=inside)
 
 
-def _compute_dtype(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
 def aggregate_posterior(
     z: Tensor, mu: Tensor, logvar: Tensor, dataset_size: int, estimator: str
 ) -> tuple[Tensor, Tensor]:
     """Launch the forward kernels; arguments and results are those of the op."""
-    (batch, d), dtype = z.shape, _compute_dtype(z)
+    (batch, d), dtype = z.shape, compute_dtype(z)
     z, mu, logvar = z.contiguous(), mu.contiguous(), logvar.contiguous()
     log_joint = z.new_empty(batch, dtype=dtype)
     log_marginals = z.new_empty(batch, d, dtype=dtype)

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import exponential
+from ._softmax import at_most, falling_gate, load_places, rising_gate
 
 # Places of a row that a program of a gate owns.
 _ROW = 128
@@ -27,69 +27,12 @@ _REGISTERS = 168
 
 
 @triton.jit
-def _load(x, at, stride, inside, other: tl.constexpr, DOUBLE: tl.constexpr):
-    values = tl.load(x + at.to(tl.int64) * stride, mask=inside, other=other)
-    return values.to(tl.float64 if DOUBLE else tl.float32)
-
-
-@triton.jit
-def _statistics(logits, stride, length, first, BLOCK: tl.constexpr, DOUBLE: tl.constexpr):
-    """A row's largest logit, and sums of exponentials: of all, before a block, and after it."""
-    T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
-    peak = tl.full((), float("-inf"), T)
-    for start in range(0, length, BLOCK):
-        at = start + tl.arange(0, BLOCK)
-        x = _load(logits, at, stride, at < length, float("-inf"), DOUBLE)
-        peak = tl.maximum(peak, tl.max(x, axis=0))
-    total, before, after = tl.full((), 0.0, T), tl.full((), 0.0, T), tl.full((), 0.0, T)
-    for start in range(0, length, BLOCK):
-        at = start + tl.arange(0, BLOCK)
-        x = _load(logits, at, stride, at < length, float("-inf"), DOUBLE)
-        part = tl.sum(exponential(x - peak, DOUBLE), axis=0)
-        total += part
-        before += tl.where(start < first, part, 0.0)
-        after += tl.where(start > first, part, 0.0)
-    return peak, total, before, after
-
-
-@triton.jit
-def _at_most(x, limit):
-    return tl.where(x > limit, limit, x)  # NaN stays NaN
-
-
-@triton.jit
-def _rising(logits, stride, length, first, BLOCK: tl.constexpr, DOUBLE: tl.constexpr):
-    """Softmax (zeros beyond the row's end) and cumax of the places [first, first + BLOCK)."""
-    peak, total, before, _ = _statistics(logits, stride, length, first, BLOCK, DOUBLE)
-    at = first + tl.arange(0, BLOCK)
-    x = _load(logits, at, stride, at < length, float("-inf"), DOUBLE)
-    e = exponential(x - peak, DOUBLE)
-    # A quotient a row, not one a place: those are calls, which spill. So 1 is put at the end.
-    share = 1.0 / total
-    sums = _at_most((before + tl.cumsum(e, axis=0)) * share, 1.0)
-    end = tl.where(total == total, 1.0, total)
-    return e * share, tl.where(at + 1 < length, sums, end)
-
-
-@triton.jit
-def _falling(logits, stride, length, first, BLOCK: tl.constexpr, DOUBLE: tl.constexpr):
-    """1 − cumax of the places [first, first + BLOCK), as sums of what comes after each."""
-    peak, total, _, after = _statistics(logits, stride, length, first, BLOCK, DOUBLE)
-    at = first + tl.arange(0, BLOCK)
-    inside = (at + 1 < length) & (at + 1 < first + BLOCK)
-    x = _load(logits, at + 1, stride, inside, float("-inf"), DOUBLE)
-    e = tl.where(inside, exponential(x - peak, DOUBLE), 0.0)
-    sums = after + tl.cumsum(e, axis=0, reverse=True)
-    return _at_most(sums * (1.0 / total), 1.0)
-
-
-@triton.jit
 def _gate(
     rise, fall, rise_stride, fall_stride, length, first, BLOCK: tl.constexpr, DOUBLE: tl.constexpr
 ):
     """The band gate of the places [first, first + BLOCK) of a row; zeros beyond its end."""
-    _, rising = _rising(rise, rise_stride, length, first, BLOCK, DOUBLE)
-    return rising * _falling(fall, fall_stride, length, first, BLOCK, DOUBLE)
+    _, rising = rising_gate(rise, rise_stride, length, first, BLOCK, DOUBLE)
+    return rising * falling_gate(fall, fall_stride, length, first, BLOCK, DOUBLE)
 
 
 @triton.jit
@@ -112,7 +55,7 @@ def gate_kernel(
         fall += row * fall_row
         gate = _gate(rise, fall, rise_place, fall_place, length, first, BLOCK, DOUBLE)
     else:
-        _, gate = _rising(rise, rise_place, length, first, BLOCK, DOUBLE)
+        _, gate = rising_gate(rise, rise_place, length, first, BLOCK, DOUBLE)
     at = first + tl.arange(0, BLOCK)
     tl.store(out + row * length + at, gate, mask=at < length)
 
@@ -124,9 +67,9 @@ def _gate_adjoint(
 ):  # fmt: skip
     """Store the gradients of the logits of one whole gate, which has this cotangent."""
     at = tl.arange(0, BLOCK)
-    p, rising = _rising(rise, rise_stride, length, 0, BLOCK, DOUBLE)
-    q, _ = _rising(fall, fall_stride, length, 0, BLOCK, DOUBLE)
-    falling = _falling(fall, fall_stride, length, 0, BLOCK, DOUBLE)
+    p, rising = rising_gate(rise, rise_stride, length, 0, BLOCK, DOUBLE)
+    q, _ = rising_gate(fall, fall_stride, length, 0, BLOCK, DOUBLE)
+    falling = falling_gate(fall, fall_stride, length, 0, BLOCK, DOUBLE)
     rise_gradient = _rising_adjoint(grad * falling, p)
     fall_gradient = _rising_adjoint(-grad * rising, q)
     tl.store(grad_rise + at, rise_gradient, mask=at < length)
@@ -141,7 +84,7 @@ def gate_adjoint_kernel(
 ):  # fmt: skip
     """Gradients of the logits of one row."""
     row, at = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
-    g = _load(grad + row * grad_row, at, grad_place, at < length, 0.0, DOUBLE)
+    g = load_places(grad + row * grad_row, at, grad_place, at < length, 0.0, DOUBLE)
     rise += row * rise_row
     if FALLS:
         _gate_adjoint(
@@ -149,7 +92,7 @@ def gate_adjoint_kernel(
             rise_place, fall_place, length, BLOCK, DOUBLE,
         )  # fmt: skip
     else:
-        p, _ = _rising(rise, rise_place, length, 0, BLOCK, DOUBLE)
+        p, _ = rising_gate(rise, rise_place, length, 0, BLOCK, DOUBLE)
         tl.store(grad_rise + row * length + at, _rising_adjoint(g, p), mask=at < length)
 
 
@@ -174,7 +117,7 @@ def mask_kernel(
         rise_w, fall_w = rise_w + rise_w_row, fall_w + fall_w_row
     rows, columns = h + tl.arange(0, BLOCK_H), w + tl.arange(0, BLOCK_W)
     at = (mask * height + rows)[:, None] * width + columns[None, :]
-    mean = _at_most(sums / rectangles, 1.0)  # an argument of 1 is a constant, without a dtype
+    mean = at_most(sums / rectangles, 1.0)  # an argument of 1 is a constant, without a dtype
     tl.store(out + at, mean, mask=(rows < height)[:, None] & (columns < width)[None, :])
 
 
