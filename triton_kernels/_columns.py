@@ -6,9 +6,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# Rows that a program takes at a time.
-ROWS = 32
-
 
 @triton.jit
 def entries(x, rows, columns, row_stride, column_stride, batch, count, DOUBLE: tl.constexpr):

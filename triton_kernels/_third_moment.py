@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from ._columns import (
-    ROWS,
-    centred,
-    column_means,
-    entries,
-    strides_of,
-    tile_size,
-    total_of,
-)
-from ._common import compute_dtype, exponential, scaled_exponential
+from ._columns import centred, column_means, entries
+from ._common import exponential, scaled_exponential
 
 
 @triton.jit
@@ -75,34 +65,3 @@ def third_moment_adjoint_kernel(
     # Where no sample is off the mean variances may be infinite, and their difference NaN.
     spread = tl.where(weights[None, :] == 0.0, c, square - variance[None, :])
     tl.store(grad_z + offsets, weights[None, :] * spread, mask=inside)
-
-
-def third_central_moment_penalty(z: Tensor, logvar: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Launch the op of that name."""
-    batch, d = z.shape
-    tile = tile_size(d, False)
-    moments = z.new_empty((4, d), dtype=compute_dtype(z))
-    sums = z.new_empty(triton.cdiv(d, tile), dtype=compute_dtype(z))
-    third_moment_kernel[(sums.numel(),)](
-        z, z if logvar is None else logvar, moments, sums, *strides_of(z), *strides_of(logvar),
-        batch, d, HAS_LOGVAR=logvar is not None, DOUBLE=z.dtype == torch.float64,
-        ROWS=ROWS, TILE=tile,
-    )  # fmt: skip
-    return total_of(sums), moments
-
-
-def third_central_moment_penalty_backward(
-    grad: Tensor, z: Tensor, logvar: Tensor | None, moments: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Launch the op of that name."""
-    batch, d = z.shape
-    grad_z = z.new_empty(batch, d)
-    grad_logvar = z.new_empty(0) if logvar is None else z.new_empty(batch, d)
-    if batch > 0:
-        tile = tile_size(d, False)
-        third_moment_adjoint_kernel[triton.cdiv(batch, ROWS), triton.cdiv(d, tile)](
-            grad, z, z if logvar is None else logvar, moments.contiguous(), grad_z, grad_logvar,
-            *strides_of(z), *strides_of(logvar), batch, d,
-            HAS_LOGVAR=logvar is not None, DOUBLE=z.dtype == torch.float64, ROWS=ROWS, TILE=tile,
-        )  # fmt: skip
-    return grad_z, grad_logvar

@@ -16,20 +16,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._columns import (
-    ROWS,
-    centred,
-    column_means,
-    entries,
-    strides_of,
-    tile_size,
-    total_of,
-)
+from ._columns import centred, column_means, entries, strides_of, tile_size, total_of
 from ._common import compute_dtype, exponential, scaled_exponential, split_float
-from ._third_moment import (
-    third_moment_adjoint_kernel,
-    third_moment_kernel,
-)
+from ._third_moment import third_moment_adjoint_kernel, third_moment_kernel
+
+# Rows that a program takes at a time.
+_ROWS = 32
 
 
 @triton.jit
@@ -168,7 +160,7 @@ def _run_covariance(
         left, right, left if logvar is None else logvar, left_means, right_means, covariance, sums,
         *strides_of(left), *strides_of(right), *strides_of(logvar), batch, k, d,
         *split_float(lambda_od), *split_float(lambda_d),
-        SYMMETRIC=symmetric, HAS_LOGVAR=logvar is not None, DOUBLE=double, ROWS=ROWS, TILE=tile,
+        SYMMETRIC=symmetric, HAS_LOGVAR=logvar is not None, DOUBLE=double, ROWS=_ROWS, TILE=tile,
     )  # fmt: skip
     return total_of(sums), covariance
 
@@ -183,12 +175,12 @@ def _run_adjoint(
     if batch == 0:
         return out, grad_logvar
     tile = tile_size(max(m, n), double)
-    covariance_adjoint_kernel[triton.cdiv(batch, ROWS), triton.cdiv(n, tile)](
+    covariance_adjoint_kernel[triton.cdiv(batch, _ROWS), triton.cdiv(n, tile)](
         grad, x, x if logvar is None else logvar, means.contiguous(), covariance, out, grad_logvar,
         *strides_of(x), *strides_of(logvar), *strides_of(covariance), batch, m, n,
         *split_float(lambda_od), *split_float(lambda_d),
         FACTOR=factor, SYMMETRIC=symmetric, HAS_LOGVAR=logvar is not None, DOUBLE=double,
-        ROWS=ROWS, TILE=tile,
+        ROWS=_ROWS, TILE=tile,
     )  # fmt: skip
     return out, grad_logvar
 
@@ -232,6 +224,37 @@ def cross_covariance_penalty_backward(
     return grad_y, grad_z
 
 
+def third_central_moment_penalty(z: Tensor, logvar: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Launch the op of that name."""
+    batch, d = z.shape
+    tile = tile_size(d, False)
+    moments = z.new_empty((4, d), dtype=compute_dtype(z))
+    sums = z.new_empty(triton.cdiv(d, tile), dtype=compute_dtype(z))
+    third_moment_kernel[(sums.numel(),)](
+        z, z if logvar is None else logvar, moments, sums, *strides_of(z), *strides_of(logvar),
+        batch, d, HAS_LOGVAR=logvar is not None, DOUBLE=z.dtype == torch.float64,
+        ROWS=_ROWS, TILE=tile,
+    )  # fmt: skip
+    return total_of(sums), moments
+
+
+def third_central_moment_penalty_backward(
+    grad: Tensor, z: Tensor, logvar: Tensor | None, moments: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Launch the op of that name."""
+    batch, d = z.shape
+    grad_z = z.new_empty(batch, d)
+    grad_logvar = z.new_empty(0) if logvar is None else z.new_empty(batch, d)
+    if batch > 0:
+        tile = tile_size(d, False)
+        third_moment_adjoint_kernel[triton.cdiv(batch, _ROWS), triton.cdiv(d, tile)](
+            grad, z, z if logvar is None else logvar, moments.contiguous(), grad_z, grad_logvar,
+            *strides_of(z), *strides_of(logvar), batch, d,
+            HAS_LOGVAR=logvar is not None, DOUBLE=z.dtype == torch.float64, ROWS=_ROWS, TILE=tile,
+        )  # fmt: skip
+    return grad_z, grad_logvar
+
+
 def _compilations() -> list[tuple[object, dict[str, str], dict[str, int]]]:
     """List typical configurations of every kernel, float32, bfloat16 and float64."""
     integers = "left_row left_column right_row right_column logvar_row logvar_column batch k d m n"
@@ -247,7 +270,7 @@ def _compilations() -> list[tuple[object, dict[str, str], dict[str, int]]]:
     ):
         for narrow, wide in (("*fp32", "*fp32"), ("*bf16", "*fp32"), ("*fp64", "*fp64")):
             double = narrow == "*fp64"
-            constants = {**options, "DOUBLE": int(double), "ROWS": ROWS}
+            constants = {**options, "DOUBLE": int(double), "ROWS": _ROWS}
             constants["TILE"] = tile_size(32, double)
             signature = {}
             for name in kernel.arg_names:
