@@ -17,7 +17,7 @@ from pydisent._checks import (
     shape_error,
 )
 from pydisent.ops.registry import Family, Implementation
-from pydisent.ops.spec import Draw, Sizes, computed, like
+from pydisent.ops.spec import Draw, Grads, Sizes, computed, like
 from pydisent.reference.dtypes import promote
 
 __all__ = ["gaussian_kl", "perceptual_simplicity_loss", "reparameterized_sample"]
@@ -187,6 +187,16 @@ _kl = _FAMILY.op(
     adjoint_flops=lambda grad_kl, *_: 4 * grad_kl.numel(),
 )
 
+
+def _sample_backward(
+    inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
+) -> Grads:
+    if grads[0] is not None:
+        return _sample.by_adjoint(inputs, outputs, grads, needs)
+    # The divergence does not depend on the noise, whatever that is.
+    return *_kl.by_adjoint(inputs[:2], (), grads[1:], needs[:2]), None
+
+
 _sample = _FAMILY.op(
     "reparameterized_sample",
     "(Tensor mu, Tensor logvar, Tensor noise) -> (Tensor z, Tensor kl)",
@@ -197,6 +207,7 @@ _sample = _FAMILY.op(
     adjoint="(Tensor grad_z, Tensor grad_kl, Tensor mu, Tensor logvar, Tensor noise)"
     " -> (Tensor grad_mu, Tensor grad_logvar, Tensor grad_noise)",
     adjoint_flops=lambda grad_z, *_: 10 * grad_z.numel(),
+    backward=_sample_backward,
     outputs=2,
 )
 

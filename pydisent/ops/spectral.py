@@ -16,7 +16,8 @@ from pydisent._checks import (
     shape_error,
 )
 from pydisent.ops.registry import Family, Implementation
-from pydisent.ops.spec import Draw, Sizes, computed, like
+from pydisent.ops.spec import Draw, Grads, Sizes, computed, like
+from pydisent.reference.spectral import masked_power_iteration_backward
 
 __all__ = ["masked_power_iteration"]
 
@@ -110,6 +111,20 @@ def _fake(
     )
 
 
+def _backward(
+    inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
+) -> Grads:
+    if grads[2] is None and grads[3] is None:
+        return _power_iteration.by_adjoint(inputs, outputs, grads, needs)
+    # A second derivative has cotangents of the saved iterates, which the same recursion takes.
+    gram, probe, mask, _, eps = inputs
+    vectors = torch.zeros_like(probe) if grads[0] is None else grads[0]
+    norms = probe.new_zeros(probe[:, 0].shape) if grads[1] is None else grads[1]
+    saved = outputs[2:]
+    found = masked_power_iteration_backward(vectors, norms, gram, mask, *saved, eps, *grads[2:])
+    return *found, None, None, None
+
+
 _power_iteration = Family("spectral").op(
     "masked_power_iteration",
     "(Tensor gram, Tensor probe, Tensor mask, int iterations, float eps)"
@@ -131,6 +146,7 @@ _power_iteration = Family("spectral").op(
         4 * gram.numel() * grad_vectors.shape[2] * norms.shape[1]
     ),
     adjoint_fake=lambda grad_vectors, grad_norms, gram, *_: (like(gram), like(grad_vectors)),
+    backward=_backward,
     outputs=2,
     is_product=True,
 )

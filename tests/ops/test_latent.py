@@ -220,3 +220,15 @@ def test_bad_arguments_of_the_gaussian_ops_are_named():
         reparameterized_sample(ones, ones, ones.long())
     with pytest.raises(TypeError, match=r"mu must .*got torch\.int64"):
         gaussian_kl(ones.long(), ones)
+
+
+def test_a_divergence_alone_does_not_depend_on_the_noise():
+    """Not even on noise that is not finite, whose gradient is none rather than zeros."""
+    mu = torch.zeros(1, 3, requires_grad=True)
+    logvar = torch.tensor([[0.0, 1.0, 2.0]], requires_grad=True)
+    noise = torch.tensor([[float("inf"), float("nan"), 1.0]], requires_grad=True)
+    _, kl = reparameterized_sample(mu, logvar, noise)
+    kl.sum().backward()
+    assert noise.grad is None
+    torch.testing.assert_close(logvar.grad, 0.5 * torch.expm1(logvar.detach()))
+    assert torch.equal(mu.grad, torch.zeros(1, 3))
