@@ -120,8 +120,9 @@ def _backward(
     gram, probe, mask, _, eps = inputs
     vectors = torch.zeros_like(probe) if grads[0] is None else grads[0]
     norms = probe.new_zeros(probe[:, 0].shape) if grads[1] is None else grads[1]
-    saved = outputs[2:]
-    found = masked_power_iteration_backward(vectors, norms, gram, mask, *saved, eps, *grads[2:])
+    found = masked_power_iteration_backward(
+        vectors, norms, gram, mask, outputs[2], outputs[3], eps, grads[2], grads[3]
+    )
     return *found, None, None, None
 
 
