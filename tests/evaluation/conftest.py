@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-# The fake runs beside this file are imported by name; importlib mode adds no path.
+# The helper modules beside this file are imported by name; importlib mode adds no path.
 sys.path.insert(0, str(Path(__file__).parent))
 
 

@@ -1,14 +1,11 @@
 """Covariance, cross-covariance and third moments against NumPy, SciPy and plain autograd."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import scipy.stats
 import torch
+from _covariance import IMPLS, mixture_moments, normal, plain
 
-from pydisent import _backends
 from pydisent.ops import (
     covariance_penalty,
     cross_covariance_penalty,
@@ -16,12 +13,6 @@ from pydisent.ops import (
 )
 
 SIZES = [(64, 10), (1, 3), (7, 1), (300, 2), (33, 130), (5, 512)]
-IMPLS = ["auto", "reference"]
-
-
-def normal(*shape, seed=0, mean=0.0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64) + mean
 
 
 def by_numpy(mu, logvar, lambda_od, lambda_d):
@@ -31,24 +22,6 @@ def by_numpy(mu, logvar, lambda_od, lambda_d):
     diagonal = np.diag(covariance)
     off = covariance - np.diag(diagonal)
     return lambda_od * np.sum(off**2) + lambda_d * np.sum((diagonal - 1) ** 2)
-
-
-def plain(mu, logvar, lambda_od, lambda_d):
-    """The same with torch.cov, for autograd."""
-    covariance = torch.cov(mu.T, correction=0).reshape(mu.shape[1], mu.shape[1])
-    if logvar is not None:
-        covariance = covariance + torch.diag_embed(logvar.exp().mean(0))
-    target = torch.eye(len(covariance), dtype=mu.dtype)
-    weights = lambda_od + (lambda_d - lambda_od) * target
-    return (weights * (covariance - target) ** 2).sum()
-
-
-def mixture_moments(mu, logvar):
-    """Third central moments of a mixture of Gaussians, from its raw moments."""
-    v = torch.zeros_like(mu) if logvar is None else logvar.exp()
-    first, second = mu.mean(0), (mu**2 + v).mean(0)
-    third = (mu**3 + 3 * mu * v).mean(0)
-    return third - 3 * first * second + 2 * first**3
 
 
 @pytest.mark.parametrize("impl", IMPLS)
@@ -129,6 +102,27 @@ def test_third_moment_of_a_mixture_by_sampling():
     assert cubes.mean() > 20 * error
 
 
+def test_variances_go_on_the_diagonal_alone():
+    """The derivative to a log-variance sees the entry (i, i) and none besides."""
+    mu, logvar = normal(16, 3), normal(16, 3, seed=1)
+    for impl in IMPLS:
+        off_only = covariance_penalty(mu, logvar, lambda_od=1.0, lambda_d=0.0, impl=impl)
+        without = covariance_penalty(mu, None, lambda_od=1.0, lambda_d=0.0, impl=impl)
+        assert torch.equal(off_only, without)
+
+
+def test_a_gradient_of_one_input_alone():
+    mu, logvar = normal(9, 4), normal(9, 4, seed=1)
+    both = [x.clone().requires_grad_() for x in (mu, logvar)]
+    want = torch.autograd.grad(covariance_penalty(*both, lambda_od=1.0, lambda_d=2.0), both)
+    for i in range(2):
+        inputs = [mu, logvar]
+        inputs[i] = inputs[i].clone().requires_grad_()
+        penalty = covariance_penalty(*inputs, lambda_od=1.0, lambda_d=2.0)
+        (got,) = torch.autograd.grad(penalty, inputs[i])
+        assert torch.equal(got, want[i])
+
+
 @pytest.mark.parametrize("impl", IMPLS)
 def test_a_mean_of_ten_thousand_does_not_hurt(impl):
     """In float32, where E[x²] - E[x]² has no right digit left."""
@@ -144,15 +138,6 @@ def test_a_mean_of_ten_thousand_does_not_hurt(impl):
     naive = (mu.T @ mu / 64 - mu.mean(0)[:, None] * mu.mean(0)).double()
     exact_covariance = torch.cov(exact.T, correction=0)
     assert (naive - exact_covariance).norm() > 0.1 * exact_covariance.norm()
-
-
-def test_variances_go_on_the_diagonal_alone():
-    """The derivative to a log-variance sees the entry (i, i) and none besides."""
-    mu, logvar = normal(16, 3), normal(16, 3, seed=1)
-    for impl in IMPLS:
-        off_only = covariance_penalty(mu, logvar, lambda_od=1.0, lambda_d=0.0, impl=impl)
-        without = covariance_penalty(mu, None, lambda_od=1.0, lambda_d=0.0, impl=impl)
-        assert torch.equal(off_only, without)
 
 
 @pytest.mark.parametrize("impl", IMPLS)
@@ -191,184 +176,3 @@ def test_half_precision_sums_in_single(dtype):
     penalty.backward()
     assert mu.grad.dtype == dtype
     assert mu.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("impl", IMPLS)
-def test_autocast_changes_nothing(impl):
-    mu, logvar = normal(32, 5).float().requires_grad_(), normal(32, 5, seed=1).float()
-    y = normal(32, 2, seed=2).float()
-    for function in (
-        lambda: covariance_penalty(mu, logvar, lambda_od=1.0, lambda_d=1.0, impl=impl),
-        lambda: cross_covariance_penalty(y, mu, impl=impl),
-    ):
-        want = function()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            got = function()
-        assert got.dtype == torch.float32
-        assert torch.equal(got, want)
-        assert torch.equal(*(torch.autograd.grad(x, mu)[0] for x in (got, want)))
-
-
-def test_a_gradient_of_one_input_alone():
-    mu, logvar = normal(9, 4), normal(9, 4, seed=1)
-    both = [x.clone().requires_grad_() for x in (mu, logvar)]
-    want = torch.autograd.grad(covariance_penalty(*both, lambda_od=1.0, lambda_d=2.0), both)
-    for i in range(2):
-        inputs = [mu, logvar]
-        inputs[i] = inputs[i].clone().requires_grad_()
-        penalty = covariance_penalty(*inputs, lambda_od=1.0, lambda_d=2.0)
-        (got,) = torch.autograd.grad(penalty, inputs[i])
-        assert torch.equal(got, want[i])
-
-
-def test_halves_of_one_tensor_and_transposed_codes():
-    """What chunk() and a transposed encoder output give: strides, not copies."""
-    heads = normal(12, 10).requires_grad_()
-    mu, logvar = heads.chunk(2, dim=1)
-    got = covariance_penalty(mu, logvar, lambda_od=1.0, lambda_d=2.0)
-    torch.testing.assert_close(got, plain(mu, logvar, 1.0, 2.0))
-    (grad,) = torch.autograd.grad(got, heads)
-    (want,) = torch.autograd.grad(plain(mu, logvar, 1.0, 2.0), heads)
-    torch.testing.assert_close(grad, want)
-    turned = normal(5, 12).T
-    got = covariance_penalty(turned, lambda_od=1.0, lambda_d=2.0)
-    torch.testing.assert_close(got, plain(turned, None, 1.0, 2.0))
-
-
-@pytest.mark.filterwarnings("ignore:There is a performance drop")
-def test_transforms_of_strangers():
-    batches = normal(3, 8, 4)
-
-    def penalty(mu):
-        return covariance_penalty(mu, lambda_od=1.0, lambda_d=2.0)
-
-    got = torch.func.vmap(torch.func.grad(penalty))(batches)
-    want = torch.stack([torch.func.grad(lambda x: plain(x, None, 1.0, 2.0))(b) for b in batches])
-    torch.testing.assert_close(got, want)
-
-
-def test_compiles_whole_within_a_stranger_s_loss():
-    @torch.compile(fullgraph=True, backend="aot_eager")
-    def loss(mu, logvar, y):
-        penalty = covariance_penalty(mu, logvar, lambda_od=1.0, lambda_d=2.0)
-        return penalty + cross_covariance_penalty(y, mu.sin()) + third_central_moment_penalty(mu)
-
-    inputs = [normal(8, 4, seed=s).float().requires_grad_() for s in range(3)]
-    mu, logvar, y = inputs
-    cross = torch.einsum("bi,bj->ij", y - y.mean(0), mu.sin() - mu.sin().mean(0)) / 8
-    want = plain(mu, logvar, 1.0, 2.0) + (cross**2).sum() + (mixture_moments(mu, None) ** 2).sum()
-    got = loss(*inputs)
-    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(
-        torch.autograd.grad(got, inputs), torch.autograd.grad(want, inputs), rtol=1e-3, atol=1e-5
-    )
-
-
-MEMORY = """
-import resource, torch
-from pydisent.ops import cross_covariance_penalty
-def run(d):
-    y, z = torch.randn(64, 40, requires_grad=True), torch.randn(64, d, requires_grad=True)
-    torch.autograd.grad(cross_covariance_penalty(y, z, impl="native"), (y, z))
-run(64)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-run(8192)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-
-
-@pytest.mark.skipif(
-    _backends.native_reason("cpu") != "", reason=_backends.native_reason("cpu") or "built"
-)
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
-def test_wide_codes_need_no_product_of_all_three_sizes():
-    """B k d floats are 84 MB at these sizes; the inputs, gradients and C are 6 MB."""
-    out = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
-    assert int(out.stdout) / 1024 < 30
-
-
-CALLS = {
-    "covariance_penalty": lambda **a: covariance_penalty(**a),
-    "cross_covariance_penalty": lambda **a: cross_covariance_penalty(**a),
-    "third_central_moment_penalty": lambda **a: third_central_moment_penalty(**a),
-}
-ARGUMENTS = {
-    "covariance_penalty": {"mu": torch.ones(4, 3), "lambda_od": 1.0, "lambda_d": 1.0},
-    "cross_covariance_penalty": {"y": torch.ones(4, 2), "z": torch.ones(4, 3)},
-    "third_central_moment_penalty": {"z": torch.ones(4, 3)},
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "error", "message"),
-    [
-        (
-            "covariance_penalty",
-            {"mu": torch.ones(3)},
-            ValueError,
-            r"mu must have shape .*got \(3,\)",
-        ),
-        (
-            "covariance_penalty",
-            {"mu": torch.ones(3, 0)},
-            ValueError,
-            r"mu must have shape .*got \(3, 0\)",
-        ),
-        ("covariance_penalty", {"mu": [[1.0]]}, TypeError, "mu must .*got list"),
-        (
-            "covariance_penalty",
-            {"mu": torch.ones(2, 2).int()},
-            TypeError,
-            "mu must .*got torch.int32",
-        ),
-        (
-            "covariance_penalty",
-            {"logvar": torch.ones(4, 2)},
-            ValueError,
-            r"logvar must have shape .*got \(4",
-        ),
-        ("covariance_penalty", {"logvar": torch.ones(4, 3).int()}, TypeError, "logvar must"),
-        (
-            "covariance_penalty",
-            {"lambda_od": torch.ones(())},
-            TypeError,
-            "lambda_od must .*got Tensor",
-        ),
-        ("covariance_penalty", {"lambda_d": torch.ones(())}, TypeError, "a finite number >= 0"),
-        ("covariance_penalty", {"lambda_od": -1.0}, ValueError, "lambda_od must .*got -1.0"),
-        ("covariance_penalty", {"lambda_d": float("nan")}, ValueError, "lambda_d must .*got nan"),
-        (
-            "cross_covariance_penalty",
-            {"z": torch.ones(5, 3)},
-            ValueError,
-            r"z must have shape .*got \(5, 3",
-        ),
-        (
-            "cross_covariance_penalty",
-            {"z": torch.ones(4, 3).long()},
-            TypeError,
-            "z must .*got torch.int",
-        ),
-        (
-            "cross_covariance_penalty",
-            {"z": torch.ones(4, 3, device="meta")},
-            ValueError,
-            "z must be on",
-        ),
-        (
-            "third_central_moment_penalty",
-            {"z": torch.ones(2, 2, 2)},
-            ValueError,
-            "z must have shape ",
-        ),
-        (
-            "third_central_moment_penalty",
-            {"logvar": torch.ones(4)},
-            ValueError,
-            "logvar must have shape",
-        ),
-    ],
-)
-def test_bad_arguments_are_named(name, change, error, message):
-    with pytest.raises(error, match=message):
-        CALLS[name](**(ARGUMENTS[name] | change))

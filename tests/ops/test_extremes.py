@@ -5,14 +5,12 @@ import math
 
 import pytest
 import torch
+from _native import needs_native
 
-from pydisent import _backends, beta_tc_decomposition, ops
+from pydisent import beta_tc_decomposition, ops
 from pydisent.ops import masked_power_iteration
 from pydisent.ops.registry import REGISTRY
 
-needs_native = pytest.mark.skipif(
-    _backends.native_reason("cpu") != "", reason=_backends.native_reason("cpu") or "built"
-)
 IMPLEMENTATIONS = [pytest.param("native", marks=needs_native), "reference"]
 LARGEST = torch.finfo(torch.float32).max
 DATASET = 100

@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from _native import needs_native
 
 import pydisent
 from pydisent import _backends
 from pydisent.ops import activation_tangent, activation_tangent_, masked_power_iteration
 from pydisent.ops.registry import REGISTRY
-
-NATIVE = _backends.native_reason("cpu") == ""
-needs_native = pytest.mark.skipif(not NATIVE, reason=_backends.native_reason("cpu") or "built")
 
 
 def run_python(code, **environment):

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-# The fake runs beside this file are imported by name; importlib mode adds no path.
-sys.path.insert(0, str(Path(__file__).parent))
+# Fake runs are imported by name; importlib mode adds no path.
+sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,7 @@ import torch
 from _fake_runs import fake_run, tpl_scores
 from PIL import Image
 
-from pydisent.evaluation.masks import has_masks, mask_summary
-from pydisent.metrics import mask_overlap
+from pydisent.evaluation.masks import has_masks
 from pydisent.reports import write_masks
 from pydisent.reports.masks import draw_masks, overlay
 
@@ -53,14 +52,6 @@ def test_rows_of_masks_are_sorted_by_length(tmp_path):
     by_code = draw_masks(run)
     run.scores = tpl_scores(0.1, 0.2, 0.3, 0.4)
     assert draw_masks(run) != by_code
-
-
-def test_figures_of_masks(tmp_path):
-    run = fake_run(tmp_path, image_shape=(1, 8, 12), masks=True)
-    figures = mask_summary(run)
-    assert figures.score == 0
-    assert figures.details["centre"][1] == pytest.approx([1 / 4, 1 / 2])
-    assert figures == mask_overlap(run.system.code_masks(torch.zeros(64, 4)))
 
 
 def test_a_system_without_masks(tmp_path):

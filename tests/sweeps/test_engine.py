@@ -3,16 +3,16 @@
 import sys
 import time
 
+import _stand_ins
 import pytest
-import stand_ins
-from stand_ins import PATIENT, job, python, wait_for
+from _stand_ins import PATIENT, job, python, wait_for
 
 from pydisent.sweeps import engine as engines
 from pydisent.sweeps.engine import LocalEngine, LocalWorker
 
 
 def run(workers, jobs):
-    return stand_ins.run(LocalEngine(workers), jobs)
+    return _stand_ins.run(LocalEngine(workers), jobs)
 
 
 def test_commands_run_in_order_and_what_they_print_is_kept(tmp_path):
@@ -109,13 +109,13 @@ def test_a_job_has_one_process_at_a_time_whoever_started_it(tmp_path, monkeypatc
 
 
 def test_so_many_at_a_time_and_no_more(tmp_path):
-    stand_ins.check_two_at_a_time(LocalEngine(2), tmp_path)
+    _stand_ins.check_two_at_a_time(LocalEngine(2), tmp_path)
     with pytest.raises(ValueError, match="workers must be >= 1, got 0"):
         LocalEngine(0)
 
 
 def test_a_signal_lets_the_workers_save(tmp_path):
-    stand_ins.check_a_signal_lets_the_workers_save("LocalEngine(2)", tmp_path)
+    _stand_ins.check_a_signal_lets_the_workers_save("LocalEngine(2)", tmp_path)
 
 
 def test_an_error_of_the_caller_leaves_no_process_behind(tmp_path):

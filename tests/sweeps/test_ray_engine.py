@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster of this machine; what holds on every engine is in stand_ins."""
+"""Jobs on a Ray cluster of this machine; what holds on every engine is in _stand_ins."""
 
 import importlib.util
 import json
@@ -11,11 +11,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import _stand_ins
 import psutil
 import pytest
-import stand_ins
 import torch
-from stand_ins import PATIENT, job, python, run, start_driver, wait_for
+from _stand_ins import PATIENT, job, python, run, start_driver, wait_for
 
 from pydisent.cli import main
 from pydisent.sweeps import ray_engine
@@ -73,7 +73,7 @@ def test_jobs_run_in_order_and_say_how_they_ended(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("cluster")
 def test_so_many_at_a_time_and_no_more(tmp_path):
-    stand_ins.check_two_at_a_time(RayEngine(2), tmp_path, late=True)
+    _stand_ins.check_two_at_a_time(RayEngine(2), tmp_path, late=True)
     with pytest.raises(ValueError, match="workers must be >= 1, got 0"):
         RayEngine(0)
 
@@ -173,7 +173,7 @@ def test_a_sweep_with_killed_workers_ends_as_if_nothing_had_been(tmp_path, capfd
 
 
 def test_a_signal_lets_the_workers_save_on_a_cluster_that_ends_with_them(tmp_path):
-    stand_ins.check_a_signal_lets_the_workers_save("RayEngine(2)", tmp_path, late=True)
+    _stand_ins.check_a_signal_lets_the_workers_save("RayEngine(2)", tmp_path, late=True)
 
 
 @pytest.mark.usefixtures("cluster")

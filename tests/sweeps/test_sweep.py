@@ -1,4 +1,4 @@
-"""A stand-in engine writes what trainings would; real ones are in tests/test_cli.py."""
+"""A stand-in engine writes what trainings would; real ones are in tests/cli."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from stand_ins import wait_for
+from _stand_ins import wait_for
 
 from pydisent.sweeps import SweepInterrupted, SweepPlan, run_sweep
 from pydisent.sweeps import job as job_of

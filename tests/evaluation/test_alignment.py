@@ -1,13 +1,10 @@
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
 from _fake_runs import LinearSystem, axis_matrix, fake_run
 
-from pydisent.reports import alignment_summary
-from pydisent.reports._labels import subjects_of
+from pydisent.evaluation import alignment_summary
 
 
 def test_axes_in_order_are_perfectly_aligned(tmp_path):
@@ -66,29 +63,3 @@ def test_mean_over_codes_and_their_seed(tmp_path):
 def test_out_of_range(tmp_path, name, value):
     with pytest.raises(ValueError, match=f"^{name} must be .*, got {value}"):
         alignment_summary(fake_run(tmp_path), **{name: value})
-
-
-def test_a_run_without_the_penalty_is_measured_like_the_one_with_it(tmp_path):
-    twin = fake_run(tmp_path, name="gan", penalty_weight=0.0, k=3)
-    with_penalty = fake_run(tmp_path)
-    assert [s.alignment["k"] for s in subjects_of([with_penalty, twin], 0)] == [2, 2]
-    assert [s.alignment["k"] for s in subjects_of([twin], 0)] == [3]
-
-
-def test_labels_tell_runs_apart(tmp_path):
-    a, b = fake_run(tmp_path / "a"), fake_run(tmp_path / "b")
-    assert [s.label for s in subjects_of([a, fake_run(tmp_path, name="gan")], 0)] == [
-        "spectral-gan",
-        "gan",
-    ]
-    assert [s.label for s in subjects_of([a, b], 0)] == ["a", "b"]
-    assert [s.label for s in subjects_of([a, a], 0)] == ["a-1", "a-2"]
-
-
-def test_measuring_needs_no_plotting():
-    code = (
-        "import sys; from pydisent.reports import alignment_summary; "
-        "print('matplotlib' in sys.modules)"
-    )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "False"

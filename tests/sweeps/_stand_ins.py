@@ -72,7 +72,7 @@ def start_driver(engine, tmp_path):
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
-from stand_ins import PATIENT, job, python
+from _stand_ins import PATIENT, job, python
 from pydisent.sweeps.engine import LocalEngine
 from pydisent.sweeps.ray_engine import RayEngine
 here = Path(sys.argv[1])
