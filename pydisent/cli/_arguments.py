@@ -34,7 +34,7 @@ def set_threads(threads: int | None) -> None:
     if threads is None:
         return
     if threads < 1:
-        raise ValueError(f"threads must be >= 1, got {threads}")
+        raise ValueError(f"threads must be an integer >= 1, got {threads}")
     import torch
 
     torch.set_num_threads(threads)

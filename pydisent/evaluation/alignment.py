@@ -40,12 +40,12 @@ def alignment_summary(
         If `codes` or `k` is out of range, or the generator's output is not finite.
     """
     if codes < 1:
-        raise ValueError(f"codes must be >= 1, got {codes}")
+        raise ValueError(f"codes must be an integer >= 1, got {codes}")
     z = sample_codes(run.system, codes, seed)
     size = z.shape[1]
     chosen = min(leading(run) or size, size) if k is None else k
     if not 1 <= chosen <= size:
-        raise ValueError(f"k must be from 1 to the code's size {size}, got {k}")
+        raise ValueError(f"k must be an integer from 1 to the code's size {size}, got {k}")
     heatmap, spectra = torch.zeros(size, size), []
     for part in z.split(_BATCH):  # the Jacobians of all codes at once may not fit
         values, vectors = eigenvectors(run.system.decode, part)

@@ -23,7 +23,7 @@ def base_codes(system: Any, n: int, seed: int) -> Tensor:
         If n, the argument `bases` of the callers, is below 1.
     """
     if n < 1:
-        raise ValueError(f"bases must be >= 1, got {n}")
+        raise ValueError(f"bases must be an integer >= 1, got {n}")
     return sample_codes(system, max(n, _POOL), seed)[:n]
 
 

@@ -38,7 +38,7 @@ def with_udr(comparison: Comparison, images: int = 1000, *, seed: int = 0) -> Co
         If `images` is below 2, or a run cannot be opened.
     """
     if images < 2:
-        raise ValueError(f"images must be >= 2, got {images}")
+        raise ValueError(f"images must be an integer >= 2, got {images}")
     groups = tuple(_ranked(group, images, seed) for group in comparison.groups)
     return Comparison(comparison.data, groups)
 

@@ -153,7 +153,7 @@ def select(
     if isinstance(active, bool) or not isinstance(active, int):
         raise TypeError(f"active must be an integer, got {active!r}")
     if active < 0:
-        raise ValueError(f"active must be >= 0, got {active}")
+        raise ValueError(f"active must be an integer >= 0, got {active}")
     root, nets = Path(folder), perception or Perception()
     runs = [read_run(path) for path in _run_folders(root)]
     finished = [run for run in runs if run.is_finished]

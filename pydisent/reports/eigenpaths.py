@@ -87,10 +87,10 @@ def draw_eigenpaths(
 ) -> dict[str, bytes]:
     """Return the files that `write_eigenpaths` writes, by name."""
     if steps < 1:
-        raise ValueError(f"steps must be >= 1, got {steps}")
+        raise ValueError(f"steps must be an integer >= 1, got {steps}")
     shown = min(_SHOWN, steps + 1) if shown is None else shown
     if not 2 <= shown <= steps + 1:
-        raise ValueError(f"shown must be from 2 to steps + 1 = {steps + 1}, got {shown}")
+        raise ValueError(f"shown must be an integer from 2 to steps + 1 = {steps + 1}, got {shown}")
     base = base_codes(run.system, bases, seed)
     path = trace_eigenpath(
         run.system.decode, base, ordinals=ordinals, step_size=step_size, decay=decay, steps=steps

@@ -78,7 +78,7 @@ def local_svd(
         If an argument is out of range.
     """
     if directions < 1:
-        raise ValueError(f"directions must be >= 1, got {directions}")
+        raise ValueError(f"directions must be an integer >= 1, got {directions}")
     if not distance > 0:
         raise ValueError(f"distance must be > 0, got {distance}")
     z = base_codes(run.system, bases, seed)

@@ -108,7 +108,7 @@ def draw_transfer(
     groups = _groups(run, coordinates)
     for name, count in (("sources", sources), ("attributes", attributes)):
         if count < 1:
-            raise ValueError(f"{name} must be >= 1, got {count}")
+            raise ValueError(f"{name} must be an integer >= 1, got {count}")
     shown, codes = _originals(run, origin, sources + attributes, seed)
     files = {}
     for group in groups:

@@ -205,7 +205,7 @@ def _check_values(span: float, steps: int) -> None:
     if not 0 < span < math.inf:
         raise ValueError(f"span must be finite and > 0, got {span}")
     if steps < 2:
-        raise ValueError(f"steps must be >= 2, got {steps}")
+        raise ValueError(f"steps must be an integer >= 2, got {steps}")
 
 
 def _traversal_codes(base: Tensor, coordinates: list[int], values: Tensor) -> Tensor:

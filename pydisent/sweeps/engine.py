@@ -142,7 +142,7 @@ class Worker(Protocol):
 def at_least_one(workers: int) -> int:
     """Return `workers`; raise ValueError if that is below 1."""
     if workers < 1:
-        raise ValueError(f"workers must be >= 1, got {workers}")
+        raise ValueError(f"workers must be an integer >= 1, got {workers}")
     return workers
 
 

@@ -78,7 +78,7 @@ def run_sweep(
     """
     runs, folder = plan.runs(), Path(path)
     if threads < 1:
-        raise ValueError(f"threads must be >= 1, got {threads}")
+        raise ValueError(f"threads must be an integer >= 1, got {threads}")
     Manifest(folder, plan, runs)
     _check(plan, runs, metrics)
     with _locked(folder, runs):

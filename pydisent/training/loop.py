@@ -110,7 +110,7 @@ def train(
         If another process ended early or did not answer in time.
     """
     if keep < 1:
-        raise ValueError(f"keep must be >= 1, got {keep}")
+        raise ValueError(f"keep must be an integer >= 1, got {keep}")
     if timeout is not None and not 1 <= timeout <= 10**6:
         raise ValueError(f"timeout must be in [1, 10^6] seconds, got {timeout}")
     devices = number_of_devices(devices, plan.config.batch_size)

@@ -123,7 +123,7 @@ class Plan:
     def __post_init__(self) -> None:
         for name in ("steps", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+                raise ValueError(f"{name} must be an integer >= 1, got {getattr(self, name)}")
         if self.image_size is not None:
             check_count("image_size", self.image_size, 1)
         if not 0 <= self.held_out < 1:
@@ -131,7 +131,7 @@ class Plan:
         if not isinstance(self.partial, bool):
             raise ValueError(f"partial must be True or False, got {self.partial!r}")
         if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must be in [0, 2^63), got {self.seed}")
+            raise ValueError(f"seed must be an integer in [0, 2^63), got {self.seed}")
 
     @classmethod
     def from_preset(

@@ -39,7 +39,7 @@ def number_of_devices(devices: int | None, batch_size: int) -> int:
     if devices is None:
         devices = started or 1
     if devices < 1:
-        raise ValueError(f"devices must be >= 1, got {devices}")
+        raise ValueError(f"devices must be an integer >= 1, got {devices}")
     if started not in (None, devices):
         raise ValueError(f"devices must be torchrun's {started} processes, got {devices}")
     if batch_size % devices:

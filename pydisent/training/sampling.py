@@ -27,7 +27,8 @@ class BatchSampler:
     def __init__(self, size: int, batch_size: int, seed: int) -> None:
         if not 1 <= batch_size <= size:
             raise ValueError(
-                f"batch_size must be from 1 to the data set's {size} images, got {batch_size}"
+                f"batch_size must be an integer from 1 to {size}, the data set's images, "
+                f"got {batch_size}"
             )
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self._epoch = -1

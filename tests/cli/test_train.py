@@ -24,9 +24,9 @@ def test_train_writes_a_run(digits_run):
         (["--preset", "huge"], "'huge'"),
         (["--data", "cats"], "cats"),
         (["--data", "mnist", "--data-path", "/nowhere"], "/nowhere"),
-        (["--steps", "0"], "steps must be >= 1, got 0"),
-        (["--threads", "0"], "threads must be >= 1, got 0"),
-        (["--devices", "0"], "devices must be >= 1, got 0"),
+        (["--steps", "0"], "steps must be an integer >= 1, got 0"),
+        (["--threads", "0"], "threads must be an integer >= 1, got 0"),
+        (["--devices", "0"], "devices must be an integer >= 1, got 0"),
         (
             ["--devices", "3"],
             "must be divisible by devices = 3, got 8",

@@ -91,5 +91,5 @@ def test_one_run_or_no_posterior_gives_no_score(opened, tmp_path):
     single = compare([opened(plain, object()).groups[0].runs[0].path])
     for comparison in (single, compare(sorted(tmp_path.iterdir()))):
         assert "udr" not in with_udr(comparison).metrics
-    with pytest.raises(ValueError, match="images must be >= 2, got 1"):
+    with pytest.raises(ValueError, match="images must be an integer >= 2, got 1"):
         with_udr(single, 1)

@@ -138,7 +138,7 @@ def test_bad_input(write, tmp_path):
     with pytest.raises(ValueError, match="folder must contain a finished run"):
         select(write.root)
     folder = write("a", 7.0)
-    with pytest.raises(ValueError, match="active must be >= 0, got -1"):
+    with pytest.raises(ValueError, match="active must be an integer >= 0, got -1"):
         select(write.root, active=-1)
     with pytest.raises(TypeError, match=r"active must be an integer, got 1\.5"):
         select(write.root, active=1.5)

@@ -82,8 +82,8 @@ def test_same_seed_same_bytes(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"sources": 0}, "sources must be >= 1, got 0"),
-        ({"attributes": 0}, "attributes must be >= 1, got 0"),
+        ({"sources": 0}, "sources must be an integer >= 1, got 0"),
+        ({"attributes": 0}, "attributes must be an integer >= 1, got 0"),
         ({"coordinates": []}, "coordinates must be at least one, or None, got none"),
         ({"coordinates": [[]]}, "coordinates must be at least one, or None, got none"),
         ({"coordinates": ["z5"]}, "coordinates must be .*, got 'z5'"),

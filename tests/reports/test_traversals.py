@@ -176,8 +176,8 @@ def test_a_path_is_named_after_the_axis_it_follows():
     [
         ({"span": 0.0}, "span must be finite and > 0, got 0.0"),
         ({"span": float("nan")}, "span must be finite and > 0, got nan"),
-        ({"steps": 1}, "steps must be >= 2, got 1"),
-        ({"bases": 0}, "bases must be >= 1, got 0"),
+        ({"steps": 1}, "steps must be an integer >= 2, got 1"),
+        ({"bases": 0}, "bases must be an integer >= 1, got 0"),
         ({"coordinates": [4]}, "coordinates must be integers from 0 to 3.*, got 4"),
         ({"coordinates": [-1]}, "coordinates must be .*, got -1"),
         ({"coordinates": ["z5"]}, "coordinates must be .*, got 'z5'"),
@@ -194,10 +194,10 @@ def test_traversal_arguments(tmp_path, arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"steps": 0}, "steps must be >= 1, got 0"),
-        ({"shown": 1}, "shown must be from 2 to steps .*, got 1"),
-        ({"shown": 4, "steps": 2}, "shown must be from 2 to steps .*, got 4"),
-        ({"bases": 0}, "bases must be >= 1, got 0"),
+        ({"steps": 0}, "steps must be an integer >= 1, got 0"),
+        ({"shown": 1}, "shown must be an integer from 2 to steps .*, got 1"),
+        ({"shown": 4, "steps": 2}, "shown must be an integer from 2 to steps .*, got 4"),
+        ({"bases": 0}, "bases must be an integer >= 1, got 0"),
         ({"ordinals": (5,)}, "ordinals must be"),
         ({"step_size": 0.0}, "step_size must be"),
         ({"decay": 1.0}, "decay must be"),

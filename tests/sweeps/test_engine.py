@@ -110,7 +110,7 @@ def test_a_job_has_one_process_at_a_time_whoever_started_it(tmp_path, monkeypatc
 
 def test_so_many_at_a_time_and_no_more(tmp_path):
     _stand_ins.check_two_at_a_time(LocalEngine(2), tmp_path)
-    with pytest.raises(ValueError, match="workers must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="workers must be an integer >= 1, got 0"):
         LocalEngine(0)
 
 

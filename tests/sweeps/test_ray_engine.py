@@ -74,7 +74,7 @@ def test_jobs_run_in_order_and_say_how_they_ended(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("cluster")
 def test_so_many_at_a_time_and_no_more(tmp_path):
     _stand_ins.check_two_at_a_time(RayEngine(2), tmp_path, late=True)
-    with pytest.raises(ValueError, match="workers must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="workers must be an integer >= 1, got 0"):
         RayEngine(0)
 
 

@@ -135,10 +135,10 @@ def test_values_are_short_and_never_mistaken_for_each_other():
         ),
         ({"preset": "huge"}, "preset .*'huge'"),
         ({"data": "cats"}, "cats"),
-        ({"steps": 0}, "steps must be >= 1, got 0"),
+        ({"steps": 0}, "steps must be an integer >= 1, got 0"),
         (
             {"grid": {"batch_size": ("1000000",)}},
-            "batch_size must be from 1 to .*, got 1000000",
+            "batch_size must be an integer from 1 to .*, got 1000000",
         ),
     ],
 )

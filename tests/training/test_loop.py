@@ -219,7 +219,7 @@ def test_plan_round_trip_and_errors():
         Plan.from_json({key: value for key, value in kept.items() if key != "seed"})
     with pytest.raises(ValueError, match="config must be dict, got 5"):
         Plan.from_json(kept | {"config": 5})
-    with pytest.raises(ValueError, match="steps must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="steps must be an integer >= 1, got 0"):
         _plan(steps=0)
     with pytest.raises(ValueError, match=r"seed must be .*, got -1"):
         _plan(seed=-1)

@@ -202,7 +202,7 @@ def test_a_lost_process_ends_the_others_and_the_run_goes_on_bit_for_bit(tmp_path
 @pytest.mark.parametrize(
     ("devices", "message"),
     [
-        (0, "devices must be >= 1, got 0"),
+        (0, "devices must be an integer >= 1, got 0"),
         (3, "batch_size, of the whole batch, must be divisible by devices = 3, got 8"),
     ],
 )
