@@ -227,5 +227,5 @@ def test_alone_nothing_is_shared():
     torch.manual_seed(0)
     assert torch.equal(parallel.randn_like(x), noise)
     assert (parallel.rank(), parallel.processes()) == (0, 1)
-    with pytest.raises(RuntimeError, match="not initialised"), parallel.data_parallel():
+    with pytest.raises(RuntimeError, match="must be initialised"), parallel.data_parallel():
         pass
