@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from pydisent.ops.spec import Backward, Grads, OpSpec, Wiring, as_meta, tuple_of
+from pydisent.ops.spec import Backward, Grads, OpSpec, Wiring, tuple_of
 
 
 def by_adjoint(spec: OpSpec, adjoint: Callable[..., Any]) -> Backward:
@@ -17,37 +18,50 @@ def by_adjoint(spec: OpSpec, adjoint: Callable[..., Any]) -> Backward:
     """
     assert spec.adjoint is not None
     wiring = Wiring(spec, spec.adjoint)
-    count, by_reference = wiring.cotangents, reference_backward(spec)
-    has_optional = "?" in spec.schema
+    own, further = range(wiring.cotangents), range(wiring.cotangents, len(spec.returns))
+    has_optional, by_reference = "?" in spec.schema, reference_backward(spec)
 
+    # On small tensors this is much of a call.
     def backward(
         inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
     ) -> Grads:
-        found: Grads = (None,) * len(inputs)
-        missing = [i for i in range(count) if grads[i] is None]
-        if len(missing) < count:
-            if missing:
-                grads = _with_zeros(spec, inputs, grads, missing)
-            found = wiring.gradients(adjoint(*wiring.arguments(grads, inputs, outputs)))
-            if has_optional:
-                found = tuple(None if x is None else g for x, g in zip(inputs, found))
-        if any(grad is not None for grad in grads[count:]):
-            more = by_reference(inputs, (), ((None,) * count + grads[count:]), needs)
-            found = tuple(
-                y if x is None else x if y is None else x + y for x, y in zip(found, more)
-            )
+        for i in further:
+            if grads[i] is not None:
+                return second_order(inputs, outputs, grads, needs)
+        for i in own:
+            if grads[i] is None:
+                grads = _with_zeros(spec, inputs, outputs, grads, own)
+                break
+        found = wiring.gradients(adjoint(*wiring.arguments(grads, inputs, outputs)))
+        if has_optional:
+            return tuple([None if x is None else g for x, g in zip(inputs, found)])
         return found
+
+    def second_order(
+        inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
+    ) -> Grads:
+        count, none = wiring.cotangents, (None,) * len(grads)
+        found = by_reference(inputs, (), none[:count] + grads[count:], needs)
+        if all(grad is None for grad in grads[:count]):
+            return found
+        first = backward(inputs, outputs, grads[:count] + none[count:], needs)
+        return tuple(map(_sum, first, found))
 
     return backward
 
 
-def _with_zeros(spec: OpSpec, inputs: tuple[Any, ...], grads: Grads, missing: list[int]) -> Grads:
-    """The cotangents with zeros for those that are missing."""
-    some = next(grad for grad in grads if grad is not None)
-    outputs, full = tuple_of(spec.fake(*map(as_meta, inputs))), list(grads)
-    for i in missing:
-        full[i] = torch.zeros(outputs[i].shape, dtype=outputs[i].dtype, device=some.device)
-    return tuple(full)
+def _sum(x: Tensor | None, y: Tensor | None) -> Tensor | None:
+    return y if x is None else x if y is None else x + y
+
+
+def _with_zeros(
+    spec: OpSpec, inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, own: range
+) -> Grads:
+    """The cotangents with zeros for those of the op's own outputs that are missing."""
+    missing = [i for i in own if grads[i] is None]
+    if any(outputs[i] is None for i in missing):
+        outputs = tuple_of(spec.fake(*inputs))
+    return tuple(torch.zeros_like(outputs[i]) if i in missing else g for i, g in enumerate(grads))
 
 
 def reference_backward(spec: OpSpec) -> Backward:

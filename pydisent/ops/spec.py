@@ -232,19 +232,24 @@ class Wiring:
         gradients = [f"grad_{name}" for name in spec.inputs]
         if unknown := set(adjoint.returns) - set(gradients):
             raise ValueError(f"{adjoint.name}: {', '.join(unknown)} is the gradient of no input")
-        places = {name: i for i, name in enumerate((*cotangents, *known))}
-        # The repeated 0 keeps what itemgetter returns a tuple.
-        self._pick = itemgetter(*(places[name] for name in adjoint.inputs), 0)
+        offset = len(spec.returns)  # each output has a cotangent, if not all are read
+        places = {name: offset + i for i, name in enumerate(known)}
+        places |= {name: i for i, name in enumerate(cotangents)}
+        self._pick = itemgetter(*(places[name] for name in adjoint.inputs))
         found = {name: i for i, name in enumerate(adjoint.returns)}
-        self._spread = itemgetter(*(found.get(name, len(found)) for name in gradients), 0)
+        self._order = [found.get(name, len(found)) for name in gradients]
+        self._spread = itemgetter(*self._order)
 
     def arguments(self, grads: Any, inputs: Any, outputs: Any) -> tuple[Any, ...]:
-        """The adjoint's arguments."""
-        return self._pick((*grads[: self.cotangents], *inputs, *outputs))[:-1]
+        """The adjoint's arguments, of as many cotangents as there are outputs."""
+        return self._pick((*grads, *inputs, *outputs))
 
     def gradients(self, found: Any) -> Grads:
         """A gradient, or None, for each input of the op, of what the adjoint returned."""
-        return self._spread((*tuple_of(found), None))[:-1]
+        if type(found) is not tuple:
+            found = (found,)
+        spread = self._spread((*found, None))
+        return spread if len(self._order) > 1 else (spread,)
 
 
 def adjoint_of(
@@ -259,7 +264,10 @@ def adjoint_of(
     def arguments(draw: Draw, *size: Any, **options: Any) -> tuple[Any, ...]:
         given = spec.arguments(draw, *size, **options)
         outputs = tuple_of(spec.reference(*given))
-        cotangents = [draw(*y.shape, dtype=y.dtype) for y in outputs[: wiring.cotangents]]
+        cotangents: list[Tensor | None] = [
+            draw(*y.shape, dtype=y.dtype) for y in outputs[: wiring.cotangents]
+        ]
+        cotangents += [None] * (len(outputs) - len(cotangents))
         return wiring.arguments(cotangents, given, [y.contiguous() for y in outputs])
 
     def gradients_like_inputs(*args: Any) -> Any:
