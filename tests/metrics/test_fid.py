@@ -131,7 +131,7 @@ def test_too_few_images():
     with pytest.warns(UserWarning, match="6 real and 6 made images by 6 features: a covariance is"):
         assert fid(images, images, features=Pixels()).details["singular"]
     for bad, words in ((images[:1], "got 1"), (images[:0], "got 0"), ([], "got 0")):
-        with pytest.raises(ValueError, match=f"fake must be at least 2 images; {words}"):
+        with pytest.raises(ValueError, match=f"fake must be at least 2 images, {words}"):
             fid(images, bad, features=Pixels())
 
 
