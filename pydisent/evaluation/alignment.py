@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from pydisent.evaluation.codes import sample_codes
+from pydisent.evaluation.codes import prior_codes
 from pydisent.jacobian import eigenvectors
 from pydisent.training.run import Run
 
@@ -41,7 +41,7 @@ def alignment_summary(
     """
     if codes < 1:
         raise ValueError(f"codes must be an integer >= 1, got {codes}")
-    z = sample_codes(run.system, codes, seed)
+    z = prior_codes(run.system, codes, seed)
     size = z.shape[1]
     chosen = min(leading(run) or size, size) if k is None else k
     if not 1 <= chosen <= size:

@@ -9,7 +9,7 @@ _BATCH = 256
 _POOL = 64
 
 
-def sample_codes(system: Any, n: int, seed: int) -> Tensor:
+def prior_codes(system: Any, n: int, seed: int) -> Tensor:
     """Return n codes (n, d) drawn from the prior with this seed."""
     return system.sample_code(n, torch.Generator().manual_seed(seed))
 
@@ -24,7 +24,7 @@ def base_codes(system: Any, n: int, seed: int) -> Tensor:
     """
     if n < 1:
         raise ValueError(f"bases must be an integer >= 1, got {n}")
-    return sample_codes(system, max(n, _POOL), seed)[:n]
+    return prior_codes(system, max(n, _POOL), seed)[:n]
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pydisent.evaluation.codes import sample_codes
+from pydisent.evaluation.codes import prior_codes
 from pydisent.metrics import MetricResult, mask_overlap
 from pydisent.training.run import Run
 
@@ -54,4 +54,4 @@ def mask_summary(run: Run, *, seed: int = 0) -> MetricResult:
     ValueError
         If the system has no masks.
     """
-    return mask_overlap(masks_of(run, sample_codes(run.system, SAMPLES, seed)))
+    return mask_overlap(masks_of(run, prior_codes(run.system, SAMPLES, seed)))

@@ -8,7 +8,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from pydisent.ops import doubling_convolution
-from pydisent.reference.doubling import kernel_gradient
+from pydisent.reference.doubling import doubling_gradients, kernel_gradient
 
 # Most channels for which `doubling_convolution` is faster than oneDNN.
 _FEW = 4
@@ -108,11 +108,8 @@ class _Double(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        # Made of plain operations, so that it can be differentiated again.
-        (cotangent,), (x, weight) = cotangents, ctx.saved_tensors
-        wanted = ctx.needs_input_grad
-        source = F.conv2d(cotangent, weight, None, 2, 1) if wanted[0] else None
-        kernel = kernel_gradient(x, cotangent, weight) if wanted[1] else None
+        (cotangent,), wanted = cotangents, ctx.needs_input_grad
+        source, kernel = doubling_gradients(*ctx.saved_tensors, cotangent, wanted)
         return source, kernel, cotangent.sum((0, 2, 3)) if wanted[2] else None
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from pydisent._checks import check_floating, check_matching, shape_error
 from pydisent.ops.registry import Family, Implementation
 from pydisent.ops.spec import Draw, Grads, Sizes, like
-from pydisent.reference.doubling import kernel_gradient
+from pydisent.reference.doubling import doubling_gradients
 from pydisent.reference.dtypes import promote
 
 __all__ = ["doubling_convolution"]
@@ -69,13 +68,8 @@ def _fake(x: Tensor, weight: Tensor) -> Tensor:
 def _backward(
     inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
 ) -> Grads:
-    # Those of the convolution that it transposes; of plain operations, so that there are second
-    # derivatives.
-    (x, weight), (grad,) = inputs, grads
-    assert grad is not None  # the only output
-    source = F.conv2d(grad, weight, None, 2, 1) if needs[0] else None
-    kernel = kernel_gradient(x, grad, weight) if needs[1] else None
-    return source, kernel
+    assert grads[0] is not None  # the only output
+    return doubling_gradients(*inputs, grads[0], needs)
 
 
 _SAMPLES = (

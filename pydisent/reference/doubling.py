@@ -1,6 +1,8 @@
-"""The transposed convolution that doubles an image's resolution."""
+"""The transposed convolution that doubles an image's resolution, and its gradients."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -24,3 +26,14 @@ def kernel_gradient(features: Tensor, images: Tensor, weight: Tensor) -> Tensor:
         features, images, weight, None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1,
         [False, True, False],
     )[1]  # fmt: skip
+
+
+def doubling_gradients(
+    x: Tensor, weight: Tensor, grad: Tensor, needs: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of x and of the weight, where needed: those of the convolution it transposes.
+
+    They are made of plain operations, so that there are second derivatives.
+    """
+    source = F.conv2d(grad, weight, None, 2, 1) if needs[0] else None
+    return source, kernel_gradient(x, grad, weight) if needs[1] else None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pydisent._extras import optional
-from pydisent.evaluation.codes import base_codes, decode, sample_codes
+from pydisent.evaluation.codes import base_codes, decode, prior_codes
 from pydisent.evaluation.lengths import known_lengths
 from pydisent.evaluation.masks import SAMPLES, has_masks, mask_summary, masks_of
 from pydisent.evaluation.subject import Subject
@@ -83,7 +83,7 @@ def draw_masks(run: Run, *, bases: int = 5, seed: int = 0) -> dict[str, bytes]:
     """Return the file that `write_masks` writes, by name."""
     base = base_codes(run.system, bases, seed)
     masks, images = masks_of(run, base), decode(run.system, base)
-    mean = masks_of(run, sample_codes(run.system, SAMPLES, seed)).mean(0)
+    mean = masks_of(run, prior_codes(run.system, SAMPLES, seed)).mean(0)
     found, lengths = mask_summary(run, seed=seed), known_lengths(run)
     order = lengths.order if lengths else list(range(len(mean)))
     rows = []

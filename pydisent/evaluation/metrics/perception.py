@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pydisent.evaluation.codes import sample_codes
+from pydisent.evaluation.codes import prior_codes
 from pydisent.evaluation.registry import Need, metric
 from pydisent.evaluation.subject import Subject
 from pydisent.metrics import MetricResult, fid, ppl, tpl
@@ -39,7 +39,7 @@ def score_tpl(subject: Subject) -> MetricResult:
     count = max(4, min(TRAVERSALS, TRAVERSED_IMAGES // each))
     result = tpl(
         system.decode,
-        sample_codes(system, count, subject.seed),
+        prior_codes(system, count, subject.seed),
         distance=perception.length,
         segments=settings["segments"],
         span=settings["span"],
@@ -54,7 +54,7 @@ def score_ppl(subject: Subject) -> MetricResult:
     system = subject.run.system
     return ppl(
         system.decode,
-        lambda count: sample_codes(system, count, subject.seed),
+        lambda count: prior_codes(system, count, subject.seed),
         distance=subject.perception.squared,
         pairs=PAIRS,
         seed=subject.seed,
@@ -78,6 +78,6 @@ def _real(run: Run, seed: int) -> Iterator[Tensor]:
 
 
 def _generated(run: Run, seed: int) -> Iterator[Tensor]:
-    for batch in sample_codes(run.system, IMAGES, seed).split(_BATCH):
+    for batch in prior_codes(run.system, IMAGES, seed).split(_BATCH):
         with torch.no_grad():
             yield run.system.decode(batch)
