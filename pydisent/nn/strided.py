@@ -108,8 +108,9 @@ class _Double(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        (cotangent,), wanted = cotangents, ctx.needs_input_grad
-        source, kernel = doubling_gradients(*ctx.saved_tensors, cotangent, wanted)
+        (cotangent,), (x, weight) = cotangents, ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        source, kernel = doubling_gradients(x, weight, cotangent, wanted)
         return source, kernel, cotangent.sum((0, 2, 3)) if wanted[2] else None
 
 

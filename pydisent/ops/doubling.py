@@ -69,7 +69,8 @@ def _backward(
     inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
 ) -> Grads:
     assert grads[0] is not None  # the only output
-    return doubling_gradients(*inputs, grads[0], needs)
+    x, weight = inputs
+    return doubling_gradients(x, weight, grads[0], needs)
 
 
 _SAMPLES = (
