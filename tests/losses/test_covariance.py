@@ -141,9 +141,21 @@ def test_top_level_names():
         ({"lambda_3": -1.0}, ValueError, "lambda_3 must .*got -1.0"),
         ({"lambda_od": -1.0}, ValueError, "lambda_od must .*got -1.0"),
         ({"mu": torch.ones(3)}, ValueError, r"mu must have shape .*got \(3,\)"),
-        ({"lambda_od": torch.ones(())}, TypeError, "lambda_od must .*got Tensor"),
-        ({"lambda_d": torch.ones(())}, TypeError, "lambda_d must .*got Tensor"),
-        ({"lambda_3": torch.ones(())}, TypeError, "lambda_3 must .*got Tensor"),
+        (
+            {"lambda_od": torch.ones(())},
+            TypeError,
+            "lambda_od must be a finite number >= 0, got Tensor",
+        ),
+        (
+            {"lambda_d": torch.ones(())},
+            TypeError,
+            "lambda_d must be a finite number >= 0, got Tensor",
+        ),
+        (
+            {"lambda_3": torch.ones(())},
+            TypeError,
+            "lambda_3 must be a finite number >= 0, got Tensor",
+        ),
     ],
 )
 def test_bad_arguments_are_named(change, error, message):

@@ -96,14 +96,14 @@ def test_reference_without_gradients_holds_some_rows_at_a_time():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"z": torch.ones(3)}, ValueError, r"z must have shape .*got \(3,\)"),
+        ({"z": torch.ones(3)}, ValueError, r"z must have shape \(B, d\), got \(3,\)"),
         ({"z": torch.ones(3, 2).long()}, TypeError, "z must .*got torch.int64"),
         ({"z": [[1.0]]}, TypeError, "z must .*got list"),
         ({"mu": torch.ones(3, 1)}, ValueError, r"mu must have shape .*got \(3, 1\)"),
         ({"logvar": torch.ones(1, 2)}, ValueError, r"logvar must have shape .*got \(1, 2\)"),
         ({"mu": torch.ones(3, 2).long()}, TypeError, "mu must .*got torch.int64"),
         ({"logvar": torch.ones(3, 2, device="meta")}, ValueError, "logvar must .*got meta"),
-        ({"dataset_size": 0}, ValueError, "dataset_size must .*got 0"),
+        ({"dataset_size": 0}, ValueError, "dataset_size must be an integer >= 1, got 0"),
         ({"dataset_size": 10.0}, TypeError, "dataset_size must .*got 10.0"),
         ({"dataset_size": True}, TypeError, "dataset_size must .*got True"),
         (
@@ -114,7 +114,7 @@ def test_reference_without_gradients_holds_some_rows_at_a_time():
         (
             {"dataset_size": 2, "estimator": "mss"},
             ValueError,
-            "dataset_size must .*got 2",
+            "dataset_size must be at least the batch size 3 for .*, got 2",
         ),
     ],
 )

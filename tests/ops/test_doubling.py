@@ -46,11 +46,15 @@ def test_half_precision_is_summed_in_single():
 @pytest.mark.parametrize(
     ("x", "weight", "words"),
     [
-        ((2, 3, 4), (3, 1, 4, 4), r"x must .*got \(2, 3, 4\)"),
-        ((2, 3, 0, 4), (3, 1, 4, 4), r"x must .*got \(2, 3, 0, 4\)"),
-        ((2, 3, 4, 4), (2, 1, 4, 4), r"weight must .*got \(2, 1, 4, 4\)"),
-        ((2, 3, 4, 4), (3, 1, 3, 3), r"weight must .*got \(3, 1, 3, 3\)"),
-        ((2, 3, 4, 4), (3, 0, 4, 4), r"weight must .*got \(3, 0, 4, 4\)"),
+        ((2, 3, 4), (3, 1, 4, 4), r"x must have shape \(B, C, H, W\), .* got \(2, 3, 4\)"),
+        ((2, 3, 0, 4), (3, 1, 4, 4), r"x must have shape .*, got \(2, 3, 0, 4\)"),
+        (
+            (2, 3, 4, 4),
+            (2, 1, 4, 4),
+            r"weight must have shape \(3, D, 4, 4\), .*got \(2, 1, 4, 4\)",
+        ),
+        ((2, 3, 4, 4), (3, 1, 3, 3), r"weight must have shape .*, got \(3, 1, 3, 3\)"),
+        ((2, 3, 4, 4), (3, 0, 4, 4), r"weight must have shape .*, got \(3, 0, 4, 4\)"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(x, weight, words):

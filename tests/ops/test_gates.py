@@ -231,8 +231,16 @@ ONE = torch.ones(2, 3, 4)
             TypeError,
             "logits must .*got torch.int64",
         ),
-        (lambda: cumax(torch.tensor(1.0)), ValueError, r"logits must have shape .*got \(\)"),
-        (lambda: cumax(torch.ones(2, 0)), ValueError, r"logits must have shape .*got \(2, 0\)"),
+        (
+            lambda: cumax(torch.tensor(1.0)),
+            ValueError,
+            r"logits must have shape \(\.\.\., L\), L >= 1, got \(\)",
+        ),
+        (
+            lambda: cumax(torch.ones(2, 0)),
+            ValueError,
+            r"logits must have shape .*L >= 1, got \(2, 0\)",
+        ),
         (
             lambda: band_gate(ONE, ONE[..., :2]),
             ValueError,
@@ -251,7 +259,7 @@ ONE = torch.ones(2, 3, 4)
         (
             lambda: band_mask(ONE, ONE, ONE[:, :2], ONE[:, :2]),
             ValueError,
-            r"rise_w must have shape .*got \(2, 2, 4\)",
+            r"rise_w must have shape \(2, 3, W\), .*, got \(2, 2, 4\)",
         ),
         (lambda: band_mask(ONE, ONE, ONE, ONE[..., 1:]), ValueError, "fall_w must have shape "),
         (

@@ -187,11 +187,11 @@ def test_translated_prelu_meets_itself_at_the_threshold():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"kind": "gelu"}, ValueError, "kind must .*got 'gelu'"),
+        ({"kind": "gelu"}, ValueError, "kind must be one of 'relu', .*, got 'gelu'"),
         ({"tangents": torch.ones(2, 3)}, ValueError, r"tangents must have shape .*got \(2, 3\)"),
         ({"tangents": torch.ones(1, 2, 3).int()}, TypeError, "tangents must .*got torch.int32"),
         ({"kind": "prelu"}, ValueError, "leak must .*got None"),
-        ({"leak": torch.ones(3)}, ValueError, "leak must .*got a tensor"),
+        ({"leak": torch.ones(3)}, ValueError, "leak must be None for .*, got a tensor"),
         (
             {"kind": "prelu", "leak": torch.ones(2)},
             ValueError,

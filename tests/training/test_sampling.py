@@ -23,7 +23,7 @@ def test_a_batch_depends_on_seed_and_step_alone():
 
 @pytest.mark.parametrize("batch_size", [0, 11])
 def test_bad_batch_size(batch_size):
-    with pytest.raises(ValueError, match=f"batch_size must .*, got {batch_size}"):
+    with pytest.raises(ValueError, match=f"batch_size must be .* from 1 to .*, got {batch_size}"):
         BatchSampler(10, batch_size, seed=0)
 
 
