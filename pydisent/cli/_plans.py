@@ -63,6 +63,7 @@ def chosen_run(
     OSError, ValueError
         If an argument is invalid, or both or neither of system and file are given.
     """
+    from pydisent import systems
     from pydisent.training import RunFolder
 
     if (system is None) == (file is None) or (file is not None and (asked or settings)):
@@ -73,7 +74,7 @@ def chosen_run(
         names = [plan.system, plan.data, plan.preset, str(plan.seed)]
         return plan, RunFolder(out or Path("runs", "-".join(names)))
     assert system is not None
-    defaults = {"data": "sprites", "preset": "quick", "seed": 0} | asked
+    defaults = {"data": systems.default_data(system), "preset": "quick", "seed": 0} | asked
     names = [system, *(str(defaults[name]) for name in ("data", "preset", "seed"))]
     folder = RunFolder(out or Path("runs", "-".join(names)))
     return plan_of(folder, system, asked, settings, resume), folder

@@ -85,7 +85,7 @@ def _missing(plan: Plan, path: Path) -> list[str]:
     """Return the metrics that apply to the run and are not among its scores."""
     from pydisent.evaluation.scoring import applicable
 
-    shape = data.load(plan.data, plan.data_path, image_size=plan.image_size).image_shape
+    shape = data.load(**plan.data_arguments()).image_shape
     system = systems.build(plan.system, plan.config, shape)
     run = Run(path, plan, {}, [], None, system, 0)
     scored = RunFolder(path).read_scores() or {}
@@ -97,7 +97,7 @@ def _draw_data(plan: Plan, out: Path) -> Path:
 
     from pydisent.reports.pictures import write_wall
 
-    images = data.load(plan.data, plan.data_path, image_size=plan.image_size)
+    images = data.load(**plan.data_arguments())
     shown = torch.linspace(0, len(images) - 1, min(_SAMPLES, len(images))).long()
     return write_wall(images.images(shown), f"images of {plan.data}", out / "data.png")
 

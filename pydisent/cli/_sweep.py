@@ -15,9 +15,13 @@ def sweep(
     out: Path,
     grid: Annotated[tuple[str, ...], arg(metavar="[SYSTEM.]KEY=V1,V2 ...")] = (),
     seeds: str = "0",
-    data: str = "sprites",
+    data: str | None = None,
     data_path: Path | None = None,
     partial: bool = False,
+    image_size: int | None = None,
+    split: str | None = None,
+    crop: int | None = None,
+    mirror: bool | None = None,
     preset: str = "quick",
     steps: int | None = None,
     metrics: tuple[str, ...] = (),
@@ -45,11 +49,19 @@ def sweep(
     seeds : str
         Seeds of each combination, separated by commas.
     data : str
-        Data set of all runs.
+        Data set of all runs; the systems' own by default, if they have the same.
     data_path : Path
         The data set's file or folder.
     partial : bool
         Accept an incomplete folder of pictures; for celeba.
+    image_size : int
+        Side of the images in pixels, the preset's by default.
+    split : str
+        The part of the data to train on, such as train or all; the preset's by default.
+    crop : int
+        Side in pixels of the square cut out of each picture, the preset's by default; for celeba.
+    mirror : bool
+        Mirror the images at random, or not; as in the preset by default.
     preset : str
         smoke, quick or paper.
     steps : int
@@ -70,13 +82,17 @@ def sweep(
     ray_address : str
         The Ray cluster to join: HOST:PORT, ray://HOST:PORT or auto; RAY_ADDRESS by default.
     """
-    from pydisent.sweeps import SweepPlan, run_sweep
+    from pydisent.sweeps import SweepPlan, common_data, run_sweep
 
     plan = SweepPlan(
         systems=listed(systems),
-        data=data,
+        data=data or common_data(listed(systems)),
         data_path=None if data_path is None else str(data_path.absolute()),
         partial=partial,
+        image_size=image_size,
+        split=split,
+        crop=crop,
+        mirror=mirror,
         preset=preset,
         steps=steps,
         grid={key: listed(values) for key, values in key_values(grid, "--grid").items()},

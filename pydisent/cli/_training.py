@@ -20,6 +20,10 @@ def train(
     data: str | None = None,
     data_path: Path | None = None,
     partial: bool = False,
+    image_size: int | None = None,
+    split: str | None = None,
+    crop: int | None = None,
+    mirror: bool | None = None,
     plan: Path | None = None,
     out: Path | None = None,
     seed: int | None = None,
@@ -42,11 +46,19 @@ def train(
     preset : str
         smoke (seconds), quick (minutes; the default) or paper.
     data : str
-        Data set, sprites by default; `pydisent list` shows them all.
+        Data set, the system's own by default; `pydisent list` shows them all.
     data_path : Path
         The data set's file or folder.
     partial : bool
         Accept an incomplete folder of pictures; for celeba.
+    image_size : int
+        Side of the images in pixels, the preset's by default.
+    split : str
+        The part of the data to train on, such as train or all; the preset's by default.
+    crop : int
+        Side in pixels of the square cut out of each picture, the preset's by default; for celeba.
+    mirror : bool
+        Mirror the images at random, or not; as in the preset by default.
     plan : Path
         A file with the whole plan, such as config.json of another run, in place of the system and
         all that describes the run.
@@ -81,6 +93,10 @@ def train(
         "data": data,
         "data_path": data_path,
         "partial": partial or None,
+        "image_size": image_size,
+        "split": split,
+        "crop": crop,
+        "mirror": mirror,
         "seed": seed,
         "steps": steps,
     }
@@ -120,6 +136,8 @@ def _train(plan: "Plan", path: Path, **options: Any) -> None:
     from pydisent.training import Interrupted, train
 
     say(f"{plan.system} on {plan.data}, preset {plan.preset}, seed {plan.seed} -> {path}")
+    if plan.note:
+        say(f"preset {plan.preset}: {plan.note}")
     try:
         train(plan, path, **options)
     except Interrupted:

@@ -15,32 +15,36 @@ __all__ = [
     "FactorDataset",
     "ImageDataset",
     "Subset",
+    "crops",
     "hold_out",
     "load",
     "load_test",
     "names",
+    "splits",
 ]
 
-# name -> (module, class or function, reads the user's files, has splits)
-_KNOWN = {
-    "sprites": ("sprites", "Sprites", False, False),
-    "color-sprites": ("color_sprites", "ColorSprites", False, False),
-    "dsprites": ("dsprites", "DSprites", True, False),
-    "shapes3d": ("shapes3d", "Shapes3D", False, False),
-    "3dshapes": ("three_d_shapes", "ThreeDShapes", True, False),
-    "clevr-simple": ("clevr_simple", "ClevrSimple", False, False),
-    "faces": ("faces", "Faces", False, True),
-    "digits": ("digits", "Digits", False, False),
-    "mnist": ("mnist", "MNIST", True, True),
-    "svhn": ("svhn", "SVHN", True, True),
-    "chairs": ("chairs", "load_chairs", True, True),
-    "chair-masks": ("chairs", "load_chair_masks", True, True),
-    "celeba": ("celeba", "CelebA", True, True),
-    "images": ("images", "Images", True, False),
+_FACE_SPLITS = ("train", "validation", "test", "all")
+# name -> (module, class or function, reads the user's files, its splits)
+_KNOWN: dict[str, tuple[str, str, bool, tuple[str, ...]]] = {
+    "sprites": ("sprites", "Sprites", False, ()),
+    "color-sprites": ("color_sprites", "ColorSprites", False, ()),
+    "dsprites": ("dsprites", "DSprites", True, ()),
+    "shapes3d": ("shapes3d", "Shapes3D", False, ()),
+    "3dshapes": ("three_d_shapes", "ThreeDShapes", True, ()),
+    "clevr-simple": ("clevr_simple", "ClevrSimple", False, ()),
+    "faces": ("faces", "Faces", False, _FACE_SPLITS),
+    "digits": ("digits", "Digits", False, ()),
+    "mnist": ("mnist", "MNIST", True, ("train", "test")),
+    "svhn": ("svhn", "SVHN", True, ("train", "test", "extra")),
+    "chairs": ("chairs", "load_chairs", True, ("train", "test", "all")),
+    "chair-masks": ("chairs", "load_chair_masks", True, ("train", "test", "all")),
+    "celeba": ("celeba", "CelebA", True, _FACE_SPLITS),
+    "images": ("images", "Images", True, ()),
 }
 
 WITH_ATTRIBUTES = ("faces", "celeba")
 _PARTIAL = ("celeba",)  # can be read in part
+_CROPS = {"celeba": (128, 148, 178)}
 # Data sets that are a grid of factors.
 FactorName = Literal["sprites", "color-sprites", "dsprites", "shapes3d", "3dshapes", "clevr-simple"]
 
@@ -49,29 +53,41 @@ def load_test(
     name: str,
     path: str | os.PathLike[str] | None = None,
     *,
-    image_size: int | None = None,
-    partial: bool = False,
+    split: str | None = None,
+    **options: Any,
 ) -> ImageDataset | None:
-    """Open the official test split of a data set whose training split `load` opens.
+    """Open the official test split of a data set of which `load` opens another split.
 
     Parameters
     ----------
-    name, path, image_size, partial
+    name, path, split, **options
         As for `load`.
 
     Returns
     -------
     ImageDataset or None
-        None if the data has no such split, or `load` opens that very split.
+        None if the data has no such split, or `load` opens its images.
     """
-    if name not in _KNOWN or not _KNOWN[name][3]:
+    if name not in _KNOWN or not splits(name) or split in ("test", "all"):
         return None
-    if getattr(load(name, path, image_size=image_size, partial=partial), "split", None) == "test":
+    if getattr(load(name, path, split=split, **options), "split", None) == "test":
         return None
     try:
-        return load(name, path, image_size=image_size, split="test", partial=partial)
+        return load(name, path, split="test", **options)
     except FileNotFoundError:
         return None
+
+
+def splits(name: str) -> tuple[str, ...]:
+    """Return the splits of a data set; none if it has only the whole."""
+    check_one_of("name", name, names())
+    return _KNOWN[name][3]
+
+
+def crops(name: str) -> tuple[int, ...]:
+    """Return the sides in pixels of the squares that can be cut out of a data set's pictures."""
+    check_one_of("name", name, names())
+    return _CROPS.get(name, ())
 
 
 def names() -> tuple[str, ...]:
@@ -86,6 +102,7 @@ def load(
     *,
     image_size: int | None = None,
     split: None = None,
+    crop: None = None,
     partial: Literal[False] = False,
 ) -> FactorDataset: ...
 
@@ -97,6 +114,7 @@ def load(
     *,
     image_size: int | None = None,
     split: str | None = None,
+    crop: int | None = None,
     partial: bool = False,
 ) -> ImageDataset: ...
 
@@ -107,6 +125,7 @@ def load(
     *,
     image_size: int | None = None,
     split: str | None = None,
+    crop: int | None = None,
     partial: bool = False,
 ) -> ImageDataset:
     """Open a data set by name; nothing is ever downloaded.
@@ -134,6 +153,9 @@ def load(
         (train: the first 80 % of the models; test, all), ``celeba`` and ``faces`` (train,
         validation, test, all); by default the training set (for MNIST the test set if there is no
         other).
+    crop : {148, 128, 178}, optional
+        For ``celeba``: side in pixels of the square cut out of each picture; see
+        `pydisent.data.celeba.CelebA`.
     partial : bool
         For ``celeba``: take the lines whose pictures exist, if others are missing.
 
@@ -143,15 +165,19 @@ def load(
         If the name is unknown, an argument does not fit it, or a file is missing or malformed.
     """
     check_one_of("name", name, names())
-    module, builder, reads_files, has_splits = _KNOWN[name]
-    whole = split is None or has_splits
+    module, builder, reads_files, its_splits = _KNOWN[name]
+    whole = split is None or bool(its_splits)
     check(whole, "split", f"None for {name!r}, which has no splits", repr(split))
+    uncut = crop is None or name in _CROPS
+    check(uncut, "crop", f"None for {name!r}; only {', '.join(_CROPS)} is cropped", crop)
     unread = path is None or reads_files
     check(unread, "path", f"None for {name!r}, which reads no file", repr(str(path)))
     rule = f"False for {name!r}; only {', '.join(_PARTIAL)} can be read in part"
     check(not partial or name in _PARTIAL, "partial", rule, partial)
     build = getattr(import_module(f"{__name__}.{module}"), builder)
-    options: dict[str, Any] = {"split": split} if has_splits else {}
+    options: dict[str, Any] = {"split": split} if its_splits else {}
+    if name in _CROPS:
+        options["crop"] = crop
     if name in _PARTIAL:
         options["partial"] = partial
     if not reads_files:

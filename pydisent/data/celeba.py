@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pydisent._checks import check
 from pydisent.data._files import check_split, part_of, require_path
 from pydisent.data._pictures import PictureDataset, Pictures, Preparation, side_of
 
@@ -29,8 +30,10 @@ COUNT = re.compile(r"[0-9]{1,9}")
 FIRST_COLUMN = "image_id"  # of the .csv
 MAX_LINE = 100_000
 SOURCE = (178, 218)
-# The middle 148 columns, and the 148 rows from 40 on: face without hair and neck.
-BOX = (15, 40, 163, 188)
+# Squares of these sides: the face without hair and neck, as is usual with autoencoders; the
+# centre (Zhu et al., 2021); and all columns (Lezama, 2019).
+BOXES = {148: (15, 40, 163, 188), 128: (25, 57, 153, 185), 178: (0, 20, 178, 198)}
+CROP = 148
 PARTS = {"train": "0", "validation": "1", "test": "2"}
 TRAINED = 0.9  # of the images (Kumar et al., 2018, sec. 4)
 
@@ -38,8 +41,7 @@ TRAINED = 0.9  # of the images (Kumar et al., 2018, sec. 4)
 class CelebA(PictureDataset):
     """Faces of celebrities, 3 x side x side in [0, 1], with ``attributes`` (N, 40) bool.
 
-    Each official picture (178x218) is cropped to columns 15 to 162 and rows 40 to 187, as is usual
-    with autoencoders, and resized.
+    Of each official picture (178x218) a square is cut out and resized.
 
     Parameters
     ----------
@@ -52,6 +54,10 @@ class CelebA(PictureDataset):
         Which images; the training images by default. Splits are those of the official partition
         file. Without it the first 90 % are for training (Kumar et al., 2018), the rest for test,
         and there is no validation.
+    crop : {148, 128, 178}, optional
+        Side of the square in pixels: 148, columns 15 to 162 and rows 40 to 187, as is usual with
+        autoencoders; 128, columns 25 to 152 and rows 57 to 184 (Zhu et al., 2021); or 178, all
+        columns and rows 20 to 197 (Lezama, 2019).
     partial : bool
         Accept a part of the data: the lines whose pictures exist. A warning says how many.
 
@@ -68,10 +74,14 @@ class CelebA(PictureDataset):
         *,
         image_size: int | None = None,
         split: str | None = None,
+        crop: int | None = None,
         partial: bool = False,
     ) -> None:
         check_split(split, (*PARTS, "all"))
-        preparation = Preparation(side_of(image_size), box=BOX, source=SOURCE)
+        rule = f"one of {', '.join(map(str, BOXES))} or None"
+        check(crop is None or crop in BOXES, "crop", rule, crop)
+        box = BOXES[CROP if crop is None else crop]
+        preparation = Preparation(side_of(image_size), box=box, source=SOURCE)
         folder = require_path(path, EXPECTED)
         table = _require(folder, ATTRIBUTES, "Anno")
         names, lines, attributes = read_attributes(table, partial=partial)

@@ -12,7 +12,7 @@ from pydisent.training.folder import RunFolder
 from pydisent.training.run import updates
 
 # The fields of a plan, beside its configuration and seed, that determine a score.
-_DECISIVE = ("image_size", "steps")
+_DECISIVE = ("image_size", "steps", "partial", "split", "crop", "mirror")
 _FIELDS: Types = {
     "system": (str,),
     "data": (str,),
@@ -55,8 +55,7 @@ class ScoredRun:
     @property
     def settings(self) -> dict[str, Any]:
         """Return everything but the seed that determines the scores."""
-        decisive = {name: self.config[name] for name in _DECISIVE}
-        return {**self.config["config"], **decisive, "partial": self.config.get("partial", False)}
+        return {**self.config["config"], **{name: self.config[name] for name in _DECISIVE}}
 
     @property
     def key(self) -> str:

@@ -56,7 +56,7 @@ class Subject:
     def data_key(self) -> tuple[Any, ...]:
         """Return what distinguishes the run's data from other data."""
         plan = self.run.plan
-        return plan.data, plan.data_path, plan.image_size
+        return tuple(plan.data_arguments().values())
 
     @cached_property
     def codes(self) -> EncodedDataset:

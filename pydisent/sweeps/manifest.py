@@ -25,6 +25,11 @@ FORMAT = 1
 MANIFEST = "sweep.json"
 _FIELDS: Types = {"format": (int,), "asked": (dict,), "runs": (dict,)}
 _RUN: Types = {"state": (str,), "plan": (dict,), "error": (str,), "seconds": NUMBER}
+# What the oldest sweeps did not record.
+_ADDED_LATER: dict[str, Any] = {
+    "partial": False,
+    **dict.fromkeys(("image_size", "split", "crop", "mirror")),
+}
 _STATES = ("waiting", "running", "done", "failed", "interrupted")
 
 
@@ -66,7 +71,7 @@ class Manifest:
             raise ValueError(f"{source}: format must be {FORMAT}, got {kept.get('format')!r:.40}")
         check_fields(source, kept, _FIELDS)
         check_value(f"{source}: data_path", kept["asked"].get("data_path"), (str, type(None)))
-        asked = {"partial": False} | kept["asked"]
+        asked = _ADDED_LATER | kept["asked"]
         asked["data_path"] = absolute(asked.get("data_path"))
         for name, value in self.asked.items():
             if asked.get(name) != value:

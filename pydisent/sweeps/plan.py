@@ -24,6 +24,8 @@ class SweepPlan:
         Names of systems.
     data, data_path, partial, preset, steps
         As in `Plan`, for every run; a path is made absolute.
+    image_size, split, crop, mirror
+        As in `Plan`; each run's preset determines what is None.
     grid : dict of str to tuple of str
         Values of settings, as text. A key "system.setting" applies to that system alone, another
         key to all systems.
@@ -39,6 +41,10 @@ class SweepPlan:
     steps: int | None = None
     grid: Grid = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
+    image_size: int | None = None
+    split: str | None = None
+    crop: int | None = None
+    mirror: bool | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data_path", absolute(self.data_path))
@@ -78,6 +84,10 @@ class SweepPlan:
                 self.preset,
                 data_path=self.data_path,
                 partial=self.partial,
+                image_size=self.image_size,
+                split=self.split,
+                crop=self.crop,
+                mirror=self.mirror,
                 seed=seed,
                 steps=self.steps,
                 settings=settings,
@@ -104,6 +114,15 @@ class SweepPlan:
                 )
             values[setting] = self.grid[key]
         return values
+
+
+def common_data(names: Sequence[str]) -> str:
+    """Return the default data set of these systems; ValueError if they have different ones."""
+    by_system = {name: systems.default_data(name) for name in names}
+    if len(set(by_system.values())) > 1:
+        each = ", ".join(f"{data} for {name}" for name, data in by_system.items())
+        raise ValueError(f"data must be given for systems whose defaults differ: {each}; got none")
+    return by_system[names[0]]
 
 
 def slug(system: str, plan: Plan, settings: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydisent import data, systems
 from pydisent.evaluation.scoring import applicable, check_names
@@ -129,19 +130,17 @@ def job(
 def _check(plan: SweepPlan, runs: Mapping[str, Plan], metrics: Sequence[str]) -> None:
     """Raise ValueError, before any work, for what would make runs fail."""
     check_names(metrics)
-    datasets: dict[int | None, data.ImageDataset] = {}
+    datasets: dict[tuple[Any, ...], data.ImageDataset] = {}
     seen = set()
     for name, each in runs.items():
-        size = each.image_size
-        if size not in datasets:
-            datasets[size] = data.load(
-                plan.data, plan.data_path, image_size=size, partial=plan.partial
-            )
-            datasets[size].images([0])  # decodes pictures once, before the workers would
-        system = systems.build(each.system, each.config, datasets[size].image_shape)
-        BatchSampler(len(datasets[size]), system.images_per_step, each.seed)
+        key = tuple(each.data_arguments().values())
+        if key not in datasets:
+            datasets[key] = data.load(**each.data_arguments())
+            datasets[key].images([0])  # decodes pictures once, before the workers would
+        system = systems.build(each.system, each.config, datasets[key].image_shape)
+        BatchSampler(len(datasets[key]), system.images_per_step, each.seed)
         if each.system not in seen and metrics:
-            run = Run(Path(name), each, {}, [], None, system, 0, datasets[size])
+            run = Run(Path(name), each, {}, [], None, system, 0, datasets[key])
             fitting = applicable(run)
             if unfit := [metric for metric in metrics if metric not in fitting]:
                 accepted = ", ".join(map(repr, fitting)) or "none"

@@ -3,7 +3,14 @@
 from pydisent.systems._base import NotTrainedError, System
 from pydisent.systems._config import describe, override
 from pydisent.systems._presets import PRESETS, Preset
-from pydisent.systems._registry import build, config_class, names, preset
+from pydisent.systems._registry import (
+    added_settings,
+    build,
+    config_class,
+    default_data,
+    names,
+    preset,
+)
 from pydisent.systems.annealed_vae import AnnealedVAE
 from pydisent.systems.attribute_ae import AttributeAE
 from pydisent.systems.beta_tcvae import BetaTCVAE
@@ -37,8 +44,10 @@ __all__ = [
     "Preset",
     "SpectralGAN",
     "System",
+    "added_settings",
     "build",
     "config_class",
+    "default_data",
     "describe",
     "names",
     "override",

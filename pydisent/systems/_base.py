@@ -10,7 +10,14 @@ from torch.optim import Optimizer
 
 from pydisent import parallel
 from pydisent._checks import check
-from pydisent.systems._presets import OTHER_DATA, DataSettings, Preset, Presets, Recipe
+from pydisent.systems._presets import (
+    OTHER_DATA,
+    DataSettings,
+    Preset,
+    Presets,
+    Recipe,
+    found,
+)
 from pydisent.systems._ranges import stage
 from pydisent.systems._size import require_memory
 
@@ -44,8 +51,12 @@ class System(nn.Module, abc.ABC):
     ----------
     presets : Presets
         The table of presets.
+    default_data : str
+        The data set that commands take where none is named.
     data_settings : mapping of str to mapping
         By data set, settings for all presets, which a preset's own override.
+    added_settings : mapping of str to object
+        What older runs, which did not record these settings, were trained with.
     optimizers : dict of str to Optimizer
         Every optimiser, saved with the weights; made by `make_optimizers` on first use.
     phase, phase_step : str, int
@@ -68,7 +79,9 @@ class System(nn.Module, abc.ABC):
     Config: ClassVar[type]
     config: Any
     presets: ClassVar[Presets]
+    default_data: ClassVar[str] = "sprites"
     data_settings: ClassVar[DataSettings] = {}
+    added_settings: ClassVar[Mapping[str, Any]] = {}
     needs_attributes: ClassVar[bool] = False
 
     def __init__(self, config: Any, image_shape: tuple[int, int, int]) -> None:
@@ -94,8 +107,11 @@ class System(nn.Module, abc.ABC):
     @classmethod
     def preset(cls, name: str, data_name: str) -> Preset:
         """Return preset `name` for the data set `data_name`."""
-        recipe: Recipe = getattr(cls.presets, name).on(data_name)
-        by_data = cls.data_settings.get(data_name, cls.data_settings.get(OTHER_DATA, {}))
+        row: Recipe = getattr(cls.presets, name)
+        recipe, table = row.on(data_name), cls.data_settings
+        # What the data itself determines comes first, such as its number of attributes.
+        key = data_name if data_name in table else found(row.source(data_name), table)
+        by_data = table.get(key or OTHER_DATA, {})
         return recipe.preset(cls.Config(**{**by_data, **recipe.settings}))
 
     def make_optimizers(self) -> dict[str, Optimizer]:

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 OTHER_DATA = "*"  # in a table by data set: every data set that it does not name
 PHOTOGRAPHS = ("celeba", "faces", "svhn", "images")
+# The published data sets that others resemble, the most alike first.
+ALIKE: Mapping[str, Sequence[str]] = {
+    "sprites": ("dsprites",),
+    "color-sprites": ("color-dsprites", "dsprites"),
+    "color-dsprites": ("color-sprites", "dsprites"),
+    "noisy-dsprites": ("color-dsprites", "color-sprites", "dsprites"),
+    "scream-dsprites": ("color-dsprites", "color-sprites", "dsprites"),
+    "shapes3d": ("3dshapes", "svhn"),
+    "3dshapes": ("shapes3d", "svhn"),
+    "digits": ("mnist",),
+    "chair-masks": ("chairs",),
+    "faces": ("celeba", "svhn"),
+    "ffhq": ("celeba",),
+    "images": ("celeba", "svhn"),
+    "lsun": ("celeba", "svhn"),
+    "svhn": ("celeba",),
+}
 
 Settings = Mapping[str, Any]
 DataSettings = Mapping[str, Settings]
@@ -31,6 +48,10 @@ class Preset:
         One line on how it departs from the paper.
     held_out : float
         Share of the images that are kept for testing.
+    split, crop : str or None, int or None
+        The part of the data, and the square cut out of its pictures, as in `pydisent.data.load`.
+    mirror : bool
+        Whether images are mirrored at random.
     """
 
     config: Any
@@ -40,6 +61,9 @@ class Preset:
     checkpoint_every: int
     note: str
     held_out: float = 0.0
+    split: str | None = None
+    crop: int | None = None
+    mirror: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,12 +72,15 @@ class Recipe:
 
     Attributes
     ----------
-    note, steps, image_size, log_every, checkpoint_every, held_out
-        As for `Preset`.
+    note, steps, image_size, log_every, checkpoint_every, held_out, split, crop, mirror
+        As for `Preset`. A split or crop that the data set does not have is left out.
     settings : mapping of str to object
         The settings that differ from the configuration's defaults.
     by_data : mapping of str to mapping
         By data set, the fields of this row that differ there. Their `settings` add to the row's.
+    published : tuple of str
+        The data sets for which the row has the paper's own settings. Others get those of the first
+        that they resemble (`ALIKE`), or of the first of all, and the note says so.
     """
 
     note: str
@@ -62,29 +89,40 @@ class Recipe:
     log_every: int
     checkpoint_every: int
     held_out: float = 0.0
+    split: str | None = None
+    crop: int | None = None
+    mirror: bool = False
     settings: Settings = field(default_factory=dict)
     by_data: DataSettings = field(default_factory=dict)
+    published: tuple[str, ...] = ()
 
     def with_settings(self, **settings: Any) -> Recipe:
         """Return the recipe with further settings."""
         return replace(self, settings={**self.settings, **settings})
 
+    def source(self, data_name: str) -> str:
+        """Return the data set whose settings are used for `data_name`."""
+        if not self.published:
+            return data_name
+        return found(data_name, self.published) or self.published[0]
+
     def on(self, data_name: str) -> Recipe:
         """Return the recipe for a data set."""
-        changes = dict(self.by_data.get(data_name, {}))
+        source = self.source(data_name)
+        changes = dict(self.by_data.get(found(source, self.by_data) or OTHER_DATA, {}))
+        if source != data_name:
+            changes["note"] = f"no published settings for {data_name}; using those for {source}"
         return replace(self.with_settings(**changes.pop("settings", {})), **changes)
 
     def preset(self, config: Any) -> Preset:
         """Return the preset with this configuration."""
-        return Preset(
-            config,
-            self.steps,
-            self.image_size,
-            self.log_every,
-            self.checkpoint_every,
-            self.note,
-            self.held_out,
-        )
+        shared = (f.name for f in fields(Preset) if f.name != "config")
+        return Preset(config, **{name: getattr(self, name) for name in shared})
+
+
+def found(data_name: str, table: Iterable[str]) -> str | None:
+    """Return `data_name`, or else the first data set that it resembles, if in the table."""
+    return next((name for name in (data_name, *ALIKE.get(data_name, ())) if name in table), None)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The registry of systems."""
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydisent._checks import check_one_of
@@ -51,6 +52,16 @@ def preset(name: str, preset_name: str, data_name: str) -> Preset:
     system = _find(name)
     check_one_of("preset", preset_name, PRESETS)
     return system.preset(preset_name, data_name)
+
+
+def default_data(name: str) -> str:
+    """Return the data set of system `name` where none is named; ValueError if there is none."""
+    return _find(name).default_data
+
+
+def added_settings(name: str) -> Mapping[str, Any]:
+    """Return what older runs of system `name` were trained with but did not record."""
+    return _find(name).added_settings
 
 
 def _find(name: str) -> type[System]:

@@ -52,6 +52,7 @@ class AttributeAE(Progressive):
     Config: ClassVar[type] = AttributeAEConfig
     config: AttributeAEConfig
     needs_attributes: ClassVar[bool] = True
+    default_data = "faces"
     data_settings = each(["faces"], attributes=32)
     presets = Presets(
         paper=Recipe(

@@ -22,7 +22,7 @@ from pydisent.training.plan import Plan, check_resumable
 
 def build(plan: Plan) -> tuple[System, data.ImageDataset]:
     """Return the untrained system and its training images."""
-    dataset = data.load(plan.data, plan.data_path, image_size=plan.image_size, partial=plan.partial)
+    dataset = data.load(**plan.data_arguments())
     dataset, _ = data.hold_out(dataset, plan.held_out)
     system = systems.build(plan.system, plan.config, dataset.image_shape)
     _check_attributes(system, dataset)

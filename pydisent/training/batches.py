@@ -29,10 +29,15 @@ class Batches:
         Which images make a batch.
     system : System
         Determines the parts of a batch and their device.
+    mirror : bool
+        Whether each image is mirrored, left and right, with probability 1/2.
     """
 
-    def __init__(self, dataset: ImageDataset, sampler: BatchSampler, system: System) -> None:
+    def __init__(
+        self, dataset: ImageDataset, sampler: BatchSampler, system: System, mirror: bool = False
+    ) -> None:
         self.dataset, self.sampler, self.system = dataset, sampler, system
+        self.mirror = mirror
         self._worker: ThreadPoolExecutor | None = None
         self._ahead: tuple[int, Future[Batch]] | None = None
 
@@ -59,7 +64,12 @@ class Batches:
     def _make(self, step: int) -> Batch:
         whole = torch.from_numpy(self.sampler(step))
         indices = parallel.own_rows(whole, self.system.batches_per_step)
-        batch: Batch = (self.dataset.images(indices),)
+        images = self.dataset.images(indices)
+        if self.mirror:
+            mirrored = torch.from_numpy(self.sampler.mirrored(step))
+            mirrored = parallel.own_rows(mirrored, self.system.batches_per_step)
+            images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+        batch: Batch = (images,)
         if self.system.needs_attributes:
             assert self.dataset.attributes is not None
             batch += (2 * self.dataset.attributes[indices].float() - 1,)

@@ -23,7 +23,7 @@ from pydisent.training.files import (
     read_text,
     write_json,
 )
-from pydisent.training.plan import Plan
+from pydisent.training.plan import Plan, completed
 
 _ENVIRONMENT: Types = {"threads": (int,), "devices": (int,), "backends": (dict,)}
 _LINE: Types = {"step": (int,), "seconds": NUMBER, "phase": (str,)}
@@ -122,8 +122,8 @@ class RunFolder:
         shutil.rmtree(doomed)
 
     def read_config(self) -> dict[str, Any]:
-        """Return the plan as plain values, with the system under its current name."""
-        return _renamed(read_object(self.config))
+        """Return the plan as plain values, as this version would have recorded it."""
+        return completed(_renamed(read_object(self.config)))
 
     def plan_sum(self) -> str:
         """Return a checksum of the plan as written, paths and command left out."""

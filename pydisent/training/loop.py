@@ -159,7 +159,7 @@ class _Loop:
         self.plan, self.folder, self.system = plan, folder, system
         self.plan_sum = folder.plan_sum()
         self.is_there = is_there
-        self.batches, self.keep = Batches(dataset, sampler, system), keep
+        self.batches, self.keep = Batches(dataset, sampler, system, plan.mirror), keep
         self.phases = system.phases(plan.steps)
         self.step = 0
         self.saved = -1

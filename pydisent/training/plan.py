@@ -1,11 +1,13 @@
 """Plans: everything that, with the code and the machine, determines the result of a run."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydisent import systems
+from pydisent.data import crops, splits
 from pydisent.training.files import (
     NUMBER,
     Types,
@@ -18,7 +20,16 @@ from pydisent.training.files import (
 
 FORMAT = 1
 # Values of the fields that the oldest runs did not record.
-ADDED_LATER = {"held_out": 0.0, "partial": False}
+ADDED_LATER: dict[str, Any] = {
+    "held_out": 0.0,
+    "partial": False,
+    "split": None,
+    "crop": None,
+    "mirror": False,
+    "note": "",
+}
+# Fields that do not determine the result.
+_REMARKS = ("command", "note")
 
 
 def same_setting(name: str, kept: Any, asked: Any) -> bool:
@@ -29,17 +40,26 @@ def same_setting(name: str, kept: Any, asked: Any) -> bool:
 def difference(kept: dict[str, Any], asked: dict[str, Any]) -> tuple[str, Any, Any] | None:
     """Return the name and both values of the first difference of two plans; None if they agree.
 
-    The plans are plain values, as of `Plan.to_json`. The command is not compared.
+    The plans are plain values, as of `Plan.to_json`. Command and note are not compared.
     """
     if not isinstance(kept.get("config"), dict):
         return "config", kept.get("config"), asked["config"]
+    kept = completed(kept)
     for before, now in ((kept, asked), (kept["config"], asked["config"])):
         for name in before | now:
-            if name in ("command", "config"):
+            if name in ("config", *_REMARKS):
                 continue
             if not same_setting(name, before.get(name), now.get(name)):
                 return name, before.get(name), now.get(name)
     return None
+
+
+def completed(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a plan's plain values with those that older versions did not record."""
+    values, name = ADDED_LATER | values, values.get("system")
+    if name in systems.names() and isinstance(values.get("config"), dict):
+        values["config"] = {**systems.added_settings(name), **values["config"]}
+    return values
 
 
 def setting_text(value: Any) -> str:
@@ -59,6 +79,10 @@ def check_resumable(path: Path, kept: dict[str, Any], asked: dict[str, Any]) -> 
         )
 
 
+def _if_there(value: Any, accepted: Sequence[Any]) -> Any:
+    return value if value in accepted else None
+
+
 _NONE = type(None)
 _SETTING = (*NUMBER, bool, str, _NONE)
 _FIELDS: Types = {
@@ -75,6 +99,10 @@ _FIELDS: Types = {
     "checkpoint_every": (int,),
     "held_out": NUMBER,
     "partial": (bool,),
+    "split": (str, _NONE),
+    "crop": (int, _NONE),
+    "mirror": (bool,),
+    "note": (str,),
     "command": (list,),
 }
 
@@ -102,6 +130,12 @@ class Plan:
         `pydisent.data.hold_out`.
     partial : bool
         Whether the data set's files may be incomplete; see `pydisent.data.load`.
+    split, crop : str or None, int or None
+        The part of the data set, and the square cut out of its pictures; see `pydisent.data.load`.
+    mirror : bool
+        Whether training images are mirrored at random.
+    note : str
+        What the preset says of itself: where its settings are from, or how they depart.
     command : tuple of str
         The command line that started the run.
     """
@@ -118,6 +152,10 @@ class Plan:
     checkpoint_every: int
     held_out: float = 0.0
     partial: bool = False
+    split: str | None = None
+    crop: int | None = None
+    mirror: bool = False
+    note: str = ""
     command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -128,8 +166,9 @@ class Plan:
             check_count("image_size", self.image_size, 1)
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out must be in [0, 1), got {self.held_out}")
-        if not isinstance(self.partial, bool):
-            raise ValueError(f"partial must be True or False, got {self.partial!r}")
+        for name in ("partial", "mirror"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be an integer in [0, 2^63), got {self.seed}")
 
@@ -137,11 +176,15 @@ class Plan:
     def from_preset(
         cls,
         system: str,
-        data: str = "sprites",
+        data: str | None = None,
         preset: str = "quick",
         *,
         data_path: str | Path | None = None,
         partial: bool = False,
+        image_size: int | None = None,
+        split: str | None = None,
+        crop: int | None = None,
+        mirror: bool | None = None,
         seed: int = 0,
         steps: int | None = None,
         settings: dict[str, Any] | None = None,
@@ -149,18 +192,21 @@ class Plan:
     ) -> "Plan":
         """Return the plan of a preset, with `settings` of the system's configuration replaced.
 
+        `data` is the system's own default if None, and so are the preset's other values.
+
         Raises
         ------
         ValueError
             If a name is unknown or a value is invalid.
         """
+        data = systems.default_data(system) if data is None else data
         chosen = systems.preset(system, preset, data)
         return cls(
             system=system,
             data=data,
             data_path=absolute(data_path),
             preset=preset,
-            image_size=chosen.image_size,
+            image_size=chosen.image_size if image_size is None else image_size,
             seed=seed,
             steps=chosen.steps if steps is None else steps,
             config=systems.override(chosen.config, settings or {}),
@@ -168,8 +214,23 @@ class Plan:
             checkpoint_every=chosen.checkpoint_every,
             held_out=chosen.held_out,
             partial=partial,
+            split=split or _if_there(chosen.split, splits(data)),
+            crop=crop or _if_there(chosen.crop, crops(data)),
+            mirror=chosen.mirror if mirror is None else mirror,
+            note=chosen.note,
             command=command,
         )
+
+    def data_arguments(self) -> dict[str, Any]:
+        """Return the arguments of `pydisent.data.load`."""
+        return {
+            "name": self.data,
+            "path": self.data_path,
+            "image_size": self.image_size,
+            "split": self.split,
+            "crop": self.crop,
+            "partial": self.partial,
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain values."""
@@ -194,7 +255,7 @@ class Plan:
         values = as_object(values, source)
         if values.get("format") != FORMAT:
             raise ValueError(f"{source}: format must be {FORMAT}, got {values.get('format')!r:.40}")
-        values = ADDED_LATER | values
+        values = completed(values)
         check_fields(source, values, _FIELDS)
         for word in values["command"]:
             check_value(f"{source}: a word of command", word, (str,))

@@ -55,18 +55,10 @@ class Run:
 
     @cached_property
     def _parts(self) -> tuple[ImageDataset, ImageDataset | None]:
-        loaded = data.load(**self._source) if self.loaded is None else self.loaded
+        loaded = self.loaded
+        if loaded is None:
+            loaded = data.load(**self.plan.data_arguments())
         return data.hold_out(loaded, self.plan.held_out)
-
-    @property
-    def _source(self) -> dict[str, Any]:
-        """Return the arguments of `pydisent.data.load`."""
-        return {
-            "name": self.plan.data,
-            "path": self.plan.data_path,
-            "image_size": self.plan.image_size,
-            "partial": self.plan.partial,
-        }
 
     @property
     def dataset(self) -> ImageDataset:
@@ -78,7 +70,7 @@ class Run:
         """Return the images held out from training, else the official test set, else None."""
         if self.plan.held_out:
             return self._parts[1]
-        return data.load_test(**self._source)
+        return data.load_test(**self.plan.data_arguments())
 
 
 def open_run(

@@ -45,6 +45,10 @@ class BatchSampler:
         start = position * self.batch_size
         return self._order[start : start + self.batch_size]
 
+    def mirrored(self, step: int) -> np.ndarray:
+        """Return which images of the batch of `step` are mirrored, each with probability 1/2."""
+        return np.random.default_rng([self.seed, step, 1]).random(self.batch_size) < 0.5
+
 
 class Shuffle:
     """A pseudorandom permutation of [0, size) in constant memory: a keyed Feistel cipher.
