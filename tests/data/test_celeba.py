@@ -23,6 +23,26 @@ def test_the_crop_is_a_square_around_the_face(tmp_path):
         np.testing.assert_allclose(image.double(), by_hand, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("crop", "rows", "columns"),
+    # Zhu et al.: rows 57 to 184, columns 25 to 152; Lezama: rows 20 to 197, all columns.
+    [(128, slice(57, 185), slice(25, 153)), (178, slice(20, 198), slice(0, 178))],
+)
+def test_the_crops_of_the_papers(tmp_path, crop, rows, columns):
+    celeba(tmp_path, 1)
+    image = load("celeba", tmp_path, image_size=crop, split="all", crop=crop).images([0])[0]
+    by_hand = noise(218, 178, seed=1)[rows, columns].transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(image.double(), by_hand, atol=1e-6)
+
+
+def test_other_crops_are_refused(tmp_path):
+    celeba(tmp_path, 1)
+    with pytest.raises(ValueError, match="crop must be one of 148, 128, 178 or None, got 64"):
+        load("celeba", tmp_path, crop=64)
+    with pytest.raises(ValueError, match="crop must be None for 'sprites'; only celeba is cropped"):
+        load("sprites", crop=128)
+
+
 def test_attributes_go_with_their_pictures(tmp_path):
     values = celeba(tmp_path, suffix=".jpg")
     for split, rows in (("train", range(18)), ("test", range(18, 20)), ("all", range(20))):

@@ -1,5 +1,6 @@
 import threading
 
+import numpy as np
 import pytest
 import torch
 
@@ -40,6 +41,25 @@ def test_batches_are_those_of_the_sampler_however_they_are_made(batches):
         assert batches(2)[0].flatten().long().tolist() == alone[2]  # not the one that was made
     assert ahead == alone
     assert [main for main, _ in batches.dataset.asked].count(True) == 2
+
+
+def test_half_of_the_images_are_mirrored_the_same_ones_at_each_call():
+    plain = data.ArrayDataset("two columns", np.tile(np.uint8([0, 255]), (64, 1, 2, 1)))
+    config = systems.preset("vae", "smoke", "sprites").config
+    system = systems.build("vae", config, (1, 16, 16))
+    sampler = BatchSampler(64, 64, 3)
+    mirrored = []
+    for step in range(30):
+        (images,) = Batches(plain, sampler, system, mirror=True)(step)
+        assert torch.equal(images, Batches(plain, BatchSampler(64, 64, 3), system, True)(step)[0])
+        left = images[:, 0, :, 0]
+        assert torch.equal(left, 1 - images[:, 0, :, 1])
+        assert torch.equal(left[:, 0], left[:, 1])
+        mirrored.append(left[:, 0])
+    share = torch.stack(mirrored).mean(1)
+    # 30 batches of 64 fair draws: a deviation of 4.5 standard errors.
+    assert abs(share.mean() - 0.5) < 4.5 * 0.5 / (30 * 64) ** 0.5
+    assert share.std() > 0.02
 
 
 def test_an_error_is_raised_where_its_batch_is_needed(batches):

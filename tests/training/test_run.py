@@ -81,19 +81,21 @@ def test_a_former_checkpoint_can_be_opened(run_path, tmp_path):
         open_run(run_path, step=7)
 
 
-@pytest.mark.parametrize("partial", [True, False])
-def test_a_run_opens_its_data_as_it_trained_on_them(tmp_path, monkeypatch, partial):
-    """With all that names them, and runs from before `partial` was kept as whole."""
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_run_opens_its_data_as_it_trained_on_them(tmp_path, monkeypatch, recorded):
+    """With all that names them; runs from before a part or a crop was recorded as they were."""
     asked = []
     monkeypatch.setattr(data, "load", lambda **options: asked.append(options) or "the data")
     monkeypatch.setattr(data, "load_test", lambda **options: asked.append(options))
     monkeypatch.setattr(data, "hold_out", lambda dataset, share: (dataset, None))
-    plan = Plan.from_preset("vae", "celeba", "smoke", data_path=tmp_path, partial=partial)
+    named = {"partial": True, "split": "all", "crop": 178, "image_size": 32}
+    plan = Plan.from_preset("vae", "celeba", "smoke", data_path=tmp_path, **named)
     config = plan.to_json() | {"held_out": 0.0}
-    if not partial:
-        del config["partial"]
+    if not recorded:
+        for name in ("partial", "split", "crop", "mirror", "note"):
+            del config[name]
+        named |= {"partial": False, "split": None, "crop": None}
     run = Run(tmp_path, Plan.from_json(config), {}, [], None, None, 0)
     assert run.dataset == "the data"
     assert run.held_out is None
-    named = {"name": "celeba", "path": str(tmp_path), "image_size": plan.image_size}
-    assert asked == 2 * [named | {"partial": partial}]
+    assert asked == 2 * [{"name": "celeba", "path": str(tmp_path), **named}]
