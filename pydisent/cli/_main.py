@@ -11,6 +11,7 @@ from pydisent.cli._evaluation import compare, evaluate, select
 from pydisent.cli._lists import info, list_
 from pydisent.cli._output import fail
 from pydisent.cli._pictures import report, rotate, trace, transfer, traverse
+from pydisent.cli._reproduce import reproduce
 from pydisent.cli._sweep import sweep
 from pydisent.cli._training import train
 from pydisent.cli._tyro import subcommand_cli_from_dict
@@ -26,6 +27,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "select": select,
     "sweep": sweep,
+    "reproduce": reproduce,
     "list": list_,
     "info": info,
     "demo": demo,
@@ -33,7 +35,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 
 
 # Options that take several values and may be repeated.
-_REPEATABLE = ("--set", "--grid", "--metrics", "--codes")
+_REPEATABLE = ("--set", "--grid", "--metrics", "--codes", "--official")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,19 +4,16 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pydisent import data, systems
+from pydisent import data
 from pydisent.evaluation.registry import METRICS
+from pydisent.evaluation.scoring import applicable_to
 from pydisent.sweeps import SweepInterrupted, job
-from pydisent.sweeps.engine import Engine, Outcome
-from pydisent.training import Plan, Run, RunFolder, open_run
+from pydisent.sweeps.engine import Engine, Outcome, RunsFailedError
+from pydisent.training import Plan, RunFolder, open_run
 from pydisent.training.run import updates
 
 _POLL = 1.0  # seconds
 _SAMPLES = 64
-
-
-class RunsFailedError(RuntimeError):
-    """Some runs failed; the message says which and why."""
 
 
 def train_and_score(
@@ -83,13 +80,8 @@ def _is_trained(path: Path) -> bool:
 
 def _missing(plan: Plan, path: Path) -> list[str]:
     """Return the metrics that apply to the run and are not among its scores."""
-    from pydisent.evaluation.scoring import applicable
-
-    shape = data.load(**plan.data_arguments()).image_shape
-    system = systems.build(plan.system, plan.config, shape)
-    run = Run(path, plan, {}, [], None, system, 0)
     scored = RunFolder(path).read_scores() or {}
-    return [m for m in applicable(run) if not METRICS[m].slow and m not in scored]
+    return [m for m in applicable_to(plan) if not METRICS[m].slow and m not in scored]
 
 
 def _draw_data(plan: Plan, out: Path) -> Path:

@@ -1,17 +1,20 @@
 """Scores of a run, by the names of metrics."""
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from pydisent import data, systems
 from pydisent._checks import check_one_of
 from pydisent.evaluation import metrics  # noqa: F401  (registers them)
 from pydisent.evaluation.perception import Perception
 from pydisent.evaluation.registry import METRICS
 from pydisent.evaluation.subject import MAX_IMAGES, Subject
 from pydisent.metrics import MetricResult
+from pydisent.training.plan import Plan
 from pydisent.training.run import Run
 
 Score = dict[str, Any]
@@ -34,6 +37,13 @@ def metric_label(name: str) -> str:
 def applicable(run: Run) -> tuple[str, ...]:
     """Return the names of the metrics that apply to the run's data and system."""
     return tuple(name for name, metric in METRICS.items() if metric.needs.met(run))
+
+
+def applicable_to(plan: Plan) -> tuple[str, ...]:
+    """Return the names of the metrics that apply to the runs of a plan."""
+    images = data.load(**plan.data_arguments())
+    system = systems.build(plan.system, plan.config, images.image_shape)
+    return applicable(Run(Path(), plan, {}, [], None, system, 0, images))
 
 
 def check_names(names: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pydisent._extras import optional
-from pydisent.reports._style import INK, MUTED, PAPER, RULE, SCALE, SERIES
+from pydisent.reports.style import INK, MUTED, PAPER, RULE, SCALE, SERIES
 
 with optional():
     import matplotlib

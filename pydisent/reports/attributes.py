@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pydisent.reports._files import write_files
-from pydisent.reports._style import figure, figure_png
+from pydisent.reports.files import write_files
+from pydisent.reports.style import figure, figure_png
 from pydisent.training.run import Run
 
 

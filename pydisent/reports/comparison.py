@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydisent.evaluation.comparison import Comparison, Estimate, Group, compare
 from pydisent.evaluation.scored_run import ScoredRun
-from pydisent.reports._files import write_files
+from pydisent.reports.files import write_files
 
 __all__ = ["Comparison", "Estimate", "Group", "ScoredRun", "compare", "write_comparison"]
 

@@ -9,10 +9,10 @@ from torch import Tensor
 from pydisent.evaluation.codes import base_codes, decode
 from pydisent.evaluation.subject import Subject
 from pydisent.jacobian import trace_eigenpath
-from pydisent.reports._files import write_files
 from pydisent.reports._grid import ImageGrid, animate, image_grid
 from pydisent.reports._section import Picture, Section, described, section_of
-from pydisent.reports._style import SCALE, image_png
+from pydisent.reports.files import write_files
+from pydisent.reports.style import SCALE, image_png
 from pydisent.training.run import Run
 
 _SMALL_CELL = 40 * SCALE

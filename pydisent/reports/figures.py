@@ -9,7 +9,7 @@ import numpy as np
 from pydisent._extras import optional
 from pydisent.evaluation.subject import Subject
 from pydisent.reports._section import Picture, Section
-from pydisent.reports._style import INK, MUTED, SERIES, figure, figure_png
+from pydisent.reports.style import INK, MUTED, SERIES, figure, figure_png
 
 with optional():
     from matplotlib.axes import Axes

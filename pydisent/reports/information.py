@@ -8,8 +8,8 @@ import numpy as np
 from pydisent._extras import optional
 from pydisent.evaluation.subject import Subject
 from pydisent.reports._section import Picture, Section, section_of
-from pydisent.reports._style import INK, MUTED, SERIES, figure, figure_png
 from pydisent.reports.figures import smooth
+from pydisent.reports.style import INK, MUTED, SERIES, figure, figure_png
 
 with optional():
     from matplotlib.ticker import MaxNLocator

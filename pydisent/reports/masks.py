@@ -11,10 +11,10 @@ from pydisent.evaluation.codes import base_codes, decode, prior_codes
 from pydisent.evaluation.lengths import known_lengths
 from pydisent.evaluation.masks import SAMPLES, has_masks, mask_summary, masks_of
 from pydisent.evaluation.subject import Subject
-from pydisent.reports._files import write_files
 from pydisent.reports._grid import image_grid
 from pydisent.reports._section import Picture, Section, section_of
-from pydisent.reports._style import SCALE, image_png
+from pydisent.reports.files import write_files
+from pydisent.reports.style import SCALE, image_png
 from pydisent.training.run import Run
 
 with optional():

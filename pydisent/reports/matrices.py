@@ -8,9 +8,9 @@ import numpy as np
 
 from pydisent._extras import optional
 from pydisent.evaluation.subject import Subject
-from pydisent.reports._files import write_files
 from pydisent.reports._section import Picture, Section, section_of
-from pydisent.reports._style import INK, MUTED, figure, figure_png
+from pydisent.reports.files import write_files
+from pydisent.reports.style import INK, MUTED, figure, figure_png
 from pydisent.training.run import Run
 
 with optional():

@@ -1,20 +1,15 @@
 """The report: one page about a run, or comparing several."""
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydisent._extras import optional
 from pydisent.evaluation.subject import Subject
 from pydisent.reports import _tables
-from pydisent.reports._files import write_files
 from pydisent.reports._labels import subjects_of
-from pydisent.reports._section import Picture
 from pydisent.reports._sections import sections
-from pydisent.reports._style import SCALE
+from pydisent.reports.files import write_files
+from pydisent.reports.html import render
 from pydisent.training.run import Run
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(
@@ -49,7 +44,8 @@ def write_report(
     subjects = subjects_of(runs, seed)
     parts = sections(subjects)
     files = {p.file: p.data for part in parts for p in part.pictures}
-    page = _render(
+    page = render(
+        "report.html",
         title=_title(subjects),
         labels=[s.label for s in subjects],
         sections=parts,
@@ -64,40 +60,8 @@ def write_report(
     return write_files(folder, files | {"index.html": page.encode()})[-1]
 
 
-def _render(**parts: object) -> str:
-    with optional():
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters["uri"] = _uri
-    environment.filters["size"] = _size
-    return environment.get_template("report.html").render(**parts)
-
-
 def _title(subjects: Sequence[Subject]) -> str:
     labels = [s.label for s in subjects]
     who = labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
     data = dict.fromkeys(s.run.plan.data for s in subjects)
     return f"{who} on {' and '.join(data)}"
-
-
-def _uri(picture: Picture) -> str:
-    kind = "gif" if picture.moving else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(picture.data).decode()}"
-
-
-def _size(picture: Picture) -> tuple[int, int]:
-    """Return the size in pixels of the page."""
-    import io
-
-    with optional():
-        from PIL import Image
-
-    with Image.open(io.BytesIO(picture.data)) as image:
-        return image.width // SCALE, image.height // SCALE

@@ -10,10 +10,10 @@ from pydisent._extras import optional
 from pydisent.evaluation.codes import base_codes, dataset_images, decode
 from pydisent.evaluation.subject import Subject
 from pydisent.jacobian import eigenvectors
-from pydisent.reports._files import write_files
 from pydisent.reports._grid import image_grid
 from pydisent.reports._section import Picture, Section, labelled, section_of
-from pydisent.reports._style import SCALE, image_png
+from pydisent.reports.files import write_files
+from pydisent.reports.style import SCALE, image_png
 from pydisent.training.run import Run
 
 with optional():

@@ -8,8 +8,8 @@ import numpy as np
 from pydisent.evaluation.codes import base_codes
 from pydisent.evaluation.lengths import measured_lengths
 from pydisent.metrics import FixedFeatures, accumulated_distance
-from pydisent.reports._files import write_files
-from pydisent.reports._style import MUTED, SERIES, figure, figure_png
+from pydisent.reports.files import write_files
+from pydisent.reports.style import MUTED, SERIES, figure, figure_png
 from pydisent.reports.traversals import chosen_coordinates
 from pydisent.training.run import Run
 

@@ -7,7 +7,7 @@ from typing import Any
 from pydisent._extras import optional
 from pydisent.evaluation.comparison import RECONSTRUCTION, Comparison, Estimate, Group, place
 from pydisent.evaluation.scoring import metric_label
-from pydisent.reports._style import MUTED, PAPER, SERIES, figure, figure_png
+from pydisent.reports.style import MUTED, PAPER, SERIES, figure, figure_png
 from pydisent.training.plan import setting_text
 
 with optional():

@@ -12,10 +12,10 @@ from pydisent._checks import check_one_of
 from pydisent.evaluation.codes import base_codes, dataset_images, decode
 from pydisent.evaluation.lengths import known_lengths, measured_lengths
 from pydisent.evaluation.subject import Subject
-from pydisent.reports._files import write_files
 from pydisent.reports._grid import image_grid
 from pydisent.reports._section import Picture, Section, section_of
-from pydisent.reports._style import image_png
+from pydisent.reports.files import write_files
+from pydisent.reports.style import image_png
 from pydisent.reports.traversals import chosen_coordinates, ordered_coordinates
 from pydisent.training.run import Run
 

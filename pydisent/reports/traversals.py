@@ -14,11 +14,11 @@ from pydisent.evaluation.codes import base_codes, decode
 from pydisent.evaluation.lengths import Lengths, known_lengths, measured_lengths
 from pydisent.evaluation.masks import code_masks
 from pydisent.evaluation.subject import Subject
-from pydisent.reports._files import write_files
 from pydisent.reports._grid import ImageGrid, animate, image_grid
 from pydisent.reports._section import Picture, Section, described, section_of
-from pydisent.reports._style import SCALE, image_png
+from pydisent.reports.files import write_files
 from pydisent.reports.masks import NOTE, overlay
+from pydisent.reports.style import SCALE, image_png
 from pydisent.training.run import Run
 
 Sort = Literal["auto", "tpl", "code"]

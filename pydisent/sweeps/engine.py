@@ -21,6 +21,10 @@ OUTPUT_LOCK_TIMEOUT = 300.0  # seconds to wait for a process that still writes a
 _TAIL = 8192  # bytes of output searched for an error message
 
 
+class RunsFailedError(RuntimeError):
+    """Some runs failed; the message says which and why."""
+
+
 def cores() -> int:
     """Return the number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):

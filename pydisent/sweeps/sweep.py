@@ -104,9 +104,18 @@ def run_sweep(
 
 
 def job(
-    name: str, plan: Plan, folder: Path, metrics: Sequence[str], accelerator: str, threads: int
+    name: str,
+    plan: Plan,
+    folder: Path,
+    metrics: Sequence[str],
+    accelerator: str,
+    threads: int,
+    options: Sequence[str] = (),
 ) -> Job:
-    """Return the commands that finish a run, and write the plan that they read."""
+    """Return the commands that finish a run, and write the plan that they read.
+
+    `options` are further ones of the command that scores it.
+    """
     run = RunFolder(folder / name)
     scored = run.read_scores() or {}
     wanted = [metric for metric in metrics if metric not in scored]
@@ -116,6 +125,7 @@ def job(
     train += ["--out", str(run.path), "--resume"]
     evaluate = ["evaluate", str(run.path), "--threads", str(threads)]
     evaluate += ["--metrics", *wanted] if wanted else []
+    evaluate += options
     commands = [train] if metrics and not wanted else [train, evaluate]
     run.path.mkdir(parents=True, exist_ok=True)
     write_json(run.asked, plan.to_json())

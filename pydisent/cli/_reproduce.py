@@ -1,0 +1,103 @@
+"""The command that reproduces tables and figures of the papers."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydisent.cli._arguments import key_values, seed_list
+from pydisent.cli._engines import engine_for
+from pydisent.cli._output import fail, say, say_table
+from pydisent.cli._tyro import Positional, arg
+
+
+def reproduce(
+    entries: Positional[tuple[str, ...]] = (),
+    scale: Literal["smoke", "small", "paper"] = "small",
+    out: Path = Path("runs/reproduce"),
+    official: Annotated[tuple[str, ...], arg(metavar="DATA=PATH ...")] = (),
+    seeds: str = "0",
+    workers: int | None = None,
+    threads: int | None = None,
+    accelerator: str = "auto",
+    engine: Literal["local", "ray"] = "local",
+    ray_address: str | None = None,
+    vgg16: Path | None = None,
+    lpips: Path | None = None,
+    inception: Path | None = None,
+    threshold: float | None = None,
+) -> None:
+    """Reproduce tables and figures of the papers, with the published figures beside ours.
+
+    Without entries, all are listed. Models are trained in parallel, and scored; started again,
+    finished runs are kept and interrupted ones resumed. Each entry's page and result.json are in
+    OUT/SCALE/ENTRY.
+
+    Parameters
+    ----------
+    entries : tuple of str
+        Such as kumar/table1, or a paper for all of its tables and figures.
+    scale : str
+        smoke (seconds), small (minutes a run, on built-in data in place of the official files) or
+        paper (the papers' models and updates, on the official files).
+    out : Path
+        Folder of all entries and scales.
+    official : tuple of str
+        Files of official data by name, which then replace the built-in data.
+    seeds : str
+        Seeds of each model, separated by commas.
+    workers, threads, accelerator, engine, ray_address
+        As for sweep.
+    vgg16, lpips, inception, threshold
+        As for evaluate.
+    """
+    from pydisent.reproduce import Scale, Training, find
+    from pydisent.reproduce import reproduce as make
+    from pydisent.sweeps.engine import RunsFailedError
+
+    paths = {name: Path(path) for name, path in key_values(official, "--official").items()}
+    chosen_scale = Scale(scale, seed_list(seeds), paths)
+    if not entries:
+        _list(chosen_scale, out)
+        return
+    chosen = tuple(dict.fromkeys(entry for name in entries for entry in find(name)))
+    count = len(chosen_scale.seeds) * sum(len(case.rows) for e in chosen for case in e.cases)
+    runner, suited = engine_for(engine, ray_address, max(1, count), workers, accelerator)
+    nets = {"vgg16": vgg16, "lpips": lpips, "inception": inception, "threshold": threshold}
+    options = [
+        word
+        for name, value in nets.items()
+        if value is not None
+        for word in (f"--{name}", str(value))
+    ]
+    training = Training(
+        runner, accelerator, suited if threads is None else threads, tuple(options), say
+    )
+    try:
+        make(chosen, chosen_scale, out, training, " ".join(["pydisent", *sys.argv[1:]]))
+    except RunsFailedError as error:
+        raise SystemExit(fail(str(error), 1)) from None
+
+
+def _list(scale: "object", out: Path) -> None:
+    """Print all entries: what they need, and how far they are; and what cannot be reproduced."""
+    from pydisent.reproduce import Reproduction, Scale, entries, unavailable
+    from pydisent.reproduce.entry import STAND_INS
+    from pydisent.reproduce.estimate import gpu_hours
+
+    assert isinstance(scale, Scale)
+    rows = []
+    for entry in entries():
+        data = [f"{case.data} ({STAND_INS.get(case.data, 'no stand-in')})" for case in entry.cases]
+        rows.append(
+            [
+                entry.name,
+                entry.title,
+                ", ".join(data),
+                f"{gpu_hours(entry):,.0f}",
+                Reproduction(entry, scale, out).state(),
+            ]
+        )
+    head = ("entry", "title", "data (built-in stand-in)", "GPU hours", f"at {scale.name}")
+    say_table(head, rows, title="GPU hours are rough estimates of scale paper, all seeds")
+    for part in unavailable():
+        say(f"not possible: {part.name}, {part.title}: {part.reason}")

@@ -1,0 +1,44 @@
+"""How long an entry takes at the scale of the paper: a rough estimate, nothing measured."""
+
+from pydisent.reproduce.entry import Case, Entry, Row
+from pydisent.training import Plan
+
+# Milliseconds an update on a current data-centre GPU, of the order of what networks of this size
+# take there; those of ps-sc for each megapixel of a batch.
+_UPDATE = {
+    "spectral-gan": 60.0,
+    "gan": 10.0,
+    "infogan": 12.0,
+    "ib-gan": 15.0,
+    "attribute-ae": 80.0,
+    "jacobian-ae": 3.0,
+}
+_PS_SC = 1000.0
+_VAE = 6.0
+
+
+def gpu_hours(entry: Entry) -> float:
+    """Return the estimated hours of all of an entry's runs and seeds on one GPU."""
+    hours = sum(_hours(case, row) for case in entry.cases for row in case.rows)
+    return entry.seeds * hours
+
+
+def _hours(case: Case, row: Row) -> float:
+    settings = {**case.settings, **row.settings}
+    plan = Plan.from_preset(row.system, case.data, "paper", steps=row.steps, settings=settings)
+    return _updates(plan) * _milliseconds(plan) / 3.6e6
+
+
+def _updates(plan: Plan) -> int:
+    c = plan.config
+    if plan.system == "jacobian-ae":
+        return plan.steps * (1 + c.nuisance)
+    if plan.system == "attribute-ae":
+        return plan.steps + c.cycle_steps + c.students * c.student_steps
+    return plan.steps
+
+
+def _milliseconds(plan: Plan) -> float:
+    if plan.system == "ps-sc":
+        return _PS_SC * plan.config.batch_size * (plan.image_size or 64) ** 2 / 1e6
+    return _UPDATE.get(plan.system, _VAE)

@@ -1,0 +1,281 @@
+"""What is drawn of an entry's models: each function returns how to draw a `Figure`."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from pydisent.evaluation.alignment import alignment_summary
+from pydisent.evaluation.codes import base_codes, decode
+from pydisent.reproduce.entry import Column
+from pydisent.reproduce.results import collect
+from pydisent.reproduce.runs import Runs
+
+Drawn = Mapping[str, bytes]
+Draw = Callable[[Runs], Drawn]
+_SAMPLES = 32
+_ALPHA = 2.0  # of flipped attributes: far enough to be seen
+
+
+def eigenpaths(row: str | None = None) -> Draw:
+    """Draw images along eigenpaths of a row's run."""
+
+    def draw(runs: Runs) -> Drawn:
+        from pydisent.reports.eigenpaths import draw_eigenpaths
+
+        return draw_eigenpaths(runs.open(row), bases=1)
+
+    return draw
+
+
+def heatmaps(*rows: str) -> Draw:
+    """Draw F of the rows' runs (Ramesh et al., Eq. 6)."""
+
+    def draw(runs: Runs) -> Drawn:
+        from pydisent.reports.figures import heatmaps as drawn
+
+        return {"f.png": drawn({t: alignment_summary(run) for t, run in runs.opened(*rows)})}
+
+    return draw
+
+
+def spectra(*rows: str) -> Draw:
+    """Draw the spectra of J'J of the rows' runs."""
+
+    def draw(runs: Runs) -> Drawn:
+        from pydisent.reports.figures import spectra as drawn
+
+        return {"spectra.png": drawn({t: alignment_summary(run) for t, run in runs.opened(*rows)})}
+
+    return draw
+
+
+def traversals(row: str | None = None, sort: Literal["tpl", "code"] = "code") -> Draw:
+    """Draw each code of a row's run varied alone."""
+
+    def draw(runs: Runs) -> Drawn:
+        from pydisent.reports.traversals import draw_traversals
+
+        return _stills(draw_traversals(runs.open(row), sort=sort, bases=1))
+
+    return draw
+
+
+def masks(row: str | None = None) -> Draw:
+    """Draw the traversals of a row's run, and its codes' masks if it has them."""
+
+    def draw(runs: Runs) -> Drawn:
+        from pydisent.reports.masks import draw_masks
+        from pydisent.reports.traversals import draw_traversals
+
+        run = runs.open(row)
+        drawn = _stills(draw_traversals(run, sort="tpl", bases=1))
+        with torch.no_grad():
+            has_masks = run.system.code_masks(base_codes(run.system, 1, 0)) is not None
+        return {**drawn, **(draw_masks(run) if has_masks else {})}
+
+    return draw
+
+
+def transfer(row: str | None = None) -> Draw:
+    """Draw codes copied between images."""
+
+    def draw(runs: Runs) -> Drawn:
+        from pydisent.reports.transfer import draw_transfer
+
+        return draw_transfer(runs.open(row))
+
+    return draw
+
+
+def rotation(row: str | None = None) -> Draw:
+    """Draw the accumulated perceptual distance against the angle of rotation."""
+
+    def draw(runs: Runs) -> Drawn:
+        from pydisent.reports.rotation import write_rotation
+
+        return _written(lambda folder: write_rotation(runs.open(row), folder))
+
+    return draw
+
+
+def planes(*rows: str) -> Draw:
+    """Draw what the first two factors do in each row's run, the others as in one image."""
+
+    def draw(runs: Runs) -> Drawn:
+        from pydisent.reports.planes import factor_plane, write_planes
+
+        drawn = {}
+        for title, run in runs.opened(*rows):
+            source = run.held_out or run.dataset
+            with torch.no_grad():
+                codes = run.system.encode(source.images(range(min(500, len(source)))))
+            first, second = run.system.factor_columns[:2]
+            spans = (2 * float(codes[:, first].std()), 2 * float(codes[:, second].std()))
+            drawn[title] = factor_plane(run.system, codes[0], columns=(first, second), spans=spans)
+        return _written(lambda folder: write_planes(drawn, folder / "planes.png"))
+
+    return draw
+
+
+def attributes(row: str) -> Draw:
+    """Draw attributes flipped one by one on images held out."""
+
+    def draw(runs: Runs) -> Drawn:
+        from pydisent.reports.attributes import write_attributes
+
+        run = runs.open(row if row in runs.rows() else None)
+        return _written(
+            lambda folder: write_attributes(run, folder / "attributes.png", alpha=_ALPHA, faces=3)
+        )
+
+    return draw
+
+
+def information(*rows: str) -> Draw:
+    """Draw the bounds of the mutual information over training, and the KL of each dimension."""
+
+    def draw(runs: Runs) -> Drawn:
+        from pydisent.reports.information import bounds_of, draw_information
+
+        return {
+            f"information-{number}.png": draw_information(run.log, title)
+            for number, (title, run) in enumerate(runs.opened(*rows), start=1)
+            if bounds_of(run.log)
+        }
+
+    return draw
+
+
+def walls(*rows: str) -> Draw:
+    """Draw samples of each row's run."""
+
+    def draw(runs: Runs) -> Drawn:
+        from pydisent.reports.pictures import image_wall
+        from pydisent.reports.style import image_png
+
+        drawn: dict[str, bytes] = {}
+        for number, (title, run) in enumerate(runs.opened(*rows), start=1):
+            images = decode(run.system, base_codes(run.system, _SAMPLES, 0))
+            drawn[f"samples-{number}.png"] = image_png(image_wall(images, title))
+        return drawn
+
+    return draw
+
+
+def tradeoff(runs: Runs) -> Drawn:
+    """Draw each score against the reconstruction error (Kumar et al., Fig. 1)."""
+    from pydisent.evaluation.comparison import compare
+    from pydisent.reports.tradeoff import draw_tradeoff
+
+    paths = dict.fromkeys(runs.path(*key) for key in runs.plans)
+    drawn = draw_tradeoff(compare(list(paths)))
+    return {"tradeoff.png": drawn} if drawn else {}
+
+
+def scatter(across: Column, up: Column) -> Draw:
+    """Draw one score against another: a mark a run."""
+
+    def draw(runs: Runs) -> Drawn:
+        from pydisent.reports.style import SERIES, figure, figure_png
+
+        names, found = runs.rows(), collect(runs)
+        with figure(540, 400) as drawn:
+            axis = drawn.subplots()
+            for number, name in enumerate(names):
+                points = [_pair(run["scores"], across, up) for run in found if run["row"] == name]
+                if known := [point for point in points if point is not None]:
+                    label = runs.title(name) if len(names) <= len(SERIES) else None
+                    colour = SERIES[number % len(SERIES)]
+                    axis.plot(*zip(*known), "o", color=colour, label=label)
+            axis.set(xlabel=across.heading, ylabel=up.heading)
+            axis.margins(0.2)
+            if axis.get_legend_handles_labels()[0]:
+                axis.legend(loc="lower left", bbox_to_anchor=(0, 1))
+            return {"scatter.png": figure_png(drawn)}
+
+    return draw
+
+
+def against(setting: str) -> Draw:
+    """Draw the columns of a case against a setting that varies over its rows: a dot a run."""
+
+    def draw(runs: Runs) -> Drawn:
+        from pydisent.reports.style import SERIES, figure, figure_png
+
+        found = collect(runs)
+        for run in found:
+            run["value"] = getattr(runs.plans[run["row"], run["seed"]].config, setting)
+        values = sorted({run["value"] for run in found})
+        columns = runs.case.columns
+        with figure(300 * len(columns), 280) as drawn:
+            for axis, column in zip(drawn.subplots(1, len(columns), squeeze=False)[0], columns):
+                dots = [
+                    (values.index(run["value"]), column.scale * run["scores"][column.key])
+                    for run in found
+                    if column.key in run["scores"]
+                ]
+                places = sorted({place for place, _ in dots})
+                means = [statistics.fmean(v for at, v in dots if at == place) for place in places]
+                axis.plot(places, means, color=SERIES[0])
+                axis.plot(*zip(*dots), "o", color=SERIES[0], markersize=4) if dots else None
+                axis.set(title=column.title, xlabel=setting)
+                axis.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+            return {f"{setting}.png": figure_png(drawn)}
+
+    return draw
+
+
+def scores(runs: Runs) -> Drawn:
+    """Draw a panel a column, a bar a row, a dot a seed, and a diamond for the published figure."""
+    from pydisent.reports.style import INK, MUTED, SERIES, figure, figure_png
+
+    found, names = collect(runs), runs.rows()
+    columns = [c for c in runs.case.columns if any(c.key in run["scores"] for run in found)]
+    if not columns:
+        return {}
+    rows = {row.name: row for row in runs.case.rows}
+    with figure(180 + 170 * len(columns), 90 + 26 * len(names)) as drawn:
+        axes = drawn.subplots(1, len(columns), squeeze=False, sharey=True)[0]
+        for axis, column in zip(axes, columns):
+            for place, name in enumerate(names):
+                values = [
+                    column.scale * run["scores"][column.key]
+                    for run in found
+                    if run["row"] == name and column.key in run["scores"]
+                ]
+                if values:
+                    axis.barh(place, statistics.fmean(values), 0.6, color=SERIES[0])
+                    axis.plot(values, [place] * len(values), "o", color=INK, markersize=2.5)
+                published = rows[name].published.get(column.key)
+                if published is not None:
+                    value = published[0] if isinstance(published, tuple) else published
+                    axis.plot(value, place, "D", color=SERIES[1], markersize=4.5)
+            axis.set_title(column.heading)
+            axis.grid(axis="y", visible=False)
+        axes[0].set_yticks(range(len(names)), [rows[name].title for name in names])
+        axes[0].invert_yaxis()
+        drawn.supxlabel("bars: here; dots: seeds; diamonds: published", fontsize=7.5, color=MUTED)
+        return {"scores.png": figure_png(drawn)}
+
+
+def _pair(scores: Mapping[str, float], across: Column, up: Column) -> tuple[float, float] | None:
+    if across.key not in scores or up.key not in scores:
+        return None
+    return across.scale * scores[across.key], up.scale * scores[up.key]
+
+
+def _stills(drawn: Mapping[str, bytes]) -> Drawn:
+    return {name: picture for name, picture in drawn.items() if name.endswith(".png")}
+
+
+def _written(write: Callable[[Path], Path]) -> dict[str, bytes]:
+    """Return the file that `write` writes into a folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder))
+        return {path.name: path.read_bytes()}

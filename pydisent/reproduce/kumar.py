@@ -1,0 +1,149 @@
+"""Kumar, Sattigeri & Balakrishnan (2018): DIP-VAE."""
+
+from pydisent.reproduce.entry import Case, Column, Entry, Figure, Row
+from pydisent.reproduce.figures import tradeoff, traversals
+
+TITLE = "Kumar et al. (2018), DIP-VAE"
+
+_Z_DIFF = Column("z-diff", "Z-diff", scale=100, digits=1)
+_SAP = Column("sap", "SAP", digits=4)
+_ERROR = Column("reconstruction", "reconstruction error", "lower", digits=4)
+_TINY = {"latent_size": 4}
+
+
+def _shapes(name: str, title: str, system: str, z: float, sap: float, error: float,
+            **weights: float) -> Row:  # fmt: skip
+    """Return a row of Table 1, with half its weights at 32 px: edges are half as long."""
+    published = {"z-diff": z, "sap": sap, "reconstruction": error}
+    own = {k: v for k, v in weights.items() if k != "diagonal_ratio"}
+    third = {"lambda_3": 100.0} if system == "dip-vae-2" else {}
+    small = {k: v / 2 for k, v in own.items()} | third
+    return Row(name, title, system, weights, small, published)
+
+
+def _faces(name: str, title: str, system: str, z: float, sap: float, error: float,
+           **weights: float) -> Row:  # fmt: skip
+    published = {"z-diff": z, "sap": sap, "reconstruction": error}
+    return Row(name, title, system, weights, published=published)
+
+
+_WEIGHT = {"dip-vae-1": "lambda_od", "dip-vae-2": "lambda_od", "beta-vae": "beta"}
+
+
+def _curve(weights: dict[str, tuple[float, ...]]) -> tuple[Row, ...]:
+    return tuple(
+        Row(f"{system}-{w:g}", f"{system}, {w:g}", system, {_WEIGHT[system]: float(w)})
+        for system, values in weights.items()
+        for w in values
+    )
+
+
+_SMALL = ("beta-vae-1", "beta-vae-4", "beta-vae-16", "beta-vae-32", "dip-vae-1-1", "dip-vae-1-5",
+          "dip-vae-1-20", "dip-vae-1-100", "dip-vae-2-1", "dip-vae-2-5", "dip-vae-2-20",
+          "dip-vae-2-100")  # fmt: skip
+_LAMBDAS = (1, 2, 5, 10, 20, 50, 100, 500)
+_BETAS = (1, 2, 4, 8, 16, 25, 32, 64, 100, 128, 200, 256)
+_TRADEOFF = Figure("Scores against the reconstruction error", tradeoff)
+
+ENTRIES = (
+    Entry(
+        "kumar/table1",
+        "Z-diff, SAP and reconstruction error",
+        "DIP-VAE disentangles as well as or better than β-VAE at a smaller reconstruction error.",
+        (
+            Case(
+                "dsprites",
+                (
+                    _shapes("vae", "VAE", "vae", 81.3, 0.0417, 0.0017),
+                    _shapes("beta-4", "β-VAE, β = 4", "beta-vae", 80.7, 0.0811, 0.0032, beta=4.0),
+                    _shapes("beta-60", "β-VAE, β = 60", "beta-vae", 95.7, 0.5503, 0.0113,
+                            beta=60.0),
+                    _shapes("dip-1", "DIP-VAE-I, λ = 10", "dip-vae-1", 98.7, 0.1889, 0.0018,
+                            lambda_od=10.0),
+                    _shapes("dip-2-5", "DIP-VAE-II, λ = 5", "dip-vae-2", 95.3, 0.2188, 0.0023,
+                            lambda_od=5.0),
+                    _shapes("dip-2-500", "DIP-VAE-II, λ = 500", "dip-vae-2", 98.0, 0.5253, 0.0079,
+                            lambda_od=500.0),
+                ),
+                (_Z_DIFF, _SAP, _ERROR),
+                smoke=_TINY,
+                figures=(
+                    _TRADEOFF,
+                    Figure("Codes of DIP-VAE-II, λ = 500", traversals("dip-2-500")),
+                ),
+            ),
+            Case(
+                "celeba",
+                (
+                    _faces("vae", "VAE", "vae", 7.5, 0.35, 0.0876),
+                    _faces("beta-4", "β-VAE, β = 4", "beta-vae", 8.1, 0.48, 0.0937, beta=4.0),
+                    _faces("beta-32", "β-VAE, β = 32", "beta-vae", 6.4, 3.72, 0.1572, beta=32.0),
+                    _faces("dip-1", "DIP-VAE-I, λ = 2", "dip-vae-1", 14.8, 3.69, 0.0904,
+                           lambda_od=2.0, diagonal_ratio=50.0),
+                    _faces("dip-2-1", "DIP-VAE-II, λ = 1", "dip-vae-2", 7.1, 2.94, 0.0884,
+                           lambda_od=1.0, diagonal_ratio=0.5, lambda_3=0.0),
+                    _faces("dip-2-80", "DIP-VAE-II, λ = 80", "dip-vae-2", 11.5, 3.93, 0.1477,
+                           lambda_od=80.0, diagonal_ratio=0.5, lambda_3=0.0),
+                ),
+                (_ERROR,),
+                smoke=_TINY,
+                figures=(_TRADEOFF,),
+            ),
+        ),
+        differences=("on sprites half the weights: the shapes' edges are half as long at 32 px",),
+    ),
+    Entry(
+        "kumar/table2",
+        "Attribute classification on CelebA",
+        "DIP-VAE-I's codes tell most attributes better than those of the VAE and β-VAE.",
+        (
+            Case(
+                "celeba",
+                (
+                    Row("vae", "VAE", "vae"),
+                    *(Row(f"beta-{b}", f"β-VAE, β = {b}", "beta-vae", {"beta": float(b)})
+                      for b in (2, 4, 8)),
+                    Row("dip-1", "DIP-VAE-I", "dip-vae-1",
+                        {"lambda_od": 2.0, "diagonal_ratio": 50.0}),
+                ),
+                (Column("attributes", "mean accuracy, %", scale=100, digits=1),),
+                smoke=_TINY,
+            ),
+        ),
+        differences=("the paper prints the accuracy of twelve attributes, not their mean",),
+    ),
+    Entry(
+        "kumar/figure1",
+        "Scores against the reconstruction error on 2D Shapes",
+        "At equal reconstruction error DIP-VAE scores above β-VAE.",
+        (
+            Case(
+                "dsprites",
+                _curve({"beta-vae": _BETAS, "dip-vae-1": _LAMBDAS, "dip-vae-2": _LAMBDAS}),
+                (_Z_DIFF, _SAP, _ERROR),
+                smoke=_TINY,
+                small_rows=_SMALL,
+                figures=(_TRADEOFF,),
+            ),
+        ),
+        differences=("four weights a system",),
+    ),
+    Entry(
+        "kumar/figure2",
+        "Scores against the reconstruction error on CelebA",
+        "At equal reconstruction error DIP-VAE scores above β-VAE.",
+        (
+            Case(
+                "celeba",
+                _curve({"beta-vae": _BETAS, "dip-vae-1": _LAMBDAS, "dip-vae-2": _LAMBDAS}),
+                (Column("attributes", "attribute classification", digits=3), _ERROR),
+                smoke=_TINY,
+                small_rows=_SMALL,
+                figures=(_TRADEOFF,),
+            ),
+        ),
+        differences=("four weights a system",),
+    ),
+)  # fmt: skip
+
+UNAVAILABLE = ()

@@ -1,0 +1,124 @@
+"""The page of an entry: tables, figures, differences and how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydisent.reports.files import write_files
+from pydisent.reports.html import picture_uri, render
+from pydisent.reproduce.entry import STAND_INS, Case, Entry, Figure
+from pydisent.reproduce.figures import scores
+from pydisent.reproduce.results import cases_of, score_table, summary_table
+from pydisent.reproduce.runs import Runs, Scale
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass
+class Part:
+    """A case on the page."""
+
+    title: str
+    tables: list[tuple[list[str], list[list[str]]]] = field(default_factory=list)
+    pictures: list[tuple[str, str, str]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def write_page(
+    entry: Entry, scale: Scale, result: Mapping[str, Any], runs: Path, out: Path, command: str
+) -> list[Path]:
+    """Write index.html, with its pictures beside it, and return all files.
+
+    Parameters
+    ----------
+    entry : Entry
+        The entry.
+    scale : Scale
+        The scale.
+    result : mapping
+        What was measured; see `result_of`.
+    runs, out : Path
+        Folder of the runs, and of the page.
+    command : str
+        The command line, shown on the page.
+    """
+    files: dict[str, bytes] = {}
+    parts = [
+        _part(case, measured, Runs.of(case, scale, runs), files)
+        for case, measured in cases_of(entry, result)
+    ]
+    left_out = [
+        f"{case.data}: {reason}"
+        for case in entry.cases
+        if (reason := _left_out(case, scale)) is not None
+    ]
+    page = render(
+        "page.html",
+        _TEMPLATES,
+        entry=entry,
+        scale=scale.name,
+        seeds=len(scale.seeds),
+        parts=parts,
+        left_out=left_out,
+        differences=_differences(entry, scale),
+        environment=_about(result["environment"]),
+        command=command,
+    )
+    return write_files(out, files | {"index.html": page.encode()})
+
+
+def _left_out(case: Case, scale: Scale) -> str | None:
+    if scale.data(case) is not None:
+        return None
+    if scale.name == "paper":
+        return f"its files were not given (--official {case.data}=PATH)"
+    return f"no built-in data stands in for it (--official {case.data}=PATH)"
+
+
+def _differences(entry: Entry, scale: Scale) -> list[str]:
+    if scale.name == "paper":
+        return []
+    said = list(entry.differences) if scale.name == "small" else ["models of a few units"]
+    data = [
+        f"{STAND_INS[case.data]}, rendered or shipped with a dependency, for {case.data}"
+        for case in entry.cases
+        if case.data in STAND_INS and case.data not in scale.data_paths
+    ]
+    seeds = f"{len(scale.seeds)} of the paper's {entry.seeds} seeds"
+    return [*data, *said, *([seeds] if entry.seeds > len(scale.seeds) else [])]
+
+
+def _part(case: Case, measured: dict[str, Any], runs: Runs, files: dict[str, bytes]) -> Part:
+    size = f" at {measured['image_size']} px" if measured["image_size"] else ""
+    part = Part(f"On {measured['data']}{size}", notes=list(measured["notes"]))
+    if (summary := summary_table(case, measured["runs"])) is not None:
+        part.tables.append(summary)
+    figures: Sequence[Figure] = case.figures
+    if case.columns:
+        part.tables.append(score_table(case, measured["runs"]))
+        figures = (Figure("Scores, beside those published", scores), *figures)
+    nets = sorted({net for run in measured["runs"] for net in run["by"]})
+    if nets:
+        part.notes.append(f"TPL, PPL and FID by {', '.join(nets)}")
+    for figure in figures:
+        try:
+            drawn = figure.draw(runs)
+        except Exception as error:  # a page with a gap is better than none
+            part.missing.append(f"{figure.caption}: {str(error) or type(error).__name__}")
+            continue
+        for name, data in drawn.items():
+            file = f"{measured['data']}-{len(files)}-{name}"
+            files[file] = data
+            part.pictures.append((picture_uri(data), figure.caption, file))
+    return part
+
+
+def _about(environment: Mapping[str, Any]) -> str:
+    return (
+        f"{environment['gpu'] or environment['cpu']}, torch {environment['torch']}, "
+        f"Python {environment['python']}, pydisent {environment['pydisent']}"
+    )

@@ -1,0 +1,119 @@
+"""Ramesh, Choi & LeCun (2018): a spectral regularizer for unsupervised disentanglement."""
+
+from pydisent.reproduce.cost import draw_cost
+from pydisent.reproduce.entry import Case, Column, Entry, Figure, Row, Unavailable
+from pydisent.reproduce.figures import eigenpaths, heatmaps, spectra, traversals
+
+TITLE = "Ramesh et al. (2018), spectral regularizer"
+
+_Z_DIFF = Column("z-diff", "disentanglement score (z-diff)", scale=100)
+_DIAGONAL = Column("f-diagonal", "mean of F's first k diagonal entries")
+_WITHOUT = {"penalty_weight": 0.0}
+_CELEBA = {"latent_size": 128}
+_TINY = {"latent_size": 4, "k": 2}
+
+ENTRIES = (
+    Entry(
+        "ramesh/table1",
+        "Disentanglement score on dSprites",
+        "The alignment penalty brings a GAN's score near those of the β-VAE and DC-IGN.",
+        (
+            Case(
+                "dsprites",
+                (
+                    Row(
+                        "aligned",
+                        "GAN with the alignment penalty",
+                        "spectral-gan",
+                        published={"z-diff": (92.34, 0.4)},
+                    ),
+                    Row("plain", "the same without it", "spectral-gan", _WITHOUT),
+                    Row("vae", "VAE", "vae", published={"z-diff": (61.58, 0.5)}),
+                    Row("beta-vae", "β-VAE", "beta-vae", published={"z-diff": (99.23, 0.1)}),
+                    Row("infogan", "InfoGAN", "infogan", published={"z-diff": (73.5, 0.9)}),
+                ),
+                (_Z_DIFF, _DIAGONAL, Column("factor-vae", "FactorVAE")),
+                figures=(
+                    Figure("F with and without the penalty (Eq. 6)", heatmaps("aligned", "plain")),
+                    Figure("Codes of the GAN with the penalty", traversals("aligned")),
+                ),
+            ),
+        ),
+    ),
+    Entry(
+        "ramesh/figure3",
+        "Eigenpaths of a GAN",
+        "Along a path that follows a leading eigenvector of the Jacobian, one or two attributes "
+        "change at a time.",
+        (
+            Case(
+                "celeba",
+                (Row("plain", "GAN", "spectral-gan", {**_WITHOUT, "base": 128}),),
+                settings=_CELEBA,
+                small={"base": 16, "latent_size": 32},
+                smoke={**_TINY, "base": 4},
+                figures=(Figure("Paths along the first three eigenvectors", eigenpaths()),),
+            ),
+        ),
+    ),
+    Entry(
+        "ramesh/figure4",
+        "Cost of the penalty",
+        "The cost of a generator update grows linearly with k and T.",
+        (
+            Case(
+                "celeba",
+                figures=(
+                    Figure(
+                        "Cost of a generator update relative to one without the penalty", draw_cost
+                    ),
+                ),
+            ),
+        ),
+    ),
+    Entry(
+        "ramesh/figure5",
+        "Reweighting of the sign matrix",
+        "Without reweighting the columns of S_k, eigenvectors do not align with coordinates.",
+        (
+            Case(
+                "celeba",
+                (
+                    Row("reweighted", "with reweighting", "spectral-gan"),
+                    Row("even", "without", "spectral-gan", {"reweight": False}),
+                ),
+                (_DIAGONAL,),
+                settings={**_CELEBA, "k": 8, "iterations": 8, "penalty_weight": 0.1},
+                small={"latent_size": 32, "penalty_weight": 1.0},
+                smoke=_TINY,
+                figures=(Figure("F, with and without", heatmaps("reweighted", "even")),),
+            ),
+        ),
+        differences=("32 latent codes, λ = 1",),
+    ),
+    Entry(
+        "ramesh/figure13",
+        "Spectra of the Jacobian",
+        "Spectra decay fast: a few directions of latent space move the image most.",
+        (
+            Case(
+                "celeba",
+                tuple(
+                    Row(f"m{m}", f"m = {m}", "spectral-gan", {**_WITHOUT, "latent_size": m},
+                        {"latent_size": m // 4})
+                    for m in (32, 64, 128)
+                ),
+                smoke=_TINY,
+                figures=(Figure("Spectra of J'J, by the size m of the code", spectra()),),
+            ),
+        ),
+        differences=("a quarter of the latent codes",),
+    ),
+)  # fmt: skip
+
+UNAVAILABLE = (
+    Unavailable("ramesh/table1", "ICA, PCA, raw pixels, DC-IGN",
+                "figures of Higgins et al. (2016)"),
+    Unavailable("ramesh/figure1", "Eigenpaths on LSUN bedrooms at 256 px",
+                "the generator of Mescheder et al. (2018), a third party's"),
+)  # fmt: skip

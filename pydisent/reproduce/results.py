@@ -1,0 +1,173 @@
+"""The results of an entry: what is kept of its runs, and its tables."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydisent import systems
+from pydisent._environment import environment
+from pydisent.reproduce.entry import STAND_INS, Case, Entry, Published
+from pydisent.reproduce.runs import Runs, Scale
+from pydisent.training import RunFolder
+
+FORMAT = 1
+NOTHING = "–"
+
+
+def collect(runs: Runs) -> list[dict[str, Any]]:
+    """Return what is kept of each finished run: its scores by column, settings and time."""
+    return [
+        {"row": row, "seed": seed, **_kept(RunFolder(runs.path(row, seed)), runs.case)}
+        for row, seed in runs.plans
+        if runs.is_done(row, seed)
+    ]
+
+
+def _kept(folder: RunFolder, case: Case) -> dict[str, Any]:
+    config, log = folder.read_config(), folder.read_log()
+    preset = systems.preset(config["system"], config["preset"], config["data"]).config
+    own = {name: value for name, _, value in systems.describe(preset)}
+    found = folder.read_scores() or {}
+    values = {column.key: _score(column.key, found, log) for column in case.columns}
+    return {
+        "system": config["system"],
+        "settings": {k: v for k, v in config["config"].items() if own.get(k) != v},
+        "steps": config["steps"],
+        "scores": {key: value for key, value in values.items() if value is not None},
+        "by": sorted(
+            {d for e in found.values() if (d := e.get("details", {}).get("distance")) is not None}
+        ),
+        "seconds": round(max(line["seconds"] for line in log), 1),
+        "threads": folder.read_environment()["threads"],
+    }
+
+
+def _score(key: str, scores: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the figure of a column's key; None if there is none."""
+    name, _, detail = key.partition("/")
+    if name == "log":
+        logged = [line[detail] for line in log if detail in line]
+        return statistics.median(logged) if logged else None
+    entry = scores.get(name)
+    if entry is None:
+        return None
+    value = entry["details"].get(detail) if detail else entry["score"]
+    if isinstance(value, list):
+        known = [each for each in value if each is not None]
+        return statistics.fmean(known) if known else None
+    return None if value is None else float(value)
+
+
+def result_of(entry: Entry, scale: Scale, folder: Path) -> dict[str, Any]:
+    """Return the figures of an entry at a scale, as plain values."""
+    cases = []
+    for case in entry.cases:
+        found = scale.data(case)
+        if found is None:
+            continue
+        runs = Runs.of(case, scale, folder)
+        plan = next(iter(runs.plans.values()), None)
+        cases.append({
+            "data": found[0],
+            "image_size": None if plan is None else plan.image_size,
+            "preset": None if plan is None else plan.preset,
+            "notes": sorted({each.note for each in runs.plans.values() if each.note}),
+            "runs": collect(runs),
+        })  # fmt: skip
+    return {
+        "format": FORMAT,
+        "entry": entry.name,
+        "scale": scale.name,
+        "seeds": list(scale.seeds),
+        "cases": cases,
+        "environment": environment(),
+    }
+
+
+def cases_of(entry: Entry, result: Mapping[str, Any]) -> list[tuple[Case, dict[str, Any]]]:
+    """Return the entry's cases of a result, each with what was measured."""
+    known = {case.data: case for case in entry.cases}
+    stand_ins = {stand_in: data for data, stand_in in STAND_INS.items()}
+    found = []
+    for measured in result["cases"]:
+        name = measured["data"]
+        case = known.get(name) or known.get(stand_ins.get(name, ""))
+        if case is not None:
+            found.append((case, measured))
+    return found
+
+
+def score_table(case: Case, runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Return the heading and the rows of a case's table: published figures beside ours."""
+    published = {column.key for column in case.columns for row in case.rows
+                 if column.key in row.published}  # fmt: skip
+    head = ["model"]
+    for column in case.columns:
+        head += [column.heading, "published"] if column.key in published else [column.heading]
+    lines = []
+    for row in case.rows:
+        found = [run for run in runs if run["row"] == row.name]
+        if not found and not row.published:
+            continue
+        line = [row.title]
+        for column in case.columns:
+            values = [run["scores"][column.key] for run in found if column.key in run["scores"]]
+            line.append(spread([column.scale * value for value in values], column.digits))
+            if column.key in published:
+                line.append(published_text(row.published.get(column.key), column.digits))
+        lines.append([*line, spread([run["seconds"] / 60 for run in found], 1)])
+    return [*head, "minutes"], lines
+
+
+def summary_table(
+    case: Case, runs: Sequence[dict[str, Any]]
+) -> tuple[list[str], list[list[str]]] | None:
+    """Return the table that is computed from the scores of all runs, if the case has one."""
+    if case.summary is None:
+        return None
+    rows = case.summary(runs)
+    keys = list(dict.fromkeys(key for row in rows.values() for key in row))
+    titles = {column.key: column.title for column in case.columns}
+    head = ["", *(cell for key in keys for cell in (titles.get(key, key), "published"))]
+    lines = []
+    for name, row in rows.items():
+        known = case.summary_published.get(name, {})
+        cells = [(spread([row[key]] if key in row else [], 2), published_text(known.get(key), 2))
+                 for key in keys]  # fmt: skip
+        lines.append([name, *(cell for pair in cells for cell in pair)])
+    return head, lines
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Return the mean, with the standard deviation of several; a dash for none."""
+    if not values:
+        return NOTHING
+    text = f"{statistics.fmean(values):.{digits}f}"
+    return f"{text} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
+
+
+def published_text(value: Published | None, digits: int) -> str:
+    """Return a published figure in print."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, tuple):
+        return " ± ".join(f"{part:.{digits}f}" for part in value)
+    return f"{value:.{digits}f}"
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *rows))
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Return a result that was written; ValueError if its format is unknown."""
+    found = json.loads(path.read_text())
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise ValueError(f"{path}: format must be {FORMAT}")
+    return found

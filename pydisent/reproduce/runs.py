@@ -1,0 +1,274 @@
+"""The runs of an entry: their plans at a scale, training, and access to what was trained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydisent._checks import check_one_of
+from pydisent.evaluation.scoring import applicable_to
+from pydisent.reproduce.entry import STAND_INS, Case, Row
+from pydisent.sweeps import job, slug
+from pydisent.sweeps.engine import Engine, Job, Outcome, RunsFailedError
+from pydisent.training import Plan, Run, RunFolder, open_run
+from pydisent.training.checkpoint import adopt, latest_checkpoint
+from pydisent.training.files import write_json
+from pydisent.training.run import updates
+
+PRESETS = {"smoke": "smoke", "small": "quick", "paper": "paper"}
+_SMOKE_ROWS = 2
+_REMARKS = ("command", "note")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large models are, on which data, and with which seeds.
+
+    Attributes
+    ----------
+    name : {"smoke", "small", "paper"}
+        "paper" trains the papers' models on the official data; "small" presets of minutes on the
+        built-in stand-ins; "smoke" shows in seconds that everything runs.
+    seeds : tuple of int
+        One run of each row for each.
+    data_paths : mapping of str to path
+        Official data by name, which then replaces its stand-in.
+    """
+
+    name: str
+    seeds: tuple[int, ...] = (0,)
+    data_paths: Mapping[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_one_of("scale", self.name, tuple(PRESETS))
+
+    def data(self, case: Case) -> tuple[str, Path | None] | None:
+        """Return the data set of a case, and its path; None if there is none at this scale."""
+        if case.data in self.data_paths:
+            return case.data, self.data_paths[case.data]
+        stand_in = STAND_INS.get(case.data)
+        return None if self.name == "paper" or stand_in is None else (stand_in, None)
+
+    def rows(self, case: Case) -> Sequence[Row]:
+        """Return the rows of a case that are trained at this scale."""
+        if self.name == "smoke":
+            return case.rows[:_SMOKE_ROWS]
+        if self.name == "small" and case.small_rows:
+            return [row for row in case.rows if row.name in case.small_rows]
+        return case.rows
+
+    def plan(self, case: Case, row: Row, seed: int) -> Plan:
+        """Return the plan of a row; `data(case)` must not be None."""
+        found = self.data(case)
+        assert found is not None
+        settings = {**case.settings, **row.settings}
+        if self.name == "small":
+            settings |= {**row.small, **case.small}
+        elif self.name == "smoke":
+            settings |= {**row.small, **case.small, **case.smoke}
+        data, path = found
+        return Plan.from_preset(
+            row.system,
+            data,
+            PRESETS[self.name],
+            data_path=path,
+            seed=seed,
+            steps=row.steps,
+            settings=settings,
+        )
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of a case.
+
+    Attributes
+    ----------
+    case : Case
+        The case.
+    plans : mapping of (str, int) to Plan
+        By row and seed.
+    scale : str
+        Its name.
+    folder : Path
+        Where all runs of the scale are, those of other entries too.
+    """
+
+    case: Case
+    plans: Mapping[tuple[str, int], Plan]
+    scale: str
+    folder: Path
+
+    @classmethod
+    def of(cls, case: Case, scale: Scale, folder: Path) -> Runs:
+        """Return the runs of a case at a scale."""
+        rows = scale.rows(case)
+        keys = [(row, seed) for row in rows for seed in scale.seeds]
+        plans = {(row.name, seed): scale.plan(case, row, seed) for row, seed in keys}
+        return cls(case, plans, scale.name, folder)
+
+    def path(self, row: str, seed: int) -> Path:
+        """Return the folder of a run: the same for the same plan, whatever the entry."""
+        return self.folder / folder_name(self.plans[row, seed])
+
+    def rows(self) -> list[str]:
+        """Return the names of the rows."""
+        return list(dict.fromkeys(row for row, _ in self.plans))
+
+    def title(self, row: str) -> str:
+        """Return the title of a row."""
+        return next(each.title for each in self.case.rows if each.name == row)
+
+    def open(self, row: str | None = None) -> Run:
+        """Open the run of a row with the first seed; of the first row by default."""
+        key = next(key for key in self.plans if row in (None, key[0]))
+        return open_run(self.path(*key))
+
+    def opened(self, *rows: str) -> Iterator[tuple[str, Run]]:
+        """Yield the titles of these rows, or all, and their runs with the first seed."""
+        for row in rows or self.rows():
+            if row in self.rows():
+                yield self.title(row), self.open(row)
+
+    def is_done(self, row: str, seed: int) -> bool:
+        """Return whether a run is trained, and has the scores that apply to it."""
+        plan, path = self.plans[row, seed], self.path(row, seed)
+        if not RunFolder(path).is_run():
+            return False
+        done, scored = updates(path), RunFolder(path).read_scores() or {}
+        return done is not None and done[0] == done[1] and set(self.metrics(plan)) <= scored.keys()
+
+    def metrics(self, plan: Plan) -> tuple[str, ...]:
+        """Return the metrics of the case that apply to a plan."""
+        fitting = applicable_to(plan)
+        return tuple(name for name in self.case.metrics if name in fitting)
+
+
+def folder_name(plan: Plan) -> str:
+    """Return a folder's name that says what is trained, and differs wherever plans do."""
+    values = {k: v for k, v in plan.to_json().items() if k not in _REMARKS}
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{slug(plan.system, plan, {})}-{plan.data}-{digest}"
+
+
+@dataclass(frozen=True)
+class Training:
+    """How runs are trained and scored.
+
+    Attributes
+    ----------
+    engine : Engine
+        Runs the jobs.
+    accelerator : str
+        Lightning Fabric's.
+    threads : int
+        CPU threads of each.
+    options : sequence of str
+        Further options of the command `evaluate`.
+    say : callable
+        Called with each line of progress.
+    """
+
+    engine: Engine
+    accelerator: str = "auto"
+    threads: int = 1
+    options: Sequence[str] = ()
+    say: Callable[[str], None] = print
+
+
+def finish(runs: Sequence[Runs], training: Training) -> int | None:
+    """Train and score all runs that are not finished.
+
+    Rows that begin as others do are trained after these.
+
+    Returns
+    -------
+    int or None
+        The number of the signal that stopped it.
+
+    Raises
+    ------
+    RunsFailedError
+        If runs failed; the others are finished.
+    """
+    failed: dict[str, str] = {}
+    for later in (False, True):
+        if signum := _run([*_jobs(runs, training, later, failed)], training, failed):
+            return signum
+    if failed:
+        reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        raise RunsFailedError(f"{len(failed)} runs failed: {reasons}")
+    return None
+
+
+def _jobs(
+    runs: Sequence[Runs], training: Training, later: bool, failed: Mapping[str, str]
+) -> Iterator[Job]:
+    """Yield the jobs of rows that begin as others do, if `later`, or of those that do not."""
+    seen = set()
+    for each in runs:
+        first = {row.name: row.begins_as for row in each.case.rows}
+        for (row, seed), plan in each.plans.items():
+            path, teacher = each.path(row, seed), first[row]
+            if (teacher is not None) != later or path in seen or each.is_done(row, seed):
+                continue
+            if teacher is not None and (teacher, seed) in each.plans:
+                before = each.path(teacher, seed)
+                if before.name in failed:
+                    continue
+                _branch(RunFolder(before), plan, RunFolder(path))
+            seen.add(path)
+            wanted = tuple(
+                dict.fromkeys(
+                    metric
+                    for other in runs
+                    for (name, number), same in other.plans.items()
+                    if other.path(name, number) == path
+                    for metric in other.metrics(same)
+                )
+            )
+            yield job(
+                path.name,
+                plan,
+                each.folder,
+                wanted,
+                training.accelerator,
+                training.threads,
+                options=training.options,
+            )
+
+
+def _run(jobs: Sequence[Job], training: Training, failed: dict[str, str]) -> int | None:
+    if not jobs:
+        return None
+    done = 0
+
+    def note(outcome: Outcome) -> None:
+        nonlocal done
+        done += outcome.state in ("done", "failed")
+        if outcome.state == "failed":
+            failed[outcome.name] = outcome.error or "without a message"
+        training.say(f"[{done}/{len(jobs)}] {outcome}")
+
+    return training.engine.run(jobs, note)
+
+
+def _branch(teacher: RunFolder, plan: Plan, to: RunFolder) -> None:
+    """Let a run begin where its teacher's ended, unless it has begun: all up to there is alike."""
+    if to.is_run():
+        return
+    latest = latest_checkpoint(teacher.checkpoints)
+    assert latest is not None
+    unfinished = RunFolder(to.path.with_name(f".{to.path.name}.tmp"))
+    for left in (to.path, unfinished.path):
+        shutil.rmtree(left, ignore_errors=True)
+    unfinished.path.mkdir(parents=True)
+    write_json(unfinished.config, plan.to_json())
+    adopt(latest, unfinished.checkpoints, unfinished.plan_sum())
+    shutil.copy(teacher.log, unfinished.log)
+    write_json(unfinished.environment, teacher.read_environment())
+    unfinished.path.rename(to.path)
