@@ -1,25 +1,23 @@
 """Does training in bf16 cost anything in the end? Scores in both precisions, over seeds.
 
-``python bench/precision.py`` trains beta-vae on ``sprites`` in fp32 and in bf16 from several seeds,
-and scores each. Runs go side by side, one a core. Stopped, it goes on where it was when started
-again.
+First ``pydisent sweep beta-vae --data sprites --grid precision=fp32,bf16 --seeds 0,1,2 --metrics
+factor-vae mig sap reconstruction --out runs/precision`` on a machine with native bf16, then
+``python bench/precision.py [runs/precision]``, which keeps the figures.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import torch
-from _runs import add_run_arguments, answer, figures, planned, together, write_runs
+from _harness import environment, write_result
 from _tables import grouped, machine, markdown, minutes, spread
 
-from pydisent._precision import has_native_bf16
-from pydisent.training import Plan, Run, RunFolder
+from pydisent.training import RunFolder
 
 QUESTION = "precision"
+SHARED = ("data", "image_size", "preset", "steps")
 # score: its title, digits
 SCORES = {
     "factor-vae": ("FactorVAE ↑", 3),
@@ -27,16 +25,21 @@ SCORES = {
     "sap": ("SAP ↑", 3),
     "reconstruction": ("squared error ↓", 5),
 }
-METRICS = tuple(SCORES)
 
 
-def plans(args: argparse.Namespace) -> dict[str, Plan]:
-    variants = {
-        f"{system}-{precision}": (system, {"precision": precision})
-        for system in args.systems
-        for precision in ("fp32", "bf16")
+def figures(folder: RunFolder) -> dict[str, Any]:
+    """What is kept of a run; ValueError if bf16 was computed in fp32."""
+    config, about = folder.read_config(), folder.read_environment()
+    asked = config["config"]["precision"]
+    if asked == "bf16" and about["precision"] != "bf16":
+        raise ValueError(f"{folder.path} must be trained with native bf16")
+    return {
+        **{name: config[name] for name in ("system", "seed", *SHARED)},
+        "precision": asked,
+        "scores": {name: entry["score"] for name, entry in (folder.read_scores() or {}).items()},
+        "seconds": max(line["seconds"] for line in folder.read_log()),
+        "threads": about["threads"],
     }
-    return planned(args, variants)
 
 
 def table(result: dict) -> list[str]:
@@ -61,23 +64,17 @@ def table(result: dict) -> list[str]:
     return [*lines, *markdown(["system", "precision", *titles, "minutes"], rows, 2)]
 
 
-def write(args: argparse.Namespace, runs: dict[str, Run]) -> Path:
-    """Keep the figures."""
-    entries = [
-        {"precision": run.system.config.precision, **figures(RunFolder(run.path), run.system.name)}
-        for run in runs.values()
-    ]
-    return write_runs(QUESTION, together(entries), args)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--systems", nargs="+", default=["beta-vae"])
-    add_run_arguments(parser, "precision", "sprites")
-    args = parser.parse_args(argv)
-    if not has_native_bf16("cuda" if torch.cuda.is_available() else "cpu"):
-        parser.error("there is no native bf16 here: bf16 would be computed in fp32")
-    return answer(__file__, args, plans(args), METRICS, argv, write, table)
+def main() -> int:
+    root = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/precision")
+    folders = [RunFolder(path) for path in sorted(root.iterdir()) if path.is_dir()]
+    runs = [figures(folder) for folder in folders if folder.is_run()]
+    if len({tuple(run[name] for name in SHARED) for run in runs}) != 1:
+        print(f"{root} must hold runs that share {', '.join(SHARED)}", file=sys.stderr)
+        return 1
+    shared = {name: runs[0][name] for name in SHARED}
+    kept = [{k: v for k, v in run.items() if k not in SHARED} for run in runs]
+    print(write_result(QUESTION, {**shared, "runs": kept}, environment()))
+    return 0
 
 
 if __name__ == "__main__":

@@ -16,20 +16,15 @@ from typing import Any
 
 import _suite
 import alignment
-import attribute_ae
 import constriction
 import covariance
-import demo
 import density
-import ib_gan
-import jacobian_ae
 import metrics
 import power_iteration
 import precision
-import ps_sc
+import reproduced
 import small
 import throughput
-import vae_family
 from _harness import RESULTS
 from _tables import device, load
 
@@ -48,23 +43,14 @@ QUESTIONS: dict[str, ModuleType] = {
     "constriction": constriction,
     "covariance": covariance,
     "metrics": metrics,
-    "demo": demo,
-    "vae_family": vae_family,
-    "ps_sc": ps_sc,
-    "ib_gan_sprites": ib_gan,
-    "ib_gan_color_sprites": ib_gan,
     "throughput": throughput,
     "precision": precision,
     "gpu_suite": _suite,
     "cpu_suite": _suite,
-    "jacobian_ae": jacobian_ae,
-    "jacobian_ae_long": jacobian_ae,
-    "attribute_ae": attribute_ae,
+    **dict.fromkeys(reproduced.QUESTIONS, reproduced),
 }
 #: Pictures stand after the tables of a machine, in an order of their own.
-ILLUSTRATED = (
-    alignment, constriction, _suite, vae_family, ps_sc, jacobian_ae, attribute_ae, ib_gan,
-)  # fmt: skip
+ILLUSTRATED = (alignment, constriction, _suite)
 
 
 def folders() -> list[Path]:
@@ -114,8 +100,9 @@ def tables() -> str:
     lines = coverage_lines()
     for folder in folders():
         lines += [f"### {device(environment_of(folder))}", ""]
-        for _, bench, result in answers(folder):
+        for question, bench, result in answers(folder):
             lines += bench.table(result)
+            lines += reproduced.pictures(folder, question) if bench is reproduced else []
         for bench in ILLUSTRATED:
             for picture, caption in bench.CAPTIONS.items():
                 if (folder / picture).exists():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ _SIZES: Mapping[str, dict[str, int]] = {
 }
 
 
-def relative_costs(scale: str, device: torch.device | str = "cpu") -> dict[str, Any]:
+def relative_costs(scale: str) -> dict[str, Any]:
     """Return the median time of a generator update with the penalty, relative to one without.
 
     Both are measured in turn. The networks are a DCGAN's, with RMSProp.
@@ -30,9 +30,9 @@ def relative_costs(scale: str, device: torch.device | str = "cpu") -> dict[str, 
     Returns
     -------
     dict
-        "plain_ms", the time without, in ms; and "relative", by T and k.
+        "device"; "plain_ms", the time without, in ms; and "relative", by T and k.
     """
-    size = _SIZES[scale]
+    size, device = _SIZES[scale], "cuda" if torch.cuda.is_available() else "cpu"
     generator = DCGANGenerator(size["latent_size"], 3, size["base"], size["image_size"]).to(device)
     judge = DCGANDiscriminator(3, size["base"], size["image_size"]).to(device)
     optimizer = torch.optim.RMSprop(generator.parameters(), 1e-4, alpha=0.9, eps=1e-6)
@@ -49,17 +49,17 @@ def relative_costs(scale: str, device: torch.device | str = "cpu") -> dict[str, 
         return _now(z) - start
 
     vectors = [k for k in VECTORS if k <= size["latent_size"]]
-    relative: dict[int, dict[int, float]] = {}
+    relative: dict[str, dict[str, float]] = {}
     plain: list[float] = []
     for iterations in COUNTS:
-        relative[iterations] = {}
+        relative[str(iterations)] = {}
         for k in vectors:
             update(0, 1), update(k, iterations)  # warm up
             pairs = [(update(0, 1), update(k, iterations)) for _ in range(size["updates"])]
             without, with_it = (statistics.median(side) for side in zip(*pairs))
             plain.append(without)
-            relative[iterations][k] = with_it / without
-    return {"plain_ms": 1e3 * statistics.median(plain), "relative": relative}
+            relative[str(iterations)][str(k)] = with_it / without
+    return {"device": device, "plain_ms": 1e3 * statistics.median(plain), "relative": relative}
 
 
 def _now(like: torch.Tensor) -> float:
@@ -68,20 +68,21 @@ def _now(like: torch.Tensor) -> float:
     return time.perf_counter()
 
 
-def draw_cost(runs: Runs) -> Mapping[str, bytes]:
-    """Measure and draw the cost against k, a curve for each T."""
+def draw_cost(runs: Runs, rows: Sequence[str]) -> Mapping[str, bytes]:
+    """Draw the cost against k, a curve for each T."""
     from pydisent.reports.style import SERIES, figure, figure_png
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = relative_costs(runs.scale, device)
+    found = runs.measured
+    assert found is not None
     with figure(420, 320) as drawn:
         axis = drawn.subplots()
         for colour, (iterations, row) in zip(SERIES, found["relative"].items()):
-            axis.plot(row.keys(), row.values(), "o-", color=colour, label=f"T = {iterations}")
+            vectors = [int(k) for k in row]
+            axis.plot(vectors, row.values(), "o-", color=colour, label=f"T = {iterations}")
         axis.set(
             xlabel="k",
             ylabel="cost of a generator update",
-            title=f"relative to one without ({found['plain_ms']:.0f} ms, {device})",
+            title=f"relative to one without ({found['plain_ms']:.0f} ms, {found['device']})",
         )
         axis.set_ylim(bottom=0)
         axis.legend()

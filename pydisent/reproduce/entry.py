@@ -95,11 +95,14 @@ class Figure:
     caption : str
         Its caption.
     draw : callable
-        Returns the pictures by file name, PNG or GIF.
+        Returns the pictures of rows by file name, PNG or GIF.
+    rows : tuple of str
+        The rows; all if empty.
     """
 
     caption: str
-    draw: Callable[[Runs], Mapping[str, bytes]]
+    draw: Callable[[Runs, Sequence[str]], Mapping[str, bytes]]
+    rows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ class Case:
         The rows that scale "small" is limited to; all if empty.
     figures : sequence of Figure
         What is drawn.
+    measure : callable or None
+        Measures at a scale what no training is needed for, as plain values.
     summary : callable or None
         Returns a table {row: {key: figure}} that is computed from the scores of all rows and
         stands above theirs.
@@ -137,6 +142,7 @@ class Case:
     smoke: Settings = field(default_factory=dict)
     small_rows: Sequence[str] = ()
     figures: Sequence[Figure] = ()
+    measure: Callable[[str], dict[str, Any]] | None = None
     summary: Callable[[Sequence[dict[str, Any]]], dict[str, dict[str, float]]] | None = None
     summary_published: Mapping[str, Mapping[str, Published]] = field(default_factory=dict)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,167 +13,127 @@ import torch
 from pydisent.evaluation.alignment import alignment_summary
 from pydisent.evaluation.codes import base_codes, decode
 from pydisent.reproduce.entry import Column
-from pydisent.reproduce.results import collect
+from pydisent.reproduce.results import PERCEIVED, collect
 from pydisent.reproduce.runs import Runs
 
 Drawn = Mapping[str, bytes]
-Draw = Callable[[Runs], Drawn]
+Draw = Callable[[Runs, Sequence[str]], Drawn]
 _SAMPLES = 32
 _ALPHA = 2.0  # of flipped attributes: far enough to be seen
 
 
-def eigenpaths(row: str | None = None) -> Draw:
+def eigenpaths(runs: Runs, rows: Sequence[str]) -> Drawn:
     """Draw images along eigenpaths of a row's run."""
+    from pydisent.reports.eigenpaths import draw_eigenpaths
 
-    def draw(runs: Runs) -> Drawn:
-        from pydisent.reports.eigenpaths import draw_eigenpaths
-
-        return draw_eigenpaths(runs.open(row), bases=1)
-
-    return draw
+    return draw_eigenpaths(runs.open(rows), bases=1)
 
 
-def heatmaps(*rows: str) -> Draw:
+def heatmaps(runs: Runs, rows: Sequence[str]) -> Drawn:
     """Draw F of the rows' runs (Ramesh et al., Eq. 6)."""
+    from pydisent.reports.figures import heatmaps as drawn
 
-    def draw(runs: Runs) -> Drawn:
-        from pydisent.reports.figures import heatmaps as drawn
-
-        return {"f.png": drawn({t: alignment_summary(run) for t, run in runs.opened(*rows)})}
-
-    return draw
+    return {"f.png": drawn({t: alignment_summary(run) for t, run in runs.opened(rows)})}
 
 
-def spectra(*rows: str) -> Draw:
+def spectra(runs: Runs, rows: Sequence[str]) -> Drawn:
     """Draw the spectra of J'J of the rows' runs."""
+    from pydisent.reports.figures import spectra as drawn
 
-    def draw(runs: Runs) -> Drawn:
-        from pydisent.reports.figures import spectra as drawn
-
-        return {"spectra.png": drawn({t: alignment_summary(run) for t, run in runs.opened(*rows)})}
-
-    return draw
+    return {"spectra.png": drawn({t: alignment_summary(run) for t, run in runs.opened(rows)})}
 
 
-def traversals(row: str | None = None, sort: Literal["tpl", "code"] = "code") -> Draw:
+def traversals(sort: Literal["tpl", "code"] = "code") -> Draw:
     """Draw each code of a row's run varied alone."""
 
-    def draw(runs: Runs) -> Drawn:
+    def draw(runs: Runs, rows: Sequence[str]) -> Drawn:
         from pydisent.reports.traversals import draw_traversals
 
-        return _stills(draw_traversals(runs.open(row), sort=sort, bases=1))
+        return _stills(draw_traversals(runs.open(rows), sort=sort, bases=1))
 
     return draw
 
 
-def masks(row: str | None = None) -> Draw:
+def masks(runs: Runs, rows: Sequence[str]) -> Drawn:
     """Draw the traversals of a row's run, and its codes' masks if it has them."""
+    from pydisent.reports.masks import draw_masks
+    from pydisent.reports.traversals import draw_traversals
 
-    def draw(runs: Runs) -> Drawn:
-        from pydisent.reports.masks import draw_masks
-        from pydisent.reports.traversals import draw_traversals
-
-        run = runs.open(row)
-        drawn = _stills(draw_traversals(run, sort="tpl", bases=1))
-        with torch.no_grad():
-            has_masks = run.system.code_masks(base_codes(run.system, 1, 0)) is not None
-        return {**drawn, **(draw_masks(run) if has_masks else {})}
-
-    return draw
+    run = runs.open(rows)
+    drawn = _stills(draw_traversals(run, sort="tpl", bases=1))
+    with torch.no_grad():
+        has_masks = run.system.code_masks(base_codes(run.system, 1, 0)) is not None
+    return {**drawn, **(draw_masks(run) if has_masks else {})}
 
 
-def transfer(row: str | None = None) -> Draw:
+def transfer(runs: Runs, rows: Sequence[str]) -> Drawn:
     """Draw codes copied between images."""
+    from pydisent.reports.transfer import draw_transfer
 
-    def draw(runs: Runs) -> Drawn:
-        from pydisent.reports.transfer import draw_transfer
-
-        return draw_transfer(runs.open(row))
-
-    return draw
+    return draw_transfer(runs.open(rows))
 
 
-def rotation(row: str | None = None) -> Draw:
+def rotation(runs: Runs, rows: Sequence[str]) -> Drawn:
     """Draw the accumulated perceptual distance against the angle of rotation."""
+    from pydisent.reports.rotation import write_rotation
 
-    def draw(runs: Runs) -> Drawn:
-        from pydisent.reports.rotation import write_rotation
-
-        return _written(lambda folder: write_rotation(runs.open(row), folder))
-
-    return draw
+    return _written(lambda folder: write_rotation(runs.open(rows), folder))
 
 
-def planes(*rows: str) -> Draw:
+def planes(runs: Runs, rows: Sequence[str]) -> Drawn:
     """Draw what the first two factors do in each row's run, the others as in one image."""
+    from pydisent.reports.planes import factor_plane, write_planes
 
-    def draw(runs: Runs) -> Drawn:
-        from pydisent.reports.planes import factor_plane, write_planes
-
-        drawn = {}
-        for title, run in runs.opened(*rows):
-            source = run.held_out or run.dataset
-            with torch.no_grad():
-                codes = run.system.encode(source.images(range(min(500, len(source)))))
-            first, second = run.system.factor_columns[:2]
-            spans = (2 * float(codes[:, first].std()), 2 * float(codes[:, second].std()))
-            drawn[title] = factor_plane(run.system, codes[0], columns=(first, second), spans=spans)
-        return _written(lambda folder: write_planes(drawn, folder / "planes.png"))
-
-    return draw
+    drawn = {}
+    for title, run in runs.opened(rows):
+        source = run.held_out or run.dataset
+        with torch.no_grad():
+            codes = run.system.encode(source.images(range(min(500, len(source)))))
+        first, second = run.system.factor_columns[:2]
+        spans = (2 * float(codes[:, first].std()), 2 * float(codes[:, second].std()))
+        drawn[title] = factor_plane(run.system, codes[0], columns=(first, second), spans=spans)
+    return _written(lambda folder: write_planes(drawn, folder / "planes.png"))
 
 
-def attributes(row: str) -> Draw:
+def attributes(runs: Runs, rows: Sequence[str]) -> Drawn:
     """Draw attributes flipped one by one on images held out."""
+    from pydisent.reports.attributes import write_attributes
 
-    def draw(runs: Runs) -> Drawn:
-        from pydisent.reports.attributes import write_attributes
-
-        run = runs.open(row if row in runs.rows() else None)
-        return _written(
-            lambda folder: write_attributes(run, folder / "attributes.png", alpha=_ALPHA, faces=3)
-        )
-
-    return draw
+    run = runs.open(rows)
+    return _written(
+        lambda folder: write_attributes(run, folder / "attributes.png", alpha=_ALPHA, faces=3)
+    )
 
 
-def information(*rows: str) -> Draw:
+def information(runs: Runs, rows: Sequence[str]) -> Drawn:
     """Draw the bounds of the mutual information over training, and the KL of each dimension."""
+    from pydisent.reports.information import bounds_of, draw_information
 
-    def draw(runs: Runs) -> Drawn:
-        from pydisent.reports.information import bounds_of, draw_information
-
-        return {
-            f"information-{number}.png": draw_information(run.log, title)
-            for number, (title, run) in enumerate(runs.opened(*rows), start=1)
-            if bounds_of(run.log)
-        }
-
-    return draw
+    return {
+        f"information-{number}.png": draw_information(run.log, title)
+        for number, (title, run) in enumerate(runs.opened(rows), start=1)
+        if bounds_of(run.log)
+    }
 
 
-def walls(*rows: str) -> Draw:
+def walls(runs: Runs, rows: Sequence[str]) -> Drawn:
     """Draw samples of each row's run."""
+    from pydisent.reports.pictures import image_wall
+    from pydisent.reports.style import image_png
 
-    def draw(runs: Runs) -> Drawn:
-        from pydisent.reports.pictures import image_wall
-        from pydisent.reports.style import image_png
-
-        drawn: dict[str, bytes] = {}
-        for number, (title, run) in enumerate(runs.opened(*rows), start=1):
-            images = decode(run.system, base_codes(run.system, _SAMPLES, 0))
-            drawn[f"samples-{number}.png"] = image_png(image_wall(images, title))
-        return drawn
-
-    return draw
+    drawn: dict[str, bytes] = {}
+    for number, (title, run) in enumerate(runs.opened(rows), start=1):
+        images = decode(run.system, base_codes(run.system, _SAMPLES, 0))
+        drawn[f"samples-{number}.png"] = image_png(image_wall(images, title))
+    return drawn
 
 
-def tradeoff(runs: Runs) -> Drawn:
+def tradeoff(runs: Runs, rows: Sequence[str]) -> Drawn:
     """Draw each score against the reconstruction error (Kumar et al., Fig. 1)."""
     from pydisent.evaluation.comparison import compare
     from pydisent.reports.tradeoff import draw_tradeoff
 
-    paths = dict.fromkeys(runs.path(*key) for key in runs.plans)
+    paths = dict.fromkeys(runs.path(row, seed) for row, seed in runs.plans if row in rows)
     drawn = draw_tradeoff(compare(list(paths)))
     return {"tradeoff.png": drawn} if drawn else {}
 
@@ -181,10 +141,10 @@ def tradeoff(runs: Runs) -> Drawn:
 def scatter(across: Column, up: Column) -> Draw:
     """Draw one score against another: a mark a run."""
 
-    def draw(runs: Runs) -> Drawn:
+    def draw(runs: Runs, rows: Sequence[str]) -> Drawn:
         from pydisent.reports.style import SERIES, figure, figure_png
 
-        names, found = runs.rows(), collect(runs)
+        names, found = rows, collect(runs)
         with figure(540, 400) as drawn:
             axis = drawn.subplots()
             for number, name in enumerate(names):
@@ -205,10 +165,10 @@ def scatter(across: Column, up: Column) -> Draw:
 def against(setting: str) -> Draw:
     """Draw the columns of a case against a setting that varies over its rows: a dot a run."""
 
-    def draw(runs: Runs) -> Drawn:
+    def draw(runs: Runs, rows: Sequence[str]) -> Drawn:
         from pydisent.reports.style import SERIES, figure, figure_png
 
-        found = collect(runs)
+        found = [run for run in collect(runs) if run["row"] in rows]
         for run in found:
             run["value"] = getattr(runs.plans[run["row"], run["seed"]].config, setting)
         values = sorted({run["value"] for run in found})
@@ -231,15 +191,16 @@ def against(setting: str) -> Draw:
     return draw
 
 
-def scores(runs: Runs) -> Drawn:
+def scores(runs: Runs, rows: Sequence[str]) -> Drawn:
     """Draw a panel a column, a bar a row, a dot a seed, and a diamond for the published figure."""
     from pydisent.reports.style import INK, MUTED, SERIES, figure, figure_png
 
-    found, names = collect(runs), runs.rows()
+    found, names = collect(runs), rows
     columns = [c for c in runs.case.columns if any(c.key in run["scores"] for run in found)]
     if not columns:
         return {}
-    rows = {row.name: row for row in runs.case.rows}
+    known = {row.name: row for row in runs.case.rows}
+    foreign = any(run["by"] for run in found)
     with figure(180 + 170 * len(columns), 90 + 26 * len(names)) as drawn:
         axes = drawn.subplots(1, len(columns), squeeze=False, sharey=True)[0]
         for axis, column in zip(axes, columns):
@@ -252,13 +213,13 @@ def scores(runs: Runs) -> Drawn:
                 if values:
                     axis.barh(place, statistics.fmean(values), 0.6, color=SERIES[0])
                     axis.plot(values, [place] * len(values), "o", color=INK, markersize=2.5)
-                published = rows[name].published.get(column.key)
-                if published is not None:
+                published = known[name].published.get(column.key)
+                if published is not None and not (foreign and column.key in PERCEIVED):
                     value = published[0] if isinstance(published, tuple) else published
                     axis.plot(value, place, "D", color=SERIES[1], markersize=4.5)
             axis.set_title(column.heading)
             axis.grid(axis="y", visible=False)
-        axes[0].set_yticks(range(len(names)), [rows[name].title for name in names])
+        axes[0].set_yticks(range(len(names)), [known[name].title for name in names])
         axes[0].invert_yaxis()
         drawn.supxlabel("bars: here; dots: seeds; diamonds: published", fontsize=7.5, color=MUTED)
         return {"scores.png": figure_png(drawn)}

@@ -56,9 +56,9 @@ ENTRIES = (
                 }),
                 (_JEON, _LOCATELLO, _LOWER, _UPPER),
                 figures=(
-                    Figure("Codes of IB-GAN (Fig. 1 a)", traversals("ib-gan")),
+                    Figure("Codes of IB-GAN (Fig. 1 a)", traversals(), ("ib-gan",)),
                     Figure("Bounds of the information over training (Fig. 4)",
-                           information("ib-gan")),
+                           information, ("ib-gan",)),
                 ),
             ),
             Case(
@@ -73,7 +73,7 @@ ENTRIES = (
                     "beta-tcvae": ("β-TCVAE", (0.80, 0.07)),
                 }),
                 (_JEON, _LOCATELLO, _LOWER, _UPPER),
-                figures=(Figure("Codes of IB-GAN (Fig. 1 b)", traversals("ib-gan")),),
+                figures=(Figure("Codes of IB-GAN (Fig. 1 b)", traversals(), ("ib-gan",)),),
             ),
         ),
         seeds=10,
@@ -92,7 +92,7 @@ ENTRIES = (
                     "gan": ("GAN", 8.4), "infogan": ("InfoGAN", 9.3), "ib-gan": ("IB-GAN", 7.4),
                 }),
                 (_FID,),
-                figures=(Figure("Samples (Figs. 6 and 11)", walls("vae", "gan", "ib-gan")),),
+                figures=(Figure("Samples (Figs. 6 and 11)", walls, ("vae", "gan", "ib-gan")),),
             ),
             Case(
                 "chairs",
@@ -102,7 +102,7 @@ ENTRIES = (
                     "gan": ("GAN", 27.9), "infogan": ("InfoGAN", 25.6), "ib-gan": ("IB-GAN", 25.5),
                 }),
                 (_FID,),
-                figures=(Figure("Samples (Figs. 6 and 12)", walls("vae", "gan", "ib-gan")),),
+                figures=(Figure("Samples (Figs. 6 and 12)", walls, ("vae", "gan", "ib-gan")),),
             ),
         ),
         differences=("FID by the built-in features, not Inception",),
@@ -131,7 +131,7 @@ ENTRIES = (
             Case(
                 "dsprites",
                 (_beta(0.212),),
-                figures=(Figure("Bounds and each dimension's KL", information()),),
+                figures=(Figure("Bounds and each dimension's KL", information),),
             ),
         ),
     ),
@@ -146,7 +146,7 @@ ENTRIES = (
                 (_UPPER, _LOWER),
                 figures=(
                     Figure("Bounds over training, for each β",
-                           information("beta-0", "beta-0.071", "beta-0.212", "beta-1")),
+                           information, ("beta-0", "beta-0.071", "beta-0.212", "beta-1")),
                 ),
             ),
         ),

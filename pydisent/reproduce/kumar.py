@@ -69,7 +69,7 @@ ENTRIES = (
                 smoke=_TINY,
                 figures=(
                     _TRADEOFF,
-                    Figure("Codes of DIP-VAE-II, λ = 500", traversals("dip-2-500")),
+                    Figure("Codes of DIP-VAE-II, λ = 500", traversals(), ("dip-2-500",)),
                 ),
             ),
             Case(

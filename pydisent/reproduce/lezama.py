@@ -78,7 +78,7 @@ ENTRIES = (
                 figures=(
                     Figure(
                         "What the first two units do (Fig. 1)",
-                        planes("teacher", "supervised-14", "alone-14"),
+                        planes, ("teacher", "supervised-14", "alone-14"),
                     ),
                 ),
             ),
@@ -100,7 +100,7 @@ ENTRIES = (
                 smoke=_DIGITS,
                 figures=(
                     Figure("Planes of the first two units",
-                           planes("teacher", "supervised-14", "alone-14")),
+                           planes, ("teacher", "supervised-14", "alone-14")),
                 ),
             ),
         ),
@@ -145,11 +145,11 @@ ENTRIES = (
             Case(
                 "celeba",
                 (
-                    Row("teacher", "Teacher, d = 2048", "attribute-ae", _TEACHER,
+                    Row("teacher", "Teacher", "attribute-ae", _TEACHER,
                         published=_flips(73.1, 1.82e-3)),
-                    _student("jacobian", "Student with Jacobian supervision, d = 8192",
+                    _student("jacobian", "Student with Jacobian supervision",
                              _flips(72.2, 1.08e-3), supervision="jacobian"),
-                    _student("cycle", "Student with cycle losses, d = 8192",
+                    _student("cycle", "Student with cycle losses",
                              _flips(42.7, 1.04e-3), supervision="cycle"),
                     Row("random", "Random weights", "attribute-ae", {**_TEACHER, **_UNTRAINED,
                         "cycle_steps": 0}, published=_flips(20.2, 1.01e-1), steps=1),
@@ -159,7 +159,7 @@ ENTRIES = (
                     Figure("Flips against the reconstruction error (Fig. 4)",
                            scatter(_FLIP_ERROR, _FLIPS)),
                     Figure("Attributes flipped by the supervised student (Fig. 5)",
-                           attributes("jacobian")),
+                           attributes, ("jacobian",)),
                 ),
             ),
         ),
@@ -193,7 +193,7 @@ ENTRIES = (
                     Row("teacher", "Teacher", "attribute-ae", _TEACHER),
                     _student("jacobian", "Jacobian supervision", {}, supervision="jacobian"),
                 ),
-                figures=(Figure("Attributes flipped one by one", attributes("jacobian")),),
+                figures=(Figure("Attributes flipped one by one", attributes, ("jacobian",)),),
             ),
         ),
     ),

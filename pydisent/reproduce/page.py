@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydisent.metrics.fixed_features import FixedFeatures
 from pydisent.reports.files import write_files
 from pydisent.reports.html import picture_uri, render
 from pydisent.reproduce.entry import STAND_INS, Case, Entry, Figure
@@ -48,7 +49,12 @@ def write_page(
     """
     files: dict[str, bytes] = {}
     parts = [
-        _part(case, measured, Runs.of(case, scale, runs), files)
+        _part(
+            case,
+            measured,
+            replace(Runs.of(case, scale, runs), measured=measured["measured"]),
+            files,
+        )
         for case, measured in cases_of(entry, result)
     ]
     left_out = [
@@ -94,7 +100,8 @@ def _differences(entry: Entry, scale: Scale) -> list[str]:
 
 def _part(case: Case, measured: dict[str, Any], runs: Runs, files: dict[str, bytes]) -> Part:
     size = f" at {measured['image_size']} px" if measured["image_size"] else ""
-    part = Part(f"On {measured['data']}{size}", notes=list(measured["notes"]))
+    title = f"On {measured['data']}{size}" if case.rows else "Measured here"
+    part = Part(title, notes=list(measured["notes"]))
     if (summary := summary_table(case, measured["runs"])) is not None:
         part.tables.append(summary)
     figures: Sequence[Figure] = case.figures
@@ -103,10 +110,12 @@ def _part(case: Case, measured: dict[str, Any], runs: Runs, files: dict[str, byt
         figures = (Figure("Scores, beside those published", scores), *figures)
     nets = sorted({net for run in measured["runs"] for net in run["by"]})
     if nets:
-        part.notes.append(f"TPL, PPL and FID by {', '.join(nets)}")
+        said = f"TPL, PPL and FID by {', '.join(nets)}"
+        own = any(net.startswith(FixedFeatures().name) for net in nets)
+        part.notes.append(f"{said}: not comparable with those published" if own else said)
     for figure in figures:
         try:
-            drawn = figure.draw(runs)
+            drawn = figure.draw(runs, figure.rows or runs.rows())
         except Exception as error:  # a page with a gap is better than none
             part.missing.append(f"{figure.caption}: {str(error) or type(error).__name__}")
             continue

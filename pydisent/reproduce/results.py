@@ -16,6 +16,7 @@ from pydisent.training import RunFolder
 
 FORMAT = 1
 NOTHING = "–"
+PERCEIVED = ("tpl", "ppl", "fid")  # which depend on the net that judges images
 
 
 def collect(runs: Runs) -> list[dict[str, Any]]:
@@ -77,6 +78,7 @@ def result_of(entry: Entry, scale: Scale, folder: Path) -> dict[str, Any]:
             "preset": None if plan is None else plan.preset,
             "notes": sorted({each.note for each in runs.plans.values() if each.note}),
             "runs": collect(runs),
+            "measured": None if case.measure is None else case.measure(scale.name),
         })  # fmt: skip
     return {
         "format": FORMAT,
@@ -119,7 +121,7 @@ def score_table(case: Case, runs: Sequence[Mapping[str, Any]]) -> tuple[list[str
             line.append(spread([column.scale * value for value in values], column.digits))
             if column.key in published:
                 line.append(published_text(row.published.get(column.key), column.digits))
-        lines.append([*line, spread([run["seconds"] / 60 for run in found], 1)])
+        lines.append([*line, spread([run["seconds"] / 60 for run in found if run["seconds"]], 1)])
     return [*head, "minutes"], lines
 
 

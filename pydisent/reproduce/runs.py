@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydisent._checks import check_one_of
 from pydisent.evaluation.scoring import applicable_to
@@ -56,7 +57,12 @@ class Scale:
     def rows(self, case: Case) -> Sequence[Row]:
         """Return the rows of a case that are trained at this scale."""
         if self.name == "smoke":
-            return case.rows[:_SMOKE_ROWS]
+            drawn = {row for figure in case.figures for row in figure.rows}
+            return [
+                row
+                for number, row in enumerate(case.rows)
+                if number < (1 if drawn else _SMOKE_ROWS) or row.name in drawn
+            ]
         if self.name == "small" and case.small_rows:
             return [row for row in case.rows if row.name in case.small_rows]
         return case.rows
@@ -92,16 +98,16 @@ class Runs:
         The case.
     plans : mapping of (str, int) to Plan
         By row and seed.
-    scale : str
-        Its name.
     folder : Path
         Where all runs of the scale are, those of other entries too.
+    measured : dict or None
+        What the case's `measure` returned.
     """
 
     case: Case
     plans: Mapping[tuple[str, int], Plan]
-    scale: str
     folder: Path
+    measured: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, case: Case, scale: Scale, folder: Path) -> Runs:
@@ -109,7 +115,7 @@ class Runs:
         rows = scale.rows(case)
         keys = [(row, seed) for row in rows for seed in scale.seeds]
         plans = {(row.name, seed): scale.plan(case, row, seed) for row, seed in keys}
-        return cls(case, plans, scale.name, folder)
+        return cls(case, plans, folder)
 
     def path(self, row: str, seed: int) -> Path:
         """Return the folder of a run: the same for the same plan, whatever the entry."""
@@ -123,16 +129,15 @@ class Runs:
         """Return the title of a row."""
         return next(each.title for each in self.case.rows if each.name == row)
 
-    def open(self, row: str | None = None) -> Run:
-        """Open the run of a row with the first seed; of the first row by default."""
-        key = next(key for key in self.plans if row in (None, key[0]))
+    def open(self, rows: Sequence[str]) -> Run:
+        """Open the run of the first of these rows, with the first seed."""
+        key = next(key for key in self.plans if key[0] == rows[0])
         return open_run(self.path(*key))
 
-    def opened(self, *rows: str) -> Iterator[tuple[str, Run]]:
-        """Yield the titles of these rows, or all, and their runs with the first seed."""
-        for row in rows or self.rows():
-            if row in self.rows():
-                yield self.title(row), self.open(row)
+    def opened(self, rows: Sequence[str]) -> Iterator[tuple[str, Run]]:
+        """Yield the titles of these rows, and their runs with the first seed."""
+        for row in rows:
+            yield self.title(row), self.open([row])
 
     def is_done(self, row: str, seed: int) -> bool:
         """Return whether a run is trained, and has the scores that apply to it."""

@@ -16,7 +16,7 @@ _FACTOR_VAE = Column("factor-vae/zhu", "FactorVAE score, %", scale=100)
 _OVERLAP = Column("mask-overlap", "mask overlap", "lower")
 _DCI = Column("dci", "DCI", digits=3)
 _BVM = Column("z-diff", "BVM (z-diff)", digits=3)
-_FVM = Column("factor-vae", "FVM (FactorVAE)", digits=3)
+_FVM = Column("factor-vae", "FactorVAE (disentanglement_lib)", digits=3)
 _MIG = Column("mig", "MIG", digits=3)
 _SCORES = (_TPL, _ACTIVE, _PPL, _FID)
 
@@ -105,7 +105,7 @@ ENTRIES = (
                 _arms({"infogan": (10.9, 43.6, 6.0), "ps": (8.5, 34.3, 6.2),
                        "sc": (9.9, 44.1, 5.9), "both": (8.1, 38.9, 6.0)}),
                 (*_SCORES, _OVERLAP),
-                figures=(Figure("Codes with each one's mask", masks("both")),),
+                figures=(Figure("Codes with each one's mask", masks, ("both",)),),
             ),
             Case(
                 "ffhq",
@@ -116,8 +116,8 @@ ENTRIES = (
             Case(
                 "3dshapes",
                 _arms({}),
-                (*_SCORES, _OVERLAP, _FACTOR_VAE),
-                figures=(Figure("Codes with each one's mask", masks("both")),),
+                (*_SCORES, _OVERLAP, _FACTOR_VAE, _FVM),
+                figures=(Figure("Codes with each one's mask", masks, ("both",)),),
             ),
         ),
         differences=("TPL, PPL and FID by the built-in features, not VGG16 and Inception",
@@ -133,7 +133,7 @@ ENTRIES = (
                 _ablation({"softmax": (14.8, 49.3, 18.4), "0.001": (10.2, 47.5, 5.3),
                            "0.01": (8.1, 38.9, 6.0), "0.1": (9.1, 42.0, 7.2)}),
                 _SCORES,
-                figures=(Figure("Softmax masks (Fig. 8)", masks("softmax")),),
+                figures=(Figure("Softmax masks (Fig. 8)", masks, ("softmax",)),),
             ),
             Case(
                 "ffhq",
@@ -179,7 +179,7 @@ ENTRIES = (
                     Row("beta-vae", "β-VAE", "beta-vae", published={"factor-vae/zhu": 91.0}),
                 ),
                 (_FACTOR_VAE, _TPL),
-                figures=(Figure("Codes with each one's mask (Fig. 7 c)", masks("ours")),),
+                figures=(Figure("Codes with each one's mask (Fig. 7 c)", masks, ("ours",)),),
             ),
         ),
         seeds=10,
@@ -192,7 +192,7 @@ ENTRIES = (
             Case(
                 "3dshapes",
                 (Row("ours", "PS-SC", "ps-sc"),),
-                figures=(Figure("Distance against the angle (Fig. 3 d)", rotation()),),
+                figures=(Figure("Distance against the angle (Fig. 3 d)", rotation),),
             ),
         ),
     ),
@@ -202,11 +202,11 @@ ENTRIES = (
         "Masks show where a code acts.",
         (
             Case("ffhq", (Row("ours", "PS-SC", "ps-sc"),),
-                 figures=(Figure("Codes, the longest first, with masks", masks()),)),
+                 figures=(Figure("Codes, the longest first, with masks", masks),)),
             Case("celeba", (Row("both", "PS-SC", "ps-sc"),),
-                 figures=(Figure("Codes, the longest first, with masks", masks()),)),
+                 figures=(Figure("Codes, the longest first, with masks", masks),)),
             Case("3dshapes", (Row("ours", "PS-SC", "ps-sc"),),
-                 figures=(Figure("Codes, the longest first, with masks", masks()),)),
+                 figures=(Figure("Codes, the longest first, with masks", masks),)),
         ),
     ),
     Entry(
@@ -224,9 +224,9 @@ ENTRIES = (
         "Codes copied from one image to another carry one attribute.",
         (
             Case("ffhq", (Row("ours", "PS-SC", "ps-sc"),),
-                 figures=(Figure("Codes copied between images", transfer()),)),
+                 figures=(Figure("Codes copied between images", transfer),)),
             Case("celeba", (Row("both", "PS-SC", "ps-sc"),),
-                 figures=(Figure("Codes copied between images", transfer()),)),
+                 figures=(Figure("Codes copied between images", transfer),)),
         ),
     ),
 )  # fmt: skip

@@ -1,0 +1,75 @@
+"""What comes of the papers' tables and figures? Results of ``pydisent reproduce``, kept.
+
+``python bench/reproduced.py runs/reproduce/small/kumar-table1 ...`` copies the result and the
+pictures of each entry to ``bench/results/<machine>``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from _harness import RESULTS, environment, machine_name
+from _tables import counted, markdown
+
+from pydisent import reproduce
+from pydisent.reproduce.results import cases_of, read_result, score_table, summary_table
+
+QUESTIONS = {entry.name.replace("/", "_"): entry for entry in reproduce.entries()}
+
+
+def table(result: dict) -> list[str]:
+    (entry,) = reproduce.find(result["entry"])
+    about = result["environment"]
+    lines = [
+        f"**{entry.title}** (`pydisent reproduce {entry.name} --scale {result['scale']}`, "
+        f"{counted(len(result['seeds']), 'seed')}; {about['gpu'] or about['cpu']}, torch "
+        f"{about['torch']}):",
+        "",
+    ]
+    for case, measured in cases_of(entry, result):
+        size = f" at {measured['image_size']} px" if measured["image_size"] else ""
+        notes = "; ".join(measured["notes"])
+        lines += [f"On {measured['data']}{size}" + (f" ({notes})" if notes else "") + ":", ""]
+        for found in (summary_table(case, measured["runs"]), score_table(case, measured["runs"])):
+            if found is not None:
+                lines += markdown(*found)
+    return lines
+
+
+def pictures(folder: Path, question: str) -> list[str]:
+    """The README's lines of an entry's pictures."""
+    lines = []
+    for picture in sorted(folder.glob(f"{question}-*.png")):
+        about = picture.stem.removeprefix(f"{question}-").replace("-", " ")
+        caption = f"{QUESTIONS[question].title}: {about}"
+        lines += [f"![{caption}](bench/results/{folder.name}/{picture.name})", ""]
+    return lines
+
+
+def keep(folder: Path) -> Path:
+    """Copy the result and the pictures of an entry."""
+    result = read_result(folder / "result.json")
+    stem = result["entry"].replace("/", "_")
+    to = RESULTS / machine_name(environment())
+    to.mkdir(parents=True, exist_ok=True)
+    for picture in sorted(folder.glob("*.png")):
+        shutil.copy(picture, to / f"{stem}-{picture.name}")
+    written = to / f"{stem}.json"
+    written.write_text(json.dumps({"question": stem, **result}, indent=1) + "\n")
+    return written
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", type=Path, nargs="+", help=f"copied to {RESULTS.name}")
+    for folder in parser.parse_args(argv).folders:
+        print(keep(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Every entry at its smallest, from its plan to its page; runs that entries share are made once."""
+
+import json
+import re
+
+import pytest
+from _inline import InlineEngine
+
+from pydisent import reproduce
+from pydisent.reproduce.runs import Scale, Training, finish
+
+_FEWER = {
+    "pydisent.evaluation.scoring.MAX_IMAGES": 300,
+    "pydisent.evaluation.metrics.perception.TRAVERSALS": 1,
+    "pydisent.evaluation.metrics.perception.TRAVERSED_IMAGES": 1,
+    "pydisent.evaluation.metrics.perception.PAIRS": 32,
+    "pydisent.evaluation.metrics.perception.IMAGES": 64,
+}
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("reproduce")
+
+
+@pytest.fixture(autouse=True)
+def fewer(monkeypatch, short_eigenpaths):
+    for name, value in _FEWER.items():
+        monkeypatch.setattr(name, value)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("entry", reproduce.entries(), ids=lambda entry: entry.name)
+def test_from_plan_to_page(entry, out):
+    scale, engine = Scale("smoke"), InlineEngine()
+    if not any(scale.data(case) for case in entry.cases):
+        pytest.skip(f"{entry.name} has no built-in data")
+    training = Training(engine, "cpu", say=lambda line: None)
+    (page,) = reproduce.reproduce([entry], scale, out, training, "the command")
+    text = page.read_text()
+    assert entry.title in text
+    assert "the command" in text
+    assert "Missing here" not in text, re.findall("Missing here.*", text)
+    result = json.loads((page.parent / "result.json").read_text())
+    for case, measured in zip([c for c in entry.cases if scale.data(c)], result["cases"]):
+        for run in measured["runs"]:
+            # Details may be undefined for models that have learned nothing.
+            wanted = {c.key for c in case.columns if not re.search("/|mask-|f-diagonal", c.key)}
+            assert wanted <= run["scores"].keys()
+    done = reproduce.Reproduction(entry, scale, out)
+    assert done.state() == "done"
+    before = len(engine.commands)
+    assert finish(done.cases(), training) is None
+    assert len(engine.commands) == before

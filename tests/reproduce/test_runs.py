@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import pytest
+from _inline import InlineEngine
+
+from pydisent import reproduce
+from pydisent.reproduce.entry import STAND_INS, Case, Column, Entry, Row
+from pydisent.reproduce.estimate import gpu_hours
+from pydisent.reproduce.runs import Runs, Scale, Training, finish, folder_name
+from pydisent.sweeps.engine import RunsFailedError
+from pydisent.training import Plan, RunFolder, train
+from pydisent.training.checkpoint import latest_checkpoint
+
+SMOKE = Scale("smoke")
+
+
+def quiet(engine=None):
+    return Training(engine or InlineEngine(), "cpu", say=lambda line: None)
+
+
+@pytest.mark.parametrize("entry", reproduce.entries(), ids=lambda entry: entry.name)
+def test_every_row_has_a_plan_at_every_scale(entry):
+    assert entry.paper in reproduce.PAPERS
+    official = {case.data: Path("files") for case in entry.cases}
+    for scale in (SMOKE, Scale("small"), Scale("paper", data_paths=official)):
+        for case in entry.cases:
+            if scale.data(case) is None:
+                assert scale.name != "paper"
+                continue
+            plans = Runs.of(case, scale, Path("runs")).plans
+            assert bool(plans) == bool(case.rows)
+            for (row, _), plan in plans.items():
+                data = case.data if scale.name == "paper" else STAND_INS[case.data]
+                assert plan.data == data, row
+    assert (gpu_hours(entry) > 0) == any(case.rows for case in entry.cases)
+
+
+def test_official_files_take_the_place_of_a_stand_in():
+    (entry,) = reproduce.find("lezama/table1")
+    assert SMOKE.data(entry.cases[0]) == ("digits", None)
+    given = Scale("smoke", data_paths={"mnist": Path("idx")})
+    assert given.data(entry.cases[0]) == ("mnist", Path("idx"))
+    assert Scale("paper").data(entry.cases[0]) is None
+    with pytest.raises(ValueError, match="official must give the data of lezama/table1 at scale"):
+        reproduce.reproduce([entry], Scale("paper"), Path("nowhere"), quiet())
+    with pytest.raises(ValueError, match="entry must be one of"):
+        reproduce.find("lezama/table9")
+
+
+def test_the_same_plan_has_the_same_folder_whatever_the_entry():
+    (one,), (other,) = reproduce.find("zhu/figure7"), reproduce.find("zhu/table3")
+    names = [
+        {folder_name(plan) for case in entry.cases if SMOKE.data(case)
+         for plan in Runs.of(case, SMOKE, Path()).plans.values()}
+        for entry in (one, other)
+    ]  # fmt: skip
+    assert names[0] & names[1]
+    plans = [Plan.from_preset("vae", preset="smoke", seed=seed) for seed in (0, 1)]
+    assert folder_name(plans[0]) != folder_name(plans[1])
+
+
+def test_a_student_that_begins_as_its_teacher_is_what_it_would_be(tmp_path):
+    """A run that begins with a copy of its teacher's end ends like one that trained it."""
+    settings = {"students": 1, "student_steps": 3}
+    case = Case(
+        "celeba",
+        (
+            Row("teacher", "teacher", "attribute-ae", {"students": 0}, steps=4),
+            Row("student", "student", "attribute-ae", settings, steps=4, begins_as="teacher"),
+        ),
+    )
+    runs, engine = Runs.of(case, SMOKE, tmp_path / "runs"), InlineEngine()
+    assert finish([runs], quiet(engine)) is None
+    student = RunFolder(runs.path("student", 0))
+    whole = train(runs.plans["student", 0], tmp_path / "whole", accelerator="cpu", progress=False)
+    weights = [
+        (latest_checkpoint(folder.checkpoints) / "model.safetensors").read_bytes()
+        for folder in (student, whole)
+    ]
+    assert weights[0] == weights[1]
+    first = [line["phase"] for line in student.read_log()]
+    assert first == [line["phase"] for line in whole.read_log()]
+
+
+def test_a_failed_run_is_named_and_others_are_finished(tmp_path):
+    case = Case(
+        "dsprites",
+        (
+            Row("right", "right", "vae", steps=2),
+            Row("wrong", "wrong", "vae", {"learning_rate": 1e30}, steps=20),
+        ),
+        (Column("reconstruction", "error"),),
+    )
+    runs = Runs.of(case, SMOKE, tmp_path)
+    with pytest.raises(RunsFailedError, match=runs.path("wrong", 0).name):
+        finish([runs], quiet())
+    assert runs.is_done("right", 0)
+    entry = Entry("ramesh/table0", "a title", "a claim", (case,))
+    assert reproduce.Reproduction(entry, SMOKE, tmp_path / "out").state() == "not run"
