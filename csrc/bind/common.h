@@ -91,7 +91,7 @@ inline void* current_stream(const Tensor& x) {
   return stream;
 }
 
-// Raises with CUDA's own words if a launch failed.
+// Raises CUDA's error message if a launch failed.
 void check_launch(int error);
 #endif
 

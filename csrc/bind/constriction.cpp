@@ -8,7 +8,7 @@ namespace {
 using Two = std::tuple<Tensor, Tensor>;
 using Four = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
-// Work that pays for waking a thread, in elements times steps.
+// Least work per thread, in elements times steps.
 constexpr int64_t kGrain = 1 << 15;
 // Work items at least, if there are channels for them: enough for a machine's threads.
 constexpr int64_t kItems = 32;

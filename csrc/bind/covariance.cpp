@@ -11,7 +11,7 @@ using Two = std::tuple<Tensor, Tensor>;
 using Three = std::tuple<Tensor, Tensor, Tensor>;
 using Four = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
-// Work that pays for waking a thread, in multiply-adds.
+// Least work per thread, in multiply-adds.
 constexpr int64_t kGrain = 1 << 18;
 
 int64_t items_per_thread(int64_t work_of_an_item) {

@@ -11,7 +11,7 @@ namespace {
 using Two = std::tuple<Tensor, Tensor>;
 using Three = std::tuple<Tensor, Tensor, Tensor>;
 
-// Work that pays for waking a thread, in exponentials.
+// Least work per thread, in exponentials.
 constexpr int64_t kGrain = 1 << 14;
 // Work items of the backward at most, each with a (B, d) part of grad_z.
 constexpr int64_t kChunks = 16;

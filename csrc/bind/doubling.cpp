@@ -5,7 +5,7 @@
 namespace pydisent {
 namespace {
 
-// Work that pays for waking a thread, in products.
+// Least work per thread, in products.
 constexpr int64_t kGrain = 1 << 17;
 
 Tensor doubling_convolution(const Tensor x, const Tensor weight) {

@@ -8,7 +8,7 @@ namespace {
 using Two = std::tuple<Tensor, Tensor>;
 using Four = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
-// Work that pays for waking a thread, in elements.
+// Least work per thread, in elements.
 constexpr int64_t kGrain = 1 << 13;
 
 // (M, J, L) strides of (M, L) or (M, J, L) logits

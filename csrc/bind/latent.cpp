@@ -9,7 +9,7 @@ using Two = std::tuple<Tensor, Tensor>;
 using Three = std::tuple<Tensor, Tensor, Tensor>;
 using Four = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
-// Work that pays for waking a thread, in elements.
+// Least work per thread, in elements.
 constexpr int64_t kGrain = 1 << 14;
 
 std::vector<int64_t> sizes_of(const Tensor& x) {

@@ -7,7 +7,7 @@ namespace {
 
 using Four = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
-// Work that pays for waking a thread, in multiply-adds.
+// Least work per thread, in multiply-adds.
 constexpr int64_t kGrain = 1 << 17;
 
 int64_t samples_per_thread(int64_t work_of_a_sample) {

@@ -10,7 +10,7 @@
 namespace pydisent {
 namespace {
 
-// Work that pays for waking a thread, in elements.
+// Least work per thread, in elements.
 constexpr int64_t kGrain = 1 << 15;
 constexpr int64_t kPositionsPerBlock = 1024, kMostChunks = 256;
 
@@ -130,7 +130,7 @@ struct Call {
     p.threshold = spread(threshold_, threshold);
   }
 
-  // One double a channel.
+  // One double per channel.
   const double* spread(const std::optional<Tensor>& x, std::optional<Tensor>& kept) {
     if (!x) return nullptr;
     STD_TORCH_CHECK(x->device() == h.device(), "leak, threshold: must be on the device of h");

@@ -16,7 +16,7 @@ constexpr int64_t kMostPixels = 2048;
 constexpr int64_t kAhead = 64;
 // Codes that one pass over a tile takes; each count up to that many has code of its own.
 constexpr int64_t kMostCodes = 8;
-// Channels that share what is read and written for each pixel of a sample.
+// Channels that share the reads and writes of each pixel of a sample.
 constexpr int kTogether = kConstrictionTogether;
 
 template <class T, int W>
@@ -29,8 +29,9 @@ PYDISENT_INLINE void store(T* x, typename Vector<T, W>::type v) {
   *reinterpret_cast<typename Vector<T, W>::type*>(x) = v;
 }
 
-// Memory is slow, and a core idles unless more is always on its way: the passes over a block ask
-// for the block's output and for the input of the next block, line by line. Any address will do.
+// Memory latency is hidden by prefetching: the passes over a block ask
+// for the block's output and for the input of the next block, line by line. Any address may be
+// prefetched.
 PYDISENT_INLINE void prefetch(const void* address) { __builtin_prefetch(address, 0, 2); }
 PYDISENT_INLINE void prefetch_to_write(const void* address) { __builtin_prefetch(address, 1); }
 
@@ -90,7 +91,7 @@ PYDISENT_INLINE void for_codes(int64_t codes, const Partial& partial, const Last
   with_constant(codes - first, [&](auto n) __attribute__((always_inline)) { last(first, n); });
 }
 
-// Storage to T and back; the switch is one a row.
+// Storage to T and back, with one switch per row.
 
 template <class S, class T>
 PYDISENT_INLINE T to_wide(S x) {
@@ -574,7 +575,7 @@ PYDISENT_INLINE void reduce_block(const ConstrictionParams& p, int64_t sample, i
   }
 }
 
-// What the gradient of x is made of in a channel: g (A + sum of w_n scaled_n) + constant
+// The gradient of x in a channel: g (A + sum of w_n scaled_n) + constant
 // - (x - mean) linear.
 template <class T>
 struct Slope {
@@ -733,7 +734,7 @@ PYDISENT_INLINE void backward_groups(const ConstrictionParams& p, int64_t begin,
 
 // The adjoint in pixels, of A and w_n as functions of the masks: with the gradients z_0 of A and
 // d_n of w_n, that of m_n is P_n (d_n - z_{n-1}), where z follows the d_n as x does the codes, and
-// P_n = (1 - m_{n+1}) ... (1 - m_N). Nothing is divided by 1 - m_n, which may be zero.
+// P_n = (1 - m_{n+1}) ... (1 - m_N). There is no division by 1 - m_n, which may be zero.
 template <class T, int BYTES>
 PYDISENT_INLINE void mask_samples(const ConstrictionParams& p, int64_t begin, int64_t end) {
   constexpr int W = BYTES / sizeof(T);

@@ -16,7 +16,7 @@ PYDISENT_INLINE int64_t padded(int64_t n) {
   return (n + W - 1) / W * W;
 }
 
-// visit(j, x[row, column + j]) for so many columns
+// Calls visit(j, x[row, column + j]) for `columns` columns
 template <class S, class Visit>
 PYDISENT_INLINE void for_row(const Samples& x, int64_t row, int64_t column, int64_t columns,
                              const Visit& visit) {

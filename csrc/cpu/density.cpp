@@ -277,7 +277,7 @@ void fill_table(const AggregatePosteriorParams& p, int64_t begin, int64_t end) {
     T* mean = static_cast<T*>(p.table) + k * 3 * p.padded;
     T *scale = mean + p.padded, *offset = scale + p.padded;
     for (int64_t j = 0; j < p.padded; ++j) {
-      // Beyond the batch the last posterior is repeated: it brings no NaN that is not there.
+      // Beyond the batch the last posterior is repeated, which adds no NaN.
       const int64_t at = std::min(j, p.batch - 1) * p.d + k;
       const double v = logvar[at];
       mean[j] = mu[at];

@@ -11,7 +11,7 @@ namespace {
 // blocks of neighbours overlap by half.
 constexpr int kTaps = 16;
 
-// The blocks of P pixels, whose channels are P rows of x; P is what registers have room for.
+// The blocks of P pixels, whose channels are P rows of x; P is what fits in registers.
 template <class T, int W, int P>
 PYDISENT_INLINE void blocks(const T* x, int64_t channels, const T* taps, T* out) {
   using V = typename Vector<T, W>::type;

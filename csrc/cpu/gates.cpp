@@ -60,7 +60,7 @@ struct Side {
         length(n) {}
 };
 
-// Rows that are not there are zeros, and are never stored.
+// Missing rows are read as zeros and never stored.
 template <class S, class T>
 PYDISENT_INLINE void load_rows(const void* data, const int64_t* strides, int64_t rectangles,
                                int64_t first, int64_t rows, int64_t length, T* tile) {

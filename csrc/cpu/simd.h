@@ -60,7 +60,7 @@ PYDISENT_INLINE T dot(const T* a, const T* b, int64_t n) {
 
 #if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)
 #define PYDISENT_HAS_SHUFFLE 1
-// Of the rows a and b, D apart: exchanges a's lanes with bit D set and b's lanes with it clear.
+// Exchanges the lanes of row a with bit D set and those of row b, D rows on, with it clear.
 template <int W, int D, class V, int... I>
 PYDISENT_INLINE void exchange(V& a, V& b, std::integer_sequence<int, I...>) {
   const V first = __builtin_shufflevector(a, b, ((I & D) ? W + I - D : I)...);

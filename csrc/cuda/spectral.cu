@@ -1,8 +1,9 @@
-// One block a sample and one launch for all T iterations. The Gram matrix stays in shared memory
+// One block per sample and one launch for all T iterations. The Gram matrix stays in shared memory
 // as float (double for f64) if it fits; otherwise every product reads it, tile by tile.
 //
-// Floor, with s bytes a number and 4 (8) a computed one: B (m^2 + 2 m k) s + 4 B (T + 1) m k bytes
-// and 2 B m^2 k T operations; the adjoint 2 B (m^2 + m k) s + 4 B (T + 1) m k and 4 B m^2 k T.
+// Floor, with s bytes per stored number and 4 (8) per computed one: B (m^2 + 2 m k) s + 4 B (T + 1)
+// m k bytes and 2 B m^2 k T operations; the adjoint 2 B (m^2 + m k) s + 4 B (T + 1) m k and 4 B m^2
+// k T.
 #include <algorithm>
 #include <type_traits>
 
@@ -99,7 +100,7 @@ __device__ __forceinline__ void product(const Matrix<S, T, true>& matrix, const 
   }
 }
 
-// The same, all in one part, of a matrix that does not fit: a thread a row, through tiles of
+// The same, all in one part, of a matrix that does not fit: one thread per row, through tiles of
 // kThreads rows and kDepth columns, which neighbours load from neighbouring addresses of a
 // contiguous matrix.
 template <bool kTransposed, class S, class T, class Emit>

@@ -1,8 +1,8 @@
 // A thread computes the derivatives of a few neighbouring positions once and then streams the K
 // tangents of these positions through 16-byte loads and stores.
 //
-// Floor, of P positions with s bytes a number: h once, the tangents in and out, (1 + 2 K) P s bytes
-// and K P operations; the adjoint (2 + 3 K) P s and 3 K P. Bytes decide.
+// Floor, of P positions with s bytes per number: h once, the tangents in and out, (1 + 2 K) P s
+// bytes and K P operations; the adjoint (2 + 3 K) P s and 3 K P. Bytes decide.
 #include <algorithm>
 #include <type_traits>
 
@@ -111,7 +111,7 @@ __device__ __forceinline__ void evaluate(const ActivationTangentParams& p, int64
   }
 }
 
-// Blocks along y share the K tangents out.
+// Blocks along y split the K tangents.
 template <class S, class O, int N>
 __global__ void __launch_bounds__(kThreads, 2) forward_kernel(const ActivationTangentParams p) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads * N;
@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(kThreads, 2) backward_kernel(const ActivationT
   }
 }
 
-// One block a channel; the order of the sum depends on the shape alone.
+// One block per channel; the order of the sum depends on the shape alone.
 template <class O>
 __global__ void __launch_bounds__(kThreads) leak_kernel(const ActivationTangentParams p) {
   __shared__ double warps[kThreads / kWarp];

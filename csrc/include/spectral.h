@@ -42,7 +42,7 @@ void masked_power_iteration_cpu(const PowerIterationParams& p, int64_t begin, in
 void masked_power_iteration_backward_cpu(const PowerIterationBackwardParams& p, int64_t begin,
                                          int64_t end);
 
-// Every sample, on a cudaStream_t; a cudaError_t comes back. The backward writes grad_probe and
+// Runs every sample on a cudaStream_t and returns a cudaError_t. The backward writes grad_probe and
 // weights: grad_gram is the product of weights' and iterates, left to the matrix library.
 int masked_power_iteration_cuda(const PowerIterationParams& p, void* stream);
 int masked_power_iteration_backward_cuda(const PowerIterationBackwardParams& p, void* stream);

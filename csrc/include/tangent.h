@@ -55,7 +55,7 @@ void activation_tangent_backward_cpu(const ActivationTangentParams& p, int64_t b
 // Sums leak_partials over the chunks into grad_leak.
 void activation_tangent_leak_cpu(const ActivationTangentParams& p);
 
-// Everything, on a cudaStream_t; a cudaError_t comes back.
+// Runs everything on a cudaStream_t and returns a cudaError_t.
 int activation_tangent_cuda(const ActivationTangentParams& p, void* stream);
 int activation_tangent_backward_cuda(const ActivationTangentParams& p, void* stream);
 
