@@ -4,7 +4,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from pydisent.systems._rmsprop import RMSprop
+from pydisent.systems._rmsprop import RMSprop, TensorFlowRMSprop
+
+RMSPROP_VARIANTS = ("torch", "tensorflow")
 
 
 def parameters(*modules: nn.Module) -> list[nn.Parameter]:
@@ -24,7 +26,14 @@ def adam(
 
 
 def rmsprop(
-    parameters: list[nn.Parameter], rate: float, decay: float, eps: float, momentum: float = 0
+    parameters: list[nn.Parameter],
+    rate: float,
+    decay: float,
+    eps: float,
+    momentum: float = 0,
+    variant: str = "torch",
 ) -> Optimizer:
-    """Return RMSProp."""
+    """Return RMSProp as PyTorch or TensorFlow 1 has it, by `RMSPROP_VARIANTS`."""
+    if variant == "tensorflow":
+        return TensorFlowRMSprop(parameters, rate, decay, eps, momentum)
     return RMSprop(parameters, rate, decay, eps, momentum=momentum, foreach=True)

@@ -1,4 +1,4 @@
-"""RMSprop by PyTorch's fused AdamW, as it has no fused RMSprop."""
+"""RMSprop as PyTorch has it, by its fused AdamW as it has no fused RMSprop, and as TensorFlow 1."""
 
 from typing import Any
 
@@ -50,6 +50,63 @@ class RMSprop(torch.optim.RMSprop):
             )
             torch._foreach_add_(parameters, momenta, alpha=-group["lr"])
         return None
+
+
+class TensorFlowRMSprop(torch.optim.RMSprop):
+    """RMSprop as TensorFlow 1's `RMSPropOptimizer`: ε inside the root, a mean square begun at 1.
+
+    v ← α v + (1 − α) g² from v = 1, m ← μ m + g / √(v + ε), θ ← θ − lr m. PyTorch's begins at
+    v = 0 and divides by √v + ε: its first steps have the size lr / √(1 − α) whatever the gradient,
+    TensorFlow's lr |g|. State and checkpoints are PyTorch's.
+
+    Parameters
+    ----------
+    params : iterable of Tensor
+        What is optimised.
+    lr, alpha, eps, momentum : float
+        The learning rate, α, ε and μ.
+    """
+
+    def __init__(
+        self, params: Any, lr: float, alpha: float = 0.9, eps: float = 1e-10, momentum: float = 0.0
+    ) -> None:
+        super().__init__(params, lr, alpha, eps, momentum=momentum)
+
+    def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> bool:
+        new = [p for p in group["params"] if p.grad is not None and not self.state[p]]
+        is_complex = super()._init_group(group, *lists)
+        for parameter in new:
+            self.state[parameter]["square_avg"].fill_(1.0)
+        return is_complex
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Perform a step."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters: list[Tensor] = []
+            gradients: list[Tensor] = []
+            squares: list[Tensor] = []
+            momenta: list[Tensor] = []
+            steps: list[Tensor] = []
+            self._init_group(group, parameters, gradients, squares, momenta, [], steps)
+            if not parameters:
+                continue
+            torch._foreach_add_(steps, 1)
+            torch._foreach_mul_(squares, group["alpha"])
+            torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["alpha"])
+            roots = torch._foreach_add(squares, group["eps"])
+            torch._foreach_sqrt_(roots)
+            if group["momentum"] > 0:
+                torch._foreach_mul_(momenta, group["momentum"])
+                torch._foreach_addcdiv_(momenta, gradients, roots)
+                torch._foreach_add_(parameters, momenta, alpha=-group["lr"])
+            else:
+                torch._foreach_addcdiv_(parameters, gradients, roots, -group["lr"])
+        return loss
 
 
 def _is_plain(group: dict[str, Any]) -> bool:

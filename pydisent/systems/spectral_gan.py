@@ -1,6 +1,5 @@
 """Ramesh, Choi & LeCun (2018): a GAN whose Jacobian's singular vectors align with the axes."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -9,7 +8,6 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from pydisent import parallel
-from pydisent._checks import check
 from pydisent.nn import (
     DCGANDiscriminator,
     DCGANEncoder,
@@ -19,91 +17,23 @@ from pydisent.nn import (
 )
 from pydisent.systems._adversarial import discriminator_loss, generator_loss, gradient_penalty
 from pydisent.systems._base import NotTrainedError, System
-from pydisent.systems._config import check_integers, check_numbers
 from pydisent.systems._modes import frozen
 from pydisent.systems._optimizers import adam, rmsprop
 from pydisent.systems._presets import OTHER_DATA, SMOKE, Presets, Recipe, combine, each
 from pydisent.systems._ranges import stage
 from pydisent.systems._registry import register
+from pydisent.systems._spectral_gan_config import COMPUTE_DTYPES, SpectralGANConfig
 
-
-@dataclass(frozen=True)
-class SpectralGANConfig:
-    """The paper's settings for dSprites (Table 1, App. C, App. D).
-
-    Attributes
-    ----------
-    latent_size : int
-        Size m of the latent code.
-    base : int
-        Feature maps of the generator and discriminator at half resolution.
-    batch_size : int
-        Images per update.
-    penalty_weight : float
-        λ, the weight of the alignment penalty (Alg. 3); 0 turns it off.
-    k : int
-        The paper's k, the number of leading eigenvectors to align.
-    iterations : int
-        The paper's T (Alg. 2).
-    learning_rate : float
-        RMSProp's, for the generator, and for the discriminator unless it has its own.
-    discriminator_learning_rate : float or None
-        RMSProp's, for the discriminator.
-    rmsprop_decay, rmsprop_eps : float
-        RMSProp's decay factor and ε.
-    instance_noise : float
-        Standard deviation of the noise on the discriminator's real and fake inputs.
-    r1_weight : float
-        γ of the penalty γ/2 E‖∇D(x)‖² on real images; not in the paper. 0 turns it off.
-    r1_interval : int
-        Updates between R1 penalties, which are weighted by the interval.
-    ema_decay : float
-        Decay of the generator's moving average, which then decodes; not in the paper. 0 turns it
-        off.
-    encoder_base : int or None
-        Feature maps of the encoder; None is twice `base` (App. D).
-    encoder_steps : int
-        Updates of the encoder, after the GAN's.
-    encoder_learning_rate : float
-        Adam's, with β 0.5 and 0.99; the paper does not give it.
-    code_regression : float
-        Weight of the mean squared error of generated images' codes, beside the reconstruction
-        error of real images; not in the paper. 0 turns it off.
-    """
-
-    latent_size: int = 10
-    base: int = 64
-    batch_size: int = 32
-    penalty_weight: float = 0.6
-    k: int = 6
-    iterations: int = 8
-    learning_rate: float = 1e-4
-    discriminator_learning_rate: float | None = None
-    rmsprop_decay: float = 0.9
-    rmsprop_eps: float = 1e-6
-    instance_noise: float = 0.6
-    r1_weight: float = 0.0
-    r1_interval: int = 1
-    ema_decay: float = 0.0
-    encoder_base: int | None = None
-    encoder_steps: int = 30_000
-    encoder_learning_rate: float = 1e-4
-    code_regression: float = 0.0
-
-    def __post_init__(self) -> None:
-        sizes = ("latent_size", "base", "encoder_base", "batch_size")
-        check_integers(self, *sizes, "k", "iterations", "r1_interval")
-        check_integers(self, "encoder_steps", at_least=0)
-        rates = ("learning_rate", "discriminator_learning_rate", "encoder_learning_rate")
-        check_numbers(self, *rates, "rmsprop_eps", above=0)
-        weights = ("penalty_weight", "instance_noise", "r1_weight", "code_regression")
-        check_numbers(self, *weights, at_least=0)
-        check_numbers(self, "rmsprop_decay", "ema_decay", at_least=0, below=1)
-        check(self.k <= self.latent_size, "k", f"at most latent_size = {self.latent_size}", self.k)
+__all__ = ["SpectralGAN", "SpectralGANConfig"]
 
 
 # The noise is the paper's remedy for black and white pixels; its other data had none.
 _BINARY = ("sprites", "dsprites", "digits", "mnist")
+_COLOURED = (
+    "color-sprites", "color-dsprites", "noisy-dsprites", "scream-dsprites",
+    "shapes3d", "3dshapes", "clevr-simple", "chairs", "svhn", "celeba", OTHER_DATA,
+)  # fmt: skip
+_CELEBA = {"latent_size": 128, "k": 32, "penalty_weight": 0.5}
 
 
 @register
@@ -121,18 +51,41 @@ class SpectralGAN(System):
     name: ClassVar[str] = "spectral-gan"
     Config: ClassVar[type] = SpectralGANConfig
     config: SpectralGANConfig
-    data_settings = combine(each(_BINARY), each([OTHER_DATA], instance_noise=0.0))
+    data_settings = combine(each(_BINARY), each(_COLOURED, instance_noise=0.0))
+    # What earlier versions did.
+    added_settings: ClassVar = {
+        "reweight": True,
+        "method": "auto",
+        "tolerance": 1e-3,
+        "compute_dtype": "fp32",
+        "rmsprop_variant": "torch",
+    }
     presets = Presets(
         paper=Recipe(
-            note="as published",
+            note="as published for dSprites (Tables 1 and 2, App. C and D); T = 8 is Fig. 5's",
             steps=750_000,
             image_size=64,
             log_every=500,
             checkpoint_every=10_000,
+            published=("dsprites", "celeba", "lsun"),
+            by_data={
+                "celeba": {
+                    "note": "as published for CelebA (Table 2, Fig. 7: k = 32, λ = 0.5), with all "
+                    "its images and T = 8 (Fig. 5); the crop is not published, nor an encoder",
+                    "split": "all",
+                    "settings": _CELEBA,
+                },
+                "lsun": {
+                    "note": "m = 128 and base 64 as published for LSUN (Table 2, Fig. 13d), but "
+                    "the paper aligns none on it: k = 32 and λ = 0.5 are CelebA's (Fig. 7)",
+                    "settings": _CELEBA,
+                },
+            },
         ),
         quick=Recipe(
-            note="32×32, base 16, k = 3, λ = 1, higher learning rates, a slower discriminator, a "
-            "moving average of the generator; the encoder is small and also learns from its images",
+            note="32×32, base 16, k = 3, λ = 1, higher learning rates, PyTorch's RMSProp, a slower "
+            "discriminator, a moving average of the generator; the encoder is small and also "
+            "learns from its images",
             steps=2500,
             image_size=32,
             log_every=25,
@@ -141,6 +94,7 @@ class SpectralGAN(System):
                 "base": 16,
                 "learning_rate": 1e-3,
                 "discriminator_learning_rate": 3e-4,
+                "rmsprop_variant": "torch",
                 "penalty_weight": 1.0,
                 "k": 3,
                 "ema_decay": 0.995,
@@ -172,11 +126,23 @@ class SpectralGAN(System):
 
     def make_optimizers(self) -> dict[str, Optimizer]:
         """Return RMSProp for both players, Adam for the encoder."""
-        c, shared = self.config, (self.config.rmsprop_decay, self.config.rmsprop_eps)
-        rate = c.discriminator_learning_rate or c.learning_rate
+        c = self.config
+        rates = {
+            "generator": c.learning_rate,
+            "discriminator": c.discriminator_learning_rate or c.learning_rate,
+        }
+        players = {
+            name: rmsprop(
+                _learned(self.get_submodule(name)),
+                rate,
+                c.rmsprop_decay,
+                c.rmsprop_eps,
+                variant=c.rmsprop_variant,
+            )
+            for name, rate in rates.items()
+        }
         return {
-            "generator": rmsprop(_learned(self.generator), c.learning_rate, *shared),
-            "discriminator": rmsprop(_learned(self.discriminator), rate, *shared),
+            **players,
             "encoder": adam(_learned(self.encoder), c.encoder_learning_rate, betas=(0.5, 0.99)),
         }
 
@@ -232,7 +198,16 @@ class SpectralGAN(System):
         from pydisent import alignment_penalty
 
         c = self.config
-        return alignment_penalty(self.generator, z, k=c.k, iterations=c.iterations)
+        return alignment_penalty(
+            self.generator,
+            z,
+            k=c.k,
+            iterations=c.iterations,
+            reweight=c.reweight,
+            method=c.method,
+            tolerance=c.tolerance,
+            compute_dtype=COMPUTE_DTYPES[c.compute_dtype],
+        )
 
     @stage("encoder")
     def _update_encoder(self, real: Tensor) -> dict[str, Tensor]:

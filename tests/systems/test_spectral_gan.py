@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+import pydisent
 from pydisent import systems
+from pydisent.training import Plan
 
 SHAPE = (1, 16, 16)
 
@@ -25,25 +27,60 @@ def _weights(module):
     return torch.cat([p.detach().flatten().clone() for p in module.parameters()])
 
 
-def test_paper_settings():
-    config = systems.preset("spectral-gan", "paper", "sprites").config
-    table_1_and_appendix_c = {
-        "latent_size": 10, "k": 6, "penalty_weight": 0.6, "base": 64, "batch_size": 32,
-        "learning_rate": 1e-4, "rmsprop_decay": 0.9, "rmsprop_eps": 1e-6, "instance_noise": 0.6,
-        "r1_weight": 0.0, "discriminator_learning_rate": None, "encoder_steps": 30_000,
-        "encoder_base": None, "code_regression": 0.0, "ema_decay": 0.0,
-    }  # fmt: skip
-    assert dataclasses.asdict(config).items() >= table_1_and_appendix_c.items()
-    assert systems.preset("spectral-gan", "paper", "sprites").steps == 750_000
-    assert systems.preset("spectral-gan", "paper", "mnist").config.instance_noise == 0.6
-    assert systems.preset("spectral-gan", "paper", "celeba").config.instance_noise == 0
-    system = systems.build("spectral-gan", dataclasses.replace(config, base=4), SHAPE)
+@pytest.mark.parametrize(
+    ("variant", "root"),
+    # of the mean square after one gradient of 0.01: with 1e-6 inside, or outside
+    [("tensorflow", (0.9 + 0.1 * 1e-4 + 1e-6) ** 0.5), ("torch", (0.1 * 1e-4) ** 0.5 + 1e-6)],
+)
+def test_the_players_steps_follow_the_variant(variant, root):
+    system = _system(rmsprop_variant=variant)
     for name in ("generator", "discriminator"):
-        group = system.optimizers[name].param_groups[0]
-        assert (group["lr"], group["alpha"], group["eps"]) == (1e-4, 0.9, 1e-6)
-    group = system.optimizers["encoder"].param_groups[0]
-    assert (group["betas"], group["eps"]) == ((0.5, 0.99), 1e-8)
-    assert next(system.encoder.trunk.children()).out_channels == 8
+        optimizer = system.optimizers[name]
+        (group,) = optimizer.param_groups
+        before = [p.detach().clone() for p in group["params"]]
+        for p in group["params"]:
+            p.grad = torch.full_like(p, 0.01)
+        optimizer.step()
+        for p, old in zip(group["params"], before):
+            moved = torch.full_like(p, 1e-3 * 0.01 / root)
+            torch.testing.assert_close(old - p.detach(), moved, rtol=1e-3, atol=2e-7)
+    assert isinstance(system.optimizers["encoder"], torch.optim.Adam)
+
+
+def test_settings_reach_the_penalty(monkeypatch):
+    seen = []
+    whole = pydisent.alignment_penalty
+
+    def noted(*args, **options):
+        seen.append(options)
+        return whole(*args, **options)
+
+    monkeypatch.setattr("pydisent.alignment_penalty", noted)
+    _system().step(_images())
+    chosen = {"reweight": False, "tolerance": 0.0, "method": "gram", "compute_dtype": "bf16"}
+    _system(**chosen).step(_images())
+    plain, asked = ({name: options[name] for name in chosen} for options in seen)
+    assert plain == {
+        "reweight": True, "tolerance": 1e-3, "method": "auto", "compute_dtype": None,
+    }  # fmt: skip
+    assert asked == chosen | {"compute_dtype": torch.bfloat16}
+
+
+@pytest.mark.parametrize(("reweight", "value"), [(True, -3 / 6), (False, -1)])
+def test_columns_are_reweighted_unless_told_otherwise(reweight, value):
+    """Where one coordinate acts alone, only the first column is not zero: by Eq. 13 it has 3/6."""
+    system = _system(k=3, reweight=reweight, iterations=30)
+    with torch.no_grad():
+        system.generator.project.parametrizations.weight.original1[:, 1:] = 0
+    assert float(system._alignment(system.draw_codes(8)).detach()) == pytest.approx(value, abs=1e-3)
+
+
+def test_runs_from_before_there_was_a_choice_are_read_as_they_were_trained():
+    plan = Plan.from_preset("spectral-gan", "sprites", "paper")
+    older = plan.to_json()
+    for name in ("reweight", "method", "tolerance", "compute_dtype", "rmsprop_variant"):
+        del older["config"][name]
+    assert Plan.from_json(older).config == dataclasses.replace(plan.config, rmsprop_variant="torch")
 
 
 def test_without_its_weight_there_is_no_penalty(monkeypatch):
@@ -167,7 +204,8 @@ def test_protocol():
     [
         ("k", 5), ("k", 0), ("iterations", 0), ("batch_size", 0), ("learning_rate", 0.0),
         ("rmsprop_decay", 1.0), ("penalty_weight", -1.0), ("instance_noise", float("nan")),
-        ("encoder_steps", -1),
+        ("encoder_steps", -1), ("method", "fast"), ("compute_dtype", "fp16"), ("tolerance", 1.0),
+        ("rmsprop_variant", "keras"),
     ],
 )  # fmt: skip
 def test_bad_settings_are_named(name, value):

@@ -1,0 +1,113 @@
+"""The settings of the spectral GAN."""
+
+from dataclasses import dataclass
+
+import torch
+
+from pydisent._checks import check
+from pydisent.jacobian.alignment import METHODS
+from pydisent.systems._config import check_choices, check_integers, check_numbers
+from pydisent.systems._optimizers import RMSPROP_VARIANTS
+
+COMPUTE_DTYPES = {"fp32": None, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class SpectralGANConfig:
+    """The paper's settings for dSprites (Table 1, App. C, App. D).
+
+    Those for CelebA are the ones of its Fig. 7: m = 128, k = 32, λ = 0.5. The paper also has, with
+    m = 128, k = 8 and λ = 0.1 (Fig. 5); and with base 128, k = 8 and λ = 2.3 (Fig. 11), and k = 16
+    and λ = 1.7 (Fig. 12).
+
+    Attributes
+    ----------
+    latent_size : int
+        Size m of the latent code.
+    base : int
+        Feature maps of the generator and discriminator at half resolution.
+    batch_size : int
+        Images per update.
+    penalty_weight : float
+        λ, the weight of the alignment penalty (Alg. 3); 0 turns it off.
+    k : int
+        The paper's k, the number of leading eigenvectors to align.
+    iterations : int
+        The paper's T (Alg. 2); it gives the 8 of Fig. 5 alone.
+    reweight : bool
+        Whether the penalty's columns are weighted by Eq. 13; Fig. 5 compares both.
+    method : str
+        How the penalty is computed: "auto", "gram", "matrix_free" or "autograd"; see
+        `pydisent.alignment_penalty`.
+    tolerance : float
+        How much of the penalty's gradient may be left out, in [0, 1); 0 is exact.
+    compute_dtype : str
+        The penalty's tangents in "fp32", the networks' own dtype, or "bf16"; a CPU without native
+        bf16 computes in fp32.
+    learning_rate : float
+        RMSProp's, for the generator, and for the discriminator unless it has its own.
+    discriminator_learning_rate : float or None
+        RMSProp's, for the discriminator.
+    rmsprop_decay, rmsprop_eps : float
+        RMSProp's decay factor and ε.
+    rmsprop_variant : str
+        "tensorflow": ε inside the root, and a mean square that begins at 1. "torch": ε outside it,
+        and a mean square that begins at 0, so that first steps are 3.2 times the learning rate.
+        The paper gives no formula, but its code is TensorFlow 1's (Listing 1), whose decay of 0.9
+        it has, and under whose root an ε of 1e-6 is a floor of 1e-3 for the gradient's size.
+    instance_noise : float
+        Standard deviation of the noise on the discriminator's real and fake inputs.
+    r1_weight : float
+        γ of the penalty γ/2 E‖∇D(x)‖² on real images; not in the paper. 0 turns it off.
+    r1_interval : int
+        Updates between R1 penalties, which are weighted by the interval.
+    ema_decay : float
+        Decay of the generator's moving average, which then decodes; not in the paper. 0 turns it
+        off.
+    encoder_base : int or None
+        Feature maps of the encoder; None is twice `base` (App. D).
+    encoder_steps : int
+        Updates of the encoder, after the GAN's.
+    encoder_learning_rate : float
+        Adam's, with β 0.5 and 0.99; the paper does not give it.
+    code_regression : float
+        Weight of the mean squared error of generated images' codes, beside the reconstruction
+        error of real images; not in the paper. 0 turns it off.
+    """
+
+    latent_size: int = 10
+    base: int = 64
+    batch_size: int = 32
+    penalty_weight: float = 0.6
+    k: int = 6
+    iterations: int = 8
+    reweight: bool = True
+    method: str = "auto"
+    tolerance: float = 1e-3
+    compute_dtype: str = "fp32"
+    learning_rate: float = 1e-4
+    discriminator_learning_rate: float | None = None
+    rmsprop_decay: float = 0.9
+    rmsprop_eps: float = 1e-6
+    rmsprop_variant: str = "tensorflow"
+    instance_noise: float = 0.6
+    r1_weight: float = 0.0
+    r1_interval: int = 1
+    ema_decay: float = 0.0
+    encoder_base: int | None = None
+    encoder_steps: int = 30_000
+    encoder_learning_rate: float = 1e-4
+    code_regression: float = 0.0
+
+    def __post_init__(self) -> None:
+        sizes = ("latent_size", "base", "encoder_base", "batch_size")
+        check_integers(self, *sizes, "k", "iterations", "r1_interval")
+        check_integers(self, "encoder_steps", at_least=0)
+        rates = ("learning_rate", "discriminator_learning_rate", "encoder_learning_rate")
+        check_numbers(self, *rates, "rmsprop_eps", above=0)
+        weights = ("penalty_weight", "instance_noise", "r1_weight", "code_regression")
+        check_numbers(self, *weights, at_least=0)
+        check_numbers(self, "rmsprop_decay", "ema_decay", "tolerance", at_least=0, below=1)
+        check_choices(self, method=METHODS, compute_dtype=tuple(COMPUTE_DTYPES))
+        check_choices(self, rmsprop_variant=RMSPROP_VARIANTS)
+        check(self.k <= self.latent_size, "k", f"at most latent_size = {self.latent_size}", self.k)
