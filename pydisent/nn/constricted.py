@@ -1,6 +1,8 @@
 """The generator of Zhu et al. (2021): each latent code restyles one region at one resolution."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +11,10 @@ from torch.nn import functional as F
 from pydisent import parallel
 from pydisent._checks import check, check_batch, check_counts, check_one_of, check_power_of_two
 from pydisent.nn.equalized import EqualizedConv2d, EqualizedLinear
+from pydisent.nn.resampling import RESAMPLINGS, UpConv
 from pydisent.nn.spatial_constriction import MASKS, SpatialConstriction
 
+WIDTH_SCHEDULES = ("layers", "blocks")
 _START = 4  # px of the constant that the generator starts from
 # The activation √2 lrelu(x) equals lrelu(√2 x): the weights before it take the factor.
 GAIN = math.sqrt(2)
@@ -20,6 +24,25 @@ def check_widths(max_width: int, min_width: int) -> None:
     """Raise unless both are integers >= 1, `min_width` being at most `max_width`."""
     check_counts(max_width=max_width, min_width=min_width)
     check(min_width <= max_width, "min_width", f"at most max_width = {max_width}", min_width)
+
+
+def layer_widths(blocks: int, max_width: int, min_width: int) -> list[int]:
+    """Return the feature maps of the author's layers: the constant's, four a block, the last's.
+
+    They are numbered in the order of his list, the constant being 0 and a block's layers
+    ResConv-up, SC, ResConv-id and Noise. Number i has 2 max_width / 2^⌊i/6⌋ within the limits.
+    """
+    numbers = range(4 * blocks + 2)
+    return [min(max(2 * max_width >> i // 6, min_width), max_width) for i in numbers]
+
+
+def block_widths(blocks: int, max_width: int, min_width: int) -> list[int]:
+    """Return the feature maps of the same layers, where the third block and each later one halve.
+
+    The first two have `max_width`; all layers of a block have as many, at least `min_width`.
+    """
+    widths = [max(2 * max_width >> max(i, 1), min_width) for i in range(blocks)]
+    return [max_width, *(w for width in widths for w in [width] * 4), widths[-1]]
 
 
 def leaky_relu(x: Tensor) -> Tensor:
@@ -35,9 +58,9 @@ class ConstrictedGenerator(nn.Module):
 
         Const 4×4 → [ResConv-up, SC, ResConv-id, Noise × 2] × blocks → ResConv-id × 2 → 1×1 to RGB
 
-    At 128 px and 512 to 64 maps the blocks have 512, 512, 256, 128 and 64 feature maps, and five
-    codes each make 25. Without constriction, a block's codes act everywhere, through one modulated
-    convolution: the InfoGAN that the paper compares with.
+    At 128 px and 512 to 64 maps the blocks end with 512, 512, 256, 256 and 128 feature maps, and
+    five codes each make 25. Without constriction, a block's codes act everywhere, through one
+    modulated convolution: the InfoGAN that the paper compares with.
 
     Parameters
     ----------
@@ -48,20 +71,28 @@ class ConstrictedGenerator(nn.Module):
     image_size : int
         Height and width in pixels, a power of two >= 8.
     max_width, min_width : int
-        Most and fewest feature maps: the first two blocks have the most; each further one has half
-        as many, down to the fewest.
+        Most and fewest feature maps.
     constricted : bool
         Whether codes act inside masks (SC).
     mask : str
         "band", or "softmax" for the paper's ablation.
     rectangles : int
         Number J of rectangles per mask.
+    width_schedule : str
+        Where the feature maps get fewer, on which the paper is silent. "layers", the author's
+        code: they halve after every sixth of the layers above, the first two halvings being from
+        twice `max_width`; the last ResConv is one block of two 3×3 convolutions. "blocks": each
+        block after the second has half as many, and there are two last ResConv. Both stop at
+        `min_width`.
+    resampling : str
+        "filtered": ResConv-up interpolates by [1, 3, 3, 1], but in its 1×1 branch doubles pixels,
+        as in the author's code. "unfiltered": it doubles pixels in both.
 
     Raises
     ------
     ValueError, TypeError
         If a size is not an integer >= 1, `image_size` is not a power of two >= 8, `min_width` is
-        above `max_width`, or `mask` is another name.
+        above `max_width`, or `mask`, `width_schedule` or `resampling` is another name.
     """
 
     def __init__(
@@ -75,28 +106,37 @@ class ConstrictedGenerator(nn.Module):
         constricted: bool = True,
         mask: str = "band",
         rectangles: int = 4,
+        width_schedule: str = "layers",
+        resampling: str = "filtered",
     ) -> None:
         super().__init__()
         check_power_of_two("image_size", image_size, at_least=2 * _START)
         check_counts(codes=codes, channels=channels, rectangles=rectangles)
         check_widths(max_width, min_width)
         check_one_of("mask", mask, MASKS)
+        check_one_of("width_schedule", width_schedule, WIDTH_SCHEDULES)
+        check_one_of("resampling", resampling, RESAMPLINGS)
         self.image_shape = (channels, image_size, image_size)
         self.codes, self.constricted = codes, constricted
-        self.constant = nn.Parameter(torch.randn(1, max_width, _START, _START))
+        blocks, by_layers = (image_size // _START).bit_length() - 1, width_schedule == "layers"
+        widths = (layer_widths if by_layers else block_widths)(blocks, max_width, min_width)
+        self.constant = nn.Parameter(torch.randn(1, widths[0], _START, _START))
         self.blocks = nn.ModuleList()
-        width, size = max_width, _START
-        while size < image_size:
-            size, inputs = 2 * size, width
-            width = min(max(16 * max_width // size, min_width), max_width)
-            style: nn.Module = (
-                SpatialConstriction(width, size, codes=codes, rectangles=rectangles, mask=mask)
-                if constricted
-                else ModulatedConv(width, codes)
-            )
-            self.blocks.append(Block(inputs, width, size, style))
-        self.last = nn.Sequential(ResConv(width, width), ResConv(width, width))
-        self.to_rgb = EqualizedConv2d(width, channels, 1)
+        for i in range(blocks):
+            own, size = widths[4 * i : 4 * i + 5], 2 * _START << i
+            style: nn.Module
+            if constricted:
+                own[2] = own[1]  # masks leave the number of maps
+                options: dict[str, Any] = {"codes": codes, "rectangles": rectangles, "mask": mask}
+                style = SpatialConstriction(own[1], size, **options)
+            else:
+                style = ModulatedConv(own[1], codes, own[2])
+            self.blocks.append(Block(own, size, style, resampling == "filtered"))
+        last = [ResConv(widths[-2], widths[-1], depth=2 if by_layers else 1)]
+        if not by_layers:
+            last.append(ResConv(widths[-1], widths[-1]))
+        self.last = nn.Sequential(*last)
+        self.to_rgb = EqualizedConv2d(widths[-1], channels, 1)
 
     @property
     def latent_size(self) -> int:
@@ -142,21 +182,25 @@ class ConstrictedGenerator(nn.Module):
 
 
 class Block(nn.Module):
-    """ResConv-up, the codes' styles, ResConv-id, Noise × 2: (B, inputs, size/2, size/2) doubled."""
+    """ResConv-up, the codes' styles, ResConv-id, Noise × 2: (B, C, size/2, size/2) doubled.
 
-    def __init__(self, inputs: int, width: int, size: int, style: nn.Module) -> None:
+    `widths` are the feature maps of the input and after each of the four.
+    """
+
+    def __init__(self, widths: Sequence[int], size: int, style: nn.Module, filtered: bool) -> None:
         super().__init__()
-        self.up = ResConv(inputs, width, up=True)
+        inputs, up, styled, wide, noisy = widths
+        self.up = ResConv(inputs, up, up=True, filtered=filtered)
         self.style = style
-        self.conv = ResConv(width, width)
-        self.noise = nn.ModuleList([Noise(width, size), Noise(width, size)])
+        self.conv = ResConv(styled, wide)
+        self.noise = nn.ModuleList([Noise(wide, noisy, size), Noise(noisy, noisy, size)])
 
     def forward(self, x: Tensor, code: Tensor, fresh: int = 0) -> Tensor:
-        """Return (B, width, size, size) for x and the block's codes (B, codes)."""
+        """Return (B, D, size, size) for x and the block's codes (B, codes)."""
         return self.finish(self.style(self.up(x), code), fresh)
 
     def finish(self, styled: Tensor, fresh: int = 0) -> Tensor:
-        """Return (B, width, size, size) for the styled map of that shape: what follows SC."""
+        """Return (B, D, size, size) for the styled map of that size: what follows SC."""
         x = self.conv(styled)
         for noise in self.noise:
             x = noise(x, fresh)
@@ -164,11 +208,23 @@ class Block(nn.Module):
 
 
 class ResConv(nn.Module):
-    """lrelu(conv3×3(x)) + lrelu(conv1×1(x)), of x scaled up twofold to its nearest pixels first."""
+    """lrelu(conv3×3(x)) + lrelu(conv1×1(x)), both at twice the resolution of x if `up`.
 
-    def __init__(self, inputs: int, outputs: int, up: bool = False) -> None:
+    With `depth` 2 the first term is of two such convolutions, one after the other.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, up: bool = False, depth: int = 1, filtered: bool = False
+    ) -> None:
         super().__init__()
-        self.conv = EqualizedConv2d(inputs, outputs, 3, gain=GAIN)
+        self.conv = (
+            UpConv(inputs, outputs, GAIN, filtered)
+            if up
+            else EqualizedConv2d(inputs, outputs, 3, gain=GAIN)
+        )
+        self.further = nn.ModuleList(
+            EqualizedConv2d(outputs, outputs, 3, gain=GAIN) for _ in range(1, depth)
+        )
         self.skip = EqualizedConv2d(inputs, outputs, 1, gain=GAIN)
         self.up = up
 
@@ -176,9 +232,12 @@ class ResConv(nn.Module):
         """Return (B, outputs, H, W), or twice as high and wide, for x (B, inputs, H, W)."""
         skip = leaky_relu(self.skip(x))
         if self.up:
-            # A 1×1 convolution before the nearest pixels are repeated is the same at a quarter.
-            x, skip = (F.interpolate(t, scale_factor=2.0, mode="nearest") for t in (x, skip))
-        return leaky_relu(self.conv(x)) + skip
+            # A 1×1 convolution before the pixels are doubled is the same at a quarter of the cost.
+            skip = F.interpolate(skip, scale_factor=2.0, mode="nearest")
+        x = leaky_relu(self.conv(x))
+        for conv in self.further:
+            x = leaky_relu(conv(x))
+        return x + skip
 
 
 class Noise(nn.Module):
@@ -186,9 +245,9 @@ class Noise(nn.Module):
 
     noise: Tensor
 
-    def __init__(self, width: int, size: int) -> None:
+    def __init__(self, inputs: int, width: int, size: int) -> None:
         super().__init__()
-        self.conv = EqualizedConv2d(width, width, 3, gain=GAIN)
+        self.conv = EqualizedConv2d(inputs, width, 3, gain=GAIN)
         self.strength = nn.Parameter(torch.zeros(()))
         self.register_buffer("noise", torch.randn(1, 1, size, size))
 
@@ -206,14 +265,14 @@ class ModulatedConv(nn.Module):
     the norm of its scaled weights.
     """
 
-    def __init__(self, width: int, codes: int) -> None:
+    def __init__(self, inputs: int, codes: int, outputs: int) -> None:
         super().__init__()
-        self.scales = EqualizedLinear(codes, width, bias_init=1.0)
-        self.conv = EqualizedConv2d(width, width, 3, bias=False)
-        self.bias = nn.Parameter(torch.zeros(width, 1, 1))
+        self.scales = EqualizedLinear(codes, inputs, bias_init=1.0)
+        self.conv = EqualizedConv2d(inputs, outputs, 3, bias=False)
+        self.bias = nn.Parameter(torch.zeros(outputs, 1, 1))
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Return (B, width, H, W) for x of that shape and codes (B, codes)."""
+        """Return (B, outputs, H, W) for x (B, inputs, H, W) and codes (B, codes)."""
         scales = self.scales(code)
         weight = self.conv.weight * self.conv.scale
         norms = GAIN * (scales.square() @ weight.square().sum((2, 3)).T + 1e-8).rsqrt()

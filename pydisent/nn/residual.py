@@ -4,12 +4,12 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pydisent import parallel
-from pydisent._checks import check_batch, check_counts, check_power_of_two
+from pydisent._checks import check_batch, check_counts, check_one_of, check_power_of_two
 from pydisent.nn.constricted import GAIN, check_widths, leaky_relu
 from pydisent.nn.equalized import EqualizedConv2d, EqualizedLinear
+from pydisent.nn.resampling import RESAMPLINGS, DownConv
 from pydisent.reference.dtypes import compute_dtype
 
 _END = 4  # px at the narrow end
@@ -22,9 +22,16 @@ class _Residual(nn.Module):
     statistics = 0  # maps that `_append` adds
 
     def __init__(
-        self, outputs: int, channels: int, image_size: int, max_width: int, min_width: int
+        self,
+        outputs: int,
+        channels: int,
+        image_size: int,
+        max_width: int,
+        min_width: int,
+        resampling: str,
     ) -> None:
         super().__init__()
+        check_one_of("resampling", resampling, RESAMPLINGS)
         check_power_of_two("image_size", image_size, at_least=2 * _END)
         check_counts(outputs=outputs, channels=channels)
         check_widths(max_width, min_width)
@@ -37,7 +44,7 @@ class _Residual(nn.Module):
         self.blocks = nn.Sequential()
         size = image_size
         while size > _END:
-            self.blocks.append(ResDown(width(size), width(size // 2)))
+            self.blocks.append(ResDown(width(size), width(size // 2), resampling == "filtered"))
             size //= 2
         last = width(_END)
         self.conv = EqualizedConv2d(last + self.statistics, last, 3, gain=GAIN)
@@ -56,19 +63,18 @@ class _Residual(nn.Module):
 
 
 class ResDown(nn.Module):
-    """Halve the size: (two 3×3 convolutions, the second after pooling, + a 1×1 skip) / √2."""
+    """Halve the size: (two 3×3 convolutions, the second halving, + a halving 1×1 skip) / √2."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, filtered: bool) -> None:
         super().__init__()
         self.conv = EqualizedConv2d(inputs, inputs, 3, gain=GAIN)
         # Both branches' weights take the 1/√2 of their sum.
-        self.down = EqualizedConv2d(inputs, outputs, 3, gain=GAIN / math.sqrt(2))
-        self.skip = EqualizedConv2d(inputs, outputs, 1, bias=False, gain=1 / math.sqrt(2))
+        self.down = DownConv(inputs, outputs, 3, GAIN / math.sqrt(2), filtered)
+        self.skip = DownConv(inputs, outputs, 1, 1 / math.sqrt(2), filtered, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, outputs, H/2, W/2) for x (B, inputs, H, W)."""
-        h = leaky_relu(self.down(F.avg_pool2d(leaky_relu(self.conv(x)), 2)))
-        return h + self.skip(F.avg_pool2d(x, 2))
+        return leaky_relu(self.down(leaky_relu(self.conv(x)))) + self.skip(x)
 
 
 class ResidualDiscriminator(_Residual):
@@ -86,20 +92,29 @@ class ResidualDiscriminator(_Residual):
         Height and width in pixels, a power of two >= 8.
     max_width, min_width : int
         Most and fewest feature maps.
+    resampling : str
+        "filtered": maps are blurred by [1, 3, 3, 1] before every second pixel is taken, as in the
+        authors' code. "unfiltered": means of 2×2 pixels are taken.
 
     Raises
     ------
     ValueError, TypeError
-        If a size is not an integer >= 1, `image_size` is not a power of two >= 8, or `min_width` is
-        above `max_width`.
+        If a size is not an integer >= 1, `image_size` is not a power of two >= 8, `min_width` is
+        above `max_width`, or `resampling` is another name.
     """
 
     statistics = 1
 
     def __init__(
-        self, channels: int = 3, image_size: int = 128, *, max_width: int = 512, min_width: int = 64
+        self,
+        channels: int = 3,
+        image_size: int = 128,
+        *,
+        max_width: int = 512,
+        min_width: int = 64,
+        resampling: str = "filtered",
     ) -> None:
-        super().__init__(1, channels, image_size, max_width, min_width)
+        super().__init__(1, channels, image_size, max_width, min_width, resampling)
 
     def _append(self, x: Tensor) -> Tensor:
         return torch.cat([x, minibatch_deviation(x).to(x.dtype)], dim=1)
@@ -125,12 +140,15 @@ class ResidualRecogniser(_Residual):
         Height and width in pixels, a power of two >= 8.
     max_width, min_width : int
         Most and fewest feature maps.
+    resampling : str
+        "filtered": maps are blurred by [1, 3, 3, 1] before every second pixel is taken, as in the
+        authors' code. "unfiltered": means of 2×2 pixels are taken.
 
     Raises
     ------
     ValueError, TypeError
-        If a size is not an integer >= 1, `image_size` is not a power of two >= 8, or `min_width` is
-        above `max_width`.
+        If a size is not an integer >= 1, `image_size` is not a power of two >= 8, `min_width` is
+        above `max_width`, or `resampling` is another name.
     """
 
     def __init__(
@@ -141,9 +159,10 @@ class ResidualRecogniser(_Residual):
         *,
         max_width: int = 512,
         min_width: int = 64,
+        resampling: str = "filtered",
     ) -> None:
         check_counts(latent_size=latent_size)
-        super().__init__(latent_size, channels, image_size, max_width, min_width)
+        super().__init__(latent_size, channels, image_size, max_width, min_width, resampling)
 
 
 def minibatch_deviation(x: Tensor) -> Tensor:

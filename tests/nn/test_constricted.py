@@ -4,12 +4,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from _resampled import doubled
 from torch.nn import functional as F
 
 from pydisent.nn import ConstrictedGenerator
 from pydisent.nn.constricted import ModulatedConv, ResConv
 
 SMALL = {"max_width": 6, "min_width": 2}
+VARIANTS = (("layers", "filtered"), ("blocks", "unfiltered"))
 
 
 def _perturb(net):
@@ -21,18 +23,29 @@ def _perturb(net):
     return net
 
 
-def _conv(x, layer, gain=2**0.5):
-    """√2 lrelu(w x + b / √2) with w of variance 1 / fan-in: what the networks' layers come to."""
-    weight = layer.weight.double() / math.sqrt(layer.weight[0].numel())
-    x = F.conv2d(x, weight, padding=layer.weight.shape[-1] // 2)
+def _activated(x, layer, gain=2**0.5):
+    """√2 lrelu(x + b / √2) of a convolution x by weights of variance 1 / fan-in."""
     bias = 0 if layer.bias is None else layer.bias.double().view(1, -1, 1, 1)
     return gain * torch.where(x + bias / gain >= 0, x + bias / gain, 0.2 * (x + bias / gain))
 
 
-def _res_conv(x, layer):
-    if layer.up:
-        x = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    return _conv(x, layer.conv) + _conv(x, layer.skip)
+def _weight(layer):
+    return layer.weight.double() / math.sqrt(layer.weight[0].numel())
+
+
+def _conv(x, layer):
+    return _activated(F.conv2d(x, _weight(layer), padding=layer.weight.shape[-1] // 2), layer)
+
+
+def _res_conv(x, layer, filtered=False):
+    if not layer.up:
+        h = x
+        for conv in (layer.conv, *layer.further):
+            h = _conv(h, conv)
+        return h + _conv(x, layer.skip)
+    twice = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    h = _activated(doubled(x, _weight(layer.conv), filtered), layer.conv)
+    return h + _conv(twice, layer.skip)
 
 
 def _styled(x, block, code):
@@ -51,15 +64,17 @@ def _modulated(x, layer, code):
     return torch.where(x >= 0, x, 0.2 * x)
 
 
+@pytest.mark.parametrize(("schedule", "resampling"), VARIANTS)
 @pytest.mark.parametrize("constricted", [True, False])
-def test_equals_its_definition(constricted):
-    net = _perturb(ConstrictedGenerator(2, 3, 16, constricted=constricted, **SMALL))
+def test_equals_its_definition(constricted, schedule, resampling):
+    options = {"width_schedule": schedule, "resampling": resampling, "constricted": constricted}
+    net = _perturb(ConstrictedGenerator(2, 3, 16, **options, **SMALL))
     code = torch.randn(3, 4)
     with torch.no_grad():
         images = net(code)
         x = net.constant.double().repeat(3, 1, 1, 1)
         for i, block in enumerate(net.blocks):
-            x = _res_conv(x, block.up)
+            x = _res_conv(x, block.up, resampling == "filtered")
             x = _styled(x, block, code[:, 2 * i : 2 * i + 2])
             x = _res_conv(x, block.conv)
             for layer in block.noise:
@@ -73,14 +88,41 @@ def test_equals_its_definition(constricted):
     torch.testing.assert_close(images.double(), x, rtol=1e-4, atol=1e-4 * float(x.std()))
 
 
+def _widths(net):
+    """The output maps of each block's ResConv-up, ResConv-id and Noise × 2, and of what follows."""
+    layers = [(b.up.conv, b.conv.conv, b.noise[0].conv, b.noise[1].conv) for b in net.blocks]
+    tail = [conv for block in net.last for conv in (block.conv, *block.further)]
+    return [[conv.weight.shape[0] for conv in convs] for convs in (*layers, tail)]
+
+
 def test_paper_widths():
     net = ConstrictedGenerator()
     assert net.latent_size == 25
-    assert [block.up.conv.weight.shape[0] for block in net.blocks] == [512, 512, 256, 128, 64]
+    assert _widths(net) == [
+        [512] * 4, [512] * 4, [512, 512, 256, 256], [256] * 4, [256, 128, 128, 128], [128, 128],
+    ]  # fmt: skip
     assert net.constant.shape == (1, 512, 4, 4)
     assert {block.style.mask.rectangles for block in net.blocks} == {4}
+    assert len(net.last) == 1
+    assert net.to_rgb.weight.shape == (3, 128, 1, 1)
+    # Two more blocks go on as the author's rule does: layers 21 to 23 have 128 maps, then 64.
+    large = ConstrictedGenerator(image_size=512)
+    assert _widths(large)[5:] == [[128, 128, 64, 64], [64] * 4, [64, 64]]
+
+
+def test_widths_by_blocks():
+    net = ConstrictedGenerator(width_schedule="blocks")
+    assert _widths(net) == [[w] * 4 for w in (512, 512, 256, 128, 64)] + [[64, 64]]
     assert len(net.last) == 2
-    assert net.to_rgb.weight.shape == (3, 64, 1, 1)
+
+
+@pytest.mark.parametrize("constricted", [True, False])
+def test_a_modulated_convolution_narrows_where_its_number_says_so(constricted):
+    """Layer 18, the fifth block's style, is the first of the fourth six, and has 128 maps."""
+    block = ConstrictedGenerator(constricted=constricted).blocks[4]
+    assert block.conv.conv.weight.shape == (128, 256 if constricted else 128, 3, 3)
+    if not constricted:
+        assert block.style.conv.weight.shape == (128, 256, 3, 3)
 
 
 @pytest.mark.parametrize("constricted", [True, False])
@@ -93,9 +135,9 @@ def test_shapes(image_size, constricted):
     assert net(torch.randn(0, net.latent_size)).shape[0] == 0
 
 
-def test_scaling_up_keeps_each_pixel_in_place():
+def test_unfiltered_scaling_up_keeps_each_pixel_in_place():
     """With the centre tap alone, the output's pixel (i, j) depends on the input's (i/2, j/2)."""
-    layer = ResConv(1, 1, up=True)
+    layer = ResConv(1, 1, up=True, filtered=False)
     with torch.no_grad():
         layer.conv.weight.zero_()[..., 1, 1] = 1
     x = torch.randn(1, 1, 3, 3)
@@ -178,6 +220,8 @@ def test_a_code_reaches_the_image_and_only_through_its_block():
         ({"mask": "round"}, "'round'"),
         ({"rectangles": 0, "constricted": False}, "rectangles must be .*, got 0"),
         ({"mask": "round", "constricted": False}, "mask must be .*, got 'round'"),
+        ({"width_schedule": "pixels"}, "width_schedule must be .*, got 'pixels'"),
+        ({"resampling": "cubic"}, "resampling must be .*, got 'cubic'"),
         ({"max_width": 8.5}, "max_width must be .*, got 8.5"),
         ({"max_width": "8"}, "max_width must be .*, got '8'"),
         ({"image_size": 16.0}, "image_size must be a power of two >= 8, got 16.0"),

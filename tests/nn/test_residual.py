@@ -4,6 +4,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from _resampled import halved
 from torch.nn import functional as F
 
 from pydisent.nn import ResidualDiscriminator, ResidualRecogniser
@@ -20,22 +21,24 @@ def _perturb(net):
     return net
 
 
-def _affine(x, layer, gain):
+def _weight(layer, gain):
     """Weights of variance gain² / fan-in."""
-    weight = gain * layer.weight.double() / math.sqrt(layer.weight[0].numel())
-    bias = None if layer.bias is None else layer.bias.double()
+    return gain * layer.weight.double() / math.sqrt(layer.weight[0].numel())
+
+
+def _affine(x, layer, gain):
+    weight, bias = _weight(layer, gain), None if layer.bias is None else layer.bias.double()
     if weight.dim() == 2:
         return F.linear(x, weight, bias)
     return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
 
 
-def _lrelu(x, layer, gain=2**0.5):
-    x = _affine(x, layer, gain)
+def _activated(x):
     return x.clamp(min=0) + 0.2 * x.clamp(max=0)
 
 
-def _halve(x):
-    return (x[..., ::2, ::2] + x[..., 1::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, 1::2]) / 4
+def _lrelu(x, layer, gain=2**0.5):
+    return _activated(_affine(x, layer, gain))
 
 
 def _deviation(x, group):
@@ -47,32 +50,35 @@ def _deviation(x, group):
     return torch.from_numpy(maps)
 
 
-def _network(net, x, group=None):
+def _network(net, x, filtered, group=None):
     x = _lrelu(x, net.from_rgb)
     for block in net.blocks:
-        h = _lrelu(_halve(_lrelu(x, block.conv)), block.down, gain=1)
-        x = h + _affine(_halve(x), block.skip, 1 / math.sqrt(2))
+        h = halved(_lrelu(x, block.conv), _weight(block.down, 1), filtered)
+        h = _activated(h + block.down.bias.double().view(-1, 1, 1))
+        x = h + halved(x, _weight(block.skip, 1 / math.sqrt(2)), filtered)
     if group:
         x = torch.cat([x, _deviation(x, group)], 1)
     x = _lrelu(_lrelu(x, net.conv).flatten(1), net.dense)
     return _affine(x, net.output, 1)
 
 
+@pytest.mark.parametrize("resampling", ["filtered", "unfiltered"])
 @pytest.mark.parametrize(("batch", "group"), [(8, 4), (6, 3), (10, 2), (7, 1), (2, 2)])
-def test_discriminator_equals_its_definition(batch, group):
-    net = _perturb(ResidualDiscriminator(3, 16, **SMALL))
+def test_discriminator_equals_its_definition(batch, group, resampling):
+    net = _perturb(ResidualDiscriminator(3, 16, resampling=resampling, **SMALL))
     x = torch.randn(batch, 3, 16, 16)
     with torch.no_grad():
-        expected = _network(net, x.double(), group).squeeze(1)
+        expected = _network(net, x.double(), resampling == "filtered", group).squeeze(1)
         torch.testing.assert_close(net(x).double(), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_recogniser_equals_its_definition_and_sees_one_image_at_a_time():
-    net = _perturb(ResidualRecogniser(5, 3, 32, **SMALL))
+@pytest.mark.parametrize("resampling", ["filtered", "unfiltered"])
+def test_recogniser_equals_its_definition_and_sees_one_image_at_a_time(resampling):
+    net = _perturb(ResidualRecogniser(5, 3, 32, resampling=resampling, **SMALL))
     x = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
-        codes = net(x)
-        torch.testing.assert_close(codes.double(), _network(net, x.double()), rtol=1e-4, atol=1e-4)
+        codes, expected = net(x), _network(net, x.double(), resampling == "filtered")
+        torch.testing.assert_close(codes.double(), expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(net(x[:1]), codes[:1])
 
 
@@ -86,7 +92,8 @@ def test_residual_sum_keeps_the_variance():
         h = block.conv(x)
         assert h.square().mean() == pytest.approx(2, rel=0.1)
         assert F.leaky_relu(h, 0.2).square().mean() == pytest.approx(1.04, rel=0.1)
-        assert block.skip(x).square().mean() == pytest.approx(0.5, rel=0.1)
+        # The filter leaves (1 + 9 + 9 + 1) / 8² of white noise along each axis.
+        assert block.skip(x).square().mean() == pytest.approx(0.5 * (20 / 64) ** 2, rel=0.1)
 
 
 @pytest.mark.parametrize("image_size", [8, 64])
@@ -122,6 +129,7 @@ def test_the_deviation_tells_equal_images_from_different_ones():
         ({"image_size": 48}, "image_size must be .*, got 48"),
         ({"min_width": 0}, "min_width must be .*, got 0"),
         ({"min_width": 9, "max_width": 8}, "min_width must be .*, got 9"),
+        ({"resampling": "cubic"}, "resampling must be .*, got 'cubic'"),
         ({"max_width": 9.5}, "max_width must be .*, got 9.5"),
     ],
 )

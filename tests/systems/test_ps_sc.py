@@ -9,6 +9,7 @@ import torch
 
 from pydisent import systems
 from pydisent.systems.ps_sc import PSSC, perturb
+from pydisent.training import Plan
 
 # The paper's InfoGAN: both switched off.
 PLAIN = {"ps_weight": 0.0, "spatial_constriction": False}
@@ -27,20 +28,6 @@ class _Quadratic(torch.nn.Module):
 
     def forward(self, x):
         return self.a / 2 * x.square().sum((1, 2, 3))
-
-
-def test_paper_settings():
-    chosen = systems.preset("ps-sc", "paper", "celeba")
-    published = {
-        "codes": 5, "rectangles": 4, "max_width": 512, "min_width": 64, "batch_size": 8,
-        "ps_weight": 0.01, "perturbation": 3 * 2.0, "learning_rate": 2e-3, "adam_beta1": 0.0,
-        "adam_beta2": 0.99, "r1_weight": 100.0, "r1_interval": 16, "ema_half_life": 10.0,
-        "spatial_constriction": True, "mask": "band",
-    }  # fmt: skip
-    assert dataclasses.asdict(chosen.config).items() >= published.items()
-    assert chosen.config == systems.config_class("ps-sc")()
-    assert chosen.image_size == 128
-    assert chosen.steps * chosen.config.batch_size == 25_000_000
 
 
 @pytest.mark.parametrize("size", [8, 16, 32])
@@ -209,11 +196,51 @@ def test_r1_comes_every_interval_and_its_steps_are_made_up_for(smoke, images):
     group = system.optimizers["discriminator"].param_groups[0]
     assert group["lr"] == pytest.approx(2e-3 * 3 / 4)
     assert group["betas"] == pytest.approx((0.0, 0.99 ** (3 / 4)))
-    for group in (
-        system.optimizers["generator"].param_groups[0],
-        smoke("ps-sc", r1_weight=0).optimizers["discriminator"].param_groups[0],
-    ):
-        assert (group["lr"], group["betas"], group["eps"]) == (2e-3, (0.0, 0.99), 1e-8)
+    group = smoke("ps-sc", r1_weight=0).optimizers["discriminator"].param_groups[0]
+    assert (group["lr"], group["betas"], group["eps"]) == (2e-3, (0.0, 0.99), 1e-8)
+
+
+def test_the_generators_rates_are_lowered_for_steps_it_does_not_make(smoke):
+    for interval, share in ((4, 4 / 5), (1, 1 / 2), (0, 1)):
+        group = smoke("ps-sc", generator_interval=interval).optimizers["generator"].param_groups[0]
+        assert group["lr"] == pytest.approx(2e-3 * share)
+        assert group["betas"] == pytest.approx((0.0, 0.99**share))
+
+
+def test_the_authors_regression_is_the_norm_of_the_error(smoke, images):
+    torch.manual_seed(0)
+    found, codes = torch.randn(2, 5, 3)
+    norms = [math.hypot(*row) for row in (found - codes).tolist()]
+    loss = PSSC.recognition_loss(found, codes, None, "author_code")
+    assert float(loss) == pytest.approx(np.mean(norms))
+    logs = []
+    for variant in ("published", "author_code"):
+        system = smoke("ps-sc", ps_weight=0.0, regression_variant=variant)
+        before = copy.deepcopy(system)
+        torch.manual_seed(2)
+        logs.append(float(system.step(images(system))["recognition"]))
+    with torch.no_grad():
+        torch.manual_seed(2)
+        codes = torch.randn(8, 4)
+        errors = (before.recogniser(before.generator(codes)) - codes).double().numpy()
+    squares = (errors**2).sum(1)
+    assert logs == pytest.approx([squares.mean(), np.sqrt(squares).mean()], rel=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"spatial_constriction": False}])
+def test_runs_from_before_there_was_a_choice_have_the_networks_they_had(settings):
+    plan = Plan.from_preset("ps-sc", "shapes3d", "smoke", settings=settings)
+    older = plan.to_json()
+    for name in ("width_schedule", "resampling", "generator_interval", "regression_variant"):
+        del older["config"][name]
+    config = Plan.from_json(older).config
+    system = systems.build("ps-sc", config, (3, 64, 64))
+    first, *blocks = (block.conv.conv.weight.shape[0] for block in system.generator.blocks)
+    assert (first, *blocks) == (8, 8, 4, 4)
+    assert "last.1.conv.weight" in system.generator.state_dict()
+    assert all(block.up.conv.blur is None for block in system.generator.blocks)
+    assert all(block.down.blur is None for block in system.recogniser.blocks)
+    assert system.optimizers["generator"].param_groups[0]["lr"] == 2e-3
 
 
 def test_half_of_the_average_is_new_after_its_half_life(smoke, images):
@@ -330,7 +357,8 @@ def test_weights_and_fixed_noise_travel_in_the_state(smoke, images):
         ("codes", 0), ("rectangles", 0), ("batch_size", 0), ("min_width", 0), ("r1_interval", 0),
         ("learning_rate", 0.0), ("perturbation", 0.0), ("ps_weight", -0.1), ("r1_weight", -1.0),
         ("regression_weight", float("inf")), ("ema_half_life", float("nan")), ("adam_beta2", 1.0),
-        ("mask", "round"), ("precision", "fp16"),
+        ("mask", "round"), ("precision", "fp16"), ("generator_interval", -1),
+        ("width_schedule", "pixels"), ("resampling", "cubic"), ("regression_variant", "absolute"),
     ],
 )  # fmt: skip
 def test_bad_settings_are_named(name, value):

@@ -1,0 +1,72 @@
+"""Convolutions that double or halve a resolution, filtered as in StyleGAN2 or not."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pydisent.nn.equalized import EqualizedConv2d
+
+RESAMPLINGS = ("filtered", "unfiltered")
+_TAPS = (1.0, 3.0, 3.0, 1.0)
+
+
+class _Blur(nn.Module):
+    """Filter maps (B, C, H, W) by [1, 3, 3, 1] along both axes (Karras et al. 2020)."""
+
+    kernel: Tensor
+
+    def __init__(self, gain: float = 1.0) -> None:
+        super().__init__()
+        taps = torch.tensor(_TAPS) / sum(_TAPS)
+        kernel = gain * torch.outer(taps, taps)[None, None]
+        self.register_buffer("kernel", kernel, persistent=False)
+
+    def forward(self, x: Tensor, padding: int, stride: int = 1) -> Tensor:
+        """Return every `stride`-th pixel of the maps, filtered within so many zeros."""
+        maps = x.shape[1]
+        kernel = self.kernel.to(x.dtype).expand(maps, 1, -1, -1)
+        return F.conv2d(x, kernel, None, stride, padding, groups=maps)
+
+
+class UpConv(EqualizedConv2d):
+    """A 3×3 convolution of x (B, C, H, W) at twice its height and width.
+
+    Filtered, the pixels are moved apart, convolved and blurred, which interpolates them linearly;
+    unfiltered, they are doubled. In the interior the former is the convolution of the interpolated
+    map.
+    """
+
+    def __init__(self, inputs: int, outputs: int, gain: float, filtered: bool) -> None:
+        super().__init__(inputs, outputs, 3, gain=gain)
+        # The pixels lie a fourth as dense.
+        self.blur = _Blur(gain=4.0) if filtered else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, D, 2H, 2W)."""
+        if self.blur is None:
+            return super().forward(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        weight = (self.weight * self.scale).transpose(0, 1).flip(2, 3)
+        x = self.blur(F.conv_transpose2d(x, weight, stride=2), padding=1)
+        return x if self.bias is None else x + self.bias[:, None, None].to(x.dtype)
+
+
+class DownConv(EqualizedConv2d):
+    """A 3×3 or 1×1 convolution of x (B, C, 2H, 2W) at half its height and width.
+
+    Filtered, the map is blurred and every second pixel convolved; unfiltered, means of 2×2 are.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, size: int, gain: float, filtered: bool, bias: bool = True
+    ) -> None:
+        super().__init__(inputs, outputs, size, bias, gain=gain)
+        self.blur = _Blur() if filtered else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, D, H, W)."""
+        if self.blur is None:
+            return super().forward(F.avg_pool2d(x, 2))
+        weight = self.weight * self.scale
+        if weight.shape[-1] == 1:  # only the pixels that it takes need be blurred
+            return F.conv2d(self.blur(x, padding=1, stride=2), weight, self.bias)
+        return F.conv2d(self.blur(x, padding=2), weight, self.bias, stride=2)
