@@ -1,32 +1,15 @@
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from pydisent import systems
+from pydisent.training import Plan
 
 FAMILY = ("gan", "infogan", "ib-gan")
-DATA = ("sprites", "dsprites", "color-sprites", "chairs", "celeba")
 
 
 def _weights(*modules):
     return torch.cat([p.detach().flatten().clone() for m in modules for p in m.parameters()])
-
-
-def test_paper_settings_of_the_baselines():
-    """All as IB-GAN's but the sizes, and one network on both kinds of sprites (Table 6)."""
-    for name in ("gan", "infogan"):
-        for data in DATA:
-            ours = systems.preset(name, "paper", data)
-            whole = systems.preset("ib-gan", "paper", data)
-            assert ours.steps == whole.steps
-            for field in dataclasses.fields(ours.config):
-                if field.name not in ("latent_size", "shared_front"):
-                    assert getattr(ours.config, field.name) == getattr(whole.config, field.name)
-            assert ours.config.latent_size == 10
-            assert ours.config.shared_front
 
 
 def test_optimizers_train_every_weight_once(smoke):
@@ -131,6 +114,44 @@ def test_each_descends_its_own_objective_at_the_same_weights(smoke, images, name
     for parameters, gradients in expected:
         for parameter, gradient in zip(parameters, gradients):
             torch.testing.assert_close(parameter.grad, gradient, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("variant", ["published", "author_code"])
+def test_the_reconstructors_statistics_are_of_the_images_it_sees(smoke, images, variant, shared):
+    """Its last batch norm's running mean, which moves a tenth of the way at each batch seen."""
+    settings = {"reconstructor_statistics": variant, "shared_front": shared, "noise_start": 0}
+    system = smoke("ib-gan", **settings)
+    norm, seen = system.reconstructor.dense[1], []
+    norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().mean(0)))
+    system.step(images(system))
+    assert len(seen) == (1 if variant == "published" else 2)
+    mean = torch.zeros_like(seen[0])
+    for batch in seen:
+        mean = 0.9 * mean + 0.1 * batch
+    torch.testing.assert_close(norm.running_mean, mean)
+
+
+def test_the_reconstructors_statistics_change_no_weight(smoke, images):
+    trained = []
+    for variant in ("published", "author_code"):
+        system = smoke("ib-gan", reconstructor_statistics=variant)
+        torch.manual_seed(1)
+        for _ in range(3):
+            system.step(images(system))
+        trained.append(system)
+    assert torch.equal(*map(_weights, trained))
+    codes = [system.eval().encode(images(system)) for system in trained]
+    assert not torch.allclose(*codes)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_runs_from_before_there_was_a_choice_are_read_as_they_were_trained(name):
+    plan = Plan.from_preset(name, "sprites", "paper")
+    older = plan.to_json()
+    del older["config"]["reconstructor_statistics"]
+    assert Plan.from_json(older).config == plan.config
+    assert plan.config.reconstructor_statistics == "published"
 
 
 def test_the_reconstructor_of_a_gan_goes_unnoticed(smoke, images):
