@@ -25,6 +25,7 @@ ALIKE: Mapping[str, Sequence[str]] = {
     "lsun": ("celeba", "svhn"),
     "svhn": ("celeba",),
 }
+DIGITS = ("digits", "mnist", "svhn")  # a mirrored digit is none
 
 Settings = Mapping[str, Any]
 DataSettings = Mapping[str, Settings]
@@ -112,6 +113,8 @@ class Recipe:
         changes = dict(self.by_data.get(found(source, self.by_data) or OTHER_DATA, {}))
         if source != data_name:
             changes["note"] = f"no published settings for {data_name}; using those for {source}"
+            if data_name in DIGITS:
+                changes["mirror"] = False
         return replace(self.with_settings(**changes.pop("settings", {})), **changes)
 
     def preset(self, config: Any) -> Preset:

@@ -61,6 +61,12 @@ def test_other_data_takes_those_of_the_most_alike_and_says_so(name, source):
     assert preset.note == f"no published settings for {name}; using those for {source}"
 
 
+def test_digits_are_not_mirrored_where_faces_are():
+    assert _Example.preset("paper", "faces").mirror
+    for name in ("svhn", "mnist", "digits"):
+        assert not _Example.preset("paper", name).mirror
+
+
 def test_every_paper_preset_says_where_it_is_published():
     known = {*data.names(), "ffhq", "lsun", "color-dsprites"}
     for name in systems.names():
