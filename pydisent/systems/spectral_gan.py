@@ -1,6 +1,6 @@
 """Ramesh, Choi & LeCun (2018): a GAN whose Jacobian's singular vectors align with the axes."""
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from pydisent import parallel
+from pydisent.jacobian.alignment import Method
 from pydisent.nn import (
     DCGANDiscriminator,
     DCGANEncoder,
@@ -204,7 +205,7 @@ class SpectralGAN(System):
             k=c.k,
             iterations=c.iterations,
             reweight=c.reweight,
-            method=c.method,
+            method=cast(Method, c.method),
             tolerance=c.tolerance,
             compute_dtype=COMPUTE_DTYPES[c.compute_dtype],
         )
