@@ -63,7 +63,8 @@ class SpectralGAN(System):
     }
     presets = Presets(
         paper=Recipe(
-            note="as published for dSprites (Tables 1 and 2, App. C and D); T = 8 is Fig. 5's",
+            note="as published for dSprites (Tables 1 and 2, App. C and D); T = 8 is Fig. 5's, and "
+            "the encoder's rate and normalisation are not published",
             steps=750_000,
             image_size=64,
             log_every=500,
