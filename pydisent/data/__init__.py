@@ -8,19 +8,29 @@ from typing import Any, Literal, overload
 
 from pydisent._checks import check, check_one_of
 from pydisent.data._base import ArrayDataset, FactorDataset, ImageDataset
+from pydisent.data._observed import (
+    ObservedFactorDataset,
+    factors_of,
+    has_factors,
+    with_attribute_factors,
+)
 from pydisent.data._subset import Subset, hold_out
 
 __all__ = [
     "ArrayDataset",
     "FactorDataset",
     "ImageDataset",
+    "ObservedFactorDataset",
     "Subset",
     "crops",
+    "factors_of",
+    "has_factors",
     "hold_out",
     "load",
     "load_test",
     "names",
     "splits",
+    "with_attribute_factors",
 ]
 
 _FACE_SPLITS = ("train", "validation", "test", "all")

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pydisent._checks import check, check_number
 from pydisent.data._base import FactorDataset, ImageDataset
+from pydisent.data._observed import ObservedFactorDataset
 from pydisent.data.indices import Indices, integer_array
 
 
@@ -61,8 +62,9 @@ def hold_out(dataset: ImageDataset, share: float) -> tuple[ImageDataset, ImageDa
     Returns
     -------
     train, test : ImageDataset
-        Disjoint, and the same at every call; the data set itself and None if nothing is held out,
-        as from a grid of factors, whose metrics need all of it.
+        Disjoint, and the same at every call; observed factors stay with their images. The data set
+        itself and None if nothing is held out, as from a grid of factors, whose metrics need all
+        of it.
 
     Raises
     ------
@@ -77,4 +79,11 @@ def hold_out(dataset: ImageDataset, share: float) -> tuple[ImageDataset, ImageDa
     check(0 < count < len(dataset), "share", whole, share)
     order = np.random.default_rng(0).permutation(len(dataset))
     train, test = np.sort(order[count:]), np.sort(order[:count])
-    return Subset(dataset, train), Subset(dataset, test)
+    return _part(dataset, train), _part(dataset, test)
+
+
+def _part(dataset: ImageDataset, rows: np.ndarray) -> ImageDataset:
+    """Return the images of these rows, with their factors if some were observed."""
+    if isinstance(dataset, ObservedFactorDataset):
+        return dataset.part(Subset(dataset.dataset, rows), rows)
+    return Subset(dataset, rows)

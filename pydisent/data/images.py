@@ -1,11 +1,17 @@
-"""Any folder of pictures."""
+"""Any folder of pictures, and tables of their factors."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import numpy as np
+
+from pydisent._checks import check
+from pydisent.data._base import ImageDataset
+from pydisent.data._factor_table import BINS, FactorTable, read_factors
 from pydisent.data._files import require_path
+from pydisent.data._observed import ObservedFactorDataset
 from pydisent.data._pictures import PictureDataset, Pictures, Preparation, side_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -38,6 +44,92 @@ class Images(PictureDataset):
         preparation = Preparation(side_of(image_size))
         files = pictures_below(require_path(path, EXPECTED), EXPECTED)
         super().__init__(Pictures("images", files, preparation))
+
+
+def load_images(
+    path: str | os.PathLike[str] | None,
+    *,
+    image_size: int | None = None,
+    factors: str | os.PathLike[str] | None = None,
+    bins: int | None = None,
+    partial: bool = False,
+) -> ImageDataset:
+    """Open a folder of pictures as `Images`, or with the factors that a table gives them.
+
+    Parameters
+    ----------
+    path, image_size
+        As for `Images`.
+    factors : path, optional
+        A CSV file with a row a picture, which makes an `ObservedFactorDataset`. Its first line
+        names the columns. The column ``file`` or ``image``, or else the first, has the pictures'
+        paths below the folder, or names where these differ; each other column is a factor.
+        Integers and words keep their values. Numbers of which one has a decimal point are a
+        quantity: if it has more than ``bins`` values, it is cut at its quantiles into so many
+        bins of equal counts, fewer where values are equal.
+    bins : int, optional
+        Bins of a quantity, 10 by default.
+    partial : bool
+        Take the pictures that have a row, and the rows that have a picture, if others have none.
+
+    Raises
+    ------
+    FileNotFoundError, TypeError, ValueError
+        As `Images` does, or if the table is malformed, or, unless ``partial``, a picture has no
+        row or a row no picture; the message names the file, the line and the column.
+    """
+    if factors is None:
+        for name, value, unset in (("bins", bins, None), ("partial", partial, False)):
+            check(value is unset, name, f"{unset} for 'images' without factors", value)
+        return Images(path, image_size=image_size)
+    side, folder = side_of(image_size), require_path(path, EXPECTED)
+    table = read_factors(factors, BINS if bins is None else bins)
+    files = pictures_below(folder, EXPECTED)
+    rows = _rows_of(files, folder, table, partial)
+    kept = [file for file, row in zip(files, rows) if row >= 0]
+    order = rows[rows >= 0]
+    return ObservedFactorDataset(
+        PictureDataset(Pictures("images", kept, Preparation(side))),
+        np.stack([factor.values[order] for factor in table.factors], 1),
+        [factor.name for factor in table.factors],
+        [factor.meanings for factor in table.factors],
+        note=_note(table),
+    )
+
+
+def _rows_of(files: list[Path], folder: Path, table: FactorTable, partial: bool) -> np.ndarray:
+    """Return the row of each picture, -1 for those without one."""
+    paths = {file.relative_to(folder).as_posix(): number for number, file in enumerate(files)}
+    names = {file.name: number for number, file in enumerate(files)}
+    unique = len(names) == len(files)
+    rows = np.full(len(files), -1)
+    for row, (picture, line) in enumerate(table.lines.items()):
+        number = paths.get(picture, names.get(picture) if unique else None)
+        if number is None and not partial:
+            raise ValueError(
+                f"{str(table.file)!r} line {line}: {picture!r} must be a picture in {str(folder)!r}"
+                f", or there must be partial=True (--partial)"
+            )
+        if number is not None:
+            if rows[number] >= 0:
+                raise ValueError(
+                    f"{str(table.file)!r} line {line} names {str(files[number])!r} again, as "
+                    f"{picture!r}"
+                )
+            rows[number] = row
+    lacking = np.flatnonzero(rows < 0)
+    if len(lacking) and (not partial or len(lacking) == len(files)):
+        raise ValueError(
+            f"{str(table.file)!r} must have a row for {str(files[lacking[0]])!r}"
+            + ("" if partial else "; partial=True (--partial) leaves out pictures without one")
+        )
+    return rows
+
+
+def _note(table: FactorTable) -> str:
+    """Return in words which factors are bins, and of how many."""
+    binned = [f"{f.name} in {len(f.meanings)} bins" for f in table.factors if f.binned]
+    return ", ".join(binned)
 
 
 def pictures_below(folder: Path, expected: str) -> list[Path]:

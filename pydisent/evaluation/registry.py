@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pydisent.data import FactorDataset
+from pydisent.data import has_factors
 from pydisent.evaluation.subject import Subject
 from pydisent.metrics import MetricResult
 from pydisent.training.run import Run
@@ -27,9 +27,7 @@ class Need:
     met: Callable[[Run], bool]
 
 
-FACTORS = Need(
-    "a data set with ground-truth factors", lambda run: isinstance(run.dataset, FactorDataset)
-)
+FACTORS = Need("a data set with factors or attributes", lambda run: has_factors(run.dataset))
 IMAGES = Need("images", lambda run: True)
 
 

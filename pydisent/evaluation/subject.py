@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pydisent.data import FactorDataset
+from pydisent.data import ObservedFactorDataset, factors_of
 from pydisent.evaluation.alignment import alignment_summary
 from pydisent.evaluation.codes import dataset_images, reconstruct
 from pydisent.evaluation.masks import mask_summary
@@ -61,11 +61,10 @@ class Subject:
     @cached_property
     def codes(self) -> EncodedDataset:
         """Return the codes of the data set."""
-        system, source = self.run.system, self.run.dataset
-        assert isinstance(source, FactorDataset)
+        system = self.run.system
         return encode_once(
             system.encode,
-            source,
+            factors_of(self.run.dataset),
             max_images=self.max_images,
             seed=self.seed,
             device=system.device,
@@ -77,6 +76,12 @@ class Subject:
         return sample_codes(self.codes.encode, self.codes, seed=self.seed)
 
     @property
+    def observed(self) -> dict[str, str]:
+        """Return in words how observed factors were drawn from; nothing of a grid."""
+        source = self.codes.source
+        return {"observed": source.remark} if isinstance(source, ObservedFactorDataset) else {}
+
+    @property
     def axes(self) -> dict[str, Any]:
         """Return the names of codes and factors, and how many images samples are drawn from."""
         pool = self.codes.pool
@@ -84,6 +89,7 @@ class Subject:
             "codes": self.run.system.code_names,
             "factors": list(self.codes.factor_names),
             "images_drawn_from": len(self.codes) if pool is None else len(pool),
+            **self.observed,
         }
 
     @cached_property

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pydisent.data import FactorDataset, ImageDataset
+from pydisent.data import FactorDataset, ImageDataset, ObservedFactorDataset
 
 Encoder = Callable[[Tensor], Tensor]
 
@@ -83,13 +83,13 @@ def encode_dataset(
 
 
 class EncodedDataset:
-    """The codes of a grid of factors, for metrics to share one encoding.
+    """The codes of images with factors, for metrics to share one encoding.
 
     Pass it with its `encode` in place of the data set and the encoder.
 
     Parameters
     ----------
-    source : FactorDataset
+    source : FactorDataset or ObservedFactorDataset
         The data set.
     codes : Tensor
         (n, d).
@@ -97,8 +97,13 @@ class EncodedDataset:
         (n,) ascending numbers of the encoded images; None for all.
     """
 
-    def __init__(self, source: FactorDataset, codes: Tensor, pool: np.ndarray | None) -> None:
-        self.name, self.factors = source.name, source.factors
+    def __init__(
+        self,
+        source: FactorDataset | ObservedFactorDataset,
+        codes: Tensor,
+        pool: np.ndarray | None,
+    ) -> None:
+        self.source, self.name, self.factors = source, source.name, source.factors
         self.factor_names, self.factor_sizes = source.factor_names, source.factor_sizes
         self.pool = pool
         self._length, self._codes = len(source), codes
@@ -129,8 +134,8 @@ class EncodedDataset:
         return self._codes[rows]
 
 
-#: Ground-truth factors with images, or with their codes.
-FactorGrid = FactorDataset | EncodedDataset
+#: Ground-truth factors, of a grid or observed, with images, or with their codes.
+FactorGrid = FactorDataset | ObservedFactorDataset | EncodedDataset
 
 
 class CodeTable:

@@ -7,20 +7,21 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from pydisent._checks import check_counts
-from pydisent.data import FactorDataset
+from pydisent._checks import check, check_counts
+from pydisent.data import FactorDataset, ObservedFactorDataset
 from pydisent.metrics._encode import CodeTable, EncodedDataset, Encoder, FactorGrid, encode_dataset
 from pydisent.metrics._sampling import (
     NUMBER,
     check_factor_dataset,
     draw_pool,
     image_pool,
+    observed,
 )
 
 
 def encode_once(
     encode: Encoder,
-    dataset: FactorDataset,
+    dataset: FactorDataset | ObservedFactorDataset,
     *,
     max_images: int | None = None,
     seed: int = 0,
@@ -34,7 +35,7 @@ def encode_once(
     encode, dataset, batch_size, device
         As for `encode_dataset`.
     max_images : int, optional
-        Encode so many images, drawn uniformly from the grid, and let metrics draw from them alone;
+        Encode so many images, drawn uniformly from all, and let metrics draw from them alone;
         None, the metrics' definition, encodes all.
     seed : int
         Of the draw.
@@ -69,19 +70,21 @@ def sample_codes(
     batch_size: int | None = None,
     device: torch.device | str | None = None,
 ) -> Samples:
-    """Draw images uniformly from the grid and encode them, for metrics that take tables.
+    """Draw images uniformly and encode them, for metrics that take tables.
 
     The images are all different where there are enough of them, so that none is in training and
-    test at once; else they are drawn independently.
+    test at once. Else those of a grid, which are all there are, are drawn independently; and of
+    images with observed factors, which stand for others, each is taken once, two of three to train
+    on and the others to test on.
 
     Parameters
     ----------
     encode : callable
         From images (N, C, H, W), float32 in [0, 1], to codes (N, d).
-    dataset : FactorDataset
+    dataset : FactorDataset or ObservedFactorDataset
         Images with their ground-truth factors, or their codes by `encode_once`.
     train, test : int
-        Numbers of samples.
+        Numbers of samples, at most.
     seed : int
         Determines the draw.
     batch_size : int, optional
@@ -99,6 +102,9 @@ def sample_codes(
     pool = image_pool(dataset, None, seed)
     size = len(dataset) if pool is None else len(pool)
     rng = np.random.default_rng(seed)
+    if train + test > size and observed(dataset) is not None:
+        check(size >= 3, "dataset", "of at least 3 images, to train and to test on", size)
+        train, test = 2 * size // 3, size - 2 * size // 3
     if train + test <= size:
         drawn = rng.choice(size, train + test, replace=False).astype(NUMBER)
     else:

@@ -1,4 +1,4 @@
-"""Draws of images from a grid of factors, or from a pool, a fixed random subset of it."""
+"""Draws of images from a grid of factors or from observed ones, or a fixed random subset."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from pydisent._checks import check_counts
+from pydisent.data import ObservedFactorDataset
 from pydisent.metrics._encode import EncodedDataset, FactorGrid
+from pydisent.metrics._rows import draw_from_rows
 
 # Image numbers are 32-bit: the largest variant of z-diff draws forty million of them.
 NUMBER = np.int32
@@ -19,15 +21,22 @@ def check_factor_dataset(dataset: FactorGrid) -> None:
     Raises
     ------
     TypeError, ValueError
-        If ``dataset`` is not a `FactorDataset`, or is too large to number in 32 bits.
+        If ``dataset`` is neither a `FactorDataset` nor an `ObservedFactorDataset`, or is too large
+        to number in 32 bits.
     """
     if not isinstance(dataset, FactorGrid):
         raise TypeError(
-            f"dataset must be a FactorDataset, with ground-truth factors, got "
-            f"{type(dataset).__name__}"
+            f"dataset must be a FactorDataset, with ground-truth factors, or an "
+            f"ObservedFactorDataset, with a table of them, got {type(dataset).__name__}"
         )
     if len(dataset) > np.iinfo(NUMBER).max:
         raise ValueError(f"dataset must have fewer than 2^31 images, got {len(dataset)}")
+
+
+def observed(dataset: FactorGrid) -> ObservedFactorDataset | None:
+    """Return the data whose factors were observed in each image; None of a grid."""
+    source = dataset.source if isinstance(dataset, EncodedDataset) else dataset
+    return source if isinstance(source, ObservedFactorDataset) else None
 
 
 def check_varying(dataset: FactorGrid, columns: Iterable[int]) -> None:
@@ -47,7 +56,7 @@ def check_varying(dataset: FactorGrid, columns: Iterable[int]) -> None:
 
 
 def image_pool(dataset: FactorGrid, max_images: int | None, seed: int) -> np.ndarray | None:
-    """Return the numbers of the images to draw from; None for the whole grid.
+    """Return the numbers of the images to draw from; None for all.
 
     A data set that is encoded already brings its own pool.
 
@@ -95,10 +104,13 @@ def draw_sharing(
 ) -> np.ndarray:
     """Draw sets of images that share a uniformly drawn value of one factor, the rest uniform.
 
+    Of observed factors, the value is that of a uniformly drawn image, and the set is drawn
+    uniformly from all images that have it; see `ObservedFactorDataset`.
+
     Parameters
     ----------
-    dataset : FactorDataset
-        The grid.
+    dataset : FactorDataset or ObservedFactorDataset
+        The images; they may be encoded.
     factor : numpy.ndarray
         (n,) the factor that each set shares.
     shape : tuple of int
@@ -106,7 +118,7 @@ def draw_sharing(
     rng : numpy.random.Generator
         Source of randomness.
     pool : numpy.ndarray, optional
-        The images to draw from; the whole grid by default.
+        The images to draw from; all by default.
 
     Returns
     -------
@@ -116,8 +128,12 @@ def draw_sharing(
     Raises
     ------
     ValueError
-        If the pool has no image with one of a factor's values.
+        If the pool has no image with one of a factor's values; or, of an observed factor, there
+        are not two values that several images have.
     """
+    if observed(dataset) is not None:
+        rows = np.arange(len(dataset), dtype=NUMBER) if pool is None else pool
+        return draw_from_rows(rows, dataset, factor, shape, rng)
     if pool is not None:
         return _draw_sharing_from(pool, dataset, factor, shape, rng)
     # number = (outer * size + value) * stride + inner, with stride the product of the sizes after

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from pydisent.data import ArrayDataset, FactorDataset
+from pydisent.data import ArrayDataset, FactorDataset, ObservedFactorDataset, Subset
 from pydisent.evaluation.metrics import reconstruction
 from pydisent.evaluation.registry import METRICS
 from pydisent.evaluation.scoring import MetricsFailedError, applicable, metric_names, score
@@ -62,11 +62,21 @@ def attributed():
     return data
 
 
+def observed():
+    """Two of three images of a grid, with their factors."""
+    grid = Grid()
+    rows = np.random.default_rng(0).permutation(240)[:160]
+    meanings = [list(map(str, range(size))) for size in grid.factor_sizes]
+    values = grid.factors(rows)
+    return ObservedFactorDataset(Subset(grid, rows), values, grid.factor_names, meanings)
+
+
 def test_which_metrics_fit():
     plain = ArrayDataset("plain", np.zeros((9, 1, 2, 2), np.uint8))
     assert applicable(Run(Grid())) == (*FACTORS, "reconstruction")
     assert applicable(Run(plain)) == ("reconstruction",)
-    assert applicable(Run(attributed())) == ("reconstruction", "attributes")
+    assert applicable(Run(attributed())) == (*FACTORS, "reconstruction", "attributes")
+    assert applicable(Run(observed())) == (*FACTORS, "reconstruction")
     leading = SimpleNamespace(config=SimpleNamespace(k=2))
     assert applicable(Run(plain, plan=leading)) == ("f-diagonal", "reconstruction")
     assert applicable(Run(ArrayDataset("seen", np.zeros((9, 3, 8, 9), np.uint8)))) == (
@@ -90,6 +100,29 @@ def test_a_perfect_code_scores_as_it_should_and_is_made_once():
     for name in ("factor-vae", "sap", "mig", "dci", "modularity", "irs"):
         assert scores[name]["details"]["codes"] == ["p", "q", "r", "s"]
         assert scores[name]["details"]["factors"] == ["a", "b", "c", "d"]
+
+
+def test_factors_that_were_observed():
+    scores = score(Run(observed()), FACTORS)
+    for name in FACTORS:
+        details = scores[name]["details"]
+        assert "were observed in 160 images; a factor is fixed at the value" in details["observed"]
+    assert scores["z-diff"]["score"] > 0.95
+    assert scores["factor-vae"]["score"] > 0.95
+    assert scores["mig"]["details"]["samples"] == 106
+    assert scores["sap"]["details"]["test_samples"] == 54
+    assert "observed" not in score(Run(Grid()), ("mig",))["mig"]["details"]
+
+
+def test_attributes_are_factors_too():
+    """Every pixel tells the first attribute, none the second."""
+    scores = score(Run(attributed()), ("z-diff", "sap"))
+    assert scores["z-diff"]["score"] > 0.98
+    matrix = np.array(scores["sap"]["details"]["matrix"])
+    assert matrix[:, 0] == pytest.approx(1)
+    assert matrix[:, 1].max() < 0.7
+    assert scores["sap"]["details"]["factors"] == ["bright", "noise"]
+    assert "attributes count as factors" in scores["z-diff"]["details"]["observed"]
 
 
 def test_a_pool_is_named(monkeypatch):

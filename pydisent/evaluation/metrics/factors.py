@@ -19,7 +19,8 @@ from pydisent.metrics import (
 @metric("z-diff", needs=FACTORS)
 def score_z_diff(subject: Subject) -> MetricResult:
     """Return the score of Higgins et al."""
-    return z_diff(subject.codes.encode, subject.codes, seed=subject.seed)
+    result = z_diff(subject.codes.encode, subject.codes, seed=subject.seed)
+    return result.with_details(subject.observed)
 
 
 @metric("factor-vae", needs=FACTORS, label="FactorVAE score")

@@ -1,0 +1,152 @@
+"""Images whose factors were observed: a row of values each, not a grid of all combinations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pydisent._checks import check
+from pydisent.data._base import FactorDataset, ImageDataset
+from pydisent.data.indices import Indices, check_range, integer_array
+
+
+class ObservedFactorDataset(ImageDataset):
+    """Images of a data set with the factors observed in each; combinations may be missing.
+
+    Where a `FactorDataset` has every combination once, here the factors are distributed as in the
+    data, with its correlations. Metrics that fix a factor draw from the rows: the value that is
+    shared is that of an image drawn uniformly, and the images that share it are drawn uniformly
+    from all that have it, so that the other factors follow their distribution given that value
+    (v ~ p(v), and p(v | v_k), in the words of Higgins et al. 2017). A factor that depends on
+    another is then not told from it, however good the codes are.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        The images.
+    values : Tensor or array
+        (len(dataset), f) integers, the value of each factor in each image, from 0.
+    factor_names : sequence of str
+        Names of the f factors, all different.
+    factor_values : sequence of sequence of str
+        What the values of each factor mean; there are as many values.
+    note : str
+        How the factors were made, for `remark`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the values are not integers (len(dataset), f), outside their factor's, or names or
+        meanings do not fit them.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        values: Sequence[Sequence[int]] | np.ndarray | Tensor,
+        factor_names: Sequence[str],
+        factor_values: Sequence[Sequence[str]],
+        *,
+        note: str = "",
+    ) -> None:
+        self.factor_names = tuple(factor_names)
+        self.factor_values = tuple(tuple(meanings) for meanings in factor_values)
+        self.factor_sizes = tuple(len(meanings) for meanings in self.factor_values)
+        count = len(self.factor_names)
+        different = count > 0 and len(set(self.factor_names)) == count
+        check(different, "factor_names", "different names, at least 1", self.factor_names)
+        check(len(self.factor_sizes) == count, "factor_values", f"of {count} factors", count)
+        table = integer_array(values, "values")
+        shape = (len(dataset), count)
+        check(table.shape == shape, "values", f"of shape {shape}, a row an image", table.shape)
+        for name, column, size in zip(self.factor_names, table.T, self.factor_sizes):
+            check_range(f"values of {name!r}", column, 0, size)
+        super().__init__(
+            dataset.name,
+            dataset.image_shape,
+            len(dataset),
+            labels=dataset.labels,
+            attributes=dataset.attributes,
+            attribute_names=dataset.attribute_names,
+        )
+        self.dataset, self.note, self._values = dataset, note, table
+
+    def factors(self, indices: Indices) -> Tensor:
+        """Return the factor values of these images, (N, f) int64, from 0.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``indices`` are not integers, not one-dimensional, or outside [0, len).
+        """
+        return torch.from_numpy(self._values[self._check_indices(indices)])
+
+    @property
+    def remark(self) -> str:
+        """Return in words what scores against these factors rest on."""
+        drawn = (
+            f"factors were observed in {len(self)} images; a factor is fixed at the value of a "
+            "random image, and the others follow the images with that value"
+        )
+        return f"{drawn}; {self.note}" if self.note else drawn
+
+    def part(self, dataset: ImageDataset, rows: np.ndarray) -> ObservedFactorDataset:
+        """Return ``dataset``, the images of these rows, with their factors."""
+        return ObservedFactorDataset(
+            dataset, self._values[rows], self.factor_names, self.factor_values, note=self.note
+        )
+
+    def _read(self, indices: np.ndarray) -> Tensor:
+        return self.dataset.images(indices)
+
+    def _known(self, indices: np.ndarray) -> Tensor:
+        return self.factors(indices)
+
+
+def with_attribute_factors(dataset: ImageDataset) -> ObservedFactorDataset:
+    """Return a data set with its attributes as factors of two values, "no" and "yes".
+
+    Attributes that all images have, or none, are left out: they tell images of this data apart
+    as little as a factor of one value.
+
+    Raises
+    ------
+    ValueError
+        If the data set has no attributes, or none that some images have and others lack.
+    """
+    found = dataset.attributes
+    if found is None:
+        raise ValueError(f"dataset must have attributes, got {dataset.name!r}, which has none")
+    values = found.numpy().astype(np.int64)
+    varying = np.flatnonzero(values.min(0, initial=1) < values.max(0, initial=0))
+    check(len(varying) > 0, "dataset", "of attributes that only some images have", dataset.name)
+    left_out = [n for j, n in enumerate(dataset.attribute_names) if j not in varying]
+    note = "attributes count as factors of two values"
+    note += f"; {', '.join(left_out)} is the same in all images" if left_out else ""
+    names = [dataset.attribute_names[j] for j in varying]
+    return ObservedFactorDataset(
+        dataset, values[:, varying], names, [("no", "yes")] * len(names), note=note
+    )
+
+
+def has_factors(dataset: ImageDataset) -> bool:
+    """Return whether `factors_of` gives the data set factors."""
+    return dataset.attributes is not None or isinstance(
+        dataset, FactorDataset | ObservedFactorDataset
+    )
+
+
+def factors_of(dataset: ImageDataset) -> FactorDataset | ObservedFactorDataset:
+    """Return a data set with its factors, or else its attributes as factors.
+
+    Raises
+    ------
+    ValueError
+        If it has neither.
+    """
+    if isinstance(dataset, FactorDataset | ObservedFactorDataset):
+        return dataset
+    return with_attribute_factors(dataset)
