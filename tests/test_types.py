@@ -14,6 +14,7 @@ import pytest
 
 import pydisent
 from pydisent import data, losses, metrics, ops
+from pydisent.data._registry import SOURCES
 
 ROOT = Path(__file__).parents[1]
 MODULES = (pydisent, losses, ops, metrics)
@@ -66,10 +67,7 @@ def test_choices_are_literals(name):
 
 
 def test_names_of_factor_data_are_those_of_factor_datasets():
-    loaders = {
-        name: getattr(importlib.import_module(f"pydisent.data.{module}"), builder)
-        for name, (module, builder, *_) in data._KNOWN.items()
-    }
+    loaders = {name: source.find() for name, source in SOURCES.items()}
     found = {
         name
         for name, loader in loaders.items()

@@ -102,8 +102,8 @@ def _resumed_plan(
     plan = folder.read_plan()
     kept = plan.to_json()
     changed = {"system": system} | asked
-    if "data_path" in changed:
-        changed["data_path"] = absolute(changed["data_path"])
+    for name in changed.keys() & {"data_path", "factors"}:
+        changed[name] = absolute(changed[name])
     config = dataclasses.asdict(systems.override(plan.config, settings))
     check_resumable(folder.path, kept, kept | changed | {"config": config})
     return plan

@@ -17,6 +17,8 @@ def sweep(
     seeds: str = "0",
     data: str | None = None,
     data_path: Path | None = None,
+    factors: Path | None = None,
+    bins: int | None = None,
     partial: bool = False,
     image_size: int | None = None,
     split: str | None = None,
@@ -52,8 +54,13 @@ def sweep(
         Data set of all runs; the systems' own by default, if they have the same.
     data_path : Path
         The data set's file or folder.
+    factors : Path
+        A CSV file with a row a picture and a column a factor; for images.
+    bins : int
+        Bins of equal counts of a factor that is a quantity, 10 by default.
     partial : bool
-        Accept an incomplete folder of pictures; for celeba.
+        Accept an incomplete folder of pictures, for celeba; take the pictures that have a row in
+        the table of factors, for images.
     image_size : int
         Side of the images in pixels, the preset's by default.
     split : str
@@ -88,6 +95,8 @@ def sweep(
         systems=listed(systems),
         data=data or common_data(listed(systems)),
         data_path=None if data_path is None else str(data_path.absolute()),
+        factors=None if factors is None else str(factors.absolute()),
+        bins=bins,
         partial=partial,
         image_size=image_size,
         split=split,

@@ -19,6 +19,8 @@ def train(
     preset: str | None = None,
     data: str | None = None,
     data_path: Path | None = None,
+    factors: Path | None = None,
+    bins: int | None = None,
     partial: bool = False,
     image_size: int | None = None,
     split: str | None = None,
@@ -49,8 +51,13 @@ def train(
         Data set, the system's own by default; `pydisent list` shows them all.
     data_path : Path
         The data set's file or folder.
+    factors : Path
+        A CSV file with a row a picture and a column a factor; for images.
+    bins : int
+        Bins of equal counts of a factor that is a quantity, 10 by default.
     partial : bool
-        Accept an incomplete folder of pictures; for celeba.
+        Accept an incomplete folder of pictures, for celeba; take the pictures that have a row in
+        the table of factors, for images.
     image_size : int
         Side of the images in pixels, the preset's by default.
     split : str
@@ -92,6 +99,8 @@ def train(
         "preset": preset,
         "data": data,
         "data_path": data_path,
+        "factors": factors,
+        "bins": bins,
         "partial": partial or None,
         "image_size": image_size,
         "split": split,

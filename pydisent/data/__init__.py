@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
-from typing import Any, Literal, overload
+from typing import Any, Literal, NoReturn, overload
 
-from pydisent._checks import check, check_one_of
+from pydisent._checks import check
 from pydisent.data._base import ArrayDataset, FactorDataset, ImageDataset
 from pydisent.data._observed import (
     ObservedFactorDataset,
@@ -14,6 +13,7 @@ from pydisent.data._observed import (
     has_factors,
     with_attribute_factors,
 )
+from pydisent.data._registry import SOURCES, register
 from pydisent.data._subset import Subset, hold_out
 
 __all__ = [
@@ -29,32 +29,12 @@ __all__ = [
     "load",
     "load_test",
     "names",
+    "register",
     "splits",
     "with_attribute_factors",
 ]
 
-_FACE_SPLITS = ("train", "validation", "test", "all")
-# name -> (module, class or function, reads the user's files, its splits)
-_KNOWN: dict[str, tuple[str, str, bool, tuple[str, ...]]] = {
-    "sprites": ("sprites", "Sprites", False, ()),
-    "color-sprites": ("color_sprites", "ColorSprites", False, ()),
-    "dsprites": ("dsprites", "DSprites", True, ()),
-    "shapes3d": ("shapes3d", "Shapes3D", False, ()),
-    "3dshapes": ("three_d_shapes", "ThreeDShapes", True, ()),
-    "clevr-simple": ("clevr_simple", "ClevrSimple", False, ()),
-    "faces": ("faces", "Faces", False, _FACE_SPLITS),
-    "digits": ("digits", "Digits", False, ()),
-    "mnist": ("mnist", "MNIST", True, ("train", "test")),
-    "svhn": ("svhn", "SVHN", True, ("train", "test", "extra")),
-    "chairs": ("chairs", "load_chairs", True, ("train", "test", "all")),
-    "chair-masks": ("chairs", "load_chair_masks", True, ("train", "test", "all")),
-    "celeba": ("celeba", "CelebA", True, _FACE_SPLITS),
-    "images": ("images", "Images", True, ()),
-}
-
 WITH_ATTRIBUTES = ("faces", "celeba")
-_PARTIAL = ("celeba",)  # can be read in part
-_CROPS = {"celeba": (128, 148, 178)}
 # Data sets that are a grid of factors.
 FactorName = Literal["sprites", "color-sprites", "dsprites", "shapes3d", "3dshapes", "clevr-simple"]
 
@@ -78,7 +58,7 @@ def load_test(
     ImageDataset or None
         None if the data has no such split, or `load` opens its images.
     """
-    if name not in _KNOWN or not splits(name) or split in ("test", "all"):
+    if name not in SOURCES or not splits(name) or split in ("test", "all"):
         return None
     if getattr(load(name, path, split=split, **options), "split", None) == "test":
         return None
@@ -90,19 +70,17 @@ def load_test(
 
 def splits(name: str) -> tuple[str, ...]:
     """Return the splits of a data set; none if it has only the whole."""
-    check_one_of("name", name, names())
-    return _KNOWN[name][3]
+    return SOURCES.find(name).splits
 
 
 def crops(name: str) -> tuple[int, ...]:
     """Return the sides in pixels of the squares that can be cut out of a data set's pictures."""
-    check_one_of("name", name, names())
-    return _CROPS.get(name, ())
+    return SOURCES.find(name).crops
 
 
 def names() -> tuple[str, ...]:
     """Return the names that `load` knows."""
-    return tuple(_KNOWN)
+    return tuple(SOURCES)
 
 
 @overload
@@ -114,6 +92,8 @@ def load(
     split: None = None,
     crop: None = None,
     partial: Literal[False] = False,
+    factors: None = None,
+    bins: None = None,
 ) -> FactorDataset: ...
 
 
@@ -126,6 +106,8 @@ def load(
     split: str | None = None,
     crop: int | None = None,
     partial: bool = False,
+    factors: str | os.PathLike[str] | None = None,
+    bins: int | None = None,
 ) -> ImageDataset: ...
 
 
@@ -137,6 +119,8 @@ def load(
     split: str | None = None,
     crop: int | None = None,
     partial: bool = False,
+    factors: str | os.PathLike[str] | None = None,
+    bins: int | None = None,
 ) -> ImageDataset:
     """Open a data set by name; nothing is ever downloaded.
 
@@ -149,7 +133,8 @@ def load(
         manner), ``faces`` (rendered, cartoon faces with 32 attributes), ``digits`` (scikit-learn's
         8x8 handwritten digits), ``mnist`` (a folder of idx files), ``svhn`` (a folder of .mat
         files), ``chairs`` and ``chair-masks`` (the folder rendered_chairs), ``celeba`` (a folder
-        with pictures and attribute file) or ``images`` (any folder of pictures).
+        with pictures and attribute file), ``images`` (any folder of pictures), or a name of a
+        plug-in (`register`).
     path : path, optional
         The official file or folder; for the names that read one. Pictures are decoded, and
         scenes ray-cast, once into the user's cache (~/.cache/pydisent; the environment variable
@@ -167,29 +152,37 @@ def load(
         For ``celeba``: side in pixels of the square cut out of each picture; see
         `pydisent.data.celeba.CelebA`.
     partial : bool
-        For ``celeba``: take the lines whose pictures exist, if others are missing.
+        For ``celeba``, and ``images`` with factors: take the lines whose pictures exist, if others
+        are missing.
+    factors : path, optional
+        For ``images``: a CSV file with a row a picture and a column a factor, which makes an
+        `ObservedFactorDataset`; see `pydisent.data.images.load_images`.
+    bins : int, optional
+        Bins of equal counts of a factor that is a quantity, 10 by default.
 
     Raises
     ------
     ValueError, TypeError, FileNotFoundError
         If the name is unknown, an argument does not fit it, or a file is missing or malformed.
     """
-    check_one_of("name", name, names())
-    module, builder, reads_files, its_splits = _KNOWN[name]
-    whole = split is None or bool(its_splits)
+    source = SOURCES.find(name)
+    whole = split is None or bool(source.splits)
     check(whole, "split", f"None for {name!r}, which has no splits", repr(split))
-    uncut = crop is None or name in _CROPS
-    check(uncut, "crop", f"None for {name!r}; only {', '.join(_CROPS)} is cropped", crop)
-    unread = path is None or reads_files
+    unread = path is None or source.path
     check(unread, "path", f"None for {name!r}, which reads no file", repr(str(path)))
-    rule = f"False for {name!r}; only {', '.join(_PARTIAL)} can be read in part"
-    check(not partial or name in _PARTIAL, "partial", rule, partial)
-    build = getattr(import_module(f"{__name__}.{module}"), builder)
-    options: dict[str, Any] = {"split": split} if its_splits else {}
-    if name in _CROPS:
-        options["crop"] = crop
-    if name in _PARTIAL:
-        options["partial"] = partial
-    if not reads_files:
-        return build(image_size=image_size, **options)
-    return build(path, image_size=image_size, **options)
+    if crop is not None and not source.crops:
+        takers = [other for other, about in SOURCES.items() if about.crops]
+        _refuse("crop", f"None for {name!r}", f"{', '.join(takers)} is cropped", crop)
+    given = {"partial": partial or None, "factors": factors, "bins": bins}
+    for option, value in given.items():
+        if value is not None and option not in source.options:
+            takers = [other for other, about in SOURCES.items() if option in about.options]
+            unset = False if option == "partial" else None
+            _refuse(option, f"{unset} for {name!r}", f"{', '.join(takers)} takes that", value)
+    return source.open(
+        path, image_size, split=split, crop=crop, partial=partial, factors=factors, bins=bins
+    )
+
+
+def _refuse(argument: str, rule: str, others: str, value: Any) -> NoReturn:
+    raise ValueError(f"{argument} must be {rule}; only {others}, got {value}")

@@ -80,7 +80,7 @@ def load_images(
     """
     if factors is None:
         for name, value, unset in (("bins", bins, None), ("partial", partial, False)):
-            check(value is unset, name, f"{unset} for 'images' without factors", value)
+            check(value is unset, name, f"{unset} for 'images'; it goes with factors", value)
         return Images(path, image_size=image_size)
     side, folder = side_of(image_size), require_path(path, EXPECTED)
     table = read_factors(factors, BINS if bins is None else bins)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pydisent._plugins import Registry
 from pydisent.data import has_factors
 from pydisent.evaluation.subject import Subject
 from pydisent.metrics import MetricResult
@@ -59,7 +60,7 @@ class Metric:
     slow: bool = False
 
 
-METRICS: dict[str, Metric] = {}
+METRICS: Registry[Metric] = Registry("metric", "pydisent.metrics")
 
 
 def metric(
@@ -70,10 +71,17 @@ def metric(
     lower_is_better: bool = False,
     slow: bool = False,
 ) -> Callable[[Measure], Measure]:
-    """Register the decorated function as a metric; the arguments are those of `Metric`."""
+    """Register the decorated function as a metric; the arguments are those of `Metric`.
+
+    Raises
+    ------
+    ValueError
+        If the name is malformed or another metric's.
+    """
 
     def register(measure: Measure) -> Measure:
-        METRICS[name] = Metric(name, measure, needs, label or name, lower_is_better, slow)
+        made = Metric(name, measure, needs, label or name, lower_is_better, slow)
+        METRICS.add(name, made, measure.__module__)
         return measure
 
     return register

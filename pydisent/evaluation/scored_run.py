@@ -12,7 +12,7 @@ from pydisent.training.folder import RunFolder
 from pydisent.training.run import updates
 
 # The fields of a plan, beside its configuration and seed, that determine a score.
-_DECISIVE = ("image_size", "steps", "partial", "split", "crop", "mirror")
+_DECISIVE = ("image_size", "steps", "partial", "split", "crop", "mirror", "bins")
 _FIELDS: Types = {
     "system": (str,),
     "data": (str,),

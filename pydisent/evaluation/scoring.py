@@ -8,7 +8,6 @@ import numpy as np
 from torch import Tensor
 
 from pydisent import data, systems
-from pydisent._checks import check_one_of
 from pydisent.evaluation import metrics  # noqa: F401  (registers them)
 from pydisent.evaluation.perception import Perception
 from pydisent.evaluation.registry import METRICS
@@ -49,7 +48,7 @@ def applicable_to(plan: Plan) -> tuple[str, ...]:
 def check_names(names: Iterable[str]) -> None:
     """Raise ValueError if there is no metric of such a name."""
     for name in names:
-        check_one_of("metric", name, tuple(METRICS))
+        METRICS.find(name)
 
 
 def score(

@@ -28,7 +28,7 @@ _RUN: Types = {"state": (str,), "plan": (dict,), "error": (str,), "seconds": NUM
 # What the oldest sweeps did not record.
 _ADDED_LATER: dict[str, Any] = {
     "partial": False,
-    **dict.fromkeys(("image_size", "split", "crop", "mirror")),
+    **dict.fromkeys(("image_size", "split", "crop", "mirror", "factors", "bins")),
 }
 _STATES = ("waiting", "running", "done", "failed", "interrupted")
 
@@ -70,9 +70,10 @@ class Manifest:
         if kept.get("format") != FORMAT:
             raise ValueError(f"{source}: format must be {FORMAT}, got {kept.get('format')!r:.40}")
         check_fields(source, kept, _FIELDS)
-        check_value(f"{source}: data_path", kept["asked"].get("data_path"), (str, type(None)))
         asked = _ADDED_LATER | kept["asked"]
-        asked["data_path"] = absolute(asked.get("data_path"))
+        for name in ("data_path", "factors"):
+            check_value(f"{source}: {name}", asked.get(name), (str, type(None)))
+            asked[name] = absolute(asked.get(name))
         for name, value in self.asked.items():
             if asked.get(name) != value:
                 raise ValueError(

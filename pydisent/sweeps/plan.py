@@ -22,7 +22,7 @@ class SweepPlan:
     ----------
     systems : tuple of str
         Names of systems.
-    data, data_path, partial, preset, steps
+    data, data_path, partial, factors, bins, preset, steps
         As in `Plan`, for every run; a path is made absolute.
     image_size, split, crop, mirror
         As in `Plan`; each run's preset determines what is None.
@@ -45,9 +45,12 @@ class SweepPlan:
     split: str | None = None
     crop: int | None = None
     mirror: bool | None = None
+    factors: str | Path | None = None
+    bins: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "data_path", absolute(self.data_path))
+        for name in ("data_path", "factors"):
+            object.__setattr__(self, name, absolute(getattr(self, name)))
         given: dict[str, Sequence[Any]] = {"systems": self.systems, "seeds": self.seeds}
         given |= {f"grid {key}": values for key, values in self.grid.items()}
         for name, values in given.items():
@@ -88,6 +91,8 @@ class SweepPlan:
                 split=self.split,
                 crop=self.crop,
                 mirror=self.mirror,
+                factors=self.factors,
+                bins=self.bins,
                 seed=seed,
                 steps=self.steps,
                 settings=settings,

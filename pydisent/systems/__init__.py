@@ -2,7 +2,7 @@
 
 from pydisent.systems._base import NotTrainedError, System
 from pydisent.systems._config import describe, override
-from pydisent.systems._presets import PRESETS, Preset
+from pydisent.systems._presets import PRESETS, Preset, Presets, Recipe
 from pydisent.systems._registry import (
     added_settings,
     build,
@@ -10,6 +10,7 @@ from pydisent.systems._registry import (
     default_data,
     names,
     preset,
+    register,
 )
 from pydisent.systems.annealed_vae import AnnealedVAE
 from pydisent.systems.attribute_ae import AttributeAE
@@ -42,6 +43,8 @@ __all__ = [
     "JacobianAE",
     "NotTrainedError",
     "Preset",
+    "Presets",
+    "Recipe",
     "SpectralGAN",
     "System",
     "added_settings",
@@ -52,4 +55,5 @@ __all__ = [
     "names",
     "override",
     "preset",
+    "register",
 ]

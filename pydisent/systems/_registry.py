@@ -1,25 +1,40 @@
 """The registry of systems."""
 
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any, TypeVar
 
-from pydisent._checks import check_one_of
+from pydisent._checks import check, check_one_of
+from pydisent._plugins import Registry
 from pydisent.systems._base import System
 from pydisent.systems._presets import PRESETS, Preset
 
-_SYSTEMS: dict[str, type[System]] = {}
+SYSTEMS: Registry[type[System]] = Registry("system", "pydisent.systems")
 _S = TypeVar("_S", bound=type[System])
 
 
 def register(system: _S) -> _S:
-    """Register a system under its name; a class decorator."""
-    _SYSTEMS[system.name] = system
+    """Register a system under its ``name``; a class decorator.
+
+    Raises
+    ------
+    ValueError
+        If it is no subclass of `System` with a name, a dataclass ``Config`` and ``presets``, or
+        the name is malformed or another system's.
+    """
+    rule = "a subclass of System with name, a dataclass Config and presets"
+    whole = isinstance(system, type) and issubclass(system, System)
+    whole = whole and all(hasattr(system, part) for part in ("name", "Config", "presets"))
+    check(
+        whole and is_dataclass(system.Config), "system", rule, getattr(system, "__name__", system)
+    )
+    SYSTEMS.add(system.name, system, system.__module__)
     return system
 
 
 def names() -> tuple[str, ...]:
     """Return the names of all systems."""
-    return tuple(sorted(_SYSTEMS))
+    return tuple(sorted(SYSTEMS))
 
 
 def config_class(name: str) -> type:
@@ -65,5 +80,6 @@ def added_settings(name: str) -> Mapping[str, Any]:
 
 
 def _find(name: str) -> type[System]:
-    check_one_of("system", name, names())
-    return _SYSTEMS[name]
+    if name not in SYSTEMS:
+        check_one_of("system", name, names())
+    return SYSTEMS[name]

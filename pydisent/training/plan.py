@@ -26,6 +26,8 @@ ADDED_LATER: dict[str, Any] = {
     "split": None,
     "crop": None,
     "mirror": False,
+    "factors": None,
+    "bins": None,
     "note": "",
 }
 # Fields that do not determine the result.
@@ -102,6 +104,8 @@ _FIELDS: Types = {
     "split": (str, _NONE),
     "crop": (int, _NONE),
     "mirror": (bool,),
+    "factors": (str, _NONE),
+    "bins": (int, _NONE),
     "note": (str,),
     "command": (list,),
 }
@@ -134,6 +138,8 @@ class Plan:
         The part of the data set, and the square cut out of its pictures; see `pydisent.data.load`.
     mirror : bool
         Whether training images are mirrored at random.
+    factors, bins : str or None, int or None
+        The table of the images' factors, and the bins of quantities; see `pydisent.data.load`.
     note : str
         What the preset says of itself: where its settings are from, or how they depart.
     command : tuple of str
@@ -155,6 +161,8 @@ class Plan:
     split: str | None = None
     crop: int | None = None
     mirror: bool = False
+    factors: str | None = None
+    bins: int | None = None
     note: str = ""
     command: tuple[str, ...] = ()
 
@@ -185,6 +193,8 @@ class Plan:
         split: str | None = None,
         crop: int | None = None,
         mirror: bool | None = None,
+        factors: str | Path | None = None,
+        bins: int | None = None,
         seed: int = 0,
         steps: int | None = None,
         settings: dict[str, Any] | None = None,
@@ -217,6 +227,8 @@ class Plan:
             split=split or _if_there(chosen.split, splits(data)),
             crop=crop or _if_there(chosen.crop, crops(data)),
             mirror=chosen.mirror if mirror is None else mirror,
+            factors=absolute(factors),
+            bins=bins,
             note=chosen.note,
             command=command,
         )
@@ -230,6 +242,8 @@ class Plan:
             "split": self.split,
             "crop": self.crop,
             "partial": self.partial,
+            "factors": self.factors,
+            "bins": self.bins,
         }
 
     def to_json(self) -> dict[str, Any]:

@@ -218,6 +218,7 @@ HUGE = {
     "celeba partition": [_line],
     "celeba attributes.csv": [_line],
     "celeba partition.csv": [_line],
+    "factors": [_line],
     "celeba picture": [_png],
     "chairs": [_png],
     "images png": [_png, _patched(b"IDAT", -4, b"\x7f\xff\xff\xff")],

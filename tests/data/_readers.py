@@ -90,6 +90,19 @@ def _chair(folder):
     return sorted(folder.rglob("*.png"))[0]
 
 
+def _factors(folder):
+    lines = ["file,shape,size"]
+    for number in range(6):
+        save(folder / "pictures" / f"{number}.png", noise(40, 40))
+        lines.append(f"{number}.png,{('disc', 'ring')[number % 2]},{number / 4}")
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+    return folder / "table.csv"
+
+
+def _open_factors(folder):
+    return load("images", folder / "pictures", image_size=8, factors=folder / "table.csv")[0]
+
+
 def _weights(suffix):
     def write(folder):
         tensors = {name: torch.randn(shape) for name, shape in SHAPES.items()}
@@ -136,6 +149,7 @@ READERS = {
         f"images {suffix}": Reader(_picture(suffix), _loaded("images", image_size=8))
         for suffix in SUFFIXES
     },
+    "factors": Reader(_factors, _open_factors),
     "weights pth": Reader(_weights("pth"), _open_weights("pth")),
     "weights safetensors": Reader(_weights("safetensors"), _open_weights("safetensors")),
 }

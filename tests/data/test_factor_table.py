@@ -5,9 +5,8 @@ import pytest
 import torch
 from _pictures import noise, save
 
-from pydisent.data import ImageDataset, ObservedFactorDataset
+from pydisent.data import ImageDataset, ObservedFactorDataset, load
 from pydisent.data._factor_table import read_factors
-from pydisent.data.images import load_images
 
 COUNT = 24
 SHAPES = ("disc", "ring", "star")
@@ -36,7 +35,7 @@ def write(path, rows, header="file,shape,count,size"):
 
 def test_columns_become_factors(folder, tmp_path):
     table = write(tmp_path / "table.csv", rows()[::-1])  # in any order
-    dataset = load_images(folder, image_size=8, factors=table, bins=4)
+    dataset = load("images", folder, image_size=8, factors=table, bins=4)
     assert isinstance(dataset, ObservedFactorDataset)
     assert (dataset.name, len(dataset), dataset.image_shape) == ("images", COUNT, (3, 8, 8))
     assert dataset.factor_names == ("shape", "count", "size")
@@ -60,31 +59,33 @@ def test_columns_become_factors(folder, tmp_path):
 
 
 def test_without_a_table_there_are_no_factors(folder):
-    dataset = load_images(folder)
+    dataset = load("images", folder)
     assert isinstance(dataset, ImageDataset)
     assert not isinstance(dataset, ObservedFactorDataset)
-    with pytest.raises(ValueError, match="bins must be None for 'images' without factors, got 3"):
-        load_images(folder, bins=3)
-    with pytest.raises(ValueError, match="partial must be False for 'images' without factors"):
-        load_images(folder, partial=True)
+    with pytest.raises(
+        ValueError, match="bins must be None for 'images'; it goes with factors, got 3"
+    ):
+        load("images", folder, bins=3)
+    with pytest.raises(ValueError, match="partial must be False for 'images'"):
+        load("images", folder, partial=True)
 
 
 def test_pictures_may_stand_anywhere_and_have_names_alone(folder, tmp_path):
     header = "shape,Image,count"
     given = [[row[1], row[0].split("/")[1], row[2]] for row in rows()]
-    dataset = load_images(folder, factors=write(tmp_path / "t.csv", given, header))
+    dataset = load("images", folder, factors=write(tmp_path / "t.csv", given, header))
     assert dataset.factor_names == ("shape", "count")
     assert dataset.factors([0, 1])[:, 0].tolist() == [0, 2]
     # A name that two pictures have is none.
     save(folder / "2" / "00.png", noise(8, 8))
     with pytest.raises(ValueError, match=r"t\.csv' line 2: '00\.png' must be a picture in"):
-        load_images(folder, factors=tmp_path / "t.csv", partial=False)
+        load("images", folder, factors=tmp_path / "t.csv", partial=False)
 
 
 def test_a_quantity_of_few_values_keeps_them(folder, tmp_path):
     given = [[row[0], "0.25" if n % 3 else "1e1"] for n, row in enumerate(rows())]
     table = write(tmp_path / "t.csv", given, "file,size")
-    dataset = load_images(folder, factors=table)
+    dataset = load("images", folder, factors=table)
     assert dataset.factor_values == (("0.25", "10"),)
     assert "bins" not in dataset.remark
 
@@ -105,14 +106,14 @@ def test_bins_have_equal_counts_and_never_part_equal_values(tmp_path, bins):
 def test_rows_and_pictures_must_fit_unless_partial(folder, tmp_path):
     table = write(tmp_path / "t.csv", rows()[:20])
     with pytest.raises(ValueError, match=r"t\.csv' must have a row for .*20\.png'; partial=True"):
-        load_images(folder, factors=table)
+        load("images", folder, factors=table)
     other = write(tmp_path / "u.csv", [*rows(), ["3/99.png", "disc", "0", "1.0"]])
     with pytest.raises(
         ValueError, match=r"u\.csv' line 26: '3/99\.png' must be a picture in .*--p"
     ):
-        load_images(folder, factors=other)
+        load("images", folder, factors=other)
     both = write(tmp_path / "v.csv", [["3/99.png", "disc", "0", "1.0"], *rows()[:20]])
-    dataset = load_images(folder, factors=both, partial=True)
+    dataset = load("images", folder, factors=both, partial=True)
     assert len(dataset) == 20
     assert dataset.factors(range(10))[:, 0].tolist() == [n % 3 for n in range(0, 20, 2)]
     nothing = write(
@@ -121,10 +122,10 @@ def test_rows_and_pictures_must_fit_unless_partial(folder, tmp_path):
     with pytest.raises(
         ValueError, match=r"w\.csv' column 'c' must have at least 2 values, got '1'"
     ):
-        load_images(folder, factors=nothing, partial=True)
+        load("images", folder, factors=nothing, partial=True)
     nothing = write(tmp_path / "w.csv", [["x.png", "disc"], ["y.png", "ring"]], "f,s")
     with pytest.raises(ValueError, match="must have a row for"):
-        load_images(folder, factors=nothing, partial=True)
+        load("images", folder, factors=nothing, partial=True)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def test_errors_name_file_line_and_column(folder, tmp_path, line, cells, words):
     given = rows()
     given[line - 2] = cells
     with pytest.raises(ValueError, match=r"table\.csv' " + words):
-        load_images(folder, factors=write(tmp_path / "table.csv", given), partial=True)
+        load("images", folder, factors=write(tmp_path / "table.csv", given), partial=True)
 
 
 @pytest.mark.parametrize(
@@ -172,22 +173,30 @@ def test_a_column_of_names_is_no_factor(folder, tmp_path):
     table = write(tmp_path / "t.csv", given, "file,shape,count,size,id")
     words = "column 'id' must have values that several pictures share, got 24 values in 24 rows"
     with pytest.raises(ValueError, match=words):
-        load_images(folder, factors=table)
+        load("images", folder, factors=table)
     given = [[*row[:4], f"{n}.0"] for n, row in enumerate(rows())]
     table = write(tmp_path / "t.csv", given, "file,shape,count,size,id")
-    assert load_images(folder, factors=table).factor_sizes == (3, 4, 10, 10)
+    assert load("images", folder, factors=table).factor_sizes == (3, 4, 10, 10)
 
 
 def test_other_arguments_are_refused(folder, tmp_path):
     table = write(tmp_path / "t.csv", rows())
     for bins, error in ((1, ValueError), (2.5, TypeError)):
         with pytest.raises(error, match="bins must be an integer >= 2"):
-            load_images(folder, factors=table, bins=bins)
+            load("images", folder, factors=table, bins=bins)
     with pytest.raises(FileNotFoundError, match=r"none\.csv' does not exist; expected a CSV file"):
-        load_images(folder, factors=tmp_path / "none.csv")
+        load("images", folder, factors=tmp_path / "none.csv")
     (tmp_path / "empty.csv").write_text("file,shape\n")
     with pytest.raises(ValueError, match=r"empty\.csv' must have at least 1 picture"):
-        load_images(folder, factors=tmp_path / "empty.csv")
+        load("images", folder, factors=tmp_path / "empty.csv")
+
+
+def test_other_data_takes_no_table(tmp_path):
+    for option in ({"factors": tmp_path / "t.csv"}, {"bins": 4}):
+        (name,) = option
+        words = f"{name} must be None for 'digits'; only images takes that, got"
+        with pytest.raises(ValueError, match=words):
+            load("digits", **option)
 
 
 def test_quotes_marks_and_blank_lines(tmp_path):

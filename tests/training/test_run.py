@@ -89,12 +89,13 @@ def test_a_run_opens_its_data_as_it_trained_on_them(tmp_path, monkeypatch, recor
     monkeypatch.setattr(data, "load_test", lambda **options: asked.append(options))
     monkeypatch.setattr(data, "hold_out", lambda dataset, share: (dataset, None))
     named = {"partial": True, "split": "all", "crop": 178, "image_size": 32}
+    named |= {"factors": str(tmp_path / "table.csv"), "bins": 5}
     plan = Plan.from_preset("vae", "celeba", "smoke", data_path=tmp_path, **named)
     config = plan.to_json() | {"held_out": 0.0}
     if not recorded:
-        for name in ("partial", "split", "crop", "mirror", "note"):
+        for name in ("partial", "split", "crop", "mirror", "factors", "bins", "note"):
             del config[name]
-        named |= {"partial": False, "split": None, "crop": None}
+        named |= {"partial": False, "split": None, "crop": None, "factors": None, "bins": None}
     run = Run(tmp_path, Plan.from_json(config), {}, [], None, None, 0)
     assert run.dataset == "the data"
     assert run.held_out is None
