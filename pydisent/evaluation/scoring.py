@@ -1,5 +1,6 @@
 """Scores of a run, by the names of metrics."""
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ def score(
     failed: dict[str, ValueError] = {}
     for name in names:
         try:
-            scores[name] = _as_plain(METRICS[name].measure(subject))
+            scores[name] = _as_plain(_measure(name, subject))
         except ValueError as error:
             failed[name] = error
         else:
@@ -115,6 +116,12 @@ def score(
         reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
         raise MetricsFailedError(f"{len(failed)} of {len(names)} metrics failed: {reasons}")
     return scores
+
+
+def _measure(name: str, subject: Subject) -> MetricResult:
+    with warnings.catch_warnings():  # a notice is kept, and shown with the scores
+        warnings.filterwarnings("ignore", "pydisent: at most one code is active")
+        return METRICS[name].measure(subject)
 
 
 def _as_plain(result: MetricResult) -> Score:

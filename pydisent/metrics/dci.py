@@ -9,6 +9,7 @@ import torch
 
 from pydisent._checks import check_one_of
 from pydisent._extras import optional
+from pydisent.metrics._active import activity
 from pydisent.metrics._boosting import SortedCodes, boost
 from pydisent.metrics._result import MetricResult
 from pydisent.metrics._table import Array, Table, check_tables
@@ -52,7 +53,8 @@ def dci(
     -------
     MetricResult
         Disentanglement in [0, 1]; details: ``completeness``, ``informativeness`` (test accuracy)
-        and ``informativeness_train``, means over factors; ``importance`` R (d, f).
+        and ``informativeness_train``, means over factors; ``importance`` R (d, f);
+        ``active_codes``, with a ``notice`` if that is at most one.
 
     Raises
     ------
@@ -76,6 +78,7 @@ def dci(
             "samples": len(train.codes),
             "test_samples": 0 if test is None else len(test.codes),
             "seed": seed,
+            **activity(train.codes),
         },
     )
 

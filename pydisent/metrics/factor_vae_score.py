@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pydisent._checks import check_counts, check_one_of
+from pydisent.metrics._active import activity
 from pydisent.metrics._encode import CodeTable, Encoder, FactorGrid
 from pydisent.metrics._result import MetricResult
 from pydisent.metrics._sampling import (
@@ -98,7 +99,8 @@ def factor_vae_score(
     -------
     MetricResult
         Score in [0, 1], 0 if every code is pruned; details: both accuracies, the codes' standard
-        deviations, ``num_active_dims``, votes (d, f) of the training set, images encoded.
+        deviations, ``num_active_dims``, votes (d, f) of the training set, images encoded, and
+        ``active_codes``, with a ``notice`` if that is at most one.
 
     Raises
     ------
@@ -132,6 +134,7 @@ def factor_vae_score(
         "images_encoded": len(table),
         "images_drawn_from": len(dataset) if pool is None else len(pool),
         "seed": seed,
+        **activity(table[population], settings.prune_std),
     }
     if not active.any():
         return MetricResult(0.0, {**details, "train_accuracy": 0.0, "eval_accuracy": 0.0})

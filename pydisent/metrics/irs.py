@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pydisent.metrics._active import activity
 from pydisent.metrics._information import discretise
 from pydisent.metrics._result import MetricResult
 from pydisent.metrics._table import Array, check_bins, check_table
@@ -36,7 +37,8 @@ def irs(
     MetricResult
         Score in [0, 1], 0 if every code is constant; details: ``matrix`` (d, f) and the
         ``weights`` of the codes (both 0 for a constant one), the ``parents`` (the best factor of
-        each code; None for a constant one), and ``num_active_dims``.
+        each code; None for a constant one), ``num_active_dims`` (all but constant ones), and
+        ``active_codes``, with a ``notice`` if that is at most one.
 
     Raises
     ------
@@ -68,5 +70,6 @@ def irs(
             "quantile": quantile,
             "bins": bins,
             "samples": len(table.codes),
+            **activity(table.codes),
         },
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pydisent.metrics._active import activity
 from pydisent.metrics._information import entropies, mutual_information
 from pydisent.metrics._result import MetricResult
 from pydisent.metrics._table import Array, check_table, top_two_gap
@@ -26,7 +27,8 @@ def mig(codes: Array, factors: Array, *, bins: int = 20) -> MetricResult:
     -------
     MetricResult
         Score in [0, 1]; details: ``mutual_information`` (d, f) and ``entropy`` (f,), both in
-        nats, and the ``gap`` of each factor. A lone code's gap is to 0.
+        nats, the ``gap`` of each factor, and ``active_codes``, with a ``notice`` if that is at most
+        one. A lone code's gap is to 0.
 
     Raises
     ------
@@ -44,5 +46,6 @@ def mig(codes: Array, factors: Array, *, bins: int = 20) -> MetricResult:
             "mutual_information": information.tolist(),
             "bins": bins,
             "samples": len(table.codes),
+            **activity(table.codes),
         },
     )

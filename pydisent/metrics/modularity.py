@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pydisent.metrics._active import activity
 from pydisent.metrics._information import mutual_information
 from pydisent.metrics._result import MetricResult
 from pydisent.metrics._table import Array, check_table
@@ -28,7 +29,8 @@ def modularity(codes: Array, factors: Array, *, bins: int = 20) -> MetricResult:
     -------
     MetricResult
         Score in [0, 1], a code without any information counting 0; details: the score
-        ``by_code`` and ``mutual_information`` (d, f) in nats.
+        ``by_code``, ``mutual_information`` (d, f) in nats, and ``active_codes``, with a
+        ``notice`` if that is at most one.
 
     Raises
     ------
@@ -51,5 +53,6 @@ def modularity(codes: Array, factors: Array, *, bins: int = 20) -> MetricResult:
             "mutual_information": information.tolist(),
             "bins": bins,
             "samples": len(table.codes),
+            **activity(table.codes),
         },
     )

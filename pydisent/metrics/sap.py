@@ -9,6 +9,7 @@ import numpy as np
 
 from pydisent._checks import check_one_of
 from pydisent._extras import optional
+from pydisent.metrics._active import ACTIVE_STD, activity
 from pydisent.metrics._result import MetricResult
 from pydisent.metrics._table import Array, Table, check_factors, check_tables, labelled, top_two_gap
 from pydisent.metrics._thresholds import threshold_accuracy
@@ -55,8 +56,8 @@ def sap(
     Returns
     -------
     MetricResult
-        Score in [0, 1]; details: ``matrix`` S (d, f) and the ``gap`` of each factor. A lone
-        code's gap is to 0.
+        Score in [0, 1]; details: ``matrix`` S (d, f), the ``gap`` of each factor, and
+        ``active_codes``, with a ``notice`` if that is at most one. A lone code's gap is to 0.
 
     Raises
     ------
@@ -78,6 +79,8 @@ def sap(
         matrix, details["not_converged"] = _by_svm(train, test)
     else:
         matrix = _squared_correlation(train.codes, train.labels)
+    least = {"thresholds": prune_std, "svm": ACTIVE_STD, "continuous": None}[variant]
+    details |= activity(test.codes if variant == "thresholds" else train.codes, least)
     gap = top_two_gap(matrix)
     details |= {"gap": gap.tolist(), "matrix": matrix.tolist()}
     details |= {"samples": len(train.codes), "test_samples": len(held_out.codes) if held_out else 0}

@@ -10,6 +10,7 @@ import torch
 
 from pydisent._checks import check_counts, check_one_of
 from pydisent._extras import optional
+from pydisent.metrics._active import ACTIVE_STD, activity
 from pydisent.metrics._encode import CodeTable, Encoder, FactorGrid
 from pydisent.metrics._result import MetricResult
 from pydisent.metrics._sampling import (
@@ -80,7 +81,8 @@ def z_diff(
     Returns
     -------
     MetricResult
-        Accuracy in [0, 1]; details: train accuracy, accuracy of each factor, images encoded.
+        Accuracy in [0, 1]; details: train accuracy, accuracy of each factor, images encoded, and
+        ``active_codes``, with a ``notice`` if that is at most one.
 
     Raises
     ------
@@ -121,6 +123,7 @@ def z_diff(
             "images_encoded": len(table),
             "images_drawn_from": len(dataset) if pool is None else len(pool),
             "seed": seed,
+            **activity(table.codes, ACTIVE_STD),
         },
     )
 

@@ -125,6 +125,17 @@ def test_attributes_are_factors_too():
     assert "attributes count as factors" in scores["z-diff"]["details"]["observed"]
 
 
+def test_few_active_codes_are_noted_and_not_warned_of(recwarn):
+    class Dim(System):
+        def encode(self, images):
+            return images.flatten(1) * torch.tensor([1, 0.01, 0.01, 0.01])
+
+    scores = score(Run(Grid(), Dim()), ("z-diff", "sap", "mig", "irs"))
+    assert [scores[name]["details"]["active_codes"] for name in scores] == [1] * 4
+    assert len({scores[name]["details"]["notice"] for name in scores}) == 2
+    assert not [w for w in recwarn.list if "active" in str(w.message)]
+
+
 def test_a_pool_is_named(monkeypatch):
     run = Run(Grid())
     scores = score(run, ("z-diff", "mig"), max_images=150)
