@@ -36,7 +36,19 @@ __all__ = [
 
 WITH_ATTRIBUTES = ("faces", "celeba")
 # Data sets that are a grid of factors.
-FactorName = Literal["sprites", "color-sprites", "dsprites", "shapes3d", "3dshapes", "clevr-simple"]
+FactorName = Literal[
+    "sprites",
+    "color-sprites",
+    "dsprites",
+    "color-dsprites",
+    "noisy-dsprites",
+    "scream-dsprites",
+    "shapes3d",
+    "3dshapes",
+    "mpi3d",
+    "cars3d",
+    "clevr-simple",
+]
 
 
 def load_test(
@@ -60,7 +72,7 @@ def load_test(
     """
     if name not in SOURCES or not splits(name) or split in ("test", "all"):
         return None
-    if getattr(load(name, path, split=split, **options), "split", None) == "test":
+    if getattr(load(name, path, split=split, **options), "split", None) in ("test", "all"):
         return None
     try:
         return load(name, path, split="test", **options)
@@ -127,14 +139,16 @@ def load(
     Parameters
     ----------
     name : str
-        ``sprites`` (rendered, the dSprites factor grid), ``color-sprites`` (those in 512
-        colours), ``dsprites`` (the official .npz), ``shapes3d`` (rendered, the 3D Shapes factor
-        grid), ``3dshapes`` (the official .h5), ``clevr-simple`` (rendered, one object in CLEVR's
-        manner), ``faces`` (rendered, cartoon faces with 32 attributes), ``digits`` (scikit-learn's
-        8x8 handwritten digits), ``mnist`` (a folder of idx files), ``svhn`` (a folder of .mat
-        files), ``chairs`` and ``chair-masks`` (the folder rendered_chairs), ``celeba`` (a folder
-        with pictures and attribute file), ``images`` (any folder of pictures), or a name of a
-        plug-in (`register`).
+        ``sprites`` (rendered, the dSprites factor grid), ``color-sprites`` (those in 512 colours),
+        ``dsprites`` (the official .npz), ``color-dsprites``, ``noisy-dsprites`` (of that file) and
+        ``scream-dsprites`` (of a folder with it and scream.jpg), ``shapes3d`` (rendered, the 3D
+        Shapes factor grid), ``3dshapes`` (the official .h5), ``mpi3d`` (an official .npz),
+        ``cars3d`` (the official folder cars), ``smallnorb`` (a folder with the official files),
+        ``clevr-simple`` (rendered, one object in CLEVR's manner), ``faces`` (rendered, cartoon
+        faces with 32 attributes), ``digits`` (scikit-learn's 8x8 handwritten digits), ``mnist`` (a
+        folder of idx files), ``svhn`` (a folder of .mat files), ``chairs`` and ``chair-masks``
+        (the folder rendered_chairs), ``celeba`` (a folder with pictures and attribute file),
+        ``images`` (any folder of pictures), or a name of a plug-in (`register`).
     path : path, optional
         The official file or folder; for the names that read one. Pictures are decoded, and
         scenes ray-cast, once into the user's cache (~/.cache/pydisent; the environment variable
@@ -146,8 +160,8 @@ def load(
     split : {"train", "test", "validation", "extra", "all"}, optional
         For ``mnist`` (train, test), ``svhn`` (train, test, extra), ``chairs`` and ``chair-masks``
         (train: the first 80 % of the models; test, all), ``celeba`` and ``faces`` (train,
-        validation, test, all); by default the training set (for MNIST the test set if there is no
-        other).
+        validation, test, all), ``smallnorb`` (train, test, all); by default the training set (for
+        MNIST the test set if there is no other; for smallNORB all).
     crop : {148, 128, 178}, optional
         For ``celeba``: side in pixels of the square cut out of each picture; see
         `pydisent.data.celeba.CelebA`.

@@ -1,4 +1,4 @@
-"""The array headers of MATLAB version 5 files, checked before memory is allocated."""
+"""Arrays in MATLAB version 5 files, whose headers are checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import IO
+
+import numpy as np
+
+from pydisent._extras import optional
+from pydisent.data._files import MAX_INFLATION, require_path
 
 MATRIX, COMPRESSED = 14, 15
 # Bytes per number, by storage type.
@@ -15,6 +21,51 @@ WIDTHS = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}
 NUMBERS = range(6, 16)  # the classes double to uint64
 COMPLEX = 0x800
 HEAD = 4096  # bytes that contain an array's flags, shape and name
+
+
+def read_arrays(file: Path, most: dict[str, int], name: str) -> dict[str, np.ndarray]:
+    """Read arrays of a file.
+
+    Parameters
+    ----------
+    file : Path
+        The file.
+    most : dict of str to int
+        The arrays to be read, and the most bytes of each.
+    name : str
+        The data set's, for messages.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If it is not a whole file of version 5, or lacks one of the arrays; the message names it.
+    ImportError
+        If scipy is not installed.
+    """
+    io = _scipy_io(name)
+    require_path(file, f"a MATLAB file of {name}", folder=False)  # opening a pipe would hang
+    try:
+        length = MAX_INFLATION * file.stat().st_size
+        check_arrays(file, {key: min(length, size) for key, size in most.items()})
+        found = io.loadmat(file, variable_names=list(most))
+    except MemoryError:
+        raise
+    except Exception as error:  # scipy raises many kinds
+        raise ValueError(
+            f"{str(file)!r} is not a whole MATLAB version 5 file with {' and '.join(most)}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    for key in most:
+        if not isinstance(found.get(key), np.ndarray):
+            there = sorted(other for other in found if not other.startswith("__"))
+            raise ValueError(f"{str(file)!r} lacks the array {key!r} and has {there}")
+    return {key: found[key] for key in most}
+
+
+def _scipy_io(name: str) -> ModuleType:
+    with optional(f"the data set {name}"):
+        import scipy.io
+    return scipy.io
 
 
 def check_arrays(file: Path, most: dict[str, int]) -> None:

@@ -64,31 +64,7 @@ class Preparation:
         ValueError
             If the file is damaged, not a picture, or not of the size `source`.
         """
-        if not file.is_file():  # opening a pipe would hang
-            there = kind_of(file) if file.exists() else "nothing there"
-            raise ValueError(f"{str(file)!r} must be a whole picture: it is {there}")
-        try:
-            with _open(file) as opened:
-                size = opened.size
-                # The declared size is checked before memory is allocated.
-                whole = size[0] * size[1] <= self._most_pixels()
-                if whole:
-                    opened.load()
-                    picture = _plain(opened, self.mode)
-                    size = picture.size
-        except MemoryError:
-            raise
-        except Exception as error:  # Pillow raises many kinds
-            raise ValueError(f"{str(file)!r} must be a whole picture: {error}") from error
-        if not whole or self.source not in (None, size):
-            accepted = f"of at most {MAX_PIXELS}"
-            if self.source is not None:
-                accepted = f"{self.source[0]}x{self.source[1]}"
-            raise ValueError(f"{str(file)!r} must be {accepted} pixels, got {size[0]}x{size[1]}")
-        return self._pixels(picture)
-
-    def _most_pixels(self) -> int:
-        return MAX_PIXELS if self.source is None else math.prod(self.source)
+        return self._pixels(open_picture(file, self.mode, self.source))
 
     def _pixels(self, picture: Image) -> np.ndarray:
         with optional():
@@ -222,6 +198,36 @@ class PictureGrid(FactorDataset):
 
     def _read(self, indices: np.ndarray) -> Tensor:
         return self._pictures.read(indices)
+
+
+def open_picture(file: Path, mode: str, source: tuple[int, int] | None = None) -> Image:
+    """Return a decoded picture, upright, opaque and in `mode`; see `Preparation`.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, not a picture, or not of the size `source`.
+    """
+    if not file.is_file():  # opening a pipe would hang
+        there = kind_of(file) if file.exists() else "nothing there"
+        raise ValueError(f"{str(file)!r} must be a whole picture: it is {there}")
+    try:
+        with _open(file) as opened:
+            size = opened.size
+            # The declared size is checked before memory is allocated.
+            whole = size[0] * size[1] <= (MAX_PIXELS if source is None else math.prod(source))
+            if whole:
+                opened.load()
+                picture = _plain(opened, mode)
+                size = picture.size
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises many kinds
+        raise ValueError(f"{str(file)!r} must be a whole picture: {error}") from error
+    if not whole or source not in (None, size):
+        accepted = f"of at most {MAX_PIXELS}" if source is None else f"{source[0]}x{source[1]}"
+        raise ValueError(f"{str(file)!r} must be {accepted} pixels, got {size[0]}x{size[1]}")
+    return picture
 
 
 def side_of(image_size: int | None) -> int:

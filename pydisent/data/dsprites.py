@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import lzma
 import math
 import os
-import struct
 import zipfile
-import zlib
 from collections.abc import Sequence
-from typing import IO
 
 import numpy as np
 from torch import Tensor
@@ -19,15 +14,10 @@ from pydisent.data import sprites
 from pydisent.data._base import FactorDataset
 from pydisent.data._bits import ROW, WIDTH, pack_rows, unpack_rows
 from pydisent.data._files import DAMAGED_NPY, require_path
+from pydisent.data._npz import DAMAGED_ZIP, read_header
 
-# zipfile also raises these: for unsupported methods, for encryption, and while unpacking.
-DAMAGED_ZIP = (
-    zipfile.BadZipFile, RuntimeError, zlib.error, lzma.LZMAError, OSError, struct.error,
-    OverflowError, TypeError,
-)  # fmt: skip
 EXPECTED = "the official dSprites file (dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz)"
 CHUNK = 4096
-MAX_HEADER = 10_000  # bytes; numpy's own limit, which it checks only after reading them
 
 
 class DSprites(FactorDataset):
@@ -121,21 +111,3 @@ class DSprites(FactorDataset):
                     raise ValueError(f"imgs must be zeros and ones, got {pixels.max()}")
                 block[:] = pack_rows(pixels.reshape(-1, sprites.SIDE, WIDTH))
         return rows
-
-
-def read_header(entry: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Read the .npy header at the start of ``entry``: shape, Fortran order, dtype.
-
-    Raises
-    ------
-    DAMAGED_NPY
-        If it is not a .npy header.
-    """
-    first = np.lib.format.read_magic(entry) == (1, 0)
-    size = entry.read(2 if first else 4)
-    if int.from_bytes(size, "little") > MAX_HEADER:
-        raise ValueError(f"its .npy header claims {int.from_bytes(size, 'little')} bytes")
-    header = io.BytesIO(size + entry.read(int.from_bytes(size, "little")))
-    if first:
-        return np.lib.format.read_array_header_1_0(header)
-    return np.lib.format.read_array_header_2_0(header)

@@ -14,6 +14,7 @@ from pydisent.data._base import ImageDataset
 from pydisent.data._face_drawing import ATTRIBUTES, NUISANCE, paint
 from pydisent.data._files import check_split
 from pydisent.data._pictures import side_of
+from pydisent.data._uniform import draw_uniform
 
 # Each attribute's probability, independently of others; hair has one of four colours.
 DEFAULT_PROBABILITY = 0.25
@@ -31,7 +32,6 @@ HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Gray_Hair")
 EXCLUSIVE = (HAIR_COLOURS, ("Bald", "Bangs"))
 SPLITS = {"train": (0, 90), "validation": (90, 95), "test": (95, 100), "all": (0, 100)}  # percent
 MAX_CACHED = 2**30  # bytes
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # splitmix64's step, 2^64 over the golden ratio
 
 
 class Faces(ImageDataset):
@@ -196,24 +196,6 @@ def draw_nuisance(seed: int, numbers: np.ndarray) -> np.ndarray:
     """Return the nuisance values (N, 32) float32 in [-1, 1] of the faces of these numbers."""
     columns = len(ATTRIBUTES) + np.arange(len(NUISANCE))
     return (2 * draw_uniform(seed, numbers, columns) - 1).astype(np.float32)
-
-
-def draw_uniform(seed: int, numbers: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return numbers (N, C) uniform in [0, 1) that follow from seed, number and column alone.
-
-    The counter-based splitmix64 (Steele et al., 2014) needs no state: any face can be drawn
-    without those before it.
-    """
-    key = np.full(1, seed % 2**64, np.uint64)
-    for counter in (numbers[:, None], columns[None]):
-        key = _mixed(key + (counter.astype(np.uint64) + np.uint64(1)) * GOLDEN)
-    return (key >> np.uint64(11)) * 2.0**-53
-
-
-def _mixed(bits: np.ndarray) -> np.ndarray:
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))
 
 
 def _table(name: str, values: Tensor | np.ndarray, columns: int) -> np.ndarray:

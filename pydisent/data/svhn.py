@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
 
-from pydisent._extras import optional
 from pydisent.data._base import ArrayDataset
-from pydisent.data._files import MAX_INFLATION, check_split, require_path
-from pydisent.data._mat import check_arrays
+from pydisent.data._files import check_split, require_path
+from pydisent.data._mat import read_arrays
 
 SPLITS = ("train", "test", "extra")
 EXPECTED = "a folder with SVHN's cropped digits: train_32x32.mat, test_32x32.mat or extra_32x32.mat"
@@ -66,11 +64,7 @@ def read_digits(file: Path) -> tuple[np.ndarray, np.ndarray]:
     ValueError
         If the file is not a whole MATLAB file, or its arrays are not those of SVHN.
     """
-    found = _load(file)
-    for key in ("X", "y"):
-        if not isinstance(found.get(key), np.ndarray):
-            there = sorted(name for name in found if not name.startswith("__"))
-            raise ValueError(f"{str(file)!r} lacks the array {key!r} and has {there}")
+    found = read_arrays(file, {"X": MAX_IMAGES * 3 * SIDE**2, "y": 8 * MAX_IMAGES}, "svhn")
     images, labels = found["X"], found["y"]
     if images.ndim == 3:  # MATLAB drops a last axis of 1
         images = images[..., None]
@@ -91,24 +85,3 @@ def read_digits(file: Path) -> tuple[np.ndarray, np.ndarray]:
         )
     digits = labels[:, 0].astype(np.int64) % 10
     return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), digits
-
-
-def _load(file: Path) -> dict:
-    io = _scipy_io()
-    try:
-        packed = min(MAX_INFLATION * file.stat().st_size, MAX_IMAGES * 3 * SIDE**2)
-        check_arrays(file, {"X": packed, "y": 8 * MAX_IMAGES})
-        return io.loadmat(file, variable_names=["X", "y"])
-    except MemoryError:
-        raise
-    except Exception as error:  # scipy raises many kinds
-        raise ValueError(
-            f"{str(file)!r} is not a whole MATLAB version 5 file with X and y: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-
-
-def _scipy_io() -> ModuleType:
-    with optional("the data set svhn"):
-        import scipy.io
-    return scipy.io

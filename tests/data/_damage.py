@@ -87,8 +87,21 @@ def _bomb(file):
     file.write_bytes(content + gzip.compress(bytes(2**26)) * 128)
 
 
-def _mat(packed, shape, size):
-    """A file whose X has another shape, and claims so many bytes."""
+def _matrix(magic, shape, pack=bytes):
+    """A binary matrix of smallNORB's, of which there is the header alone."""
+    sizes = (*shape, *(1 for _ in range(3 - len(shape))))
+    header = struct.pack(f"<II{len(sizes)}I", magic, len(shape), *sizes)
+    return lambda file: file.write_bytes(pack(header))
+
+
+def _matrix_bomb(file):
+    """All that there should be, and 8 GB of zeros after it."""
+    whole = gzip.decompress(file.read_bytes())
+    file.write_bytes(gzip.compress(whole) + gzip.compress(bytes(2**26)) * 128)
+
+
+def _mat(packed, shape, size, name=b"X"):
+    """A file whose array has another shape, and claims so many bytes."""
 
     def damage(file):
         data = bytearray(file.read_bytes())
@@ -98,11 +111,12 @@ def _mat(packed, shape, size):
             body = data[place + 8 : place + 8 + length]
             inner = zlib.decompress(body) if packed else bytes(data[place : place + 8]) + body
             inner = bytearray(inner)
-            if b"X" in inner[40:56]:
+            if name in inner[40:64]:
                 break
             place += 8 + length
-        struct.pack_into("<4i", inner, 32, *shape)
-        struct.pack_into("<I", inner, 60, size)
+        struct.pack_into(f"<{len(shape)}i", inner, 32, *shape)
+        # After the shape, to a multiple of eight bytes, come the name and the array's own tag.
+        struct.pack_into("<I", inner, 44 + 8 * -(-len(shape) // 2), size)
         element = bytes(inner)
         if packed:
             element = zlib.compress(element)
@@ -214,6 +228,21 @@ HUGE = {
         _mat(True, (32, 32, 3, 10**6), 3072 * 10**6),
         _mat(True, (32, 32, 3, 12), 2**32 - 1),
     ],
+    "mpi3d stored": [
+        _huge_npy("images.npy", (10**9, 64, 64, 3), "|u1"),
+        _huge_npy("images.npy", (288, 64, 64, 3), "|u1"),
+    ],
+    "mpi3d packed": [_huge_npy("images.npy", (288, 64, 64, 3), "|u1")],
+    "cars3d plain": [_mat(False, (128, 128, 3, 24, 10**6), 2**32 - 1, b"im")],
+    "cars3d packed": [_mat(True, (128, 128, 3, 24, 10**6), 2**32 - 1, b"im")],
+    "smallnorb dat": [
+        _matrix(0x1E3D4C55, (2**32 - 1, 2, 96, 96)),
+        _matrix(0x1E3D4C55, (96, 2, 96, 96)),
+    ],
+    "smallnorb cat": [_matrix(0x1E3D4C54, (2**32 - 1,))],
+    "smallnorb dat.gz": [_matrix(0x1E3D4C55, (96, 2, 96, 96), gzip.compress), _matrix_bomb],
+    "smallnorb info.gz": [_matrix(0x1E3D4C54, (2**32 - 1, 4), gzip.compress), _matrix_bomb],
+    "scream-dsprites": [_patched(b"\xff\xc0", 5, b"\xff\xff\xff\xff")],
     "celeba attributes": [_line],
     "celeba partition": [_line],
     "celeba attributes.csv": [_line],
@@ -255,6 +284,7 @@ def _writer(test, place):
 ARRAYS = {
     "dsprites": ("imgs latents_classes", *_writer("test_dsprites", lambda file: file)),
     "3dshapes plain": ("images labels", *_writer("test_three_d_shapes", lambda file: file)),
+    "mpi3d stored": ("images", *_writer("test_mpi3d", lambda file: file)),
     "svhn plain": ("X y", *_writer("test_svhn", lambda file: file.parent)),
     "weights pth": ("a.weight a.bias", _weight_arrays, _write_weights),
 }

@@ -47,6 +47,46 @@ def _open_shapes(folder):
     return module.ThreeDShapes(folder / "small.h5", factor_sizes=module.SIZES).images([0])
 
 
+def _mpi3d(packed):
+    return lambda folder: written_by("test_mpi3d").write(folder / "small.npz", packed)
+
+
+def _open_mpi3d(folder):
+    module = written_by("test_mpi3d")
+    return module.MPI3D(folder / "small.npz", factor_sizes=module.SIZES).images([0])
+
+
+def _cars(packed):
+    return lambda folder: written_by("test_cars3d").write(folder, packed, 1) / "car_001_mesh.mat"
+
+
+def _open_cars(folder):
+    return written_by("test_cars3d").Cars3D(folder, cars=1).images([0])
+
+
+def _smallnorb(kind, suffix):
+    def write(folder):
+        written_by("test_smallnorb").write(folder, ["train"], suffix)
+        return next(folder.glob(f"*-{kind}.mat*"))
+
+    return write
+
+
+def _open_smallnorb(folder):
+    module = written_by("test_smallnorb")
+    return module.SmallNORB(folder, split="train", sizes=module.SIZES).images([0])
+
+
+def _scream(folder):
+    _dsprites(folder).rename(folder / written_by("test_dsprites_variants").FILE)
+    return save(folder / "scream.jpg", noise(90, 90))
+
+
+def _open_scream(folder):
+    variants, module = written_by("test_dsprites_variants"), written_by("test_dsprites")
+    return variants.ScreamDSprites(folder, factor_sizes=module.SIZES).images([0])
+
+
 def _mnist(kind, suffix):
     def write(folder):
         written_by("test_mnist").write(folder, suffix=suffix)
@@ -132,6 +172,16 @@ READERS = {
     "dsprites": Reader(_dsprites, _open_dsprites),
     "3dshapes plain": Reader(_shapes("plain"), _open_shapes),
     "3dshapes packed": Reader(_shapes("packed"), _open_shapes),
+    "mpi3d stored": Reader(_mpi3d(False), _open_mpi3d),
+    "mpi3d packed": Reader(_mpi3d(True), _open_mpi3d),
+    "cars3d packed": Reader(_cars(True), _open_cars),
+    "cars3d plain": Reader(_cars(False), _open_cars),
+    **{
+        f"smallnorb {kind}{suffix}": Reader(_smallnorb(kind, suffix), _open_smallnorb)
+        for kind in ("dat", "cat", "info")
+        for suffix in ("", ".gz")
+    },
+    "scream-dsprites": Reader(_scream, _open_scream),
     **{
         f"mnist {kind}{suffix}": Reader(_mnist(kind, suffix), _loaded("mnist"))
         for kind in ("images", "labels")

@@ -12,7 +12,8 @@ from torch.utils.data import Subset as TorchSubset
 from pydisent import data
 
 # Of files that are whole grids, or scenes that take seconds to cast: grids as sprites are.
-LARGE = ("dsprites", "3dshapes", "shapes3d", "clevr-simple")
+LARGE = ("dsprites", "color-dsprites", "noisy-dsprites", "scream-dsprites", "mpi3d", "cars3d")
+LARGE += ("3dshapes", "shapes3d", "clevr-simple", "smallnorb")
 NAMES = [name for name in data.names() if name not in LARGE]
 
 
