@@ -10,6 +10,7 @@ EXTRAS = {
     "jinja2": "report",
     "joblib": "metrics",
     "lightning_fabric": "train",
+    "lmdb": "lsun",
     "matplotlib": "report",
     "nvtx": "gpu",
     "PIL": "report",

@@ -148,7 +148,8 @@ def load(
         faces with 32 attributes), ``digits`` (scikit-learn's 8x8 handwritten digits), ``mnist`` (a
         folder of idx files), ``svhn`` (a folder of .mat files), ``chairs`` and ``chair-masks``
         (the folder rendered_chairs), ``celeba`` (a folder with pictures and attribute file),
-        ``images`` (any folder of pictures), or a name of a plug-in (`register`).
+        ``lsun`` (the LMDB folder of a category, or a folder of pictures), ``images`` (any folder
+        of pictures), or a name of a plug-in (`register`).
     path : path, optional
         The official file or folder; for the names that read one. Pictures are decoded, and
         scenes ray-cast, once into the user's cache (~/.cache/pydisent; the environment variable

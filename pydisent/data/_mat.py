@@ -42,7 +42,7 @@ def read_arrays(file: Path, most: dict[str, int], name: str) -> dict[str, np.nda
     ImportError
         If scipy is not installed.
     """
-    io = _scipy_io(name)
+    io = _scipy_io()
     require_path(file, f"a MATLAB file of {name}", folder=False)  # opening a pipe would hang
     try:
         length = MAX_INFLATION * file.stat().st_size
@@ -62,8 +62,8 @@ def read_arrays(file: Path, most: dict[str, int], name: str) -> dict[str, np.nda
     return {key: found[key] for key in most}
 
 
-def _scipy_io(name: str) -> ModuleType:
-    with optional(f"the data set {name}"):
+def _scipy_io() -> ModuleType:
+    with optional("the data set cars3d or svhn"):
         import scipy.io
     return scipy.io
 

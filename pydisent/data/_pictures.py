@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,9 +64,10 @@ class Preparation:
         ValueError
             If the file is damaged, not a picture, or not of the size `source`.
         """
-        return self._pixels(open_picture(file, self.mode, self.source))
+        return self.prepare(open_picture(file, self.mode, self.source))
 
-    def _pixels(self, picture: Image) -> np.ndarray:
+    def prepare(self, picture: Image) -> np.ndarray:
+        """Return a decoded picture as (C, side, side) uint8."""
         with optional():
             from PIL import Image
 
@@ -211,8 +212,19 @@ def open_picture(file: Path, mode: str, source: tuple[int, int] | None = None) -
     if not file.is_file():  # opening a pipe would hang
         there = kind_of(file) if file.exists() else "nothing there"
         raise ValueError(f"{str(file)!r} must be a whole picture: it is {there}")
+    return _decoded(repr(str(file)), lambda: _stored(file), mode, source)
+
+
+def decode_picture(name: str, stored: bytes, mode: str) -> Image:
+    """Return a picture of its file's bytes, as `open_picture` does; errors begin with `name`."""
+    return _decoded(name, lambda: stored, mode, None)
+
+
+def _decoded(
+    name: str, read: Callable[[], bytes], mode: str, source: tuple[int, int] | None
+) -> Image:
     try:
-        with _open(file) as opened:
+        with _open(read()) as opened:
             size = opened.size
             # The declared size is checked before memory is allocated.
             whole = size[0] * size[1] <= (MAX_PIXELS if source is None else math.prod(source))
@@ -223,10 +235,10 @@ def open_picture(file: Path, mode: str, source: tuple[int, int] | None = None) -
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises many kinds
-        raise ValueError(f"{str(file)!r} must be a whole picture: {error}") from error
+        raise ValueError(f"{name} must be a whole picture: {error}") from error
     if not whole or source not in (None, size):
         accepted = f"of at most {MAX_PIXELS}" if source is None else f"{source[0]}x{source[1]}"
-        raise ValueError(f"{str(file)!r} must be {accepted} pixels, got {size[0]}x{size[1]}")
+        raise ValueError(f"{name} must be {accepted} pixels, got {size[0]}x{size[1]}")
     return picture
 
 
@@ -235,15 +247,19 @@ def side_of(image_size: int | None) -> int:
     return DEFAULT_SIDE if image_size is None else check_image_size(image_size)
 
 
-def _open(file: Path) -> Image:
-    with optional():
-        from PIL import Image, UnidentifiedImageError
-
+def _stored(file: Path) -> bytes:
     size = file.stat().st_size
     if size > MAX_BYTES:
         raise ValueError(f"it has {size} bytes; at most {MAX_BYTES} are read")
+    return file.read_bytes()
+
+
+def _open(data: bytes) -> Image:
+    with optional():
+        from PIL import Image, UnidentifiedImageError
+
     # From a file Pillow reads as much as a header claims; from bytes only what exists.
-    stored = io.BytesIO(file.read_bytes())
+    stored = io.BytesIO(data)
     Image.init()
     try:
         return Image.open(stored, formats=[name for name in FORMATS if name in Image.OPEN])

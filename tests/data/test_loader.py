@@ -22,6 +22,7 @@ def opened(tmp_path_factory):
     """Each data set, small."""
     kept = {}
     files = {"svhn": "svhn plain", "celeba": "celeba attributes", "images": "images png"}
+    files["lsun"] = "images png"
     files |= {"chairs": "chairs", "chair-masks": "chairs", "mnist": "mnist images"}
 
     def open_(name):
