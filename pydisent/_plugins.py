@@ -4,8 +4,9 @@ A plug-in is a module that registers something when it is imported. It is found 
 an installed package, in the groups `pydisent.systems`, `pydisent.data` and `pydisent.metrics` (the
 name is that of what is registered, the value a module, or an object in one), or by the environment
 variable PYDISENT_PLUGINS: modules and paths of .py files, separated by commas. Processes that are
-started, such as a sweep's, inherit the variable. Plug-ins are imported when a name is not found
-among those that there are, or all are asked for.
+started, such as a sweep's, inherit the variable; machines of a Ray cluster that is joined must have
+it themselves. Plug-ins are imported when a name is not found among those that there are, or all are
+asked for.
 """
 
 import importlib

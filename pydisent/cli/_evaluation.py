@@ -132,15 +132,15 @@ def _evaluate(
     perception: "Perception",
 ) -> None:
     """Score a run by metrics, or all that apply, and add the scores to it and its folder."""
-    from pydisent.data import ObservedFactorDataset, factors_of, has_factors
+    from pydisent.data import FactorDataset, ObservedFactorDataset
     from pydisent.evaluation.scoring import MAX_IMAGES, applicable, score
     from pydisent.training import RunFolder
 
-    if not has_factors(run.dataset):
-        if not metrics:
-            say(f"{run.dataset.name} has no ground-truth factors: no scores against them")
-    elif isinstance(source := factors_of(run.dataset), ObservedFactorDataset):
-        say(source.remark)
+    if not metrics and not isinstance(run.dataset, FactorDataset | ObservedFactorDataset):
+        but = ""
+        if run.dataset.attributes is not None:
+            but = " unless they are named: they take its attributes for factors"
+        say(f"{run.dataset.name} has no ground-truth factors: no scores against them{but}")
     chosen = metrics or applicable(run)
     say(f"scoring {run.path}: {', '.join(chosen)}")
     folder = RunFolder(run.path)

@@ -34,7 +34,7 @@ def print_scores(runs: Sequence["Run"]) -> None:
 
 
 def _remarks(runs: Sequence["Run"]) -> list[str]:
-    """Return remarks on the nets of scores, and their notices."""
+    """Return remarks on the nets of scores, their notices, and how factors were observed."""
     made: dict[str, list[str]] = {}
     notices: dict[str, None] = {}
     for run in runs:
@@ -42,8 +42,9 @@ def _remarks(runs: Sequence["Run"]) -> list[str]:
             details = entry.get("details", {})
             if (net := details.get("distance")) is not None:
                 made.setdefault(net, []).append(name)
-            if (notice := details.get("notice")) is not None:
-                notices[notice] = None
+            for about in ("notice", "observed"):
+                if (notice := details.get(about)) is not None:
+                    notices[notice] = None
     return [f"by {net}: {', '.join(dict.fromkeys(names))}" for net, names in made.items()] + [
         *notices
     ]

@@ -41,12 +41,15 @@ class Factor:
         What each value stands for.
     binned : bool
         Whether the values are bins of a quantity.
+    words : bool
+        Whether they are words, not numbers.
     """
 
     name: str
     values: np.ndarray
     meanings: tuple[str, ...]
     binned: bool = False
+    words: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,8 @@ def _factor(file: Path, name: str, cells: Sequence[str], lines: Sequence[int], b
             f"{len(meanings)} values in {len(cells)} rows; leave it out, or write a quantity with "
             "a decimal point to have it put in bins"
         )
-    return Factor(name, values.astype(np.int64), tuple(map(str, meanings)))
+    made = tuple(map(str, meanings))
+    return Factor(name, values.astype(np.int64), made, words=not any(numeric))
 
 
 def _quantity(

@@ -33,6 +33,8 @@ class ObservedFactorDataset(ImageDataset):
         Names of the f factors, all different.
     factor_values : sequence of sequence of str
         What the values of each factor mean; there are as many values.
+    classes : sequence of str
+        The factors whose values are classes, in no order.
     note : str
         How the factors were made, for `remark`.
 
@@ -50,6 +52,7 @@ class ObservedFactorDataset(ImageDataset):
         factor_names: Sequence[str],
         factor_values: Sequence[Sequence[str]],
         *,
+        classes: Sequence[str] = (),
         note: str = "",
     ) -> None:
         self.factor_names = tuple(factor_names)
@@ -64,6 +67,9 @@ class ObservedFactorDataset(ImageDataset):
         check(table.shape == shape, "values", f"of shape {shape}, a row an image", table.shape)
         for name, column, size in zip(self.factor_names, table.T, self.factor_sizes):
             check_range(f"values of {name!r}", column, 0, size)
+        self.factor_classes = tuple(classes)
+        unknown = [name for name in self.factor_classes if name not in self.factor_names]
+        check(not unknown, "classes", f"among {self.factor_names}", unknown)
         super().__init__(
             dataset.name,
             dataset.image_shape,
@@ -96,7 +102,12 @@ class ObservedFactorDataset(ImageDataset):
     def part(self, dataset: ImageDataset, rows: np.ndarray) -> ObservedFactorDataset:
         """Return ``dataset``, the images of these rows, with their factors."""
         return ObservedFactorDataset(
-            dataset, self._values[rows], self.factor_names, self.factor_values, note=self.note
+            dataset,
+            self._values[rows],
+            self.factor_names,
+            self.factor_values,
+            classes=self.factor_classes,
+            note=self.note,
         )
 
     def _read(self, indices: np.ndarray) -> Tensor:
@@ -127,8 +138,9 @@ def with_attribute_factors(dataset: ImageDataset) -> ObservedFactorDataset:
     note = "attributes count as factors of two values"
     note += f"; {', '.join(left_out)} is the same in all images" if left_out else ""
     names = [dataset.attribute_names[j] for j in varying]
+    meanings = [("no", "yes")] * len(names)
     return ObservedFactorDataset(
-        dataset, values[:, varying], names, [("no", "yes")] * len(names), note=note
+        dataset, values[:, varying], names, meanings, classes=names, note=note
     )
 
 

@@ -93,6 +93,7 @@ def load_images(
         np.stack([factor.values[order] for factor in table.factors], 1),
         [factor.name for factor in table.factors],
         [factor.meanings for factor in table.factors],
+        classes=[factor.name for factor in table.factors if factor.words],
         note=_note(table),
     )
 

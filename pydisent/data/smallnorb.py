@@ -85,6 +85,7 @@ class SmallNORB(ObservedFactorDataset):
             values,
             FACTOR_NAMES,
             meanings,
+            classes=FACTOR_NAMES[:1],
             note="the toy is drawn at random",
         )
 

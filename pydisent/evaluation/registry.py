@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pydisent._plugins import Registry
-from pydisent.data import has_factors
+from pydisent.data import FactorDataset, ObservedFactorDataset, has_factors
 from pydisent.evaluation.subject import Subject
 from pydisent.metrics import MetricResult
 from pydisent.training.run import Run
@@ -22,13 +22,21 @@ class Need:
         The need, for messages.
     met : callable
         Whether a run meets it.
+    usual : callable
+        Whether such a metric is then measured where none is named.
     """
 
     words: str
     met: Callable[[Run], bool]
+    usual: Callable[[Run], bool] = lambda run: True
 
 
-FACTORS = Need("a data set with factors or attributes", lambda run: has_factors(run.dataset))
+# Dozens of attributes and hundreds of codes take hours: only where the metric is named.
+FACTORS = Need(
+    "a data set with factors or attributes",
+    lambda run: has_factors(run.dataset),
+    lambda run: isinstance(run.dataset, FactorDataset | ObservedFactorDataset),
+)
 IMAGES = Need("images", lambda run: True)
 
 

@@ -35,8 +35,12 @@ def metric_label(name: str) -> str:
 
 
 def applicable(run: Run) -> tuple[str, ...]:
-    """Return the names of the metrics that apply to the run's data and system."""
-    return tuple(name for name, metric in METRICS.items() if metric.needs.met(run))
+    """Return the names of the metrics that apply to the run's data and system.
+
+    Of data with attributes alone, those against factors must be named: see `FACTORS`.
+    """
+    needs = {name: metric.needs for name, metric in METRICS.items()}
+    return tuple(name for name, need in needs.items() if need.met(run) and need.usual(run))
 
 
 def applicable_to(plan: Plan) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from pydisent.training.plan import Plan, completed
 _ENVIRONMENT: Types = {"threads": (int,), "devices": (int,), "backends": (dict,)}
 _LINE: Types = {"step": (int,), "seconds": NUMBER, "phase": (str,)}
 _PLACES = ("data_path", "factors", "command")  # fields of a plan that change when a folder is moved
-_TEXTS = ("distance", "notice")  # text fields among the details of scores
+_TEXTS = ("distance", "notice", "observed")  # text fields among the details of scores
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ def test_columns_become_factors(folder, tmp_path):
     assert (dataset.name, len(dataset), dataset.image_shape) == ("images", COUNT, (3, 8, 8))
     assert dataset.factor_names == ("shape", "count", "size")
     assert dataset.factor_sizes == (3, 4, 4)
+    assert dataset.factor_classes == ("shape",)
     assert dataset.factor_values[:2] == (SHAPES, ("-1", "0", "1", "2"))
     # Pictures are in the order of their paths: even numbers, then odd ones.
     order = [*range(0, COUNT, 2), *range(1, COUNT, 2)]

@@ -37,7 +37,9 @@ def test_images_go_with_their_factors():
 
 
 def test_factors_stay_with_images_that_are_held_out():
-    dataset = ObservedFactorDataset(plain(), table(), NAMES, VALUES, note="by hand")
+    dataset = ObservedFactorDataset(
+        plain(), table(), NAMES, VALUES, classes=["shape"], note="by hand"
+    )
     parts = hold_out(dataset, 0.3)
     assert [len(part) for part in parts] == [7, 3]
     seen = []
@@ -45,6 +47,7 @@ def test_factors_stay_with_images_that_are_held_out():
         assert (part.factor_names, part.factor_sizes) == (NAMES, (2, 3))
         numbers = (part.images(range(len(part)))[:, 0, 0, 0] * 255).round().long()
         assert torch.equal(part.factors(range(len(part))), torch.from_numpy(table())[numbers])
+        assert part.factor_classes == ("shape",)
         assert part.remark.endswith("; by hand")
         seen += numbers.tolist()
     assert sorted(seen) == list(range(10))
@@ -73,6 +76,7 @@ def test_attributes_become_factors_of_two_values():
     found = with_attribute_factors(dataset)
     assert (found.factor_names, found.factor_sizes) == (("few", "many"), (2, 2))
     assert found.factor_values == (("no", "yes"),) * 2
+    assert found.factor_classes == found.factor_names
     assert found.factors(range(10)).sum(0).tolist() == [3, 6]
     assert "none, all is the same in all images" in found.remark
     dataset.attributes = torch.ones(10, 4, dtype=torch.bool)

@@ -50,6 +50,7 @@ def test_images_and_factors(tmp_path, suffix):
     assert (dataset.image_shape, dataset.split) == ((1, 96, 96), "all")
     assert dataset.factor_names == ("category", "elevation", "azimuth", "lighting")
     assert dataset.factor_sizes == (2, 2, 4, 2)
+    assert dataset.factor_classes == ("category",)
     for number, part, row in ((3, "train", 3), (COUNT + 7, "test", 7)):
         stored = arrays(part)
         np.testing.assert_allclose(

@@ -75,7 +75,7 @@ def test_which_metrics_fit():
     plain = ArrayDataset("plain", np.zeros((9, 1, 2, 2), np.uint8))
     assert applicable(Run(Grid())) == (*FACTORS, "reconstruction")
     assert applicable(Run(plain)) == ("reconstruction",)
-    assert applicable(Run(attributed())) == (*FACTORS, "reconstruction", "attributes")
+    assert applicable(Run(attributed())) == ("reconstruction", "attributes")  # others if named
     assert applicable(Run(observed())) == (*FACTORS, "reconstruction")
     leading = SimpleNamespace(config=SimpleNamespace(k=2))
     assert applicable(Run(plain, plan=leading)) == ("f-diagonal", "reconstruction")
