@@ -68,7 +68,7 @@ def factor_vae_score(
     ----------
     encode : callable
         From images (N, C, H, W), float32 in [0, 1], to codes (N, d).
-    dataset : FactorDataset
+    dataset : FactorDataset or ObservedFactorDataset
         Images with their ground-truth factors.
     variant : {"locatello", "zhu", "jeon"}
         Where the numbers below default to: 64 images a vote, 10 000 and 5 000 votes, pruning

@@ -52,7 +52,7 @@ def z_diff(
     ----------
     encode : callable
         From images (N, C, H, W), float32 in [0, 1], to codes (N, d).
-    dataset : FactorDataset
+    dataset : FactorDataset or ObservedFactorDataset
         Images with their ground-truth factors.
     variant : {"higgins", "ramesh", "kumar"}
         ``higgins``: each pair has a value of its own for the shared factor; logistic regression.
