@@ -148,8 +148,8 @@ def load(
         faces with 32 attributes), ``digits`` (scikit-learn's 8x8 handwritten digits), ``mnist`` (a
         folder of idx files), ``svhn`` (a folder of .mat files), ``chairs`` and ``chair-masks``
         (the folder rendered_chairs), ``celeba`` (a folder with pictures and attribute file),
-        ``lsun`` (the LMDB folder of a category, or a folder of pictures), ``images`` (any folder
-        of pictures), or a name of a plug-in (`register`).
+        ``ffhq`` (an official folder), ``lsun`` (the LMDB folder of a category, or a folder of
+        pictures), ``images`` (any folder of pictures), or a name of a plug-in (`register`).
     path : path, optional
         The official file or folder; for the names that read one. Pictures are decoded, and
         scenes ray-cast, once into the user's cache (~/.cache/pydisent; the environment variable
@@ -167,8 +167,8 @@ def load(
         For ``celeba``: side in pixels of the square cut out of each picture; see
         `pydisent.data.celeba.CelebA`.
     partial : bool
-        For ``celeba``, and ``images`` with factors: take the lines whose pictures exist, if others
-        are missing.
+        For ``celeba``, ``ffhq``, and ``images`` with factors: take the pictures that exist, if
+        others are missing.
     factors : path, optional
         For ``images``: a CSV file with a row a picture and a column a factor, which makes an
         `ObservedFactorDataset`; see `pydisent.data.images.load_images`.

@@ -127,6 +127,7 @@ _BUILT_IN = {
         crops=(128, 148, 178),
         options=("partial",),
     ),
+    "ffhq": Source("ffhq:FFHQ", path=True, options=("partial",)),
     "lsun": Source("lsun:load_lsun", path=True),
     "images": Source("images:load_images", path=True, options=("partial", "factors", "bins")),
 }

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from pydisent._extras import optional
+
 SUPERVISED = ("z-diff", "dci", "factor-vae", "mig")
 LEAST_ACTIVE = {"TPL (act > 0)": 0, "TPL (act > 4)": 4}
 
@@ -36,6 +38,7 @@ def _row(values: Sequence[float], scored: Sequence[dict[str, float]]) -> dict[st
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
     """Return Spearman's rank correlation of x and y (N,), ties sharing their mean rank."""
-    from scipy.stats import spearmanr
+    with optional():
+        from scipy.stats import spearmanr
 
     return float(spearmanr(x, y).statistic)

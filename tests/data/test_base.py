@@ -155,7 +155,7 @@ def test_bad_image_size(size, error):
 def test_load_names():
     from_files = "dsprites 3dshapes mnist svhn chairs chair-masks celeba images".split()
     from_files += "color-dsprites noisy-dsprites scream-dsprites mpi3d cars3d smallnorb".split()
-    assert set(data.names()) == {*RENDERED, *from_files, "lsun"}
+    assert set(data.names()) == {*RENDERED, *from_files, "ffhq", "lsun"}
     for name in RENDERED:
         assert data.load(name).name == name
     with pytest.raises(ValueError, match=r"name must be one of 'sprites', 'color-.*got 'sprits'"):
@@ -194,6 +194,7 @@ def test_load_refuses_a_split_that_would_be_ignored():
         ("images", "folder with pictures"),
         ("color-dsprites", "dsprites_ndarray"),
         ("scream-dsprites", "picture of Munch's The Scream"),
+        ("ffhq", "images1024x1024"),
         ("lsun", "bedroom_train_lmdb"),
         ("mpi3d", "mpi3d_toy.npz"),
         ("cars3d", "nips2015-analogy-data"),
