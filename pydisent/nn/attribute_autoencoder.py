@@ -10,6 +10,7 @@ from pydisent._checks import check_batch, check_counts, check_power_of_two
 from pydisent.nn.growth import with_more_features, with_more_inputs, with_more_outputs
 
 _END = 2  # px at the narrow end of both networks
+_SLOPE = 0.2  # of the leaky ReLU
 _MAX_WIDTH = 512  # feature maps before the last convolution
 _MIN_SIZE, _MAX_SIZE = 16, 256  # px
 
@@ -30,8 +31,8 @@ class AttributeEncoder(nn.Module):
 
     Blocks of a 4×4 convolution of stride 2, batch normalisation and leaky ReLU (0.2), with `base`
     feature maps and twice as many at each block, at most 512; at 256 px 16, 32, 64, 128, 256, 512
-    and k + z_channels. The last block, at 2×2 px, has no ReLU: its first k maps, averaged over
-    space, are y, real numbers of either sign; the others are z (B, z_channels, 2, 2).
+    and k + z_channels. Of the last block's maps, at 2×2 px, the first k, averaged over space, are
+    y, real numbers of either sign; the others are z (B, z_channels, 2, 2).
 
     Parameters
     ----------
@@ -45,6 +46,8 @@ class AttributeEncoder(nn.Module):
         Feature maps of the first block.
     image_size : int
         Height and width in pixels, a power of two from 16 to 256.
+    last_activation : bool
+        Whether the last block has a leaky ReLU too, as published.
 
     Raises
     ------
@@ -59,10 +62,12 @@ class AttributeEncoder(nn.Module):
         channels: int = 3,
         base: int = 16,
         image_size: int = 256,
+        last_activation: bool = True,
     ) -> None:
         super().__init__()
         _check(attributes, z_channels, channels, base, image_size)
         self.attributes, self.z_channels = attributes, z_channels
+        self.last_activation = last_activation
         self.image_shape = (channels, image_size, image_size)
         widths = [channels, *_widths(base, image_size)]
         # A bias would be undone by the batch normalisation after it.
@@ -71,7 +76,7 @@ class AttributeEncoder(nn.Module):
                 nn.Sequential(
                     nn.Conv2d(inputs, maps, 4, 2, 1, bias=False),
                     nn.BatchNorm2d(maps),
-                    nn.LeakyReLU(0.2),
+                    nn.LeakyReLU(_SLOPE),
                 )
                 for inputs, maps in pairwise(widths)
             )
@@ -85,6 +90,8 @@ class AttributeEncoder(nn.Module):
         """Return y (B, k) and z (B, z_channels, 2, 2) of images x."""
         check_batch("x", x, *self.image_shape)
         code = self.code(self.blocks(x))
+        if self.last_activation:
+            code = F.leaky_relu(code, _SLOPE)
         return code[:, : self.attributes].mean((2, 3)), code[:, self.attributes :]
 
     def widen(self, extra: int) -> None:
@@ -185,7 +192,7 @@ class AttributeAutoencoder(nn.Module):
 
     Parameters
     ----------
-    attributes, z_channels, channels, base, image_size
+    attributes, z_channels, channels, base, image_size, last_activation
         As for `AttributeEncoder`.
     """
 
@@ -196,9 +203,12 @@ class AttributeAutoencoder(nn.Module):
         channels: int = 3,
         base: int = 16,
         image_size: int = 256,
+        last_activation: bool = True,
     ) -> None:
         super().__init__()
-        self.encoder = AttributeEncoder(attributes, z_channels, channels, base, image_size)
+        self.encoder = AttributeEncoder(
+            attributes, z_channels, channels, base, image_size, last_activation
+        )
         self.decoder = AttributeDecoder(attributes, z_channels, channels, base, image_size)
 
     @property

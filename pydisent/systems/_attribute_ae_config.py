@@ -10,7 +10,8 @@ class AttributeAEConfig:
     """The paper's settings for CelebA (sec. 4.2, App. A.2).
 
     Squared errors are averaged over the batch and over pixels (from -1 to 1), or the numbers of y
-    or z: the paper prints sums, but its weights belong to the means of its author's code.
+    or z: the paper prints sums, but its weights belong to the means of its author's code. So do
+    the weights of the other losses, whose forms there differ from the printed ones (`variant`).
 
     Attributes
     ----------
@@ -33,18 +34,26 @@ class AttributeAEConfig:
     students : int
         How often z is widened.
     supervision : str
-        What students learn from besides the reconstruction: "jacobian", the model before (Eq. 9);
-        "cycle", all of the teacher's losses (the comparison of Table 2); "none", these without
-        the cycle losses.
+        What students learn from besides the reconstruction: "jacobian", a teacher (Eq. 9);
+        "jacobian-cycle", a teacher and the cycle losses (last row of Table 5); "cycle", all of the
+        teacher's losses (the comparison of Table 2); "none", these without the cycle losses.
+    supervisor : str
+        Who teaches a student: the "original" teacher, as in the author's code, or the "previous"
+        model, for the second student the first. The paper does not say.
     y_weight, difference_weight : float
         λ_y and λ_diff of Eq. 9.
     student_cross_covariance_weight : float
         λ3 of students with Jacobian supervision. The paper sets λ2, λ4 and λ5 to zero for them
         (sec. 4.2.2), but also says that they learn from Eqs. 8 and 9 alone (sec. 4.1).
     variant : str
-        "published", Eqs. 10 to 13, or "author_code": the cross-covariance's Frobenius norm, not
-        its square; hinge losses summed over attributes, not averaged, with the sign of y as the
-        cycle's target; and in Eq. 13 the norm of the whole batch, not squared, over B.
+        The losses' forms: "author_code", to which the published weights belong, or "published",
+        Eqs. 10 to 13. In the code the cross-covariance is the Frobenius norm, not its square;
+        hinge losses are summed over attributes, not averaged, with the sign of y as the cycle's
+        target; and Eq. 13 is the norm of the whole batch, not squared, over B. In a fresh model
+        of 32 px the published weights make the printed attribute loss 40 times weaker for the
+        encoder, and the printed cross-covariance 37 times stronger, than the code's.
+    last_activation : bool
+        Whether the encoder's last convolution is followed by a leaky ReLU, as published.
     cycle_optimizer : str
         Adam's moments for the cycle step: "shared" with the decoder's other step, as in the
         author's code, or its "own". With its own, the step is as long as the other one, whatever
@@ -68,10 +77,12 @@ class AttributeAEConfig:
     student_steps: int = 254_328
     students: int = 2
     supervision: str = "jacobian"
+    supervisor: str = "original"
     y_weight: float = 1.0
     difference_weight: float = 50.0
     student_cross_covariance_weight: float = 0.0
-    variant: str = "published"
+    variant: str = "author_code"
+    last_activation: bool = True
     cycle_optimizer: str = "shared"
     gradient_clip: float | None = None
     learning_rate: float = 0.002
@@ -90,7 +101,8 @@ class AttributeAEConfig:
         check_numbers(self, "adam_beta1", "adam_beta2", at_least=0, below=1)
         check_choices(
             self,
-            supervision=("jacobian", "cycle", "none"),
+            supervision=("jacobian", "jacobian-cycle", "cycle", "none"),
+            supervisor=("original", "previous"),
             variant=("published", "author_code"),
             cycle_optimizer=("shared", "own"),
         )

@@ -32,8 +32,8 @@ class AttributeAE(Progressive):
     Phases: "teacher" minimises λ1 L_rec + λ2 L_pred + λ3 L_xcov (Eqs. 8, 11 and 10);
     "teacher-cycle" adds a second step per batch, of the decoder alone, down the cycle losses
     (Eqs. 12 and 13); "student-1", "student-2", ... each double z, starting from the weights so
-    far, and minimise the reconstruction error and Jacobian supervision by the model before
-    (Eqs. 8 and 9), which is kept as `teacher`.
+    far, and minimise the reconstruction error and Jacobian supervision (Eqs. 8 and 9) by the
+    original teacher, which is kept as `teacher`.
 
     A code (N, k + d) is y, where +1 and −1 stand for an attribute's presence and absence, then z.
     There is no prior: `sample_code` draws each attribute's sign with equal probability, and z from
@@ -54,17 +54,24 @@ class AttributeAE(Progressive):
     needs_attributes: ClassVar[bool] = True
     default_data = "faces"
     data_settings = each(["faces"], attributes=32)
+    added_settings: ClassVar = {"last_activation": False, "supervisor": "previous"}
     presets = Presets(
         paper=Recipe(
-            note="as published for CelebA",
+            note="as published for CelebA (sec. 4, App. A.2), with the losses' forms of the "
+            "author's code, to which the weights belong, and its crop and mirroring; the last "
+            "student's length is not published: 200 epochs, like the first's",
             steps=127_164,
             image_size=256,
             log_every=500,
             checkpoint_every=10_000,
+            split="train",
+            crop=178,
+            mirror=True,
+            published=("celeba",),
         ),
         quick=Recipe(
-            note="64×64, d = 64, 128 and 256, batch 32, 2.5 times the learning rate, attributes "
-            "predicted at 200 times the weight, cycle losses at 10,000 times; 77,000 images in all",
+            note="64×64, d = 64, 128 and 256, batch 32, 2.5 times the learning rate; 77,000 images "
+            "in all",
             steps=1200,
             image_size=64,
             log_every=50,
@@ -73,10 +80,6 @@ class AttributeAE(Progressive):
             settings={
                 "z_channels": 16,
                 "batch_size": 32,
-                # The published weights learn attributes over hundreds of thousands of updates.
-                "prediction_weight": 20.0,
-                "cycle_attributes_weight": 2.0,
-                "cycle_z_weight": 0.1,
                 "cycle_steps": 400,
                 "student_steps": 400,
                 "learning_rate": 0.005,
@@ -94,7 +97,9 @@ class AttributeAE(Progressive):
         super().__init__(config, image_shape)
         channels, size, _ = self.image_shape
         c = config
-        self.autoencoder = AttributeAutoencoder(c.attributes, c.z_channels, channels, c.base, size)
+        self.autoencoder = AttributeAutoencoder(
+            c.attributes, c.z_channels, channels, c.base, size, c.last_activation
+        )
         channels_last_(self)
         self.register_buffer("z_mean", torch.zeros(self.z_size))
         self.register_buffer("z_variance", torch.ones(self.z_size))
@@ -151,7 +156,8 @@ class AttributeAE(Progressive):
         super().start_phase(phase)
         if not phase.startswith("student"):
             return
-        if self.config.supervision == "jacobian":
+        c = self.config
+        if "jacobian" in c.supervision and (self.teacher is None or c.supervisor == "previous"):
             self.keep_as_teacher(self.autoencoder)
         self.autoencoder.widen(self.autoencoder.z_channels)
         # z is flattened map by map, so that new maps come last.
@@ -173,11 +179,10 @@ class AttributeAE(Progressive):
         if tuple(attributes.shape) != shape:
             raise shape_error("attributes", shape, attributes)
         x = self._scaled(batch)
-        if self.teacher is not None:
-            return self._update_student(x, attributes)
-        logs = self._update_autoencoder(x, attributes)
+        update = self._update_autoencoder if self.teacher is None else self._update_student
+        logs = update(x, attributes)
         student = self.phase.startswith("student")
-        if self.phase == "teacher-cycle" or (student and self.config.supervision == "cycle"):
+        if self.phase == "teacher-cycle" or (student and "cycle" in self.config.supervision):
             logs |= self._update_cycle(x)
         return logs
 

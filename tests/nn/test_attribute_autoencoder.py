@@ -54,8 +54,11 @@ def test_published_widths():
     assert net.decoder.first.in_channels == 2088
 
 
-def test_encoder_equals_its_definition():
-    net = _perturbed(AttributeEncoder(3, z_channels=4, channels=2, base=5, image_size=32))
+@pytest.mark.parametrize("last", [True, False])
+def test_encoder_equals_its_definition(last):
+    """Every block has a leaky ReLU, the last one too unless it is left out."""
+    sizes = {"z_channels": 4, "channels": 2, "base": 5, "image_size": 32}
+    net = _perturbed(AttributeEncoder(3, **sizes, last_activation=last))
     x = torch.randn(6, 2, 32, 32)
     h = x.double()
     for conv, norm, _ in net.blocks:
@@ -63,11 +66,13 @@ def test_encoder_equals_its_definition():
         h = torch.where(h > 0, h, 0.2 * h)
     conv, norm = net.code
     h = _norm(F.conv2d(h, conv.weight.double(), stride=2, padding=1), norm)
+    h = torch.where(h > 0, h, 0.2 * h) if last else h
     y, z = net(x)
     torch.testing.assert_close(y, h[:, :3].mean((2, 3)).float(), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(z, h[:, 3:].float(), rtol=1e-4, atol=1e-4)
     assert (y < 0).any()
     assert (y > 0).any()
+    assert AttributeEncoder(3).last_activation
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

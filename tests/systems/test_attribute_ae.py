@@ -5,10 +5,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from pydisent import systems
+from pydisent.systems._attribute_losses import cross_covariance, hinge_loss
 from pydisent.systems.attribute_ae import AttributeAEConfig
-from pydisent.training import checkpoint
+from pydisent.training import Plan, checkpoint
 
 SHAPE = (3, 16, 16)
 
@@ -50,11 +52,14 @@ def test_paper_settings():
         "reconstruction_weight": 100.0, "prediction_weight": 0.1, "cross_covariance_weight": 0.1,
         "cycle_attributes_weight": 1e-4, "cycle_z_weight": 1e-5, "y_weight": 1.0,
         "difference_weight": 50.0, "learning_rate": 0.002, "adam_beta1": 0.5, "adam_beta2": 0.999,
-        "gradient_clip": None, "supervision": "jacobian", "variant": "published",
+        "gradient_clip": None, "supervision": "jacobian", "supervisor": "original",
+        # The published weights are those of the author's code, and of its forms of the losses.
+        "variant": "author_code", "last_activation": True,
     }  # fmt: skip
     assert dataclasses.asdict(preset.config).items() >= section_4_and_appendix_a2.items()
     assert preset.image_size == 256
     assert preset.steps == preset.config.cycle_steps == round(100 * 162_770 / 128)
+    assert (preset.split, preset.crop, preset.mirror) == ("train", 178, True)
     assert systems.preset("attribute-ae", "paper", "faces").config.attributes == 32
     for optimizer in _system().optimizers.values():
         group = optimizer.param_groups[0]
@@ -176,10 +181,36 @@ def test_cycle_losses_fall():
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
 
 
+def test_the_published_weights_fit_the_authors_forms():
+    """How far each weighted loss pulls a fresh encoder, beside the reconstruction error."""
+    pulls = {}
+    for variant in ("published", "author_code"):
+        system = _system(variant=variant, attributes=40, base=16, z_channels=512)
+        c, encoder = system.config, system.autoencoder.encoder
+        x, signs = _batch(64, 40)
+        y, z = encoder(2 * x - 1)
+        losses = (
+            c.reconstruction_weight * F.mse_loss(system.autoencoder.decoder(y, z), 2 * x - 1),
+            c.prediction_weight * hinge_loss(y, signs, variant),
+            c.cross_covariance_weight * cross_covariance(y, z, variant),
+        )
+        weights = list(encoder.parameters())
+        found = [torch.autograd.grad(loss, weights, retain_graph=True) for loss in losses]
+        pulls[variant] = [float(torch.cat([g.flatten() for g in each]).norm()) for each in found]
+    for first, second in zip(*pulls.values()):
+        pulls.setdefault("ratio", []).append(first / second)
+    same, prediction, covariance = pulls["ratio"]
+    assert same == pytest.approx(1)
+    assert prediction == pytest.approx(1 / 40, rel=1e-4)
+    assert covariance > 10
+    reconstruction, *others = pulls["author_code"]
+    assert all(0.01 < pull / reconstruction < 0.5 for pull in others)
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.3])
 def test_student_losses_equal_their_definitions(weight):
-    """Equations 8 and 9; the teacher is the model before, and stays as it is."""
-    system = _system("teacher-cycle", y_weight=0.7, difference_weight=30,
+    """Equations 8 and 9; the first student's teacher is the model before, and stays as it is."""
+    system = _system("teacher-cycle", y_weight=0.7, difference_weight=30, variant="published",
                      student_cross_covariance_weight=weight)  # fmt: skip
     x, signs = _batch()
     for _ in range(3):
@@ -228,11 +259,54 @@ def test_supervision_of_students():
     teacher = {"reconstruction", "prediction", "cross_covariance", "wrong_attributes"}
     student = {"reconstruction", "y_error", "difference", "wrong_attributes"}
     cycle = {"cycle_attributes", "cycle_z"}
-    for name, keys in (("jacobian", student), ("cycle", teacher | cycle), ("none", teacher)):
+    for name, keys in (
+        ("jacobian", student), ("jacobian-cycle", student | cycle), ("cycle", teacher | cycle),
+        ("none", teacher),
+    ):  # fmt: skip
         for phase in ("student-1", "student-2"):
             system = _system(phase, supervision=name)
             assert system.step(x, signs).keys() == keys
-            assert (system.teacher is not None) == (name == "jacobian")
+            assert (system.teacher is not None) == ("jacobian" in name)
+
+
+def test_both_losses_of_a_student_are_those_of_each_alone():
+    """The last row of Table 5: the student's step, then the decoder's down the cycle losses."""
+    x, signs = _batch()
+    both, alone = (_system("student-1", supervision=s) for s in ("jacobian-cycle", "jacobian"))
+    for system in (both, alone):
+        torch.manual_seed(4)
+        system.logged = system.step(x, signs)
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        torch.randperm(8)  # the student's pairs
+        alone.logged |= alone._update_cycle(2 * x - 1)
+    assert both.logged == alone.logged
+    assert _same(_state(both), _state(alone))
+
+
+@pytest.mark.parametrize("supervisor", ["original", "previous"])
+def test_who_teaches_the_second_student(supervisor):
+    x, signs = _batch()
+    system = _system(supervisor=supervisor)
+    models = []
+    for phase, _ in system.phases(1):
+        models.append(copy.deepcopy(system.autoencoder))
+        system.start_phase(phase)
+        system.step(x, signs)
+    assert system.phase == "student-2"
+    # Before "student-1" there was the trained teacher, and before "student-2" the first student.
+    assert _same(_state(system.teacher), _state(models[2 if supervisor == "original" else 3]))
+
+
+def test_older_runs_keep_their_encoder_and_teachers():
+    """Runs that did not record these settings were trained without them."""
+    plan = Plan.from_preset("attribute-ae", "faces", "smoke")
+    kept = plan.to_json()
+    for name in ("last_activation", "supervisor"):
+        del kept["config"][name]
+    config = Plan.from_json(kept).config
+    assert (config.last_activation, config.supervisor) == (False, "previous")
+    assert dataclasses.replace(config, last_activation=True, supervisor="original") == plan.config
 
 
 def test_gradients_are_clipped_together():
@@ -288,6 +362,7 @@ def test_attributes_are_checked():
             {"supervision": "both"},
             "supervision must be one of 'jacobian', .*, got 'both'",
         ),
+        ({"supervisor": "none"}, "supervisor must be .*, got 'none'"),
         ({"variant": "mine"}, "variant must be .*, got 'mine'"),
         ({"cycle_optimizer": "none"}, "cycle_optimizer must be .*, got 'none'"),
     ],
@@ -311,7 +386,7 @@ def test_copies():
     assert torch.equal(fresh.encode(x), code)
 
 
-@pytest.mark.parametrize("supervision", ["jacobian", "cycle"])
+@pytest.mark.parametrize("supervision", ["jacobian", "jacobian-cycle", "cycle"])
 def test_a_checkpoint_restores_each_phase(tmp_path, supervision):
     x, signs = _batch()
     for phase in ("teacher", "teacher-cycle", "student-1", "student-2"):
