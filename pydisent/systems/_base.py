@@ -10,14 +10,7 @@ from torch.optim import Optimizer
 
 from pydisent import parallel
 from pydisent._checks import check
-from pydisent.systems._presets import (
-    OTHER_DATA,
-    DataSettings,
-    Preset,
-    Presets,
-    Recipe,
-    found,
-)
+from pydisent.systems._presets import OTHER_DATA, DataSettings, Preset, Presets, Recipe
 from pydisent.systems._ranges import stage
 from pydisent.systems._size import require_memory
 
@@ -110,8 +103,8 @@ class System(nn.Module, abc.ABC):
         row: Recipe = getattr(cls.presets, name)
         recipe, table = row.on(data_name), cls.data_settings
         # What the data itself determines comes first, such as its number of attributes.
-        key = data_name if data_name in table else found(row.source(data_name), table)
-        by_data = table.get(key or OTHER_DATA, {})
+        keys = (data_name, row.source(data_name), OTHER_DATA)
+        by_data = table.get(next((key for key in keys if key in table), OTHER_DATA), {})
         return recipe.preset(cls.Config(**{**by_data, **recipe.settings}))
 
     def make_optimizers(self) -> dict[str, Optimizer]:

@@ -20,6 +20,7 @@ from pydisent.nn import (
     fold_batch_norm,
     mlp_decoder,
     mlp_encoder,
+    with_more_features,
 )
 from pydisent.systems._config import check_choices, check_integers, check_numbers
 from pydisent.systems._optimizers import adam, parameters
@@ -44,6 +45,9 @@ class JacobianAEConfig:
         128 and 256 maps).
     base : int
         Units or maps of the narrowest layer, 64; the others are its multiples.
+    batch_norm : str
+        Whose code is followed by a batch norm: the "teacher" that comes first (App. A.1), whose
+        norm is then folded into the encoder, or "all", students too (App. A.5).
     supervision : bool
         Whether students are supervised; otherwise they have only the cross-covariance.
     variant : str
@@ -63,6 +67,7 @@ class JacobianAEConfig:
     nuisance: int = 14
     network: str = "mlp"
     base: int = 64
+    batch_norm: str = "teacher"
     supervision: bool = True
     variant: str = "published"
     weight_y: float = 0.25
@@ -84,6 +89,7 @@ class JacobianAEConfig:
         check_choices(
             self,
             network=("mlp", "conv"),
+            batch_norm=("teacher", "all"),
             variant=("published", "exact"),
             cross_covariance=("published", "author_code"),
         )
@@ -110,12 +116,14 @@ class Autoencoder(nn.Module):
         return self.decoder(code)
 
     @torch.no_grad()
-    def grow(self) -> None:
+    def grow(self, *, keep_norm: bool = False) -> None:
         """Append a unit to the code; at zero, it leaves the model in eval mode unchanged.
 
-        The first teacher's batch norm, which students lack, is folded into the encoder.
+        The batch norm grows too, or, unless `keep_norm`, is folded into the encoder.
         """
-        if isinstance(self.norm, nn.BatchNorm1d):
+        if isinstance(self.norm, nn.BatchNorm1d) and keep_norm:
+            self.norm = with_more_features(self.norm, 1)
+        elif isinstance(self.norm, nn.BatchNorm1d):
             fold_batch_norm(self.encoder.head, self.norm)
             self.norm = nn.Identity()
         self.encoder.grow()
@@ -141,14 +149,27 @@ class JacobianAE(Progressive):
     name: ClassVar[str] = "jacobian-ae"
     Config: ClassVar[type] = JacobianAEConfig
     config: JacobianAEConfig
-    data_settings = each(_IN_COLOUR, network="conv", weight_y=0.025, weight_diff=0.01, nuisance=16)
+    default_data = "digits"
+    data_settings = each(
+        _IN_COLOUR, network="conv", batch_norm="all", weight_y=0.025, weight_diff=0.01, nuisance=16
+    )
     presets = Presets(
         paper=Recipe(
-            note="as published: 100 epochs of 60 000 digits a stage",
+            note="as published for MNIST (sec. 3, App. A.1): 100 epochs of 60,000 digits a stage",
             steps=46_900,
             image_size=None,
             log_every=500,
             checkpoint_every=10_000,
+            split="train",
+            published=("mnist", "svhn"),
+            by_data={
+                "svhn": {
+                    "steps": 14_308,
+                    "note": "as published for SVHN (App. A.5): 25 epochs of 73,257 images a stage; "
+                    "its λ_xcov is not given, and is MNIST's; the code's maps, averaged over all "
+                    "pixels, have no ReLU",
+                }
+            },
         ),
         quick=Recipe(
             note="940 updates a stage (15 epochs of 8 000 digits) at three times the learning "
@@ -215,7 +236,7 @@ class JacobianAE(Progressive):
         if phase == "teacher":
             return
         self.keep_as_teacher(self.model)
-        self.model.grow()
+        self.model.grow(keep_norm=self.config.batch_norm == "all")
         self.optimizers = None
 
     @stage("autoencoder")

@@ -26,10 +26,11 @@ def images(system, seed=5):
     return torch.rand(16, *system.image_shape, generator=generator)
 
 
+@pytest.mark.parametrize("batch_norm", ["teacher", "all"])
 @pytest.mark.parametrize("network", ["mlp", "conv"])
-def test_growth_is_exact(network):
+def test_growth_is_exact(network, batch_norm):
     """With the new unit zeroed a student gives its teacher's images, and its codes."""
-    system = build((3, 16, 16), network=network)
+    system = build((3, 16, 16), network=network, batch_norm=batch_norm)
     x = images(system)
     for phase in ("student-1", "student-2", "student-3"):
         for _ in range(4):
@@ -48,6 +49,24 @@ def test_growth_is_exact(network):
                 system.teacher.decode(code[:, :-1]), wanted, rtol=0, atol=1e-6
             )
         system.train()
+
+
+@pytest.mark.parametrize(("batch_norm", "normal"), [("teacher", False), ("all", True)])
+def test_whose_codes_are_normalised(batch_norm, normal):
+    """App. A.1: the first teacher's. App. A.5: also the students', all of k + d units."""
+    system = build((3, 16, 16), network="conv", batch_norm=batch_norm)
+    x = images(system)
+    for phase in ("teacher", "student-1", "student-2"):
+        system.start_phase(phase)
+        system.train()
+        system.step(x)
+        with torch.no_grad():
+            system.model.encoder.head.weight.mul_(1000)  # variances far above the norm's eps
+            code = system.model.encode(x)
+        variance = code.var(0, correction=0)
+        close = torch.allclose(variance, torch.ones(len(variance)), atol=0.02)
+        assert close == (normal or phase == "teacher")
+        assert not list(system.model.norm.parameters())
 
 
 def test_the_students_loss_is_that_of_the_paper():
@@ -150,6 +169,7 @@ def test_phases_come_in_their_order():
         ({"nuisance": -1}, "nuisance must be .*, got -1"),
         ({"batch_size": 1}, "batch_size must be .*, got 1"),
         ({"network": "other"}, "network must be .*, got 'other'"),
+        ({"batch_norm": "none"}, "batch_norm must be .*, got 'none'"),
         ({"variant": "other"}, "variant must be .*, got 'other'"),
         ({"weight_diff": -1.0}, "weight_diff must be .*, got -1.0"),
     ],

@@ -67,6 +67,12 @@ def test_digits_are_not_mirrored_where_faces_are():
         assert not _Example.preset("paper", name).mirror
 
 
+def test_presets_of_no_paper_take_the_settings_of_the_very_data():
+    """3D Shapes resembles photographs in colour; its pixels are not modelled like theirs."""
+    assert systems.preset("vae", "quick", "celeba").config.decoder == "gaussian"
+    assert systems.preset("vae", "quick", "shapes3d").config.decoder == "bernoulli"
+
+
 def test_every_paper_preset_says_where_it_is_published():
     known = {*data.names(), "ffhq", "lsun", "color-dsprites"}
     for name in systems.names():
