@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from pydisent._checks import check_number, check_one_of
+from pydisent._checks import check_number, check_one_of, check_tensor, shape_error
 from pydisent.ops import covariance as ops
 
 
@@ -18,6 +18,7 @@ def dip_vae_penalty(
     lambda_od: float,
     lambda_d: float,
     lambda_3: float = 0.0,
+    covariance: Tensor | None = None,
 ) -> Tensor:
     """Match the covariance of the codes to the identity: DIP-VAE-I and II (Kumar et al. 2018).
 
@@ -37,6 +38,9 @@ def dip_vae_penalty(
     lambda_od, lambda_d, lambda_3
         Weights, numbers >= 0; a tensor is refused, as it would get no gradient. For dSprites the
         paper has lambda_d = 10 lambda_od for I; lambda_d = lambda_od and lambda_3 = 200 for II.
+    covariance
+        (d, d), that of the posterior means to take in place of the batch's, such as a running
+        estimate (footnote 4); gradients flow through it, and through the rest of the penalty.
 
     Returns
     -------
@@ -60,10 +64,29 @@ def dip_vae_penalty(
         logvar = None
     elif logvar is None:
         raise ValueError("logvar must be a tensor (B, d) for variant='ii', got None")
-    penalty = ops.covariance_penalty(mu, logvar, lambda_od=lambda_od, lambda_d=lambda_d)
+    if covariance is None:
+        penalty = ops.covariance_penalty(mu, logvar, lambda_od=lambda_od, lambda_d=lambda_d)
+    else:
+        check_number("lambda_od", lambda_od, at_least=0)
+        check_number("lambda_d", lambda_d, at_least=0)
+        check_tensor("covariance", covariance)
+        if covariance.shape != (mu.shape[1], mu.shape[1]):
+            raise shape_error("covariance", (mu.shape[1], mu.shape[1]), covariance)
+        penalty = _distance_to_identity(covariance, logvar, lambda_od, lambda_d)
     if lambda_3 > 0:
         penalty = penalty + lambda_3 * ops.third_central_moment_penalty(mu, logvar)
     return penalty
+
+
+def _distance_to_identity(
+    covariance: Tensor, logvar: Tensor | None, lambda_od: float, lambda_d: float
+) -> Tensor:
+    """Return Eq. 6 or, with log-variances, Eq. 7 of a covariance (d, d) of the means."""
+    variances = covariance.diagonal()
+    off_diagonal = covariance - variances.diag()
+    if logvar is not None:
+        variances = variances + logvar.exp().mean(0)
+    return lambda_od * off_diagonal.square().sum() + lambda_d * (variances - 1).square().sum()
 
 
 def cross_covariance_penalty(

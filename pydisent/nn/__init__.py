@@ -29,6 +29,7 @@ from pydisent.nn.ib_gan import IBGANFront, IBGANGenerator, IBGANHead, Representa
 from pydisent.nn.latent_discriminator import LatentDiscriminator
 from pydisent.nn.residual import ResidualDiscriminator, ResidualRecogniser
 from pydisent.nn.spatial_constriction import BandMask, CumaxGate, SpatialConstriction
+from pydisent.nn.spectral_norm import normalize_spectrally
 from pydisent.nn.strided import DoublingConvTranspose2d, HalvingConv2d
 from pydisent.nn.whole_batch_norm import normalize_whole_batches
 
@@ -66,6 +67,7 @@ __all__ = [
     "fold_batch_norm",
     "mlp_decoder",
     "mlp_encoder",
+    "normalize_spectrally",
     "normalize_whole_batches",
     "with_more_features",
     "with_more_inputs",

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from pydisent._checks import check_counts, check_power_of_two
+from pydisent._checks import check, check_counts, check_power_of_two
 from pydisent.nn.initialization import glorot_
 from pydisent.nn.strided import DoublingConvTranspose2d
 
@@ -23,9 +23,11 @@ def _widths(base: int, image_size: int) -> list[int]:
 class ConvEncoder(nn.Sequential):
     """Map images (B, channels, image_size, image_size) to (B, outputs).
 
-    4×4 convolutions of stride 2 down to 4×4 pixels, a dense layer, and a linear one, with ReLU
-    between them: at 64 px 32, 32, 64 and 64 feature maps and 256 units, as in the comparison of
-    Locatello et al. (2019). Weights are initialised by Glorot's uniform rule, biases at zero.
+    Convolutions of stride 2 down to 4×4 pixels, a dense layer, and a linear one, with ReLU between
+    them: at 64 px 32, 32, 64 and 64 feature maps and 256 units. Kernels are 4×4, as those of
+    Higgins et al. (2017); with `late_kernel` 2 those of the second half are 2×2, as in the
+    comparison of Locatello et al. (2019), disentanglement_lib. Weights are initialised by Glorot's
+    uniform rule, biases at zero.
 
     Parameters
     ----------
@@ -39,11 +41,14 @@ class ConvEncoder(nn.Sequential):
         Units of the dense layer.
     image_size : int
         Height and width in pixels, a power of two >= 8.
+    late_kernel : int
+        Side of the kernels in the second half of the convolutions, 4 or 2.
 
     Raises
     ------
     ValueError, TypeError
-        If a size is not an integer >= 1, or `image_size` not a power of two >= 8.
+        If a size is not an integer >= 1, `image_size` not a power of two >= 8, or `late_kernel`
+        not 4 or 2.
     """
 
     def __init__(
@@ -53,13 +58,17 @@ class ConvEncoder(nn.Sequential):
         base: int = 32,
         hidden: int = 256,
         image_size: int = 64,
+        late_kernel: int = 4,
     ) -> None:
         check_power_of_two("image_size", image_size, at_least=8)
+        check(late_kernel in (2, 4), "late_kernel", "4 or 2", late_kernel)
         check_counts(outputs=outputs, channels=channels, base=base, hidden=hidden)
         widths = [channels, *_widths(base, image_size)]
         layers: list[nn.Module] = []
         for inputs, maps in pairwise(widths):
-            layers += [nn.Conv2d(inputs, maps, 4, 2, 1), nn.ReLU(inplace=True)]
+            kernel = 4 if maps == base else late_kernel
+            # Halves the image, as TensorFlow's padding "same".
+            layers += [nn.Conv2d(inputs, maps, kernel, 2, kernel // 2 - 1), nn.ReLU(inplace=True)]
         dense = nn.Linear(widths[-1] * _START**2, hidden)
         last = nn.Linear(hidden, outputs)
         super().__init__(*layers, nn.Flatten(), dense, nn.ReLU(inplace=True), last)

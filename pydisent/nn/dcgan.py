@@ -83,8 +83,12 @@ class DCGANGenerator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Return G(z) in [0, 1] for z (B, latent_size)."""
+        return (torch.tanh(self.before_tanh(z)) + 1) / 2
+
+    def before_tanh(self, z: Tensor) -> Tensor:
+        """Return the x of which G(z) is (tanh x + 1)/2."""
         h = self.project(z).unflatten(1, (-1, _START, _START))
-        return (torch.tanh(self.layers(self.first(h))) + 1) / 2
+        return self.layers(self.first(h))
 
 
 def _upsample(inputs: int, outputs: int, gain: float) -> nn.Module:

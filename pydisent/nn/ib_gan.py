@@ -99,9 +99,16 @@ class IBGANGenerator(nn.Module):
 
     def forward(self, code: Tensor) -> Tensor:
         """Return images in [-1, 1] of codes (B, latent_size)."""
+        return self.layers(self._narrow(code))
+
+    def before_tanh(self, code: Tensor) -> Tensor:
+        """Return the x of which the images are tanh x."""
+        return self.layers[:-1](self._narrow(code))
+
+    def _narrow(self, code: Tensor) -> Tensor:
         # Channels last, the layout in which convolutions are fastest.
         narrow = self.dense(code).unflatten(1, (self.start, self.start, -1))
-        return self.layers(narrow.permute(0, 3, 1, 2))
+        return narrow.permute(0, 3, 1, 2)
 
 
 class IBGANFront(nn.Sequential):

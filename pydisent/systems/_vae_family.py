@@ -1,4 +1,4 @@
-"""What the VAEs share: settings, networks, the terms of the ELBO and presets."""
+"""What the VAEs share: settings, networks and the terms of the ELBO."""
 
 import math
 from dataclasses import dataclass
@@ -10,55 +10,46 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from pydisent import parallel
-from pydisent.nn import ConvDecoder, ConvEncoder
+from pydisent.nn import clip_leaks_
 from pydisent.nn.layout import channels_last_
 from pydisent.ops import reparameterized_sample
 from pydisent.systems._base import System
 from pydisent.systems._config import check_choices, check_integers, check_numbers
 from pydisent.systems._optimizers import adam, parameters
-from pydisent.systems._presets import PHOTOGRAPHS, SMOKE, Presets, Recipe, each
+from pydisent.systems._presets import PHOTOGRAPHS, each
 from pydisent.systems._ranges import stage
+from pydisent.systems._vae_networks import NETWORKS, networks
 from pydisent.systems.precision import PRECISIONS, full_precision, mixed_precision
 
 _ACTIVE = 0.01  # nats; a dimension below carries no information (as in UDR, Duan et al. 2020)
 
-PAPER = Recipe(
-    note="as published",
-    steps=300_000,
-    image_size=64,
-    log_every=500,
-    checkpoint_every=10_000,
-)
-QUICK = Recipe(
-    note="32×32, half the width, batch 64, ten times the learning rate, weaker regularizers for a "
-    "quarter of the pixels",
-    steps=10_000,
-    image_size=32,
-    log_every=50,
-    checkpoint_every=1000,
-    settings={"base": 16, "hidden": 128, "batch_size": 64, "learning_rate": 1e-3},
-)
-SMOKE = SMOKE.with_settings(latent_size=4, base=4, hidden=16, batch_size=8, learning_rate=1e-3)
-
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """The settings of the published comparison (Locatello et al., 2019).
+    """The settings that the VAEs share; sizes, batch and Adam of Locatello et al. (2019).
 
     Attributes
     ----------
     latent_size : int
         Size d of the latent code.
+    networks : str
+        "higgins", `ConvEncoder` and `ConvDecoder` with 4×4 kernels, the CNN of Higgins et al.
+        (2017), which Kumar et al. use; "locatello", those of disentanglement_lib, whose encoder
+        has 2×2 kernels in its second half; "dcgan", `DCGANEncoder` and `DCGANGenerator` under
+        spectral norm with learned scales (Ramesh et al., App. C), leaks clipped to [0, 1] after
+        each update; or "ib-gan", `IBGANGenerator` and its reverse (Jeon et al., App. B).
     base, hidden : int
-        Feature maps of the first convolutions, and units of the dense layers.
+        Feature maps of the convolutions at half the image's resolution, and units of the dense
+        layers; "dcgan" and "ib-gan" have no use for the second. Published bases: 32; 64 for
+        "dcgan"; for "ib-gan" 16, on chairs 32 and on CelebA 64.
     decoder : str
         p(x|z): "bernoulli", independent pixels with the decoded values as probabilities (gray
         pixels count as probabilities too), or "gaussian", N(decoded value, decoder_std²).
     decoder_std : float
         σ of the Gaussian decoder, fixed; at √½ its −log p(x|z) is the squared error plus a
-        constant.
+        constant, at √(CHW/2) the mean squared error of a number of the image (C, H, W).
     batch_size : int
-        Images per update.
+        Images per update; at least 2 for "ib-gan", which has batch norm.
     learning_rate, adam_beta1, adam_beta2, adam_eps : float
         Adam's.
     precision : str
@@ -67,6 +58,7 @@ class VAEConfig:
     """
 
     latent_size: int = 10
+    networks: str = "higgins"
     base: int = 32
     hidden: int = 256
     decoder: str = "bernoulli"
@@ -79,7 +71,9 @@ class VAEConfig:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        check_integers(self, "latent_size", "base", "hidden", "batch_size")
+        check_integers(self, "latent_size", "base", "hidden")
+        check_choices(self, networks=NETWORKS)
+        check_integers(self, "batch_size", at_least=2 if self.networks == "ib-gan" else 1)
         check_numbers(self, "learning_rate", "adam_eps", "decoder_std", above=0)
         check_numbers(self, "adam_beta1", "adam_beta2", at_least=0, below=1)
         check_choices(self, decoder=("bernoulli", "gaussian"), precision=PRECISIONS)
@@ -123,23 +117,22 @@ class VAEFamily(System):
     Parameters
     ----------
     config : VAEConfig
-        The settings; the published comparison's by default.
+        The settings.
     image_shape : tuple of int
-        (C, H, W), square, a power of two >= 8.
+        (C, H, W), square, a power of two >= 8; for "dcgan" and "ib-gan" >= 16.
     """
 
     Config: ClassVar[type] = VAEConfig
     config: VAEConfig
-    presets = Presets(paper=PAPER, quick=QUICK, smoke=SMOKE)
     # Higgins et al. (2017) model the pixels of photographs by Gaussians.
     data_settings = each(PHOTOGRAPHS, decoder="gaussian")
 
     def __init__(self, config: VAEConfig, image_shape: tuple[int, int, int]) -> None:
         super().__init__(config, image_shape)
-        channels, size, _ = self.image_shape
         c = config
-        self.encoder = ConvEncoder(2 * c.latent_size, channels, c.base, c.hidden, size)
-        self.decoder = ConvDecoder(c.latent_size, channels, c.base, c.hidden, size)
+        self.encoder, self.decoder = networks(
+            c.networks, c.latent_size, c.base, c.hidden, self.image_shape
+        )
         channels_last_(self)
 
     def make_optimizers(self) -> dict[str, Optimizer]:
@@ -163,6 +156,8 @@ class VAEFamily(System):
     def minimize(self, loss: Tensor, elbo: Elbo, **terms: Tensor) -> dict[str, Tensor]:
         """Step encoder and decoder down `loss`; return it with its terms, to log."""
         self.descend(loss, "vae")
+        if self.config.networks == "dcgan":
+            clip_leaks_(self)
         active = (elbo.latents.kl_by_dimension.detach() > _ACTIVE).sum()
         logs = {"loss": loss, "reconstruction": elbo.reconstruction, "kl": elbo.kl, **terms}
         return {k: v.detach() for k, v in logs.items()} | {"active_dimensions": active}

@@ -9,7 +9,8 @@ from pydisent.systems._config import check_integers, check_numbers
 from pydisent.systems._presets import Presets
 from pydisent.systems._ranges import stage
 from pydisent.systems._registry import register
-from pydisent.systems._vae_family import PAPER, QUICK, SMOKE, VAEConfig, VAEFamily
+from pydisent.systems._vae_family import VAEConfig, VAEFamily
+from pydisent.systems._vae_presets import QUICK, SMOKE, of_locatello
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class AnnealedVAE(VAEFamily):
     Config = AnnealedVAEConfig
     config: AnnealedVAEConfig
     presets = Presets(
-        paper=PAPER,
+        paper=of_locatello("C grows to 25 nats, of its 5 to 75"),
         quick=QUICK.with_settings(gamma=100.0, capacity=10.0, capacity_steps=4000),
         smoke=SMOKE.with_settings(capacity_steps=10),
     )

@@ -9,9 +9,11 @@ from pydisent._checks import check
 from pydisent.losses import total_correlation
 from pydisent.reference.density import Estimator
 from pydisent.systems._config import check_choices, check_numbers
+from pydisent.systems._presets import Presets
 from pydisent.systems._ranges import stage
 from pydisent.systems._registry import register
 from pydisent.systems._vae_family import VAEConfig, VAEFamily
+from pydisent.systems._vae_presets import QUICK, SMOKE, of_locatello
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class BetaTCVAE(VAEFamily):
     name = "beta-tcvae"
     Config = BetaTCVAEConfig
     config: BetaTCVAEConfig
+    presets = Presets(paper=of_locatello("β = 6, of its 1 to 10"), quick=QUICK, smoke=SMOKE)
 
     @stage("autoencoder")
     def update(self, batch: Tensor) -> dict[str, Tensor]:

@@ -16,7 +16,8 @@ from pydisent.systems._optimizers import adam, parameters
 from pydisent.systems._presets import Presets
 from pydisent.systems._ranges import stage
 from pydisent.systems._registry import register
-from pydisent.systems._vae_family import PAPER, QUICK, SMOKE, VAEConfig, VAEFamily
+from pydisent.systems._vae_family import VAEConfig, VAEFamily
+from pydisent.systems._vae_presets import QUICK, SMOKE, of_locatello
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,9 @@ class FactorVAE(VAEFamily):
     Config = FactorVAEConfig
     config: FactorVAEConfig
     presets = Presets(
-        paper=PAPER,
+        paper=of_locatello(
+            "γ = 35, of its 10 to 100, and the second batch are Kim & Mnih's for dSprites"
+        ),
         quick=QUICK.with_settings(
             gamma=10.0,
             discriminator_width=200,

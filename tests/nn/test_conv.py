@@ -22,19 +22,27 @@ def test_published_sizes():
     """4×4 kernels of 32, 32, 64 and 64 maps, 256 units, 10 latents: counted by hand."""
     convolutions = 544 + 16_416 + 32_832 + 65_600
     assert _count(ConvEncoder(20)) == convolutions + (1024 * 256 + 256) + (256 * 20 + 20)
+    # Locatello et al.'s encoder has 2×2 kernels in its third and fourth convolution.
+    convolutions = 544 + 16_416 + (2 * 2 * 32 * 64 + 64) + (2 * 2 * 64 * 64 + 64)
+    of_lib = ConvEncoder(20, late_kernel=2)
+    assert _count(of_lib) == convolutions + (1024 * 256 + 256) + (256 * 20 + 20)
     transposed = 65_600 + 32_800 + 16_416 + 513
     assert _count(ConvDecoder(10)) == (10 * 256 + 256) + (256 * 1024 + 1024) + transposed
     discriminator = (10 * 1000 + 1000) + 5 * (1000 * 1000 + 1000) + (1000 * 2 + 2)
     assert _count(LatentDiscriminator(10)) == discriminator
 
 
-def test_encoder_equals_its_definition():
-    net = ConvEncoder(6, channels=2, base=3, hidden=7, image_size=64)
+@pytest.mark.parametrize("late_kernel", [4, 2])
+def test_encoder_equals_its_definition(late_kernel):
+    """Kernels of 2×2 halve without padding, as TensorFlow's padding "same" of even images."""
+    net = ConvEncoder(6, channels=2, base=3, hidden=7, image_size=64, late_kernel=late_kernel)
     *convolutions, w1, b1, w2, b2 = _perturb(net)
+    assert [w.shape[2] for w in convolutions[::2]] == [4, 4, late_kernel, late_kernel]
     x = torch.rand(4, 2, 64, 64)
     h = x.double()
     for weight, bias in zip(convolutions[::2], convolutions[1::2]):
-        h = F.conv2d(h, weight, bias, stride=2, padding=1).clamp(min=0)
+        padding = {4: 1, 2: 0}[weight.shape[2]]
+        h = F.conv2d(h, weight, bias, stride=2, padding=padding).clamp(min=0)
     expected = (h.flatten(1) @ w1.T + b1).clamp(min=0) @ w2.T + b2
     torch.testing.assert_close(net(x), expected.float(), rtol=1e-4, atol=1e-4)
 
@@ -96,6 +104,7 @@ def test_other_image_sizes_change_the_depth_only(size, maps):
     ("call", "message"),
     [
         (lambda: ConvEncoder(0), "outputs must be .*, got 0"),
+        (lambda: ConvEncoder(4, late_kernel=3), "late_kernel must be 4 or 2, got 3"),
         (lambda: ConvEncoder(4, base=0), "base must be .*, got 0"),
         (lambda: ConvDecoder(0), "latent_size must be .*, got 0"),
         (lambda: ConvDecoder(4, hidden=-1), "hidden must be .*, got -1"),

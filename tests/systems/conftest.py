@@ -7,6 +7,9 @@ import torch
 
 from pydisent import systems
 
+# The helper modules beside this file are imported by name; importlib mode adds no path.
+sys.path.insert(0, str(Path(__file__).parent))
+
 
 @pytest.fixture
 def smoke():

@@ -17,3 +17,13 @@ def test_beta_one_is_the_vae(smoke, images):
             system.step(images(system))
         trained.append(system.state_dict())
     assert all(torch.equal(value, trained[1][key]) for key, value in trained[0].items())
+
+
+def test_beta_warms_up_linearly(smoke, images):
+    """Ramesh et al., App. C: from 0 to β over the first updates, and then β."""
+    system = smoke("beta-vae", beta=6.0, warmup_steps=3)
+    for weight in (0, 2, 4, 6, 6):
+        logs = system.step(images(system))
+        assert float(logs["beta"]) == pytest.approx(weight)
+        expected = float(logs["reconstruction"]) + weight * float(logs["kl"])
+        assert float(logs["loss"]) == pytest.approx(expected, rel=1e-6)

@@ -1,10 +1,10 @@
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 
 from pydisent import systems
+from pydisent.losses import dip_vae_penalty
+from pydisent.training import checkpoint
 
 
 def _penalty(mu, logvar, lambda_od, lambda_d):
@@ -67,9 +67,63 @@ def test_the_diagonal_weight_follows():
     assert systems.config_class("dip-vae-2")(lambda_od=5.0).lambda_d == 5
 
 
-def test_published_settings_for_celeba():
-    first = systems.preset("dip-vae-1", "paper", "celeba").config
-    assert (first.lambda_od, first.lambda_d, first.batch_size) == (2, 100, 100)
-    second = systems.preset("dip-vae-2", "paper", "celeba").config
-    assert (second.lambda_od, second.lambda_d, second.lambda_3) == (80, 40, 0)
-    assert dataclasses.asdict(second)["batch_size"] == 100
+@pytest.mark.parametrize("name", ["dip-vae-1", "dip-vae-2"])
+def test_running_covariance(smoke, images, replay, name):
+    """Footnote 4, by its formula in float64: C ← ρC + (1 − ρ) Cov(batch), the first alone."""
+    settings = {"lambda_od": 3.0, "diagonal_ratio": 0.5, "covariance": "running"}
+    system = smoke(name, **settings, covariance_decay=0.75, learning_rate=1e-2)
+    with torch.no_grad():
+        system.encoder[-1].weight.mul_(40)  # covariances that count
+    running = None
+    for update in range(4):
+        x = images(system) ** (1 + update)
+        mu, logvar, _ = replay(system, x, update)
+        now = np.cov(mu.numpy(), rowvar=False, bias=True)
+        running = now if running is None else 0.75 * running + 0.25 * now
+        whole = running + (np.diag(np.exp(logvar.numpy()).mean(0)) if name == "dip-vae-2" else 0)
+        off = whole - np.diag(np.diag(whole))
+        expected = 3 * (off**2).sum() + 1.5 * ((np.diag(whole) - 1) ** 2).sum()
+        if name == "dip-vae-2":
+            expected += 200 * _third_moments(mu, logvar)
+        torch.manual_seed(update)
+        logs = system.step(x)
+        assert float(logs["covariance"]) == pytest.approx(expected, rel=1e-4)
+        np.testing.assert_allclose(system.covariance, running, rtol=1e-4, atol=1e-5)
+    assert abs(running - now).max() > 0.01
+
+
+def test_gradients_flow_through_the_batchs_share(double):
+    """Of the running covariance's penalty, by central differences of its formula."""
+    generator = torch.Generator().manual_seed(0)
+    mu, logvar = torch.randn(2, 6, 3, generator=generator)
+    before = torch.tensor([[1.5, 0.2, 0.1], [0.2, 0.8, -0.3], [0.1, -0.3, 1.1]])
+
+    def penalty(mu, logvar):
+        mixed = 0.75 * before + 0.25 * torch.cov(mu.T, correction=0)
+        return dip_vae_penalty(
+            mu, logvar, lambda_od=3.0, lambda_d=1.5, lambda_3=2.0, covariance=mixed
+        )
+
+    torch.autograd.gradcheck(penalty, (mu.requires_grad_(), logvar.requires_grad_()))
+    same = dip_vae_penalty(
+        mu, logvar, lambda_od=3.0, lambda_d=1.5, covariance=torch.cov(mu.T, correction=0)
+    )
+    torch.testing.assert_close(same, dip_vae_penalty(mu, logvar, lambda_od=3.0, lambda_d=1.5))
+    with pytest.raises(ValueError, match=r"covariance must have shape \(3, 3\), got \(2, 2\)"):
+        dip_vae_penalty(mu, logvar, lambda_od=1.0, lambda_d=1.0, covariance=torch.eye(2))
+
+
+def test_a_checkpoint_holds_the_running_covariance(smoke, images, tmp_path):
+    settings = {"covariance": "running", "covariance_decay": 0.5}
+    system = smoke("dip-vae-2", **settings)
+    for _ in range(2):
+        system.step(images(system))
+    path = checkpoint.save_checkpoint(tmp_path, system, 2, 0.0, [])
+    fresh = smoke("dip-vae-2", **settings)
+    checkpoint.load_training(path, fresh)
+    assert torch.equal(fresh.covariance, system.covariance)
+    for each in (system, fresh):
+        torch.manual_seed(9)
+        each.step(images(each))
+    assert all(map(torch.equal, fresh.state_dict().values(), system.state_dict().values()))
+    assert not any("covariance" in key for key in smoke("dip-vae-2").state_dict())

@@ -6,6 +6,8 @@ import torch
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
 from pydisent import systems
+from pydisent.nn import TranslatedPReLU
+from pydisent.training import Plan
 
 FAMILY = (
     "vae", "beta-vae", "annealed-vae", "dip-vae-1", "dip-vae-2", "factor-vae", "beta-tcvae"
@@ -95,33 +97,61 @@ def test_protocol(smoke, images, name):
     assert system.phases(9) == (("train", 9),)
 
 
-@pytest.mark.parametrize("name", FAMILY)
-def test_published_settings(name):
-    chosen = systems.preset(name, "paper", "sprites")
-    c = chosen.config
-    assert (chosen.steps, chosen.image_size) == (300_000, 64)
-    assert (c.latent_size, c.base, c.hidden, c.learning_rate) == (10, 32, 256, 1e-4)
-    assert (c.adam_beta1, c.adam_beta2, c.adam_eps) == (0.9, 0.999, 1e-8)
-    assert c.batch_size == (400 if name.startswith("dip") else 64)
-    assert c.decoder == "bernoulli"
-    assert systems.preset(name, "paper", "celeba").config.decoder == "gaussian"
-    assert c == systems.config_class(name)()
-    group = systems.build(name, c, (1, 64, 64)).optimizers["vae"].param_groups[0]
-    assert (group["lr"], group["betas"], group["eps"]) == (1e-4, (0.9, 0.999), 1e-8)
+@pytest.mark.parametrize("networks", ["locatello", "dcgan", "ib-gan"])
+@pytest.mark.parametrize("name", ["vae", "factor-vae"])
+def test_other_networks_train_the_same_losses(smoke, images, replay, name, networks):
+    system = smoke(name, channels=2, networks=networks)
+    x = images(system)
+    before = _weights(system.encoder), _weights(system.decoder)
+    twin = copy.deepcopy(system)
+    logs = system.step(x)
+    if name == "vae" and networks == "locatello":  # the others' norms depend on what came before
+        mu, logvar, z = replay(twin, x, 2)
+        expected = float(_negative_log_likelihood(twin, z, x, None) + _kl(mu, logvar).sum(1).mean())
+        torch.manual_seed(2)
+        assert float(twin.step(x)["loss"]) == pytest.approx(expected, rel=1e-5)
+    assert all(torch.isfinite(value) for value in logs.values())
+    assert not torch.equal(_weights(system.encoder), before[0])
+    assert not torch.equal(_weights(system.decoder), before[1])
+    system.eval()
+    code = system.encode(x)
+    assert code.shape == (len(x), 4)
+    image = system.decode(code)
+    assert image.shape == x.shape
+    torch.testing.assert_close(image, system.decoder(code).sigmoid())
 
 
-def test_published_strengths():
-    published = {
-        "beta-vae": {"beta": 4},
-        "annealed-vae": {"gamma": 1000, "capacity": 25, "capacity_steps": 100_000},
-        "dip-vae-1": {"lambda_od": 10, "lambda_d": 100},
-        "dip-vae-2": {"lambda_od": 500, "lambda_d": 500, "lambda_3": 200},
-        "factor-vae": {"gamma": 35, "discriminator_width": 1000, "discriminator_layers": 6},
-        "beta-tcvae": {"beta": 6, "estimator": "mws"},
-    }
-    for name, strengths in published.items():
-        config = systems.config_class(name)()
-        assert {key: getattr(config, key) for key in strengths} == strengths
+@pytest.mark.parametrize(("networks", "range_of"), [("dcgan", (0, 1)), ("ib-gan", (-1, 1))])
+def test_a_generator_decodes_as_it_generates(smoke, networks, range_of):
+    """(tanh x + 1)/2 = sigmoid(2x), for images in [0, 1] or, of IB-GAN's, in [-1, 1]."""
+    system = smoke("vae", networks=networks).eval()
+    z = torch.randn(5, 4)
+    low, high = range_of
+    images = (system.decoder.generator(z) - low) / (high - low)
+    torch.testing.assert_close(system.decode(z), images, rtol=1e-5, atol=1e-6)
+    relus = [m for m in system.encoder.modules() if isinstance(m, torch.nn.LeakyReLU)]
+    x = torch.linspace(-2, 2, 9)
+    assert all(torch.equal(relu(x), x.clamp(min=0)) for relu in relus)
+    assert bool(relus) == (networks == "ib-gan")
+
+
+def test_leaks_are_clipped_after_each_update(smoke, images):
+    system = smoke("vae", networks="dcgan", learning_rate=10.0)
+    system.step(images(system))
+    leaks = torch.cat([m.leak for m in system.modules() if isinstance(m, TranslatedPReLU)])
+    assert leaks.min() == 0
+    assert leaks.max() == 1
+
+
+def test_runs_that_did_not_record_their_networks_have_the_older_encoder():
+    plan = Plan.from_preset("factor-vae", "dsprites", "paper", data_path="x")
+    kept = plan.to_json()
+    del kept["config"]["networks"]
+    config = Plan.from_json(kept).config
+    assert plan.config.networks == "locatello"
+    encoder = systems.build("factor-vae", config, (1, 64, 64)).encoder
+    kernels = {m.kernel_size for m in encoder.modules() if isinstance(m, torch.nn.Conv2d)}
+    assert kernels == {(4, 4)}
 
 
 @pytest.mark.parametrize("preset", ["smoke", "quick"])
@@ -139,12 +169,14 @@ def test_the_family_shares_everything_but_the_regularizer(preset):
     [
         ("vae", "latent_size", 0), ("vae", "base", 0), ("vae", "hidden", -1),
         ("vae", "batch_size", 0), ("vae", "learning_rate", 0.0), ("vae", "decoder_std", 0.0),
-        ("vae", "decoder", "poisson"), ("vae", "adam_beta1", 1.0), ("vae", "adam_eps", 0.0),
+        ("vae", "decoder", "poisson"), ("vae", "networks", "resnet"),
+        ("vae", "adam_beta1", 1.0), ("vae", "adam_eps", 0.0), ("beta-vae", "warmup_steps", -1),
         ("beta-vae", "beta", -1.0), ("beta-vae", "beta", float("nan")),
         ("annealed-vae", "gamma", -1.0), ("annealed-vae", "capacity", float("inf")),
         ("annealed-vae", "capacity_steps", 0),
         ("dip-vae-1", "lambda_od", -1.0), ("dip-vae-1", "diagonal_ratio", float("nan")),
-        ("dip-vae-2", "lambda_3", -1.0),
+        ("dip-vae-2", "lambda_3", -1.0), ("dip-vae-1", "covariance", "whole"),
+        ("dip-vae-1", "covariance_decay", 1.0),
         ("factor-vae", "gamma", -1.0), ("factor-vae", "permuted_batch", "third"),
         ("factor-vae", "discriminator_width", 0), ("factor-vae", "discriminator_layers", 0),
         ("factor-vae", "discriminator_learning_rate", 0.0),
@@ -155,6 +187,12 @@ def test_the_family_shares_everything_but_the_regularizer(preset):
 def test_bad_settings_are_named(name, setting, value):
     with pytest.raises(ValueError, match=rf"^{setting} must be .*, got "):
         systems.override(systems.preset(name, "smoke", "sprites").config, {setting: value})
+
+
+def test_batch_norm_needs_two_images():
+    config = systems.preset("vae", "smoke", "sprites").config
+    with pytest.raises(ValueError, match=r"batch_size must be .*, got 1"):
+        systems.override(config, {"networks": "ib-gan", "batch_size": 1})
 
 
 def test_images_must_suit_the_networks():

@@ -12,6 +12,13 @@ VARIANTS = {
     # The KL of the second batch: of its halves one is below, one above.
     "annealed-vae at its capacity": ("annealed-vae", {"capacity": 0.0556, "capacity_steps": 1}),
     "beta-tcvae, stratified": ("beta-tcvae", {"estimator": "mss"}),
+    "dip-vae-2, running covariance": ("dip-vae-2", {"covariance": "running"}),
+    "vae of DCGAN's networks": ("vae", {"networks": "dcgan"}),
+    "factor-vae of IB-GAN's networks": ("factor-vae", {"networks": "ib-gan"}),
+    "attribute-ae, both losses of students": ("attribute-ae", {
+        "supervision": "jacobian-cycle", "cycle_steps": 0, "students": 1,
+    }),
+    "jacobian-ae, normalised students": ("jacobian-ae", {"batch_norm": "all", "nuisance": 1}),
     "factor-vae of one batch": ("factor-vae", {"permuted_batch": "same"}),
     "spectral-gan with R1": ("spectral-gan", {"r1_weight": 1.0, "ema_decay": 0.9}),
     "spectral-gan, matrix-free": ("spectral-gan", {"k": 1, "iterations": 1}),
