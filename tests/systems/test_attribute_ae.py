@@ -5,44 +5,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from _attribute_systems import SHAPE, batch, build, same, state, weights
 from torch.nn import functional as F
 
 from pydisent import systems
 from pydisent.systems._attribute_losses import cross_covariance, hinge_loss
 from pydisent.systems.attribute_ae import AttributeAEConfig
-from pydisent.training import Plan, checkpoint
-
-SHAPE = (3, 16, 16)
-
-
-def _system(phase="teacher", **settings):
-    """Build the smoke preset for five attributes, started up to `phase`."""
-    settings = {"attributes": 5} | settings
-    config = systems.override(systems.preset("attribute-ae", "smoke", "faces").config, settings)
-    torch.manual_seed(0)
-    system = systems.build("attribute-ae", config, SHAPE)
-    names = [name for name, _ in system.phases(1)]
-    for name in names[: names.index(phase) + 1]:
-        system.start_phase(name)
-    return system
-
-
-def _batch(n=8, k=5):
-    draw = torch.Generator().manual_seed(5)
-    signs = 2.0 * torch.randint(2, (n, k), generator=draw) - 1
-    return torch.rand(n, *SHAPE, generator=draw), signs
-
-
-def _weights(module):
-    return torch.cat([p.detach().flatten().clone() for p in module.parameters()])
-
-
-def _state(module):
-    return {name: value.clone() for name, value in module.state_dict().items()}
-
-
-def _same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_paper_settings():
@@ -61,13 +29,13 @@ def test_paper_settings():
     assert preset.steps == preset.config.cycle_steps == round(100 * 162_770 / 128)
     assert (preset.split, preset.crop, preset.mirror) == ("train", 178, True)
     assert systems.preset("attribute-ae", "paper", "faces").config.attributes == 32
-    for optimizer in _system().optimizers.values():
+    for optimizer in build().optimizers.values():
         group = optimizer.param_groups[0]
         assert (group["lr"], group["betas"]) == (0.002, (0.5, 0.999))
 
 
 def test_phases_and_growth():
-    system = _system()
+    system = build()
     assert system.phases(7) == (
         ("teacher", 7), ("teacher-cycle", 10), ("student-1", 10), ("student-2", 10)
     )  # fmt: skip
@@ -75,19 +43,19 @@ def test_phases_and_growth():
     for name, _ in system.phases(1):
         system.start_phase(name)
         sizes.append(system.z_size)
-        assert system.encode(_batch()[0]).shape == (8, 5 + system.z_size)
+        assert system.encode(batch()[0]).shape == (8, 5 + system.z_size)
         assert len(system.code_names) == 5 + system.z_size
         assert system.sample_code(3).shape == (3, 5 + system.z_size)
         assert system.decode(system.sample_code(3)).shape == (3, *SHAPE)
     assert sizes == [8, 8, 16, 32]
-    assert [name for name, _ in _system(students=0, cycle_steps=0).phases(1)] == ["teacher"]
+    assert [name for name, _ in build(students=0, cycle_steps=0).phases(1)] == ["teacher"]
     with pytest.raises(ValueError, match="phase must be one of 'teacher', 'teacher-cycle', 'st"):
         system.start_phase("train")
 
 
 def test_the_code_is_attributes_then_the_rest():
-    system = _system().eval()
-    x, _ = _batch()
+    system = build().eval()
+    x, _ = batch()
     assert list(system.factor_columns) == [0, 1, 2, 3, 4]
     y, z = system.autoencoder.encoder(2 * x - 1)
     assert torch.equal(system.encode(x), torch.cat([y, z.reshape(8, -1)], 1))
@@ -101,8 +69,8 @@ def test_the_code_is_attributes_then_the_rest():
 @pytest.mark.parametrize("variant", ["published", "author_code"])
 def test_teacher_losses_equal_their_definitions(variant):
     """Equations 8, 10, 11 in float64, and the step that follows their weighted sum."""
-    system = _system(variant=variant, prediction_weight=0.3, cross_covariance_weight=0.2)
-    x, signs = _batch()
+    system = build(variant=variant, prediction_weight=0.3, cross_covariance_weight=0.2)
+    x, signs = batch()
     twin = copy.deepcopy(system)
     y, z = twin.autoencoder.encoder(2 * x - 1)
     image = twin.autoencoder.decoder(y, z)
@@ -122,7 +90,7 @@ def test_teacher_losses_equal_their_definitions(variant):
     adam = torch.optim.Adam(twin.autoencoder.parameters(), 0.002, betas=(0.5, 0.999))
     adam.step()
     torch.testing.assert_close(
-        _weights(system.autoencoder), _weights(twin.autoencoder), rtol=1e-3, atol=1e-4
+        weights(system.autoencoder), weights(twin.autoencoder), rtol=1e-3, atol=1e-4
     )
 
 
@@ -130,8 +98,8 @@ def test_teacher_losses_equal_their_definitions(variant):
 @pytest.mark.parametrize("optimizer", ["shared", "own"])
 def test_the_cycle_step(variant, optimizer):
     """Equations 12 and 13 by their definitions; the encoder and its statistics stay."""
-    system = _system("teacher-cycle", variant=variant, cycle_optimizer=optimizer)
-    x, signs = _batch()
+    system = build("teacher-cycle", variant=variant, cycle_optimizer=optimizer)
+    x, signs = batch()
     for _ in range(3):
         system.step(x, signs)
     twin = copy.deepcopy(system)
@@ -147,34 +115,34 @@ def test_the_cycle_step(variant, optimizer):
     else:
         of_y = np.maximum(1 - (y.sign() * y_again).double().numpy(), 0).sum() / 8
         of_z = (z - z_again).double().norm() / 8
-    before = _state(system.autoencoder.encoder)
+    before = state(system.autoencoder.encoder)
     gradients = [p.grad.clone() for p in system.autoencoder.encoder.parameters()]
-    decoding = _weights(system.autoencoder.decoder)
+    decoding = weights(system.autoencoder.decoder)
     torch.manual_seed(4)
     logs = system._update_cycle(2 * x - 1)
     assert float(logs["cycle_attributes"]) == pytest.approx(float(of_y), rel=1e-4)
     assert float(logs["cycle_z"]) == pytest.approx(float(of_z), rel=1e-4)
-    assert _same(_state(system.autoencoder.encoder), before)
+    assert same(state(system.autoencoder.encoder), before)
     for parameter, gradient in zip(system.autoencoder.encoder.parameters(), gradients):
         assert torch.equal(parameter.grad, gradient)
         assert parameter.requires_grad
     assert system.autoencoder.encoder.training
-    assert not torch.equal(_weights(system.autoencoder.decoder), decoding)
+    assert not torch.equal(weights(system.autoencoder.decoder), decoding)
     assert set(system.optimizers) == {"encoder", "decoder"} | (
         {"cycle"} if optimizer == "own" else set()
     )
 
 
 def test_cycles_are_taken_in_their_phase_alone():
-    x, signs = _batch()
-    assert "cycle_z" not in _system("teacher").step(x, signs)
-    assert "cycle_z" in _system("teacher-cycle").step(x, signs)
-    assert "cycle_z" not in _system("student-1").step(x, signs)
+    x, signs = batch()
+    assert "cycle_z" not in build("teacher").step(x, signs)
+    assert "cycle_z" in build("teacher-cycle").step(x, signs)
+    assert "cycle_z" not in build("student-1").step(x, signs)
 
 
 def test_cycle_losses_fall():
-    system = _system("teacher-cycle", cycle_optimizer="own", base=8)
-    x, signs = _batch()
+    system = build("teacher-cycle", cycle_optimizer="own", base=8)
+    x, signs = batch()
     for _ in range(30):
         system._update_autoencoder(2 * x - 1, signs)
     losses = [float(system._update_cycle(2 * x - 1)["cycle_attributes"]) for _ in range(60)]
@@ -185,9 +153,9 @@ def test_the_published_weights_fit_the_authors_forms():
     """How far each weighted loss pulls a fresh encoder, beside the reconstruction error."""
     pulls = {}
     for variant in ("published", "author_code"):
-        system = _system(variant=variant, attributes=40, base=16, z_channels=512)
+        system = build(variant=variant, attributes=40, base=16, z_channels=512)
         c, encoder = system.config, system.autoencoder.encoder
-        x, signs = _batch(64, 40)
+        x, signs = batch(64, 40)
         y, z = encoder(2 * x - 1)
         losses = (
             c.reconstruction_weight * F.mse_loss(system.autoencoder.decoder(y, z), 2 * x - 1),
@@ -207,113 +175,11 @@ def test_the_published_weights_fit_the_authors_forms():
     assert all(0.01 < pull / reconstruction < 0.5 for pull in others)
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.3])
-def test_student_losses_equal_their_definitions(weight):
-    """Equations 8 and 9; the first student's teacher is the model before, and stays as it is."""
-    system = _system("teacher-cycle", y_weight=0.7, difference_weight=30, variant="published",
-                     student_cross_covariance_weight=weight)  # fmt: skip
-    x, signs = _batch()
-    for _ in range(3):
-        system.step(x, signs)
-    previous = copy.deepcopy(system.autoencoder).eval()
-    system.start_phase("student-1")
-    assert _same(_state(system.teacher), _state(previous))
-    twin = copy.deepcopy(system)
-    scaled = 2 * x - 1
-    student, order = twin.autoencoder, torch.randperm(8, generator=torch.manual_seed(4))
-    y, z = student.encoder(scaled)
-    with torch.no_grad():
-        y_t, z_t = previous.encoder(scaled)
-        change_t = previous.decoder(y_t[order], z_t) - previous.decoder(y_t, z_t)
-    image = student.decoder(y, z)
-    change = student.decoder(y[order], z) - image
-    reconstruction = (scaled - image).square().mean()
-    of_y, of_change = (y - y_t).square().mean(), (change - change_t).square().mean()
-    flat = z.reshape(8, -1)
-    xcov = ((y - y.mean(0)).T @ (flat - flat.mean(0)) / 8).square().sum()
-    torch.manual_seed(4)
-    logs = system.step(x, signs)
-    expected = {"reconstruction": reconstruction, "y_error": of_y, "difference": of_change}
-    for name, value in (expected | ({"cross_covariance": xcov} if weight else {})).items():
-        assert float(logs[name]) == pytest.approx(value.item(), rel=1e-4), name
-    assert ("cross_covariance" in logs) == bool(weight)
-    assert _same(_state(system.teacher), _state(previous))
-    assert all(p.grad is None and not p.requires_grad for p in system.teacher.parameters())
-    (100 * reconstruction + 0.7 * of_y + 30 * of_change + weight * xcov).backward()
-    torch.optim.Adam(student.parameters(), 0.002, betas=(0.5, 0.999)).step()
-    torch.testing.assert_close(
-        _weights(system.autoencoder), _weights(student), rtol=1e-3, atol=1e-4
-    )
-
-
-def test_the_teacher_stays_in_eval_mode():
-    system = _system("student-2")
-    for mode in (True, False, True):
-        system.train(mode)
-        assert not any(module.training for module in system.teacher.modules())
-        assert system.autoencoder.training is mode
-
-
-def test_supervision_of_students():
-    x, signs = _batch()
-    teacher = {"reconstruction", "prediction", "cross_covariance", "wrong_attributes"}
-    student = {"reconstruction", "y_error", "difference", "wrong_attributes"}
-    cycle = {"cycle_attributes", "cycle_z"}
-    for name, keys in (
-        ("jacobian", student), ("jacobian-cycle", student | cycle), ("cycle", teacher | cycle),
-        ("none", teacher),
-    ):  # fmt: skip
-        for phase in ("student-1", "student-2"):
-            system = _system(phase, supervision=name)
-            assert system.step(x, signs).keys() == keys
-            assert (system.teacher is not None) == ("jacobian" in name)
-
-
-def test_both_losses_of_a_student_are_those_of_each_alone():
-    """The last row of Table 5: the student's step, then the decoder's down the cycle losses."""
-    x, signs = _batch()
-    both, alone = (_system("student-1", supervision=s) for s in ("jacobian-cycle", "jacobian"))
-    for system in (both, alone):
-        torch.manual_seed(4)
-        system.logged = system.step(x, signs)
-    with torch.random.fork_rng():
-        torch.manual_seed(4)
-        torch.randperm(8)  # the student's pairs
-        alone.logged |= alone._update_cycle(2 * x - 1)
-    assert both.logged == alone.logged
-    assert _same(_state(both), _state(alone))
-
-
-@pytest.mark.parametrize("supervisor", ["original", "previous"])
-def test_who_teaches_the_second_student(supervisor):
-    x, signs = _batch()
-    system = _system(supervisor=supervisor)
-    models = []
-    for phase, _ in system.phases(1):
-        models.append(copy.deepcopy(system.autoencoder))
-        system.start_phase(phase)
-        system.step(x, signs)
-    assert system.phase == "student-2"
-    # Before "student-1" there was the trained teacher, and before "student-2" the first student.
-    assert _same(_state(system.teacher), _state(models[2 if supervisor == "original" else 3]))
-
-
-def test_older_runs_keep_their_encoder_and_teachers():
-    """Runs that did not record these settings were trained without them."""
-    plan = Plan.from_preset("attribute-ae", "faces", "smoke")
-    kept = plan.to_json()
-    for name in ("last_activation", "supervisor"):
-        del kept["config"][name]
-    config = Plan.from_json(kept).config
-    assert (config.last_activation, config.supervisor) == (False, "previous")
-    assert dataclasses.replace(config, last_activation=True, supervisor="original") == plan.config
-
-
 def test_gradients_are_clipped_together():
-    x, signs = _batch()
+    x, signs = batch()
     norms = []
     for clip in (None, 1e-3):
-        system = _system(gradient_clip=clip)
+        system = build(gradient_clip=clip)
         system.step(x, signs)
         norms.append(float(torch.cat([p.grad.flatten() for p in system.parameters()]).norm()))
     assert norms[0] > 0.1
@@ -321,8 +187,8 @@ def test_gradients_are_clipped_together():
 
 
 def test_sampled_codes_follow_the_codes_seen():
-    system = _system()
-    x, signs = _batch()
+    system = build()
+    x, signs = batch()
     with torch.no_grad():
         z = copy.deepcopy(system).encode(x)[:, 5:]
     system.step(x, signs)
@@ -339,13 +205,13 @@ def test_sampled_codes_follow_the_codes_seen():
 
 
 def test_attributes_are_checked():
-    system = _system()
-    x, signs = _batch()
-    before = _weights(system)
+    system = build()
+    x, signs = batch()
+    before = weights(system)
     for wrong in ((), (signs[:, :4],), (signs[:7],)):
         with pytest.raises(ValueError, match=r"attributes must have shape \(8, 5\), got "):
             system.step(x, *wrong)
-    assert torch.equal(_weights(system), before)
+    assert torch.equal(weights(system), before)
     assert system.phase_step == 0
 
 
@@ -373,32 +239,14 @@ def test_bad_settings(settings, message):
 
 
 def test_copies():
-    system = _system("student-1")
-    x, signs = _batch()
+    system = build("student-1")
+    x, signs = batch()
     system.step(x, signs)
     system.eval()
     code = system.encode(x)
     for other in (copy.deepcopy(system), pickle.loads(pickle.dumps(system))):
         assert torch.equal(other.encode(x), code)
         assert torch.equal(other.decode(code), system.decode(code))
-    fresh = _system("student-1").eval()
+    fresh = build("student-1").eval()
     fresh.load_state_dict(system.state_dict())
     assert torch.equal(fresh.encode(x), code)
-
-
-@pytest.mark.parametrize("supervision", ["jacobian", "jacobian-cycle", "cycle"])
-def test_a_checkpoint_restores_each_phase(tmp_path, supervision):
-    x, signs = _batch()
-    for phase in ("teacher", "teacher-cycle", "student-1", "student-2"):
-        system = _system(phase, supervision=supervision)
-        system.attribute_names = tuple("abcde")
-        system.step(x, signs)
-        path = checkpoint.save_checkpoint(tmp_path / phase, system, 1, 0.0, [])
-        fresh = _system(supervision=supervision)
-        checkpoint.load_training(path, fresh)
-        assert (fresh.phase, fresh.phase_step) == (phase, 1)
-        assert fresh.code_names[:5] == list("abcde")
-        for each in (system, fresh):
-            torch.manual_seed(9)
-            each.step(x, signs)
-        assert _same(_state(system), _state(fresh))
