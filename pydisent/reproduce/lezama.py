@@ -215,6 +215,8 @@ ENTRIES = (
                     _student("1-1", "λ_diff 1, λ_y 1", _flips(46.8, 1.69e-3),
                              difference_weight=1.0),
                     _student("cycle", "cycle losses", _flips(43.2, 1.78e-3), supervision="cycle"),
+                    _student("both", "λ_diff 50, λ_y 1, and cycle losses", _flips(70.7, 1.84e-3),
+                             supervision="jacobian-cycle"),
                 ),
                 (_FLIPS, _CHANGED, _KEPT, _FLIP_ERROR),
                 settings={"cycle_steps": 0, "students": 1, "student_steps": 63_582},
