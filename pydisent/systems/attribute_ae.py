@@ -70,8 +70,9 @@ class AttributeAE(Progressive):
             published=("celeba",),
         ),
         quick=Recipe(
-            note="64×64, d = 64, 128 and 256, batch 32, 2.5 times the learning rate; 77,000 images "
-            "in all",
+            note="64×64, d = 64, 128 and 256, batch 32, 2.5 times the learning rate, the printed "
+            "losses with attributes predicted at 200 times the weight and cycle losses at 10,000 "
+            "times, no leaky ReLU after the encoder; 77,000 images in all",
             steps=1200,
             image_size=64,
             log_every=50,
@@ -80,6 +81,14 @@ class AttributeAE(Progressive):
             settings={
                 "z_channels": 16,
                 "batch_size": 32,
+                # With the published weights and the forms that they belong to, as in `paper`, the
+                # student flips 69 % of the attributes after so few updates; with these, 82 %.
+                "variant": "published",
+                "prediction_weight": 20.0,
+                "cycle_attributes_weight": 2.0,
+                "cycle_z_weight": 0.1,
+                "last_activation": False,
+                "supervisor": "previous",
                 "cycle_steps": 400,
                 "student_steps": 400,
                 "learning_rate": 0.005,

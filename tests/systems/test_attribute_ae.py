@@ -250,3 +250,11 @@ def test_copies():
     fresh = build("student-1").eval()
     fresh.load_state_dict(system.state_dict())
     assert torch.equal(fresh.encode(x), code)
+
+
+def test_quick_is_as_measured():
+    """The settings whose flips are in the README."""
+    c = systems.preset("attribute-ae", "quick", "faces").config
+    assert (c.variant, c.prediction_weight, c.cross_covariance_weight) == ("published", 20, 0.1)
+    assert (c.cycle_attributes_weight, c.cycle_z_weight) == (2, 0.1)
+    assert (c.last_activation, c.supervisor) == (False, "previous")
