@@ -82,5 +82,6 @@ def of_locatello(strength: str) -> Recipe:
         log_every=500,
         checkpoint_every=10_000,
         settings={"networks": "locatello"},
+        by_data={"smallnorb": {"split": "all"}},
         published=_COMPARED,
     )

@@ -4,7 +4,10 @@ import importlib
 import sys
 from pathlib import Path
 
+from pydisent.data.cars3d import Cars3D
 from pydisent.data.dsprites import DSprites
+from pydisent.data.dsprites_variants import FILE, ColorDSprites, NoisyDSprites, ScreamDSprites
+from pydisent.data.smallnorb import SmallNORB
 from pydisent.data.three_d_shapes import ThreeDShapes
 
 _DATA_TESTS = str(Path(__file__).parents[1] / "data")
@@ -39,7 +42,35 @@ def _mnist(folder, _):
     return _of("test_mnist").write(folder, "train")
 
 
+def _dsprites_variant(reader):
+    def written(folder, monkeypatch):
+        test, pictures = _of("test_dsprites"), _of("_pictures")
+        monkeypatch.setitem(reader.__init__.__kwdefaults__, "factor_sizes", test.SIZES)
+        test.write(folder / FILE)
+        pictures.save(folder / "scream.png", pictures.noise(274, 350))
+        return folder
+
+    return written
+
+
+def _cars3d(folder, monkeypatch):
+    test = _of("test_cars3d")
+    monkeypatch.setitem(Cars3D.__init__.__kwdefaults__, "cars", test.CARS)
+    return test.write(folder)
+
+
+def _smallnorb(folder, monkeypatch):
+    test = _of("test_smallnorb")
+    monkeypatch.setitem(SmallNORB.__init__.__kwdefaults__, "sizes", test.SIZES)
+    return test.write(folder)
+
+
 _WRITERS = {
+    "color-dsprites": _dsprites_variant(ColorDSprites),
+    "noisy-dsprites": _dsprites_variant(NoisyDSprites),
+    "scream-dsprites": _dsprites_variant(ScreamDSprites),
+    "cars3d": _cars3d,
+    "smallnorb": _smallnorb,
     "dsprites": _grid("test_dsprites", "small.npz", DSprites),
     "3dshapes": _grid("test_three_d_shapes", "small.h5", ThreeDShapes),
     "celeba": _celeba,
@@ -47,4 +78,3 @@ _WRITERS = {
     "mnist": _mnist,
     "svhn": lambda folder, _: _of("test_svhn").write(folder),
 }
-NAMES = tuple(_WRITERS)
