@@ -4,6 +4,7 @@ import importlib
 import sys
 from pathlib import Path
 
+from pydisent.data import ffhq
 from pydisent.data.cars3d import Cars3D
 from pydisent.data.dsprites import DSprites
 from pydisent.data.dsprites_variants import FILE, ColorDSprites, NoisyDSprites, ScreamDSprites
@@ -65,6 +66,18 @@ def _smallnorb(folder, monkeypatch):
     return test.write(folder)
 
 
+def _numbered(folder, side, count):
+    pictures = _of("_pictures")
+    for number in range(count):
+        pictures.save(folder / f"{number:05}.png", pictures.noise(side, side, seed=number))
+    return folder
+
+
+def _ffhq(folder, monkeypatch):
+    monkeypatch.setattr(ffhq, "COUNT", 6)
+    return _numbered(folder, 512, 6)
+
+
 _WRITERS = {
     "color-dsprites": _dsprites_variant(ColorDSprites),
     "noisy-dsprites": _dsprites_variant(NoisyDSprites),
@@ -74,7 +87,10 @@ _WRITERS = {
     "dsprites": _grid("test_dsprites", "small.npz", DSprites),
     "3dshapes": _grid("test_three_d_shapes", "small.h5", ThreeDShapes),
     "celeba": _celeba,
+    "chairs": lambda folder, _: _of("_pictures").chairs(folder),
     "chair-masks": lambda folder, _: _of("_pictures").chairs(folder),
+    "ffhq": _ffhq,
+    "lsun": lambda folder, _: _numbered(folder, 64, 6),
     "mnist": _mnist,
     "svhn": lambda folder, _: _of("test_svhn").write(folder),
 }

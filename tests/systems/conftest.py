@@ -1,7 +1,6 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -58,60 +57,3 @@ def double():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-
-
-# The folders of pictures are made by a module of the data's tests; importlib mode adds no path.
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-
-
-@pytest.fixture
-def official(tmp_path, monkeypatch):
-    """Make files in a data set's official format, small, and return their path by its name."""
-    monkeypatch.setenv("PYDISENT_CACHE", str(tmp_path / "the-cache"))
-    path, random = tmp_path / "official", np.random.default_rng(0)
-
-    def dsprites():
-        from pydisent.data.dsprites import DSprites
-
-        sizes = (3, 2, 4, 2, 2)
-        monkeypatch.setitem(DSprites.__init__.__kwdefaults__, "factor_sizes", sizes)
-        images = random.integers(0, 2, (96, 64, 64), dtype=np.uint8)
-        classes = np.indices((1, *sizes)).reshape(6, -1).T
-        np.savez_compressed(path.with_suffix(".npz"), imgs=images, latents_classes=classes)
-        return path.with_suffix(".npz")
-
-    def three_d_shapes():
-        from pydisent.data.three_d_shapes import ThreeDShapes
-
-        h5py = pytest.importorskip("h5py")
-        sizes = (2, 3, 2, 2, 2, 2)
-        monkeypatch.setitem(ThreeDShapes.__init__.__kwdefaults__, "factor_sizes", sizes)
-        with h5py.File(path.with_suffix(".h5"), "w") as file:
-            file["images"] = random.integers(0, 256, (96, 64, 64, 3), dtype=np.uint8)
-            file["labels"] = np.indices(sizes).reshape(6, -1).T.astype(float)
-        return path.with_suffix(".h5")
-
-    def pictures(side):
-        import _pictures
-
-        for number in range(6):
-            _pictures.save(path / f"{number}.png", _pictures.noise(side, side, seed=number))
-        return path
-
-    def celeba():
-        import _pictures
-
-        _pictures.celeba(path, count=8, partition=True)
-        return path
-
-    def chairs():
-        import _pictures
-
-        return _pictures.chairs(path)
-
-    makers = {
-        "dsprites": dsprites, "color-dsprites": dsprites, "3dshapes": three_d_shapes,
-        "celeba": celeba, "chairs": chairs,
-        "images": lambda: pictures(64), "lsun": lambda: pictures(64), "ffhq": lambda: pictures(512),
-    }  # fmt: skip
-    return lambda name: makers[name]()

@@ -3,6 +3,7 @@
 import dataclasses
 from itertools import pairwise
 
+import _official_files
 import pytest
 import torch
 
@@ -265,16 +266,16 @@ REDUCED = {
         for name in ("gan", "infogan", "ib-gan")
     },
 }
-# Where `pydisent.data` does not know a name yet: data of the same shape, with the same settings.
-STAND_INS = {"lsun": "images", "ffhq": "images", "color-dsprites": "color-sprites"}
 
 
 @pytest.mark.parametrize(("system", "on"), PUBLISHED)
-def test_paper_presets_train_on_files_of_the_official_format(system, on, official, tmp_path):
-    known, side = on if on in data.names() else STAND_INS[on], PUBLISHED[system, on][1]
-    path = None if known == "color-sprites" else official(on)
+def test_paper_presets_train_on_files_of_the_official_format(system, on, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYDISENT_CACHE", str(tmp_path / "the-cache"))
+    side = PUBLISHED[system, on][1]
+    (tmp_path / "official").mkdir()
+    path = _official_files.write(on, tmp_path / "official", monkeypatch)
     plan = Plan.from_preset(
-        system, known, "paper", data_path=path, steps=2, image_size=side, settings=REDUCED[system]
+        system, on, "paper", data_path=path, steps=2, image_size=side, settings=REDUCED[system]
     )
     config = systems.preset(system, "paper", on).config
     assert plan.config == systems.override(config, REDUCED[system])
@@ -282,6 +283,6 @@ def test_paper_presets_train_on_files_of_the_official_format(system, on, officia
     run = open_run(tmp_path / "run")
     assert run.step == 2 + (system == "spectral-gan")
     images = run.system.decode(run.system.sample_code(2)).detach()
-    assert images.shape == (2, CHANNELS.get(known, 3), side, side)
+    assert images.shape == (2, CHANNELS.get(on, 3), side, side)
     assert images.isfinite().all()
     assert run.system.encode(images).isfinite().all()
