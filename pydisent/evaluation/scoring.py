@@ -10,9 +10,10 @@ from torch import Tensor
 
 from pydisent import data, systems
 from pydisent.evaluation import metrics  # noqa: F401  (registers them)
+from pydisent.evaluation.codes import Split
 from pydisent.evaluation.perception import Perception
 from pydisent.evaluation.registry import METRICS
-from pydisent.evaluation.subject import MAX_IMAGES, Subject
+from pydisent.evaluation.subject import MAX_IMAGES, Progress, Subject
 from pydisent.metrics import MetricResult
 from pydisent.training.plan import Plan
 from pydisent.training.run import Run
@@ -34,13 +35,18 @@ def metric_label(name: str) -> str:
     return METRICS[name].label if name in METRICS else name
 
 
-def applicable(run: Run) -> tuple[str, ...]:
-    """Return the names of the metrics that apply to the run's data and system.
+def fitting(run: Run) -> tuple[str, ...]:
+    """Return the names of all metrics that apply to the run's data and system."""
+    return tuple(name for name, metric in METRICS.items() if metric.needs.met(run))
 
-    Of data with attributes alone, those against factors must be named: see `FACTORS`.
+
+def applicable(run: Run) -> tuple[str, ...]:
+    """Return those of `fitting` that are measured if none is named.
+
+    No variants of others; of data with attributes alone none against factors: see `FACTORS`.
     """
-    needs = {name: metric.needs for name, metric in METRICS.items()}
-    return tuple(name for name, need in needs.items() if need.met(run) and need.usual(run))
+    found = ((name, METRICS[name]) for name in fitting(run))
+    return tuple(name for name, one in found if one.by_default and one.needs.usual(run))
 
 
 def applicable_to(plan: Plan) -> tuple[str, ...]:
@@ -64,6 +70,9 @@ def score(
     seed: int = 0,
     perception: Perception | None = None,
     keep: Callable[[dict[str, Score]], None] | None = None,
+    split: Split = "auto",
+    published: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Score]:
     """Return {name: {"score": float, "details": dict}} of a run, encoding its data once.
 
@@ -83,6 +92,14 @@ def score(
         The nets of TPL, PPL and FID; by default the fixed net, which needs no weights.
     keep : callable, optional
         Called with {name: score} as soon as each is measured.
+    split : str
+        "test": on images that training did not see; "train": on those that it saw. "auto": on the
+        latter, but for reconstruction errors and attributes, which are of unseen images if there
+        are any. Class swaps and attribute flips are always of unseen images.
+    published : bool
+        Make TPL, PPL and FID of as many images as the published figures: hours without a GPU.
+    progress : callable, optional
+        Called with the metric, the number of images made and their total.
 
     Raises
     ------
@@ -98,14 +115,23 @@ def score(
     for name in names:
         needs = METRICS[name].needs
         if not needs.met(run):
-            accepted = ", ".join(map(repr, applicable(run))) or "none"
+            accepted = ", ".join(map(repr, fitting(run))) or "none"
             raise ValueError(
                 f"metric must be one of {accepted} for {run.system.name} on {run.dataset.name}, "
                 f"got {name!r}, which needs {needs.words}"
             )
     nets = perception or Perception()
     nets.check(names)
-    subject = Subject(run, seed=seed, max_images=max_images, perception=nets)
+    subject = Subject(
+        run,
+        seed=seed,
+        max_images=max_images,
+        perception=nets,
+        split=split,
+        published=published,
+        progress=progress,
+    )
+    subject.images_of()  # refuses a split that is not there
     scores: dict[str, Score] = {}
     failed: dict[str, ValueError] = {}
     for name in names:

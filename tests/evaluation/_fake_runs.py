@@ -76,6 +76,7 @@ class FakeRun:
     plan: Plan
     log: list = field(default_factory=list)
     scores: dict | None = None
+    held_out: object = None
     step: int = 30
     environment: dict = field(
         default_factory=lambda: {"python": "3.11", "backends": {"cpu": {"active": True}}}

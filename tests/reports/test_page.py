@@ -18,8 +18,8 @@ pytestmark = pytest.mark.usefixtures("short_eigenpaths")
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 SINGLE = {
     "real.png", "samples.png", "alignment.png", "traversals.png", "traversals-bases.png",
-    "traversals.gif", "eigenpaths.png", "eigenpaths-bases.png", "eigenpaths.gif", "spectra.png",
-    "steps.png", "reconstructions.png", "losses.png",
+    "traversals.gif", "eigenpaths.png", "eigenpaths-bases.png", "eigenpaths.gif",
+    "trajectories.png", "spectra.png", "steps.png", "reconstructions.png", "losses.png",
 }  # fmt: skip
 
 
