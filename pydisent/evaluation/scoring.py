@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from pydisent import data, systems
 from pydisent.evaluation import metrics  # noqa: F401  (registers them)
 from pydisent.evaluation.codes import Split
 from pydisent.evaluation.perception import Perception
-from pydisent.evaluation.registry import METRICS
+from pydisent.evaluation.registry import FACTORS, METRICS
 from pydisent.evaluation.subject import MAX_IMAGES, Progress, Subject
 from pydisent.metrics import MetricResult
+from pydisent.systems import NotTrainedError
 from pydisent.training.plan import Plan
 from pydisent.training.run import Run
 
@@ -54,6 +56,26 @@ def applicable_to(plan: Plan) -> tuple[str, ...]:
     images = data.load(**plan.data_arguments())
     system = systems.build(plan.system, plan.config, images.image_shape)
     return applicable(Run(Path(), plan, {}, [], None, system, 0, images))
+
+
+def why_missing(run: Run, name: str) -> str:
+    """Return why a run has no score of a metric: that it cannot be measured, or has not been."""
+    metric = METRICS.get(name)
+    if metric is None:
+        return "not measured"
+    try:
+        met = metric.needs.met(run)
+    except (OSError, ValueError) as error:  # the data is not there any more
+        return f"not measurable: {error}"
+    if not met:
+        return f"not measurable: it needs {metric.needs.words}"
+    if metric.needs is FACTORS:
+        try:
+            with torch.no_grad():
+                run.system.encode(torch.zeros(1, *run.system.image_shape, device=run.system.device))
+        except NotTrainedError as error:
+            return f"not measurable: {error}"
+    return "not measured yet"
 
 
 def check_names(names: Iterable[str]) -> None:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from pydisent._checks import check_one_of
 from pydisent.evaluation.codes import Split, base_codes, decode, encoded_images
-from pydisent.evaluation.lengths import known_lengths, measured_lengths
+from pydisent.evaluation.lengths import METRIC, known_lengths, measured_lengths
+from pydisent.evaluation.scoring import why_missing
 from pydisent.evaluation.subject import Subject
 from pydisent.reports._grid import image_grid
 from pydisent.reports._section import Picture, Section, section_of
@@ -185,7 +186,7 @@ def section(subjects: Sequence[Subject]) -> Section | None:
 
 def _pictures(subject: Subject) -> list[Picture]:
     if known_lengths(subject.run) is None:
-        raise LookupError("its traversals have not been measured (tpl)")
+        raise LookupError(f"its traversals are {why_missing(subject.run, METRIC)} ({METRIC})")
     names = subject.run.system.code_names
     order, _ = ordered_coordinates(subject.run, None, "tpl")
     return [
