@@ -80,6 +80,9 @@ def test_page_is_self_contained_and_sound(compared):
     assert "script" not in page.tags
     assert {link[1:] for link in page.links if link.startswith("#")} <= page.ids
     assert page.tags.count("h1") == 1
+    # Every table scrolls within the page.
+    assert page.tags.count("table") == page.source.count('<div class="table"') > 3
+    assert ".table {\n  overflow-x: auto;" in page.source
 
 
 def test_pictures_are_files_too(compared):
