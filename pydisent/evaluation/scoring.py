@@ -51,11 +51,16 @@ def applicable(run: Run) -> tuple[str, ...]:
     return tuple(name for name, one in found if one.by_default and one.needs.usual(run))
 
 
-def applicable_to(plan: Plan) -> tuple[str, ...]:
-    """Return the names of the metrics that apply to the runs of a plan."""
+def fitting_to(plan: Plan) -> tuple[str, ...]:
+    """Return the names of all metrics that apply to the runs of a plan."""
     images = data.load(**plan.data_arguments())
     system = systems.build(plan.system, plan.config, images.image_shape)
-    return applicable(Run(Path(), plan, {}, [], None, system, 0, images))
+    return fitting(Run(Path(), plan, {}, [], None, system, 0, images))
+
+
+def applicable_to(plan: Plan) -> tuple[str, ...]:
+    """Return those of `fitting_to` that are measured if none is named."""
+    return tuple(name for name in fitting_to(plan) if METRICS[name].by_default)
 
 
 def why_missing(run: Run, name: str) -> str:
