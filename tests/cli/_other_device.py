@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 OTHER = torch.device("cuda", 0)
@@ -75,8 +75,9 @@ class _Names(TorchFunctionMode):
             return _moved(args[0], func(*args, **kwargs), False)
         if func is Tensor.to:
             return self._to(func, args, kwargs)
-        if "device" in kwargs and kwargs["device"] is not None:
-            there = _is_other(kwargs["device"])
+        device = kwargs.get("device")
+        if device is not None and torch.device(device).type in ("cpu", "cuda"):
+            there = _is_other(device)
             made = func(*args, **kwargs | {"device": "cpu"})
             return _place(made, there) if isinstance(made, Tensor) else made
         # What PyTorch makes within a function is where the function's tensors are.
@@ -122,6 +123,13 @@ class _Operations(TorchDispatchMode):
                 if isinstance(made, Tensor):
                     _place(made, True)
         return result
+
+
+@contextmanager
+def without_it():
+    """A context in which nothing is watched, and there is no other device."""
+    with torch._C.DisableTorchFunction(), _disable_current_modes():
+        yield
 
 
 @contextmanager

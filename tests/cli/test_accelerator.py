@@ -7,23 +7,22 @@ import shutil
 import pytest
 import torch
 from _command_line import error_line, train_smoke
-from _other_device import OTHER, other_device
+from _other_device import OTHER, other_device, without_it
 
 from pydisent import systems, training
 from pydisent.cli import main
 from pydisent.evaluation import alignment, devices, ranking, selection
 from pydisent.evaluation.devices import device_of
 from pydisent.evaluation.subject import Subject
-from pydisent.metrics import accumulated_distance
+from pydisent.metrics import accumulated_distance, trained_classifier
 from pydisent.reports import eigenpaths, pictures
 from pydisent.reports.attributes import flipped_images
 from pydisent.reports.planes import factor_plane
 
 
 @pytest.fixture
-def on_other(monkeypatch):
-    """Run a command with a stand-in for a GPU; return the shapes of the codes that it decoded."""
-    monkeypatch.setattr(devices, "device_of", lambda accelerator: {"cuda": OTHER}[accelerator])
+def few(monkeypatch):
+    """Measure on as few images as will do."""
     for name, count in (
         ("evaluation.metrics.perception.TRAVERSED_IMAGES", 1),
         ("evaluation.metrics.perception.PAIRS", 8),
@@ -37,6 +36,13 @@ def on_other(monkeypatch):
         ("evaluation.subject._RECONSTRUCTED", 20),
     ):
         monkeypatch.setattr(f"pydisent.{name}", count)
+    monkeypatch.setattr(ranking, "with_udr", functools.partial(ranking.with_udr, images=20))
+
+
+@pytest.fixture
+def on_other(few, monkeypatch):
+    """Run a command with a stand-in for a GPU; return the shapes of the codes that it decoded."""
+    monkeypatch.setattr(devices, "device_of", lambda accelerator: {"cuda": OTHER}[accelerator])
     used = []
 
     def run(*argv):
@@ -48,7 +54,8 @@ def on_other(monkeypatch):
     opened = training.open_run
 
     def opened_there(path, device):
-        run = opened(path)  # safetensors knows real devices alone
+        with without_it():  # safetensors knows real devices alone
+            run = opened(path)
         run.system.to(device)
         return run
 
@@ -60,7 +67,9 @@ def on_other(monkeypatch):
     monkeypatch.setattr(
         eigenpaths,
         "trace_eigenpath",
-        lambda f, z, steps, **_: torch.stack([z + i for i in range(steps + 1)], 1)[None],
+        lambda f, z, ordinals, steps, **_: torch.stack(
+            [torch.stack([z + i for i in range(steps + 1)], 1) for _ in ordinals]
+        ),
     )
     for name in ("spectral-gan", "ps-sc", "vae", "jacobian-ae", "attribute-ae"):
         config = systems.preset(name, "smoke", "faces").config
@@ -124,6 +133,8 @@ def runs(tmp_path_factory):
 def test_evaluate(runs, on_other, monkeypatch, name, metrics):
     monkeypatch.setenv("PYDISENT_CACHE", "off")
     monkeypatch.setattr("pydisent.evaluation.metrics.edits.CLASSIFIER_TRAIN", 200)
+    quick = functools.partial(trained_classifier, updates=2)
+    monkeypatch.setattr("pydisent.evaluation.metrics.edits.trained_classifier", quick)
     assert on_other("evaluate", runs / name, "--metrics", *metrics) or name == "vaes/a"
     assert json.loads((runs / name / "scores.json").read_text()).keys() == set(metrics)
 
@@ -138,8 +149,11 @@ def test_pictures(runs, on_other, monkeypatch, tmp_path):
         ("traverse", path, *out, "--from", "data"),
         ("rotate", path, *out, "--codes", "z1,z2"),
         ("trace", path, *out, "--steps", 3, "--ordinals", 1, "--bases", 1, "--epsilon", "0.5"),
+        ("report", path, *out),
     ):
         assert on_other(*command), command
+    # A page would have a gap in place of a picture that failed.
+    assert "Missing here" not in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_what_reports_compute(runs, on_other):
