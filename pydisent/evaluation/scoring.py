@@ -70,7 +70,7 @@ def why_missing(run: Run, name: str) -> str:
         return "not measured"
     try:
         met = metric.needs.met(run)
-    except (OSError, ValueError) as error:  # the data is not there any more
+    except Exception as error:  # such as data that is not there any more
         return f"not measurable: {error}"
     if not met:
         return f"not measurable: it needs {metric.needs.words}"

@@ -107,7 +107,8 @@ def _reconstruction_row(subjects: Sequence[Subject]) -> Row:
 
 def _is_due(subject: Subject, name: str) -> bool:
     """Return whether a metric can be measured and has not been."""
-    return why_missing(subject.run, name) == "not measured yet"
+    due = why_missing(subject.run, name) == "not measured yet"
+    return due and METRICS[name].needs.usual(subject.run)
 
 
 def _score_rows(subjects: Sequence[Subject], name: str) -> list[Row]:

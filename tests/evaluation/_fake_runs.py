@@ -56,6 +56,7 @@ class MaskedSystem(LinearSystem):
 
 class FakeDataset:
     name = "squares"
+    attributes = labels = None
 
     def __init__(self, image_shape):
         self.image_shape = image_shape
