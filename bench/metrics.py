@@ -1,6 +1,6 @@
 """How long the metrics take, and whether the fast DCI gives the definition's scores.
 
-    python bench/metrics.py [--runs RUN ...] [--images 100000] [--without-gbt]
+    python bench/metrics.py [--runs RUN ...] [--images 100000] [--accelerator auto] [--without-gbt]
 
 Times FactorVAE, z-diff, SAP, MIG, modularity and the rest on sprites by an encoder of the
 published shape (convolutions 32, 32, 64, 64 of 4x4, stride 2, then 256), encoding included. Its
@@ -15,6 +15,7 @@ import argparse
 import itertools
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +94,13 @@ def mixed_samples() -> Samples:
     return Samples(*draw(10_000), *draw(5_000))
 
 
-def run_samples(path: Path) -> Samples:
+def run_samples(path: Path, accelerator: str) -> Samples:
+    from pydisent.evaluation.devices import device_of
     from pydisent.training import open_run
 
-    run = open_run(path)
-    return metrics.sample_codes(run.system.encode, run.dataset)  # type: ignore[arg-type]
+    run = open_run(path, device_of(accelerator))
+    dataset: Any = run.dataset
+    return metrics.sample_codes(run.system.encode, dataset, device=run.system.device)
 
 
 def compare_dci(samples: Samples) -> dict[str, Any]:
@@ -139,6 +142,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=100_000, help="how many sprites are encoded")
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="trained runs on sprites")
+    parser.add_argument("--accelerator", default="auto", help="that runs encode on")
     parser.add_argument("--without-gbt", action="store_true", help="only time the suite")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
@@ -146,7 +150,7 @@ def main() -> int:
 
     result: dict[str, Any] = {"images": args.images, "seconds": time_suite(args.images)}
     if not args.without_gbt:
-        cases = {path.name: (lambda p=path: run_samples(p)) for path in args.runs}
+        cases = {p.name: partial(run_samples, p, args.accelerator) for p in args.runs}
         result["dci"] = {}
         for name, draw in (cases or {"mixed factors": mixed_samples}).items():
             print(f"DCI, {name}")

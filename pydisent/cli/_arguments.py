@@ -1,6 +1,11 @@
 """Arguments shared by several commands."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydisent.training import Run
 
 
 def key_values(settings: Sequence[str], option: str) -> dict[str, str]:
@@ -38,3 +43,11 @@ def set_threads(threads: int | None) -> None:
     import torch
 
     torch.set_num_threads(threads)
+
+
+def opened(path: Path, accelerator: str) -> "Run":
+    """Open a run on an accelerator."""
+    from pydisent.evaluation.devices import device_of
+    from pydisent.training import open_run
+
+    return open_run(path, device_of(accelerator))

@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydisent.cli._arguments import set_threads
-from pydisent.cli._output import say, say_table, say_written
+from pydisent.cli._arguments import opened, set_threads
+from pydisent.cli._output import progress_bars, say, say_table, say_written
 from pydisent.cli._tables import print_comparison, show_scores
 from pydisent.cli._tyro import Positional
 
 if TYPE_CHECKING:
-    from pydisent.evaluation.perception import Perception
     from pydisent.training import Run
 
 
@@ -18,10 +17,13 @@ def evaluate(
     run: Positional[Path],
     metrics: tuple[str, ...] = (),
     all_images: bool = False,
+    split: Literal["auto", "train", "test"] = "auto",
+    published: bool = False,
     vgg16: Path | None = None,
     lpips: Path | None = None,
     inception: Path | None = None,
     threshold: float | None = None,
+    accelerator: str = "auto",
     threads: int | None = None,
 ) -> None:
     """Score a run: print a table, write its scores.json, and draw codes against factors.
@@ -31,9 +33,17 @@ def evaluate(
     run : Path
         The run folder.
     metrics : tuple of str
-        Which metrics; all that apply to the run's data and system by default.
+        Which metrics; all that apply to the run's data and system by default, but for variants of
+        others, such as sap-kumar or z-diff-ramesh.
     all_images : bool
         Draw from all images of the grid of factors instead of 100 000.
+    split : str
+        test: on images that training did not see, held out or of the official test set; train: on
+        those that it saw; auto: on the latter, but for reconstruction errors and attributes, which
+        are of unseen images if there are any. Class swaps and attribute flips always are.
+    published : bool
+        Make tpl, ppl and fid of as many images as the published figures: 300 traversals, of 50
+        segments for VAEs, 50 000 pairs and 50 000 images; hours without a GPU.
     vgg16 : Path
         Weights of VGG16 with torchvision's names, .pth or .safetensors, for tpl and ppl; by default
         a fixed random net, whose scores are comparable only with each other.
@@ -43,25 +53,36 @@ def evaluate(
         Weights of Inception-v3, from pytorch-fid or torchvision, for fid; the fixed net by default.
     threshold : float
         The length from which tpl considers a dimension active; required with --vgg16.
+    accelerator : str
+        cpu, cuda, mps or auto: the GPU where there is one.
     threads : int
         CPU threads.
     """
     from pydisent.evaluation.perception import Perception
-    from pydisent.evaluation.scoring import MetricsFailedError
-    from pydisent.training import open_run
+    from pydisent.evaluation.scoring import MAX_IMAGES, MetricsFailedError
 
     set_threads(threads)
-    opened = open_run(run)
-    perception = Perception(vgg16, lpips, inception, threshold)
+    scored = opened(run, accelerator)
+    options = {
+        "max_images": None if all_images else MAX_IMAGES,
+        "perception": Perception(vgg16, lpips, inception, threshold),
+        "split": split,
+        "published": published,
+    }
     try:
-        _evaluate(opened, metrics, all_images, perception)
+        _evaluate(scored, metrics, options)
     except MetricsFailedError:
-        show_scores(opened)  # those of the other metrics
+        show_scores(scored)  # those of the other metrics
         raise
-    show_scores(opened)
+    show_scores(scored)
 
 
-def compare(runs: Positional[tuple[Path, ...]], out: Path | None = None, udr: bool = False) -> None:
+def compare(
+    runs: Positional[tuple[Path, ...]],
+    out: Path | None = None,
+    udr: bool = False,
+    accelerator: str = "auto",
+) -> None:
     """Compare scores over seeds, in tables and against the reconstruction error (Kumar, Fig. 1).
 
     Parameters
@@ -74,11 +95,14 @@ def compare(runs: Positional[tuple[Path, ...]], out: Path | None = None, udr: bo
     udr : bool
         Also measure the agreement of runs that differ only in their seeds (UDR); this opens them
         and encodes 1000 images with each.
+    accelerator : str
+        For UDR: cpu, cuda, mps or auto: the GPU where there is one.
     """
     if not runs:
         raise ValueError("runs must be at least one run folder, got none")
     swept = len(runs) == 1 and (runs[0] / "sweep.json").exists()
-    print_comparison(runs, out or (runs[0] if swept else runs[0].parent) / "comparison", udr)
+    folder = out or (runs[0] if swept else runs[0].parent) / "comparison"
+    print_comparison(runs, folder, udr, accelerator)
 
 
 def select(
@@ -88,6 +112,7 @@ def select(
     lpips: Path | None = None,
     threshold: float | None = None,
     again: bool = False,
+    accelerator: str = "auto",
     threads: int | None = None,
 ) -> None:
     """Rank all finished runs below a folder by TPL, without ground truth (Zhu et al.).
@@ -109,31 +134,39 @@ def select(
         The length from which a dimension is active; required with --vgg16.
     again : bool
         Score all runs again.
+    accelerator : str
+        cpu, cuda, mps or auto: the GPU where there is one.
     threads : int
         CPU threads.
     """
+    from pydisent.evaluation.devices import device_of
     from pydisent.evaluation.perception import Perception
     from pydisent.evaluation.selection import select as rank
     from pydisent.evaluation.selection import write_selection
 
     set_threads(threads)
     perception = Perception(vgg16, lpips, threshold=threshold)
-    selection = rank(folder, active=active, perception=perception, again=again, say=say)
+    selection = rank(
+        folder,
+        active=active,
+        perception=perception,
+        again=again,
+        device=device_of(accelerator),
+        say=say,
+    )
     say_table(selection.header, selection.rows(), title="lower TPL is better", whole=True)
     for remark in selection.remarks():
         say(remark)
     say_written(write_selection(selection))
 
 
-def _evaluate(
-    run: "Run",
-    metrics: Sequence[str],
-    all_images: bool,
-    perception: "Perception",
-) -> None:
-    """Score a run by metrics, or all that apply, and add the scores to it and its folder."""
+def _evaluate(run: "Run", metrics: Sequence[str], options: dict[str, Any]) -> None:
+    """Score a run by metrics, or all that apply, and add the scores to it and its folder.
+
+    The options are those of `pydisent.evaluation.score`.
+    """
     from pydisent.data import FactorDataset, ObservedFactorDataset
-    from pydisent.evaluation.scoring import MAX_IMAGES, applicable, score
+    from pydisent.evaluation.scoring import applicable, score
     from pydisent.training import RunFolder
 
     if not metrics and not isinstance(run.dataset, FactorDataset | ObservedFactorDataset):
@@ -145,12 +178,7 @@ def _evaluate(
     say(f"scoring {run.path}: {', '.join(chosen)}")
     folder = RunFolder(run.path)
     try:
-        score(
-            run,
-            chosen,
-            max_images=None if all_images else MAX_IMAGES,
-            perception=perception,
-            keep=folder.add_scores,
-        )
+        with progress_bars() as progress:
+            score(run, chosen, keep=folder.add_scores, progress=progress, **options)
     finally:
         run.scores = folder.read_scores()

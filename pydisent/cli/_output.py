@@ -1,8 +1,8 @@
 """Output of commands."""
 
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,29 @@ def say_written(paths: Path | Sequence[Path]) -> None:
     """Print the paths of written files, one per line."""
     for path in [paths] if isinstance(paths, Path) else paths:
         say(f"wrote {path}")
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a callable that shows how far something is: its name, what is done, and of how much.
+
+    Nothing is shown but on a terminal.
+    """
+    with optional():
+        from rich.console import Console
+        from rich.progress import Progress, TaskID
+
+    console = Console(stderr=True)
+    shown = console.is_terminal and is_first()
+    with Progress(console=console, transient=True, disable=not shown) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done)
+
+        yield report
 
 
 def fail(message: str, code: int) -> int:

@@ -23,14 +23,25 @@ def show_scores(run: "Run") -> None:
 
 def print_scores(runs: Sequence["Run"]) -> None:
     """Print the scores of runs side by side."""
-    names = list(dict.fromkeys(name for run in runs for name in run.scores or {}))
-    rows = []
-    for name in names:
-        found = [(run.scores or {}).get(name) for run in runs]
-        rows.append([name, *(f"{s['score']:.4f}" if s else "–" for s in found)])
+    scores = [_by_title(run) for run in runs]
+    titles = dict.fromkeys(title for found in scores for title in found)
+    rows = [
+        [title, *(f"{found[title]:.4f}" if title in found else "–" for found in scores)]
+        for title in titles
+    ]
     say_table(["", *(str(run.path) for run in runs)], rows, title="scores")
     for remark in _remarks(runs):
         say(remark)
+
+
+def _by_title(run: "Run") -> dict[str, float]:
+    """Return a run's scores by their names with variants, parts of the data and counts."""
+    from pydisent.evaluation.conditions import conditions_of, title
+
+    return {
+        title(name, conditions_of(name, entry.get("details", {}))): entry["score"]
+        for name, entry in (run.scores or {}).items()
+    }
 
 
 def _remarks(runs: Sequence["Run"]) -> list[str]:
@@ -50,15 +61,18 @@ def _remarks(runs: Sequence["Run"]) -> list[str]:
     ]
 
 
-def print_comparison(runs: Sequence[Path], out: Path, udr: bool = False) -> None:
+def print_comparison(
+    runs: Sequence[Path], out: Path, udr: bool = False, accelerator: str = "auto"
+) -> None:
     """Print and write the comparison of runs, or sweeps, over seeds; with `udr` their agreement."""
     from pydisent.reports import compare, write_comparison
 
     comparison = compare(runs)
     if udr:
+        from pydisent.evaluation.devices import device_of
         from pydisent.evaluation.ranking import with_udr
 
-        comparison = with_udr(comparison)
+        comparison = with_udr(comparison, device=device_of(accelerator))
     title = f"{comparison.data}: mean ± standard deviation over seeds (n)"
     say_table(comparison.header, comparison.rows(), title=title, whole=True)
     for remark in comparison.remarks():

@@ -1,9 +1,16 @@
 """Codes drawn from the prior, decoded images and reconstructions."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from pydisent._checks import check_one_of
+from pydisent.data import ImageDataset
+from pydisent.training.run import Run
+
+Part = Literal["train", "test"]
+Split = Literal["auto", "train", "test"]
 
 _BATCH = 256
 _POOL = 64
@@ -46,3 +53,47 @@ def dataset_images(dataset: Any, n: int, seed: int) -> Tensor:
     """Return n images (n, C, H, W) drawn without replacement, or all if there are fewer."""
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))
     return dataset.images(order[:n])
+
+
+def images_of(run: Run, split: Split = "auto", usual: Part = "train") -> tuple[ImageDataset, Part]:
+    """Return images of a run's data, and whether training saw them.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    split : str
+        "train": the training images; "test": those held out, or of the official test set.
+    usual : str
+        The part if `split` is "auto"; the training images stand in for missing test images.
+
+    Raises
+    ------
+    ValueError
+        If test images are asked for, and there are none.
+    """
+    check_one_of("split", split, ("auto", "train", "test"))
+    if (usual if split == "auto" else split) == "test":
+        if run.held_out is not None:
+            return run.held_out, "test"
+        if split == "test":
+            raise ValueError(
+                f"split must be 'auto' or 'train' for {run.system.name} on {run.dataset.name}, of "
+                "which training saw all images, got 'test'"
+            )
+    return run.dataset, "train"
+
+
+def encoded_images(run: Run, n: int, seed: int, split: Split = "auto") -> tuple[Tensor, Tensor]:
+    """Return n images (n, C, H, W) of a run's data, and their codes (n, d).
+
+    Raises
+    ------
+    ValueError
+        If there are fewer, or none of `split`.
+    """
+    images = dataset_images(images_of(run, split)[0], n, seed)
+    if len(images) < n:
+        raise ValueError(f"the data must have at least {n} images, got {len(images)}")
+    with torch.no_grad():
+        return images, run.system.encode(images.to(run.system.device))

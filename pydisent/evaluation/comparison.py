@@ -5,12 +5,13 @@ import io
 import itertools
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydisent._terminal import command
+from pydisent.evaluation.conditions import differing, title
 from pydisent.evaluation.scored_run import ScoredRun, check_same_data, read_run
 from pydisent.training.folder import RunFolder
 from pydisent.training.plan import setting_text
@@ -94,16 +95,38 @@ class Comparison:
     data: str
     groups: tuple[Group, ...]
 
+    @property
+    def runs(self) -> list[ScoredRun]:
+        """Return the runs of all groups."""
+        return [run for group in self.groups for run in group.runs]
+
     @cached_property
     def metrics(self) -> tuple[str, ...]:
-        """Return the names of all scores, the reconstruction error first."""
-        names = [m for group in self.groups for run in group.runs for m in run.scores]
-        return tuple(sorted(dict.fromkeys(names), key=lambda name: name != RECONSTRUCTION))
+        """Return the names of all scores, the reconstruction error first.
+
+        A metric that was measured under several conditions has a name for each; see `metric_of`.
+        """
+        names = dict.fromkeys(name for run in self.runs for name in run.scores)
+        return tuple(sorted(names, key=lambda name: metric_of(name) != RECONSTRUCTION))
+
+    @property
+    def reconstruction(self) -> str:
+        """Return the name of the reconstruction error that most runs have."""
+        names = [name for run in self.runs for name in run.scores]
+        own = [name for name in names if metric_of(name) == RECONSTRUCTION]
+        return max(dict.fromkeys(own), key=own.count, default=RECONSTRUCTION)
+
+    def title(self, name: str) -> str:
+        """Return a score's name with the variant, the part of the data and the counts."""
+        if name != metric_of(name):
+            return name
+        found = (run.conditions[name] for run in self.runs if name in run.conditions)
+        return title(name, next(found, {}))
 
     @property
     def header(self) -> tuple[str, ...]:
         """Return the titles of the table's columns."""
-        return ("system", "seeds", *self.metrics)
+        return ("system", "seeds", *map(self.title, self.metrics))
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return the table: a row a group, its cells "mean ± std (n)"."""
@@ -119,39 +142,42 @@ class Comparison:
     def remarks(self) -> list[str]:
         """Return remarks on unfinished runs, missing scores and scores that are not comparable."""
         said = []
-        for run in (run for group in self.groups for run in group.runs):
+        metrics = tuple(dict.fromkeys(map(metric_of, self.metrics)))
+        for run in self.runs:
             if run.updates is not None and run.updates[0] < run.updates[1]:
                 said.append(
                     f"{run.path} is unfinished, {run.updates[0]} of {run.updates[1]} updates: "
                     + command("train", run.config["system"], "--out", run.path, "--resume")
                 )
-            lacking = [
-                metric
-                for metric in self.metrics
-                if metric not in run.scores and _is_due(metric, run)
-            ]
+            has = set(map(metric_of, run.scores))
+            lacking = [name for name in metrics if name not in has and _is_due(name, run)]
             if lacking or not run.scores:
                 chosen = ("--metrics", *lacking) if lacking else ()
                 said.append(
                     f"{run.path} lacks {', '.join(lacking) or 'scores'}: "
                     + command("evaluate", run.path, *chosen)
                 )
-        sizes = {run.config["image_size"] for group in self.groups for run in group.runs}
-        if len(sizes) > 1 and RECONSTRUCTION in self.metrics:
+        sizes = {run.config["image_size"] for run in self.runs}
+        if len(sizes) > 1 and RECONSTRUCTION in metrics:
             pixels = ", ".join(sorted(str(size or "native") for size in sizes))
             said.append(f"image sizes differ ({pixels}): reconstruction errors do not compare")
-        return said + self._nets()
+        for metric in metrics:
+            own = [name for name in self.metrics if metric_of(name) == metric]
+            if len(own) > 1 and len(self._nets.get(metric, ())) < 2:
+                said.append(f"{', '.join(own)}: measured differently, their figures do not compare")
+        return said + [
+            f"{metric} is by {' and '.join(nets)}{': its figures do not compare' * (len(nets) > 1)}"
+            for metric, nets in self._nets.items()
+        ]
 
-    def _nets(self) -> list[str]:
-        """Return remarks on the nets that scores depend on."""
+    @cached_property
+    def _nets(self) -> dict[str, dict[str, None]]:
+        """Return the nets that each metric's scores depend on."""
         made: dict[str, dict[str, None]] = {}
-        for run in (run for group in self.groups for run in group.runs):
+        for run in self.runs:
             for metric, net in run.nets.items():
                 made.setdefault(metric, {})[net] = None
-        return [
-            f"{metric} is by {' and '.join(nets)}{': its figures do not compare' * (len(nets) > 1)}"
-            for metric, nets in made.items()
-        ]
+        return made
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values."""
@@ -218,10 +244,11 @@ def compare(paths: Sequence[str | Path]) -> Comparison:
         If there are no runs, a folder is not a run folder, a file is damaged, two runs are the
         same, or the runs are on different data.
     """
-    runs = [read_run(path) for path in _run_folders(paths)]
+    runs = [read_run(path) for path in run_folders(paths)]
     if not runs:
         raise ValueError("runs must be at least one run folder, got none")
     check_same_data(runs, ("data", "data_path"))
+    runs = _told_apart(runs)
     groups: dict[str, list[ScoredRun]] = {}
     for run in runs:
         groups.setdefault(run.key, []).append(run)
@@ -229,6 +256,31 @@ def compare(paths: Sequence[str | Path]) -> Comparison:
     made = [_group(group, runs) for group in groups.values()]
     made.sort(key=lambda g: (systems.index(g.system), [place(v) for v in g.varied.values()]))
     return Comparison(runs[0].config["data"], tuple(made))
+
+
+def metric_of(name: str) -> str:
+    """Return the metric of a score's name in a comparison, which may add conditions in brackets."""
+    return name.partition(" (")[0]
+
+
+def _told_apart(runs: Sequence[ScoredRun]) -> list[ScoredRun]:
+    """Return the runs with a name of its own for each set of conditions of a metric's scores."""
+    metrics = dict.fromkeys(metric for run in runs for metric in run.scores)
+    differ = {
+        metric: differing([run.conditions[metric] for run in runs if metric in run.scores])
+        for metric in metrics
+    }
+    named = []
+    for run in runs:
+        names = {m: title(m, run.conditions[m], differ[m]) if differ[m] else m for m in run.scores}
+        named.append(
+            replace(
+                run,
+                scores={names[m]: score for m, score in run.scores.items()},
+                conditions={names[m]: run.conditions[m] for m in run.scores},
+            )
+        )
+    return named
 
 
 def place(value: Any) -> tuple[int, float, str]:
@@ -242,7 +294,8 @@ def _is_due(metric: str, run: ScoredRun) -> bool:
     return metric != "udr" and (metric != "f-diagonal" or "k" in run.settings)
 
 
-def _run_folders(paths: Sequence[str | Path]) -> Iterator[Path]:
+def run_folders(paths: Sequence[str | Path]) -> Iterator[Path]:
+    """Yield run folders, those of a sweep for its folder."""
     for path in map(Path, paths):
         if (path / "sweep.json").exists():
             yield from sorted(p for p in path.iterdir() if RunFolder(p).is_run())

@@ -17,7 +17,13 @@ UDR = "udr"
 _BATCH = 256
 
 
-def with_udr(comparison: Comparison, images: int = 1000, *, seed: int = 0) -> Comparison:
+def with_udr(
+    comparison: Comparison,
+    images: int = 1000,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> Comparison:
     """Return the comparison with each run's UDR among the runs of its group (Duan et al., 2020).
 
     All runs of a group encode the same images. The score of a run is the median over its pairs
@@ -31,6 +37,8 @@ def with_udr(comparison: Comparison, images: int = 1000, *, seed: int = 0) -> Co
         Number of images, >= 2; at most all.
     seed : int
         Of the images.
+    device : device
+        Of the systems that encode.
 
     Raises
     ------
@@ -39,14 +47,14 @@ def with_udr(comparison: Comparison, images: int = 1000, *, seed: int = 0) -> Co
     """
     if images < 2:
         raise ValueError(f"images must be an integer >= 2, got {images}")
-    groups = tuple(_ranked(group, images, seed) for group in comparison.groups)
+    groups = tuple(_ranked(group, images, seed, device) for group in comparison.groups)
     return Comparison(comparison.data, groups)
 
 
-def _ranked(group: Group, images: int, seed: int) -> Group:
+def _ranked(group: Group, images: int, seed: int, device: str | torch.device) -> Group:
     if len(group.runs) < 2:
         return group
-    opened = [open_run(run.path) for run in group.runs]
+    opened = [open_run(run.path, device) for run in group.runs]
     if not all(hasattr(run.system, "posterior") for run in opened):
         return group
     dataset = opened[0].dataset
@@ -67,5 +75,5 @@ def _scored(run: ScoredRun, score: float) -> ScoredRun:
 def _posteriors(run: Run, pictures: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
     """Return the codes (N, d) and the mean KL to the prior of each coordinate (d,), in nats."""
     parts = [run.system.posterior(batch.to(run.system.device)) for batch in pictures]  # type: ignore[operator]
-    mu, logvar = (torch.cat(side).double().cpu() for side in zip(*parts))
+    mu, logvar = (torch.cat(side).cpu().double() for side in zip(*parts))
     return mu.numpy(), gaussian_kl(mu, logvar, reduction="dimensions").numpy()

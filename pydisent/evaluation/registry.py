@@ -58,6 +58,8 @@ class Metric:
         The direction of its score.
     slow : bool
         Whether it takes minutes.
+    by_default : bool
+        Whether it is measured when no metric is named.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Metric:
     label: str
     lower_is_better: bool = False
     slow: bool = False
+    by_default: bool = True
 
 
 METRICS: Registry[Metric] = Registry("metric", "pydisent.metrics")
@@ -78,6 +81,7 @@ def metric(
     label: str | None = None,
     lower_is_better: bool = False,
     slow: bool = False,
+    by_default: bool = True,
 ) -> Callable[[Measure], Measure]:
     """Register the decorated function as a metric; the arguments are those of `Metric`.
 
@@ -88,7 +92,7 @@ def metric(
     """
 
     def register(measure: Measure) -> Measure:
-        made = Metric(name, measure, needs, label or name, lower_is_better, slow)
+        made = Metric(name, measure, needs, label or name, lower_is_better, slow, by_default)
         METRICS.add(name, made, measure.__module__)
         return measure
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydisent.evaluation.conditions import conditions_of
 from pydisent.training.files import Types, check_fields
 from pydisent.training.folder import RunFolder
 from pydisent.training.run import updates
 
 # The fields of a plan, beside its configuration and seed, that determine a score.
-_DECISIVE = ("image_size", "steps", "partial", "split", "crop", "mirror", "bins")
+_DECISIVE = ("image_size", "steps", "partial", "held_out", "split", "crop", "mirror", "bins")
 _FIELDS: Types = {
     "system": (str,),
     "data": (str,),
@@ -39,6 +40,8 @@ class ScoredRun:
         The updates of its last checkpoint and of the plan; None without checkpoints.
     nets : dict of str to str
         The net that judged the images, for each metric that has one.
+    conditions : dict of str to dict
+        What each score depends on beside the run; see `conditions_of`.
     """
 
     path: Path
@@ -46,6 +49,7 @@ class ScoredRun:
     scores: dict[str, float]
     updates: tuple[int, int] | None = None
     nets: dict[str, str] = field(default_factory=dict)
+    conditions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def is_finished(self) -> bool:
@@ -75,14 +79,15 @@ def read_run(path: Path) -> ScoredRun:
     folder.require_run()
     config = folder.read_config()
     check_fields(str(folder.config), config, _FIELDS, others=True)
-    scores, nets = {}, {}
+    scores, nets, conditions = {}, {}, {}
     for metric, entry in (folder.read_scores() or {}).items():
-        value = entry["score"]
+        value, details = entry["score"], entry.get("details", {})
         if math.isfinite(value):
             scores[metric] = float(value)
-        if (net := entry.get("details", {}).get("distance")) is not None:
+            conditions[metric] = conditions_of(metric, details)
+        if (net := details.get("distance")) is not None:
             nets[metric] = net
-    return ScoredRun(path, config, scores, updates(path), nets)
+    return ScoredRun(path, config, scores, updates(path), nets, conditions)
 
 
 def check_same_data(runs: Sequence[ScoredRun], names: Sequence[str]) -> None:

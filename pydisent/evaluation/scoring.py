@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from pydisent import data, systems
 from pydisent.evaluation import metrics  # noqa: F401  (registers them)
+from pydisent.evaluation.codes import Split
 from pydisent.evaluation.perception import Perception
-from pydisent.evaluation.registry import METRICS
-from pydisent.evaluation.subject import MAX_IMAGES, Subject
+from pydisent.evaluation.registry import FACTORS, METRICS
+from pydisent.evaluation.subject import MAX_IMAGES, Progress, Subject
 from pydisent.metrics import MetricResult
+from pydisent.systems import NotTrainedError
 from pydisent.training.plan import Plan
 from pydisent.training.run import Run
 
@@ -34,20 +37,50 @@ def metric_label(name: str) -> str:
     return METRICS[name].label if name in METRICS else name
 
 
-def applicable(run: Run) -> tuple[str, ...]:
-    """Return the names of the metrics that apply to the run's data and system.
+def fitting(run: Run) -> tuple[str, ...]:
+    """Return the names of all metrics that apply to the run's data and system."""
+    return tuple(name for name, metric in METRICS.items() if metric.needs.met(run))
 
-    Of data with attributes alone, those against factors must be named: see `FACTORS`.
+
+def applicable(run: Run) -> tuple[str, ...]:
+    """Return those of `fitting` that are measured if none is named.
+
+    No variants of others; of data with attributes alone none against factors: see `FACTORS`.
     """
-    needs = {name: metric.needs for name, metric in METRICS.items()}
-    return tuple(name for name, need in needs.items() if need.met(run) and need.usual(run))
+    found = ((name, METRICS[name]) for name in fitting(run))
+    return tuple(name for name, one in found if one.by_default and one.needs.usual(run))
+
+
+def fitting_to(plan: Plan) -> tuple[str, ...]:
+    """Return the names of all metrics that apply to the runs of a plan."""
+    images = data.load(**plan.data_arguments())
+    system = systems.build(plan.system, plan.config, images.image_shape)
+    return fitting(Run(Path(), plan, {}, [], None, system, 0, images))
 
 
 def applicable_to(plan: Plan) -> tuple[str, ...]:
-    """Return the names of the metrics that apply to the runs of a plan."""
-    images = data.load(**plan.data_arguments())
-    system = systems.build(plan.system, plan.config, images.image_shape)
-    return applicable(Run(Path(), plan, {}, [], None, system, 0, images))
+    """Return those of `fitting_to` that are measured if none is named."""
+    return tuple(name for name in fitting_to(plan) if METRICS[name].by_default)
+
+
+def why_missing(run: Run, name: str) -> str:
+    """Return why a run has no score of a metric: that it cannot be measured, or has not been."""
+    metric = METRICS.get(name)
+    if metric is None:
+        return "not measured"
+    try:
+        met = metric.needs.met(run)
+    except Exception as error:  # such as data that is not there any more
+        return f"not measurable: {error}"
+    if not met:
+        return f"not measurable: it needs {metric.needs.words}"
+    if metric.needs is FACTORS:
+        try:
+            with torch.no_grad():
+                run.system.encode(torch.zeros(1, *run.system.image_shape, device=run.system.device))
+        except NotTrainedError as error:
+            return f"not measurable: {error}"
+    return "not measured yet"
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -64,6 +97,9 @@ def score(
     seed: int = 0,
     perception: Perception | None = None,
     keep: Callable[[dict[str, Score]], None] | None = None,
+    split: Split = "auto",
+    published: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Score]:
     """Return {name: {"score": float, "details": dict}} of a run, encoding its data once.
 
@@ -83,6 +119,14 @@ def score(
         The nets of TPL, PPL and FID; by default the fixed net, which needs no weights.
     keep : callable, optional
         Called with {name: score} as soon as each is measured.
+    split : str
+        "test": on images that training did not see; "train": on those that it saw. "auto": on the
+        latter, but for reconstruction errors and attributes, which are of unseen images if there
+        are any. Class swaps and attribute flips are always of unseen images.
+    published : bool
+        Make TPL, PPL and FID of as many images as the published figures: hours without a GPU.
+    progress : callable, optional
+        Called with the metric, the number of images made and their total.
 
     Raises
     ------
@@ -98,14 +142,23 @@ def score(
     for name in names:
         needs = METRICS[name].needs
         if not needs.met(run):
-            accepted = ", ".join(map(repr, applicable(run))) or "none"
+            accepted = ", ".join(map(repr, fitting(run))) or "none"
             raise ValueError(
                 f"metric must be one of {accepted} for {run.system.name} on {run.dataset.name}, "
                 f"got {name!r}, which needs {needs.words}"
             )
     nets = perception or Perception()
     nets.check(names)
-    subject = Subject(run, seed=seed, max_images=max_images, perception=nets)
+    subject = Subject(
+        run,
+        seed=seed,
+        max_images=max_images,
+        perception=nets,
+        split=split,
+        published=published,
+        progress=progress,
+    )
+    subject.images_of()  # refuses a split that is not there
     scores: dict[str, Score] = {}
     failed: dict[str, ValueError] = {}
     for name in names:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pydisent.evaluation.perception import TPL_SETTINGS, Perception
 from pydisent.evaluation.scored_run import ScoredRun, check_same_data, read_run
 from pydisent.evaluation.scoring import score
@@ -126,6 +128,7 @@ def select(
     active: int = 1,
     perception: Perception | None = None,
     again: bool = False,
+    device: str | torch.device = "cpu",
     say: Callable[[str], None] = lambda text: None,
 ) -> Selection:
     """Rank all finished runs below a folder by TPL, scoring those without a TPL.
@@ -141,6 +144,8 @@ def select(
         The nets that score runs; if given, existing scores must be by the same nets.
     again : bool
         Whether to score all runs again.
+    device : device
+        Of the systems that are scored.
     say : callable
         Called with a line for each run that is scored.
 
@@ -167,7 +172,7 @@ def select(
     settings = _common_settings(known, missing, nets)
     for run in missing:
         say(f"scoring {run.path}: {METRIC}")
-        _score(run.path, nets)
+        _score(run.path, nets, device)
     placed = sorted((_ranked(run.path) for run in finished), key=lambda one: one.tpl)
     return Selection(
         root,
@@ -221,24 +226,25 @@ def _common_settings(
     known: dict[Path, dict[str, Any]], missing: Sequence[ScoredRun], nets: Perception
 ) -> dict[str, Any]:
     """Return the settings of known and missing scores; ValueError unless they are the same."""
-    settings = {str(path): {k: d[k] for k in TPL_SETTINGS} for path, d in known.items()}
+    named = (*TPL_SETTINGS, "counts")  # the last is there where they are the published ones
+    settings = {str(path): {k: d[k] for k in named if k in d} for path, d in known.items()}
     if missing:
         settings["the scores that are missing"] = nets.tpl_settings()
     elif nets != Perception():  # asked for, though nothing is left to score
         settings["what is asked for"] = nets.tpl_settings()
     (first, common), *others = settings.items()
     for name, values in others:
-        for key in TPL_SETTINGS:
-            if values[key] != common[key]:
+        for key in named:
+            if values.get(key) != common.get(key):
                 raise ValueError(
-                    f"TPL must be measured with the same settings, got {key} {common[key]} for "
-                    f"{first} and {values[key]} for {name}: score all runs again"
+                    f"TPL must be measured with the same settings, got {key} {common.get(key)} for "
+                    f"{first} and {values.get(key)} for {name}: score all runs again"
                 )
     return common
 
 
-def _score(path: Path, nets: Perception) -> None:
-    run = open_run(path)
+def _score(path: Path, nets: Perception, device: str | torch.device) -> None:
+    run = open_run(path, device)
     score(run, [METRIC], perception=nets, keep=RunFolder(path).add_scores)
 
 

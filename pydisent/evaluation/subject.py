@@ -1,13 +1,14 @@
 """A run under evaluation."""
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
-from pydisent.data import ObservedFactorDataset, factors_of
+from pydisent.data import ImageDataset, ObservedFactorDataset, factors_of
 from pydisent.evaluation.alignment import alignment_summary
-from pydisent.evaluation.codes import dataset_images, reconstruct
+from pydisent.evaluation.codes import Part, Split, dataset_images, images_of, reconstruct
 from pydisent.evaluation.masks import mask_summary
 from pydisent.evaluation.perception import Perception
 from pydisent.metrics import EncodedDataset, MetricResult, Samples, encode_once, sample_codes
@@ -17,6 +18,8 @@ from pydisent.training.run import Run
 # less than the spread over seeds, and most of the encoding is saved.
 MAX_IMAGES = 100_000
 _RECONSTRUCTED = 512
+
+Progress = Callable[[str, int, int], None]
 
 
 class Subject:
@@ -36,6 +39,13 @@ class Subject:
         Metrics of factors draw from this many images of the grid; None for all.
     perception : Perception, optional
         The nets of TPL, PPL and FID.
+    split : str
+        "train" or "test": of which images of the data scores are; "auto" for what each metric
+        has by default.
+    published : bool
+        Whether TPL, PPL and FID take as many images as the published figures.
+    progress : callable, optional
+        Called with a metric's name, how many images are made of how many.
     """
 
     def __init__(
@@ -47,7 +57,11 @@ class Subject:
         k: int | None = None,
         max_images: int | None = MAX_IMAGES,
         perception: Perception | None = None,
+        split: Split = "auto",
+        published: bool = False,
+        progress: Progress | None = None,
     ) -> None:
+        self.split, self.published, self.progress = split, published, progress
         self.run, self.label = run, label or run.system.name
         self.seed, self.k, self.max_images = seed, k, max_images
         self.perception = perception or Perception()
@@ -58,13 +72,32 @@ class Subject:
         plan = self.run.plan
         return tuple(plan.data_arguments().values())
 
+    def images_of(self, usual: Part = "train") -> tuple[ImageDataset, Part]:
+        """Return images of the data, and whether training saw them; see `images_of`."""
+        return images_of(self.run, self.split, usual)
+
+    def counted(
+        self, name: str, total: int, made: Callable[[Tensor], Tensor]
+    ) -> Callable[[Tensor], Tensor]:
+        """Return a callable that also reports how many of `total` rows it has been called with."""
+        done = 0
+
+        def call(rows: Tensor) -> Tensor:
+            nonlocal done
+            done += len(rows)
+            if self.progress is not None:
+                self.progress(name, min(done, total), total)
+            return made(rows)
+
+        return call
+
     @cached_property
     def codes(self) -> EncodedDataset:
         """Return the codes of the data set."""
         system = self.run.system
         return encode_once(
             system.encode,
-            factors_of(self.run.dataset),
+            factors_of(self.images_of()[0]),
             max_images=self.max_images,
             seed=self.seed,
             device=system.device,
@@ -83,9 +116,10 @@ class Subject:
 
     @property
     def axes(self) -> dict[str, Any]:
-        """Return the names of codes and factors, and how many images samples are drawn from."""
+        """Return the names of codes and factors, and which images samples are drawn from."""
         pool = self.codes.pool
         return {
+            "split": self.images_of()[1],
             "codes": self.run.system.code_names,
             "factors": list(self.codes.factor_names),
             "images_drawn_from": len(self.codes) if pool is None else len(pool),
@@ -104,8 +138,8 @@ class Subject:
 
     @cached_property
     def reconstructions(self) -> tuple[Tensor, Tensor]:
-        """Return images of the data set (N, C, H, W) and their reconstructions."""
-        images = dataset_images(self.run.dataset, _RECONSTRUCTED, self.seed)
+        """Return images of the data (N, C, H, W), unseen ones if any, and reconstructions."""
+        images = dataset_images(self.images_of("test")[0], _RECONSTRUCTED, self.seed)
         return images, reconstruct(self.run.system, images)
 
     @property

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pydisent._checks import check_counts, check_one_of
+from pydisent.metrics._edited import Images, batches, check_image_batch, image_shape
 from pydisent.metrics._kept import check_file_name, kept_weights
 
 # Version of the net and its training; cached weights of other versions are ignored.
@@ -95,7 +96,7 @@ class Classifier(nn.Module):
 
 
 def trained_classifier(
-    images: Tensor,
+    images: Images,
     targets: Tensor,
     *,
     kind: Literal["label", "attributes"] = "label",
@@ -111,8 +112,9 @@ def trained_classifier(
 
     Parameters
     ----------
-    images : Tensor
-        (N, C, H, W) in [0, 1].
+    images : Tensor or ImageDataset
+        (N, C, H, W) in [0, 1]; a data set's are read as they are needed, a batch at a time, and
+        give the same weights.
     targets : Tensor
         Labels (N,), integers from 0, or attributes (N, A) bool.
     kind : {"label", "attributes"}
@@ -142,10 +144,14 @@ def trained_classifier(
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise TypeError(f"seed must be an integer, got {seed!r}")
     check_one_of("kind", kind, tuple(SHIFTS))
-    _check_images(images)
+    if isinstance(images, Tensor):
+        _check_images(images)
+    else:
+        check_image_batch(images)
     targets = _checked_targets(targets, kind, len(images))
     outputs = int(targets.max()) + 1 if kind == "label" else targets.shape[1]
-    shape = (images.shape[1], images.shape[2], images.shape[3])
+    channels, height, width = image_shape(images)
+    shape = (channels, height, width)
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed: it would seed other devices too, and start them.
         torch.default_generator.manual_seed(seed)
@@ -156,7 +162,7 @@ def trained_classifier(
         shapes = {key: tuple(value.shape) for key, value in _floating(net).items()}
 
         def train() -> dict[str, Tensor]:
-            _train(net, images.detach(), targets, kind, seed, updates)
+            _train(net, images, targets, kind, seed, updates)
             return _floating(net)
 
         net.load_state_dict(kept_weights(name, digest, shapes, train), strict=False)
@@ -169,7 +175,7 @@ def _floating(net: nn.Module) -> dict[str, Tensor]:
 
 
 def _train(
-    net: Classifier, images: Tensor, targets: Tensor, kind: str, seed: int, updates: int
+    net: Classifier, images: Images, targets: Tensor, kind: str, seed: int, updates: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
@@ -180,7 +186,10 @@ def _train(
         weight = ((~targets).sum(0) / targets.sum(0)).clamp(1 / MOST_WEIGHT, MOST_WEIGHT)
     net.train()
     for rows in _batches(len(images), updates, generator):
-        batch = images[rows.to(images.device)].to("cpu", torch.float32)
+        if isinstance(images, Tensor):
+            batch = images.detach()[rows.to(images.device)].to("cpu", torch.float32)
+        else:
+            batch = images.images(rows)
         logits = net(_moved(batch, max(batch.shape[2:]) // SHIFTS[kind], generator))
         if weight is None:
             loss = F.cross_entropy(logits, targets[rows])
@@ -260,12 +269,12 @@ def _checked_attributes(targets: Tensor, count: int) -> Tensor:
     return targets
 
 
-def _digest(settings: tuple, images: Tensor, targets: Tensor) -> str:
+def _digest(settings: tuple, images: Images, targets: Tensor) -> str:
     """Return a hash of the settings and all values, updated in parts to avoid a copy."""
     digest = hashlib.sha256(repr(settings).encode())
-    for tensor in (images.detach(), targets):
-        digest.update(f"\0{tuple(tensor.shape)}".encode())
-        for part in tensor.split(1024):
-            plain = part.float() if part.is_floating_point() else part
+    for values in (images, targets):
+        digest.update(f"\0{(len(values), *image_shape(values))}".encode())
+        for part in batches(values, 1024):
+            plain = part.detach().float() if part.is_floating_point() else part
             digest.update(plain.cpu().contiguous().numpy().data)
     return digest.hexdigest()[:20]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pydisent.data import ImageDataset
 from pydisent.data.indices import integer_array
 from pydisent.metrics._decoded import Decoder, decode_checked
 from pydisent.metrics._encode import Encoder, check_batch_codes
@@ -15,16 +17,35 @@ from pydisent.metrics.perceptual import full_precision
 
 Classify = Callable[[Tensor], Tensor]
 Device = torch.device | str | None
+Images = Tensor | ImageDataset
 
 
-def check_image_batch(images: Tensor, name: str = "images") -> None:
-    """Check a batch of images (N, C, H, W).
+def image_shape(images: Images) -> tuple[int, ...]:
+    """Return (C, H, W)."""
+    return tuple(images.shape[1:]) if isinstance(images, Tensor) else images.image_shape
+
+
+def batches(images: Images, batch_size: int) -> Iterator[Tensor]:
+    """Yield images (n, C, H, W) in order; those of a data set are read as they are needed."""
+    if isinstance(images, Tensor):
+        yield from images.split(batch_size)
+        return
+    for start in range(0, len(images), batch_size):
+        yield images.images(np.arange(start, min(start + batch_size, len(images))))
+
+
+def check_image_batch(images: Images, name: str = "images") -> None:
+    """Check images (N, C, H, W); those of a data set are what its class promises.
 
     Raises
     ------
     TypeError, ValueError
         If they are not a finite floating point Tensor of that shape; the message names them.
     """
+    if isinstance(images, ImageDataset):
+        if not len(images):
+            raise ValueError(f"{name} must be at least one image, got none")
+        return
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"{name} must be a floating point Tensor, got {kind}")
@@ -51,7 +72,7 @@ def check_columns(factors: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
 
 
 def encode_images(
-    encode: Encoder, images: Tensor, columns: np.ndarray, batch_size: int, device: Device
+    encode: Encoder, images: Images, columns: np.ndarray, batch_size: int, device: Device
 ) -> Tensor:
     """Return codes (N, d) on ``device`` that have these columns.
 
@@ -62,7 +83,7 @@ def encode_images(
     """
     codes = []
     with torch.no_grad(), full_precision():
-        for part in images.split(batch_size):
+        for part in batches(images, batch_size):
             codes.append(check_batch_codes(encode(part.to(device)), len(part)))
     if (wide := codes[0].shape[1]) <= columns.max():
         raise ValueError(
@@ -74,7 +95,7 @@ def encode_images(
 def verdicts_on_reconstructions(
     decode: Decoder,
     codes: Tensor,
-    images: Tensor,
+    images: Images,
     verdict: Classify,
     batch_size: int,
 ) -> tuple[Tensor, float]:
@@ -86,7 +107,7 @@ def verdicts_on_reconstructions(
         If ``decode`` returns something other than finite images of the shape of ``images``.
     """
     verdicts, error = [], 0.0
-    for code, image in zip(codes.split(batch_size), images.split(batch_size)):
+    for code, image in zip(codes.split(batch_size), batches(images, batch_size)):
         made = decode_checked(decode, code)
         if made.shape != image.shape:
             raise ValueError(
@@ -94,4 +115,4 @@ def verdicts_on_reconstructions(
             )
         error += float((made.cpu().double() - image.cpu().double()).square().sum())
         verdicts.append(verdict(made))
-    return torch.cat(verdicts), error / images.numel()
+    return torch.cat(verdicts), error / (len(codes) * math.prod(image_shape(images)))

@@ -15,9 +15,11 @@ from pydisent.metrics._decoded import Decoder, decode_checked
 from pydisent.metrics._edited import (
     Classify,
     Device,
+    Images,
     check_columns,
     check_image_batch,
     encode_images,
+    image_shape,
     verdicts_on_reconstructions,
 )
 from pydisent.metrics._encode import Encoder
@@ -30,12 +32,12 @@ ALPHAS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0)
 def attribute_flips(
     encode: Encoder,
     decode: Decoder,
-    images: Tensor,
+    images: Images,
     classify_attributes: Classify,
     *,
     factors: Sequence[int],
     alpha: float | None = None,
-    validation: Tensor | None = None,
+    validation: Images | None = None,
     alphas: Sequence[float] = ALPHAS,
     batch_size: int = 256,
     device: Device = None,
@@ -52,8 +54,8 @@ def attribute_flips(
         From images (N, C, H, W) to codes (N, d).
     decode : callable
         From codes (N, d) to images (N, C, H, W).
-    images : Tensor
-        (N, C, H, W) in [0, 1].
+    images : Tensor or ImageDataset
+        (N, C, H, W) in [0, 1]; a data set's are read as they are needed, a batch at a time.
     classify_attributes : callable
         From images (N, C, H, W) to logits (N, A): an attribute is there if its logit is above 0.
         Of a net that gives probabilities, pass the probability less 0.5.
@@ -61,7 +63,7 @@ def attribute_flips(
         (A,) the column of the code that is the factor of each attribute.
     alpha : float, optional
         Multiplier, > 0; 40 in the paper. None to choose it on ``validation``.
-    validation : Tensor, optional
+    validation : Tensor or ImageDataset, optional
         (M, C, H, W) images on which ``alphas`` are tried; the smallest of the best is taken for
         all attributes. Needed if ``alpha`` is None, and not to be given otherwise.
     alphas : sequence of float
@@ -94,7 +96,7 @@ def attribute_flips(
     tried = _checked_alphas(alpha, validation, alphas, images)
     where = device if device is not None else "cpu"
 
-    def prepared(batch: Tensor) -> _Flips:
+    def prepared(batch: Images) -> _Flips:
         codes = encode_images(encode, batch, columns, batch_size, where)
         found, error = verdicts_on_reconstructions(
             decode,
@@ -209,7 +211,7 @@ def _details(
 
 
 def _checked_alphas(
-    alpha: float | None, validation: Tensor | None, alphas: Sequence[float], images: Tensor
+    alpha: float | None, validation: Images | None, alphas: Sequence[float], images: Images
 ) -> list[float]:
     """Return what to try; a single one if there is nothing to try it on."""
     if (alpha is None) == (validation is None):
@@ -217,10 +219,11 @@ def _checked_alphas(
         raise ValueError(f"alpha or validation must be given, one of them, got {given}")
     if validation is not None:
         check_image_batch(validation, "validation")
-        if validation.shape[1:] != images.shape[1:]:
+        wanted, got = image_shape(images), image_shape(validation)
+        if got != wanted:
             raise ValueError(
-                f"validation must be (M, {', '.join(map(str, images.shape[1:]))}), as images, got "
-                f"{tuple(validation.shape)}"
+                f"validation must be (M, {', '.join(map(str, wanted))}), as images, got "
+                f"{(len(validation), *got)}"
             )
     name, tried = ("alphas", list(alphas)) if alpha is None else ("alpha", [alpha])
     if not tried:

@@ -15,6 +15,7 @@ from pydisent.metrics._decoded import Decoder, decode_checked
 from pydisent.metrics._edited import (
     Classify,
     Device,
+    Images,
     check_columns,
     check_image_batch,
     encode_images,
@@ -28,7 +29,7 @@ from pydisent.metrics.perceptual import full_precision
 def class_swaps(
     encode: Encoder,
     decode: Decoder,
-    images: Tensor,
+    images: Images,
     labels: Sequence[int] | np.ndarray | Tensor,
     classify: Classify,
     *,
@@ -51,8 +52,8 @@ def class_swaps(
         From images (N, C, H, W) to codes (N, d).
     decode : callable
         From codes (N, d) to images (N, C, H, W).
-    images : Tensor
-        (N, C, H, W) in [0, 1].
+    images : Tensor or ImageDataset
+        (N, C, H, W) in [0, 1]; a data set's are read as they are needed, a batch at a time.
     labels : sequence of int
         (N,) classes, numbered as ``classify`` does.
     classify : callable

@@ -43,7 +43,8 @@ def sap(
         ``thresholds``, of the paper: the balanced accuracy of the best c − 1 thresholds for a
         factor of c values, fitted to the test samples themselves and exact; the intervals'
         classes may be any (see `continuous` for the paper's other half); a code whose standard
-        deviation is below ``prune_std`` is inactive and scores 0.
+        deviation is below ``prune_std`` is inactive and scores 0. With `continuous` the paper's
+        whole definition: without it, quantities are classes as well.
         ``svm``, of disentanglement_lib: test accuracy of a linear SVM (C = 0.01, balanced
         classes) trained on the first samples.
         ``continuous``, of disentanglement_lib: the squared correlation over the first samples.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pydisent.reports.masks import write_masks
     from pydisent.reports.matrices import write_matrices
     from pydisent.reports.page import write_report
+    from pydisent.reports.pictures import write_local_svd
     from pydisent.reports.rotation import write_rotation
     from pydisent.reports.transfer import write_transfer
     from pydisent.reports.traversals import write_traversals
@@ -22,6 +23,7 @@ __all__ = [
     "compare",
     "write_comparison",
     "write_eigenpaths",
+    "write_local_svd",
     "write_masks",
     "write_matrices",
     "write_report",
@@ -36,6 +38,7 @@ _HOMES = {
     "compare": "pydisent.evaluation.comparison",
     "write_comparison": "pydisent.reports.comparison",
     "write_eigenpaths": "pydisent.reports.eigenpaths",
+    "write_local_svd": "pydisent.reports.pictures",
     "write_masks": "pydisent.reports.masks",
     "write_matrices": "pydisent.reports.matrices",
     "write_report": "pydisent.reports.page",

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pydisent.evaluation.alignment import leading, penalty_weight
+from pydisent.evaluation.codes import Split
 from pydisent.evaluation.subject import Subject
 from pydisent.training.run import Run
 
 
-def subjects_of(runs: Sequence[Run], seed: int) -> list[Subject]:
+def subjects_of(runs: Sequence[Run], seed: int, split: Split = "auto") -> list[Subject]:
     """Label runs by system, by folder if two share it, else by number, and set each one's k.
 
     A run without the alignment penalty is evaluated with the k of the first run that has it.
@@ -20,7 +21,7 @@ def subjects_of(runs: Sequence[Run], seed: int) -> list[Subject]:
     labels = [f"{n}-{i + 1}" if counts[n] > 1 else n for i, n in enumerate(names)]
     aligned = [leading(run) for run in runs if penalty_weight(run) > 0]
     return [
-        Subject(run, label, k=_compared_k(run, aligned), seed=seed)
+        Subject(run, label, k=_compared_k(run, aligned), seed=seed, split=split)
         for run, label in zip(runs, labels)
     ]
 

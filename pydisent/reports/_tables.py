@@ -2,13 +2,15 @@
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pydisent.evaluation.alignment import leading
+from pydisent.evaluation.conditions import conditions_of, differing, title
 from pydisent.evaluation.masks import has_masks
 from pydisent.evaluation.registry import METRICS
-from pydisent.evaluation.scoring import metric_label
+from pydisent.evaluation.scoring import metric_label, why_missing
 from pydisent.evaluation.subject import Subject
 
 _ROWS_OF_THEIR_OWN = ("f-diagonal", "reconstruction", "mask-overlap")
@@ -53,14 +55,13 @@ def summary(subjects: Sequence[Subject]) -> list[Row]:
             Row("Power iterations T", _settings(subjects, "iterations")),
         ]
     rows.append(_row(subjects, "Mean of the first k diagonal entries of F", _diagonal, max))
-    for name in dict.fromkeys(["z-diff", "factor-vae", *_scored(subjects)]):
+    usual = [n for n in ("z-diff", "factor-vae") if any(_is_due(s, n) for s in subjects)]
+    for name in dict.fromkeys([*usual, *_scored(subjects)]):
         if name not in _ROWS_OF_THEIR_OWN:
-            lower = name in METRICS and METRICS[name].lower_is_better
-            better = min if lower else max
-            rows.append(_row(subjects, _score_title(name, subjects), _score_of(name), better))
+            rows += _score_rows(subjects, name)
     if any(has_masks(s.run) for s in subjects):
         rows.append(_row(subjects, "Mask overlap", lambda s: s.masks.score, min))
-    rows.append(_row(subjects, "Reconstruction error", lambda s: s.reconstruction_error, min, 4))
+    rows.append(_reconstruction_row(subjects))
     rows.append(Row("Training time", [_time(s) for s in subjects]))
     return rows
 
@@ -80,31 +81,62 @@ def _row(
         except Exception as error:  # also reported in place of the picture
             values.append(str(error) or type(error).__name__)
     numbers = [v for v in values if isinstance(v, float)]
-    best = [i for i, v in enumerate(values) if len(numbers) > 1 and v == better(numbers)]
     cells = [f"{v:.{digits}f}" if isinstance(v, float) else v for v in values]
-    return Row(label, cells, frozenset(best))
+    # Of figures that read the same none is the best.
+    best = [i for i, v in enumerate(values) if len(numbers) > 1 and v == better(numbers)]
+    alone = len(best) == 1 and cells.count(cells[best[0]]) == 1
+    return Row(label, cells, frozenset(best if alone else ()))
 
 
 def _diagonal(subject: Subject) -> float:
     return float(subject.alignment["mean"])
 
 
-def _score_of(name: str) -> Callable[[Subject], float]:
-    def score(subject: Subject) -> float:
-        scores = subject.run.scores or {}
-        if name not in scores:
-            raise LookupError("not measured yet")
-        return float(scores[name]["score"])
+def _reconstruction_row(subjects: Sequence[Subject]) -> Row:
+    """Return the row of reconstruction errors, and of which images they are."""
+    label, parts = metric_label("reconstruction"), set()
+    row = _row(subjects, label, lambda s: s.reconstruction_error, min, 4)
+    for subject in subjects:
+        with suppress(Exception):  # said in the row
+            conditions = {"split": subject.images_of("test")[1]}
+            parts.add(title("reconstruction", conditions, label=label))
+    if len(parts) == 1:
+        return replace(row, label=parts.pop())
+    return replace(row, best=frozenset())  # errors of other images do not compare
 
-    return score
+
+def _is_due(subject: Subject, name: str) -> bool:
+    """Return whether a metric can be measured and has not been."""
+    due = why_missing(subject.run, name) == "not measured yet"
+    return due and METRICS[name].needs.usual(subject.run)
 
 
-def _score_title(name: str, subjects: Sequence[Subject]) -> str:
-    """Return the label of a score, with the net that it is measured by, if any."""
-    found = [(s.run.scores or {}).get(name, {}).get("details", {}) for s in subjects]
-    nets = {d["distance"]: None for d in found if "distance" in d}
-    title = metric_label(name)
-    return f"{title} (by {', '.join(nets)})" if nets else title
+def _score_rows(subjects: Sequence[Subject], name: str) -> list[Row]:
+    """Return a row of scores for each set of conditions that they were measured under."""
+    entries = [(s.run.scores or {}).get(name) for s in subjects]
+    found = [conditions_of(name, e.get("details", {})) if e else None for e in entries]
+    also = differing([conditions for conditions in found if conditions is not None])
+    label = metric_label(name)
+    titles = [None if c is None else title(name, c, also, label) for c in found]
+    lower = name in METRICS and METRICS[name].lower_is_better
+    by_run = {id(s): (e, t) for s, e, t in zip(subjects, entries, titles)}
+    rows = []
+    for own in dict.fromkeys(t for t in titles if t is not None) or [label]:
+        nets = {
+            c["distance"]: None for c, t in zip(found, titles) if c and t == own and "distance" in c
+        }
+        by = f" (by {', '.join(nets)})" if nets and "distance" not in also else ""
+
+        def score(subject: Subject, own: str = own) -> float:
+            entry, named = by_run[id(subject)]
+            if entry is None:
+                raise LookupError(why_missing(subject.run, name))
+            if named != own:
+                raise LookupError("measured otherwise")
+            return float(entry["score"])
+
+        rows.append(_row(subjects, own + by, score, min if lower else max))
+    return rows
 
 
 def _scored(subjects: Sequence[Subject]) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pydisent.evaluation.codes import decode
 from pydisent.reports.files import write_files
 from pydisent.reports.style import figure, figure_png
 from pydisent.training.run import Run
@@ -36,12 +37,12 @@ def flipped_images(
     source = run.held_out or run.dataset
     images = source.images(list(numbers))
     with torch.no_grad():
-        codes = run.system.encode(images)
-        rows = [images, run.system.decode(codes)]
+        codes = run.system.encode(images.to(run.system.device))
+        rows = [images, decode(run.system, codes)]
         for column in columns:
             changed = codes.clone()
             changed[:, column] = torch.where(codes[:, column] < 0, alpha, -alpha)
-            rows.append(run.system.decode(changed))
+            rows.append(decode(run.system, changed))
     return torch.stack(rows, dim=1)
 
 

@@ -2,18 +2,25 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from pydisent._extras import optional
 from pydisent.evaluation.codes import base_codes, decode
 from pydisent.evaluation.subject import Subject
 from pydisent.jacobian import trace_eigenpath
 from pydisent.reports._grid import ImageGrid, animate, image_grid
 from pydisent.reports._section import Picture, Section, described, section_of
 from pydisent.reports.files import write_files
-from pydisent.reports.style import SCALE, image_png
+from pydisent.reports.style import INK, SCALE, SERIES, figure, figure_png, image_png
 from pydisent.training.run import Run
+
+with optional():
+    from matplotlib.ticker import MaxNLocator
+
 
 _SMALL_CELL = 40 * SCALE
 _SHOWN, _FRAMES = 11, 31
@@ -117,7 +124,51 @@ def draw_eigenpaths(
     names = [f"γ{o}" for o in ordinals]
     grid = ImageGrid((bases, len(ordinals)), frames.shape[3:], title=title, columns=names)
     files["eigenpaths.gif"] = animate(grid, frames, [f"step {i}" for i in moving])
+    if path.shape[-1] > 1:
+        files["trajectories.png"] = draw_trajectories(
+            path[:, 0].cpu(), ordinals, run.system.code_names, f"{title}, from one code"
+        )
     return files
+
+
+def draw_trajectories(
+    paths: Tensor, ordinals: Sequence[int], names: Sequence[str], title: str
+) -> bytes:
+    """Draw paths in the latent space (Ramesh et al., Fig. 2 a): straight ones follow an axis.
+
+    Parameters
+    ----------
+    paths : Tensor
+        (ordinals, N + 1, m) from one code, m >= 2.
+    ordinals : sequence of int
+        The eigenvectors that they follow.
+    names : sequence of str
+        Of the m coordinates. Of more than three, the three along which the paths go farthest are
+        drawn.
+    title : str
+        Printed above.
+    """
+    moved = (paths - paths[:, :1]).abs().amax((0, 1))
+    axes = sorted(moved.argsort(descending=True, stable=True)[:3].tolist())
+    points = paths[..., axes].double().numpy()
+    space = {"projection": "3d"} if len(axes) == 3 else {}
+    with figure(460, 420) as drawn:
+        panel: Any = drawn.subplots(subplot_kw=space)
+        for number, (ordinal, line) in enumerate(zip(ordinals, points)):
+            colour = SERIES[number % len(SERIES)]
+            panel.plot(*line.T, color=colour, linewidth=1.8, label=f"γ{ordinal}")
+        panel.plot(*points[0, :1].T, color=INK, marker="o", markersize=4, linestyle="")
+        ends = points.reshape(-1, len(axes))
+        middle, half = (ends.max(0) + ends.min(0)) / 2, np.ptp(ends, 0).max() / 2 or 1.0
+        for axis, place, centre in zip(axes, "xyz", middle):
+            # One scale for all, in which a path along an axis looks like one.
+            getattr(panel, f"set_{place}lim")(centre - 1.05 * half, centre + 1.05 * half)
+            getattr(panel, f"set_{place}label")(names[axis])
+            getattr(panel, f"{place}axis").set_major_locator(MaxNLocator(4))
+        panel.set_aspect("equal")
+        panel.set_title(title)
+        panel.legend(loc="upper left")
+        return figure_png(drawn)
 
 
 def _evenly(last: int, count: int) -> list[int]:
@@ -163,10 +214,15 @@ def _pictures(subject: Subject) -> list[Picture]:
             f"Animation of {subject.label}: one column an eigenvector, one row a code.",
             f"{subject.label}: the same in motion, one row a code.",
         ),
+        "trajectories.png": (
+            f"Curves of {subject.label} in the latent space, one an eigenvector, from one code.",
+            f"{subject.label}: the paths in the coordinates along which they go farthest (Fig. 2 a "
+            "of Ramesh et al.); along an axis where the code is aligned.",
+        ),
         "eigenpaths-bases.png": (
             f"Images of {subject.label} in groups of rows, one group an eigenvector, one row a "
             "code.",
             f"{subject.label}: the same from several codes.",
         ),
     }
-    return described(files, about)
+    return described(files, {file: words for file, words in about.items() if file in files})

@@ -21,6 +21,8 @@ with optional():
 _MATRICES = {
     "mig": ("MIG", "mutual_information", "mutual information, nats"),
     "sap": ("SAP", "matrix", "balanced accuracy of one code alone"),
+    "sap-kumar": ("SAP by Kumar et al.", "matrix", "R² or balanced accuracy of one code alone"),
+    "sap-svm": ("SAP, linear SVM", "matrix", "accuracy of one code alone"),
     "dci": ("DCI", "importance", "importance in boosted trees"),
     "factor-vae": ("FactorVAE", "votes", "votes of the least varying code"),
 }
@@ -78,7 +80,7 @@ def draw_matrices(scores: dict[str, Any], source: str | Path = "scores.json") ->
     found = matrices_of(scores, source)
     if not found:
         raise ValueError(f"scores must include one of {', '.join(_MATRICES)}, got no matrix")
-    columns = 2 if len(found) == 4 else len(found)
+    columns = 2 if len(found) == 4 else min(3, len(found))
     rows = -(-len(found) // columns)
     codes, factors = next(iter(found.values())).shape
     height = 110 + 22 * min(max(codes, 6), 40)
@@ -86,6 +88,8 @@ def draw_matrices(scores: dict[str, Any], source: str | Path = "scores.json") ->
         panels = drawn.subplots(rows, columns, squeeze=False).ravel()
         for panel, (name, matrix) in zip(panels, found.items()):
             _draw(panel, name, matrix, scores[name])
+        for panel in panels[len(found) :]:
+            panel.set_axis_off()
         return figure_png(drawn)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydisent.evaluation.codes import Split
 from pydisent.evaluation.subject import Subject
 from pydisent.reports import _tables
 from pydisent.reports._labels import subjects_of
@@ -18,6 +19,7 @@ def write_report(
     command: Sequence[str] = (),
     *,
     seed: int = 0,
+    split: Split = "auto",
 ) -> Path:
     """Write a self-contained HTML page about runs, with its pictures beside it; return its path.
 
@@ -33,6 +35,8 @@ def write_report(
         The command line, shown on the page.
     seed : int
         Of codes and images.
+    split : str
+        Of which images reconstructions are: "train" or "test"; "auto" for the latter if any.
 
     Raises
     ------
@@ -41,7 +45,7 @@ def write_report(
     """
     if not runs:
         raise ValueError("runs must be at least one run, got none")
-    subjects = subjects_of(runs, seed)
+    subjects = subjects_of(runs, seed, split)
     parts = sections(subjects)
     files = {p.file: p.data for part in parts for p in part.pictures}
     page = render(

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from pydisent._extras import optional
+from pydisent.evaluation.alignment import alignment_summary
 from pydisent.evaluation.codes import base_codes, dataset_images, decode
 from pydisent.evaluation.subject import Subject
 from pydisent.jacobian import eigenvectors
 from pydisent.reports._grid import image_grid
 from pydisent.reports._section import Picture, Section, labelled, section_of
+from pydisent.reports.figures import spectra
 from pydisent.reports.files import write_files
 from pydisent.reports.style import SCALE, image_png
 from pydisent.training.run import Run
@@ -100,6 +102,40 @@ def local_svd(
         columns=["here", *(str(i + 1) for i in range(directions))],
         groups=[2, 2] * bases,
     )
+
+
+def write_local_svd(
+    run: Run,
+    out: Path | None = None,
+    *,
+    distances: Sequence[float],
+    bases: int = 2,
+    directions: int = 13,
+    seed: int = 0,
+) -> list[Path]:
+    """Draw `local_svd` for steps of several lengths, and the spectra (Ramesh et al., Fig. 13).
+
+    Parameters
+    ----------
+    run, bases, directions, seed
+        As for `local_svd`.
+    out : Path, optional
+        Folder of the pictures; RUN/figures by default.
+    distances : sequence of float
+        The lengths ε > 0; a picture each.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    """
+    options = {"bases": bases, "directions": directions, "seed": seed}
+    files = {
+        f"steps-{distance:g}.png": image_png(local_svd(run, distance=distance, **options))
+        for distance in distances
+    }
+    files["spectra.png"] = spectra({run.system.name: alignment_summary(run, seed=seed)})
+    return write_files(out or run.path / "figures", files)
 
 
 def _directions(run: Run, z: Tensor, count: int, seed: int) -> Tensor:

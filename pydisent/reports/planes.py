@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pydisent.evaluation.codes import decode
 from pydisent.reports.files import write_files
 from pydisent.reports.style import figure, figure_png
 from pydisent.systems import System
@@ -38,9 +39,7 @@ def factor_plane(
     down, along = (torch.linspace(-span, span, cells).to(codes) for span in spans)
     codes[:, :, columns[0]] = down[:, None]
     codes[:, :, columns[1]] = along
-    with torch.no_grad():
-        images = system.decode(codes.flatten(0, 1))
-    return images.unflatten(0, (cells, cells))
+    return decode(system, codes)
 
 
 def write_planes(planes: Mapping[str, Tensor], path: Path) -> Path:

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydisent._extras import optional
-from pydisent.evaluation.comparison import RECONSTRUCTION, Comparison, Estimate, Group, place
+from pydisent.evaluation.comparison import (
+    RECONSTRUCTION,
+    Comparison,
+    Estimate,
+    Group,
+    metric_of,
+    place,
+)
 from pydisent.evaluation.scoring import metric_label
 from pydisent.reports.style import MUTED, PAPER, SERIES, figure, figure_png
 from pydisent.training.plan import setting_text
@@ -41,11 +48,11 @@ class _Curve:
         words = ", ".join([*([f"over {self.setting}"] if self.setting else []), *fixed])
         return self.groups[0].system + (f" ({words})" if words else "")
 
-    def points(self, metric: str) -> list[tuple[Estimate, Estimate, str]]:
+    def points(self, error: str, metric: str) -> list[tuple[Estimate, Estimate, str]]:
         """Return reconstruction error, score and label of each group that has both."""
         found = []
         for group in self.groups:
-            x, y = group.estimate(RECONSTRUCTION), group.estimate(metric)
+            x, y = group.estimate(error), group.estimate(metric)
             if x is not None and y is not None:
                 found.append(
                     (x, y, setting_text(group.varied[self.setting]) if self.setting else "")
@@ -73,7 +80,8 @@ def draw_tradeoff(comparison: Comparison) -> bytes | None:
     drawn = {
         metric: points
         for metric in comparison.metrics
-        if metric != RECONSTRUCTION and any(points := [c.points(metric) for c in curves])
+        if metric_of(metric) != RECONSTRUCTION
+        and any(points := [c.points(comparison.reconstruction, metric) for c in curves])
     }
     if not drawn:
         return None
@@ -84,7 +92,9 @@ def draw_tradeoff(comparison: Comparison) -> bytes | None:
     with figure(width, 40 + 20 * math.ceil(len(labels) / beside) + 300 * rows) as page:
         panels = page.subplots(rows, columns, squeeze=False).ravel()
         for panel, (metric, points) in zip(panels, drawn.items()):
-            _draw_panel(panel, metric, points)
+            name = metric_of(metric)
+            title = comparison.title(metric).replace(name, metric_label(name), 1)
+            _draw_panel(panel, title, points)
         for panel in panels[len(drawn) :]:
             panel.set_axis_off()
         proxies = [panels[0].plot([], [], **_look(n))[0] for n in range(len(curves))]
@@ -103,7 +113,7 @@ def _look(number: int) -> dict[str, Any]:
 
 
 def _draw_panel(
-    panel: Axes, metric: str, points: Sequence[list[tuple[Estimate, Estimate, str]]]
+    panel: Axes, title: str, points: Sequence[list[tuple[Estimate, Estimate, str]]]
 ) -> None:
     for number, curve in enumerate(points):
         if not curve:
@@ -131,7 +141,7 @@ def _draw_panel(
                 zorder=4,
             )
             text.set_path_effects([withStroke(linewidth=2.5, foreground=PAPER)])
-    panel.set_title(metric_label(metric))
+    panel.set_title(title)
     panel.set_xlabel("reconstruction error (mean square of a pixel)", color=MUTED)
     panel.margins(0.1)
 

@@ -3,23 +3,22 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from pydisent._checks import check_one_of
-from pydisent.evaluation.codes import base_codes, dataset_images, decode
-from pydisent.evaluation.lengths import known_lengths, measured_lengths
+from pydisent.evaluation.codes import Split, base_codes, decode, encoded_images
+from pydisent.evaluation.lengths import METRIC, known_lengths, measured_lengths
+from pydisent.evaluation.scoring import why_missing
 from pydisent.evaluation.subject import Subject
 from pydisent.reports._grid import image_grid
 from pydisent.reports._section import Picture, Section, section_of
 from pydisent.reports.files import write_files
 from pydisent.reports.style import image_png
-from pydisent.reports.traversals import chosen_coordinates, ordered_coordinates
+from pydisent.reports.traversals import Origin, chosen_coordinates, ordered_coordinates
 from pydisent.training.run import Run
 
-Origin = Literal["prior", "data"]
 Group = int | str | Sequence[int | str]
 _PICTURES = 3  # by default
 
@@ -55,6 +54,7 @@ def write_transfer(
     sources: int = 7,
     attributes: int = 4,
     seed: int = 0,
+    split: Split = "auto",
 ) -> list[Path]:
     """Draw images with coordinates of other images' codes, and return the files.
 
@@ -76,6 +76,8 @@ def write_transfer(
         Number of each, >= 1.
     seed : int
         Of the images.
+    split : str
+        With `origin` "data": of training images, as "auto" is, or of "test" images.
 
     Raises
     ------
@@ -91,6 +93,7 @@ def write_transfer(
         sources=sources,
         attributes=attributes,
         seed=seed,
+        split=split,
     )
     return write_files(out or run.path / "figures", files)
 
@@ -103,13 +106,14 @@ def draw_transfer(
     sources: int = 7,
     attributes: int = 4,
     seed: int = 0,
+    split: Split = "auto",
 ) -> dict[str, bytes]:
     """Return the files that `write_transfer` writes, by name."""
     groups = _groups(run, coordinates)
     for name, count in (("sources", sources), ("attributes", attributes)):
         if count < 1:
             raise ValueError(f"{name} must be an integer >= 1, got {count}")
-    shown, codes = _originals(run, origin, sources + attributes, seed)
+    shown, codes = _originals(run, origin, sources + attributes, seed, split)
     files = {}
     for group in groups:
         names = [run.system.code_names[i] for i in group]
@@ -129,17 +133,15 @@ def _groups(run: Run, coordinates: Sequence[Group] | None) -> list[list[int]]:
     return [list(dict.fromkeys(chosen_coordinates(run, group))) for group in groups]
 
 
-def _originals(run: Run, origin: Origin, count: int, seed: int) -> tuple[Tensor, Tensor]:
+def _originals(
+    run: Run, origin: Origin, count: int, seed: int, split: Split
+) -> tuple[Tensor, Tensor]:
     """Return the images shown unchanged (kinds, N, C, H, W), and their codes (N, d)."""
     if origin == "prior":
         codes = base_codes(run.system, count, seed)
         return decode(run.system, codes)[None], codes
     check_one_of("origin", origin, ("prior", "data"))
-    images = dataset_images(run.dataset, count, seed)
-    if len(images) < count:
-        raise ValueError(f"the data must have at least {count} images, got {len(images)}")
-    with torch.no_grad():
-        codes = run.system.encode(images.to(run.system.device))
+    images, codes = encoded_images(run, count, seed, split)
     return torch.stack([images, decode(run.system, codes)]), codes
 
 
@@ -184,7 +186,7 @@ def section(subjects: Sequence[Subject]) -> Section | None:
 
 def _pictures(subject: Subject) -> list[Picture]:
     if known_lengths(subject.run) is None:
-        raise LookupError("its traversals have not been measured (tpl)")
+        raise LookupError(f"its traversals are {why_missing(subject.run, METRIC)} ({METRIC})")
     names = subject.run.system.code_names
     order, _ = ordered_coordinates(subject.run, None, "tpl")
     return [

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pydisent._checks import check_one_of
+from pydisent._checks import check_counts, check_one_of
 from pydisent.evaluation.alignment import leading, penalty_weight
-from pydisent.evaluation.codes import base_codes, decode
+from pydisent.evaluation.codes import Split, base_codes, decode, encoded_images
 from pydisent.evaluation.lengths import Lengths, known_lengths, measured_lengths
 from pydisent.evaluation.masks import code_masks
 from pydisent.evaluation.subject import Subject
@@ -21,6 +21,7 @@ from pydisent.reports.masks import NOTE, overlay
 from pydisent.reports.style import SCALE, image_png
 from pydisent.training.run import Run
 
+Origin = Literal["prior", "data"]
 Sort = Literal["auto", "tpl", "code"]
 _SHOWN = 16  # coordinates by default, unless more are aligned
 _CELL, _SMALL_CELL = 56 * SCALE, 40 * SCALE
@@ -37,6 +38,8 @@ def write_traversals(
     steps: int = 11,
     bases: int = 4,
     seed: int = 0,
+    origin: Origin = "prior",
+    split: Split = "auto",
 ) -> list[Path]:
     """Draw images along coordinates of the code, still and moving, and return the files.
 
@@ -60,9 +63,13 @@ def write_traversals(
     steps : int
         Number of values, >= 2.
     bases : int
-        Number of codes drawn from the prior, >= 1; with one, a picture less is drawn.
+        Number of codes, >= 1; with one, a picture less is drawn.
     seed : int
         Of the codes.
+    origin : str
+        "prior": codes drawn from the prior; "data": of images of the data, encoded.
+    split : str
+        With `origin` "data": of training images, as "auto" is, or of "test" images.
 
     Raises
     ------
@@ -70,7 +77,15 @@ def write_traversals(
         If an argument is out of range or a name unknown.
     """
     files = draw_traversals(
-        run, coordinates=coordinates, sort=sort, span=span, steps=steps, bases=bases, seed=seed
+        run,
+        coordinates=coordinates,
+        sort=sort,
+        span=span,
+        steps=steps,
+        bases=bases,
+        seed=seed,
+        origin=origin,
+        split=split,
     )
     return write_files(out or run.path / "figures", files)
 
@@ -84,11 +99,18 @@ def draw_traversals(
     steps: int = 11,
     bases: int = 4,
     seed: int = 0,
+    origin: Origin = "prior",
+    split: Split = "auto",
 ) -> dict[str, bytes]:
     """Return the files that `write_traversals` writes, by name."""
     _check_values(span, steps)
     chosen, lengths = ordered_coordinates(run, coordinates, sort)
-    base = base_codes(run.system, bases, seed)
+    check_one_of("origin", origin, ("prior", "data"))
+    check_counts(bases=bases)
+    if origin == "prior":
+        base = base_codes(run.system, bases, seed)
+    else:
+        base = encoded_images(run, bases, seed, split)[1]
     names = [run.system.code_names[i] for i in chosen]
     coarse, fine = (torch.linspace(-span, span, n) for n in (steps, 2 * steps - 1))
     images = decode(run.system, _traversal_codes(base, chosen, coarse)).movedim(2, 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pydisent._checks import check_one_of
-from pydisent.evaluation.scoring import applicable_to
+from pydisent.evaluation.scoring import fitting_to
 from pydisent.reproduce.entry import STAND_INS, Case, Row
 from pydisent.sweeps import job, slug
 from pydisent.sweeps.engine import Engine, Job, Outcome, RunsFailedError
@@ -149,7 +149,7 @@ class Runs:
 
     def metrics(self, plan: Plan) -> tuple[str, ...]:
         """Return the metrics of the case that apply to a plan."""
-        fitting = applicable_to(plan)
+        fitting = fitting_to(plan)
         return tuple(name for name in self.case.metrics if name in fitting)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydisent import data, systems
-from pydisent.evaluation.scoring import applicable, check_names
+from pydisent.evaluation.scoring import check_names, fitting
 from pydisent.sweeps.engine import Engine, Job, Outcome
 from pydisent.sweeps.manifest import Manifest
 from pydisent.sweeps.plan import SweepPlan
@@ -123,7 +123,8 @@ def job(
     if not run.environment.is_file():  # another number of threads would round differently
         train += ["--threads", str(threads)]
     train += ["--out", str(run.path), "--resume"]
-    evaluate = ["evaluate", str(run.path), "--threads", str(threads)]
+    evaluate = ["evaluate", str(run.path), "--accelerator", accelerator]
+    evaluate += ["--threads", str(threads)]
     evaluate += ["--metrics", *wanted] if wanted else []
     evaluate += options
     commands = [train] if metrics and not wanted else [train, evaluate]
@@ -151,9 +152,9 @@ def _check(plan: SweepPlan, runs: Mapping[str, Plan], metrics: Sequence[str]) ->
         BatchSampler(len(datasets[key]), system.images_per_step, each.seed)
         if each.system not in seen and metrics:
             run = Run(Path(name), each, {}, [], None, system, 0, datasets[key])
-            fitting = applicable(run)
-            if unfit := [metric for metric in metrics if metric not in fitting]:
-                accepted = ", ".join(map(repr, fitting)) or "none"
+            known = fitting(run)
+            if unfit := [metric for metric in metrics if metric not in known]:
+                accepted = ", ".join(map(repr, known)) or "none"
                 raise ValueError(
                     f"metric must be one of {accepted} for {each.system} on {plan.data}, got "
                     f"{unfit[0]!r}"

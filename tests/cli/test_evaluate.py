@@ -49,6 +49,30 @@ def test_evaluate_draws_codes_against_factors(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.usefixtures("few_images")
+def test_evaluate_by_part_and_variant(digits_run, tmp_path, capsys, monkeypatch):
+    for name, count in (("TRAVERSALS", 4), ("PAIRS", 60)):
+        monkeypatch.setattr(f"pydisent.evaluation.metrics.perception.PUBLISHED_{name}", count)
+    assert main(["evaluate", str(digits_run), "--split", "test"]) == 2
+    assert "split must be 'auto' or 'train' for spectral-gan on digits" in error_line(capsys)
+    assert main(["evaluate", str(digits_run), "--metrics", "ppl", "--published"]) == 0
+    output = capsys.readouterr().out
+    assert "ppl (published counts)" in output
+    (digits_run / "scores.json").unlink()
+    folder = tmp_path / "run"
+    held = ["--data", "digits", "--steps", "2", "--out", str(folder)]
+    assert train_smoke(*held, system="jacobian-ae") == 0
+    for part in ("train", "test"):
+        command = ["evaluate", str(folder), "--metrics", "reconstruction", "--split", part]
+        assert main(command) == 0
+        found = json.loads((folder / "scores.json").read_text())["reconstruction"]["details"]
+        assert found["split"] == part
+        kept = open_run(folder)
+        sizes = {"train": len(kept.dataset), "test": len(kept.held_out)}
+        assert found["images"] == sizes[part]
+    assert "reconstruction (test images)" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("few_images")
 def test_evaluate_keeps_what_it_could_score(digits_run, capsys, monkeypatch):
     def fail(run):
         raise ValueError("run is odd")

@@ -1,4 +1,8 @@
+import shutil
+
+import torch
 from _command_line import error_line
+from PIL import Image
 
 from pydisent.cli import main
 from pydisent.training import open_run
@@ -35,6 +39,61 @@ def test_transfer(masked_run, tmp_path, capsys):
     ]
     assert main([*command, "--codes", "z99"]) == 2
     assert "got 'z99'" in error_line(capsys)
+
+
+def test_trace(digits_run, tmp_path, capsys, monkeypatch):
+    asked, spectra_of = {}, []
+
+    def trace(decode, base, **options):
+        asked.update(options, bases=len(base))
+        steps = torch.arange(options["steps"] + 1.0)[:, None].expand(-1, base.shape[1])
+        return torch.stack([base[:, None] + steps for _ in options["ordinals"]])
+
+    def summary(run, seed):
+        spectra_of.append(seed)
+        return {"eigenvalues": torch.rand(3, 4), "k": 2}
+
+    def local_svd(run, **options):
+        asked[options["distance"]] = options["directions"], options["bases"]
+        return Image.new("RGB", (4, 4))
+
+    monkeypatch.setattr("pydisent.reports.eigenpaths.trace_eigenpath", trace)
+    monkeypatch.setattr("pydisent.reports.pictures.alignment_summary", summary)
+    monkeypatch.setattr("pydisent.reports.pictures.local_svd", local_svd)
+    command = ["trace", str(digits_run), "--out", str(tmp_path)]
+    options = "--ordinals 1 3 --steps 7 --alpha 0.005 --rho 0.99 --bases 2 --shown 3 --seed 4"
+    assert main([*command, *options.split(), "--epsilon", "0.4", "0.65"]) == 0
+    assert [path.rsplit("/")[-1] for path in written(capsys)] == [
+        "eigenpaths.png", "eigenpaths-bases.png", "eigenpaths.gif", "trajectories.png",
+        "steps-0.4.png", "steps-0.65.png", "spectra.png",
+    ]  # fmt: skip
+    assert asked == {
+        "ordinals": (1, 3), "steps": 7, "step_size": 0.005, "decay": 0.99, "bases": 2,
+        0.4: (13, 2), 0.65: (13, 2),
+    }  # fmt: skip
+    assert spectra_of == [4]
+    assert main([*command, "--rho", "1"]) == 0  # of a stand-in; the next is of the real one
+    monkeypatch.undo()
+    assert main([*command, "--rho", "1", "--steps", "1"]) == 2
+    assert "decay must be" in error_line(capsys)
+
+
+def test_report_takes_a_sweeps_folder(digits_run, tmp_path, monkeypatch, capsys):
+    sweep = tmp_path / "sweep"
+    for name in ("a", "b"):
+        shutil.copytree(digits_run, sweep / name)
+    (sweep / "sweep.json").write_text("{}")
+    asked = []
+
+    def write_report(runs, out, command, *, split):
+        asked.append(([run.path for run in runs], out, split))
+        return []
+
+    monkeypatch.setattr("pydisent.reports.write_report", write_report)
+    assert main(["report", str(sweep), "--split", "train"]) == 0
+    assert main(["report", str(sweep / "a"), str(sweep / "b")]) == 0
+    both = [sweep / "a", sweep / "b"]
+    assert asked == [(both, sweep / "report", "train"), (both, None, "auto")]
 
 
 def test_rotate(masked_run, tmp_path, capsys, monkeypatch):

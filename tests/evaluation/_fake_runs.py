@@ -56,6 +56,7 @@ class MaskedSystem(LinearSystem):
 
 class FakeDataset:
     name = "squares"
+    attributes = labels = None
 
     def __init__(self, image_shape):
         self.image_shape = image_shape
@@ -76,6 +77,7 @@ class FakeRun:
     plan: Plan
     log: list = field(default_factory=list)
     scores: dict | None = None
+    held_out: object = None
     step: int = 30
     environment: dict = field(
         default_factory=lambda: {"python": "3.11", "backends": {"cpu": {"active": True}}}

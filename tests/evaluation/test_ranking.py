@@ -53,7 +53,7 @@ def opened(tmp_path, monkeypatch):
             (folder / "config.json").write_text(json.dumps(plan))
         noise = Noise()
         by_path = {tmp_path / str(seed): Opened(e, noise) for seed, e in enumerate(encoders)}
-        monkeypatch.setattr(ranking, "open_run", by_path.__getitem__)
+        monkeypatch.setattr(ranking, "open_run", lambda path, device: by_path[path])
         return compare(sorted(by_path))
 
     return write

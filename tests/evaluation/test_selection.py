@@ -29,7 +29,7 @@ def write(tmp_path, monkeypatch):
         entry = {"score": tpl, "details": FIXED | {"compat": None, "active": active} | details}
         (folder / "scores.json").write_text(json.dumps({"tpl": entry}))
 
-    def score(path, nets):
+    def score(path, nets, device):
         scored.append(path)
         put(path, 5.0, 3, nets.tpl_settings())
 

@@ -6,6 +6,7 @@ import statistics
 from _written_runs import grid, write_run
 
 from pydisent.reports import compare, write_comparison
+from pydisent.reports.comparison import latex_table, runs_csv
 from pydisent.reports.tradeoff import _curves, draw_tradeoff
 
 
@@ -25,7 +26,8 @@ def test_files_say_the_same(tmp_path):
     comparison = compare(runs)
     written = write_comparison(comparison, tmp_path / "out")
     assert [file.name for file in written] == [
-        "comparison.json", "comparison.csv", "comparison.md", "tradeoff.png"
+        "comparison.json", "comparison.csv", "comparison-runs.csv", "comparison.md",
+        "comparison.tex", "tradeoff.png",
     ]  # fmt: skip
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(p.name for p in written)
     values = json.loads(written[0].read_text())
@@ -46,7 +48,7 @@ def test_files_say_the_same(tmp_path):
         ]  # fmt: skip
         assert float(row["mean"]) == group["scores"][row["metric"]]["mean"]
     assert "| beta-vae beta=1 | 0 1 2 | 0.00100 ± 0.00000 (3) | 0.110 ± 0.100 (3) |" in (
-        written[2].read_text()
+        written[3].read_text()
     )
 
 
@@ -102,3 +104,37 @@ def test_without_reconstructions_there_is_no_picture(tmp_path):
     names = [path.name for path in write_comparison(comparison, tmp_path / "out")]
     assert "tradeoff.png" not in names
     assert draw_tradeoff(compare([write_run(tmp_path / "r", {"reconstruction": 0.1})])) is None
+
+
+def test_a_row_a_run_and_metric(tmp_path):
+    runs = grid(tmp_path)
+    entry = {"score": 0.5, "details": {"variant": "thresholds", "split": "test"}}
+    (runs[0] / "scores.json").write_text(json.dumps({"sap": entry}))
+    rows = list(csv.DictReader(io.StringIO(runs_csv(compare(runs)))))
+    assert len(rows) == 17 * 2 + 1
+    (own,) = (row for row in rows if row["variant"])
+    assert own == {
+        "run": str(runs[0]), "system": "beta-vae", "beta": "16.0", "lambda_od": "", "seed": "2",
+        "metric": "sap", "score": "0.5", "variant": "thresholds", "split": "test",
+    }  # fmt: skip
+    for row in rows:
+        value = float(row["beta"] or row["lambda_od"])
+        if row["metric"] == "sap" and not row["variant"]:
+            assert float(row["score"]) == 0.01 * value + 0.1 * int(row["seed"])
+
+
+def test_the_table_in_latex(tmp_path):
+    runs = [write_run(tmp_path / str(s), {"f_1&2": 0.5}, seed=s, k=s % 2) for s in (0, 2, 1)]
+    lines = latex_table(compare(runs)).splitlines()
+    assert lines[0] == "% data: sprites"
+    table = lines[lines.index(r"\begin{tabular}{llr}") :]
+    assert table == [
+        r"\begin{tabular}{llr}",
+        r"\toprule",
+        r"system & seeds & f\_1\&2 \\",
+        r"\midrule",
+        r"beta-vae k=0 & 0 2 & 0.500 $\pm$ 0.000 (2) \\",
+        r"beta-vae k=1 & 1 & 0.500 (1) \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]

@@ -6,20 +6,23 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
-from _fake_runs import fake_run, tpl_scores
+from _fake_runs import FakeDataset, fake_run, tpl_scores
+from _pixel_runs import Grid
 from PIL import Image
 
+from pydisent.evaluation.scoring import why_missing
 from pydisent.reports import write_report
 from pydisent.reports._labels import subjects_of
 from pydisent.reports._tables import summary
 from pydisent.reports.figures import losses
+from pydisent.systems import NotTrainedError
 
 pytestmark = pytest.mark.usefixtures("short_eigenpaths")
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 SINGLE = {
     "real.png", "samples.png", "alignment.png", "traversals.png", "traversals-bases.png",
-    "traversals.gif", "eigenpaths.png", "eigenpaths-bases.png", "eigenpaths.gif", "spectra.png",
-    "steps.png", "reconstructions.png", "losses.png",
+    "traversals.gif", "eigenpaths.png", "eigenpaths-bases.png", "eigenpaths.gif",
+    "trajectories.png", "spectra.png", "steps.png", "reconstructions.png", "losses.png",
 }  # fmt: skip
 
 
@@ -77,6 +80,9 @@ def test_page_is_self_contained_and_sound(compared):
     assert "script" not in page.tags
     assert {link[1:] for link in page.links if link.startswith("#")} <= page.ids
     assert page.tags.count("h1") == 1
+    # Every table scrolls within the page.
+    assert page.tags.count("table") == page.source.count('<div class="table"') > 3
+    assert ".table {\n  overflow-x: auto;" in page.source
 
 
 def test_pictures_are_files_too(compared):
@@ -141,7 +147,7 @@ def test_lengths_and_masks_have_their_parts(tmp_path):
     for words in (
         "Mask overlap",
         "infogan has no masks",
-        "its traversals have not been measured",
+        "its traversals are not measured yet (tpl)",
         "TPL (by a fixed net)",
         "1.600",  # the score
         "ps-sc: z2 copied",
@@ -213,3 +219,71 @@ def test_no_runs():
 def test_losses_of_nothing():
     with pytest.raises(ValueError, match="no loss"):
         losses({"a": [], "b": []})
+
+
+def rows_of(runs):
+    return {row.label: row for row in summary(subjects_of(runs, 0))}
+
+
+def scored(**values):
+    return {name: {"score": value, "details": {}} for name, value in values.items()}
+
+
+def test_of_equal_figures_none_is_the_best(tmp_path):
+    """Equal as they are printed, with three digits."""
+    for values, best in (
+        ((0.5, 0.5, 0.5), set()),
+        ((0.7001, 0.7002, 0.1), set()),
+        ((0.7, 0.5, 0.5), {0}),
+    ):
+        runs = [
+            fake_run(tmp_path / str(i), name=f"gan{i}", scores=scored(irs=value))
+            for i, value in enumerate(values)
+        ]
+        assert rows_of(runs)["IRS"].best == best
+
+
+def test_what_cannot_be_measured_is_not_waited_for(tmp_path):
+    run = fake_run(tmp_path / "a", scores=scored(**{"z-diff": 0.8, "irs": 0.2, "mine": 1.0}))
+    other = fake_run(tmp_path / "b", name="gan", scores=scored(fid=2.0))
+    rows = rows_of([run, other])
+    needs = "not measurable: it needs a data set with factors or attributes"
+    assert rows["z-diff"].cells == ["0.800", needs]
+    assert rows["FID (training images)"].cells == ["not measured yet", "2.000"]
+    assert rows["mine"].cells == ["1.000", "not measured"]
+    # Without scores, and without factors, there are no rows of z-diff and FactorVAE at all.
+    assert not {"z-diff", "FactorVAE score"} & rows_of([other]).keys()
+
+
+def test_an_encoder_that_is_not_trained_is_said(tmp_path):
+    def encode(x):
+        raise NotTrainedError("no encoder was trained")
+
+    run = fake_run(tmp_path, dataset=Grid())
+    assert why_missing(run, "mig") == "not measured yet"
+    run.system.encode = encode
+    assert why_missing(run, "mig") == "not measurable: no encoder was trained"
+    assert not {"z-diff", "FactorVAE score"} & rows_of([run]).keys()
+
+
+def test_scores_by_other_variants_stand_in_rows_of_their_own(tmp_path):
+    runs = []
+    for name, variant, split in (("gan", "thresholds", "train"), ("vae", "kumar", "test")):
+        scores = {"sap": {"score": 0.5, "details": {"variant": variant, "split": split}}}
+        runs.append(fake_run(tmp_path / name, name=name, scores=scores))
+    rows = rows_of(runs)
+    assert rows["SAP (thresholds, training images)"].cells == ["0.500", "measured otherwise"]
+    assert rows["SAP (kumar, test images)"].cells == ["measured otherwise", "0.500"]
+
+
+def test_reconstructions_are_of_unseen_images_where_there_are_any(tmp_path):
+    class Unseen(FakeDataset):
+        def images(self, indices):
+            return super().images(indices) * 0 + 0.25
+
+    run = fake_run(tmp_path, held_out=Unseen((1, 8, 8)))
+    run.system.encode = lambda x: torch.zeros(len(x), 4)  # which is decoded to 1/2 everywhere
+    assert rows_of([run])["Reconstruction error (test images)"].cells == ["0.0625"]
+    (subject,) = subjects_of([run], 0, "train")
+    assert subject.images_of("test") == (run.dataset, "train")
+    assert "Reconstruction error (training images)" in rows_of([fake_run(tmp_path / "b")])

@@ -44,7 +44,9 @@ def test_files_of_eigenpaths(tmp_path):
     out = tmp_path / "elsewhere"
     run = fake_run(tmp_path, image_shape=(3, 8, 8))
     files = write_eigenpaths(run, out, ordinals=(1, 4), steps=6, shown=4, bases=2)
-    assert [f.name for f in files] == ["eigenpaths.png", "eigenpaths-bases.png", "eigenpaths.gif"]
+    assert [f.name for f in files] == [
+        "eigenpaths.png", "eigenpaths-bases.png", "eigenpaths.gif", "trajectories.png"
+    ]  # fmt: skip
     assert all(f.parent == out for f in files)
     assert all(map(not_blank, files))
     assert 4 * 112 < opened(files[0]).shape[1] < 4 * 112 + 320
@@ -56,6 +58,7 @@ def test_one_base_needs_no_second_picture(tmp_path):
     assert set(draw_eigenpaths(run, ordinals=[1], steps=2, shown=2, bases=1)) == {
         "eigenpaths.png",
         "eigenpaths.gif",
+        "trajectories.png",
     }
 
 

@@ -173,7 +173,7 @@ def test_the_commands_are_those_a_user_would_type(tmp_path):
         f"-m pydisent train --plan {folder}/plan.json --accelerator cpu --threads 3 "
         f"--out {folder} --resume"
     )
-    assert evaluate == f"-m pydisent evaluate {folder} --threads 3 --metrics mig"
+    assert evaluate == f"-m pydisent evaluate {folder} --accelerator cpu --threads 3 --metrics mig"
     assert all(command[0] == sys.executable for command in job.commands)
     assert job.output == folder / "output.log"
     assert job.threads == 3

@@ -1,12 +1,17 @@
 """Scores of attributes and classes: read from codes, and edited in them."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from pydisent.data import ImageDataset, Subset
 from pydisent.evaluation.registry import Need, metric
 from pydisent.evaluation.subject import Subject
 from pydisent.metrics import (
+    Classifier,
     MetricResult,
     attribute_classification,
     attribute_flips,
@@ -14,6 +19,7 @@ from pydisent.metrics import (
     encode_dataset,
     trained_classifier,
 )
+from pydisent.metrics.attribute_flips import ALPHAS
 from pydisent.training.run import Run
 
 ATTRIBUTE_TRAIN, ATTRIBUTE_TEST = 10_000, 5_000
@@ -21,6 +27,7 @@ ATTRIBUTE_TRAIN, ATTRIBUTE_TEST = 10_000, 5_000
 CLASSIFIER_TRAIN = 20_000
 # Images whose attributes are flipped, one attribute at a time.
 FLIP_VALIDATION, FLIP_TEST = 200, 500
+_BATCH = 256
 
 _ATTRIBUTES = Need("a data set with attributes", lambda run: run.dataset.attributes is not None)
 _LABELS_HELD_OUT = Need(
@@ -40,18 +47,33 @@ _ATTRIBUTES_IN_CODE = Need(
 
 @metric("attributes", needs=_ATTRIBUTES, label="Attribute classification")
 def score_attributes(subject: Subject) -> MetricResult:
-    """Return the attribute classification of Kumar et al., on images drawn without replacement."""
-    system, source = subject.run.system, subject.run.dataset
-    assert source.attributes is not None
-    order = np.random.default_rng(subject.seed).permutation(len(source))
-    train = min(ATTRIBUTE_TRAIN, 2 * len(source) // 3)
-    numbers = order[: train + ATTRIBUTE_TEST]
-    codes = encode_dataset(system.encode, source, numbers, device=system.device)
-    attributes = source.attributes[numbers]
+    """Return the attribute classification of Kumar et al., on images drawn without replacement.
+
+    The classifiers are made of training images, and tested on images that training did not see; on
+    other training images where there are none.
+    """
+    run, (unseen, part) = subject.run, subject.images_of("test")
+    rng = np.random.default_rng(subject.seed)
+    order = rng.permutation(len(run.dataset))
+    if part == "test":
+        numbers = order[:ATTRIBUTE_TRAIN]
+        tested = rng.permutation(len(unseen))[:ATTRIBUTE_TEST]
+    else:
+        train = min(ATTRIBUTE_TRAIN, 2 * len(order) // 3)
+        numbers, tested = order[:train], order[train : train + ATTRIBUTE_TEST]
     result = attribute_classification(
-        codes[:train], attributes[:train], codes[train:], attributes[train:]
+        *_coded(run, run.dataset, numbers), *_coded(run, unseen, tested)
     )
-    return result.with_details({"attributes": list(source.attribute_names), "seed": subject.seed})
+    about = {"attributes": list(run.dataset.attribute_names), "split": part, "seed": subject.seed}
+    return result.with_details(about)
+
+
+def _coded(run: Run, source: ImageDataset, numbers: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return the codes and the attributes of these images."""
+    assert source.attributes is not None
+    system = run.system
+    codes = encode_dataset(system.encode, source, numbers, device=system.device)
+    return codes, source.attributes[numbers]
 
 
 @metric("class-swaps", needs=_LABELS_HELD_OUT)
@@ -63,20 +85,16 @@ def score_class_swaps(subject: Subject) -> MetricResult:
     """
     run, test = subject.run, subject.run.held_out
     assert test is not None
-    assert run.dataset.labels is not None
     assert test.labels is not None
-    numbers = _classifier_images(run)
-    images, labels = run.dataset.images(numbers), run.dataset.labels[numbers]
-    classify = trained_classifier(images, labels, name=f"{run.dataset.name}-classes")
-    shown = test.images(np.arange(len(test)))
-    accuracy = float((classify(shown).argmax(1) == test.labels).float().mean())
+    classify = _classifier(run, "label", f"{run.dataset.name}-classes")
     system, labels = run.system, test.labels
+    accuracy = _share(test, lambda images, rows: classify(images).argmax(1).cpu() == labels[rows])
 
     def swapped(variant: Literal["paper", "author_code"]) -> MetricResult:
         return class_swaps(
             system.encode,
             system.decode,
-            shown,
+            test,
             labels,
             classify,
             factors=system.factor_columns,
@@ -89,7 +107,8 @@ def score_class_swaps(subject: Subject) -> MetricResult:
         authors = swapped("author_code").score
     except ValueError:  # all reconstructions are of one class: there is nothing to swap
         authors = None
-    return swapped("paper").with_details({"classifier_accuracy": accuracy, "author_code": authors})
+    about = {"classifier_accuracy": accuracy, "author_code": authors, "split": "test"}
+    return swapped("paper").with_details(about)
 
 
 @metric("attribute-flips", needs=_ATTRIBUTES_IN_CODE)
@@ -97,39 +116,47 @@ def score_attribute_flips(subject: Subject) -> MetricResult:
     """Return Table 2 of Lezama on some held-out images, with alpha chosen on others."""
     run, unseen = subject.run, subject.run.held_out
     assert unseen is not None
-    assert run.dataset.attributes is not None
     assert unseen.attributes is not None
-    numbers = _classifier_images(run)
-    classify = trained_classifier(
-        run.dataset.images(numbers),
-        run.dataset.attributes[numbers],
-        kind="attributes",
-        name=f"{run.dataset.name}-attributes",
-    )
+    classify = _classifier(run, "attributes", f"{run.dataset.name}-attributes")
     count = min(FLIP_VALIDATION, len(unseen) // 2)
-    shown = np.arange(count, min(count + FLIP_TEST, len(unseen)))
-    validation, test = unseen.images(np.arange(count)), unseen.images(shown)
-    accuracy = float(((classify(test) > 0) == unseen.attributes[shown]).float().mean())
-    system = run.system
+    validation = Subset(unseen, np.arange(count))
+    test = Subset(unseen, np.arange(count, min(count + FLIP_TEST, len(unseen))))
+    attributes = test.attributes
+    assert attributes is not None
+    accuracy = _share(test, lambda images, rows: (classify(images) > 0).cpu() == attributes[rows])
+    system, columns = run.system, run.system.factor_columns
+    made = count * (1 + len(ALPHAS) * len(columns)) + len(test) * (1 + len(columns))
     result = attribute_flips(
         system.encode,
-        system.decode,
+        subject.counted("attribute-flips", made, system.decode),
         test,
         classify,
-        factors=system.factor_columns,
+        factors=columns,
         validation=validation,
         device=system.device,
     )
     return result.with_details(
         {
             "classifier_accuracy": accuracy,
+            "split": "test",
             "images": len(test),
             "attributes": list(unseen.attribute_names),
         }
     )
 
 
-def _classifier_images(run: Run) -> np.ndarray:
-    """Draw training images, the same for all runs; their files may be sorted by class."""
+def _classifier(run: Run, kind: Literal["label", "attributes"], name: str) -> Classifier:
+    """Return a classifier trained on some training images, the same for all runs."""
     count = min(CLASSIFIER_TRAIN, len(run.dataset))
-    return np.sort(np.random.default_rng(0).choice(len(run.dataset), count, replace=False))
+    # Their files may be sorted by class.
+    numbers = np.sort(np.random.default_rng(0).choice(len(run.dataset), count, replace=False))
+    chosen = Subset(run.dataset, numbers)
+    targets = chosen.labels if kind == "label" else chosen.attributes
+    assert targets is not None
+    return trained_classifier(chosen, targets, kind=kind, name=name).to(run.system.device)
+
+
+def _share(source: ImageDataset, right: Callable[[Tensor, Tensor], Tensor]) -> float:
+    """Return the mean of `right`, called with images of the data and their numbers."""
+    found = [right(source.images(rows), rows) for rows in torch.arange(len(source)).split(_BATCH)]
+    return float(torch.cat(found).float().mean())

@@ -2,7 +2,8 @@
 
 from typing import Any, Literal
 
-from pydisent.evaluation.registry import FACTORS, metric
+from pydisent.data import ObservedFactorDataset
+from pydisent.evaluation.registry import FACTORS, Measure, metric
 from pydisent.evaluation.subject import Subject
 from pydisent.metrics import (
     MetricResult,
@@ -15,12 +16,14 @@ from pydisent.metrics import (
     z_diff,
 )
 
+# Factors of grids whose values are classes, by their names; those of all others are quantities.
+CLASSES = ("shape", "color", "model")
+
 
 @metric("z-diff", needs=FACTORS)
 def score_z_diff(subject: Subject) -> MetricResult:
     """Return the score of Higgins et al."""
-    result = z_diff(subject.codes.encode, subject.codes, seed=subject.seed)
-    return result.with_details(subject.observed)
+    return _z_diff_by("higgins")(subject)
 
 
 @metric("factor-vae", needs=FACTORS, label="FactorVAE score")
@@ -38,7 +41,7 @@ def score_factor_vae(subject: Subject) -> MetricResult:
 
 @metric("sap", needs=FACTORS, label="SAP")
 def score_sap(subject: Subject) -> MetricResult:
-    """Return the score of Kumar et al.; the two of disentanglement_lib are details."""
+    """Return SAP by thresholds on all factors; the two of disentanglement_lib are details."""
     variants: tuple[Literal["svm", "continuous"], ...] = ("svm", "continuous")
     others = {name: sap(*subject.samples, variant=name).score for name in variants}
     return sap(*subject.samples).with_details(subject.axes | others)
@@ -66,3 +69,49 @@ def score_modularity(subject: Subject) -> MetricResult:
 def score_irs(subject: Subject) -> MetricResult:
     """Return the interventional robustness score."""
     return irs(*subject.samples[:2]).with_details(subject.axes)
+
+
+@metric("sap-kumar", needs=FACTORS, label="SAP by Kumar et al.", by_default=False)
+def score_sap_kumar(subject: Subject) -> MetricResult:
+    """Return SAP as published: R² for quantities, thresholds for classes (Kumar et al., sec. 3)."""
+    names, source = subject.codes.factor_names, subject.codes.source
+    classes = source.factor_classes if isinstance(source, ObservedFactorDataset) else CLASSES
+    quantities = [column for column, name in enumerate(names) if name not in classes]
+    result = sap(*subject.samples, continuous=quantities)
+    about = {"variant": "kumar", "quantities": [names[column] for column in quantities]}
+    return result.with_details(subject.axes | about)
+
+
+def _add_variants() -> None:
+    """Register the variants of SAP and z-diff that are measured only if they are asked for."""
+    for variant, words in (
+        ("svm", "SAP of disentanglement_lib, linear SVM"),
+        ("continuous", "SAP of disentanglement_lib, squared correlation"),
+    ):
+        metric(f"sap-{variant}", needs=FACTORS, label=words, by_default=False)(_sap_by(variant))
+    for variant, words in (
+        ("kumar", "z-diff of Kumar et al., SVM on the hinge loss"),
+        ("kumar-squared-hinge", "z-diff, SVM on the squared hinge loss"),
+        ("ramesh", "z-diff of Ramesh et al."),
+    ):
+        scored = _z_diff_by(variant)
+        metric(f"z-diff-{variant}", needs=FACTORS, label=words, by_default=False)(scored)
+
+
+def _sap_by(variant: Any) -> Measure:
+    def score(subject: Subject) -> MetricResult:
+        return sap(*subject.samples, variant=variant).with_details(subject.axes)
+
+    return score
+
+
+def _z_diff_by(variant: Any) -> Measure:
+    def score(subject: Subject) -> MetricResult:
+        codes = subject.codes
+        result = z_diff(codes.encode, codes, variant=variant, seed=subject.seed)
+        return result.with_details({"split": subject.images_of()[1]} | subject.observed)
+
+    return score
+
+
+_add_variants()

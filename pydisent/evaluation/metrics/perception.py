@@ -1,11 +1,12 @@
 """Scores of the images of a run by a perceptual distance or a feature net: TPL, PPL and FID."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pydisent.data import ImageDataset
 from pydisent.evaluation.codes import prior_codes
 from pydisent.evaluation.registry import Need, metric
 from pydisent.evaluation.subject import Subject
@@ -15,10 +16,13 @@ from pydisent.training.run import Run
 
 # Nearly all of the time goes into decoding images. With these numbers TPL and PPL have a standard
 # error of 1 to 2 %, which is among the details; FID, whose bias falls with the number of images,
-# can spare none. Published: 300 to 500 traversals, 50 000 pairs, 50 000 images.
+# can spare none.
 TRAVERSALS, TRAVERSED_IMAGES = 16, 8_192
 PAIRS = 2_000
 IMAGES = 10_000
+# As published; traversals of VAEs are of 50 segments, those of GANs of 48 as always.
+PUBLISHED_TRAVERSALS, PUBLISHED_VAE_SEGMENTS = 300, 50
+PUBLISHED_PAIRS = PUBLISHED_IMAGES = 50_000
 _BATCH = 32
 
 
@@ -35,49 +39,68 @@ def score_tpl(subject: Subject) -> MetricResult:
     """Return TPL over codes drawn from the prior."""
     system, perception = subject.run.system, subject.perception
     settings = perception.tpl_settings()
-    each = len(system.code_names) * (settings["segments"] + 1)
-    count = max(4, min(TRAVERSALS, TRAVERSED_IMAGES // each))
+    segments, count = settings["segments"], PUBLISHED_TRAVERSALS
+    if not subject.published:
+        each = len(system.code_names) * (segments + 1)
+        count = max(4, min(TRAVERSALS, TRAVERSED_IMAGES // each))
+    elif hasattr(system, "posterior"):
+        segments = PUBLISHED_VAE_SEGMENTS
     result = tpl(
-        system.decode,
+        subject.counted("tpl", count * len(system.code_names) * (segments + 1), system.decode),
         prior_codes(system, count, subject.seed),
         distance=perception.length,
-        segments=settings["segments"],
+        segments=segments,
         span=settings["span"],
         threshold=settings["threshold"],
     )
-    return result.with_details({"codes": system.code_names, "seed": subject.seed})
+    about = {"codes": system.code_names, "seed": subject.seed}
+    return result.with_details(about | _counts(subject))
 
 
 @metric("ppl", needs=_VISIBLE, label="PPL", lower_is_better=True, slow=True)
 def score_ppl(subject: Subject) -> MetricResult:
     """Return PPL at the ends of straight paths between codes drawn from the prior."""
     system = subject.run.system
-    return ppl(
-        system.decode,
+    pairs = PUBLISHED_PAIRS if subject.published else PAIRS
+    result = ppl(
+        subject.counted("ppl", 2 * pairs, system.decode),
         lambda count: prior_codes(system, count, subject.seed),
         distance=subject.perception.squared,
-        pairs=PAIRS,
+        pairs=pairs,
         seed=subject.seed,
     )
+    return result.with_details(_counts(subject))
 
 
 @metric("fid", needs=_VISIBLE, label="FID", lower_is_better=True, slow=True)
 def score_fid(subject: Subject) -> MetricResult:
     """Return FID between images of the data and generated images."""
-    run, seed = subject.run, subject.seed
-    result = fid(_real(run, seed), _generated(run, seed), features=subject.perception.features)
-    return result.with_details({"seed": seed})
+    source, part = subject.images_of()
+    count = PUBLISHED_IMAGES if subject.published else IMAGES
+    result = fid(
+        _real(subject, source, min(count, len(source))),
+        _generated(
+            subject.counted("fid", count, subject.run.system.decode),
+            prior_codes(subject.run.system, count, subject.seed),
+        ),
+        features=subject.perception.features,
+    )
+    return result.with_details({"split": part, "seed": subject.seed} | _counts(subject))
 
 
-def _real(run: Run, seed: int) -> Iterator[Tensor]:
-    source = run.dataset
-    count = min(IMAGES, len(source))
-    numbers = np.random.default_rng(seed).choice(len(source), count, replace=False)
+def _counts(subject: Subject) -> dict[str, str]:
+    return {"counts": "published"} if subject.published else {}
+
+
+def _real(subject: Subject, source: ImageDataset, count: int) -> Iterator[Tensor]:
+    numbers = np.random.default_rng(subject.seed).choice(len(source), count, replace=False)
+    numbers.sort()
     for start in range(0, count, _BATCH):
-        yield source.images(np.sort(numbers)[start : start + _BATCH]).to(run.system.device)
+        images = source.images(numbers[start : start + _BATCH])
+        yield images.to(subject.run.system.device)
 
 
-def _generated(run: Run, seed: int) -> Iterator[Tensor]:
-    for batch in prior_codes(run.system, IMAGES, seed).split(_BATCH):
+def _generated(decode: Callable[[Tensor], Tensor], codes: Tensor) -> Iterator[Tensor]:
+    for batch in codes.split(_BATCH):
         with torch.no_grad():
-            yield run.system.decode(batch)
+            yield decode(batch)

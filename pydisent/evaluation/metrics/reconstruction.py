@@ -11,8 +11,9 @@ RECONSTRUCTED = 10_000  # images, at most
 
 @metric("reconstruction", needs=IMAGES, label="Reconstruction error", lower_is_better=True)
 def score_reconstruction(subject: Subject) -> MetricResult:
-    """Return the mean squared error of a pixel."""
-    system, source = subject.run.system, subject.run.dataset
+    """Return the mean squared error of a pixel, on images that training did not see if any."""
+    system = subject.run.system
+    source, part = subject.images_of("test")
     # Not a permutation: of a grid of hundreds of millions of images it would take gigabytes.
     count = min(RECONSTRUCTED, len(source))
     drawn = np.random.default_rng(subject.seed).choice(len(source), count, replace=False)
@@ -22,4 +23,4 @@ def score_reconstruction(subject: Subject) -> MetricResult:
         np.sort(drawn),
         device=system.device,
     )
-    return result.with_details({"seed": subject.seed})
+    return result.with_details({"split": part, "seed": subject.seed})
