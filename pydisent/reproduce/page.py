@@ -30,7 +30,13 @@ class Part:
 
 
 def write_page(
-    entry: Entry, scale: Scale, result: Mapping[str, Any], runs: Path, out: Path, command: str
+    entry: Entry,
+    scale: Scale,
+    result: Mapping[str, Any],
+    runs: Path,
+    out: Path,
+    command: str = "",
+    accelerator: str = "cpu",
 ) -> list[Path]:
     """Write index.html, with its pictures beside it, and return all files.
 
@@ -46,15 +52,12 @@ def write_page(
         Folder of the runs, and of the page.
     command : str
         The command line, shown on the page.
+    accelerator : str
+        Where runs are opened; see `pydisent.evaluation.devices`.
     """
     files: dict[str, bytes] = {}
     parts = [
-        _part(
-            case,
-            measured,
-            replace(Runs.of(case, scale, runs), measured=measured["measured"]),
-            files,
-        )
+        _part(case, measured, Runs.of(case, scale, runs, accelerator), files)
         for case, measured in cases_of(entry, result)
     ]
     left_out = [
@@ -99,6 +102,7 @@ def _differences(entry: Entry, scale: Scale) -> list[str]:
 
 
 def _part(case: Case, measured: dict[str, Any], runs: Runs, files: dict[str, bytes]) -> Part:
+    runs = replace(runs, measured=measured["measured"])
     size = f" at {measured['image_size']} px" if measured["image_size"] else ""
     title = f"On {measured['data']}{size}" if case.rows else "Measured here"
     part = Part(title, notes=list(measured["notes"]))

@@ -115,7 +115,8 @@ def reproduce(
         result = result_of(each.entry, scale, each.runs)
         each.folder.mkdir(parents=True, exist_ok=True)
         write_json(each.folder / RESULT, result)
-        files = write_page(each.entry, scale, result, each.runs, each.folder, command)
+        where = training.accelerator
+        files = write_page(each.entry, scale, result, each.runs, each.folder, command, where)
         pages.append(files[-1])
         training.say(f"wrote {pages[-1]}")
     return pages

@@ -6,11 +6,12 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pydisent._checks import check_one_of
+from pydisent.evaluation.devices import device_of
 from pydisent.evaluation.scoring import fitting_to
 from pydisent.reproduce.entry import STAND_INS, Case, Row
 from pydisent.sweeps import job, slug
@@ -102,20 +103,23 @@ class Runs:
         Where all runs of the scale are, those of other entries too.
     measured : dict or None
         What the case's `measure` returned.
+    accelerator : str
+        Where runs are opened; see `pydisent.evaluation.devices`.
     """
 
     case: Case
     plans: Mapping[tuple[str, int], Plan]
     folder: Path
     measured: dict[str, Any] | None = None
+    accelerator: str = "cpu"
 
     @classmethod
-    def of(cls, case: Case, scale: Scale, folder: Path) -> Runs:
+    def of(cls, case: Case, scale: Scale, folder: Path, accelerator: str = "cpu") -> Runs:
         """Return the runs of a case at a scale."""
         rows = scale.rows(case)
         keys = [(row, seed) for row in rows for seed in scale.seeds]
         plans = {(row.name, seed): scale.plan(case, row, seed) for row, seed in keys}
-        return cls(case, plans, folder)
+        return cls(case, plans, folder, accelerator=accelerator)
 
     def path(self, row: str, seed: int) -> Path:
         """Return the folder of a run: the same for the same plan, whatever the entry."""
@@ -132,7 +136,7 @@ class Runs:
     def open(self, rows: Sequence[str]) -> Run:
         """Open the run of the first of these rows, with the first seed."""
         key = next(key for key in self.plans if key[0] == rows[0])
-        return open_run(self.path(*key))
+        return open_run(self.path(*key), device_of(self.accelerator))
 
     def opened(self, rows: Sequence[str]) -> Iterator[tuple[str, Run]]:
         """Yield the titles of these rows, and their runs with the first seed."""
@@ -236,7 +240,7 @@ def _jobs(
                     for metric in other.metrics(same)
                 )
             )
-            yield job(
+            made = job(
                 path.name,
                 plan,
                 each.folder,
@@ -245,6 +249,8 @@ def _jobs(
                 training.threads,
                 options=training.options,
             )
+            # Without metrics a job measures all of them.
+            yield made if wanted else replace(made, commands=made.commands[:1])
 
 
 def _run(jobs: Sequence[Job], training: Training, failed: dict[str, str]) -> int | None:

@@ -57,7 +57,7 @@ def test_tpl_is_ranked_against_supervised_scores():
     ("entry", "data", "row", "key", "published"),
     [
         # Read off the papers' tables once more.
-        ("ramesh/table1", "dsprites", "aligned", "z-diff", (92.34, 0.4)),
+        ("ramesh/table1", "dsprites", "aligned", "z-diff-ramesh", (92.34, 0.4)),
         ("kumar/table1", "dsprites", "dip-2-500", "reconstruction", 0.0079),
         ("kumar/table1", "celeba", "dip-1", "reconstruction", 0.0904),
         ("lezama/table1", "mnist", "supervised-18", "class-swaps/author_code", 52.1),
