@@ -34,7 +34,8 @@ def table(result: dict) -> list[str]:
         size = f" at {measured['image_size']} px" if measured["image_size"] else ""
         notes = "; ".join(measured["notes"])
         lines += [f"On {measured['data']}{size}" + (f" ({notes})" if notes else "") + ":", ""]
-        for found in (summary_table(case, measured["runs"]), score_table(case, measured["runs"])):
+        runs = measured["runs"]
+        for found in (summary_table(case, runs), score_table(case, runs, all_rows=False)):
             if found is not None:
                 lines += markdown(*found)
     return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,18 @@ def cases_of(entry: Entry, result: Mapping[str, Any]) -> list[tuple[Case, dict[s
     return found
 
 
-def score_table(case: Case, runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Return the heading and the rows of a case's table: published figures beside ours."""
+def score_table(
+    case: Case, runs: Sequence[Mapping[str, Any]], *, all_rows: bool = True
+) -> tuple[list[str], list[list[str]]]:
+    """Return the heading and the rows of a case's table: published figures beside ours.
+
+    `all_rows` adds rows that were not run, with their published figures. A column without figures
+    is left out.
+    """
+    rows = [row for row in case.rows if all_rows or any(run["row"] == row.name for run in runs)]
+    known = {key for run in runs for key in run["scores"]}
+    known |= {key for row in rows for key in row.published}
+    case = replace(case, rows=rows, columns=[c for c in case.columns if c.key in known])
     published = {column.key for column in case.columns for row in case.rows
                  if column.key in row.published}  # fmt: skip
     head = ["model"]
