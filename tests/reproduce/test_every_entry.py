@@ -21,6 +21,7 @@ _FEWER = {
     "pydisent.evaluation.metrics.edits.FLIP_VALIDATION": 4,
     "pydisent.evaluation.metrics.edits.FLIP_TEST": 8,
     "pydisent.evaluation.metrics.reconstruction.RECONSTRUCTED": 40,
+    "pydisent.metrics._boosting.STAGES": 5,
     "pydisent.evaluation.scoring.MAX_IMAGES": 5000,
     "pydisent.evaluation.metrics.perception.TRAVERSALS": 1,
     "pydisent.evaluation.metrics.perception.TRAVERSED_IMAGES": 1,
@@ -38,7 +39,9 @@ def out(tmp_path_factory):
 def fewer(monkeypatch, short_eigenpaths):
     for name in ("train", "test"):
         monkeypatch.setitem(sample_codes.__kwdefaults__, name, 200)
-    monkeypatch.setitem(z_diff_module.TRAIN_POINTS, "ramesh", 3200)
+    for variant in z_diff_module.TRAIN_POINTS:
+        monkeypatch.setitem(z_diff_module.TRAIN_POINTS, variant, 320)
+    monkeypatch.setitem(z_diff_module.z_diff.__kwdefaults__, "test_points", 100)
     for name, value in _FEWER.items():
         monkeypatch.setattr(name, value)
 
