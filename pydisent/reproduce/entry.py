@@ -30,8 +30,9 @@ class Column:
     Attributes
     ----------
     key : str
-        "METRIC", "METRIC/DETAIL" for a figure among a score's details (of several, the mean), or
-        "log/NAME" for the median of a logged figure over training.
+        "METRIC"; "METRIC/DETAIL" for a figure among a score's details (of several, the mean);
+        "METRIC/DETAIL:ATTRIBUTE" for that of an attribute; or "log/NAME" for the median of a logged
+        figure over training.
     title : str
         Its heading.
     better : {"higher", "lower", ""}

@@ -43,6 +43,21 @@ def spectra(runs: Runs, rows: Sequence[str]) -> Drawn:
     return {"spectra.png": drawn({t: alignment_summary(run) for t, run in runs.opened(rows)})}
 
 
+def small_steps(distance: float) -> Draw:
+    """Draw what steps of a length along singular vectors of the Jacobian change."""
+
+    def draw(runs: Runs, rows: Sequence[str]) -> Drawn:
+        from pydisent.reports.pictures import local_svd
+        from pydisent.reports.style import image_png
+
+        return {
+            f"steps-{row}.png": image_png(local_svd(run, distance=distance, bases=2))
+            for row, (_, run) in zip(rows, runs.opened(rows))
+        }
+
+    return draw
+
+
 def traversals(sort: Literal["tpl", "code"] = "code") -> Draw:
     """Draw each code of a row's run varied alone."""
 

@@ -2,7 +2,7 @@
 
 from pydisent.reproduce.cost import draw_cost, relative_costs
 from pydisent.reproduce.entry import Case, Column, Entry, Figure, Row, Unavailable
-from pydisent.reproduce.figures import eigenpaths, heatmaps, spectra, traversals
+from pydisent.reproduce.figures import eigenpaths, heatmaps, small_steps, spectra, traversals
 
 TITLE = "Ramesh et al. (2018), spectral regularizer"
 
@@ -105,7 +105,12 @@ ENTRIES = (
                     for m in (32, 64, 128)
                 ),
                 smoke=_TINY,
-                figures=(Figure("Spectra of J'J, by the size m of the code", spectra),),
+                figures=(
+                    Figure("Spectra of J'J, by the size m of the code", spectra),
+                    Figure("Steps along singular vectors, ε = 0.4", small_steps(0.4), ("m32",)),
+                    Figure("ε = 0.65", small_steps(0.65), ("m64",)),
+                    Figure("ε = 0.8", small_steps(0.8), ("m128",)),
+                ),
             ),
         ),
         differences=("a quarter of the latent codes",),

@@ -57,7 +57,11 @@ def _score(key: str, scores: Mapping[str, Any], log: Sequence[Mapping[str, Any]]
     entry = scores.get(name)
     if entry is None:
         return None
+    detail, _, attribute = detail.partition(":")
     value = entry["details"].get(detail) if detail else entry["score"]
+    if attribute:
+        names = entry["details"].get("attributes", [])
+        return value[names.index(attribute)] if attribute in names else None
     if isinstance(value, list):
         known = [each for each in value if each is not None]
         return statistics.fmean(known) if known else None
