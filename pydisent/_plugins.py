@@ -105,7 +105,7 @@ class Registry(MutableMapping[str, T]):
         said = f"the plug-in {point.name} = {point.value} ({self.group}){owner}"
         try:
             point.load()
-        except Exception as error:  # of anyone's code
+        except (Exception, SystemExit) as error:  # of anyone's code
             warn(f"{said} is left out: {type(error).__name__}: {error}")
         else:
             if point.name not in self._entries:
@@ -121,7 +121,7 @@ def _import_named() -> None:
         _imported.add(name)  # before: it may ask for names itself
         try:
             _import_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
-        except Exception as error:  # of anyone's code
+        except (Exception, SystemExit) as error:  # of anyone's code
             warn(f"the plug-in {name} ({VARIABLE}) is left out: {type(error).__name__}: {error}")
 
 

@@ -34,6 +34,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
+# Flags whose absence is a third choice, which the parser wants to have a value.
+_FLAGS = {"--mirror": ("--mirror=True",), "--no-mirror": ("--mirror=False",)}
 # Options that take several values and may be repeated.
 _REPEATABLE = ("--set", "--grid", "--metrics", "--codes", "--official")
 
@@ -71,7 +73,7 @@ def _gathered(argv: Sequence[str]) -> list[str]:
     gathered: list[str] = []
     values: dict[str, list[str]] = {}
     into: list[str] | None = None
-    for word in argv:
+    for word in (part for given in argv for part in _FLAGS.get(given, (given,))):
         option, equals, value = word.partition("=")
         if option in _REPEATABLE:
             if option not in values:

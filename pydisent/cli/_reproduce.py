@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
+from pydisent._checks import check_one_of
 from pydisent.cli._arguments import key_values, seed_list
 from pydisent.cli._engines import engine_for
 from pydisent.cli._output import fail, say, say_table
@@ -59,7 +60,10 @@ def reproduce(
     if not entries:
         _list(chosen_scale, out)
         return
-    chosen = tuple(dict.fromkeys(entry for name in entries for entry in find(name)))
+    chosen = tuple({entry.name: entry for name in entries for entry in find(name)}.values())
+    used = {case.data for entry in chosen for case in entry.cases}
+    for name in paths:
+        check_one_of("official", name, tuple(sorted(used)))
     count = len(chosen_scale.seeds) * sum(len(case.rows) for e in chosen for case in e.cases)
     runner, suited = engine_for(engine, ray_address, max(1, count), workers, accelerator)
     nets = {"vgg16": vgg16, "lpips": lpips, "inception": inception, "threshold": threshold}
@@ -69,6 +73,8 @@ def reproduce(
         if value is not None
         for word in (f"--{name}", str(value))
     ]
+    if scale == "paper":
+        options.append("--published")
     training = Training(
         runner, accelerator, suited if threads is None else threads, tuple(options), say
     )

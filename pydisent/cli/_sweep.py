@@ -59,8 +59,8 @@ def sweep(
     bins : int
         Bins of equal counts of a factor that is a quantity, 10 by default.
     partial : bool
-        Accept an incomplete folder of pictures, for celeba; take the pictures that have a row in
-        the table of factors, for images.
+        Accept an incomplete folder of pictures, for celeba and ffhq; take the pictures that have a
+        row in the table of factors, for images.
     image_size : int
         Side of the images in pixels, the preset's by default.
     split : str

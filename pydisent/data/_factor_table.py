@@ -23,7 +23,8 @@ PICTURE = ("file", "image")  # names of the column with the pictures
 BINS = 10
 MAX_LINE = 100_000
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-INTEGER = re.compile(r"[+-]?\d{1,18}")
+INTEGER = re.compile(r"[+-]?\d+")
+LEADING_ZERO = re.compile(r"[+-]?0[0-9]")
 NOT_FINITE = re.compile(r"[+-]?(nan|inf(inity)?)", re.IGNORECASE)
 
 
@@ -125,6 +126,8 @@ def _picture_column(file: Path, header: Sequence[str]) -> int:
 def _factor(file: Path, name: str, cells: Sequence[str], lines: Sequence[int], bins: int) -> Factor:
     """Return a column as a factor."""
     numeric = [bool(NUMBER.fullmatch(cell) or NOT_FINITE.fullmatch(cell)) for cell in cells]
+    if all(numeric) and any(LEADING_ZERO.match(cell) for cell in cells):
+        numeric = [False] * len(cells)  # names, such as 007
     if any(numeric) and not all(numeric):
         word, number = numeric.index(False), numeric.index(True)
         raise ValueError(
@@ -134,8 +137,10 @@ def _factor(file: Path, name: str, cells: Sequence[str], lines: Sequence[int], b
     if not any(numeric):
         meanings, values = np.unique(np.array(cells), return_inverse=True)
     elif all(INTEGER.fullmatch(cell) for cell in cells):
-        numbers, values = np.unique(np.array([int(cell) for cell in cells]), return_inverse=True)
-        meanings = numbers.astype(str)
+        by_value = sorted({int(cell) for cell in cells})
+        place = {value: number for number, value in enumerate(by_value)}
+        values = np.array([place[int(cell)] for cell in cells])
+        meanings = np.array([str(value) for value in by_value])
     else:
         return _quantity(file, name, cells, lines, bins)
     _check_varying(file, name, meanings, cells)

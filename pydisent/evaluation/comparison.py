@@ -247,7 +247,7 @@ def compare(paths: Sequence[str | Path]) -> Comparison:
     runs = [read_run(path) for path in run_folders(paths)]
     if not runs:
         raise ValueError("runs must be at least one run folder, got none")
-    check_same_data(runs, ("data", "data_path"))
+    check_same_data(runs, ("data", "data_path", "factors"))
     runs = _told_apart(runs)
     groups: dict[str, list[ScoredRun]] = {}
     for run in runs:

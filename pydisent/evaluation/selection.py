@@ -164,7 +164,7 @@ def select(
     finished = [run for run in runs if run.is_finished]
     if not finished:
         raise ValueError(f"folder must contain a finished run, got {root}")
-    check_same_data(finished, ("data", "data_path", "image_size"))
+    check_same_data(finished, ("data", "data_path", "factors", "image_size"))
     known = {} if again else {run.path: found for run in finished if (found := _details(run.path))}
     missing = [run for run in finished if run.path not in known]
     if missing or nets != Perception():

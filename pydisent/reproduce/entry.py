@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
+
     from pydisent.reproduce.runs import Runs
 
 Settings = Mapping[str, Any]
@@ -71,8 +73,10 @@ class Row:
         Those at scale "small" where they differ from `settings`.
     published : mapping of str to float or tuple
         The paper's figures by the columns' keys, in the units of the table.
-    steps : int or None
-        Updates of the first phase, if not the preset's.
+    paper : mapping of str to object
+        Those at scale "paper" where they differ from `settings`.
+    steps, paper_steps : int or None
+        Updates of the first phase, at all scales or at scale "paper", if not the preset's.
     begins_as : str or None
         The row whose trained weights it begins with: both agree up to there.
     """
@@ -83,7 +87,9 @@ class Row:
     settings: Settings = field(default_factory=dict)
     small: Settings = field(default_factory=dict)
     published: Mapping[str, Published] = field(default_factory=dict)
+    paper: Settings = field(default_factory=dict)
     steps: int | None = None
+    paper_steps: int | None = None
     begins_as: str | None = None
 
 
@@ -122,12 +128,16 @@ class Case:
         Settings of all rows, at every scale.
     small, smoke : mapping of str to object
         Settings of all rows at these scales, after the rows' own.
+    paper : mapping of str to object
+        Fields of all rows' plans at scale "paper", such as the split.
+    threshold : float or None
+        The length from which TPL by VGG16 considers a dimension active.
     small_rows : sequence of str
         The rows that scale "small" is limited to; all if empty.
     figures : sequence of Figure
         What is drawn.
     measure : callable or None
-        Measures at a scale what no training is needed for, as plain values.
+        Measures what needs no training, at a scale and on a device, as plain values.
     summary : callable or None
         Returns a table {row: {key: figure}} that is computed from the scores of all rows and
         stands above theirs.
@@ -141,9 +151,11 @@ class Case:
     settings: Settings = field(default_factory=dict)
     small: Settings = field(default_factory=dict)
     smoke: Settings = field(default_factory=dict)
+    paper: Settings = field(default_factory=dict)
+    threshold: float | None = None
     small_rows: Sequence[str] = ()
     figures: Sequence[Figure] = ()
-    measure: Callable[[str], dict[str, Any]] | None = None
+    measure: Callable[[str, torch.device], dict[str, Any]] | None = None
     summary: Callable[[Sequence[dict[str, Any]]], dict[str, dict[str, float]]] | None = None
     summary_published: Mapping[str, Mapping[str, Published]] = field(default_factory=dict)
 
@@ -172,6 +184,8 @@ class Entry:
         How many seeds the paper trains, 1 if it does not say.
     differences : sequence of str
         How scale "small" differs from the paper, beyond its presets.
+    remarks : sequence of str
+        How all scales do.
     """
 
     name: str
@@ -180,6 +194,7 @@ class Entry:
     cases: Sequence[Case]
     seeds: int = 1
     differences: Sequence[str] = ()
+    remarks: Sequence[str] = ()
 
     @property
     def paper(self) -> str:

@@ -1,6 +1,9 @@
 """How long an entry takes at the scale of the paper: a rough estimate, nothing measured."""
 
+from pathlib import Path
+
 from pydisent.reproduce.entry import Case, Entry, Row
+from pydisent.reproduce.runs import Scale
 from pydisent.training import Plan
 
 # Milliseconds an update on a current data-centre GPU, of the order of what networks of this size
@@ -19,13 +22,16 @@ _VAE = 6.0
 
 def gpu_hours(entry: Entry) -> float:
     """Return the estimated hours of all of an entry's runs and seeds on one GPU."""
-    hours = sum(_hours(case, row) for case in entry.cases for row in case.rows)
+    hours = 0.0
+    for case in entry.cases:
+        by_row = {row.name: _hours(case, row) for row in case.rows}
+        hours += sum(own - by_row.get(row.begins_as or "", 0) for own, row in
+                     zip(by_row.values(), case.rows))  # fmt: skip
     return entry.seeds * hours
 
 
 def _hours(case: Case, row: Row) -> float:
-    settings = {**case.settings, **row.settings}
-    plan = Plan.from_preset(row.system, case.data, "paper", steps=row.steps, settings=settings)
+    plan = Scale("paper", data_paths={case.data: Path()}).plan(case, row, 0)
     return _updates(plan) * _milliseconds(plan) / 3.6e6
 
 

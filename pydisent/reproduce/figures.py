@@ -13,8 +13,8 @@ import torch
 from pydisent.evaluation.alignment import alignment_summary
 from pydisent.evaluation.codes import base_codes, decode
 from pydisent.reproduce.entry import Column
-from pydisent.reproduce.results import PERCEIVED, collect
-from pydisent.reproduce.runs import Runs
+from pydisent.reproduce.results import collect
+from pydisent.reproduce.runs import PERCEIVED, Runs
 
 Drawn = Mapping[str, bytes]
 Draw = Callable[[Runs, Sequence[str]], Drawn]

@@ -1,9 +1,8 @@
 """Jeon, Lee, Pyeon & Kim (2021): IB-GAN."""
 
-from typing import Any
-
 from pydisent.reproduce.entry import Case, Column, Entry, Figure, Row
 from pydisent.reproduce.figures import against, information, traversals, walls
+from pydisent.reproduce.zhu import LOCATELLO
 
 TITLE = "Jeon et al. (2021), IB-GAN"
 
@@ -16,10 +15,6 @@ _TINY = {"latent_size": 4}
 _BETAS = (0.0, 0.071, 0.141, 0.212, 0.5, 1.0)
 
 
-# disentanglement_lib's, as the paper's baselines are.
-_LOCATELLO_VAE: dict[str, Any] = {"batch_size": 64, "networks": "locatello"}
-
-
 def _scored(figures: dict[str, tuple[str, tuple[float, float]]]) -> tuple[Row, ...]:
     """Return the rows of Table 1."""
     return tuple(
@@ -27,22 +22,27 @@ def _scored(figures: dict[str, tuple[str, tuple[float, float]]]) -> tuple[Row, .
             system,
             title,
             system,
-            _LOCATELLO_VAE if "vae" in system else {},
             published={_JEON.key: score},
+            paper=LOCATELLO if "vae" in system else {},
         )
         for system, (title, score) in figures.items()
     )
 
 
-def _sampled(base: int, figures: dict[str, tuple[str, float]]) -> tuple[Row, ...]:
-    """Return the rows of Table 2, whose VAEs have IB-GAN's networks."""
-    vae = {"networks": "ib-gan", "base": base}
+def _sampled(base: int, size: int, figures: dict[str, tuple[str, float]]) -> tuple[Row, ...]:
+    """Return the rows of Table 2, whose VAEs have IB-GAN's networks, code and batch."""
+    vae = {"networks": "ib-gan", "base": base, "latent_size": size, "batch_size": 64}
     return tuple(
-        Row(system, title, system, vae if "vae" in system else {},
-            {"base": 16} if "vae" in system else {},
-            published={"fid": fid})
+        Row(
+            system,
+            title,
+            system,
+            {"networks": "ib-gan"} if "vae" in system else {},
+            published={"fid": fid},
+            paper=vae if "vae" in system else {},
+        )
         for system, (title, fid) in figures.items()
-    )  # fmt: skip
+    )
 
 
 def _beta(beta: float) -> Row:
@@ -100,26 +100,29 @@ ENTRIES = (
         (
             Case(
                 "celeba",
-                _sampled(64, {
+                _sampled(64, 15, {
                     "vae": ("VAE", 129.7), "beta-vae": ("β-VAE", 131.0),
                     "factor-vae": ("FactorVAE", 109.7), "beta-tcvae": ("β-TCVAE", 125.0),
                     "gan": ("GAN", 8.4), "infogan": ("InfoGAN", 9.3), "ib-gan": ("IB-GAN", 7.4),
                 }),
                 (_FID,),
+                paper={"split": "all", "held_out": 0.0},
                 figures=(Figure("Samples (Figs. 6 and 11)", walls, ("vae", "gan", "ib-gan")),),
             ),
             Case(
                 "chairs",
-                _sampled(32, {
+                _sampled(32, 10, {
                     "vae": ("VAE", 56.2), "beta-vae": ("β-VAE", 91.3),
                     "factor-vae": ("FactorVAE", 44.7), "beta-tcvae": ("β-TCVAE", 57.3),
                     "gan": ("GAN", 27.9), "infogan": ("InfoGAN", 25.6), "ib-gan": ("IB-GAN", 25.5),
                 }),
                 (_FID,),
+                paper={"split": "all", "held_out": 0.0},
                 figures=(Figure("Samples (Figs. 6 and 12)", walls, ("vae", "gan", "ib-gan")),),
             ),
         ),
         differences=("FID by the built-in features, not Inception",),
+        remarks=("the paper does not give the VAEs' code and batch: those of IB-GAN",),
     ),
     Entry(
         "jeon/figure3",
@@ -134,8 +137,8 @@ ENTRIES = (
             ),
         ),
         seeds=10,
-        differences=("0.7 times each β below 1, as in the preset",
-                     "the score is of the last checkpoint, not a median over training"),
+        differences=("0.7 times each β below 1, as in the preset",),
+        remarks=("the score is of the last checkpoint, not a median over training",),
     ),
     Entry(
         "jeon/figure4",

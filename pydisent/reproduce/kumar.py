@@ -61,6 +61,9 @@ _SMALL = ("beta-vae-1", "beta-vae-4", "beta-vae-16", "beta-vae-32", "dip-vae-1-1
           "dip-vae-2-100")  # fmt: skip
 _LAMBDAS = (1, 2, 5, 10, 20, 50, 100, 500)
 _BETAS = (1, 2, 4, 8, 16, 25, 32, 64, 100, 128, 200, 256)
+_PARTS = (
+    "Z-diff and SAP are of all images of a grid, or of training images; the paper's of a test set",
+)
 _TRADEOFF = Figure("Scores against the reconstruction error", tradeoff)
 
 ENTRIES = (
@@ -109,6 +112,7 @@ ENTRIES = (
             ),
         ),
         differences=("on sprites half the weights: the shapes' edges are half as long at 32 px",),
+        remarks=_PARTS,
     ),
     Entry(
         "kumar/table2",
@@ -151,6 +155,7 @@ ENTRIES = (
             ),
         ),
         differences=("four weights a system",),
+        remarks=_PARTS,
     ),
     Entry(
         "kumar/figure2",
@@ -167,6 +172,7 @@ ENTRIES = (
             ),
         ),
         differences=("four weights a system",),
+        remarks=_PARTS,
     ),
 )  # fmt: skip
 

@@ -89,16 +89,15 @@ def _left_out(case: Case, scale: Scale) -> str | None:
 
 
 def _differences(entry: Entry, scale: Scale) -> list[str]:
-    if scale.name == "paper":
-        return []
-    said = list(entry.differences) if scale.name == "small" else ["models of a few units"]
+    said = {"small": list(entry.differences), "smoke": ["models of a few units"]}
     data = [
         f"{STAND_INS[case.data]}, rendered or shipped with a dependency, for {case.data}"
         for case in entry.cases
-        if case.data in STAND_INS and case.data not in scale.data_paths
+        if scale.name != "paper" and case.data in STAND_INS and case.data not in scale.data_paths
     ]
     seeds = f"{len(scale.seeds)} of the paper's {entry.seeds} seeds"
-    return [*data, *said, *([seeds] if entry.seeds > len(scale.seeds) else [])]
+    fewer = [seeds] if entry.seeds > len(scale.seeds) else []
+    return [*data, *said.get(scale.name, []), *entry.remarks, *fewer]
 
 
 def _part(case: Case, measured: dict[str, Any], runs: Runs, files: dict[str, bytes]) -> Part:

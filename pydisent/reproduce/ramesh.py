@@ -39,6 +39,10 @@ ENTRIES = (
                 ),
             ),
         ),
+        remarks=(
+            "VAE, β-VAE and InfoGAN as Kumar et al. and Jeon et al. train them; the published "
+            "figures are those of Higgins et al. (2016)",
+        ),
     ),
     Entry(
         "ramesh/figure3",

@@ -112,7 +112,7 @@ def reproduce(
         raise SweepInterrupted(signum, out)
     pages = []
     for each in planned:
-        result = result_of(each.entry, scale, each.runs)
+        result = result_of(each.entry, scale, each.runs, training.accelerator)
         each.folder.mkdir(parents=True, exist_ok=True)
         write_json(each.folder / RESULT, result)
         where = training.accelerator

@@ -11,13 +11,13 @@ from typing import Any
 
 from pydisent import systems
 from pydisent._environment import environment
+from pydisent.evaluation.devices import device_of
 from pydisent.reproduce.entry import STAND_INS, Case, Entry, Published
 from pydisent.reproduce.runs import Runs, Scale
 from pydisent.training import RunFolder
 
 FORMAT = 1
 NOTHING = "–"
-PERCEIVED = ("tpl", "ppl", "fid")  # which depend on the net that judges images
 
 
 def collect(runs: Runs) -> list[dict[str, Any]]:
@@ -68,7 +68,7 @@ def _score(key: str, scores: Mapping[str, Any], log: Sequence[Mapping[str, Any]]
     return None if value is None else float(value)
 
 
-def result_of(entry: Entry, scale: Scale, folder: Path) -> dict[str, Any]:
+def result_of(entry: Entry, scale: Scale, folder: Path, accelerator: str = "cpu") -> dict[str, Any]:
     """Return the figures of an entry at a scale, as plain values."""
     cases = []
     for case in entry.cases:
@@ -83,7 +83,7 @@ def result_of(entry: Entry, scale: Scale, folder: Path) -> dict[str, Any]:
             "preset": None if plan is None else plan.preset,
             "notes": sorted({each.note for each in runs.plans.values() if each.note}),
             "runs": collect(runs),
-            "measured": None if case.measure is None else case.measure(scale.name),
+            "measured": case.measure and case.measure(scale.name, device_of(accelerator)),
         })  # fmt: skip
     return {
         "format": FORMAT,

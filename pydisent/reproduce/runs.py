@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydisent._checks import check_one_of
+from pydisent._checks import check, check_one_of
+from pydisent.data import names
 from pydisent.evaluation.devices import device_of
 from pydisent.evaluation.scoring import fitting_to
 from pydisent.reproduce.entry import STAND_INS, Case, Row
@@ -24,6 +25,8 @@ from pydisent.training.run import updates
 PRESETS = {"smoke": "smoke", "small": "quick", "paper": "paper"}
 _SMOKE_ROWS = 2
 _REMARKS = ("command", "note")
+PERCEIVED = ("tpl", "ppl", "fid")  # scores that depend on the net that judges images
+_OPTIONS = "evaluated-with.json"  # in a run's folder
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class Scale:
 
     def __post_init__(self) -> None:
         check_one_of("scale", self.name, tuple(PRESETS))
+        different = bool(self.seeds) and len(set(self.seeds)) == len(self.seeds)
+        check(different, "seeds", "different integers, at least 1", list(self.seeds))
+        for name in self.data_paths:
+            check_one_of("official", name, names())
 
     def data(self, case: Case) -> tuple[str, Path | None] | None:
         """Return the data set of a case, and its path; None if there is none at this scale."""
@@ -78,15 +85,19 @@ class Scale:
         elif self.name == "smoke":
             settings |= {**row.small, **case.small, **case.smoke}
         data, path = found
-        return Plan.from_preset(
+        is_paper = self.name == "paper"
+        if is_paper:
+            settings |= row.paper
+        plan = Plan.from_preset(
             row.system,
             data,
             PRESETS[self.name],
             data_path=path,
             seed=seed,
-            steps=row.steps,
+            steps=row.paper_steps if is_paper and row.paper_steps else row.steps,
             settings=settings,
         )
+        return replace(plan, **case.paper) if is_paper else plan
 
 
 @dataclass(frozen=True)
@@ -188,6 +199,12 @@ class Training:
     options: Sequence[str] = ()
     say: Callable[[str], None] = print
 
+    def options_for(self, case: Case) -> tuple[str, ...]:
+        """Return the options for a case, with the paper's threshold of TPL if VGG16 measures it."""
+        if case.threshold is None or "--vgg16" not in self.options or "--threshold" in self.options:
+            return tuple(self.options)
+        return (*self.options, "--threshold", str(case.threshold))
+
 
 def finish(runs: Sequence[Runs], training: Training) -> int | None:
     """Train and score all runs that are not finished.
@@ -204,6 +221,9 @@ def finish(runs: Sequence[Runs], training: Training) -> int | None:
     RunsFailedError
         If runs failed; the others are finished.
     """
+    for each in runs:
+        for key in each.plans:
+            _forget_other_nets(RunFolder(each.path(*key)), training.options_for(each.case))
     failed: dict[str, str] = {}
     for later in (False, True):
         if signum := _run([*_jobs(runs, training, later, failed)], training, failed):
@@ -247,10 +267,22 @@ def _jobs(
                 wanted,
                 training.accelerator,
                 training.threads,
-                options=training.options,
+                options=training.options_for(each.case),
             )
             # Without metrics a job measures all of them.
             yield made if wanted else replace(made, commands=made.commands[:1])
+
+
+def _forget_other_nets(run: RunFolder, options: Sequence[str]) -> None:
+    """Drop a run's scores of images that were made with other nets, thresholds or counts."""
+    if not run.is_run():
+        return
+    note = run.path / _OPTIONS
+    before = json.loads(note.read_text()) if note.is_file() else []
+    if before != list(options):
+        scores = run.read_scores() or {}
+        write_json(run.scores, {k: v for k, v in scores.items() if k not in PERCEIVED})
+        write_json(note, list(options))
 
 
 def _run(jobs: Sequence[Job], training: Training, failed: dict[str, str]) -> int | None:

@@ -49,7 +49,8 @@ class System(nn.Module, abc.ABC):
     data_settings : mapping of str to mapping
         By data set, settings for all presets, which a preset's own override.
     added_settings : mapping of str to object
-        What older runs, which did not record these settings, were trained with.
+        What older runs, which did not record these settings, were trained with, where that is not
+        the configuration's default.
     optimizers : dict of str to Optimizer
         Every optimiser, saved with the weights; made by `make_optimizers` on first use.
     phase, phase_step : str, int

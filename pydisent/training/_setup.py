@@ -133,7 +133,9 @@ def _check_attributes(system: System, dataset: data.ImageDataset) -> None:
         )
     wanted, there = system.config.attributes, dataset.attributes.shape[1]
     if wanted != there:
-        raise ValueError(f"attributes must be {there} for {dataset.name!r}, got {wanted}")
+        raise ValueError(
+            f"attributes must be {there} for {dataset.name!r} (--set attributes={there}), got {wanted}"
+        )
 
 
 def prepare(seed: int, device: torch.device) -> None:

@@ -60,7 +60,10 @@ def completed(values: dict[str, Any]) -> dict[str, Any]:
     """Return a plan's plain values with those that older versions did not record."""
     values, name = ADDED_LATER | values, values.get("system")
     if name in systems.names() and isinstance(values.get("config"), dict):
-        values["config"] = {**systems.added_settings(name), **values["config"]}
+        defaults = dataclasses.asdict(systems.config_class(name)())
+        added = {**defaults, **systems.added_settings(name)}
+        kept = values["config"]
+        values["config"] = kept | {k: v for k, v in added.items() if k not in kept}
     return values
 
 
@@ -224,8 +227,8 @@ class Plan:
             checkpoint_every=chosen.checkpoint_every,
             held_out=chosen.held_out,
             partial=partial,
-            split=split or _if_there(chosen.split, splits(data)),
-            crop=crop or _if_there(chosen.crop, crops(data)),
+            split=_if_there(chosen.split, splits(data)) if split is None else split,
+            crop=_if_there(chosen.crop, crops(data)) if crop is None else crop,
             mirror=chosen.mirror if mirror is None else mirror,
             factors=absolute(factors),
             bins=bins,

@@ -11,9 +11,9 @@ from torch.utils.data import Subset as TorchSubset
 
 from pydisent import data
 
-# Of files that are whole grids, or scenes that take seconds to cast: grids as sprites are.
+# Of whole grids or 70,000 pictures, or scenes that take seconds to cast: as others are.
 LARGE = ("dsprites", "color-dsprites", "noisy-dsprites", "scream-dsprites", "mpi3d", "cars3d")
-LARGE += ("3dshapes", "shapes3d", "clevr-simple", "smallnorb")
+LARGE += ("3dshapes", "shapes3d", "clevr-simple", "smallnorb", "ffhq")
 NAMES = [name for name in data.names() if name not in LARGE]
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -7,6 +8,7 @@ from pydisent import data, systems
 from pydisent.systems._base import System
 from pydisent.systems._presets import SMOKE, Presets, Recipe
 from pydisent.training import Plan
+from pydisent.training.plan import difference
 
 
 @dataclass(frozen=True)
@@ -95,3 +97,13 @@ def test_each_system_trains_on_its_own_data_by_default():
         plan = Plan.from_preset(name, preset="smoke")
         images = data.load(**plan.data_arguments())
         systems.build(name, plan.config, images.image_shape)
+
+
+@pytest.mark.parametrize("name", systems.names())
+def test_a_run_from_before_a_setting_was_added_compares_as_what_it_was(name):
+    """Settings that its file lacks are the defaults, or what the system says of older runs."""
+    plan = Plan.from_preset(name, preset="smoke")
+    config = systems.override(systems.config_class(name)(), systems.added_settings(name))
+    older = dataclasses.replace(plan, config=config).to_json()
+    assert difference(older | {"config": {}}, older) is None
+    assert Plan.from_json(older | {"config": {}}).config == config

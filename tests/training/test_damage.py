@@ -121,7 +121,7 @@ def nothing_drawn(monkeypatch):
         monkeypatch.setattr(reports, name, lambda *_, **__: [])
     monkeypatch.setattr(_evaluation, "_evaluate", lambda *_, **__: None)
     monkeypatch.setattr(_evaluation, "show_scores", lambda _: None)
-    monkeypatch.setattr(selection, "_score", lambda path, _: _score(RunFolder(path)))
+    monkeypatch.setattr(selection, "_score", lambda path, *_: _score(RunFolder(path)))
     monkeypatch.setattr(LocalEngine, "run", lambda *_: None)
 
 
