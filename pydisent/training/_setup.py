@@ -134,7 +134,8 @@ def _check_attributes(system: System, dataset: data.ImageDataset) -> None:
     wanted, there = system.config.attributes, dataset.attributes.shape[1]
     if wanted != there:
         raise ValueError(
-            f"attributes must be {there} for {dataset.name!r} (--set attributes={there}), got {wanted}"
+            f"attributes must be {there} for {dataset.name!r} (--set attributes={there}), "
+            f"got {wanted}"
         )
 
 
