@@ -23,7 +23,7 @@ from pydisent.training.files import write_json
 from pydisent.training.run import updates
 
 PRESETS = {"smoke": "smoke", "small": "quick", "paper": "paper"}
-_SMOKE_ROWS = 2
+_SMOKE_ROWS, _SMOKE_STEPS = 2, 5
 _REMARKS = ("command", "note")
 PERCEIVED = ("tpl", "ppl", "fid")  # scores that depend on the net that judges images
 _OPTIONS = "evaluated-with.json"  # in a run's folder
@@ -94,10 +94,16 @@ class Scale:
             PRESETS[self.name],
             data_path=path,
             seed=seed,
-            steps=row.paper_steps if is_paper and row.paper_steps else row.steps,
+            steps=self._steps(row),
             settings=settings,
         )
         return replace(plan, **case.paper) if is_paper else plan
+
+    def _steps(self, row: Row) -> int | None:
+        """Return the updates of a row's first phase; None for the preset's."""
+        if self.name == "paper" and row.paper_steps:
+            return row.paper_steps
+        return _SMOKE_STEPS if self.name == "smoke" and row.steps is None else row.steps
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,10 @@ def test_training_names_codes_and_a_run_opens_without_its_data(tmp_path):
 def test_data_must_have_the_attributes(tmp_path):
     for plan, message in (
         (_plan("sprites"), "data must be one of 'faces', .* for attribute-ae, .*, got 'sprites'"),
-        (_plan(attributes=40), "attributes must be 32 for 'faces', got 40"),
+        (
+            _plan(attributes=40),
+            r"attributes must be 32 for 'faces' \(--set attributes=32\), got 40",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             train(plan, tmp_path / "run", accelerator="cpu", progress=False)
