@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -232,7 +233,7 @@ def scores(runs: Runs, rows: Sequence[str]) -> Drawn:
                 if published is not None and not (foreign and column.key in PERCEIVED):
                     value = published[0] if isinstance(published, tuple) else published
                     axis.plot(value, place, "D", color=SERIES[1], markersize=4.5)
-            axis.set_title(column.heading)
+            axis.set_title(textwrap.fill(column.heading, 20))
             axis.grid(axis="y", visible=False)
         axes[0].set_yticks(range(len(names)), [known[name].title for name in names])
         axes[0].invert_yaxis()

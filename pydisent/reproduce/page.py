@@ -9,7 +9,7 @@ from typing import Any
 
 from pydisent.metrics.fixed_features import FixedFeatures
 from pydisent.reports.files import write_files
-from pydisent.reports.html import picture_uri, render
+from pydisent.reports.html import render
 from pydisent.reproduce.entry import STAND_INS, Case, Entry, Figure
 from pydisent.reproduce.figures import scores
 from pydisent.reproduce.results import cases_of, score_table, summary_table
@@ -24,7 +24,7 @@ class Part:
 
     title: str
     tables: list[tuple[list[str], list[list[str]]]] = field(default_factory=list)
-    pictures: list[tuple[str, str, str]] = field(default_factory=list)
+    pictures: list[tuple[bytes, str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -125,7 +125,7 @@ def _part(case: Case, measured: dict[str, Any], runs: Runs, files: dict[str, byt
         for name, data in drawn.items():
             file = f"{measured['data']}-{len(files)}-{name}"
             files[file] = data
-            part.pictures.append((picture_uri(data), figure.caption, file))
+            part.pictures.append((data, figure.caption))
     return part
 
 

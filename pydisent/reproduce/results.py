@@ -147,7 +147,8 @@ def summary_table(
     if case.summary is None:
         return None
     rows = case.summary(runs)
-    keys = list(dict.fromkeys(key for row in rows.values() for key in row))
+    shown = (*case.summary_published.values(), *rows.values())
+    keys = list(dict.fromkeys(key for row in shown for key in row))
     titles = {column.key: column.title for column in case.columns}
     head = ["", *(cell for key in keys for cell in (titles.get(key, key), "published"))]
     lines = []
