@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydisent._checks import check_one_of
 from pydisent.cli._arguments import key_values, seed_list
 from pydisent.cli._engines import engine_for
 from pydisent.cli._output import fail, say, say_table
 from pydisent.cli._tyro import Positional, arg
+
+if TYPE_CHECKING:
+    from pydisent.reproduce import Scale
 
 
 def reproduce(
@@ -84,13 +87,12 @@ def reproduce(
         raise SystemExit(fail(str(error), 1)) from None
 
 
-def _list(scale: "object", out: Path) -> None:
+def _list(scale: "Scale", out: Path) -> None:
     """Print all entries: what they need, and how far they are; and what cannot be reproduced."""
-    from pydisent.reproduce import Reproduction, Scale, entries, unavailable
+    from pydisent.reproduce import Reproduction, entries, unavailable
     from pydisent.reproduce.entry import STAND_INS
     from pydisent.reproduce.estimate import gpu_hours
 
-    assert isinstance(scale, Scale)
     rows = []
     for entry in entries():
         data = [f"{case.data} ({STAND_INS.get(case.data, 'no stand-in')})" for case in entry.cases]

@@ -53,14 +53,18 @@ def applicable(run: Run) -> tuple[str, ...]:
 
 def fitting_to(plan: Plan) -> tuple[str, ...]:
     """Return the names of all metrics that apply to the runs of a plan."""
-    images = data.load(**plan.data_arguments())
-    system = systems.build(plan.system, plan.config, images.image_shape)
-    return fitting(Run(Path(), plan, {}, [], None, system, 0, images))
+    return fitting(_untrained(plan))
 
 
 def applicable_to(plan: Plan) -> tuple[str, ...]:
     """Return those of `fitting_to` that are measured if none is named."""
-    return tuple(name for name in fitting_to(plan) if METRICS[name].by_default)
+    return applicable(_untrained(plan))
+
+
+def _untrained(plan: Plan) -> Run:
+    images = data.load(**plan.data_arguments())
+    system = systems.build(plan.system, plan.config, images.image_shape)
+    return Run(Path(), plan, {}, [], None, system, 0, images)
 
 
 def why_missing(run: Run, name: str) -> str:

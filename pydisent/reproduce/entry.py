@@ -25,6 +25,10 @@ STAND_INS: Mapping[str, str] = {
 }
 
 
+# disentanglement_lib's networks and batch, for baselines whose own preset has others.
+LOCATELLO: Settings = {"batch_size": 64, "networks": "locatello"}
+
+
 @dataclass(frozen=True)
 class Column:
     """A score of a table.

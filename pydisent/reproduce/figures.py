@@ -104,7 +104,8 @@ def planes(runs: Runs, rows: Sequence[str]) -> Drawn:
     for title, run in runs.opened(rows):
         source = run.held_out or run.dataset
         with torch.no_grad():
-            codes = run.system.encode(source.images(range(min(500, len(source)))))
+            images = source.images(range(min(500, len(source))))
+            codes = run.system.encode(images.to(run.system.device))
         first, second = run.system.factor_columns[:2]
         spans = (2 * float(codes[:, first].std()), 2 * float(codes[:, second].std()))
         drawn[title] = factor_plane(run.system, codes[0], columns=(first, second), spans=spans)

@@ -166,7 +166,11 @@ class Runs:
         if not RunFolder(path).is_run():
             return False
         done, scored = updates(path), RunFolder(path).read_scores() or {}
-        return done is not None and done[0] == done[1] and set(self.metrics(plan)) <= scored.keys()
+        if done is None or done[0] != done[1]:
+            return False
+        # Which metrics apply is known of the data alone, so it is asked only if some are missing.
+        missing = set(self.case.metrics) - scored.keys()
+        return not missing or not missing & set(self.metrics(plan))
 
     def metrics(self, plan: Plan) -> tuple[str, ...]:
         """Return the metrics of the case that apply to a plan."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from pydisent.reproduce.correlations import rank_correlations
-from pydisent.reproduce.entry import Case, Column, Entry, Figure, Row, Unavailable
+from pydisent.reproduce.entry import LOCATELLO, Case, Column, Entry, Figure, Row, Unavailable
 from pydisent.reproduce.figures import masks, rotation, scatter, transfer, traversals
 
 TITLE = "Zhu et al. (2021), PS-SC"
@@ -51,10 +51,6 @@ def _ablation(figures: dict[str, tuple[float, float, float]]) -> tuple[Row, ...]
     return (Row("softmax", "softmax masks", "ps-sc", {"mask": "softmax"}, published=softmax), *rows)
 
 
-# disentanglement_lib's networks and batch, where a system's own preset has others.
-LOCATELLO = {"batch_size": 64, "networks": "locatello"}
-
-
 def _models() -> tuple[Row, ...]:
     """Return the six models of Locatello et al. (2019), with six weights each."""
     grids = {
@@ -71,7 +67,7 @@ def _models() -> tuple[Row, ...]:
             f"{system}, {setting} {value}",
             system,
             {setting: float(value)},
-            paper=LOCATELLO | ({"lambda_3": 0.0} if system == "dip-vae-2" else {}),
+            paper={**LOCATELLO, **({"lambda_3": 0.0} if system == "dip-vae-2" else {})},
         )
         for system, (setting, values) in grids.items()
         for value in values
