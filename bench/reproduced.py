@@ -16,7 +16,13 @@ from _harness import RESULTS, environment, machine_name
 from _tables import counted, markdown
 
 from pydisent import reproduce
-from pydisent.reproduce.results import cases_of, read_result, score_table, summary_table
+from pydisent.reproduce.results import (
+    cases_of,
+    read_result,
+    score_table,
+    summary_table,
+    verdict_table,
+)
 
 QUESTIONS = {entry.name.replace("/", "_"): entry for entry in reproduce.entries()}
 
@@ -35,7 +41,11 @@ def table(result: dict) -> list[str]:
         notes = "; ".join(measured["notes"])
         lines += [f"On {measured['data']}{size}" + (f" ({notes})" if notes else "") + ":", ""]
         runs = measured["runs"]
-        for found in (summary_table(case, runs), score_table(case, runs, all_rows=False)):
+        for found in (
+            verdict_table(case, runs),
+            summary_table(case, runs),
+            score_table(case, runs, all_rows=False),
+        ):
             if found is not None:
                 lines += markdown(*found)
     return lines

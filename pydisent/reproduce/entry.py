@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from pydisent.reproduce.claims import Claim
     from pydisent.reproduce.runs import Runs
 
 Settings = Mapping[str, Any]
@@ -147,6 +148,8 @@ class Case:
         stands above theirs.
     summary_published : mapping
         The paper's figures of that table.
+    claims : sequence of Claim
+        What the paper concludes from the scores, as far as these can decide it.
     """
 
     data: str
@@ -162,6 +165,7 @@ class Case:
     measure: Callable[[str, torch.device], dict[str, Any]] | None = None
     summary: Callable[[Sequence[dict[str, Any]]], dict[str, dict[str, float]]] | None = None
     summary_published: Mapping[str, Mapping[str, Published]] = field(default_factory=dict)
+    claims: Sequence[Claim] = ()
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Jeon, Lee, Pyeon & Kim (2021): IB-GAN."""
 
+from pydisent.reproduce.claims import exceeds
 from pydisent.reproduce.entry import LOCATELLO, Case, Column, Entry, Figure, Row
 from pydisent.reproduce.figures import against, information, traversals, walls
 
@@ -11,6 +12,13 @@ _LOWER = Column("log/mi_lower", "lower bound, nats", "")
 _UPPER = Column("log/mi_upper", "upper bound, nats", "")
 _FID = Column("fid", "FID", "lower", digits=1)
 _TINY = {"latent_size": 4}
+_ORDER = (
+    exceeds("InfoGAN scores above GAN", "infogan", "gan", _JEON.key),
+    exceeds("IB-GAN scores above InfoGAN", "ib-gan", "infogan", _JEON.key),
+    exceeds("IB-GAN scores above VAE", "ib-gan", "vae", _JEON.key),
+    exceeds("IB-GAN scores as high as β-TCVAE, within 0.05", "ib-gan", "beta-tcvae", _JEON.key,
+            margin=0.05),
+)  # fmt: skip
 _BETAS = (0.0, 0.071, 0.141, 0.212, 0.5, 1.0)
 
 
@@ -68,6 +76,7 @@ ENTRIES = (
                     "beta-tcvae": ("β-TCVAE", (0.79, 0.06)),
                 }),
                 (_JEON, _STANDARD, _LOWER, _UPPER),
+                claims=_ORDER,
                 figures=(
                     Figure("Codes of IB-GAN (Fig. 1 a)", traversals(), ("ib-gan",)),
                     Figure("Bounds of the information over training (Fig. 4)",
@@ -86,6 +95,7 @@ ENTRIES = (
                     "beta-tcvae": ("β-TCVAE", (0.80, 0.07)),
                 }),
                 (_JEON, _STANDARD, _LOWER, _UPPER),
+                claims=_ORDER,
                 figures=(Figure("Codes of IB-GAN (Fig. 1 b)", traversals(), ("ib-gan",)),),
             ),
         ),
@@ -132,6 +142,13 @@ ENTRIES = (
                 "dsprites",
                 tuple(map(_beta, _BETAS)),
                 (_UPPER, _LOWER, _JEON),
+                claims=(
+                    exceeds("The upper bound falls from β = 0 to 0.212", "beta-0", "beta-0.212",
+                            _UPPER.key),
+                    exceeds("… and from 0.212 to 1", "beta-0.212", "beta-1", _UPPER.key),
+                    exceeds("β = 0.141 scores above β = 0", "beta-0.141", "beta-0", _JEON.key),
+                    exceeds("β = 0.141 scores above β = 1", "beta-0.141", "beta-1", _JEON.key),
+                ),
                 figures=(Figure("Bounds and score against β", against("beta")),),
             ),
         ),

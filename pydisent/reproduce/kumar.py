@@ -1,5 +1,6 @@
 """Kumar, Sattigeri & Balakrishnan (2018): DIP-VAE."""
 
+from pydisent.reproduce.claims import Claim, curve_above, exceeds
 from pydisent.reproduce.entry import Case, Column, Entry, Figure, Row
 from pydisent.reproduce.figures import tradeoff, traversals
 
@@ -65,6 +66,17 @@ _CURVES = _curve({"beta-vae": _BETAS, "dip-vae-1": _LAMBDAS, "dip-vae-2": _LAMBD
 _PARTS = (
     "Z-diff and SAP are of all images of a grid, or of training images; the paper's of a test set",
 )
+
+
+def _above(*columns: Column) -> tuple[Claim, ...]:
+    return tuple(
+        curve_above(f"DIP-VAE-{number} is above β-VAE at equal error: {column.title}",
+                    system, "beta-vae", column.key, _ERROR.key, digits=3)
+        for system, number in (("dip-vae-1", "I"), ("dip-vae-2", "II"))
+        for column in columns
+    )  # fmt: skip
+
+
 _TRADEOFF = Figure("Scores against the reconstruction error", tradeoff)
 
 ENTRIES = (
@@ -89,6 +101,17 @@ ENTRIES = (
                 ),
                 (_Z_DIFF, _SAP, _ERROR),
                 smoke=_TINY,
+                claims=(
+                    exceeds("DIP-VAE-I scores above the VAE: SAP", "dip-1", "vae", _SAP.key,
+                            digits=4),
+                    exceeds("DIP-VAE-II, λ = 5, scores above β-VAE, β = 4: SAP", "dip-2-5",
+                            "beta-4", _SAP.key, digits=4),
+                    exceeds("… at a smaller error", "beta-4", "dip-2-5", _ERROR.key, digits=4),
+                    exceeds("DIP-VAE-II, λ = 500, has a smaller error than β-VAE, β = 60",
+                            "beta-60", "dip-2-500", _ERROR.key, digits=4),
+                    exceeds("… at a SAP that is as good, within 0.05", "dip-2-500", "beta-60",
+                            _SAP.key, margin=0.05, digits=4),
+                ),
                 figures=(
                     _TRADEOFF,
                     Figure("Codes of DIP-VAE-II, λ = 500", traversals(), ("dip-2-500",)),
@@ -137,6 +160,11 @@ ENTRIES = (
                 ),
                 (_MEAN, *_ATTRIBUTES),
                 smoke=_TINY,
+                claims=tuple(
+                    exceeds(f"DIP-VAE-I's codes tell attributes better than those of {name}, %",
+                            "dip-1", row, _MEAN.key, scale=100, digits=1)
+                    for row, name in (("vae", "the VAE"), ("beta-4", "β-VAE, β = 4"))
+                ),
             ),
         ),
         differences=("of the twelve attributes those that the rendered faces have",),
@@ -152,6 +180,7 @@ ENTRIES = (
                 (_Z_DIFF, _SAP, _ERROR),
                 smoke=_TINY,
                 small_rows=_SMALL,
+                claims=_above(_SAP, _Z_DIFF),
                 figures=(_TRADEOFF,),
             ),
         ),
@@ -169,6 +198,7 @@ ENTRIES = (
                 (_Z_DIFF, _SAP_PERCENT, _ERROR),
                 smoke=_TINY,
                 small_rows=_SMALL,
+                claims=_above(_SAP, _Z_DIFF),
                 figures=(_TRADEOFF,),
             ),
         ),

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from pydisent.reproduce.claims import exceeds
 from pydisent.reproduce.entry import Case, Column, Entry, Figure, Row, Unavailable
 from pydisent.reproduce.figures import attributes, planes, scatter
 
@@ -78,6 +79,14 @@ ENTRIES = (
                 ),
                 (_SWAPS, _TRUE, _SWAP_ERROR),
                 smoke=_DIGITS,
+                claims=(
+                    exceeds("A larger code lowers the error", "teacher", "supervised-14",
+                            _SWAP_ERROR.key, digits=4),
+                    exceeds("Supervision keeps class swaps, %", "supervised-14", "alone-14",
+                            _SWAPS.key, scale=100, digits=1),
+                    exceeds("… at an error that is at most 0.005 larger", "alone-14",
+                            "supervised-14", _SWAP_ERROR.key, margin=0.005, digits=4),
+                ),
                 figures=(
                     Figure(
                         "What the first two units do (Fig. 1)",
@@ -133,6 +142,12 @@ ENTRIES = (
                 ),
                 (_SWAPS, _TRUE, _SWAP_ERROR),
                 smoke=_DIGITS,
+                claims=(
+                    exceeds("Large λ_y and λ_diff raise class swaps, %", "weights-1-1-0.001",
+                            "weights-0.01-0.01-0.001", _SWAPS.key, scale=100, digits=1),
+                    exceeds("… and the error", "weights-1-1-0.001", "weights-0.01-0.01-0.001",
+                            _SWAP_ERROR.key, digits=4),
+                ),
                 figures=(
                     Figure("Swaps against the reconstruction error", scatter(_SWAP_ERROR, _SWAPS)),
                 ),
@@ -158,6 +173,14 @@ ENTRIES = (
                         "cycle_steps": 0}, published=_flips(20.2, 1.01e-1), steps=1),
                 ),
                 (_FLIPS, _AT_40, _CHANGED, _KEPT, _FLIP_ERROR),
+                claims=(
+                    exceeds("The student with Jacobian supervision flips more than with cycle "
+                            "losses, %", "jacobian", "cycle", _FLIPS.key, scale=100, digits=1),
+                    exceeds("… and as its teacher, within 5 points", "jacobian", "teacher",
+                            _FLIPS.key, margin=0.05, scale=100, digits=1),
+                    exceeds("… at a smaller error than its teacher", "teacher", "jacobian",
+                            _FLIP_ERROR.key, digits=5),
+                ),
                 figures=(
                     Figure("Flips against the reconstruction error (Fig. 4)",
                            scatter(_FLIP_ERROR, _FLIPS)),
@@ -222,6 +245,12 @@ ENTRIES = (
                              supervision="jacobian-cycle"),
                 ),
                 (_FLIPS, _AT_40, _CHANGED, _KEPT, _FLIP_ERROR),
+                claims=(
+                    exceeds("The Jacobian's loss flips more than cycle losses, %", "50-1", "cycle",
+                            _FLIPS.key, scale=100, digits=1),
+                    exceeds("A large λ_diff flips more than a small one, %", "50-1", "1-1",
+                            _FLIPS.key, scale=100, digits=1),
+                ),
                 settings={"cycle_steps": 0, "students": 1, "student_steps": 63_582},
                 small={"student_steps": 400},
                 smoke={"student_steps": 5},

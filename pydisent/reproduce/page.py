@@ -12,7 +12,7 @@ from pydisent.reports.files import write_files
 from pydisent.reports.html import render
 from pydisent.reproduce.entry import STAND_INS, Case, Entry, Figure
 from pydisent.reproduce.figures import scores
-from pydisent.reproduce.results import cases_of, score_table, summary_table
+from pydisent.reproduce.results import cases_of, score_table, summary_table, verdict_table
 from pydisent.reproduce.runs import Runs, Scale
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -105,8 +105,9 @@ def _part(case: Case, measured: dict[str, Any], runs: Runs, files: dict[str, byt
     size = f" at {measured['image_size']} px" if measured["image_size"] else ""
     title = f"On {measured['data']}{size}" if case.rows else "Measured here"
     part = Part(title, notes=list(measured["notes"]))
-    if (summary := summary_table(case, measured["runs"])) is not None:
-        part.tables.append(summary)
+    for table in (verdict_table(case, measured["runs"]), summary_table(case, measured["runs"])):
+        if table is not None:
+            part.tables.append(table)
     figures: Sequence[Figure] = case.figures
     if case.columns:
         part.tables.append(score_table(case, measured["runs"]))

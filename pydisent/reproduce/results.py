@@ -160,6 +160,16 @@ def summary_table(
     return head, lines
 
 
+def verdict_table(
+    case: Case, runs: Sequence[Mapping[str, Any]]
+) -> tuple[list[str], list[list[str]]] | None:
+    """Return the case's claims, our figures and what these say; None if it has no claims."""
+    judged = [(claim.text, claim.judge(runs)) for claim in case.claims]
+    lines = [[text, NOTHING, "not run"] if found is None else [text, found.ours, found.text]
+             for text, found in judged]  # fmt: skip
+    return (["claim", "ours", "verdict"], lines) if lines else None
+
+
 def spread(values: Sequence[float], digits: int) -> str:
     """Return the mean, with the standard deviation of several; a dash for none."""
     if not values:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pydisent.reproduce.claims import Claim, exceeds, ranks_as
 from pydisent.reproduce.correlations import rank_correlations
 from pydisent.reproduce.entry import LOCATELLO, Case, Column, Entry, Figure, Row, Unavailable
 from pydisent.reproduce.figures import masks, rotation, scatter, transfer, traversals
@@ -28,6 +29,18 @@ _ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "both": ("+ both", {}),
 }
 _TINY = {"latent_size": 4}
+
+
+def _lowers(text: str, more: str, less: str) -> Claim:
+    return exceeds(f"{text}: TPL", more, less, _TPL.key)
+
+
+_MODULES = (
+    _lowers("PS lowers it", "infogan", "ps"),
+    _lowers("SC lowers it", "infogan", "sc"),
+    _lowers("Both lower it more than PS", "ps", "both"),
+    _lowers("Both lower it more than SC", "sc", "both"),
+)
 
 
 def _arms(figures: dict[str, tuple[float, float, float]]) -> tuple[Row, ...]:
@@ -86,6 +99,12 @@ ENTRIES = (
                 (_TPL, _ACTIVE, _BVM, _DCI, _FVM, _MIG),
                 threshold=0.01,
                 smoke=_TINY,
+                claims=tuple(
+                    ranks_as(f"TPL ranks models as {name} does (more than 4 active dimensions)",
+                             _TPL.key, key, sign=-1, where=(_ACTIVE.key, 4))
+                    for key, name in (("dci", "DCI"), ("mig", "MIG"),
+                                      ("factor-vae", "the FactorVAE score"), ("z-diff", "BVM"))
+                ),
                 small_rows=tuple(row.name for row in _models() if row.name.endswith(("-2", "-10"))
                                  or row.name in ("beta-vae-8", "annealed-vae-25", "annealed-vae-75",
                                                  "factor-vae-30", "dip-vae-1-50", "dip-vae-2-50",
@@ -113,6 +132,7 @@ ENTRIES = (
                        "sc": (9.9, 44.1, 5.9), "both": (8.1, 38.9, 6.0)}),
                 (*_SCORES, _OVERLAP),
                 threshold=0.3,
+                claims=_MODULES,
                 figures=(Figure("Codes with each one's mask", masks, ("both",)),),
             ),
             Case(
@@ -126,6 +146,11 @@ ENTRIES = (
                 "3dshapes",
                 _arms({}),
                 (*_SCORES, _OVERLAP, _FACTOR_VAE, _FVM),
+                claims=(
+                    *_MODULES,
+                    exceeds("Both raise the FactorVAE score, %", "both", "infogan",
+                            _FACTOR_VAE.key, scale=100, digits=1),
+                ),
                 figures=(Figure("Codes with each one's mask", masks, ("both",)),),
             ),
         ),
@@ -143,6 +168,11 @@ ENTRIES = (
                            "0.01": (8.1, 38.9, 6.0), "0.1": (9.1, 42.0, 7.2)}),
                 _SCORES,
                 threshold=0.3,
+                claims=(
+                    _lowers("Band masks have less than softmax masks", "softmax", "lambda-0.01"),
+                    _lowers("λ = 0.01 has less than 0.001", "lambda-0.001", "lambda-0.01"),
+                    _lowers("λ = 0.01 has less than 0.1", "lambda-0.1", "lambda-0.01"),
+                ),
                 figures=(Figure("Softmax masks (Fig. 8)", masks, ("softmax",)),),
             ),
             Case(
@@ -179,6 +209,10 @@ ENTRIES = (
                         published={"factor-vae/zhu": (63.0, 6.0)}),
                 ),
                 (_FACTOR_VAE, _TPL),
+                claims=(
+                    exceeds("PS-SC scores above InfoGAN, %", "ours", "infogan", _FACTOR_VAE.key,
+                            scale=100, digits=1),
+                ),
             ),
             Case(
                 "3dshapes",
@@ -192,6 +226,10 @@ ENTRIES = (
                         published={"factor-vae/zhu": 91.0}),
                 ),
                 (_FACTOR_VAE, _TPL),
+                claims=(
+                    exceeds("PS-SC scores above InfoGAN, %", "ours", "infogan", _FACTOR_VAE.key,
+                            scale=100, digits=1),
+                ),
                 figures=(Figure("Codes with each one's mask (Fig. 7 c)", masks, ("ours",)),),
             ),
         ),

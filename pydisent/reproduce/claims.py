@@ -1,0 +1,236 @@
+"""What a paper concludes from scores, and whether ours over seeds bear it out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pydisent._extras import optional
+from pydisent.reproduce.results import spread
+
+RunScores = Sequence[Mapping[str, Any]]
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What scores say of a claim.
+
+    Attributes
+    ----------
+    ours : str
+        The figures that were compared.
+    p, opposite : float or None
+        One-sided p of the claim and of its opposite: the chance of figures that speak at least as
+        much for it where there is no difference. None if there are too few figures for any to be
+        below `LEVEL`.
+    """
+
+    ours: str
+    p: float | None
+    opposite: float | None
+
+    @property
+    def text(self) -> str:
+        """Return "holds", "the opposite holds" or "open", with the p."""
+        if self.p is None or self.opposite is None:
+            return "open: too few seeds"
+        if self.opposite <= LEVEL:
+            return f"the opposite holds (p = {self.opposite:.2g})"
+        return f"{'holds' if self.p <= LEVEL else 'open'} (p = {self.p:.2g})"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A conclusion that scores can decide.
+
+    Attributes
+    ----------
+    text : str
+        What the paper says.
+    judge : callable
+        Returns the verdict of runs, each a mapping with "row", "seed" and "scores"; None if none
+        of them have the scores.
+    """
+
+    text: str
+    judge: Callable[[RunScores], Verdict | None]
+
+
+def exceeds(
+    text: str,
+    first: str,
+    second: str,
+    key: str,
+    *,
+    margin: float = 0.0,
+    scale: float = 1.0,
+    digits: int = 2,
+) -> Claim:
+    """Claim that the score `key` of the row `first` is above that of `second`.
+
+    It is put to a one-sided rank test over seeds, by all permutations where these are few.
+
+    Parameters
+    ----------
+    text : str
+        What the paper says.
+    first, second : str
+        Rows.
+    key : str
+        A column's key.
+    margin : float
+        The claim is that `first` is above `second` less this: that it is not worse by more.
+    scale : float
+        Figures are shown times this.
+    digits : int
+        Digits after the point.
+    """
+
+    def judge(runs: RunScores) -> Verdict | None:
+        sides = (_of_row(runs, row, key) for row in (first, second))
+        return _compared(*sides, margin, scale, digits)
+
+    return Claim(text, judge)
+
+
+def curve_above(
+    text: str, first: str, second: str, key: str, error: str, *, digits: int = 2
+) -> Claim:
+    """Claim that a system's curve of `key` against `error` is above another's.
+
+    A seed's figure is the mean height of a system's curve, linear between its rows, over the range
+    of errors that both systems' rows of that seed reach.
+
+    Parameters
+    ----------
+    text : str
+        What the paper says.
+    first, second : str
+        Systems.
+    key, error : str
+        Keys of columns.
+    digits : int
+        Digits after the point.
+    """
+
+    def judge(runs: RunScores) -> Verdict | None:
+        heights: tuple[list[float], list[float]] = ([], [])
+        for seed in sorted({run["seed"] for run in runs}):
+            own = [
+                run for run in runs if run["seed"] == seed and {key, error} <= run["scores"].keys()
+            ]
+            found = _heights(*(_curve(own, system, key, error) for system in (first, second)))
+            for side, height in zip(heights, found or ()):
+                side.append(height)
+        return _compared(*heights, digits=digits)
+
+    return Claim(text, judge)
+
+
+def ranks_as(
+    text: str, first: str, second: str, *, sign: int = 1, where: tuple[str, float] | None = None
+) -> Claim:
+    """Claim that one score ranks all runs as another does: Spearman's rank correlation.
+
+    Parameters
+    ----------
+    text : str
+        What the paper says.
+    first, second : str
+        Keys of columns.
+    sign : {1, -1}
+        −1 if `first` is better when lower.
+    where : tuple of str and float or None
+        Only runs whose score of that key is above the number.
+    """
+
+    def judge(runs: RunScores) -> Verdict | None:
+        scored = [run["scores"] for run in runs if {first, second} <= run["scores"].keys()]
+        if where is not None:
+            scored = [each for each in scored if each.get(where[0], -np.inf) > where[1]]
+        if len(scored) < 3:
+            return None
+        with optional():
+            from scipy.stats import spearmanr
+        pairs = np.array([(sign * each[first], each[second]) for each in scored], float)
+        found, opposite = (spearmanr(*pairs.T, alternative=a) for a in ("greater", "less"))
+        if not np.isfinite(found.statistic):
+            return None
+        ours = f"ρ = {found.statistic:.2f} over {len(scored)} models"
+        return Verdict(ours, float(found.pvalue), float(opposite.pvalue))
+
+    return Claim(text, judge)
+
+
+def _of_row(runs: RunScores, row: str, key: str) -> list[float]:
+    return [run["scores"][key] for run in runs if run["row"] == row and key in run["scores"]]
+
+
+def _compared(
+    first: Sequence[float],
+    second: Sequence[float],
+    margin: float = 0.0,
+    scale: float = 1.0,
+    digits: int = 2,
+) -> Verdict | None:
+    if not first or not second:
+        return None
+    ours = " against ".join(
+        spread([scale * value for value in side], digits) for side in (first, second)
+    )
+    if margin:
+        ours += f", at most {scale * margin:g} less"
+    first = [value + margin for value in first]
+    return Verdict(ours, rank_test(first, second), rank_test(second, first))
+
+
+def rank_test(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Return the one-sided p of the Wilcoxon-Mann-Whitney test that `first` is above `second`.
+
+    By all divisions of the figures into two such groups, or 10⁴ random ones if there are more, so
+    that it is right with ties too; None if no division has a p of at most `LEVEL`.
+    """
+    with optional():
+        from scipy.special import comb
+        from scipy.stats import permutation_test, rankdata
+    count = len(first)
+    if comb(count + len(second), count) * LEVEL < 1:
+        return None
+    ranks = rankdata([*first, *second])
+    found = permutation_test(
+        (ranks[:count], ranks[count:]),
+        lambda x, y, axis=-1: x.sum(axis=axis),
+        vectorized=True,
+        alternative="greater",
+        rng=0,
+    )
+    return float(found.pvalue)
+
+
+def _curve(
+    runs: RunScores, system: str, key: str, error: str
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the errors of a system's rows in rising order, and their scores."""
+    points = sorted(
+        (run["scores"][error], run["scores"][key]) for run in runs if run["system"] == system
+    )
+    return tuple(np.array(points, float).T) if len(points) > 1 else None  # type: ignore[return-value]
+
+
+def _heights(
+    first: tuple[np.ndarray, np.ndarray] | None, second: tuple[np.ndarray, np.ndarray] | None
+) -> tuple[float, float] | None:
+    """Return the mean heights of two curves over the errors that both reach."""
+    if first is None or second is None:
+        return None
+    low = max(first[0][0], second[0][0])
+    high = min(first[0][-1], second[0][-1])
+    if not low < high:
+        return None
+    corners = np.union1d(first[0], second[0]).clip(low, high)
+    heights = [np.trapezoid(np.interp(corners, *side), corners) for side in (first, second)]
+    return heights[0] / (high - low), heights[1] / (high - low)
