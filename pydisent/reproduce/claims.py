@@ -91,7 +91,7 @@ def exceeds(
     """
 
     def judge(runs: RunScores) -> Verdict | None:
-        sides = (_of_row(runs, row, key) for row in (first, second))
+        sides = _of_row(runs, first, key), _of_row(runs, second, key)
         return _compared(*sides, margin, scale, digits)
 
     return Claim(text, judge)
@@ -218,7 +218,7 @@ def _curve(
     points = sorted(
         (run["scores"][error], run["scores"][key]) for run in runs if run["system"] == system
     )
-    return tuple(np.array(points, float).T) if len(points) > 1 else None  # type: ignore[return-value]
+    return tuple(np.array(points, float).T) if len(points) > 1 else None
 
 
 def _heights(
