@@ -6,6 +6,10 @@ from typing import ParamSpec, TypeVar
 import torch
 import torch._compile
 
+WHY = (
+    "it runs fn under modes of its own and differentiates it call by call, which torch.compile "
+    "cannot put into a graph: compile without fullgraph=True, or capture the step as a CUDA graph"
+)
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -16,5 +20,7 @@ _disable: Callable = getattr(torch._compile, "_disable_dynamo", torch.compiler.d
 
 def run_eagerly(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Keep a function and what it calls out of `torch.compile`."""
-    disabled: Callable[_P, _R] = _disable(function)
+    disabled: Callable = _disable(function)
+    disabled._torchdynamo_disable = True  # type: ignore[attr-defined]
+    disabled._torchdynamo_disable_msg = WHY  # type: ignore[attr-defined]
     return disabled

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from pydisent.jacobian._call import DerivativeError, differentiable
-from pydisent.jacobian._diagonal import fuse_diagonals
+from pydisent.jacobian._diagonal import fuse_diagonals, like_tangent
 from pydisent.jacobian._hidden import cut_at, edge_of, without
+from pydisent.jacobian._layout import is_channels_last
 from pydisent.jacobian._step import Push, Step
 from pydisent.jacobian._views import overlaps_itself
 from pydisent.jacobian.cost import Work
@@ -20,6 +21,7 @@ _PRODUCTS = frozenset(
     "linear matmul __matmul__ bmm mm addmm baddbmm einsum conv1d conv2d conv3d conv_transpose1d "
     "conv_transpose2d conv_transpose3d bilinear".split()
 )
+_IMAGE_CONVOLUTIONS = ("conv2d", "conv_transpose2d")
 Watch = Callable[[Step[int], list[Tensor]], list[Tensor]]
 
 
@@ -137,19 +139,27 @@ class Program:
 
     def prepare(self, dtype: torch.dtype) -> list[Tensor]:
         """The captured tensors, detached, as ``push`` reads them."""
-        return [
+        read = [
             tensor.detach() if keep else as_dtype(tensor.detach(), dtype)
             for tensor, keep in zip(self.captured, self._kept)
-        ] + self.captured[len(self._kept) :]
+        ]
+        for step in self.steps:
+            if step.name in _IMAGE_CONVOLUTIONS and read[step.captured[0]].device.type != "cpu":
+                weight = read[step.captured[0]]  # which cuDNN would lay out so at each call
+                if weight.dim() == 4:
+                    read[step.captured[0]] = weight.contiguous(memory_format=torch.channels_last)
+        return read + self.captured[len(self._kept) :]
 
     def attached(self, dtype: torch.dtype) -> list[Tensor]:
         """The captured tensors, attached to the function's graph, as ``push`` reads them."""
         own = self.captured[: len(self._kept)]
         return [t if keep else as_dtype(t, dtype) for t, keep in zip(own, self._kept)]
 
-    def leaves(self, dtype: torch.dtype, needed: Sequence[bool]) -> tuple[list[Tensor], list[int]]:
-        """The captured tensors as leaves of a new graph, and which of them need a gradient."""
-        leaves = self.prepare(dtype)
+    def leaves(
+        self, prepared: Sequence[Tensor], needed: Sequence[bool]
+    ) -> tuple[list[Tensor], list[int]]:
+        """What ``prepare`` gave as leaves of a new graph, and which of them need a gradient."""
+        leaves = list(prepared)
         wanted = [i for i, need in enumerate(needed) if need and differentiable(leaves[i])]
         for i in wanted:
             if i < len(leaves) - self.live:
@@ -194,6 +204,8 @@ class Program:
         with torch.autocast(tangents.device.type, enabled=False):
             for step, dead in zip(self.steps, self._dead):
                 arguments = [values[slot] for slot in step.inputs]
+                if arguments and is_channels_last(arguments[0]):
+                    _lay_out(captured, step.captured, arguments[0])
                 read = [captured[index] for index in step.captured]
                 for slot in dead:
                     del values[slot]
@@ -224,6 +236,14 @@ def as_dtype(value: Tensor, dtype: torch.dtype) -> Tensor:
     if value.is_complex():
         return value.to(torch.complex128 if dtype == torch.float64 else torch.complex64)
     return value.to(dtype) if value.is_floating_point() else value
+
+
+def _lay_out(captured: Sequence[Tensor], places: Sequence[int], tangent: Tensor) -> None:
+    """Lay primal values out as the tangents that they meet, once for all chunks."""
+    for place in places:
+        value = captured[place]
+        if value.shape == tangent.shape[1:] and not value.requires_grad:
+            captured[place] = like_tangent(value, tangent)  # type: ignore[index]
 
 
 def _zeros(push: Push) -> Push:

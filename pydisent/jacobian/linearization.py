@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from pydisent._precision import affordable_dtype
 from pydisent.jacobian._arguments import Coupled, checked_keywords
+from pydisent.jacobian._budget import budget_of
 from pydisent.jacobian._coupling import keep_samples_apart, mixing_steps, refuse_coupled
 from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._finite import first_not_finite
@@ -19,16 +20,7 @@ from pydisent.jacobian._layout import flat, gram_of_columns, like_columns
 from pydisent.jacobian._program import Program
 from pydisent.jacobian._trace import trace
 
-MEMORY_BUDGET = 256 * 2**20
-"""Bytes that the tangents of one chunk may take at once."""
-
-JACOBIAN_BUDGET = 4 * MEMORY_BUDGET
-"""Bytes past which the Jacobian is not kept whole; its Gram matrix then costs a reverse pass."""
-
 _V = TypeVar("_V")
-
-_ROWS = 256
-"""Rows (tangents times batch) past which a larger chunk only costs memory."""
 
 
 @run_eagerly
@@ -59,7 +51,7 @@ def linearize(
         CPU without native bfloat16 products of that dtype are computed in float32, which is many
         times faster there, and a warning says so once.
     chunk
-        Tangents pushed at once; by default as many as a memory budget of 256 MiB allows.
+        Tangents pushed at once; by default as many as 256 MiB hold, on a GPU 1/16 of its memory.
     coupled
         What to do if a sample's output depends on another sample's code, as by batch statistics
         written by hand: "error", or "hold" what mixes samples constant, as is done for
@@ -165,7 +157,8 @@ class Linearization(Generic[_V]):
         self._chunk = None if chunk is None else int(chunk)
 
     @functools.cached_property
-    def _captured(self) -> list[Tensor]:
+    def captured(self) -> list[Tensor]:
+        """What the steps read, cast once; each chunk leaves it laid out for the next."""
         return self.program.prepare(self.dtype)
 
     # -- products ------------------------------------------------------------------------------
@@ -201,13 +194,14 @@ class Linearization(Generic[_V]):
 
     def jacobian(self) -> Tensor:
         """J itself, (B, n, m), with all n elements of a sample's outputs and m of its code."""
-        columns = [flat(part) for part in self.columns(self.basis())]
+        wide = torch.promote_types(self.dtype, torch.float32)
+        columns = [flat(part).to(wide) for part in self.columns(self.basis())]
         return torch.cat(columns, -1).mT.contiguous()
 
     def gram_matrix(self) -> Tensor:
         """M = J'J, (B, m, m), in float32 or wider."""
         wide = torch.promote_types(self.dtype, torch.float32)
-        if self.jacobian_bytes() > JACOBIAN_BUDGET:
+        if not self.jacobian_fits:
             return self.gram_product(self.basis()).flatten(2).permute(1, 2, 0).to(wide)
         return gram_of_columns(self.columns(self.basis()))
 
@@ -254,21 +248,29 @@ class Linearization(Generic[_V]):
 
     # -- columns and chunks --------------------------------------------------------------------
 
-    def jacobian_bytes(self) -> int:
-        """Size of all columns of J in float32 or wider."""
-        size = max(4, self.dtype.itemsize)
-        return self.latent_shape[1:].numel() * size * sum(shape.numel() for shape in self._shapes)
+    @property
+    def jacobian_fits(self) -> bool:
+        """Whether all columns of J may be kept in memory."""
+        count = self.latent_shape[1:].numel() * sum(shape.numel() for shape in self._shapes)
+        return count * self._column_dtype.itemsize <= budget_of(self.device).jacobian
+
+    @property
+    def _column_dtype(self) -> torch.dtype:
+        """float32 or wider; half types stay on a GPU, whose products of them sum in float32."""
+        if self.device.type != "cpu":
+            return self.dtype
+        return torch.promote_types(self.dtype, torch.float32)
 
     def columns(self, tangents: Tensor) -> list[Tensor]:
-        """J V with the batch in front, (B, K, *out) for each output, in float32 or wider."""
+        """J V with the batch in front, (B, K, *out) for each output, as ``gram_of_columns`` is."""
         count, batch = tangents.shape[:2]
-        wide = torch.promote_types(self.dtype, torch.float32)
         parts: list[Tensor] = []
         start = 0
         for chunk in self.chunks(tangents):
             columns = self.push(chunk)
             if not parts:  # in the columns' memory format
-                parts = [like_columns(column, batch, count, wide) for column in columns]
+                dtype = self._column_dtype
+                parts = [like_columns(column, batch, count, dtype) for column in columns]
             for part, column in zip(parts, columns):
                 part[:, start : start + len(chunk)] = column.transpose(0, 1)
             start += len(chunk)
@@ -277,7 +279,7 @@ class Linearization(Generic[_V]):
     def push(self, tangents: Tensor) -> list[Tensor]:
         """One chunk of J V, without a graph; zeros for outputs that do not depend on z."""
         with torch.no_grad():
-            moved = self.program.push(tangents.to(self.dtype), self._captured, overwrite=True)
+            moved = self.program.push(tangents.to(self.dtype), self.captured, overwrite=True)
         still = tangents.new_zeros((), dtype=self.dtype)
         outputs = [still.expand(len(tangents), *shape) for shape in self._shapes]
         for i, output in zip(self.program.moved, moved):
@@ -288,7 +290,7 @@ class Linearization(Generic[_V]):
         """Transpose the (linear) tangent map with autograd, at ``tangents``."""
         with torch.inference_mode(False), torch.enable_grad():
             source = tangents.detach().to(self.dtype).clone().requires_grad_()
-            outputs = self.program.push(source, self._captured)
+            outputs = self.program.push(source, self.captured)
             seeds = cotangents([output.detach() for output in outputs])
             pairs = [(o, s.to(o.dtype)) for o, s in zip(outputs, seeds) if o.requires_grad]
             if not pairs:  # a derivative of zero
@@ -301,8 +303,9 @@ class Linearization(Generic[_V]):
         if self._chunk is not None:
             return self._chunk
         elements = self.program.elements_saved if graph else self.program.elements_peak
-        fits = MEMORY_BUDGET // max(1, elements * self.dtype.itemsize)
-        return max(1, min(fits, -(-_ROWS // self.latent_shape[0])))
+        budget = budget_of(self.device)
+        fits = budget.tangents // max(1, elements * self.dtype.itemsize)
+        return max(1, min(fits, -(-budget.rows // self.latent_shape[0])))
 
     def chunks(self, tangents: Tensor, *, graph: bool = False) -> tuple[Tensor, ...]:
         """The (K, B, m) tangents in parts of about equal size, none above ``chunk_size``."""

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pydisent import parallel
 from pydisent.jacobian._layout import in_memory_order, like_columns
+from pydisent.jacobian.alignment._subspace import leading_subspace, orthonormalized, shift_of
+from pydisent.jacobian.linearization import Linearization
+
+
+class Keep(NamedTuple):
+    """How many directions to keep: ``rank`` of them, or all but a share ``tolerance``."""
+
+    tolerance: float = 0.0
+    rank: int | None = None
 
 
 @dataclass(frozen=True)
@@ -25,9 +35,13 @@ class Directions:
 
 
 def leading_directions(
-    columns: list[Tensor], gram: Tensor, slope: Tensor, tolerance: float
+    columns: list[Tensor], gram: Tensor, slope: Tensor, keep: Keep
 ) -> Directions:
     """The best low-rank form of J C: its right-singular vectors, from the eigenvectors of C M C."""
+    tolerance = keep.tolerance
+    if keep.rank is not None:
+        vectors = _leading_of(gram, slope, keep.rank).to(slope.dtype)
+        return _directions_along(vectors, columns, slope)
     if tolerance == 0:  # any full basis will do; the axes have no rounding
         vectors = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device).expand_as(gram)
         return _directions_along(vectors, columns, slope)
@@ -42,9 +56,27 @@ def _directions_along(vectors: Tensor, columns: list[Tensor], slope: Tensor) -> 
     seeds = []
     for part in columns:
         seed = like_columns(part, len(images), images.shape[1], part.dtype)
-        torch.bmm(images, in_memory_order(part), out=in_memory_order(seed))
+        torch.bmm(images.to(part.dtype), in_memory_order(part), out=in_memory_order(seed))
         seeds.append(seed)
     return Directions(vectors.permute(2, 0, 1).contiguous(), seeds, None)
+
+
+def _leading_of(gram: Tensor, slope: Tensor, rank: int) -> Tensor:
+    slope = slope.double()
+    return leading_subspace(slope @ gram.double() @ slope, rank)
+
+
+def pushed_directions(linear: Linearization, gram: Tensor, slope: Tensor, rank: int) -> Directions:
+    """As ``leading_directions`` of a given rank, where the columns of J are not kept."""
+    vectors = _leading_of(gram, slope, rank)
+    return _directions_by(linear, vectors, slope.double() @ vectors)
+
+
+def _directions_by(linear: Linearization, vectors: Tensor, images: Tensor) -> Directions:
+    """Seeds 2 J C q from one more pass, given the q and C q (B, m, r)."""
+    tangents, images = (x.permute(2, 0, 1).to(linear.dtype).contiguous() for x in (vectors, images))
+    seeds = linear.columns(2 * images.reshape(-1, *linear.latent_shape))
+    return Directions(tangents, seeds, None)
 
 
 def leading_eigenvectors(slope: Tensor, tolerance: float) -> Directions:
@@ -79,3 +111,25 @@ def leading_eigenvectors_of_product(left: Tensor, right: Tensor, tolerance: floa
     return Directions(
         (core.tangents.movedim(0, 1) @ basis.mT).movedim(1, 0).contiguous(), None, core.weights
     )
+
+
+def subspace_of_product(
+    linear: Linearization, left: Tensor, right: Tensor, rank: int
+) -> Directions:
+    """The leading directions of C = sym(left right'), for factors (B, m, kT), and seeds 2 J C q."""
+    left, right = left.double(), right.double()
+    factors = torch.cat([left, right], -1)
+    if factors.shape[-1] < factors.shape[-2]:
+        scale = torch.linalg.vector_norm(factors, dim=(1, 2), keepdim=True)
+        scaled = factors / scale.clamp_min(torch.finfo(scale.dtype).tiny)
+        basis = orthonormalized(scaled, shift_of(scaled))
+        first, second = (basis.mT @ factors).chunk(2, -1)
+        core = first @ second.mT
+        core = (core + core.mT) / 2
+        vectors = basis @ leading_subspace(core @ core, min(rank, core.shape[-1]))
+    else:
+        slope = left @ right.mT
+        slope = (slope + slope.mT) / 2
+        vectors = leading_subspace(slope @ slope, rank)
+    images = left @ (right.mT @ vectors) + right @ (left.mT @ vectors)
+    return _directions_by(linear, vectors, images / 2)

@@ -64,7 +64,7 @@ def _form_gradient(
     It is that of Σ <seed, J q>, or of Σ λ ‖J q‖²: functions of J alone.
     """
     program = linear.program
-    leaves, wanted = program.leaves(linear.dtype, needed)
+    leaves, wanted = program.leaves(linear.captured, needed)
     sums: list[Tensor | None] = [None] * len(leaves)
     start = 0
     tangents = directions.tangents.reshape(-1, *linear.latent_shape)

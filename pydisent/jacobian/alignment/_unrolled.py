@@ -27,7 +27,7 @@ def unrolled(linear: Linearization, problem: Problem, z: Tensor, coupled: Couple
     with torch.enable_grad(), torch.autocast(linear.device.type, enabled=False):
         if apart:
             needed = [tensor.requires_grad for tensor in program.captured]
-            leaves, wanted = program.leaves(linear.dtype, needed)
+            leaves, wanted = program.leaves(linear.captured, needed)
         else:
             leaves = program.attached(linear.dtype)
         gram = gram_of_columns(_columns_in_the_graph(linear, leaves, coupled))

@@ -15,14 +15,17 @@ from pydisent.jacobian._layout import gram_of_columns
 from pydisent.jacobian.alignment._algorithm import EPS, Problem
 from pydisent.jacobian.alignment._directions import (
     Directions,
+    Keep,
     leading_directions,
     leading_eigenvectors,
     leading_eigenvectors_of_product,
+    pushed_directions,
+    subspace_of_product,
 )
 from pydisent.jacobian.alignment._gradient import with_gradient
 from pydisent.jacobian.alignment._unrolled import unrolled
 from pydisent.jacobian.cost import machine
-from pydisent.jacobian.linearization import JACOBIAN_BUDGET, Linearization
+from pydisent.jacobian.linearization import Linearization
 from pydisent.ops import masked_power_iteration
 
 _SMALL_ALGEBRA = 30  # steps that take as long as the algebra on small matrices
@@ -34,41 +37,41 @@ def penalty(
     z: Tensor,
     *,
     method: Literal["auto", "gram", "matrix_free"],
-    tolerance: float,
+    keep: Keep,
     coupled: Coupled,
     wants_gradient: bool,
 ) -> Tensor:
     """The penalty by a route, attached to its gradient."""
     route: str = method
     if method == "auto":
-        route = "gram" if is_capturing() else _cheaper(linear, problem, tolerance, wants_gradient)
+        route = "gram" if is_capturing() else _cheaper(linear, problem, keep, wants_gradient)
     if route == "unrolled":
         return unrolled(linear, problem, z, coupled)
     keep_samples_apart(linear, coupled)
     if is_capturing():
-        _check_capturable(linear, route, tolerance)
+        _check_capturable(linear, route, keep)
     evaluate = gram_route if route == "gram" else matrix_free_route
     with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
-        value, directions = evaluate(linear, problem, tolerance, wants_gradient)
+        value, directions = evaluate(linear, problem, keep, wants_gradient)
     return value if directions is None else with_gradient(value, z, linear, directions)
 
 
-def _check_capturable(linear: Linearization, method: str, tolerance: float) -> None:
-    if tolerance != 0:
+def _check_capturable(linear: Linearization, method: str, keep: Keep) -> None:
+    if keep.rank is not None:
+        return
+    if keep.tolerance != 0:
         raise ValueError(
-            "tolerance must be 0 while a CUDA graph is captured, as the number of directions would "
-            f"have to be read from the GPU, got {tolerance}"
+            "tolerance must be 0, or rank be given, while a CUDA graph is captured, as the number "
+            f"of directions would have to be read from the GPU, got {keep.tolerance}"
         )
-    if method != "gram" or linear.jacobian_bytes() > JACOBIAN_BUDGET:
+    if method != "gram" or not linear.jacobian_fits:
         raise ValueError(
-            f"method must be 'gram', of a Jacobian of at most {JACOBIAN_BUDGET} bytes, while a "
-            f"CUDA graph is captured, got {method!r}, of {linear.jacobian_bytes()} bytes"
+            "rank must be given while a CUDA graph is captured, unless the method is 'gram' and "
+            "the Jacobian fits into the memory budget, got None"
         )
 
 
-def _cheaper(
-    linear: Linearization, problem: Problem, tolerance: float, wants_gradient: bool
-) -> str:
+def _cheaper(linear: Linearization, problem: Problem, keep: Keep, wants_gradient: bool) -> str:
     """The route that takes the least time by the estimates of ``cost``."""
     k, iterations = problem.probe.shape[-1], problem.iterations
     work, costs = linear.program.work(), machine(linear.device)
@@ -78,10 +81,12 @@ def _cheaper(
     turns = iterations * work.both(k, graph, costs)
     if wants_gradient:
         # A tolerance drops about half of the directions.
-        kept = size if tolerance == 0 else -(-size // 2)
+        kept = keep.rank or (size if keep.tolerance == 0 else -(-size // 2))
         gram += work.both(kept, graph, costs)
         turns += (iterations - 1) * work.both(k, graph, costs)
-        turns += work.both(min(size, 2 * k * iterations), graph, costs)
+        turns += work.both(min(keep.rank or size, 2 * k * iterations), graph, costs)
+        if keep.rank:
+            turns += work.forward(keep.rank, plain, costs)
         whole = work.both(size, graph, costs)
         least = min(gram, turns) + _SMALL_ALGEBRA * costs.step
         if whole < least and size <= graph and linear.dtype.itemsize >= 4:
@@ -90,11 +95,11 @@ def _cheaper(
 
 
 def gram_route(
-    linear: Linearization, problem: Problem, tolerance: float, wants_gradient: bool
+    linear: Linearization, problem: Problem, keep: Keep, wants_gradient: bool
 ) -> tuple[Tensor, Directions | None]:
     """All of J, a chunk of columns at a time; then everything on (m, m)."""
     columns = None
-    if linear.jacobian_bytes() <= JACOBIAN_BUDGET:
+    if linear.jacobian_fits:
         columns = linear.columns(linear.basis())
         gram = gram_of_columns(columns)
     else:
@@ -113,13 +118,15 @@ def gram_route(
         (slope,) = torch.autograd.grad(vectors, source, problem.value_gradient(vectors.detach()))
     value = problem.value(vectors.detach())
     slope = (slope + slope.mT) / 2
-    if columns is None:
-        return value, leading_eigenvectors(slope, tolerance)
-    return value, leading_directions(columns, gram, slope, tolerance)
+    if columns is not None:
+        return value, leading_directions(columns, gram, slope, keep)
+    if keep.rank is not None:
+        return value, pushed_directions(linear, gram, slope, keep.rank)
+    return value, leading_eigenvectors(slope, keep.tolerance)
 
 
 def matrix_free_route(
-    linear: Linearization, problem: Problem, tolerance: float, wants_gradient: bool
+    linear: Linearization, problem: Problem, keep: Keep, wants_gradient: bool
 ) -> tuple[Tensor, Directions | None]:
     """T JVP→VJP turns forward and T − 1 in the adjoint; tangents are (k, B, m)."""
     mask, dtype = problem.mask.mT[:, None, :], problem.probe.dtype
@@ -147,7 +154,9 @@ def matrix_free_route(
             cotangent = product(slopes[-1])
     left = torch.cat(slopes[::-1]).permute(1, 2, 0)  # (B, m, kT)
     right = torch.cat(vectors[:-1]).permute(1, 2, 0)
-    return value, leading_eigenvectors_of_product(left, right, tolerance)
+    if keep.rank is not None:
+        return value, subspace_of_product(linear, left, right, keep.rank)
+    return value, leading_eigenvectors_of_product(left, right, keep.tolerance)
 
 
 def _normalise_adjoint(cotangent: Tensor, image: Tensor, norm: Tensor) -> Tensor:

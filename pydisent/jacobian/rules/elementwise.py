@@ -65,7 +65,7 @@ def _activation(call: Call, kind: str, tensors: dict[str, Tensor], **constants: 
 
     def scale(captured, factors):
         h = captured[0]
-        factor = factors[0] if isinstance(factors[0], Tensor) else h.new_tensor(factors[0])
+        factor = factors[0] if isinstance(factors[0], Tensor) else h.new_full((), factors[0])
         return push(captured, [factor.expand(h.shape)[None]])[0]
 
     return Step(

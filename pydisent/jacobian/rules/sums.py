@@ -106,4 +106,4 @@ def _where(call: Call) -> Step:
 def _as_tensor(value: Tensor | float, like: Tensor) -> Tensor:
     if isinstance(value, Tensor):
         return value
-    return torch.tensor(value, dtype=torch.float64, device=like.device)
+    return torch.full((), value, dtype=torch.float64, device=like.device)
