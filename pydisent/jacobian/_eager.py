@@ -6,9 +6,9 @@ from typing import ParamSpec, TypeVar
 import torch
 import torch._compile
 
-WHY = (
-    "it runs fn under modes of its own and differentiates it call by call, which torch.compile "
-    "cannot put into a graph: compile without fullgraph=True, or capture the step as a CUDA graph"
+_WHY = (
+    "torch.compile cannot trace what differentiates a function call by call: leave out "
+    "fullgraph=True and the rest is compiled around it, or capture the whole step as a CUDA graph"
 )
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -19,8 +19,8 @@ _disable: Callable = getattr(torch._compile, "_disable_dynamo", torch.compiler.d
 
 
 def run_eagerly(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Keep a function and what it calls out of `torch.compile`."""
+    """Keep a function and what it calls out of `torch.compile`, which says why if it must not."""
     disabled: Callable = _disable(function)
     disabled._torchdynamo_disable = True  # type: ignore[attr-defined]
-    disabled._torchdynamo_disable_msg = WHY  # type: ignore[attr-defined]
+    disabled._torchdynamo_disable_msg = _WHY  # type: ignore[attr-defined]
     return disabled

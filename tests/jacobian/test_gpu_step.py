@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from pydisent import alignment_penalty, linearize
 from pydisent.jacobian import _budget, linearization
@@ -83,6 +84,20 @@ def test_an_update_stays_on_the_gpu_in_few_operations(dtype, options, capturing)
         )
         loss.backward()
     assert not seen.host
+
+
+def test_the_penalty_costs_what_its_documentation_says(capturing):
+    """(m + 3r) / 3 of the generator's part in an update, by PyTorch's own count of products."""
+    generator, z, probe = _setting()
+    counts = []
+    for value in (
+        lambda: generator(z).sum(),
+        lambda: _penalty(generator, z, probe, method="gram", rank=32),
+    ):
+        with FlopCounterMode(display=False) as counter:
+            value().backward()
+        counts.append(counter.get_total_flops())
+    assert counts[1] / counts[0] == pytest.approx((128 + 3 * 32) / 3, rel=0.05)
 
 
 def test_what_would_be_seen():
