@@ -37,13 +37,21 @@ class ExponentialAverage(nn.Module):
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         """Move towards `module` after its update number `step`, counted from zero."""
-        # A warm-up: the initial weights would dominate the average for long.
-        decay = min(self.decay, (1 + step) / (10 + step))
+        decay = min(self.decay, _early(step))
         for mean, now in zip(self.module.parameters(), module.parameters()):
             mean.lerp_(now, 1 - decay)
         for kept, latest in zip(self.module.buffers(), module.buffers()):
             kept.copy_(latest)
 
+    def warms_up(self, step: int) -> bool:
+        """Whether update number `step` keeps less than `decay`, so that the next keeps more."""
+        return _early(step) < self.decay
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the averaged network."""
         return self.module(*args, **kwargs)
+
+
+def _early(step: int) -> float:
+    """The most that update number `step` keeps: the initial weights would stay for long."""
+    return (1 + step) / (10 + step)

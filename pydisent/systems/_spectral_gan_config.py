@@ -41,6 +41,15 @@ class SpectralGANConfig:
         `pydisent.alignment_penalty`.
     tolerance : float
         How much of the penalty's gradient may be left out, in [0, 1); 0 is exact.
+    rank : int or None
+        Directions that the penalty's gradient keeps, instead of as many as `tolerance`, then left
+        at its default, asks for; see `pydisent.alignment_penalty`. CUDA graphs hold updates with
+        the penalty if `rank` is set, or `tolerance` 0 and `method` "auto" or "gram".
+    interval : int
+        Updates between penalties, which are weighted by the interval; not in the paper. A penalty
+        costs about (m + 3r) / 3 of the generator's part in an update without it, for r directions.
+    sub_batch : int or None
+        Take the penalty of this many first codes of the batch, instead of all; not in the paper.
     compute_dtype : str
         The penalty's tangents in "fp32", the networks' own dtype, or "bf16"; a CPU without native
         bf16 computes in fp32.
@@ -84,6 +93,9 @@ class SpectralGANConfig:
     reweight: bool = True
     method: str = "auto"
     tolerance: float = 1e-3
+    rank: int | None = None
+    interval: int = 1
+    sub_batch: int | None = None
     compute_dtype: str = "fp32"
     learning_rate: float = 1e-4
     discriminator_learning_rate: float | None = None
@@ -102,6 +114,7 @@ class SpectralGANConfig:
     def __post_init__(self) -> None:
         sizes = ("latent_size", "base", "encoder_base", "batch_size")
         check_integers(self, *sizes, "k", "iterations", "r1_interval")
+        check_integers(self, "rank", "interval", "sub_batch")
         check_integers(self, "encoder_steps", at_least=0)
         rates = ("learning_rate", "discriminator_learning_rate", "encoder_learning_rate")
         check_numbers(self, *rates, "rmsprop_eps", above=0)
@@ -110,4 +123,13 @@ class SpectralGANConfig:
         check_numbers(self, "rmsprop_decay", "ema_decay", "tolerance", at_least=0, below=1)
         check_choices(self, method=METHODS, compute_dtype=tuple(COMPUTE_DTYPES))
         check_choices(self, rmsprop_variant=RMSPROP_VARIANTS)
-        check(self.k <= self.latent_size, "k", f"at most latent_size = {self.latent_size}", self.k)
+        for name in ("k", "rank"):
+            value, rule = getattr(self, name), f"at most latent_size = {self.latent_size}"
+            check(value is None or value <= self.latent_size, name, rule, value)
+        if self.sub_batch is not None:
+            rule = f"at most batch_size = {self.batch_size}"
+            check(self.sub_batch <= self.batch_size, "sub_batch", rule, self.sub_batch)
+        if self.rank is not None:
+            default = type(self).tolerance
+            check(self.tolerance == default, "tolerance", f"{default} with a rank", self.tolerance)
+            check(self.method != "autograd", "rank", "none with method autograd", self.rank)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from pydisent import parallel
+from pydisent._checks import check
 from pydisent.jacobian.alignment import Method
 from pydisent.nn import (
     DCGANDiscriminator,
@@ -159,13 +160,36 @@ class SpectralGAN(System):
             return self._update_encoder(batch)
         return self._update_discriminator(batch) | self._update_generator(len(batch))
 
+    def graph_key(self) -> tuple[str, bool, bool] | None:
+        """Return the phase, and whether there are R1 and the alignment penalty.
+
+        None while the moving average warms up, or if the penalty's directions are not known before.
+        """
+        c = self.config
+        if self.phase == "encoder":
+            return self.phase, False, False
+        is_fixed = c.rank is not None or (c.tolerance == 0 and c.method in ("auto", "gram"))
+        if self._is_aligned() and not is_fixed:
+            return None
+        if self.average is not None and self.average.warms_up(self.phase_step):
+            return None
+        return self.phase, self._is_regularized(), self._is_aligned()
+
+    def _is_regularized(self) -> bool:
+        """Whether this update has R1."""
+        return self.config.r1_weight > 0 and self.phase_step % self.config.r1_interval == 0
+
+    def _is_aligned(self) -> bool:
+        """Whether this update has the alignment penalty."""
+        return self.config.penalty_weight > 0 and self.phase_step % self.config.interval == 0
+
     @stage("discriminator")
     def _update_discriminator(self, real: Tensor) -> dict[str, Tensor]:
         c = self.config
         with torch.no_grad():
             fake = self.generator(self.draw_codes(len(real)))
         images = self._noisy(torch.cat([real, fake]), batches=2)
-        regularized = c.r1_weight > 0 and self.phase_step % c.r1_interval == 0
+        regularized = self._is_regularized()
         images.requires_grad_(regularized)
         real_logits, fake_logits = self.discriminator(images).chunk(2)
         loss = discriminator_loss(real_logits, fake_logits)
@@ -185,9 +209,9 @@ class SpectralGAN(System):
         with frozen(self.discriminator):
             loss = generator_loss(self.discriminator(self._noisy(self.generator(z))))
             logs = {"generator": loss.detach()}
-            if c.penalty_weight > 0:
+            if self._is_aligned():
                 penalty = self._alignment(z)
-                loss = loss + c.penalty_weight * penalty
+                loss = loss + c.penalty_weight * c.interval * penalty
                 logs["alignment"] = penalty.detach()
             self.descend(loss, "generator")
         clip_leaks_(self.generator)
@@ -200,6 +224,10 @@ class SpectralGAN(System):
         from pydisent import alignment_penalty
 
         c = self.config
+        if c.sub_batch is not None:
+            rule = f"a multiple of the {parallel.processes()} processes"
+            check(c.sub_batch % parallel.processes() == 0, "sub_batch", rule, c.sub_batch)
+            z = parallel.own_rows(parallel.gather(z)[: c.sub_batch])
         return alignment_penalty(
             self.generator,
             z,
@@ -207,7 +235,8 @@ class SpectralGAN(System):
             iterations=c.iterations,
             reweight=c.reweight,
             method=cast(Method, c.method),
-            tolerance=c.tolerance,
+            tolerance=c.tolerance if c.rank is None else None,
+            rank=c.rank,
             compute_dtype=COMPUTE_DTYPES[c.compute_dtype],
         )
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pydisent._checks import check
 from pydisent.systems import System
 
 WARM_UP = 3  # ordinary steps of each kind before its capture, as PyTorch recommends
@@ -37,8 +38,7 @@ class GraphedSteps:
     """
 
     def __init__(self, system: System) -> None:
-        if system.device.type != "cuda":
-            raise ValueError(f"system must be on a CUDA device, got {system.device}")
+        _check_device(system.device)
         self.system = system
         self._seen: dict[Hashable, int] = {}
         self._captured: dict[Hashable, _Captured] = {}
@@ -94,3 +94,7 @@ class GraphedSteps:
             for state in optimizer.state.values():
                 if isinstance(step := state.get("step"), Tensor):
                     state["step"] = step.to(self.system.device)
+
+
+def _check_device(device: torch.device) -> None:
+    check(device.type == "cuda", "system", "on a CUDA device", device)

@@ -167,6 +167,8 @@ class _Loop:
         # Reading a loss synchronises with the GPU, so it is read only when it is logged.
         self.check_every = 1 if system.device.type == "cpu" else plan.log_every
         self.unchecked: list[tuple[int, dict[str, Tensor]]] = []
+        # Not each update has each loss: those of the phase since the last line of the log.
+        self.latest: dict[str, float] = {}
         self.train_once = GraphedSteps(system) if cuda_graphs else system.step
         if parallel.processes() > 1:
             system.reduce_gradients = parallel.average_gradients
@@ -189,6 +191,8 @@ class _Loop:
         with self._logs(progress) as logs, self.batches.working():
             for phase, updates in self._remaining():
                 self._join()
+                self._check()
+                self.latest = {}
                 while self.system.phase_step < updates:
                     # Processes may receive a signal at different steps, or only some of them.
                     if signum := parallel.highest(received[0] if received else 0):
@@ -250,17 +254,17 @@ class _Loop:
         self.unchecked.append((self.step, losses))
         logged = self.step % self.plan.log_every == 0
         if logged or self.step % self.check_every == 0:
-            values = self._check()
+            self._check()
             if logged:
                 self._check_there()
-                logs.write(self.step, self.seconds, phase, values)
+                logs.write(self.step, self.seconds, phase, self.latest)
+                self.latest = {}
         logs.advance(phase)
         if self.step % self.plan.checkpoint_every == 0:
             self._save(logs)
 
-    def _check(self) -> dict[str, float]:
-        """Check all losses since the last check to be finite; return those of the last step."""
-        values: dict[str, float] = {}
+    def _check(self) -> None:
+        """Check all losses since the last check to be finite, and keep the latest of each."""
         own = [float(value) for _, losses in self.unchecked for value in losses.values()]
         averages = iter(parallel.averages(own))
         for step, losses in self.unchecked:
@@ -268,8 +272,8 @@ class _Loop:
             for name, value in values.items():
                 if not math.isfinite(value):
                     raise NonFiniteError(f"loss {name!r} is {value} at step {step}; {self._kept()}")
+            self.latest |= values
         self.unchecked.clear()
-        return values
 
     def _save(self, logs: _Logs) -> None:
         if self.saved == self.step:

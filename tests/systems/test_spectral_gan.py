@@ -64,6 +64,29 @@ def test_settings_reach_the_penalty(monkeypatch):
         "reweight": True, "tolerance": 1e-3, "method": "auto", "compute_dtype": None,
     }  # fmt: skip
     assert asked == chosen | {"compute_dtype": torch.bfloat16}
+    _system(rank=3).step(_images())
+    assert (seen[-1]["rank"], seen[-1]["tolerance"]) == (3, None)
+
+
+def test_the_penalty_comes_every_interval_and_makes_up_for_the_rest():
+    system = _system(interval=3)
+    seen = ["alignment" in system.step(_images()) for _ in range(6)]
+    assert seen == [True, False, False, True, False, False]
+    weights = []
+    for settings in ({"interval": 3, "penalty_weight": 2.0}, {"penalty_weight": 6.0}):
+        system = _system(**settings)
+        torch.manual_seed(1)
+        system.step(_images())
+        weights.append(_weights(system.generator))
+    assert torch.equal(*weights)
+
+
+def test_the_penalty_of_a_part_is_that_of_its_first_codes():
+    z = torch.randn(8, 4)
+    torch.manual_seed(1)
+    part = _system(sub_batch=3)._alignment(z)
+    torch.manual_seed(1)
+    assert part == _system()._alignment(z[:3])
 
 
 @pytest.mark.parametrize(("reweight", "value"), [(True, -3 / 6), (False, -1)])
@@ -78,7 +101,8 @@ def test_columns_are_reweighted_unless_told_otherwise(reweight, value):
 def test_runs_from_before_there_was_a_choice_are_read_as_they_were_trained():
     plan = Plan.from_preset("spectral-gan", "sprites", "paper")
     older = plan.to_json()
-    for name in ("reweight", "method", "tolerance", "compute_dtype", "rmsprop_variant"):
+    for name in ("reweight", "method", "tolerance", "compute_dtype", "rmsprop_variant", "rank",
+                 "interval", "sub_batch"):  # fmt: skip
         del older["config"][name]
     assert Plan.from_json(older).config == dataclasses.replace(plan.config, rmsprop_variant="torch")
 
@@ -205,12 +229,20 @@ def test_protocol():
         ("k", 5), ("k", 0), ("iterations", 0), ("batch_size", 0), ("learning_rate", 0.0),
         ("rmsprop_decay", 1.0), ("penalty_weight", -1.0), ("instance_noise", float("nan")),
         ("encoder_steps", -1), ("method", "fast"), ("compute_dtype", "fp16"), ("tolerance", 1.0),
-        ("rmsprop_variant", "keras"),
+        ("rmsprop_variant", "keras"), ("rank", 0), ("rank", 5), ("interval", 0), ("sub_batch", 9),
     ],
 )  # fmt: skip
 def test_bad_settings_are_named(name, value):
     with pytest.raises(ValueError, match=rf"^{name} must be "):
         systems.override(systems.preset("spectral-gan", "smoke", "sprites").config, {name: value})
+
+
+def test_what_contradicts_a_rank_is_named():
+    config = systems.preset("spectral-gan", "smoke", "sprites").config
+    with pytest.raises(ValueError, match=r"^tolerance must be 0\.001 with a rank, got 0\.0"):
+        systems.override(config, {"rank": 2, "tolerance": 0.0})
+    with pytest.raises(ValueError, match=r"^rank must be none with method autograd, got 2"):
+        systems.override(config, {"rank": 2, "method": "autograd"})
 
 
 def test_images_must_suit_the_networks():

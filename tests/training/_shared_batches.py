@@ -22,6 +22,9 @@ VARIANTS = {
     "factor-vae of one batch": ("factor-vae", {"permuted_batch": "same"}),
     "spectral-gan with R1": ("spectral-gan", {"r1_weight": 1.0, "ema_decay": 0.9}),
     "spectral-gan, matrix-free": ("spectral-gan", {"k": 1, "iterations": 1}),
+    "spectral-gan, part of each second batch": ("spectral-gan", {
+        "interval": 2, "sub_batch": 4, "rank": 2,
+    }),
     "spectral-gan, codes regressed": ("spectral-gan", {"code_regression": 1.0}),
     "attribute-ae, its author's": ("attribute-ae", {
         "variant": "author_code", "gradient_clip": 0.1, "supervision": "cycle", "students": 1,

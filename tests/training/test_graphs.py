@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from _tape import pretend
 
 from pydisent import systems
 from pydisent.training import Plan, train
@@ -28,6 +29,50 @@ def test_which_systems_have_steps_that_can_be_captured():
     }
     assert keyed >= set(KEYED)
     assert not keyed & {"spectral-gan", "ps-sc"}
+    assert _system("spectral-gan", rank=2).graph_key()
+
+
+@pytest.mark.parametrize(
+    ("settings", "captured"),
+    [
+        ({"tolerance": 0.0}, [True] * 4),
+        ({"tolerance": 0.0, "method": "matrix_free"}, [False] * 4),
+        ({"rank": 2, "method": "matrix_free"}, [True] * 4),
+        ({"interval": 2}, [False, True] * 2),
+        ({"rank": 2, "ema_decay": 0.25}, [False] * 2 + [True] * 2),
+    ],
+)
+def test_which_updates_with_the_penalty_can_be_captured(settings, captured):
+    system, found = _system("spectral-gan", **settings), []
+    for _ in captured:
+        found.append(system.graph_key() is not None)
+        system.phase_step += 1
+    assert found == captured
+    system.start_phase("encoder")
+    assert system.graph_key()
+
+
+@pytest.mark.parametrize("method", ["gram", "matrix_free"])
+def test_replayed_updates_with_the_penalty_are_ordinary_ones(method, monkeypatch):
+    """To the bit, in each kind of update and in the encoder's phase, on new codes and images."""
+    settings = {
+        "rank": 2, "method": method, "interval": 2, "sub_batch": 4, "r1_weight": 1.0,
+        "r1_interval": 2, "ema_decay": 0.1,
+    }  # fmt: skip
+    plain = _system("spectral-gan", **settings)
+    graphed = copy.deepcopy(plain)
+    pretend(monkeypatch, graphed)
+    images = torch.rand(10, plain.images_per_step, 1, 16, 16)
+    steps = {"plain": plain.step, "graphed": GraphedSteps(graphed)}
+    logs = {}
+    for (way, step), system in zip(steps.items(), (plain, graphed)):
+        torch.manual_seed(1)
+        logs[way] = [step(batch) for batch in images]
+        system.start_phase("encoder")
+        logs[way] += [step(batch) for batch in images[: WARM_UP + 2]]
+    assert len(steps["graphed"]._captured) == 3
+    assert logs["plain"] == logs["graphed"]
+    assert all(map(torch.equal, plain.state_dict().values(), graphed.state_dict().values()))
 
 
 def test_noise_that_ends_is_another_kind_of_step():

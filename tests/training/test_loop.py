@@ -97,6 +97,20 @@ def test_resumed_equals_uninterrupted(tmp_path, uninterrupted, monkeypatch, syst
     assert _result(tmp_path / "stopped") == whole
 
 
+def test_a_run_stopped_between_penalties_goes_on_in_step(tmp_path, monkeypatch):
+    """Each line of the log has the latest penalty, though most updates have none."""
+    settings = {"interval": 3, "sub_batch": 4, "rank": 2, "encoder_steps": 0}
+    plan = _plan(steps=12, settings=settings)
+    whole = _result(_train(plan, tmp_path / "whole").path)
+    with monkeypatch.context() as patch:
+        _stop_at(patch, 9)
+        with pytest.raises(_Stop):
+            _train(plan, tmp_path / "stopped")
+    _train(plan, tmp_path / "stopped", resume=True)
+    assert _result(tmp_path / "stopped") == whole
+    assert [line["step"] for line in whole[1] if "alignment" in line] == [5, 10]
+
+
 def test_a_system_gets_the_images_it_asks_for_and_their_number(tmp_path, monkeypatch):
     seen = []
 
