@@ -251,13 +251,17 @@ class Linearization(Generic[_V]):
     @property
     def jacobian_fits(self) -> bool:
         """Whether all columns of J may be kept in memory."""
+        return self.jacobian_bytes() <= budget_of(self.device).jacobian
+
+    def jacobian_bytes(self) -> int:
+        """Size of all columns of J, as they are kept."""
         count = self.latent_shape[1:].numel() * sum(shape.numel() for shape in self._shapes)
-        return count * self._column_dtype.itemsize <= budget_of(self.device).jacobian
+        return count * self._column_dtype.itemsize
 
     @property
     def _column_dtype(self) -> torch.dtype:
-        """float32 or wider; half types stay on a GPU, whose products of them sum in float32."""
-        if self.device.type != "cpu":
+        """float32 or wider; half types stay where products of them may sum in float32."""
+        if self.device.type in ("cuda", "meta"):
             return self.dtype
         return torch.promote_types(self.dtype, torch.float32)
 

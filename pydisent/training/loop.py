@@ -88,7 +88,8 @@ def train(
     progress : bool
         Whether to show the progress bar.
     cuda_graphs : bool
-        Whether to capture steps as CUDA graphs, where the system allows it; on one GPU.
+        Whether to capture steps as CUDA graphs, where the system's `graph_key` allows it; on one
+        GPU.
     timeout : float or None
         Seconds to wait for a process that does not answer; PyTorch's limit, half an hour on CPUs,
         by default. Loading the data must take less.

@@ -87,7 +87,10 @@ def test_random_numbers_are_refused(capturing):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_replayed_graph_computes_the_penalty_of_new_codes():
+@pytest.mark.parametrize(
+    "options", [{}, {"rank": 3, "method": "gram"}, {"rank": 3, "method": "matrix_free"}]
+)
+def test_a_replayed_graph_computes_the_penalty_of_new_codes(options):
     generator = _generator("cuda")
     z = torch.randn(3, 5, device="cuda")
     probe = torch.randn(3, 5, 2, device="cuda").sign()
@@ -95,12 +98,12 @@ def test_a_replayed_graph_computes_the_penalty_of_new_codes():
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(3):
-            _gradients(generator, z, probe)
+            _gradients(generator, z, probe, **options)
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        found = _gradients(generator, z, probe)
+        found = _gradients(generator, z, probe, **options)
     for _ in range(2):
         z.normal_()
         graph.replay()
-        torch.testing.assert_close(found, _gradients(generator, z, probe))
+        torch.testing.assert_close(found, _gradients(generator, z, probe, **options))
