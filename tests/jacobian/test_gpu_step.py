@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from _capturing import pretend
 from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -51,9 +52,7 @@ def capturing(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: H200)
     budget = _budget.budget_of(torch.device("cuda"))
     monkeypatch.setattr(linearization, "budget_of", lambda _: budget)
-    for name in ("_trace", "_finite", "_outputs", "_coupling", "_draws", "alignment.routes",
-                 "alignment._algorithm", "alignment._subspace"):  # fmt: skip
-        monkeypatch.setattr(f"pydisent.jacobian.{name}.is_capturing", lambda: True, raising=False)
+    pretend(monkeypatch)
 
 
 def _setting(base=64, batch=32, m=128, size=64):

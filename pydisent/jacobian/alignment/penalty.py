@@ -210,7 +210,7 @@ class AlignmentPenalty(nn.Module):
         super().__init__()
         k, iterations = _check_counts(k, iterations, method, tolerance, rank)
         check_counts(interval=interval, sub_batch=1 if sub_batch is None else sub_batch)
-        self.interval, self.sub_batch, self.calls = interval, sub_batch, 0
+        self.interval, self.sub_batch, self.calls = int(interval), sub_batch, 0
         self.options: dict[str, Any] = {
             "k": k,
             "iterations": iterations,
