@@ -91,7 +91,7 @@ def train(
         that torchrun started, or that of the resumed run, or 1. Results agree to rounding.
     cuda_graphs : bool
         Replay steps as CUDA graphs where the system allows it: fewer, larger launches. With the
-        alignment penalty spectral-gan does if it has a `rank`, or 0 as its `tolerance`.
+        alignment penalty spectral-gan does if it has a `rank`.
     timeout : float
         Seconds to wait for a device that does not answer; half an hour by default.
     """

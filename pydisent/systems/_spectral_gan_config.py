@@ -44,7 +44,7 @@ class SpectralGANConfig:
     rank : int or None
         Directions that the penalty's gradient keeps, instead of as many as `tolerance`, then left
         at its default, asks for; see `pydisent.alignment_penalty`. CUDA graphs hold updates with
-        the penalty if `rank` is set, or `tolerance` 0 and `method` "auto" or "gram".
+        the penalty if `rank` is set, or `tolerance` is 0 and `method` "gram".
     interval : int
         Updates between penalties, which are weighted by the interval; not in the paper. A penalty
         costs about (m + 3r) / 3 of the generator's part in an update without it, for r directions.

@@ -168,7 +168,8 @@ class SpectralGAN(System):
         c = self.config
         if self.phase == "encoder":
             return self.phase, False, False
-        is_fixed = c.rank is not None or (c.tolerance == 0 and c.method in ("auto", "gram"))
+        # "auto" may warm up by another way than the one that is captured.
+        is_fixed = c.rank is not None or (c.tolerance == 0 and c.method == "gram")
         if self._is_aligned() and not is_fixed:
             return None
         if self.average is not None and self.average.warms_up(self.phase_step):

@@ -125,6 +125,21 @@ def test_the_gradient_is_exact_where_c_has_no_more_directions(
     assert_near(gradients_of(value, net.parameters()), expected.parameters, 1e-7)
 
 
+@pytest.mark.parametrize(
+    ("size", "fits", "way"),
+    # 3 k (2 T - 1) + r = 11 rows of the matrix-free route
+    [(11, True, "gram_route"), (12, True, "matrix_free_route"), (4, False, "matrix_free_route")],
+)
+def test_auto_pushes_the_fewer_rows(size, fits, way, monkeypatch):
+    if not fits:
+        monkeypatch.setattr(_budget.Budget, "jacobian", 0)
+    gone, real = [], getattr(routes, way)
+    monkeypatch.setattr(routes, way, lambda *args: (gone.append(way), real(*args))[1])
+    net = small_generator(m=size)
+    alignment_penalty(net, draw_codes(2, size), k=1, iterations=2, rank=2).backward()
+    assert gone == [way]
+
+
 def test_what_contradicts_a_rank_is_refused():
     net, z = small_generator(), draw_codes()
     with pytest.raises(ValueError, match=r"tolerance must be None where rank is given, got 0\.1"):

@@ -84,7 +84,8 @@ def alignment_penalty(
         through the unrolled algorithm, slow, the only one whose own gradient can be taken.
         "auto": the cheapest of the first two and, for small problems, the algorithm unrolled on the
         Gram matrix in one graph, by the counted work of ``fn`` and this machine's constants, which
-        are measured once and kept in the user's cache.
+        are measured once and kept in the user's cache; with ``rank``, that of the first two that
+        pushes fewer rows, so that a captured step does what an eager one does.
     tolerance
         How much of the gradient may be left out, in [0, 1); 0 is exact, 1e-3 the default. On the
         Gram route it bounds the relative Frobenius norm of the rest of J C, on the matrix-free

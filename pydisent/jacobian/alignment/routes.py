@@ -44,7 +44,11 @@ def penalty(
     """The penalty by a route, attached to its gradient."""
     route: str = method
     if method == "auto":
-        route = "gram" if is_capturing() else _cheaper(linear, problem, keep, wants_gradient)
+        if keep.rank is not None:
+            route = _of_fewer_rows(linear, problem, keep.rank)
+        else:
+            exact = keep.tolerance == 0
+            route = "gram" if is_capturing() else _cheaper(linear, problem, exact, wants_gradient)
     if route == "unrolled":
         return unrolled(linear, problem, z, coupled)
     keep_samples_apart(linear, coupled)
@@ -71,7 +75,7 @@ def _check_capturable(linear: Linearization, method: str, keep: Keep) -> None:
         )
 
 
-def _cheaper(linear: Linearization, problem: Problem, keep: Keep, wants_gradient: bool) -> str:
+def _cheaper(linear: Linearization, problem: Problem, exact: bool, wants_gradient: bool) -> str:
     """The route that takes the least time by the estimates of ``cost``."""
     k, iterations = problem.probe.shape[-1], problem.iterations
     work, costs = linear.program.work(), machine(linear.device)
@@ -81,16 +85,22 @@ def _cheaper(linear: Linearization, problem: Problem, keep: Keep, wants_gradient
     turns = iterations * work.both(k, graph, costs)
     if wants_gradient:
         # A tolerance drops about half of the directions.
-        kept = keep.rank or (size if keep.tolerance == 0 else -(-size // 2))
+        kept = size if exact else -(-size // 2)
         gram += work.both(kept, graph, costs)
         turns += (iterations - 1) * work.both(k, graph, costs)
-        turns += work.both(min(keep.rank or size, 2 * k * iterations), graph, costs)
-        if keep.rank:
-            turns += work.forward(keep.rank, plain, costs)
+        turns += work.both(min(size, 2 * k * iterations), graph, costs)
         whole = work.both(size, graph, costs)
         least = min(gram, turns) + _SMALL_ALGEBRA * costs.step
         if whole < least and size <= graph and linear.dtype.itemsize >= 4:
             return "unrolled"
+    return "gram" if gram <= turns else "matrix_free"
+
+
+def _of_fewer_rows(linear: Linearization, problem: Problem, rank: int) -> str:
+    """The route that pushes fewer rows, a reverse pass counted as two: eager or captured."""
+    size = linear.latent_shape[1:].numel()
+    gram = size if linear.jacobian_fits else 3 * size + rank
+    turns = 3 * problem.probe.shape[-1] * (2 * problem.iterations - 1) + rank
     return "gram" if gram <= turns else "matrix_free"
 
 
