@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from pydisent import parallel
 from pydisent._checks import check
+from pydisent._notice import warn_once
 from pydisent.jacobian.alignment import Method
 from pydisent.nn import (
     DCGANDiscriminator,
@@ -171,6 +172,11 @@ class SpectralGAN(System):
         # "auto" may warm up by another way than the one that is captured.
         is_fixed = c.rank is not None or (c.tolerance == 0 and c.method == "gram")
         if self._is_aligned() and not is_fixed:
+            warn_once(
+                "CUDA graphs hold updates with the penalty only if `rank` is set (or `tolerance` "
+                "is 0 and `method` gram): how many directions a tolerance keeps is read from the "
+                "GPU. Try --set rank=32, or the latent size if that is smaller"
+            )
             return None
         if self.average is not None and self.average.warms_up(self.phase_step):
             return None

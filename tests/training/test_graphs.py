@@ -1,4 +1,5 @@
 import copy
+import warnings
 
 import pytest
 import torch
@@ -50,6 +51,15 @@ def test_which_updates_with_the_penalty_can_be_captured(settings, captured):
     assert found == captured
     system.start_phase("encoder")
     assert system.graph_key()
+
+
+def test_that_no_update_with_the_penalty_is_captured_is_said_once(monkeypatch):
+    monkeypatch.setattr("pydisent._notice._given", set())
+    system = _system("spectral-gan")
+    with pytest.warns(UserWarning, match="only if `rank` is set"):
+        assert system.graph_key() is None
+    with warnings.catch_warnings(action="error"):
+        assert system.graph_key() is None
 
 
 @pytest.mark.parametrize("method", ["auto", "matrix_free"])
