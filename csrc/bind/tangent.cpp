@@ -92,7 +92,7 @@ struct Call {
 
   Call(const Tensor& h_, const Tensor& tangents_, const std::string& kind,
        const std::optional<Tensor>& leak_, const std::optional<Tensor>& threshold_,
-       double negative_slope, double beta, double softplus_threshold, bool turn)
+       double negative_slope, double beta, double softplus_threshold, bool turn, bool cuda)
       : layout(h_, tangents_), h(h_), tangents(tangents_) {
     p.kind = activation_of(kind);
     p.h_type = dtype_of(h, "h");
@@ -108,10 +108,11 @@ struct Call {
     p.h = h.data_ptr(), p.tangents = tangents.data_ptr();
     p.count = tangents.size(0), p.positions = layout.positions;
     p.tangents_stride = tangents.stride(0);
-    set_channels(leak_, threshold_);
+    set_channels(leak_, threshold_, cuda);
   }
 
-  void set_channels(const std::optional<Tensor>& leak_, const std::optional<Tensor>& threshold_) {
+  void set_channels(const std::optional<Tensor>& leak_, const std::optional<Tensor>& threshold_,
+                    bool cuda) {
     const bool needs_threshold = p.kind == Activation::translated_prelu;
     const bool needs_leak = needs_threshold || p.kind == Activation::prelu;
     STD_TORCH_CHECK(needs_leak == leak_.has_value(), "leak: wanted by (translated_)prelu alone");
@@ -126,16 +127,19 @@ struct Call {
                     "leak, threshold must have shapes (C,), (1,)");
     p.channels = per_channel ? channels : 1;
     p.inner = per_channel ? layout.strides[1] : std::max<int64_t>(p.positions, 1);
-    p.leak = spread(leak_, leak);
-    p.threshold = spread(threshold_, threshold);
+    p.leak_channels = leak_ ? leak_->numel() : 1;
+    p.leak = values_of(leak_, leak, cuda);
+    p.threshold = values_of(threshold_, threshold, cuda);
   }
 
-  // One double per channel.
-  const double* spread(const std::optional<Tensor>& x, std::optional<Tensor>& kept) {
-    if (!x) return nullptr;
+  // On CUDA as they are, which takes no kernel; on the CPU one double per channel.
+  ChannelValues values_of(const std::optional<Tensor>& x, std::optional<Tensor>& kept, bool cuda) {
+    if (!x) return {};
     STD_TORCH_CHECK(x->device() == h.device(), "leak, threshold: must be on the device of h");
     STD_TORCH_CHECK(x->numel() == 1 || x->numel() == p.channels,
                     "leak, threshold must have shapes (C,), (1,)");
+    if (cuda)
+      return {x->data_ptr(), x->numel() > 1 ? x->stride(0) : 0, dtype_of(*x, "leak, threshold")};
     Tensor wide = torch::stable::to(*x, ScalarType::Double);
     wide = torch::stable::reshape(wide, {-1});
     if (x->numel() == p.channels) {
@@ -144,7 +148,7 @@ struct Call {
       kept = empty(wide, {p.channels}, ScalarType::Double);
       torch::stable::copy_(*kept, wide);
     }
-    return static_cast<const double*>(kept->data_ptr());
+    return {kept->data_ptr(), 1, DType::f64};
   }
 
   int64_t plan_chunks() {
@@ -185,20 +189,26 @@ void forward(Call& call, Tensor& out, bool cuda) {
 void backward_cpu(Call& call) {
   ActivationTangentParams& p = call.p;
   const int64_t chunks = call.plan_chunks();
-  std::vector<double> partials(p.leak ? chunks * p.channels : 0, 0.0);
+  std::vector<double> partials(p.leak.data ? chunks * p.channels : 0, 0.0);
   p.leak_partials = partials.data();
   torch::stable::parallel_for(0, chunks, call.chunks_per_thread(), [&](int64_t begin, int64_t end) {
     activation_tangent_backward_cpu(p, begin, end);
   });
-  if (p.leak) activation_tangent_leak_cpu(p);
+  if (p.leak.data) activation_tangent_leak_cpu(p);
 }
 
 #ifdef PYDISENT_WITH_CUDA
 void backward_cuda(Call& call) {
   ActivationTangentParams& p = call.p;
   const bool wide = p.h_type == DType::f64 || p.tangents_type == DType::f64;
-  Tensor outside = empty(call.h, {p.leak ? p.positions : 0}, compute_type(wide));
-  p.outside = outside.data_ptr();
+  Tensor outside, partials;
+  if (p.leak.data) {
+    outside = empty(call.h, {p.positions}, compute_type(wide));
+    const int64_t splits = activation_tangent_leak_splits(p);
+    partials = empty(call.h, {splits, p.leak_channels}, ScalarType::Double);
+    p.outside = outside.data_ptr();
+    p.leak_partials = static_cast<double*>(partials.data_ptr());
+  }
   check_launch(activation_tangent_backward_cuda(p, current_stream(call.h)));
 }
 #endif
@@ -224,7 +234,7 @@ Tensor finish_leak(Call& call, const Tensor& total, const Tensor& leak) {
 
 template <bool kCuda>
 Tensor activation_tangent(PYDISENT_ARGUMENTS) {
-  Call call(PYDISENT_PARAMETERS);
+  Call call(PYDISENT_PARAMETERS, kCuda);
   Tensor out = torch::stable::empty_like(tangents);
   forward(call, out, kCuda);
   return out;
@@ -232,7 +242,7 @@ Tensor activation_tangent(PYDISENT_ARGUMENTS) {
 
 template <bool kCuda>
 void activation_tangent_in_place(PYDISENT_ARGUMENTS) {
-  Call call(PYDISENT_PARAMETERS);
+  Call call(PYDISENT_PARAMETERS, kCuda);
   Tensor out = tangents;
   forward(call, out, kCuda);
 }
@@ -240,17 +250,21 @@ void activation_tangent_in_place(PYDISENT_ARGUMENTS) {
 template <bool kCuda>
 std::tuple<Tensor, Tensor, Tensor> activation_tangent_backward(const Tensor grad,
                                                                PYDISENT_ARGUMENTS) {
-  Call call(PYDISENT_PARAMETERS);
+  Call call(PYDISENT_PARAMETERS, kCuda);
   std::vector<int64_t> sizes(tangents.sizes().data(), tangents.sizes().data() + tangents.dim());
   check_shape(grad, "grad", sizes);
   check_like(grad, "grad", h, tangents.scalar_type());
   const Tensor cotangents = call.layout.arrange(grad);
   call.p.grad = cotangents.data_ptr(), call.p.grad_stride = cotangents.stride(0);
   Tensor grad_h = torch::stable::empty_like(h), grad_tangents = torch::stable::empty_like(tangents);
-  Tensor total = empty(h, {call.p.leak ? call.p.channels : 0}, ScalarType::Double);
-  if (call.p.leak) torch::stable::zero_(total);
-  call.p.grad_leak = static_cast<double*>(total.data_ptr());
-  if (call.p.positions > 0) {
+  // On CUDA in the leak's own shape and dtype, else a double per channel.
+  Tensor total = !leak   ? empty(h, {0}, h.scalar_type())
+                 : kCuda ? torch::stable::empty_like(*leak)
+                         : empty(h, {call.p.channels}, ScalarType::Double);
+  call.p.grad_leak = total.data_ptr();
+  if (call.p.positions == 0) {
+    torch::stable::zero_(total);
+  } else {
     const bool direct = call.layout.fits(grad_h);
     Tensor target = direct ? grad_h : call.layout.empty_for(grad_h);
     call.p.grad_h = target.data_ptr();
@@ -262,8 +276,8 @@ std::tuple<Tensor, Tensor, Tensor> activation_tangent_backward(const Tensor grad
     });
     if (!direct) torch::stable::copy_(grad_h, target);
   }
-  Tensor grad_leak = leak ? finish_leak(call, total, *leak) : empty(h, {0}, h.scalar_type());
-  return {grad_h, grad_tangents, grad_leak};
+  if (leak && !kCuda) total = finish_leak(call, total, *leak);
+  return {grad_h, grad_tangents, total};
 }
 
 #ifdef PYDISENT_WITH_CUDA

@@ -157,9 +157,10 @@ PYDISENT_INLINE void for_channel_runs(const ActivationTangentParams& p, int64_t 
 }
 
 template <class O>
-PYDISENT_INLINE void load_channels(const ActivationTangentParams& p, const double* parameter,
+PYDISENT_INLINE void load_channels(const ActivationTangentParams& p, const ChannelValues& values,
                                    int64_t first, int64_t n, O* to) {
-  if (!parameter) return;
+  if (!values.data) return;
+  const double* parameter = static_cast<const double*>(values.data);
   const bool per_position = p.inner == 1;
   for_channel_runs(p, first, n,
                    [&](int64_t channel, int64_t i, int64_t run) __attribute__((always_inline)) {
@@ -231,7 +232,7 @@ PYDISENT_INLINE void backward_chunks(const ActivationTangentParams& p, int64_t b
   Block<O> b;
   alignas(64) O sums[kBlock];
   // E' of the kinds without a leak or curvature is zero: their tangents need not be read.
-  const bool reduces = !is_piecewise_linear(p.kind) || p.leak;
+  const bool reduces = !is_piecewise_linear(p.kind) || p.leak.data;
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     const int64_t last = std::min((chunk + 1) * p.chunk, p.positions);
     for (int64_t first = chunk * p.chunk; first < last; first += kBlock) {
@@ -249,7 +250,7 @@ PYDISENT_INLINE void backward_chunks(const ActivationTangentParams& p, int64_t b
         for (int64_t i = 0; i < n; ++i)
           sums[i] += static_cast<O>(widen(grad[i])) * static_cast<O>(widen(tangent[i]));
       }
-      if (p.leak) {
+      if (p.leak.data) {
         // Selected, as 0 times what is not finite is not 0: where D is 1 and does not depend on it.
         for (int64_t i = 0; i < n; ++i)
           sums[i] = b.value[i] == 1 && b.slope[i] == 0 ? O(0) : sums[i] * b.slope[i];
@@ -313,9 +314,10 @@ void activation_tangent_backward_cpu(const ActivationTangentParams& p, int64_t b
 
 void activation_tangent_leak_cpu(const ActivationTangentParams& p) {
   const int64_t chunks = (p.positions + p.chunk - 1) / p.chunk;
-  for (int64_t c = 0; c < p.channels; ++c) p.grad_leak[c] = 0;
+  double* grad = static_cast<double*>(p.grad_leak);
+  std::fill_n(grad, p.channels, 0.0);
   for (int64_t i = 0; i < chunks; ++i)
-    for (int64_t c = 0; c < p.channels; ++c) p.grad_leak[c] += p.leak_partials[i * p.channels + c];
+    for (int64_t c = 0; c < p.channels; ++c) grad[c] += p.leak_partials[i * p.channels + c];
 }
 
 }  // namespace pydisent

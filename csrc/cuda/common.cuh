@@ -26,6 +26,62 @@ __device__ __forceinline__ void narrow(double x, float& to) { to = static_cast<f
 __device__ __forceinline__ void narrow(double x, __half& to) { to = __double2half(x); }
 __device__ __forceinline__ void narrow(double x, __nv_bfloat16& to) { to = __double2bfloat16(x); }
 
+// N neighbouring numbers.
+template <class S, int N>
+struct Pack {
+  S x[N];
+};
+
+template <int bytes>
+struct WordOf;
+template <>
+struct WordOf<1> {
+  using Type = uint8_t;
+};
+template <>
+struct WordOf<2> {
+  using Type = uint16_t;
+};
+template <>
+struct WordOf<4> {
+  using Type = uint32_t;
+};
+template <>
+struct WordOf<8> {
+  using Type = uint2;
+};
+template <>
+struct WordOf<16> {
+  using Type = uint4;
+};
+
+// Packs pass through vectors of words, which the compiler reads and writes whole, as it does not
+// structures: 16 bytes at a time, or all of a smaller pack. The address is a multiple of that.
+template <class S, int N>
+using Word = typename WordOf<(N * sizeof(S) < 16 ? N * sizeof(S) : 16)>::Type;
+
+template <class S, int N>
+__device__ __forceinline__ Pack<S, N> load(const void* base, int64_t at) {
+  using W = Word<S, N>;
+  const W* from = reinterpret_cast<const W*>(static_cast<const S*>(base) + at);
+  W words[N * sizeof(S) / sizeof(W)];
+#pragma unroll
+  for (int i = 0; i < N * sizeof(S) / sizeof(W); ++i) words[i] = from[i];
+  Pack<S, N> pack;
+  memcpy(&pack, words, sizeof(pack));
+  return pack;
+}
+
+template <class S, int N>
+__device__ __forceinline__ void store(void* base, int64_t at, const Pack<S, N>& pack) {
+  using W = Word<S, N>;
+  W* to = reinterpret_cast<W*>(static_cast<S*>(base) + at);
+  W words[N * sizeof(S) / sizeof(W)];
+  memcpy(words, &pack, sizeof(pack));
+#pragma unroll
+  for (int i = 0; i < N * sizeof(S) / sizeof(W); ++i) to[i] = words[i];
+}
+
 // The same sum in every lane, in a fixed order.
 template <class T>
 __device__ __forceinline__ T warp_sum(T x) {

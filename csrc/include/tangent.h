@@ -27,19 +27,28 @@ __host__ __device__
   return kind <= Activation::translated_prelu;
 }
 
+// A number of each channel, in its own dtype; stride 0 if there is one for all.
+struct ChannelValues {
+  const void* data;  // null if there is none
+  int64_t stride;
+  DType type;
+};
+
 struct ActivationTangentParams {
-  const void* h;             // (N,)
-  const void* tangents;      // (K, N), tangents_stride between rows
-  const void* grad;          // (K, N), grad_stride between rows; backward only
-  void* out;                 // (K, N), out_stride: the product, or grad_tangents; may be tangents
-  void* grad_h;              // (N,); backward only
-  const double* leak;        // (channels,) or null
-  const double* threshold;   // (channels,) or null
-  double* leak_partials;     // CPU backward with a leak: (chunks, channels), zeros on entry
-  void* outside;             // CUDA backward with a leak: (N,), float or double
-  double* grad_leak;         // backward with a leak: (channels,)
+  const void* h;         // (N,)
+  const void* tangents;  // (K, N), tangents_stride between rows
+  const void* grad;      // (K, N), grad_stride between rows; backward only
+  void* out;             // (K, N), out_stride: the product, or grad_tangents; may be tangents
+  void* grad_h;          // (N,); backward only
+  ChannelValues leak, threshold;  // on the CPU, doubles without gaps
+  double* leak_partials;  // backward with a leak: (chunks, channels), on the CPU zeros on entry; on
+                          // CUDA (activation_tangent_leak_splits, leak_channels)
+  void* outside;          // CUDA backward with a leak: (N,), float or double
+  void* grad_leak;        // backward with a leak: on the CPU (channels,) doubles; on CUDA
+                          // (leak_channels,) of the leak's dtype
   int64_t count, positions;  // K, N
   int64_t channels, inner;
+  int64_t leak_channels;  // CUDA: channels, or 1 if they share the leak
   int64_t tangents_stride, grad_stride, out_stride;
   int64_t chunk;  // positions a work item of the CPU kernels
   double negative_slope, beta, softplus_threshold;
@@ -58,5 +67,7 @@ void activation_tangent_leak_cpu(const ActivationTangentParams& p);
 // Runs everything on a cudaStream_t and returns a cudaError_t.
 int activation_tangent_cuda(const ActivationTangentParams& p, void* stream);
 int activation_tangent_backward_cuda(const ActivationTangentParams& p, void* stream);
+// Into how many parts the sum for each leak is split.
+int64_t activation_tangent_leak_splits(const ActivationTangentParams& p);
 
 }  // namespace pydisent
