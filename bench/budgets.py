@@ -1,10 +1,10 @@
-"""How much of a GPU does each kernel take: registers, shared memory, spills, stack.
+"""What each kernel takes of a GPU, and what its machine code does, by a count.
 
     python bench/budgets.py [--write]
 
 Compiles every CUDA and Triton kernel for every architecture shipped, which needs nvcc and Triton
 but no GPU, and shows where it differs from the budgets in ``tests/ops/budgets.json``; ``--write``
-renews them. The tests fail where a kernel takes more than its budget, or has none.
+renews them. The tests fail where a kernel is worse than its budget, or has none.
 """
 
 from __future__ import annotations
@@ -19,25 +19,42 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+
+import _sass
+from _sass import cuobjdump
 
 ROOT = Path(__file__).resolve().parents[1]
 BUDGETS = ROOT / "tests" / "ops" / "budgets.json"
 CUDA = ROOT / "csrc" / "cuda"
 #: As shipped. Triton adds the letter of its own accord, to sm_100 as well.
 ARCHS = ("sm_80", "sm_90a", "sm_100")
-#: What another version of a compiler may take more of registers and shared memory.
 SLACK = 1.25
+#: Ends the name of a family whose kernels are those that large problems launch, on HOT.
+LAUNCHED = ", launched"
+HOT = "sm_90a"
 
 
 class Resources(NamedTuple):
-    """Registers a thread; bytes of shared memory a block; bytes a thread of spills and stack."""
+    """Registers a thread; bytes of shared memory a block; bytes of stack; as ``_sass.Code``."""
 
     registers: int
     shared: int
-    spills: int
     stack: int
+    spills: int
+    barriers: int
+    calls: int
+    load: int
+    store: int
+    loop: float
+
+
+#: What another version of a compiler may take more of, by SLACK.
+VARYING = {"registers", "shared", "barriers", "calls", "loop"}
+#: What is the better the more there is.
+WIDTHS = {"load", "store"}
 
 
 Found = dict[str, Resources]
@@ -51,27 +68,37 @@ def cuda_sources() -> list[str]:
     return sorted(path.name for path in CUDA.glob("*.cu"))
 
 
-def cuda_resources(source: str, arch: str, folder: Path) -> Found:
-    """Compile one file of kernels and return what ptxas tells of each; no warning is let pass."""
-    command = [str(nvcc()), "-std=c++20", "-O3", "-cubin", f"-arch={arch}", "-Xptxas", "-v"]
-    command += ["-Werror", "all-warnings", "-o", str(folder / "kernels.cubin"), str(CUDA / source)]
+#: Dtypes as the sources dispatch by them, and their types.
+DTYPES = {"f16": "__half", "bf16": "__nv_bfloat16", "f32": "float", "f64": "double"}
+
+
+def of_dtype(source: str, dtype: str) -> str:
+    """A file of kernels that dispatches to those of one dtype alone."""
+    for other, kind in DTYPES.items():
+        case = r"default" if other == "f64" else rf"case DType::{other}"
+        if other != dtype:
+            source = re.sub(rf"({case}:\s+return )\w+<{kind}>\([^;]*;", r"\1cudaSuccess;", source)
+    return source
+
+
+def cuda_resources(source: str, arch: str, folder: Path, dtype: str | None = None) -> Found:
+    """Compile a file of kernels, or those of a dtype, and read its code; no warning is let pass."""
+    text, copy, cubin = (CUDA / source).read_text(), folder / source, folder / "kernels.cubin"
+    copy.write_text(of_dtype(text, dtype) if dtype else text)
+    command = [str(nvcc()), "-std=c++20", "-O3", "-cubin", f"-arch={arch}", f"-I{CUDA}"]
+    command += ["-Werror", "all-warnings", "-o", str(cubin), str(copy)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr)
-    told = re.findall(
-        r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
-        r"(\d+) bytes spill loads.*?Used (\d+) registers([^\n]*)",
-        done.stderr,
-        re.DOTALL,
-    )
-    names = plain_names([name for name, *_ in told])
-    found = {}
-    for name, (_, stack, stores, loads, registers, rest) in zip(names, told):
-        shared = re.search(r"(\d+) bytes smem", rest)
-        found[name] = Resources(
-            int(registers), int(shared[1]) if shared else 0, int(stores) + int(loads), int(stack)
-        )
-    return found
+    functions = _sass.functions(cubin)
+    return {
+        name: resources(*found)
+        for name, found in zip(plain_names(list(functions)), functions.values())
+    }
+
+
+def resources(usage: dict[str, int], code: _sass.Code, dynamic: int = 0) -> Resources:
+    return Resources(usage["REG"], usage["SHARED"] + dynamic, usage["STACK"], *code)
 
 
 def plain_names(mangled: list[str]) -> list[str]:
@@ -121,31 +148,30 @@ def triton_resources(
             continue
         source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
         compiled = triton.compile(source, target=target, options=launch or None)
-        cubin = folder / "kernel.cubin"
-        cubin.write_bytes(compiled.asm["cubin"])
-        registers, stack, local = usage(cubin)
-        found[name] = Resources(registers, compiled.metadata.shared, local, stack)
+        found[name] = triton_code(compiled, folder)
     return found
 
 
-def cuobjdump() -> str | None:
-    """Triton's own, else that of a CUDA toolkit."""
+def launched_resources(family: str, dtypes: Iterable[str], folder: Path) -> Found:
+    """Compile a family's kernels as large problems launch them."""
+    import torch
     import triton
+    from _launched import launches
+    from triton.backends.compiler import GPUTarget
 
-    own = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    return str(own) if own.is_file() else shutil.which("cuobjdump")
+    target, found = GPUTarget("cuda", int(re.sub(r"\D", "", HOT)), 32), {}
+    for dtype in dtypes:
+        for name, source, options in launches(family, getattr(torch, dtype), target):
+            compiled = triton.compile(source, target=target, options=options or None)
+            found[name] = triton_code(compiled, folder)
+    return found
 
 
-def usage(cubin: Path) -> tuple[int, int, int]:
-    """Registers, stack and local memory of the kernel in a file of machine code."""
-    shown = subprocess.run(
-        [str(cuobjdump()), "--dump-resource-usage", str(cubin)],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    ((registers, stack, local),) = re.findall(r"REG:(\d+) STACK:(\d+) .*?LOCAL:(\d+)", shown)
-    return int(registers), int(stack), int(local)
+def triton_code(compiled, folder: Path) -> Resources:
+    cubin = folder / "kernel.cubin"
+    cubin.write_bytes(compiled.asm["cubin"])
+    ((usage, code),) = _sass.functions(cubin).values()
+    return resources(usage, code, compiled.metadata.shared)
 
 
 def versions() -> dict[str, str | None]:
@@ -168,13 +194,18 @@ def load() -> dict:
     return json.loads(BUDGETS.read_text())
 
 
+def is_measured_by(budgets: dict, file: str) -> bool:
+    """Whether the compiler here is the one of the budgets, to which they are exact."""
+    tool = "nvcc" if file.endswith(".cu") else "triton"
+    return versions()[tool] == budgets["tools"][tool]
+
+
 def excess(budgets: dict, file: str, arch: str, found: Found, whole: bool = True) -> list[str]:
     """What is wrong with a file's kernels on one architecture, in words; empty if nothing is.
 
     ``found`` has all of the file's kernels, or not the ``whole`` of them.
     """
-    tool = "nvcc" if file.endswith(".cu") else "triton"
-    slack = 1.0 if versions()[tool] == budgets["tools"][tool] else SLACK
+    slack = 1.0 if is_measured_by(budgets, file) else SLACK
     known = budgets["kernels"].get(file, {})
     wrong = [f"{file}: {name} has no budget" for name in found.keys() - known.keys()]
     if whole:
@@ -182,26 +213,52 @@ def excess(budgets: dict, file: str, arch: str, found: Found, whole: bool = True
         wrong += [f"{file}: {name} has a budget but no compile" for name in missing]
     for name in sorted(found.keys() & known.keys()):
         budget = Resources(*known[name][arch])
-        allowed = budget._replace(
-            registers=int(slack * budget.registers), shared=int(slack * budget.shared)
-        )
-        for what, takes, most in zip(Resources._fields, found[name], allowed):
-            if takes > most:
+        for what, takes, most in zip(Resources._fields, found[name], budget):
+            if what in WIDTHS:
+                worse = takes < most
+            else:
+                most = type(most)(slack * most) if what in VARYING else most
+                worse = takes > most
+            if worse:
                 wrong.append(f"{file}: {name} on {arch}: {what} {takes}, the budget is {most}")
     return wrong
 
 
-def measured() -> dict[str, dict[str, dict[str, list[int]]]]:
-    """Compile everything: file, kernel, architecture, resources."""
-    kernels: dict[str, dict[str, dict[str, list[int]]]] = {}
+def better(budgets: dict, file: str, arch: str, found: Found) -> list[str]:
+    """What no longer needs its budget, in words; nothing where the compiler is another."""
+    improved: list[str] = []
+    if not is_measured_by(budgets, file):
+        return improved
+    for name in sorted(found.keys() & budgets["kernels"].get(file, {}).keys()):
+        budget = Resources(*budgets["kernels"][file][name][arch])
+        for what, takes, most in zip(Resources._fields, found[name], budget):
+            if takes > most if what in WIDTHS else takes < most:
+                improved.append(f"{file}: {name} on {arch}: {what} {takes}, was {most}")
+    return improved
+
+
+def compiled(file: str, arch: str) -> Found:
+    """Compile one file of kernels whole."""
     with tempfile.TemporaryDirectory() as folder:
+        if file.endswith(".cu"):
+            return cuda_resources(file, arch, Path(folder))
         os.environ["TRITON_CACHE_DIR"] = str(Path(folder) / "cache")
-        for arch in ARCHS:
-            found = {s: cuda_resources(s, arch, Path(folder)) for s in cuda_sources()}
-            found |= {f"{f}.py": triton_resources(f, arch, Path(folder)) for f in families()}
-            for file, resources in found.items():
-                for name, takes in resources.items():
-                    kernels.setdefault(file, {}).setdefault(name, {})[arch] = list(takes)
+        family = file.split(".")[0]
+        if file.endswith(LAUNCHED):
+            return launched_resources(family, ("float32", "bfloat16"), Path(folder))
+        return triton_resources(family, arch, Path(folder))
+
+
+def measured() -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Compile everything: file, kernel, architecture, resources."""
+    kernels: dict[str, dict[str, dict[str, list[float]]]] = {}
+    files = [*cuda_sources(), *(f"{family}.py" for family in families())]
+    tasks = [(file, arch) for file in files for arch in ARCHS]
+    tasks += [(f"{family}.py{LAUNCHED}", HOT) for family in families()]
+    with ProcessPoolExecutor() as pool:
+        for (file, arch), found in zip(tasks, pool.map(compiled, *zip(*tasks))):
+            for name, takes in found.items():
+                kernels.setdefault(file, {}).setdefault(name, {})[arch] = list(takes)
     return kernels
 
 
@@ -240,8 +297,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help=f"renew {BUDGETS.name}")
     args = parser.parse_args()
-    if nvcc() is None or versions()["triton"] is None:
-        print("this needs nvcc and Triton", file=sys.stderr)
+    if nvcc() is None or versions()["triton"] is None or cuobjdump() is None:
+        print("this needs nvcc, Triton and cuobjdump", file=sys.stderr)
         return 2
     new = measured()
     changed = differences(load()["kernels"] if BUDGETS.exists() else {}, new)

@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "../include/dtypes.h"
 
@@ -32,33 +33,12 @@ struct Pack {
   S x[N];
 };
 
-template <int bytes>
-struct WordOf;
-template <>
-struct WordOf<1> {
-  using Type = uint8_t;
-};
-template <>
-struct WordOf<2> {
-  using Type = uint16_t;
-};
-template <>
-struct WordOf<4> {
-  using Type = uint32_t;
-};
-template <>
-struct WordOf<8> {
-  using Type = uint2;
-};
-template <>
-struct WordOf<16> {
-  using Type = uint4;
-};
-
 // Packs pass through vectors of words, which the compiler reads and writes whole, as it does not
 // structures: 16 bytes at a time, or all of a smaller pack. The address is a multiple of that.
-template <class S, int N>
-using Word = typename WordOf<(N * sizeof(S) < 16 ? N * sizeof(S) : 16)>::Type;
+template <class S, int N, int bytes = N * sizeof(S)>
+using Word = std::conditional_t<
+    bytes >= 16, uint4,
+    std::conditional_t<bytes == 8, uint2, std::conditional_t<bytes == 4, uint32_t, uint16_t>>>;
 
 template <class S, int N>
 __device__ __forceinline__ Pack<S, N> load(const void* base, int64_t at) {
