@@ -44,7 +44,7 @@ from pydisent.jacobian._step import Step
 from pydisent.jacobian._values import LostDerivatives, Values
 from pydisent.jacobian._views import overlaps_itself
 from pydisent.jacobian._writes import Write, write_of
-from pydisent.jacobian.decompositions import DECOMPOSITIONS, KEEP_STATISTICS
+from pydisent.jacobian.decompositions import DECOMPOSITIONS, KEEP_STATISTICS, traced
 from pydisent.jacobian.rules import RULES, general
 
 
@@ -248,11 +248,13 @@ class Tracer(TorchFunctionMode):
             with torch.no_grad():  # for its effect on buffers
                 func(*args, **kwargs)
         self._decomposing.add(func)
+        token = traced.set(True)
         try:
             args, kwargs = bind(func, args, kwargs)
             with self:
                 return DECOMPOSITIONS[func](*args, **kwargs)
         finally:
+            traced.reset(token)
             self._decomposing.discard(func)
 
     def _write(self, func, name, args, kwargs, write: Write):

@@ -9,7 +9,7 @@ are decomposed because tangents pass faster through their parts.) Running statis
 not written, unless `DecomposedFunctions` is told to.
 """
 
-from pydisent.jacobian.decompositions._registry import DECOMPOSITIONS
+from pydisent.jacobian.decompositions._registry import DECOMPOSITIONS, traced, widen
 from pydisent.jacobian.decompositions.attention import (
     multi_head_attention_forward,
     safe_softmax,
@@ -110,5 +110,7 @@ __all__ = [
     "solve",
     "solve_ex",
     "tensorsolve",
+    "traced",
     "weight_norm",
+    "widen",
 ]

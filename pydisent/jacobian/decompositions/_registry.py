@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor
 
 DECOMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {}
 """Native function -> its decomposition, which takes the same arguments."""
+
+# Whether a tracer sees what a decomposition calls, so that this may be native again.
+traced: ContextVar[bool] = ContextVar("pydisent_traced_decomposition", default=False)
 
 _HALVES = (torch.float16, torch.bfloat16)
 _F = TypeVar("_F", bound=Callable[..., Any])

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pydisent.jacobian.decompositions._registry import decomposes, widen
+from pydisent.jacobian.decompositions._registry import decomposes, traced, widen
 
 
 @decomposes(F.scaled_dot_product_attention)
@@ -140,7 +140,8 @@ def _attend(
 ) -> tuple[Tensor, Any]:
     """The result of attention, and its weights or None."""
     if not need_weights:
-        return scaled_dot_product_attention(q, k, v, mask, dropout_p), None
+        attention = F.scaled_dot_product_attention if traced.get() else scaled_dot_product_attention
+        return attention(q, k, v, mask, dropout_p), None
     scores = (q / math.sqrt(q.shape[-1])) @ k.mT
     weights = torch.softmax(scores if mask is None else scores + mask, -1)
     weights = F.dropout(weights, dropout_p) if dropout_p > 0.0 else weights
