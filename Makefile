@@ -1,4 +1,4 @@
-# make demo | test | bench | operators | results | budgets | lint: each sets up .venv by itself, once.
+# make demo | test | test-whole | bench | operators | results | budgets | lint: each sets up .venv by itself, once.
 PYTHON ?= python3
 # A plain "torch" may bring gigabytes of CUDA packages; this pin is the version measured in bench/results.
 TORCH ?= torch==2.13.0
@@ -9,13 +9,17 @@ READY := $(VENV)/.ready
 LINTED := $(VENV)/.lint-ready
 SOURCES := pyproject.toml setup.py $(wildcard csrc/*.cpp csrc/*/*)
 
-.PHONY: demo test bench operators results budgets lint format clean
+.PHONY: demo test test-whole bench operators results budgets lint format clean
 
 demo: $(READY)
 	$(BIN)/python -m pydisent demo
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+# All generated cases, of which `make test` runs a third, by turns from commit to commit.
+test-whole: $(READY)
+	OMP_NUM_THREADS=1 PYDISENT_WHOLE=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 bench: $(READY)
 	$(BIN)/python bench/power_iteration.py

@@ -1,12 +1,53 @@
 import importlib
 import os
+import subprocess
 import sys
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
 BENCH = Path(__file__).parents[1] / "bench"
 SHARED = Path(os.environ.get("PYDISENT_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+TURNS = 3
+
+
+def turn():
+    """Which third of the cases marked ``in_turn`` is run: by the commit, so that CI runs all."""
+    if "PYDISENT_TURN" in os.environ:
+        return int(os.environ["PYDISENT_TURN"]) % TURNS
+    command = ["git", "-C", str(Path(__file__).parent), "rev-list", "--count", "HEAD"]
+    try:
+        counted = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return 0  # not a checkout
+    return int(counted) % TURNS
+
+
+def runs_whole(config):
+    """Whether all cases are run: if asked for, or where tests are named one by one."""
+    return os.environ.get("PYDISENT_WHOLE") == "1" or any("::" in each for each in config.args)
+
+
+def pytest_report_header(config):
+    if not runs_whole(config):
+        return f"cases in turn: {turn() + 1} of {TURNS} (PYDISENT_WHOLE=1 runs all)"
+    return None
+
+
+def pytest_collection_modifyitems(config, items):
+    if runs_whole(config):
+        return
+    chosen, left_out, now = [], [], turn()
+    for item in items:
+        # Not by their order, with which an argument's values may be in step.
+        waits = item.get_closest_marker("in_turn") and crc32(item.nodeid.encode()) % TURNS != now
+        (left_out if waits else chosen).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = chosen
 
 
 @pytest.fixture(scope="session")
