@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -115,13 +116,16 @@ METHODS: dict[str, Callable[..., Tensor]] = {
     "matrix_free_fp32": partial(ours, method="matrix_free"),
     "matrix_free_bf16": partial(ours, method="matrix_free", dtype=torch.bfloat16),
 }
-# Updates as CUDA graphs, which can hold the penalty where no direction is left out.
+# Updates as CUDA graphs, which hold the penalty with a fixed number of directions, or with all.
+RANK = 32 if "rank" in inspect.signature(pydisent.alignment_penalty).parameters else None
+FIXED: dict[str, Any] = {"tolerance": 0} if RANK is None else {"rank": RANK}
 GRAPHED: dict[str, Callable[..., Tensor]] = {
-    "gram_graph_fp32": partial(ours, method="gram", tolerance=0),
-    "gram_graph_bf16": partial(ours, method="gram", dtype=torch.bfloat16, tolerance=0),
+    "gram_graph_fp32": partial(ours, method="gram", **FIXED),
+    "gram_graph_bf16": partial(ours, method="gram", dtype=torch.bfloat16, **FIXED),
 }
 # How far a gradient may be from float64's for its speed to be reported.
 GATES = dict.fromkeys(METHODS | GRAPHED, 1e-3) | {
+    "gram_graph_fp32": 1e-3 if RANK is None else 1e-2,
     "gram_bf16": 2e-2,
     "gram_graph_bf16": 2e-2,
     "matrix_free_bf16": 5e-2,

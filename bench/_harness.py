@@ -27,6 +27,7 @@ import pydisent
 from pydisent._precision import bf16_devices
 
 RESULTS = Path(__file__).with_name("results")
+TABLE = "--- table ---"  # what a stage of gpu_check.py is to show follows it
 
 
 def relative_error(got: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
@@ -84,46 +85,6 @@ def measure(
                 synchronise()
                 times[name].append(time.perf_counter() - begin)
                 spent[name] += times[name][-1]
-    return {name: percentiles(values) for name, values in times.items()}
-
-
-def measure_on_gpu(
-    contenders: dict[str, Callable[[Any], Any]],
-    prepare: Callable[[], Any],
-    seconds: float = 0.2,
-    flush: bool = True,
-) -> dict[str, dict[str, float]]:
-    """Time contenders in turns by device events, for about so many seconds each.
-
-    With ``flush`` the second-level cache is overwritten before each call, which also lets the
-    launches run ahead: what is left is the device's own time. Without, the device waits for each
-    launch, as it does in a step of many small calls.
-    """
-    size = (
-        2 * torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
-        if flush
-        else 0
-    )
-    other = torch.empty(max(size, 2**28 if flush else 0), dtype=torch.int8, device="cuda")
-    for run in contenders.values():
-        for _ in range(3):
-            run(prepare())
-    torch.cuda.synchronize()
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    spent = dict.fromkeys(contenders, 0.0)
-    while min(spent.values()) < seconds:
-        for name, run in contenders.items():
-            begun, pairs = time.perf_counter(), []
-            for _ in range(5 if spent[name] < seconds else 0):
-                argument = prepare()
-                other.zero_()
-                pairs.append([torch.cuda.Event(enable_timing=True) for _ in range(2)])
-                pairs[-1][0].record()
-                run(argument)
-                pairs[-1][1].record()
-            torch.cuda.synchronize()
-            times[name] += [begin.elapsed_time(end) / 1e3 for begin, end in pairs]
-            spent[name] += time.perf_counter() - begun
     return {name: percentiles(values) for name, values in times.items()}
 
 
@@ -258,3 +219,10 @@ def write_result(
     )
     temporary.replace(path)
     return path
+
+
+def load_result(question: str, about: dict[str, Any], root: Path = RESULTS) -> dict[str, Any]:
+    """A result that this machine wrote before."""
+    path = root / machine_name(about) / f"{question}.json"
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found

@@ -2,33 +2,39 @@
 
     compute-sanitizer --tool memcheck python bench/_sanitized.py
 
-The ops' own samples, in fp32 and bf16, with the kernel that "auto" takes on the device; what they
-compute is for the tests to judge. With TRITON_INTERPRET=1 and ``--device cpu`` the Triton kernels
-run in their interpreter.
+The ops' own samples with each kernel that the device has, in fp32 and bf16; what they compute is
+for the tests to judge. ``--jobs 16`` shares the ops among processes, in the tests' four dtypes:
+that fills Triton's cache. With TRITON_INTERPRET=1 and ``--device cpu`` the Triton kernels run in
+their interpreter.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import multiprocessing
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import torch
-from _work import gradient_leaves
+from _work import OPS, gradient_leaves, is_torchs_own
 from torch import Tensor
 
 from pydisent import _backends
 from pydisent.ops.registry import REGISTRY, Op
 from pydisent.ops.spec import tuple_of
 
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
-def implementations(op: Op, device: str) -> list[str]:
-    """Each kernel that the op has there, by name."""
-    found = [] if op.implementation(device) == "reference" else [op.implementation(device)]
+
+def implementations(op: Op, device: str) -> set[str]:
+    """Each kernel of ours that the op has there, by name."""
+    found = {op.implementation(device)} - {"reference"}
     if op.spec.triton and not _backends.triton_reason(device):
-        found.append("triton")
-    return sorted(set(found))
+        found.add("triton")
+    return found
 
 
 def run(op: Op, args: tuple[Any, ...], impl: str) -> None:
@@ -42,30 +48,44 @@ def run(op: Op, args: tuple[Any, ...], impl: str) -> None:
     torch.autograd.grad(sum(y.sum() for y in outputs), inputs, allow_unused=True)
 
 
-def main() -> int:
+def run_samples(name: str, impl: str, dtype: torch.dtype, device: str, samples: int) -> int:
+    """Run the first samples, and return how many there were."""
+    count = 0
+    for args in itertools.islice(REGISTRY[name].spec.samples(dtype, device), samples):
+        run(REGISTRY[name], args, impl)
+        count += 1
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return count
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
     parser.add_argument("--samples", type=int, default=3, help="of each op and dtype")
-    parser.add_argument("--families", nargs="+", help="only the ops of these")
-    options = parser.parse_args()
-    ops = {
-        name: op
-        for name, op in REGISTRY.items()
-        if options.families is None or op.spec.family in options.families
-    }
-    count, without = 0, []
-    for name, op in ops.items():
+    parser.add_argument("--ops", nargs="+", choices=OPS, default=OPS, help="with their adjoints")
+    parser.add_argument("--only", choices=("native", "triton"), help="of the kernels")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, that share the ops")
+    options = parser.parse_args(argv)
+    cases, without = [], []
+    for name, op in REGISTRY.items():
+        if not name.startswith(tuple(options.ops)):
+            continue
         kinds = implementations(op, options.device)
-        without += [] if kinds else [name]
-        for impl, dtype in itertools.product(kinds, (torch.float32, torch.bfloat16)):
-            samples = op.spec.samples(dtype, options.device)
-            for args in itertools.islice(samples, options.samples):
-                run(op, args, impl)
-                count += 1
-        if options.device == "cuda":
-            torch.cuda.synchronize()
-        print(f"{name}: {', '.join(kinds) or 'no kernel'}", flush=True)
-    print(f"{count} calls of {len(ops) - len(without)} ops")
+        told = ", ".join(sorted(kinds)) or ("torch's own" if is_torchs_own(name) else "no kernel")
+        print(f"{name}: {told}", flush=True)
+        without += [name] if told == "no kernel" and not options.only else []
+        kinds &= {options.only} if options.only else kinds
+        dtypes = DTYPES if options.jobs > 1 else DTYPES[:2]
+        cases += [(name, impl, dtype, options.device, options.samples)
+                  for impl in sorted(kinds) for dtype in dtypes]  # fmt: skip
+    if options.jobs > 1:
+        context = multiprocessing.get_context("spawn")  # CUDA survives no fork
+        with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
+            count = sum(pool.map(run_samples, *zip(*cases)))
+    else:
+        count = sum(itertools.starmap(run_samples, cases))
+    print(f"{count} calls of {len({case[0] for case in cases})} ops")
     if without:
         print("no kernel of", *without, file=sys.stderr)
     return 1 if without else 0

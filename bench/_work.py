@@ -8,6 +8,7 @@ the longer.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,8 +17,25 @@ from torch import Tensor
 from pydisent.ops.registry import REGISTRY
 from pydisent.ops.spec import BACKWARD, Draw, OpSpec, Wiring, as_meta, tuple_of
 
+CUDA = Path(__file__).parents[1] / "csrc" / "cuda"
 #: Ops that are measured by themselves; adjoints are measured with the op that they belong to.
 OPS = [name for name in REGISTRY if not name.endswith(BACKWARD)]
+
+
+def is_torchs_own(name: str) -> bool:
+    """Whether the op is to have no kernel of ours on a GPU: by the sources, not by the build."""
+    spec = REGISTRY[name].spec
+    return not spec.triton and not (CUDA / f"{spec.family}.cu").exists()
+
+
+def floor(moved: int, done: int, top: dict[str, float], dtype: str) -> tuple[float, str]:
+    """The least seconds that measured ceilings allow, and what they are of: bytes or operations."""
+    floors = {
+        "bytes": moved / top["copy_gb_s"] / 1e9,
+        "operations": done / top[f"{dtype}_tflop_s"] / 1e12,
+    }
+    bound = max(floors, key=lambda what: floors[what])
+    return floors[bound], bound
 
 
 def gradient_leaves(spec: OpSpec, args: tuple[Any, ...]) -> tuple[Any, ...]:

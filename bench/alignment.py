@@ -1,12 +1,13 @@
 """What does the alignment penalty cost per generator update? Ramesh et al.'s Fig. 4, measured.
 
-The generator is the paper's DCGAN (base 64, m = 128, 64×64×3). Three questions, each answered in
+The generator is the paper's DCGAN (base 64, m = 128, 64×64×3). Four questions, each answered in
 one run on one machine, with the gradient checked against float64 first:
 
 - headline: penalty and gradient alone at k = T = 8 (batch 8) and k = 32, T = 8 (batch 4): time,
   peak memory above the model's own (in a process of its own), gradient error;
 - grid: one RMSProp update of the generator relative to one without the penalty, over k and T; on a
   GPU also as one CUDA graph, against such an update in a graph, too;
+- stages: on a GPU, each part of the penalty beside the least time that it can take;
 - compiled: the same for ``torch.compile`` of the ``torch.func`` version, where it compiles.
 
 Run ``python bench/alignment.py [--device cuda]``; results go to
@@ -24,6 +25,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from _baselines import GATES, GRAPHED, METHODS, NAMES, listing_1, native, torch_func
+from _gpu import as_graph, gpu_of
 from _harness import (
     RESULTS,
     environment,
@@ -124,17 +126,25 @@ def _peak_here(method: str, device: str, k: int, iterations: int, batch: int) ->
     print(rise(lambda: gradient(generator, z, probe, iterations, penalty)))
 
 
-def captured(function: Callable[[], object]) -> Callable[[], object]:
-    """The function as a CUDA graph, after the calls to warm up that PyTorch asks for."""
-    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            function()
-    torch.cuda.current_stream().wait_stream(stream)
-    with torch.cuda.graph(graph, stream=stream):
-        function()
-    return graph.replay
+def update_of(
+    penalty: Callable | None, k: int, iterations: int, batch: int, device: str, capturable: bool
+) -> Callable[[], None]:
+    """One RMSProp update of the generator, with the penalty or (None) without."""
+    generator, z, probe = setting(k, batch, device=device)
+    discriminator = DCGANDiscriminator(3, BASE, SIZE).to(device)
+    optimizer = torch.optim.RMSprop(
+        generator.parameters(), lr=1e-4, alpha=0.9, eps=1e-6, capturable=capturable
+    )
+
+    def update() -> None:
+        optimizer.zero_grad()
+        loss = F.softplus(-discriminator(generator(z))).mean()
+        if penalty is not None:
+            loss = loss + 0.1 * penalty(generator, z, probe, iterations)
+        loss.backward()
+        optimizer.step()
+
+    return update
 
 
 def update_time(
@@ -144,24 +154,16 @@ def update_time(
     batch: int,
     repeats: int,
     device: str,
-    as_graph: bool = False,
+    graphed: bool = False,
 ) -> list[float]:
-    """Seconds of one RMSProp update of the generator, with the penalty or (None) without."""
-    generator, z, probe = setting(k, batch, device=device)
-    discriminator = DCGANDiscriminator(3, BASE, SIZE).to(device)
-    optimizer = torch.optim.RMSprop(
-        generator.parameters(), lr=1e-4, alpha=0.9, eps=1e-6, capturable=as_graph
-    )
-
-    def update():
-        optimizer.zero_grad()
-        loss = F.softplus(-discriminator(generator(z))).mean()
-        if penalty is not None:
-            loss = loss + 0.1 * penalty(generator, z, probe, iterations)
-        loss.backward()
-        optimizer.step()
-
-    return clock(captured(update) if as_graph else update, repeats)
+    """Seconds of each of several updates; as a CUDA graph, or an error that says why not."""
+    update = update_of(penalty, k, iterations, batch, device, graphed)
+    if not graphed:
+        return clock(update, repeats)
+    replay, why = as_graph(update, gpu_of(device))
+    if why:
+        raise RuntimeError(why)
+    return clock(replay, repeats)
 
 
 def grid(ks: list[int], iterations: list[int], batch: int, repeats: int, device: str) -> dict:
@@ -169,7 +171,7 @@ def grid(ks: list[int], iterations: list[int], batch: int, repeats: int, device:
     plain = percentiles(update_time(None, 1, 1, batch, 10, device))
     result = {"batch": batch, "update_without": plain, "rows": rows}
     if device == "cuda":
-        alone = percentiles(update_time(None, 1, 1, batch, 10, device, as_graph=True))
+        alone = percentiles(update_time(None, 1, 1, batch, 10, device, graphed=True))
         result["update_without_as_graph"] = alone
     for k in ks:
         for steps in iterations:
@@ -271,7 +273,7 @@ FIGURES = {"": draw}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="*", default=["headline", "grid", "compiled"])
+    parser.add_argument("--parts", nargs="*", default=["headline", "stages", "grid", "compiled"])
     parser.add_argument("--k", type=int, nargs="*", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--iterations", type=int, nargs="*", default=[1, 2, 4, 8])
     parser.add_argument("--batch", type=int, default=4, help="of the grid")
@@ -294,6 +296,10 @@ def main() -> None:
         result["headline"] = headline(options.repeats, device)
     if "grid" in options.parts:
         result["grid"] = grid(options.k, options.iterations, options.batch, 3, device)
+    if device == "cuda" and "stages" in options.parts:
+        import _stages  # which builds on this file
+
+        result["stages"] = _stages.measured(device)
     if "compiled" in options.parts:
         result["compiled"] = [compiled(8, steps, 8, device) for steps in (1, 2, 8)]
     result.pop("environment", None)

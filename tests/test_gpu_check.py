@@ -1,11 +1,13 @@
 """The unattended check of a GPU, on its dry run; and the suite that it measures with."""
 
+import contextlib
+import io
 import json
-import os
 import subprocess
-import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -14,100 +16,250 @@ from pydisent.ops.registry import REGISTRY
 BENCH = Path(__file__).parents[1] / "bench"
 
 
-def check(out, **environment):
-    return subprocess.run(
-        ["bash", str(BENCH / "gpu_check.sh"), "--dry-run"],
-        env={**os.environ, "OUT": str(out), "PYTHON": sys.executable, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+NAMES = ("build", "ceilings", "probes", "headline", "suite", "tests", "compile", "memcheck",
+         "racecheck")  # fmt: skip
 
 
-@pytest.mark.slow
-def test_dry_run_goes_through_every_stage(tmp_path):
-    done = check(tmp_path / "out")
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = done.stdout.splitlines()
+@pytest.fixture
+def in_process(bench):
+    """Runs the stages' commands without the seconds that each takes to import torch."""
+
+    def execute(stage, work, log, limit):
+        told, command = io.StringIO(), stage.command
+        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+            if "pytest" in command:
+                assert command[-3:] == sorted(set(command[-3:]))
+                code = pytest.main(["-p", "no:xdist", "--collect-only", *command[3:]])
+            elif len(command) > 1 and command[1].startswith("bench/"):
+                code = bench(Path(command[1]).stem).main(command[2:])
+            else:
+                code = subprocess.call(command, cwd=work)
+        log.write(told.getvalue().encode())
+        return code
+
+    return execute
+
+
+@pytest.fixture
+def stubbed(bench, monkeypatch):
+    """The check with stages that are only noted, on a machine that has a Hopper GPU."""
+    module, noted = bench("gpu_check"), []
+    monkeypatch.setattr(module, "prepare", lambda *_: None)
+    monkeypatch.setattr(module, "architecture", lambda: "9.0a")
+
+    def execute(stage, work, log, limit):
+        noted.append((stage, limit))
+        log.write(b"some lines\n--- table ---\na row\n")
+        return int(stage.command == ["false"])
+
+    return lambda *arguments: module.main([*map(str, arguments)], execute), noted
+
+
+def test_dry_run_goes_through_every_stage(bench, in_process, tmp_path, capsys):
+    check = bench("gpu_check")
+    assert check.main(["--dry-run", "--out", str(tmp_path)], in_process) == 0
+    lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "All stages passed."
-    assert (tmp_path / "out" / "summary.txt").read_text() in done.stdout
-    head = next(i for i, line in enumerate(lines) if line.startswith("op  "))
-    rows = [line.split()[0] for line in lines[head + 1 : -2]]
-    assert rows == ["gaussian_kl", "activation_tangent_"] * 2  # in fp32 and in bf16
-    files = [p.relative_to(tmp_path / "out") for p in (tmp_path / "out").rglob("*") if p.is_file()]
-    names = {path.name for path in files}
-    logs = {"build.log", "tests.log", "memcheck.log", "suite.log"}
-    assert names == logs | {"gpu_suite.json", "summary.txt"}
+    assert [line.split()[0] for line in lines[-10:-1]] == list(NAMES)
+    assert (tmp_path / "summary.txt").read_text() in "\n".join(lines) + "\n"
+    files = [p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()]
+    results = {"gpu_ceilings.json", "gpu_probes.json", "gpu_stages.json", "gpu_suite.json"}
+    assert {path.name for path in files} == results | {"check.json", "log.txt", "summary.txt"}
     assert max(len(path.parts) for path in files) <= 2
-    assert "gaussian_kl: native, triton" in (tmp_path / "out" / "memcheck.log").read_text()
-    assert str(tmp_path) not in next((tmp_path / "out").rglob("*.json")).read_text()
+    told = json.loads((tmp_path / "check.json").read_text())
+    assert [stage["name"] for stage in told["stages"]] == list(NAMES)
+    assert told["environment"]["torch"] == torch.__version__
+    (folder,) = {path.parent for path in tmp_path.glob("*/*.json")}
+    found = {path.name: json.loads(path.read_text()) for path in folder.iterdir()}
+    assert all(result["environment"]["backends"] for result in found.values())
+    rows = found["gpu_suite.json"]["rows"]
+    assert [row["op"] for row in rows] == [
+        "gaussian_kl", "activation_tangent_", "doubling_convolution"] * 2  # fmt: skip
+    for row in rows:
+        if row["op"] == "doubling_convolution":
+            assert row["torchs_own"]
+            continue
+        last = list(row["seconds"].values())[-1]
+        assert last.keys() == {"pydisent", "reference", "torch.compile"}
+        assert all(times["how"] == "graph" and times["host"] > 0 for times in last.values())
+    stages = found["gpu_stages.json"]
+    assert not stages["failed"]
+    assert {row["part"] for row in stages["parts"]} >= {"trace", "J pass", "Gram", "whole"}
+    assert {row["way"] for row in stages["updates"]} >= {"none", "gram_fp32", "listing_1"}
+    probes = found["gpu_probes.json"]["rows"]
+    assert {"Gram", "all eigenvectors"} <= {row["name"] for row in probes if "p50" in row}
 
 
-def test_a_stage_that_fails_stops_no_other(tmp_path):
-    done = check(tmp_path, GPU_CHECK_FAIL="build memcheck suite")
-    assert done.returncode == 1
-    assert done.stdout.splitlines()[-1] == "FAILED: build memcheck suite"
-    assert f"passed ({tmp_path}/tests.log)" in done.stdout
-    assert "skipped" in (tmp_path / "tests.log").read_text()
+def test_each_stage_that_fails_stops_no_other(stubbed, tmp_path, monkeypatch, capsys):
+    check, noted = stubbed
+    for name in NAMES:
+        noted.clear()
+        monkeypatch.setenv("GPU_CHECK_FAIL", name)
+        assert check("--out", tmp_path, "--dry-run") == 1
+        assert [stage.name for stage, _ in noted] == list(NAMES)
+        assert capsys.readouterr().out.splitlines()[-1] == f"FAILED: {name}"
+        states = json.loads((tmp_path / "check.json").read_text())["stages"]
+        assert [s["name"] for s in states if not s["state"].startswith("passed")] == [name]
 
 
-PYTHON_STUB = """#!/usr/bin/env bash
-# Says that there is a Hopper GPU, and notes what it is asked to run.
-echo "$TORCH_CUDA_ARCH_LIST ${PYTORCH_NO_CUDA_MEMORY_CACHING:-} $*" >>"$CALLS"
-[[ "$*" == *get_device_capability* ]] && echo 9.0
-[[ "$*" == *bench/run.py* ]] && printf 'ceilings: none\nop  \na row\n'
-exit 0
-"""
-SANITIZER_STUB = """#!/usr/bin/env bash
-[[ $2 == memcheck ]] && exit 9
-echo 'Device not supported'
-exit 1
-"""
+def test_with_a_gpu_it_builds_for_it_and_watches_the_kernels(stubbed, tmp_path):
+    check, noted = stubbed
+    assert check("--out", tmp_path) == 0
+    stages = {stage.name: stage for stage, _ in noted}
+    commands = {name: " ".join(stage.command) for name, stage in stages.items()}
+    assert "TORCH_CUDA_ARCH_LIST=9.0a" in commands["build"]
+    assert "setup.py build_ext --inplace" in commands["build"]
+    assert "--only triton" in " ".join(stages["build"].beside[0])
+    assert "--suite gpu" in commands["suite"]
+    assert "--compiled" not in commands["suite"]
+    assert "--compiled" in commands["compile"]
+    assert commands["memcheck"].startswith("compute-sanitizer --tool memcheck")
+    assert "--only" not in commands["memcheck"]
+    assert commands["racecheck"].endswith("--only native")
+    for name in ("memcheck", "racecheck"):
+        assert stages[name].environment["PYTORCH_NO_CUDA_MEMORY_CACHING"] == "1"
+    assert not any("--device cpu" in command for command in commands.values())
 
 
-def test_with_a_gpu_it_builds_for_it_and_watches_the_kernels(tmp_path):
-    """The ways that a dry run does not go, with tools that only note what is asked of them."""
-    for name, text in {"python": PYTHON_STUB, "compute-sanitizer": SANITIZER_STUB}.items():
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o755)
-    done = subprocess.run(
-        ["bash", str(BENCH / "gpu_check.sh")],
-        env={
-            "PATH": f"{tmp_path}:{os.environ['PATH']}",
-            "PYTHON": str(tmp_path / "python"),
-            "CALLS": str(tmp_path / "calls"),
-            "OUT": str(tmp_path / "out"),
-            "TORCH_CUDA_ARCH_LIST": "",
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+def test_all_of_it_ends_in_time(stubbed, tmp_path, capsys):
+    check, noted = stubbed
+    assert check("--out", tmp_path) == 0
+    least = {stage.name: stage.least for stage, _ in noted}
+    for number, (stage, limit) in enumerate(noted):
+        assert limit <= stage.most
+        assert limit <= 420 - sum(least[name] for name in NAMES[number + 1 :])
+        if stage.limits:  # it is told to end before it is stopped
+            assert float(stage.command[-1]) < limit
+    assert sum(least.values()) <= 420
+    capsys.readouterr()
+    noted.clear()
+    assert check("--out", tmp_path, "--seconds", 0) == 0
+    assert not noted
+    assert capsys.readouterr().out.splitlines()[-1] == "LEFT OUT: " + " ".join(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "state"),
+    [
+        (1, "Error: Device not supported.", "left out, compute-sanitizer does not support"),
+        (127, "compute-sanitizer is not installed", "left out"),
+        (9, "ERROR SUMMARY: 1 error", "failed with status 9"),
+        (None, "", "failed, stopped after"),
+    ],
+)
+def test_what_a_sanitizer_says(bench, tmp_path, monkeypatch, code, said, state):
+    module = bench("gpu_check")
+    check = module.Check(tmp_path, 100, lambda *_: (_[2].write(said.encode()) and None) or code)
+    check.go(module.Stage("memcheck", 20, 1, ["x"]), tmp_path, 0)
+    assert check.outcomes[0].state.startswith(state)
+
+
+def test_a_stage_is_a_process_that_ends(bench, tmp_path):
+    module = bench("gpu_check")
+
+    def status(limit, *command, beside=()):
+        with (tmp_path / "log").open("w+b") as log:
+            stage = module.Stage("some", 1, 1, list(command), list(beside))
+            code = module.run(stage, tmp_path, log, limit)
+            log.seek(0)
+            return code, log.read().decode()
+
+    assert status(20, "sh", "-c", "echo told; exit 3") == (3, "told\n")
+    assert status(20, "no-such-command-there") == (127, "no-such-command-there is not installed\n")
+    begun = time.monotonic()
+    child = ["sh", "-c", "sleep 60 & echo $! > child; wait"]
+    assert status(0.5, "sleep", "60", beside=[child])[0] is None
+    assert time.monotonic() - begun < 30
+    child = int((tmp_path / "child").read_text())
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie"
+
+
+def test_without_a_gpu_it_says_so(bench, monkeypatch, tmp_path, capsys):
+    module = bench("gpu_check")
+    monkeypatch.setattr(module, "PYTHON", "/bin/false")
+    assert module.main(["--out", str(tmp_path)]) == 2
+    assert "no torch that sees a CUDA device" in capsys.readouterr().err
+
+
+def test_what_is_torchs_own_by_the_sources(bench, monkeypatch, capsys):
+    """No red row, and no kernel that a build lost by accident."""
+    cuda = {path.stem for path in (BENCH.parent / "csrc" / "cuda").glob("*.cu")}
+    own = {name for name, op in REGISTRY.items()
+           if not op.spec.triton and op.spec.family not in cuda}  # fmt: skip
+    assert "doubling_convolution" in own
+    assert {name for name in REGISTRY if bench("_work").is_torchs_own(name)} == own
+    sanitized = bench("_sanitized")
+    monkeypatch.setattr(sanitized, "implementations", lambda op, device: set())
+    command = ["--device", "cpu", "--ops", "doubling_convolution"]
+    assert sanitized.main(command) == 0
+    assert "doubling_convolution: torch's own" in capsys.readouterr().out
+    assert sanitized.main([*command, "cumax"]) == 1
+    assert "no kernel of cumax cumax_backward" in capsys.readouterr().err
+
+
+def test_a_graph_replays_the_call(bench):
+    gpu = bench("_gpu")
+    x, total = torch.ones(3), torch.zeros(())
+    replay, why = gpu.as_graph(lambda: total.copy_((2 * x).sum()), gpu.StandIn)
+    assert not why
+    x.fill_(5)
+    replay()
+    assert total == 6  # what lies between is made anew, but what is read of it is that of before
+    total.zero_()
+    _, why = gpu.as_graph(lambda: x.sum().item(), gpu.StandIn)
+    assert why == "_local_scalar_dense cannot be captured"
+
+
+def test_a_capture_that_is_refused_is_timed_behind_a_sleep(bench, monkeypatch):
+    gpu = bench("_gpu")
+    left = []
+
+    class Refused(gpu.StandIn):
+        class graph(gpu.StandIn.graph):
+            def __exit__(self, *raised):
+                super().__exit__(*raised)
+                raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+        set_stream = staticmethod(left.append)
+
+    monkeypatch.setattr(gpu, "gpu_of", lambda device: Refused)
+    x = torch.ones(3)
+    found = gpu.measure_kernels({"it": x.sum}, "cpu", 0.001)["it"]
+    assert found["how"] == "gated"
+    assert found["why"] == "operation not permitted when stream is capturing"
+    assert len(left) == 1  # the stream of before is current again
+    monkeypatch.setattr(gpu._Event, "query", lambda self: True)
+    assert gpu.measure_kernels({"it": x.sum}, "cpu", 0.001)["it"]["how"] == "waits"
+
+
+def test_what_writes_is_reset_before_each_time(bench):
+    gpu = bench("_gpu")
+    x, before = torch.ones(()), []
+    gpu.measure_kernels(
+        {"it": lambda: x.mul_(2)}, "cpu", 0.001, reset=lambda: before.append(x.fill_(1))
     )
-    lines = done.stdout.splitlines()
-    assert lines[-1] == "FAILED: memcheck", done.stdout + done.stderr
-    assert done.returncode == 1
-    assert lines[-3:-1] == ["op  ", "a row"]
-    assert any(line.startswith("memcheck ") and "status 9" in line for line in lines)
-    assert any(line.startswith("racecheck ") and "does not support" in line for line in lines)
-    calls = (tmp_path / "calls").read_text()
-    assert "9.0a  setup.py build_ext --inplace" in calls
-    assert "-m pytest -p no:cacheprovider -m gpu -n 8 tests/ops/test_registry.py" in calls
-    assert "bench/run.py --suite gpu --limit 5" in calls
+    assert before
+    assert x == 2
 
 
-def test_without_a_gpu_it_says_so(tmp_path):
-    done = subprocess.run(
-        ["bash", str(BENCH / "gpu_check.sh")],
-        env={**os.environ, "OUT": str(tmp_path), "PYTHON": "/bin/false"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "no torch that sees a CUDA device" in done.stderr
+def test_floors_of_the_step_by_hand(bench):
+    """4,096 rows through the paper's generator are 0.86 TFLOP."""
+    stages = bench("_stages")
+    from pydisent.nn import DCGANGenerator
+
+    layers = stages.layers_of(DCGANGenerator(128, 3, 64, 64), torch.randn(1, 128))
+    pixels = [16, 64, 256, 1024]
+    convolutions = [(512, 256), (256, 128), (128, 64), (64, 3)]
+    products = 128 * 8192 + sum(16 * a * b * n for (a, b), n in zip(convolutions, pixels))
+    assert sum(flops for flops, _, _ in layers) == 2 * products
+    assert 2 * products * 4096 == pytest.approx(0.86e12, rel=0.01)
+    numbers = 128 + 8192 + sum(a * n + 4 * b * n for (a, b), n in zip(convolutions, pixels))
+    numbers += 2 * (8192 + 256 * 64 + 128 * 256 + 64 * 1024)
+    assert sum(read + written for _, read, written in layers) == numbers
+    top = {"copy_gb_s": 1e-3, "fp32_tflop_s": 1e6, "bf16_tflop_s": 1e6}  # a megabyte a second
+    assert stages.floor_of(layers, 10, top, "bf16") == pytest.approx(2 * numbers * 10 / 1e6)
+    assert bench("_work").floor(4, 6, {"copy_gb_s": 1e-9, "fp32_tflop_s": 1e-12}, "fp32") == (
+        6, "operations")  # fmt: skip
 
 
 def test_every_op_has_a_problem_and_its_work(bench):
@@ -195,13 +347,10 @@ def test_the_suite_has_a_row_an_op_and_a_picture(measured, bench, tmp_path):
     suite.draw_roofline(result, tmp_path / "roofline.png")
     assert (tmp_path / "roofline.png").stat().st_size > 5000
     del result["rows"][0]["seconds"]  # of gaussian_kl in fp32
-    result["alignment"] = [
-        {"k": 8, "iterations": 1, "batch": 32, "way": "gram_fp32", "relative_cost": 1.51},
-        {"k": 8, "iterations": 1, "batch": 32, "way": "listing_1", "failed": "out of memory"},
-    ]
     lines = suite.table(result)
     assert any("`gaussian_kl`" in line and "not measured" in line for line in lines)
-    assert "| 8 | 1 | 1.5× | out of memory |" in lines
+    result["rows"][0]["torchs_own"] = True
+    assert any("`gaussian_kl`" in line and "torch's own" in line for line in suite.table(result))
 
 
 def test_what_no_gpu_has_measured_is_told(measured):
