@@ -1,4 +1,4 @@
-"""Draws the committed results, and writes the README's tables from them; it measures nothing.
+"""Draws the committed results, and writes README's and docs/gpu.md's tables; measures nothing.
 
 ``python bench/readme.py`` draws the pictures in ``bench/results/<machine>`` and rewrites what
 stands between the markers in ``README.md``. Each bench has ``table``, the README's lines of its
@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import _gpu_page
 import _suite
 import alignment
 import constriction
@@ -27,6 +28,7 @@ import small
 import throughput
 from _harness import RESULTS
 from _tables import device, load
+from _work import is_torchs_own
 
 from pydisent.ops.registry import REGISTRY
 from pydisent.ops.spec import BACKWARD
@@ -85,8 +87,9 @@ def coverage_lines() -> list[str]:
     machines = [device(environment_of(folder)) for folder in folders()]
     lines = [f"Measured on: {'; '.join(machines)}."]
     if not any(RESULTS.glob("*/gpu_suite.json")):
-        lines.append("The suite of all ops (`bash bench/gpu_check.sh`) has not run on a GPU yet.")
-    missing = sorted({name.removesuffix(BACKWARD) for name in REGISTRY.keys() - measured_on_gpu()})
+        lines.append("The suite of all ops (`python bench/gpu_check.py`) has not run on a GPU yet.")
+    wanted = {name for name in REGISTRY if not is_torchs_own(name)} - measured_on_gpu()
+    missing = sorted({name.removesuffix(BACKWARD) for name in wanted})
     if missing:
         names = ", ".join(f"`{name}`" for name in missing)
         lines.append(f"Not measured on a GPU yet, forward or backward: {names}.")
@@ -110,11 +113,18 @@ def tables() -> str:
     return "\n".join(lines).strip()
 
 
-def readme_with(text: str, results: str) -> str:
+def readme_with(text: str, results: str, begin: str = BEGIN, end: str = END) -> str:
     """``text`` with what stands between the markers replaced."""
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    return f"{before}{BEGIN}\n{results}\n{END}{after}"
+    before, rest = text.split(begin)
+    after = rest.split(end)[1]
+    return f"{before}{begin}\n{results}\n{end}{after}"
+
+
+def gpu_page() -> str:
+    """docs/gpu.md as it should be."""
+    return readme_with(
+        _gpu_page.PAGE.read_text(), _gpu_page.tables(), _gpu_page.BEGIN, _gpu_page.END
+    )
 
 
 def main() -> None:
@@ -126,7 +136,8 @@ def main() -> None:
                 if path.exists():  # a result may lack the part that is drawn
                     print(path)
     README.write_text(readme_with(README.read_text(), tables()))
-    print(README)
+    _gpu_page.PAGE.write_text(gpu_page())
+    print(README, _gpu_page.PAGE)
 
 
 if __name__ == "__main__":

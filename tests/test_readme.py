@@ -12,6 +12,11 @@ def test_tables_are_generated_from_the_committed_results(bench):
     assert text == readme.readme_with(text, readme.tables()), "run python bench/readme.py"
 
 
+def test_the_page_of_gpus_is_generated(bench):
+    text = (ROOT / "docs" / "gpu.md").read_text()
+    assert text == bench("readme").gpu_page(), "run python bench/readme.py"
+
+
 def test_every_path_of_the_guide_for_contributors_is_there():
     text = (ROOT / "CONTRIBUTING.md").read_text()
     for name in re.findall(r"`((?:pydisent|csrc|tests|bench|triton_kernels)/[\w./]*)`", text):
