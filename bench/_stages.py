@@ -20,7 +20,7 @@ from typing import Any
 
 import alignment
 import torch
-from _baselines import FIXED, GATES, GRAPHED, METHODS, RANK, listing_1, native
+from _baselines import GATES, GRAPHED, METHODS, fixed_directions, listing_1, native
 from _gpu import first_line, gpu_of, measure_kernels
 from _harness import RESULTS, TABLE, environment, write_result
 from _probes import allow_tf32, ceilings
@@ -93,6 +93,7 @@ def calls(parts: tuple, dtype: torch.dtype) -> dict[str, Callable[[], Any]]:
     """What is timed: parts with a call of their own, and the penalty up to a part."""
     generator, z, probe = parts
     m, k = probe.shape[1:]
+    directions = fixed_directions(m)
     linear = linearize(generator, z, compute_dtype=dtype)
     gram = linear.gram_matrix()
     mask = torch.ones(m, k, device=z.device).tril()
@@ -101,7 +102,7 @@ def calls(parts: tuple, dtype: torch.dtype) -> dict[str, Callable[[], Any]]:
     def penalty() -> Tensor:
         return pydisent.alignment_penalty(
             generator, z, k=k, iterations=T, probe=probe, compute_dtype=dtype, method="gram",
-            **FIXED,
+            **directions,
         )  # fmt: skip
 
     def iterated() -> None:
@@ -134,7 +135,8 @@ def part_rows(dtype: str, top: dict[str, float], device: str, seconds: float) ->
     for name, run in calls((generator, z, probe), DTYPES[dtype]).items():
         found |= measure_kernels({name: run}, device, seconds)
     m = probe.shape[1]
-    least = floors(layers_of(generator, z), m, RANK or m, top, dtype)
+    rank = fixed_directions(m).get("rank", m)
+    least = floors(layers_of(generator, z), m, rank, top, dtype)
 
     def less(whole: str, *without: str) -> dict[str, Any]:
         """What is left of a time; not below zero, which two noisy times may give."""
@@ -229,7 +231,8 @@ def measured(
     write: Callable[[dict[str, Any]], Any] = lambda result: None,
 ) -> dict[str, Any]:
     """All of it; what fails says so and does not stop the rest."""
-    result: dict[str, Any] = {"k": K, "iterations": T, "batch": BATCH, "rank": RANK, "failed": []}
+    result: dict[str, Any] = {"k": K, "iterations": T, "batch": BATCH, "failed": []}
+    result["directions"] = fixed_directions(alignment.M)
     result["ceilings"] = top or ceilings(device, seconds, alignment.SIZE < 64, True)
     steps: dict[str, Callable[[], Any]] = {
         "parts": lambda: part_rows("bf16", result["ceilings"], device, seconds),

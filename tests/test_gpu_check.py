@@ -171,10 +171,11 @@ def test_a_stage_is_a_process_that_ends(bench, tmp_path):
     assert status(0.5, "sleep", "60", beside=[child])[0] is None
     assert time.monotonic() - begun < 30
     child = int((tmp_path / "child").read_text())
-    while time.monotonic() - begun < 30 and psutil.pid_exists(child):
-        if psutil.Process(child).status() == "zombie":  # its new parent may not look after it
-            return
-    assert not psutil.pid_exists(child)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(child)
+        while time.monotonic() - begun < 30 and process.status() != "zombie":
+            time.sleep(0.01)
+        assert process.status() == "zombie"  # its new parent may not look after it
 
 
 def test_without_a_gpu_it_says_so(bench, monkeypatch, tmp_path, capsys):
