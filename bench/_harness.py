@@ -58,6 +58,24 @@ def timing_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="for each contender and pass")
 
 
+def stage_arguments(parser: argparse.ArgumentParser, seconds: float) -> None:
+    """Add what a stage of gpu_check.py is told."""
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="by default cuda")
+    parser.add_argument("--seconds", type=float, default=seconds, help="for each contender")
+    parser.add_argument("--limit", type=float, default=1e9, help="seconds until it ends")
+    parser.add_argument("--size", choices=("tiny",), help="only shows that all of it runs")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
+
+
+def parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments of a stage, and ``is_late``, whether its time is up."""
+    options = parser.parse_args(argv)
+    ends = time.monotonic() + options.limit
+    options.is_late = lambda: time.monotonic() > ends
+    options.device = options.device or "cuda"
+    return options
+
+
 def measure(
     contenders: dict[str, Callable[[Any], Any]],
     prepare: dict[str, Callable[[], Any]],

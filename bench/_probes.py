@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from _gpu import first_line, measure_kernels
-from _harness import RESULTS, TABLE, environment, load_result, measure, write_result
+from _harness import TABLE, environment, load_result, parsed, stage_arguments, write_result
 from _work import floor
 from torch import Tensor
 
@@ -62,38 +60,27 @@ def allow_tf32(allowed: bool) -> None:
     torch.backends.cudnn.allow_tf32 = allowed
 
 
-def median(run: Callable[[], Any], device: str, seconds: float, flush: bool = True) -> float:
-    return measure_kernels({"it": run}, device, seconds, flush=flush)["it"]["p50"]
+def ceilings(device: str, seconds: float, tiny: bool) -> dict[str, float]:
+    """GB/s of a copy, read and written; TFLOP/s of products; µs of a launch, and in a graph."""
 
-
-def ceilings(device: str, seconds: float, tiny: bool, on_gpu: bool) -> dict[str, float]:
-    """GB/s of a copy, read and written; TFLOP/s of products; a launch's µs, and in a graph."""
-
-    def timed(run: Callable[[], Any], flush: bool = True) -> float:
-        if on_gpu:
-            return median(run, device, seconds, flush)
-        return measure({"it": lambda _: run()}, {"it": lambda: None}, seconds)["it"]["p50"]
+    def median(run: Callable[[], Any]) -> float:
+        return measure_kernels({"it": run}, device, seconds)["it"]["p50"]
 
     size, side = (2**31, 8192) if device == "cuda" else (2**26, 1024)
     if tiny:
         size, side = 2**20, 64
     pair = [torch.randn(size // 4, device=device) for _ in range(2)]
-    found = {"copy_gb_s": 2 * size / timed(lambda: pair[0].copy_(pair[1])) / 1e9}
+    found = {"copy_gb_s": 2 * size / median(lambda: pair[0].copy_(pair[1])) / 1e9}
     pair.clear()
     for name, dtype in DTYPES.items():
-        if name == "tf32" and not on_gpu:
-            continue
         allow_tf32(name == "tf32")
         factors = [torch.randn(side, side, device=device).to(dtype) for _ in range(2)]
-        taken = timed(lambda: torch.mm(*factors))  # noqa: B023
+        taken = median(lambda: torch.mm(*factors))  # noqa: B023
         found[f"{name}_tflop_s"] = 2 * side**3 / taken / 1e12
     allow_tf32(False)
     one = torch.ones(1, device=device)
-    if on_gpu:
-        told = measure_kernels({"it": lambda: one.add_(1)}, device, seconds, flush=False)["it"]
-        found |= {"launch_us": 1e6 * told["host"], "graph_us": 1e6 * told["p50"]}
-    else:
-        found["launch_us"] = 1e6 * timed(lambda: one.add_(1), False)
+    told = measure_kernels({"it": lambda: one.add_(1)}, device, seconds, flush=False)["it"]
+    found |= {"launch_us": 1e6 * told["host"], "graph_us": 1e6 * told["p50"]}
     print("ceilings:", ", ".join(f"{name} {value:.4g}" for name, value in found.items()))
     return found
 
@@ -246,16 +233,11 @@ def line(row: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("ceilings", "probes"))
-    parser.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
-    parser.add_argument("--seconds", type=float, default=0.05, help="for each")
-    parser.add_argument("--limit", type=float, default=1e9, help="seconds until it ends")
-    parser.add_argument("--size", choices=("tiny",), help="only shows that all of it runs")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
-    options = parser.parse_args(argv)
-    ends, about = time.monotonic() + options.limit, environment()
+    stage_arguments(parser, 0.05)
+    options, about = parsed(parser, argv), environment()
     tiny = options.size == "tiny"
     if options.what == "ceilings":
-        top = ceilings(options.device, options.seconds, tiny, True)
+        top = ceilings(options.device, options.seconds, tiny)
         print("wrote", write_result("gpu_ceilings", {"ceilings": top}, about, options.results))
         return 0
     top = load_result("gpu_ceilings", about, options.results)["ceilings"]
@@ -263,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     probes = [p for make in (convolutions, grams, eigen) for p in make(at, options.device)]
     rows: list[dict[str, Any]] = []
     for probe in probes:
-        if time.monotonic() < ends:
+        if not options.is_late():
             rows.append(row(probe, top, options.device, options.seconds))
             print(line(rows[-1]), flush=True)
     left = len(probes) - len(rows)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import alignment
 import torch
 from _baselines import GATES, GRAPHED, METHODS, fixed_directions, listing_1, native
 from _gpu import first_line, gpu_of, measure_kernels
-from _harness import RESULTS, TABLE, environment, write_result
+from _harness import TABLE, environment, parsed, stage_arguments, write_result
 from _probes import allow_tf32, ceilings
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
@@ -226,14 +225,13 @@ def update_line(row: dict[str, Any], plain: dict[str, Any]) -> str:
 def measured(
     device: str,
     seconds: float = 0.1,
-    top: dict[str, float] | None = None,
     is_late: Callable[[], bool] = lambda: False,
     write: Callable[[dict[str, Any]], Any] = lambda result: None,
 ) -> dict[str, Any]:
     """All of it; what fails says so and does not stop the rest."""
     result: dict[str, Any] = {"k": K, "iterations": T, "batch": BATCH, "failed": []}
     result["directions"] = fixed_directions(alignment.M)
-    result["ceilings"] = top or ceilings(device, seconds, alignment.SIZE < 64, True)
+    result["ceilings"] = ceilings(device, seconds, alignment.SIZE < 64)
     steps: dict[str, Callable[[], Any]] = {
         "parts": lambda: part_rows("bf16", result["ceilings"], device, seconds),
         "updates": lambda: update_rows(device, seconds, is_late),
@@ -267,13 +265,8 @@ def lines_of(result: dict[str, Any]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
-    parser.add_argument("--seconds", type=float, default=0.1, help="for each")
-    parser.add_argument("--limit", type=float, default=1e9, help="seconds until it ends")
-    parser.add_argument("--size", choices=("tiny",), help="only shows that all of it runs")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
-    options = parser.parse_args(argv)
-    ends = time.monotonic() + options.limit
+    stage_arguments(parser, 0.1)
+    options = parsed(parser, argv)
     if options.size:
         globals().update(K=2, T=1, BATCH=2)
         alignment.M, alignment.BASE, alignment.SIZE = 8, 4, 16
@@ -283,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def write(result: dict[str, Any]) -> Path:
         return write_result("gpu_stages", result, about, options.results)
 
-    result = measured(options.device, options.seconds, None, lambda: time.monotonic() > ends, write)
+    result = measured(options.device, options.seconds, options.is_late, write)
     print("wrote", write(result))
     print(TABLE, *lines_of(result), sep="\n")
     red = [row["way"] for row in result.get("updates", []) if not row.get("passes", True)]

@@ -116,7 +116,9 @@ def stages(out: Path, dry: bool, gpu_tests: list[str], arch: str, jobs: int) -> 
         sanitizer += ["--report-api-errors", "no"] if tool == "memcheck" else []
         only = ["--only", *kernels] if kernels else []
         # A cached block would hide a read beyond a tensor.
-        uncached = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+        uncached = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"} | (
+            {"TRITON_INTERPRET": "1"} if dry else {}
+        )
         command = [*([] if dry else sanitizer), *watched, *only]
         found.append(Stage(tool, most, least, command, environment=uncached))
     return found
@@ -259,12 +261,8 @@ def _gpu_state() -> str:
 def prepare(work: Path, dry: bool) -> None:
     """Copy the sources, so that an installed pydisent cannot come before the one that is built."""
     unwanted = shutil.ignore_patterns("__pycache__", "results", *([] if dry else ["_C.*"]))
-    for name in ("pydisent", "csrc", "tests", "bench"):
-        shutil.copytree(ROOT / name, work / name, ignore=unwanted, symlinks=False)
-    kernels = work / "pydisent" / "triton_kernels"
-    if not kernels.exists():  # an editable installation points to it
-        shutil.copytree(ROOT / "triton_kernels", kernels, ignore=unwanted)
-    (work / "triton_kernels").symlink_to(kernels)
+    for name in ("pydisent", "triton_kernels", "csrc", "tests", "bench"):
+        shutil.copytree(ROOT / name, work / name, ignore=unwanted)
     for name in ("setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, work)
 
@@ -301,7 +299,7 @@ def main(
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     (out / "log.txt").unlink(missing_ok=True)
-    check = Check(out, options.seconds, execute)
+    check = Check(out, (10 if dry else 1) * options.seconds, execute)  # limits are a GPU's
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         prepare(work, dry)
@@ -318,6 +316,7 @@ def main(
         order = stages(out, dry, marked_gpu(work), arch, os.cpu_count() or 1)
         for number, stage in enumerate(order):
             stage.environment |= shared
+            stage.most *= 10 if dry else 1
             check.go(stage, work, sum(later.least for later in order[number + 1 :]))
             if stage.name == "build":  # an old setuptools cannot read it, and needs it not
                 shutil.copy(ROOT / "pyproject.toml", work)

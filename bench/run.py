@@ -20,14 +20,22 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from _gpu import first_line, measure_kernels
-from _harness import RESULTS, TABLE, environment, gate, load_result, measure, write_result
+from _harness import (
+    TABLE,
+    environment,
+    gate,
+    load_result,
+    measure,
+    parsed,
+    stage_arguments,
+    write_result,
+)
 from _probes import allow_tf32, ceilings
 from _suite import lines_of
 from _work import OPS, floor, is_torchs_own, problem, work
@@ -209,22 +217,17 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--suite", choices=tuple(SIZES), required=True)
     parser.add_argument("--ops", nargs="+", choices=OPS, default=OPS)
-    parser.add_argument("--seconds", type=float, default=0.1, help="for each contender and pass")
-    parser.add_argument("--limit", type=float, default=1e9, help="seconds until it ends")
     parser.add_argument("--backend", help="of torch.compile, or none; none on a GPU, else inductor")
     parser.add_argument("--compiled", action="store_true", help="torch.compile for a GPU's rows")
     parser.add_argument("--warm", type=int, nargs=2, metavar=("I", "N"),
                         help="with --compiled: every N-th row from I on, none timed")  # fmt: skip
     parser.add_argument("--impl", help="of ours, in place of what auto takes")
-    parser.add_argument("--size", choices=("tiny",), help="only shows that all of it runs")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="by default that of the suite")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
-    options = parser.parse_args(argv)
-    options.device = options.device or ("cuda" if options.suite == "gpu" else "cpu")
+    stage_arguments(parser, 0.1)
+    options = parsed(parser, argv)
+    if options.suite == "cpu":
+        options.device = "cpu"
     eager = options.suite == "gpu" and not options.compiled
     options.backend = options.backend or ("none" if eager else "inductor")
-    ends = time.monotonic() + options.limit
-    options.is_late = lambda: time.monotonic() > ends
     return options
 
 
@@ -280,8 +283,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.compiled:
         result = load_result(question, about, options.results)
     else:
-        on_gpu = options.suite == "gpu"
-        top = ceilings(options.device, options.seconds, bool(options.size), on_gpu)
+        top = ceilings(options.device, options.seconds, bool(options.size))
         result = {"device": options.device, "ceilings": top, "rows": []}
 
     def write() -> Path:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import runpy
 import subprocess
 import time
 from pathlib import Path
@@ -176,6 +177,15 @@ def test_a_stage_is_a_process_that_ends(bench, tmp_path):
         while time.monotonic() - begun < 30 and process.status() != "zombie":
             time.sleep(0.01)
         assert process.status() == "zombie"  # its new parent may not look after it
+
+
+def test_the_copy_that_is_built_has_its_own_kernels(bench, tmp_path):
+    bench("gpu_check").prepare(tmp_path, False)
+    assert not list(tmp_path.rglob("_C.*"))
+    (kernels,) = runpy.run_path(tmp_path / "pydisent" / "triton_kernels" / "__init__.py")["__path__"]
+    assert Path(kernels).samefile(tmp_path / "triton_kernels")
+    assert (Path(kernels) / "gates.py").exists()
+    assert (tmp_path / "setup.py").exists()
 
 
 def test_without_a_gpu_it_says_so(bench, monkeypatch, tmp_path, capsys):
