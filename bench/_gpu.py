@@ -6,6 +6,9 @@ What a graph cannot hold is timed behind a kernel that keeps the GPU busy until 
 
 from __future__ import annotations
 
+import atexit
+import functools
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -119,12 +122,23 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
+@functools.cache
+def _freeze() -> None:
+    """Spare the collector what is imported; it takes longer than most of what is timed."""
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # some libraries count what is left
+
+
 def as_graph(run: Run, gpu: Any) -> tuple[Run, str]:
     """The replay of ``run`` as a CUDA graph; or ``run``, with the reason why it cannot be one.
 
     What would be refused is looked for first: a capture that fails leaves its stream current and
     the allocator and random numbers of the process in doubt.
     """
+    if gpu is torch.cuda:
+        _freeze()
+    gc.collect()  # a graph of autograd that is left from before may lie on another stream
     before, stream = gpu.current_stream(), gpu.Stream()
     stream.wait_stream(before)
     with gpu.stream(stream):

@@ -93,7 +93,8 @@ def calls(parts: tuple, dtype: torch.dtype) -> dict[str, Callable[[], Any]]:
     generator, z, probe = parts
     m, k = probe.shape[1:]
     directions = fixed_directions(m)
-    linear = linearize(generator, z, compute_dtype=dtype)
+    with torch.no_grad():  # or it would hold the graph of the weights, on this stream
+        linear = linearize(generator, z, compute_dtype=dtype)
     gram = linear.gram_matrix()
     mask = torch.ones(m, k, device=z.device).tril()
     inputs = gram.clone().requires_grad_()

@@ -98,6 +98,7 @@ def stages(out: Path, dry: bool, gpu_tests: list[str], arch: str, jobs: int) -> 
                '"$0" setup.py build_ext --inplace && "$0" -c "$1"', PYTHON, BUILT]  # fmt: skip
     triton = [PYTHON, "bench/_sanitized.py", "--only", "triton", "--samples", "999", "--jobs"]
     warm = [] if dry else [[*compiled, "--warm", str(i), "4"] for i in range(4)]
+    interpreted = {"TRITON_INTERPRET": "1"} if dry else {}
     found = [
         Stage("build", 160, 60, ["ls", "-l", "pydisent"] if dry else command,
               [] if dry else [[*triton, str(max(2, jobs // 2))]]),
@@ -116,9 +117,7 @@ def stages(out: Path, dry: bool, gpu_tests: list[str], arch: str, jobs: int) -> 
         sanitizer += ["--report-api-errors", "no"] if tool == "memcheck" else []
         only = ["--only", *kernels] if kernels else []
         # A cached block would hide a read beyond a tensor.
-        uncached = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"} | (
-            {"TRITON_INTERPRET": "1"} if dry else {}
-        )
+        uncached = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1", **interpreted}
         command = [*([] if dry else sanitizer), *watched, *only]
         found.append(Stage(tool, most, least, command, environment=uncached))
     return found
@@ -169,14 +168,9 @@ Execute = Callable[[Stage, Path, BinaryIO, float], int | None]
 class Check:
     """One run of all stages, with its folder of results and its clock."""
 
-    def __init__(
-        self,
-        out: Path,
-        seconds: float,
-        execute: Callable[[Stage, Path, BinaryIO, float], int | None],
-    ) -> None:
+    def __init__(self, out: Path, ends: float, execute: Execute) -> None:
         self.out, self.execute = out, execute
-        self.ends = time.monotonic() + seconds
+        self.ends = ends
         self.outcomes: list[Outcome] = []
         self.tables: list[str] = []
         self.environment = {
@@ -285,6 +279,7 @@ def main(
     argv: Sequence[str] | None = None,
     execute: Execute = run,
 ) -> int:
+    begun = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dry-run", action="store_true", help="on the CPU")
     parser.add_argument("--out", type=Path, help="bench/results/gpu; of a dry run, one in /tmp")
@@ -299,7 +294,7 @@ def main(
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     (out / "log.txt").unlink(missing_ok=True)
-    check = Check(out, (10 if dry else 1) * options.seconds, execute)  # limits are a GPU's
+    check = Check(out, (10 if dry else 1) * options.seconds + begun, execute)  # limits are a GPU's
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         prepare(work, dry)

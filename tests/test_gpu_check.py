@@ -148,9 +148,11 @@ def test_all_of_it_ends_in_time(stubbed, tmp_path, capsys):
         (None, "", "failed, stopped after"),
     ],
 )
-def test_what_a_sanitizer_says(bench, tmp_path, monkeypatch, code, said, state):
+def test_what_a_sanitizer_says(bench, tmp_path, code, said, state):
     module = bench("gpu_check")
-    check = module.Check(tmp_path, 100, lambda *_: (_[2].write(said.encode()) and None) or code)
+    check = module.Check(
+        tmp_path, time.monotonic() + 100, lambda *_: (_[2].write(said.encode()) and None) or code
+    )
     check.go(module.Stage("memcheck", 20, 1, ["x"]), tmp_path, 0)
     assert check.outcomes[0].state.startswith(state)
 
@@ -182,7 +184,8 @@ def test_a_stage_is_a_process_that_ends(bench, tmp_path):
 def test_the_copy_that_is_built_has_its_own_kernels(bench, tmp_path):
     bench("gpu_check").prepare(tmp_path, False)
     assert not list(tmp_path.rglob("_C.*"))
-    (kernels,) = runpy.run_path(tmp_path / "pydisent" / "triton_kernels" / "__init__.py")["__path__"]
+    package = tmp_path / "pydisent" / "triton_kernels"
+    (kernels,) = runpy.run_path(package / "__init__.py")["__path__"]
     assert Path(kernels).samefile(tmp_path / "triton_kernels")
     assert (Path(kernels) / "gates.py").exists()
     assert (tmp_path / "setup.py").exists()
