@@ -135,7 +135,7 @@ def part_rows(dtype: str, top: dict[str, float], device: str, seconds: float) ->
     for name, run in calls((generator, z, probe), DTYPES[dtype]).items():
         found |= measure_kernels({name: run}, device, seconds)
     m = probe.shape[1]
-    rank = fixed_directions(m).get("rank", m)
+    rank = fixed_directions(m)["rank"]
     least = floors(layers_of(generator, z), m, rank, top, dtype)
 
     def less(whole: str, *without: str) -> dict[str, Any]:
