@@ -87,6 +87,9 @@ def test_dry_run_goes_through_every_stage(bench, in_process, tmp_path, capsys):
     assert not stages["failed"]
     assert {row["part"] for row in stages["parts"]} >= {"trace", "J pass", "Gram", "whole"}
     assert {row["way"] for row in stages["updates"]} >= {"none", "gram_fp32", "listing_1"}
+    # The whole update with the penalty is one graph.
+    graphed = [row for row in stages["updates"] if row["way"] == "gram_graph_fp32"]
+    assert [row["how"] for row in graphed] == ["graph"]
     probes = found["gpu_probes.json"]["rows"]
     assert {"Gram", "all eigenvectors"} <= {row["name"] for row in probes if "p50" in row}
 
