@@ -22,10 +22,10 @@ Tensor doubling_convolution(const Tensor x, const Tensor weight) {
   Tensor out = empty(x, {p.batch, p.outputs, 2 * p.height, 2 * p.width}, x.scalar_type());
   p.x = last.data_ptr(), p.weight = weight.data_ptr(), p.out = out.data_ptr();
   copy_strides(weight, p.weight_strides);
-  const int64_t work = 16 * std::max<int64_t>(1, p.height * p.width * p.channels);
+  const int64_t work = std::max<int64_t>(1, 16 * p.outputs * p.height * p.width * p.channels);
   if (out.numel() > 0)
     torch::stable::parallel_for(
-        0, p.batch * p.outputs, ceil_div(kGrain, work),
+        0, p.batch, ceil_div(kGrain, work),
         [&](int64_t begin, int64_t end) { doubling_convolution_cpu(p, begin, end); });
   return out;
 }

@@ -1,22 +1,25 @@
 """DCGAN's transposed convolution (kernel 4, stride 2, padding 1) where oneDNN is slow at it.
 
-An output pixel sees a 2×2 window of the input. The four pixels of a 2×2 block of the output (its
-phases) see windows that overlap, so an ordinary product of all windows with the taps of all four
-phases holds the output, which is then interleaved. On a Xeon with AMX the product takes a third of
-oneDNN's time where there are few output channels, and half of it for tiny images in bf16.
+Each pixel of the input gives a 4×4 block of the output: one matrix product holds the blocks of all
+pixels, and those of neighbours overlap by half. This is faster in a decoder's first layer, of tiny
+images, whose gradients are such products, too, and in its last, of few channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from pydisent.ops import doubling_convolution
+from pydisent.reference.doubling import doubling_gradients
 
 _TINY = 16  # pixels of an input image; at 8×8 oneDNN is as fast
-_FEW = 4  # output channels; their four phases fill one vector register
+_FEW = 4  # output channels for which there is a kernel
+_BLOCKS = 1 << 19  # elements of blocks at once, which stay in the cache
 
 
 def is_doubling(
@@ -33,6 +36,7 @@ def is_doubling(
     return (
         source.device.type == "cpu"
         and source.dim() == 4
+        and not source.is_complex()
         and tuple(weight.shape[2:]) == (4, 4)
         and groups == 1
         and all(value in (wanted, (wanted, wanted), [wanted, wanted]) for value, wanted in expected)
@@ -59,47 +63,75 @@ def is_projection(
 
 def double(rows: Tensor, weight: Tensor) -> Tensor:
     """``conv_transpose2d(rows, weight, stride=2, padding=1)``, the fastest way; (C, D, 4, 4)."""
-    height, width = rows.shape[2:]
-    if weight.shape[1] <= _FEW:
-        product = F.conv2d(rows, _taps(weight).permute(3, 4, 5, 2, 0, 1).flatten(0, 2), padding=1)
-        product = product.permute(0, 2, 3, 1)
-    elif height * width <= _TINY and rows.dtype == torch.bfloat16:
-        x = F.pad(rows.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
-        windows = torch.cat([x[:, :-1, :-1], x[:, :-1, 1:], x[:, 1:, :-1], x[:, 1:, 1:]], -1)
-        product = windows @ _taps(weight).flatten(3).flatten(0, 2)
-    else:
-        return F.conv_transpose2d(rows, weight, stride=2, padding=1)
-    return _Interleave.apply(product.unflatten(3, (2, 2, weight.shape[1])))
+    if weight.shape[1] <= _FEW or _is_tiny(rows):
+        return _Double.apply(rows, weight)
+    return F.conv_transpose2d(rows, weight, stride=2, padding=1)
+
+
+def gradients(
+    rows: Tensor, weight: Tensor, cotangent: Tensor, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Those of ``double`` by its arguments, where needed; differentiable in grad mode."""
+    if not _is_tiny(rows) or torch.is_grad_enabled():
+        cotangent = cotangent.contiguous(memory_format=torch.channels_last)  # so are the gradients
+        return doubling_gradients(rows, weight, cotangent, needed)
+    taps, lasts = _taps(weight), rows.permute(0, 2, 3, 1)
+    source = rows.new_empty(lasts.shape)
+    kernel = taps.new_zeros(taps.shape, dtype=torch.promote_types(taps.dtype, torch.float32))
+    size = _images_at_once(rows, weight)
+    parts = (lasts.split(size), source.split(size), cotangent.permute(0, 2, 3, 1).split(size))
+    for x, gradient, images in zip(*parts):
+        blocks = F.pad(images, (0, 0, 1, 1, 1, 1)).unfold(1, 4, 2).unfold(2, 4, 2)
+        blocks = blocks.permute(0, 1, 2, 4, 5, 3).flatten(3).flatten(0, 2)
+        pixels = x.flatten(0, 2)
+        if needed[0]:
+            torch.mm(blocks, taps.mT, out=gradient.flatten(0, 2))
+        if needed[1] and kernel.dtype == taps.dtype:
+            kernel.addmm_(pixels.mT, blocks)
+        elif needed[1]:
+            kernel += pixels.mT @ blocks
+    by_weight = kernel.unflatten(1, (4, 4, weight.shape[1])).permute(0, 3, 1, 2).to(weight.dtype)
+    return source.permute(0, 3, 1, 2) if needed[0] else None, by_weight if needed[1] else None
+
+
+class _Double(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rows, weight):
+        ctx.save_for_backward(rows, weight)
+        if weight.shape[1] <= _FEW:
+            return doubling_convolution(rows, weight)
+        return _by_blocks(rows, weight)
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        rows, weight = ctx.saved_tensors
+        return gradients(rows, weight, cotangent, ctx.needs_input_grad)
+
+
+def _by_blocks(rows: Tensor, weight: Tensor) -> Tensor:
+    count, _, height, width = rows.shape
+    taps, out = _taps(weight), rows.new_empty(count, height, 2, width, 2, weight.shape[1])
+    size = _images_at_once(rows, weight)
+    for x, images in zip(rows.permute(0, 2, 3, 1).split(size), out.split(size)):
+        blocks = (x.flatten(0, 2) @ taps).view(len(x), height, width, 4, 4, weight.shape[1])
+        # The outer half of a block lies on the inner half of its neighbours'.
+        blocks[:, :, 1:, :, 1] += blocks[:, :, :-1, :, 3]
+        blocks[:, :, :-1, :, 2] += blocks[:, :, 1:, :, 0]
+        inner = blocks[:, :, :, :, 1:3]
+        inner[:, 1:, :, 1] += inner[:, :-1, :, 3]
+        inner[:, :-1, :, 2] += inner[:, 1:, :, 0]
+        images.copy_(inner[:, :, :, 1:3].transpose(2, 3))
+    return out.view(count, 2 * height, 2 * width, weight.shape[1]).permute(0, 3, 1, 2)
+
+
+def _is_tiny(rows: Tensor) -> bool:
+    return rows.shape[2:].numel() <= _TINY
 
 
 def _taps(weight: Tensor) -> Tensor:
-    """(p, q, C, a, b, D): row p of a window (0 above) reaches phase a by kernel row 3 − a − 2p."""
-    kernel = weight.flip(2, 3).unflatten(3, (2, 2)).unflatten(2, (2, 2))  # C D p a q b
-    return kernel.permute(2, 4, 0, 3, 5, 1)
+    """(C, D, 4, 4) as (C, 16 D), channels last."""
+    return weight.permute(0, 2, 3, 1).flatten(1)
 
 
-class _Interleave(torch.autograd.Function):
-    """Windows' four phases, (N, H + 1, W + 1, 2, 2, D), to images (N, D, 2H, 2W), channels last."""
-
-    @staticmethod
-    def forward(ctx, product):
-        count, height, width, _, _, channels = product.shape
-        height, width = height - 1, width - 1
-        image = product.new_empty(count, 2 * height, 2 * width, channels)
-        for a, b in _PHASES:
-            image[:, a::2, b::2] = product[:, a : a + height, b : b + width, a, b]
-        return image.permute(0, 3, 1, 2)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, cotangent):
-        image = cotangent.permute(0, 2, 3, 1)
-        count, height, width, channels = image.shape
-        height, width = height // 2, width // 2
-        product = image.new_zeros(count, height + 1, width + 1, 2, 2, channels)
-        for a, b in _PHASES:
-            product[:, a : a + height, b : b + width, a, b] = image[:, a::2, b::2]
-        return product
-
-
-_PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
+def _images_at_once(rows: Tensor, weight: Tensor) -> int:
+    return max(1, _BLOCKS // max(1, 16 * weight.shape[1] * rows.shape[2:].numel()))
