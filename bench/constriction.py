@@ -1,6 +1,6 @@
 """How much faster spatial constriction is than eager PyTorch and torch.compile, and than a copy.
 
-    python bench/constriction.py [--cases 0 1 2 3 4] [--seconds 3] [--device cuda]
+    python bench/constriction.py [--cases 0 1 2 3 4 5] [--seconds 3] [--device cuda]
 
 Band masks from logits (4 rectangles), then the fold over the codes (Zhu et al. 2021, Eqs. 1-7):
 forward, backward, and both, with gradients to the feature map, the logits, the scales and the
@@ -59,6 +59,7 @@ CASES = [
     Case((16, 64, 64, 64), 1),
     Case((16, 64, 64, 64), 5),
     Case((16, 256, 16, 16), 5),
+    Case((16, 64, 64, 64), 1, channels_last=True),
     Case((16, 64, 64, 64), 5, channels_last=True),
     Case((16, 64, 64, 64), 5, dtype="bfloat16"),
 ]

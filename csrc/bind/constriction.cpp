@@ -13,8 +13,8 @@ constexpr int64_t kGrain = 1 << 15;
 // Work items at least, if there are channels for them: enough for a machine's threads.
 constexpr int64_t kItems = 32;
 // Bytes of two planes for each channel of a block, of which a second-level cache is to hold three
-// blocks, and channels of a block at most. Of a channels-last map a block takes multiples of a
-// cache line in each pixel.
+// blocks, and channels of a block at most. Of a channels-last map a block takes whole cache lines
+// in each pixel, at least two: next to each other, they are fetched together.
 constexpr int64_t kBlockBytes = 1 << 18, kBlock = 16, kLastBlock = 64, kLine = 16;
 // Codes up to which masks are so few that it pays to have no more channels in a block than share a
 // reading of them: all of a block is then in the cache that is nearest.
@@ -93,7 +93,7 @@ struct Call {
     p.groups = std::max<int64_t>(1, ceil_div(p.channels, p.group_channels));
     const int64_t plane = 2 * std::max<int64_t>(p.padded, 1) * (wide == ScalarType::Double ? 8 : 4);
     const int64_t fitting = kBlockBytes / plane / kConstrictionTogether * kConstrictionTogether;
-    p.block = p.channels_last ? std::clamp(fitting / kLine * kLine, kLine, kLastBlock)
+    p.block = p.channels_last ? std::clamp(fitting / kLine * kLine, 2 * kLine, kLastBlock)
                               : std::clamp<int64_t>(fitting, kConstrictionTogether, kBlock);
     if (!p.channels_last && p.codes <= kFewCodes) p.block = kConstrictionTogether;
     p.block = std::min(p.block, p.group_channels);
