@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ _PRODUCTS = frozenset(
     "conv_transpose2d conv_transpose3d bilinear".split()
 )
 _IMAGE_CONVOLUTIONS = ("conv2d", "conv_transpose2d")
+NOTHING: Mapping[int, Any] = MappingProxyType({})
+Kept = Mapping[int, list[Tensor]]  # by slots
 Watch = Callable[[Step[int], list[Tensor]], list[Tensor]]
 
 
@@ -85,16 +88,35 @@ class Program:
 
     def work(self) -> Work:
         """The work of pushing one tangent of the whole batch."""
-        products = numbers = 0
-        for step in self.steps:
-            numbers += sum(self._slot_sizes[slot] for slot in {*step.inputs, *step.outputs})
-            weight = self.captured[step.captured[0]] if step.captured else None
-            if step.name in _PRODUCTS and weight is not None and weight.dim() > 1:
-                # Each output is a sum over a row of the weight.
-                row = weight.numel() // max(1, weight.shape[0])
-                side = step.inputs[0] if "transpose" in step.name else step.outputs[0]
-                products += self._slot_sizes[side] * row
+        products = sum(map(self.products_of, self.steps))
+        numbers = sum(
+            self._slot_sizes[slot] for step in self.steps for slot in {*step.inputs, *step.outputs}
+        )
         return Work(len(self.steps), products, numbers)
+
+    def products_of(self, step: Step[int]) -> int:
+        """The multiplications of a step for one tangent of the whole batch."""
+        weight = self.captured[step.captured[0]] if step.captured else None
+        if step.name not in _PRODUCTS or weight is None or weight.dim() <= 1:
+            return 0
+        # Each output is a sum over a row of the weight.
+        side = step.inputs[0] if "transpose" in step.name else step.outputs[0]
+        return self._slot_sizes[side] * (weight.numel() // max(1, weight.shape[0]))
+
+    def recallable(self) -> dict[int, tuple[int, int]]:
+        """Products that need no push for their reverse pass, if their tangents are known.
+
+        For the slot of each, its elements and its multiplications. There a sample's tangent is a
+        linear function of that sample's direction alone.
+        """
+        apart, found = {self.input_slot}, {}
+        for step in self.steps:
+            if step.by_rows and apart.issuperset(step.inputs):
+                apart.update(step.outputs)
+                if step.pull is not None and not any(step.is_complex):
+                    (slot,) = step.outputs
+                    found[slot] = self._slot_sizes[slot], self.products_of(step)
+        return found
 
     @property
     def elements_peak(self) -> int:
@@ -131,7 +153,7 @@ class Program:
         for step in self.steps:
             if step.outputs[0] in held:
                 step.push = _zeros(step.push)
-                step.overwrites = None
+                step.overwrites = step.pull = None
         for slot in held:
             if slot in self._origins:
                 origin, number = self._origins[slot]
@@ -193,13 +215,17 @@ class Program:
         *,
         overwrite: bool = False,
         watch: Watch | None = None,
+        keep: Kept = NOTHING,
+        known: Mapping[int, Tensor] = NOTHING,
     ) -> list[Tensor]:
         """Apply J to (K, B, m) tangents: one (K, *output.shape) tensor for each of ``moved``.
 
         ``overwrite`` lets steps write into tangents that are not read again; grad mode must be off.
-        ``watch`` is called with each step's results and returns those to use.
+        ``watch`` is called with each step's results and returns those to use. Tangents of the slots
+        in ``keep`` are appended to its lists. Those of ``known``, whose steps have a ``pull``, are
+        not computed again.
         """
-        values = {self.input_slot: tangents}
+        values, kept = {self.input_slot: tangents}, list[Tensor]()
         dtype = tangents.dtype
         with torch.autocast(tangents.device.type, enabled=False):
             for step, dead in zip(self.steps, self._dead):
@@ -210,8 +236,10 @@ class Program:
                 for slot in dead:
                     del values[slot]
                 push = step.push
+                if step.outputs[0] in known:
+                    push = step.known_as(known[step.outputs[0]])
                 if overwrite and step.overwrites is not None and dead:
-                    live = [tangents, *values.values()]
+                    live = [tangents, *values.values(), *kept]
                     if _owns_its_memory(arguments[0], live):
                         push = step.overwrites
                 results = _applied(push, read, arguments)
@@ -227,7 +255,11 @@ class Program:
                     ]
                 if watch is not None:
                     results = watch(step, results)
-                values.update(zip(step.outputs, results, strict=True))
+                for slot, result in zip(step.outputs, results, strict=True):
+                    values[slot] = result
+                    if slot in keep:
+                        keep[slot].append(result)
+                        kept.append(result)
         return [values[slot] for slot in self._results]
 
 

@@ -6,10 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 # push(captured, tangents) -> tangents of the outputs; tangents are (K, *primal.shape).
 Push = Callable[[Sequence[Tensor], Sequence[Tensor]], "Tensor | Sequence[Tensor]"]
+# pull(captured, tangents, cotangent, needed) -> gradients of each where needed, without a push.
+Pull = Callable[
+    [Sequence[Tensor], Sequence[Tensor], Tensor, Sequence[bool]], "Sequence[Tensor | None]"
+]
 # scale(captured, factors of the inputs) -> factor of the output.
 Scale = Callable[[Sequence[Tensor], Sequence["Tensor | float"]], "Tensor | float"]
 Place = TypeVar("Place", Tensor, int)
@@ -31,6 +37,7 @@ class Step(Generic[Place]):
     outputs: Sequence[Place] = ()  # by default all floating-point results
     keep: bool = False  # captured tensors stay in their own dtype
     overwrites: Push | None = None  # a form of the map that writes into its tangent
+    pull: Pull | None = None  # of its only output
     scale: Scale | None = None
     is_identity: bool = False
     by_rows: bool = False  # row b of the outputs depends on row b of the inputs alone
@@ -38,3 +45,22 @@ class Step(Generic[Place]):
     live: bool = False  # the map reads the traced function's autograd graph
     general: bool = False  # there is no rule for the operation
     is_complex: tuple[bool, ...] = ()  # for each output
+
+    def known_as(self, value: Tensor) -> Push:
+        """The map where its result is known to be ``value``, with its derivatives."""
+        return lambda captured, tangents: _Known.apply(value, self.pull, *captured, *tangents)
+
+
+class _Known(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value, pull, *read):
+        ctx.pull = pull
+        ctx.save_for_backward(*read)
+        return value.view_as(value)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, cotangent):
+        *captured, tangent = ctx.saved_tensors
+        needed = ctx.needs_input_grad[2:]
+        return None, None, *ctx.pull(captured, [tangent], cotangent, needed)

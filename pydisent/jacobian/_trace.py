@@ -222,6 +222,7 @@ class Tracer(TorchFunctionMode):
                 tuple(map(values.add, outputs)),
                 step.keep,
                 step.overwrites,
+                step.pull,
                 step.scale,
                 step.is_identity,
                 by_rows,

@@ -17,7 +17,7 @@ from pydisent.jacobian._coupling import keep_samples_apart, mixing_steps, refuse
 from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._finite import first_not_finite
 from pydisent.jacobian._layout import flat, gram_of_columns, like_columns
-from pydisent.jacobian._program import Program
+from pydisent.jacobian._program import NOTHING, Kept, Program
 from pydisent.jacobian._trace import trace
 
 _V = TypeVar("_V")
@@ -265,13 +265,13 @@ class Linearization(Generic[_V]):
             return self.dtype
         return torch.promote_types(self.dtype, torch.float32)
 
-    def columns(self, tangents: Tensor) -> list[Tensor]:
+    def columns(self, tangents: Tensor, keep: Kept = NOTHING) -> list[Tensor]:
         """J V with the batch in front, (B, K, *out) for each output, as ``gram_of_columns`` is."""
         count, batch = tangents.shape[:2]
         parts: list[Tensor] = []
         start = 0
         for chunk in self.chunks(tangents):
-            columns = self.push(chunk)
+            columns = self.push(chunk, keep)
             if not parts:  # in the columns' memory format
                 dtype = self._column_dtype
                 parts = [like_columns(column, batch, count, dtype) for column in columns]
@@ -280,10 +280,11 @@ class Linearization(Generic[_V]):
             start += len(chunk)
         return parts
 
-    def push(self, tangents: Tensor) -> list[Tensor]:
+    def push(self, tangents: Tensor, keep: Kept = NOTHING) -> list[Tensor]:
         """One chunk of J V, without a graph; zeros for outputs that do not depend on z."""
         with torch.no_grad():
-            moved = self.program.push(tangents.to(self.dtype), self.captured, overwrite=True)
+            own = tangents.to(self.dtype)
+            moved = self.program.push(own, self.captured, overwrite=True, keep=keep)
         still = tangents.new_zeros((), dtype=self.dtype)
         outputs = [still.expand(len(tangents), *shape) for shape in self._shapes]
         for i, output in zip(self.program.moved, moved):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -26,12 +26,13 @@ class Directions:
     """Where the penalty's gradient is that of Σ_r <seed_r, J q_r>, or of Σ_r λ_r ‖J q_r‖².
 
     ``tangents`` are the q, ``seeds`` are (B, r, *out) for each output or None, and then ``weights``
-    are λ.
+    are λ. ``known`` are tangents along the q at some slots of the program.
     """
 
     tangents: Tensor  # (r, B, m)
     seeds: list[Tensor] | None
     weights: Tensor | None
+    known: dict[int, Tensor] = field(default_factory=dict)
 
 
 def leading_directions(

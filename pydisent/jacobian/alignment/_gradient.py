@@ -70,7 +70,9 @@ def _form_gradient(
     tangents = directions.tangents.reshape(-1, *linear.latent_shape)
     for chunk in linear.chunks(tangents, graph=True):
         with torch.enable_grad():
-            outputs = program.push(chunk.to(linear.dtype), leaves)
+            here = slice(start, start + len(chunk))
+            known = {slot: along[here] for slot, along in directions.known.items()}
+            outputs = program.push(chunk.to(linear.dtype), leaves, known=known)
         moving = [
             (output, _seed(output.detach(), directions, i, start))
             for i, output in zip(program.moved, outputs)

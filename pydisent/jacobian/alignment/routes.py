@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from pydisent.jacobian._arguments import Coupled
+from pydisent.jacobian._budget import budget_of
 from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._coupling import keep_samples_apart
 from pydisent.jacobian._finite import refuse_infinite
+from pydisent.jacobian._kept import recombined, slots_to_keep
 from pydisent.jacobian._layout import gram_of_columns
 from pydisent.jacobian.alignment._algorithm import EPS, Problem
 from pydisent.jacobian.alignment._directions import (
@@ -108,9 +111,13 @@ def gram_route(
     linear: Linearization, problem: Problem, keep: Keep, wants_gradient: bool
 ) -> tuple[Tensor, Directions | None]:
     """All of J, a chunk of columns at a time; then everything on (m, m)."""
-    columns = None
+    columns, kept = None, {}
     if linear.jacobian_fits:
-        columns = linear.columns(linear.basis())
+        if wants_gradient:
+            size = linear.latent_shape[1:].numel()
+            elements = budget_of(linear.device).tangents // linear.dtype.itemsize
+            kept = slots_to_keep(linear.program, size, elements)
+        columns = linear.columns(linear.basis(), kept)
         gram = gram_of_columns(columns)
     else:
         gram = linear.gram_matrix()
@@ -129,7 +136,8 @@ def gram_route(
     value = problem.value(vectors.detach())
     slope = (slope + slope.mT) / 2
     if columns is not None:
-        return value, leading_directions(columns, gram, slope, keep)
+        directions = leading_directions(columns, gram, slope, keep)
+        return value, replace(directions, known=recombined(kept, directions.tangents))
     if keep.rank is not None:
         return value, pushed_directions(linear, gram, slope, keep.rank)
     return value, leading_eigenvectors(slope, keep.tolerance)

@@ -44,9 +44,13 @@ def on_rows(function: Callable[[Tensor], Tensor], tangent: Tensor) -> Tensor:
 
 def on_image_rows(function: Callable[[Tensor], Tensor], tangent: Tensor) -> Tensor:
     """As ``on_rows``, with 2-d images channels last: oneDNN and cuDNN are fastest on these."""
-    count, batch = tangent.shape[:2]
-    rows = tangent.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    return function(rows).unflatten(0, (count, batch))
+    return function(as_rows(tangent)).unflatten(0, tangent.shape[:2])
+
+
+def as_rows(tangent: Tensor) -> Tensor:
+    """(K, B, ...) as K·B rows, 2-d images channels last."""
+    rows = tangent.flatten(0, 1)
+    return rows.contiguous(memory_format=torch.channels_last) if rows.dim() == 4 else rows
 
 
 def dense(primal: Tensor) -> Tensor:

@@ -17,13 +17,10 @@ from pydisent.jacobian.rules._base import (
     elementwise_step,
     flattened,
     multiplication,
-    on_image_rows,
-    on_rows,
     over_tangents,
     rule,
 )
 from pydisent.jacobian.rules.sums import operands
-from pydisent.jacobian.upsampling import double, is_doubling, is_projection
 
 
 def multilinear(call: Call) -> Step:
@@ -233,10 +230,20 @@ def _linear_map(call: Call) -> Step:
     if call.is_traced(weight):
         call.args, call.kwargs = (source, weight), {}
         return multilinear(call)
-    return Step([source], [weight], lambda c, t: _linear(t[0], c[0]), by_rows=source.dim() > 1)
+    by_rows = source.dim() > 1
+    return Step(
+        [source], [weight], lambda c, t: linear_map(t[0], c[0]), by_rows=by_rows, pull=_pull
+    )
 
 
-def _linear(tangent: Tensor, weight: Tensor) -> Tensor:
+def _pull(captured, tangents, cotangent, needed):
+    """The gradients of ``linear`` by its weight and by its input."""
+    by_input = cotangent @ captured[0] if needed[1] else None
+    by_weight = cotangent.flatten(0, -2).mT @ tangents[0].flatten(0, -2) if needed[0] else None
+    return by_weight, by_input
+
+
+def linear_map(tangent: Tensor, weight: Tensor) -> Tensor:
     """``F.linear``, which would copy the weight per row of tangents expanded over the batch."""
     if tangent.dim() == 3 and tangent.stride(1) == 0:
         return F.linear(tangent[:, 0], weight)[:, None].expand(-1, tangent.shape[1], -1)
@@ -268,82 +275,3 @@ def _bilinear(call: Call) -> Step:
 
     traced = [value for value, flag in zip((left, right), flags) if flag]
     return Step(traced, [*others, weight], push, by_rows=left.dim() > 1)
-
-
-def _convolution(call: Call) -> Step:
-    source, weight = call.argument(0, "input"), call.argument(1, "weight")
-    bias = call.argument(2, "bias")
-    rest, named = (
-        call.args[3:],
-        {k: v for k, v in call.kwargs.items() if k not in ("input", "weight", "bias")},
-    )
-    function = call.func
-    if call.is_traced(bias):
-        raise NoRuleError
-    if call.is_traced(weight):
-        call.args, call.kwargs = (source, weight, None, *rest), named
-        batched = source.dim() == weight.dim()
-        return _convolution_by_traced(call, source, weight) if batched else multilinear(call)
-    if source.dim() == weight.dim() - 1:  # no batch: K takes its place
-        return Step([source], [weight], lambda c, t: function(t[0], c[0], None, *rest, **named))
-    if call.name == "conv_transpose2d" and is_projection(source, *rest, **named):
-        channels, *kernel = weight.shape[1:]
-        return Step(
-            [source],
-            [weight],
-            lambda c, t: _linear(t[0].flatten(2), c[0].flatten(1).mT).unflatten(
-                2, (channels, *kernel)
-            ),
-            by_rows=True,
-        )
-    if call.name == "conv_transpose2d" and is_doubling(source, weight, *rest, **named):
-        return Step(
-            [source],
-            [weight],
-            lambda c, t: on_image_rows(lambda r: double(r, c[0]), t[0]),
-            by_rows=True,
-        )
-    on = on_image_rows if source.dim() == 4 else on_rows
-    return Step(
-        [source],
-        [weight],
-        lambda c, t: on(lambda r: function(r, c[0], None, *rest, **named), t[0]),
-        by_rows=True,
-    )
-
-
-def _convolution_by_traced(call: Call, source: Tensor, weight: Tensor) -> Step:
-    """A convolution whose weight moves, as a modulated one: K weights are K times the channels."""
-    function, rest, named = call.func, call.args[3:], call.kwargs
-    groups = call.argument(6, "groups", 1)
-    transposed = "transpose" in call.name
-
-    def along_the_weight(x: Tensor, tangent: Tensor) -> Tensor:
-        count = len(tangent)
-        if transposed:  # (K, in, out/g, ...) as (in, K out/g, ...)
-            stacked = tangent.movedim(0, 1).flatten(1, 2)
-        else:  # (K, g out/g, in/g, ...) as (g K out/g, in/g, ...)
-            stacked = tangent.unflatten(1, (groups, -1)).movedim(0, 1).flatten(0, 2)
-        out = function(x, stacked, None, *rest, **named)
-        return out.unflatten(1, (groups, count, -1)).movedim(2, 0).flatten(2, 3)
-
-    if not call.is_traced(source):
-        return Step([weight], [source], lambda c, t: along_the_weight(c[0], t[0]))
-
-    def push(captured, tangents):
-        w, x = captured
-        by_source = on_rows(lambda r: function(r, w, None, *rest, **named), tangents[0])
-        return by_source + along_the_weight(x, tangents[1])
-
-    return Step([source, weight], [weight, source], push)
-
-
-for _conv in (
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-):
-    RULES[_conv] = _convolution

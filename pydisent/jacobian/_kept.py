@@ -1,0 +1,49 @@
+"""Tangents of the basis, kept where recombining them is cheaper than pushing others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from pydisent.jacobian._layout import in_memory_order, like_columns
+from pydisent.jacobian._program import Program
+
+_WORTH = 2  # at least this many times the multiplications of recombining
+_COLUMNS = 1 << 14  # of a sample's elements at once, so that sums over chunks stay in the cache
+
+
+def slots_to_keep(program: Program, size: int, elements: int) -> dict[int, list[Tensor]]:
+    """The slots that save most for their memory, up to so many elements of a basis of ``size``."""
+    chosen: dict[int, list[Tensor]] = {}
+    slots = program.recallable().items()
+    for slot, (numbers, products) in sorted(slots, key=lambda s: -s[1][1] / max(1, s[1][0])):
+        if products >= _WORTH * size * numbers and size * numbers <= elements:
+            chosen[slot] = []
+            elements -= size * numbers
+    return chosen
+
+
+def recombined(kept: dict[int, list[Tensor]], directions: Tensor) -> dict[int, Tensor]:
+    """For each slot the tangents along ``directions`` (r, B, m); empties the lists."""
+    weights = directions.transpose(0, 1)
+    found = {}
+    for slot, parts in kept.items():
+        found[slot] = _combination(parts, weights.to(parts[0].dtype))
+        parts.clear()
+    return found
+
+
+def _combination(parts: list[Tensor], weights: Tensor) -> Tensor:
+    """The sums over chunks (K, B, *out) of the basis with weights (B, r, m): (r, B, *out)."""
+    out = like_columns(parts[0], weights.shape[1], len(weights), parts[0].dtype)
+    by_columns = in_memory_order(out).transpose(0, 1).split(_COLUMNS, -1)
+    sources: Iterable = zip(
+        *(in_memory_order(p).transpose(0, 1).split(_COLUMNS, -1) for p in parts)
+    )
+    of_chunks = weights.split([len(part) for part in parts], -1)
+    for total, pieces in zip(by_columns, sources):
+        for i, (piece, weight) in enumerate(zip(pieces, of_chunks)):
+            torch.baddbmm(total, weight, piece, beta=int(i > 0), out=total)
+    return out
