@@ -1,17 +1,20 @@
 """What does the alignment penalty cost per generator update? Ramesh et al.'s Fig. 4, measured.
 
-The generator is the paper's DCGAN (base 64, m = 128, 64×64×3). Four questions, each answered in
-one run on one machine, with the gradient checked against float64 first:
+The generator is the paper's DCGAN (base 64, m = 128, 64×64×3). Questions, each answered in one
+run on one machine, with the gradient checked against float64 first:
 
 - headline: penalty and gradient alone at k = T = 8 (batch 8) and k = 32, T = 8 (batch 4): time,
   peak memory above the model's own (in a process of its own), gradient error;
 - grid: one RMSProp update of the generator relative to one without the penalty, over k and T; on a
   GPU also as one CUDA graph, against such an update in a graph, too;
 - stages: on a GPU, each part of the penalty beside the least time that it can take;
+- share: how near the pass of J is to the matrix product of the same run, layer by layer;
 - compiled: the same for ``torch.compile`` of the ``torch.func`` version, where it compiles.
 
 Run ``python bench/alignment.py [--device cuda]``; results go to
-``bench/results/<machine>/alignment.json``.
+``bench/results/<machine>/alignment.json``. ``--quick`` is a few minutes: the share, and Listing 1
+against the Gram route. ``--isa avx2`` measures as on a processor without AVX-512 and AMX, into
+``alignment_avx2.json``.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import _share
 import torch
 import torch.nn.functional as F
 from _baselines import GATES, GRAPHED, METHODS, NAMES, listing_1, native, torch_func
@@ -39,6 +43,7 @@ from _harness import (
 from _tables import machine, markdown
 from torch import Tensor
 
+from pydisent._precision import has_native_bf16
 from pydisent.nn import DCGANDiscriminator, DCGANGenerator
 
 M, BASE, SIZE = 128, 64, 64
@@ -85,7 +90,19 @@ def clock(function: Callable[[], object], repeats: int) -> list[float]:
     return times
 
 
-def headline(repeats: int, device: str) -> dict:
+QUICK = ("listing_1", "gram_fp32", "gram_bf16")
+
+
+def share(repeats: int) -> list[dict]:
+    """The pass of J in each dtype that the processor computes in."""
+    generator, z, _ = setting(8, 8)
+    dtypes = [torch.float32, *[torch.bfloat16] * has_native_bf16("cpu")]
+    found = [_share.measured(generator, z, dtype, repeats) for dtype in dtypes]
+    print(*(line for each in found for line in _share.lines(each)), sep="\n", flush=True)
+    return found
+
+
+def headline(repeats: int, device: str, quick: bool) -> dict:
     results = {}
     for name, case in HEADLINE.items():
         k, iterations, batch = case["k"], case["iterations"], case["batch"]
@@ -93,6 +110,8 @@ def headline(repeats: int, device: str) -> dict:
         rows = {}
         ways = native(METHODS | (GRAPHED if device == "cuda" else {}), device)
         for method, penalty in ways.items():
+            if quick and method not in QUICK:
+                continue
             parts = setting(k, batch, device=device)
             found = gradient(*parts, iterations, penalty).double()
             error = ((found - exact).norm() / exact.norm()).item()
@@ -210,7 +229,7 @@ def table(result: dict) -> list[str]:
     lines = [
         "The alignment penalty and its gradient on the paper's DCGAN (base 64, m = 128, 64×64×3), "
         "against the paper's Listing 1 in the same run, float32 unless said "
-        f"({machine(result['environment'])}):",
+        f"({machine(result['environment'])}{limited(result)}):",
         "",
     ]
     heads = ("way", "time (p50)", "speed-up", "peak memory", "gradient error")
@@ -227,7 +246,13 @@ def table(result: dict) -> list[str]:
         + (f"{case['failed']}." if "failed" in case else f"{case['p50']:.2f} s.")
         for case in result.get("compiled", [])
     ]
+    told += [line for found in result.get("share", []) for line in _share.lines(found)]
     return [*lines, *told, ""] if told else lines
+
+
+def limited(result: dict) -> str:
+    limits = result.get("instruction_sets", {}).get("limits", {})
+    return f", limited to {limits['ONEDNN_MAX_CPU_ISA']}" if all(limits.values()) and limits else ""
 
 
 def where(case: dict) -> str:
@@ -273,15 +298,21 @@ FIGURES = {"": draw}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="*", default=["headline", "stages", "grid", "compiled"])
+    parser.add_argument(
+        "--parts", nargs="*", default=["share", "headline", "stages", "grid", "compiled"]
+    )
     parser.add_argument("--k", type=int, nargs="*", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--iterations", type=int, nargs="*", default=[1, 2, 4, 8])
     parser.add_argument("--batch", type=int, default=4, help="of the grid")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--quick", action="store_true", help="the share, and three ways")
+    parser.add_argument("--isa", default="native", choices=_share.LIMITS)
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    _share.start_again_with(_share.LIMITS[options.isa])
+    parts = ["share", "headline"] if options.quick else options.parts
     torch.set_flush_denormal(True)
     torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32 for every method
     device = options.device
@@ -289,21 +320,26 @@ def main() -> None:
         _peak_here(options.peak, device, *options.case)
         return
     about = environment()
-    earlier = RESULTS / machine_name(about) / "alignment.json"
+    question = "alignment" if options.isa == "native" else f"alignment_{options.isa}"
+    earlier = RESULTS / machine_name(about) / f"{question}.json"
     result: dict = json.loads(earlier.read_text()) if earlier.exists() else {}
     result["network"] = {"m": M, "base": BASE, "image": [3, SIZE, SIZE]}
-    if "headline" in options.parts:
-        result["headline"] = headline(options.repeats, device)
-    if "grid" in options.parts:
+    if device == "cpu":
+        result["instruction_sets"] = _share.instruction_sets()
+    if "share" in parts and device == "cpu":
+        result["share"] = share(4 * options.repeats)
+    if "headline" in parts:
+        result["headline"] = headline(options.repeats, device, options.quick)
+    if "grid" in parts:
         result["grid"] = grid(options.k, options.iterations, options.batch, 3, device)
-    if device == "cuda" and "stages" in options.parts:
+    if device == "cuda" and "stages" in parts:
         import _stages  # which builds on this file
 
         result["stages"] = _stages.measured(device)
-    if "compiled" in options.parts:
+    if "compiled" in parts:
         result["compiled"] = [compiled(8, steps, 8, device) for steps in (1, 2, 8)]
     result.pop("environment", None)
-    print(write_result("alignment", result, about))
+    print(write_result(question, result, about))
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 #: The bench of each result, in the order of the tables.
 QUESTIONS: dict[str, ModuleType] = {
     "alignment": alignment,
+    "alignment_avx2": alignment,
     "small": small,
     "power_iteration": power_iteration,
     "density": density,
