@@ -39,20 +39,45 @@ inline ScalarType compute_type(bool is_double) {
   return is_double ? ScalarType::Double : ScalarType::Float;
 }
 
-inline Tensor empty(const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype) {
-  return torch::stable::new_empty(like, sizes, dtype);
-}
-
+// Not torch::stable::new_empty, contiguous and to alone: these look an operator up by its name,
+// which on small tensors takes longer than the arithmetic.
 inline Tensor empty_strided(const Tensor& like, const std::vector<int64_t>& sizes,
-                            const std::vector<int64_t>& strides) {
-  int32_t dtype, device, index;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
+                            const std::vector<int64_t>& strides, ScalarType dtype) {
+  int32_t device, index;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &index));
   AtenTensorHandle made = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(sizes.size(), sizes.data(), strides.data(), dtype,
-                                                  device, index, &made));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+      sizes.size(), sizes.data(), strides.data(),
+      torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)), device, index,
+      &made));
   return Tensor(made);
+}
+
+inline std::vector<int64_t> contiguous_strides(const std::vector<int64_t>& sizes) {
+  std::vector<int64_t> strides(sizes.size(), 1);
+  for (size_t d = sizes.size(); d-- > 1;)
+    strides[d - 1] = strides[d] * std::max<int64_t>(sizes[d], 1);
+  return strides;
+}
+
+inline Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType dtype) {
+  return empty_strided(like, sizes, contiguous_strides(sizes), dtype);
+}
+
+inline Tensor empty_like(const Tensor& x) {
+  if (!x.is_contiguous()) return torch::stable::empty_like(x);
+  const auto sizes = x.sizes(), strides = x.strides();
+  return empty_strided(x, {sizes.begin(), sizes.end()}, {strides.begin(), strides.end()},
+                       x.scalar_type());
+}
+
+inline Tensor in_order(const Tensor& x) {
+  return x.is_contiguous() ? x : torch::stable::contiguous(x);
+}
+
+inline Tensor in_dtype(const Tensor& x, ScalarType dtype) {
+  return x.scalar_type() == dtype ? x : torch::stable::to(x, dtype);
 }
 
 inline void copy_strides(const Tensor& x, int64_t* out) {

@@ -40,7 +40,7 @@ struct Call {
     check_like(masks, "masks", x, masks.scalar_type());
     set_layout();
     x = arrange(x);
-    masks = torch::stable::contiguous(masks);
+    masks = in_order(masks);
     scales = style(scales, "scales"), shifts = style(shifts, "shifts");
     p.x = x.data_ptr(), p.masks = masks.data_ptr();
     p.scales = scales.data_ptr(), p.shifts = shifts.data_ptr();
@@ -61,7 +61,7 @@ struct Call {
     return true;
   }
 
-  Tensor empty_map() const { return empty_strided(x, sizes, strides); }
+  Tensor empty_map() const { return empty_strided(x, sizes, strides, x.scalar_type()); }
 
   // t itself if it is laid out as x is for the kernel, otherwise a copy that is.
   Tensor arrange(const Tensor& t) const {
@@ -74,13 +74,13 @@ struct Call {
   Tensor style(const Tensor& t, const char* name) const {
     check_shape(t, name, {p.batch, p.codes, p.channels});
     check_like(t, name, x, t.scalar_type());
-    return torch::stable::contiguous(torch::stable::to(t, wide));
+    return in_order(in_dtype(t, wide));
   }
 
   Tensor statistics(const Tensor& t, const char* name) const {
     check_shape(t, name, {p.batch, 3, p.channels});
     check_like(t, name, x, wide);
-    return torch::stable::contiguous(t);
+    return in_order(t);
   }
 
   // Groups follow from the shapes alone, and decide in which order channels are summed: results
@@ -145,8 +145,8 @@ Four backward_cpu(const Tensor grad_out, const Tensor grad_statistics, const Ten
   torch::stable::parallel_for(
       0, p.batch, Call::grain(p.padded * (p.codes + 1) * p.groups),
       [&](int64_t begin, int64_t end) { spatial_constriction_masks_cpu(p, begin, end); });
-  return {grad_x, grad_masks, torch::stable::to(grad_scales, scales.scalar_type()),
-          torch::stable::to(grad_shifts, shifts.scalar_type())};
+  return {grad_x, grad_masks, in_dtype(grad_scales, scales.scalar_type()),
+          in_dtype(grad_shifts, shifts.scalar_type())};
 }
 
 }  // namespace

@@ -86,7 +86,7 @@ Two covariance_penalty_backward(const Tensor grad, const Tensor mu,
   check_like(covariance, "covariance", mu, wide);
   check_shape(means, "means", {2, d});
   check_shape(covariance, "covariance", {d, d});
-  const Tensor saved_means = torch::stable::contiguous(means);
+  const Tensor saved_means = in_order(means);
   Tensor grad_mu = empty(mu, {mu.size(0), d}, mu.scalar_type());
   Tensor grad_logvar =
       logvar ? empty(mu, {mu.size(0), d}, mu.scalar_type()) : empty(mu, {0}, mu.scalar_type());
@@ -146,8 +146,7 @@ Two cross_covariance_penalty_backward(const Tensor grad, const Tensor y, const T
   for (const Tensor* x : {&grad, &y_means, &z_means, &covariance})
     check_like(*x, "grad, y_means, z_means, covariance", y, wide);
   const double scale = 2 * scalar_of(grad, "grad") / std::max<int64_t>(y.size(0), 1);
-  const Tensor left = torch::stable::contiguous(y_means),
-               right = torch::stable::contiguous(z_means);
+  const Tensor left = in_order(y_means), right = in_order(z_means);
   return {cross_gradient(z, right, covariance, true, scale),
           cross_gradient(y, left, covariance, false, scale)};
 }
@@ -189,7 +188,7 @@ Two third_central_moment_penalty_backward(const Tensor grad, const Tensor z,
   check_shape(moments, "moments", {4, d});
   check_like(moments, "moments", z, wide);
   check_like(grad, "grad", z, wide);
-  const Tensor saved = torch::stable::contiguous(moments);
+  const Tensor saved = in_order(moments);
   Tensor grad_z = empty(z, {p.batch, d}, z.scalar_type());
   Tensor grad_logvar =
       logvar ? empty(z, {p.batch, d}, z.scalar_type()) : empty(z, {0}, z.scalar_type());

@@ -63,9 +63,7 @@ struct Inputs {
     });
   }
 
-  Tensor prepare(const Tensor& x) const {
-    return torch::stable::contiguous(torch::stable::to(x, wide));
-  }
+  Tensor prepare(const Tensor& x) const { return in_order(in_dtype(x, wide)); }
 
   static int64_t grain(int64_t work) {
     return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, work));
@@ -96,7 +94,7 @@ Three backward_cpu(const Tensor grad_joint, const Tensor grad_marginals, const T
   const auto vector = [&](const Tensor& x, const char* name, bool is_joint) {
     is_joint ? check_shape(x, name, {p.batch}) : check_shape(x, name, {p.batch, p.d});
     check_like(x, name, z, inputs.wide);
-    return torch::stable::contiguous(x);
+    return in_order(x);
   };
   const Tensor on_joint = vector(grad_joint, "grad_joint", true);
   const Tensor on_marginals = vector(grad_marginals, "grad_marginals", false);
@@ -121,8 +119,7 @@ Three backward_cpu(const Tensor grad_joint, const Tensor grad_marginals, const T
         [&](int64_t begin, int64_t end) { aggregate_posterior_sum_cpu(p, begin, end); });
   }
   const ScalarType narrow = z.scalar_type();
-  return {torch::stable::to(grad_z, narrow), torch::stable::to(grad_mu, narrow),
-          torch::stable::to(grad_logvar, narrow)};
+  return {in_dtype(grad_z, narrow), in_dtype(grad_mu, narrow), in_dtype(grad_logvar, narrow)};
 }
 
 }  // namespace

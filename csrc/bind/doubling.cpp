@@ -8,6 +8,18 @@ namespace {
 // Least work per thread, in products.
 constexpr int64_t kGrain = 1 << 17;
 
+Tensor channels_last(const Tensor& x) {
+  const std::vector<int64_t> sizes = {x.size(0), x.size(1), x.size(2), x.size(3)};
+  const std::vector<int64_t> strides = {sizes[1] * sizes[2] * sizes[3], 1, sizes[3] * sizes[1],
+                                        sizes[1]};
+  bool fits = true;
+  for (int64_t d = 0; d < 4; ++d) fits &= sizes[d] == 1 || x.stride(d) == strides[d];
+  if (fits || x.numel() == 0) return x;
+  Tensor copy = empty_strided(x, sizes, strides, x.scalar_type());
+  torch::stable::copy_(copy, x);
+  return copy;
+}
+
 Tensor doubling_convolution(const Tensor x, const Tensor weight) {
   DoublingParams p{};
   p.dtype = dtype_of(x, "x");
@@ -17,8 +29,7 @@ Tensor doubling_convolution(const Tensor x, const Tensor weight) {
   p.outputs = weight.size(1);
   check_shape(weight, "weight", {p.channels, p.outputs, 4, 4});
   check_like(weight, "weight", x, x.scalar_type());
-  Tensor last = torch::stable::transpose(torch::stable::transpose(x, 1, 2), 2, 3);
-  last = torch::stable::contiguous(last);
+  const Tensor last = channels_last(x);
   Tensor out = empty(x, {p.batch, p.outputs, 2 * p.height, 2 * p.width}, x.scalar_type());
   p.x = last.data_ptr(), p.weight = weight.data_ptr(), p.out = out.data_ptr();
   copy_strides(weight, p.weight_strides);

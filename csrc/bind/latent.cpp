@@ -36,7 +36,7 @@ struct GaussianCall {
     check_like(x, name, mu, dtype);
     check_shape(x, name, sizes);
     if (x.dim() == 2) return {x.data_ptr(), x.size(1), x.stride(0), x.stride(1)};
-    copies.push_back(torch::stable::contiguous(x));
+    copies.push_back(in_order(x));
     const int64_t columns = std::max<int64_t>(p.count, 1);
     return {copies.back().data_ptr(), columns, columns, 1};
   }

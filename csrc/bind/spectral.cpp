@@ -91,8 +91,8 @@ Four forward_cpu(const Tensor gram, const Tensor probe, const Tensor mask, int64
 std::tuple<Tensor, Tensor> backward_cpu(const Tensor grad_vectors, const Tensor grad_norms,
                                         const Tensor gram, const Tensor mask, const Tensor iterates,
                                         const Tensor iterate_norms, double eps) {
-  const Tensor saved = torch::stable::contiguous(iterates);
-  const Tensor saved_norms = torch::stable::contiguous(iterate_norms);
+  const Tensor saved = in_order(iterates);
+  const Tensor saved_norms = in_order(iterate_norms);
   Tensor grad_probe;
   auto p =
       backward_params(grad_vectors, grad_norms, gram, mask, saved, saved_norms, eps, grad_probe);
@@ -120,8 +120,8 @@ std::tuple<Tensor, Tensor> backward_cuda(const Tensor grad_vectors, const Tensor
                                          const Tensor iterates, const Tensor iterate_norms,
                                          double eps) {
   const torch::stable::accelerator::DeviceGuard guard(gram.get_device_index());
-  const Tensor saved = torch::stable::contiguous(iterates);
-  const Tensor saved_norms = torch::stable::contiguous(iterate_norms);
+  const Tensor saved = in_order(iterates);
+  const Tensor saved_norms = in_order(iterate_norms);
   Tensor grad_probe;
   auto p =
       backward_params(grad_vectors, grad_norms, gram, mask, saved, saved_norms, eps, grad_probe);
@@ -133,7 +133,7 @@ std::tuple<Tensor, Tensor> backward_cuda(const Tensor grad_vectors, const Tensor
   before = torch::stable::narrow(before, 1, 0, p.iterations);
   before = torch::stable::reshape(before, {p.batch, depth, p.m});
   Tensor grad_gram = torch::stable::matmul(torch::stable::transpose(weights, 1, 2), before);
-  return {torch::stable::to(grad_gram, gram.scalar_type()), grad_probe};
+  return {in_dtype(grad_gram, gram.scalar_type()), grad_probe};
 }
 #endif
 

@@ -37,13 +37,6 @@ bool is_dense(const std::vector<int64_t>& sizes, const std::vector<int64_t>& str
   return true;
 }
 
-std::vector<int64_t> contiguous_strides(const std::vector<int64_t>& sizes) {
-  std::vector<int64_t> strides(sizes.size(), 1);
-  for (size_t d = sizes.size(); d-- > 1;)
-    strides[d - 1] = strides[d] * std::max<int64_t>(sizes[d], 1);
-  return strides;
-}
-
 // The one order in memory that the kernel's operands share.
 struct Layout {
   std::vector<int64_t> sizes, strides;  // of h and of each tangent
@@ -71,7 +64,7 @@ struct Layout {
       full_sizes.insert(full_sizes.begin(), x.size(0));
       full_strides.insert(full_strides.begin(), positions);
     }
-    return empty_strided(x, full_sizes, full_strides);
+    return empty_strided(x, full_sizes, full_strides, x.scalar_type());
   }
 
   // x itself if it is laid out so, otherwise a copy that is.
@@ -140,10 +133,10 @@ struct Call {
                     "leak, threshold must have shapes (C,), (1,)");
     if (cuda)
       return {x->data_ptr(), x->numel() > 1 ? x->stride(0) : 0, dtype_of(*x, "leak, threshold")};
-    Tensor wide = torch::stable::to(*x, ScalarType::Double);
+    Tensor wide = in_dtype(*x, ScalarType::Double);
     wide = torch::stable::reshape(wide, {-1});
     if (x->numel() == p.channels) {
-      kept = torch::stable::contiguous(wide);
+      kept = in_order(wide);
     } else {
       kept = empty(wide, {p.channels}, ScalarType::Double);
       torch::stable::copy_(*kept, wide);
@@ -220,7 +213,7 @@ Tensor finish_leak(Call& call, const Tensor& total, const Tensor& leak) {
     std::vector<int64_t> dims = {0};
     result = torch::stable::sum(result, dims);
   }
-  result = torch::stable::to(result, leak.scalar_type());
+  result = in_dtype(result, leak.scalar_type());
   std::vector<int64_t> sizes(leak.sizes().data(), leak.sizes().data() + leak.dim());
   return torch::stable::reshape(result, sizes);
 }
@@ -235,7 +228,7 @@ Tensor finish_leak(Call& call, const Tensor& total, const Tensor& leak) {
 template <bool kCuda>
 Tensor activation_tangent(PYDISENT_ARGUMENTS) {
   Call call(PYDISENT_PARAMETERS, kCuda);
-  Tensor out = torch::stable::empty_like(tangents);
+  Tensor out = pydisent::empty_like(tangents);
   forward(call, out, kCuda);
   return out;
 }
@@ -256,10 +249,10 @@ std::tuple<Tensor, Tensor, Tensor> activation_tangent_backward(const Tensor grad
   check_like(grad, "grad", h, tangents.scalar_type());
   const Tensor cotangents = call.layout.arrange(grad);
   call.p.grad = cotangents.data_ptr(), call.p.grad_stride = cotangents.stride(0);
-  Tensor grad_h = torch::stable::empty_like(h), grad_tangents = torch::stable::empty_like(tangents);
+  Tensor grad_h = pydisent::empty_like(h), grad_tangents = pydisent::empty_like(tangents);
   // On CUDA in the leak's own shape and dtype, else a double per channel.
   Tensor total = !leak   ? empty(h, {0}, h.scalar_type())
-                 : kCuda ? torch::stable::empty_like(*leak)
+                 : kCuda ? pydisent::empty_like(*leak)
                          : empty(h, {call.p.channels}, ScalarType::Double);
   call.p.grad_leak = total.data_ptr();
   if (call.p.positions == 0) {

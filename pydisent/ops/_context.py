@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,17 @@ def _keys_of_a_new_thread() -> list[Any]:
 # A dispatch mode, transform, trace, autocast or inference mode makes a thread's keys differ.
 _INCLUDED, _EXCLUDED = _keys_of_a_new_thread()
 _ORDINARY = frozenset((Tensor, torch.nn.Parameter, float, int, bool, str, type(None)))
+
+
+# os.environ's own dictionary and key, which it would decode and encode at every look.
+_VARIABLES: dict[Any, Any] = vars(os.environ)["_data"]
+_IMPL = vars(os.environ)["encodekey"]("PYDISENT_IMPL")
+
+
+def environment_choice() -> Any:
+    """The variable ``PYDISENT_IMPL`` if it is set and not empty."""
+    value = _VARIABLES.get(_IMPL)
+    return os.environ["PYDISENT_IMPL"] if value else None
 
 
 @contextmanager

@@ -19,7 +19,7 @@ def by_adjoint(spec: OpSpec, adjoint: Callable[..., Any]) -> Backward:
     assert spec.adjoint is not None
     wiring = Wiring(spec, spec.adjoint)
     own, further = range(wiring.cotangents), range(wiring.cotangents, len(spec.returns))
-    has_optional, by_reference = "?" in spec.schema, reference_backward(spec)
+    has_optional, by_reference = "?" in spec.schema, differentiable_backward(spec.reference)
 
     # On small tensors this is much of a call.
     def backward(
@@ -64,8 +64,8 @@ def _with_zeros(
     return tuple(torch.zeros_like(outputs[i]) if i in missing else g for i, g in enumerate(grads))
 
 
-def reference_backward(spec: OpSpec) -> Backward:
-    """Make the gradient of an op from autograd through its reference, differentiable again."""
+def differentiable_backward(function: Callable[..., Any]) -> Backward:
+    """Make a gradient from autograd through a function, as an op's reference is."""
 
     def backward(
         inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
@@ -74,7 +74,7 @@ def reference_backward(spec: OpSpec) -> Backward:
         with torch.enable_grad():
             # Aliases are where this gradient ends, and where the graph of a further one goes on.
             aliases = tuple(x.view_as(x) if need else x for x, need in zip(inputs, needs))
-            results = tuple_of(spec.reference(*aliases))
+            results = tuple_of(function(*aliases))
             pairs = [(r, g) for r, g in zip(results, grads) if g is not None and r.requires_grad]
             if not pairs:  # such outputs do not depend on such inputs
                 return (None,) * len(inputs)

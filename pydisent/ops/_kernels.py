@@ -16,9 +16,7 @@ from pydisent.ops._context import (
     chosen,
     device_type,
     is_transformed,
-    merge_leading,
     requires_grad,
-    split_leading,
 )
 from pydisent.ops._overlap import refuse_overlap
 from pydisent.ops.spec import Backward, OpSpec, as_meta, tuple_of
@@ -71,10 +69,7 @@ def _with_strides(outputs: Any, like: Any) -> Any:
 
 
 def autograd_kernel(spec: OpSpec, overload: Any, backward: Backward) -> Kernel:
-    """Make the Autograd kernel.
-
-    The dispatcher calls it with a keyset. Called with None it does without the dispatcher.
-    """
+    """Make the Autograd kernel, which the dispatcher calls with a keyset."""
     below = _kernel_below_autograd(spec, overload)
     if spec.written:
         return _mutating_kernel(spec, below)
@@ -82,7 +77,7 @@ def autograd_kernel(spec: OpSpec, overload: Any, backward: Backward) -> Kernel:
     class Function(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, keyset: Any, *args: Any) -> Any:
-            outputs = below(keyset, args)
+            outputs = below(keyset, *args)
             _save(ctx, spec, args, outputs)
             ctx.chosen = chosen.get()
             return outputs
@@ -107,44 +102,41 @@ def autograd_kernel(spec: OpSpec, overload: Any, backward: Backward) -> Kernel:
             return spec.reference(*args)
         if requires_grad(args):
             return Function.apply(keyset, *args)
-        return below(keyset, args)
+        return below(keyset, *args)
 
     return kernel
 
 
-def _kernel_below_autograd(spec: OpSpec, overload: Any) -> Callable[[Any, tuple[Any, ...]], Any]:
+def _kernel_below_autograd(spec: OpSpec, overload: Any) -> Kernel:
     after_autograd = torch._C._after_autograd_keyset
     by_triton = triton_kernel(spec)
 
-    def below(keyset: Any, args: tuple[Any, ...]) -> Any:
+    def below(keyset: Any, *args: Any) -> Any:
         if chosen.get() == "triton" and spec.triton:
             return by_triton(*args)
         with torch._C._AutoDispatchBelowAutograd():
-            if keyset is not None:
-                return overload.redispatch(keyset & after_autograd, *args)
-            args, leading = merge_leading(args, spec.core)
-            outputs = overload(*args)
-            if leading is None:
-                return outputs
-            # Autograd would forbid to write to a view that was made in a Function.
-            with torch._C._AutoDispatchBelowADInplaceOrView():
-                return split_leading(outputs, leading)
+            return overload.redispatch(keyset & after_autograd, *args)
 
     return below
 
 
-def _mutating_kernel(spec: OpSpec, below: Callable[..., Any]) -> Kernel:
+def _mutating_kernel(spec: OpSpec, below: Kernel) -> Kernel:
     def kernel(keyset: Any, *args: Any) -> Any:
-        if is_transformed() or requires_grad(args):
-            raise RuntimeError(
-                f"{spec.name} writes in place and has no derivative; "
-                f"use {spec.name.rstrip('_')}, or torch.no_grad() outside of any transform"
-            )
-        written = refuse_overlaps(spec, args)
-        below(keyset, args)
+        written = refuse_writing(spec, args)
+        below(keyset, *args)
         torch.autograd.graph.increment_version(written)
 
     return kernel
+
+
+def refuse_writing(spec: OpSpec, args: tuple[Any, ...]) -> list[Tensor]:
+    """Return the tensors that the op writes to; raise if it may not."""
+    if is_transformed() or requires_grad(args):
+        raise RuntimeError(
+            f"{spec.name} writes in place and has no derivative; "
+            f"use {spec.name.rstrip('_')}, or torch.no_grad() outside of any transform"
+        )
+    return refuse_overlaps(spec, args)
 
 
 def refuse_overlaps(spec: OpSpec, args: tuple[Any, ...]) -> list[Tensor]:

@@ -13,6 +13,9 @@ try:
 except ImportError:
     nvtx = None
 
+#: Whether there are ranges at all.
+HAS_RANGES = nvtx is not None
+
 
 @functools.cache
 def op_range(name: str) -> AbstractContextManager[Any]:

@@ -56,7 +56,7 @@ def spatial_constriction(
         If the implementation asked for is not there.
     """
     _check(x, masks, scales, shifts, eps)
-    return _constriction(x, masks, scales, shifts, float(eps), impl=impl)[0]
+    return _constriction(x, masks, scales, shifts, float(eps), impl=impl)
 
 
 def _check(x: Tensor, masks: Tensor, scales: Tensor, shifts: Tensor, eps: float) -> None:

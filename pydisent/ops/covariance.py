@@ -58,7 +58,7 @@ def covariance_penalty(
         mu, logvar = promote(mu, logvar)
     check_number("lambda_od", lambda_od, at_least=0)
     check_number("lambda_d", lambda_d, at_least=0)
-    return _covariance(mu, logvar, lambda_od, lambda_d, impl=impl)[0]
+    return _covariance(mu, logvar, lambda_od, lambda_d, impl=impl)
 
 
 def cross_covariance_penalty(y: Tensor, z: Tensor, *, impl: Implementation | None = None) -> Tensor:
@@ -92,7 +92,7 @@ def cross_covariance_penalty(y: Tensor, z: Tensor, *, impl: Implementation | Non
     if z.shape[0] != y.shape[0]:
         raise shape_error("z", f"({y.shape[0]}, d), as y has that batch", z)
     check_matching("z", z, "y", y, shape=False)
-    return _cross_covariance(*promote(y, z), impl=impl)[0]
+    return _cross_covariance(*promote(y, z), impl=impl)
 
 
 def third_central_moment_penalty(
@@ -130,7 +130,7 @@ def third_central_moment_penalty(
     if logvar is not None:
         check_matching("logvar", logvar, "z", z)
         z, logvar = promote(z, logvar)
-    return _third_moment(z, logvar, impl=impl)[0]
+    return _third_moment(z, logvar, impl=impl)
 
 
 def _check_batch(name: str, x: Tensor) -> None:

@@ -16,25 +16,28 @@ from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
+from torch.compiler import is_compiling
 
 from pydisent import _backends
 from pydisent._checks import check_one_of
 from pydisent.ops._context import (
     choosing,
     device_type,
+    environment_choice,
     is_ordinary,
     is_transformed,
     merge_leading,
     split_leading,
 )
-from pydisent.ops._gradient import by_adjoint, reference_backward
+from pydisent.ops._direct import direct_kernels, visible_outputs
+from pydisent.ops._gradient import by_adjoint, differentiable_backward
 from pydisent.ops._kernels import (
     autograd_kernel,
     fallback_kernel,
     refuse_overlaps,
     triton_kernel,
 )
-from pydisent.ops._nvtx import op_range
+from pydisent.ops._nvtx import HAS_RANGES, op_range
 from pydisent.ops.spec import BACKWARD, NAMESPACE, Backward, OpSpec, Sizes, adjoint_of
 
 Implementation = Literal["auto", "reference", "native", "triton"]
@@ -49,27 +52,45 @@ REGISTRY: dict[str, Op] = {}
 class Op:
     """A registered op: call it with all its arguments in the schema's order.
 
-    ``by_adjoint`` is the gradient that its adjoint gives.
+    It returns the outputs that callers see. ``by_adjoint`` is the gradient that its adjoint gives.
     """
 
     def __init__(self, spec: OpSpec, adjoint: Op | None = None) -> None:
         self.spec = spec
         self.overload = getattr(getattr(torch.ops, NAMESPACE), spec.name).default
-        self.by_adjoint = reference_backward(spec) if adjoint is None else by_adjoint(spec, adjoint)
-        self.kernel = autograd_kernel(spec, self.overload, spec.backward or self.by_adjoint)
+        self.by_adjoint = (
+            differentiable_backward(spec.reference)
+            if adjoint is None
+            else by_adjoint(spec, adjoint)
+        )
+        backward = spec.backward or self.by_adjoint
+        self.kernel = autograd_kernel(spec, self.overload, backward)
+        self.below, self._direct = direct_kernels(
+            spec, self.overload, adjoint and adjoint.below, backward
+        )
         self._qualified = f"{NAMESPACE}::{spec.name}"
 
     def __call__(self, *args: Any, impl: str | None = None) -> Any:
         """Run the implementation that ``impl``, else ``PYDISENT_IMPL``, else "auto" names."""
+        if not is_compiling() and is_ordinary(args):
+            if impl is None:
+                impl = environment_choice() or "auto"
+            if impl == "native":
+                self._require(impl, device_type(args), transformed=False)
+            if impl == "auto" or impl == "native":
+                if not HAS_RANGES:
+                    return self._direct(*args)
+                with op_range(self.spec.name):
+                    return self._direct(*args)
+        return visible_outputs(self.spec, self.every(*args, impl=impl))
+
+    def every(self, *args: Any, impl: str | None = None) -> Any:
+        """Run likewise, and return also the outputs that are only for the gradient."""
         if impl is None:
             impl = os.environ.get("PYDISENT_IMPL") or "auto"
-        if torch.compiler.is_compiling():  # the Autograd kernel sees to any transform
+        if is_compiling():  # the Autograd kernel sees to any transform
             return self._run(impl, args, transformed=False)
         with op_range(self.spec.name):
-            if (impl == "auto" or impl == "native") and is_ordinary(args):
-                if impl == "native":
-                    self._require(impl, device_type(args), False)
-                return self.kernel(None, *args)
             return self._run(impl, args, is_transformed())
 
     def _run(self, impl: str, args: tuple[Any, ...], transformed: bool) -> Any:

@@ -228,7 +228,7 @@ class Wiring:
     def __init__(self, spec: OpSpec, adjoint: OpSpec) -> None:
         known = (*spec.inputs, *spec.returns)
         cotangents = [name for name in adjoint.inputs if name not in known]
-        self.cotangents = len(cotangents)
+        self.cotangents, self.names = len(cotangents), cotangents
         gradients = [f"grad_{name}" for name in spec.inputs]
         if unknown := set(adjoint.returns) - set(gradients):
             raise ValueError(f"{adjoint.name}: {', '.join(unknown)} is the gradient of no input")

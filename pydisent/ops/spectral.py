@@ -69,8 +69,7 @@ def masked_power_iteration(
     _check(gram, probe, mask, iterations, eps)
     if mask.dtype != gram.dtype:
         mask = mask.to(gram.dtype)
-    vectors, norms, _, _ = _power_iteration(gram, probe, mask, iterations, eps, impl=impl)
-    return vectors, norms
+    return _power_iteration(gram, probe, mask, iterations, eps, impl=impl)
 
 
 def _check(gram: Tensor, probe: Tensor, mask: Tensor, iterations: int, eps: float) -> None:

@@ -6,7 +6,15 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pydisent.ops import band_gate, band_mask, cumax, gaussian_kl, registry, spatial_constriction
+from pydisent.ops import (
+    _direct,
+    band_gate,
+    band_mask,
+    cumax,
+    gaussian_kl,
+    registry,
+    spatial_constriction,
+)
 
 OVERLOAD = torch.ops.pydisent.band_mask.default
 ADJOINT = torch.ops.pydisent.band_mask_backward.default
@@ -70,9 +78,10 @@ class Subclass(torch.Tensor):
 def direct(monkeypatch):
     """The verdict on each call, in turn."""
     verdicts, ask = [], registry.is_ordinary
-    monkeypatch.setattr(
-        registry, "is_ordinary", lambda args: verdicts.append(ask(args)) or verdicts[-1]
-    )
+    for module in (registry, _direct):
+        monkeypatch.setattr(
+            module, "is_ordinary", lambda args: verdicts.append(ask(args)) or verdicts[-1]
+        )
     return verdicts
 
 
@@ -86,7 +95,8 @@ def test_both_roads_agree_to_the_bit(name, monkeypatch, direct):
     function, inputs = calls()[name]
     got = gradients(function, inputs)
     assert direct == [True, True]  # forward and backward
-    monkeypatch.setattr(registry, "is_ordinary", lambda args: False)
+    for module in (registry, _direct):
+        monkeypatch.setattr(module, "is_ordinary", lambda args: False)
     for a, b in zip(got, gradients(function, inputs), strict=True):
         assert a.shape == b.shape
         assert a.stride() == b.stride()
