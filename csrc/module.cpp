@@ -1,6 +1,7 @@
 // pydisent._C: loading it registers the kernels (see bind/); it tells how it was built.
 #include <pybind11/pybind11.h>
 
+#include "bind/fits.h"
 #include "cpu/simd.h"
 
 namespace py = pybind11;
@@ -30,4 +31,5 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "Compiled kernels of pydisent; importing this registers them.";
   m.def("build_info", &build_info, "How the module was built.");
   m.def("instruction_set", &pydisent::instruction_set_name, "The CPU kernels' instruction set.");
+  pydisent::add_fits(m.ptr());
 }

@@ -8,6 +8,7 @@ import importlib.machinery
 import importlib.util
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import NotRequired, TypedDict
@@ -18,13 +19,15 @@ _FOLDER = Path(__file__).parent
 #: Written by ``setup.py`` when the compiled module, or the CUDA kernels in it, could not be built.
 _FAILURE_NOTE = _FOLDER / "_build_failure.txt"
 
+#: ``pydisent._C.fits``, of which it is no sign that it says no, and which no graph can hold.
+fits: Callable[..., bool] = lambda pattern, *tensors: False  # noqa: E731
 _native: ModuleType | None = None
 _native_reason = "pydisent.ops has not been imported"
 
 
 def load_native() -> None:
     """Import ``pydisent._C``, which registers the compiled kernels, or keep the reason why not."""
-    global _native, _native_reason
+    global _native, _native_reason, fits
     if _native is not None:
         return
     try:
@@ -32,7 +35,7 @@ def load_native() -> None:
         if not importlib.machinery.PathFinder.find_spec("pydisent._C", [str(_FOLDER)]):
             raise ModuleNotFoundError(name="pydisent._C")
         _native = importlib.import_module("pydisent._C")
-        _native_reason = ""
+        _native_reason, fits = "", _native.fits
     except ModuleNotFoundError:
         _native_reason = _failure_note() or (
             "pydisent._C was never built; install pydisent with a C++ compiler present "

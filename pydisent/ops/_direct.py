@@ -105,8 +105,8 @@ def _function(
         @staticmethod
         def backward(ctx: Any, *grads: Any) -> Any:
             known = ctx.saved_tensors + ctx.plain
-            recording = is_recording()
-            if by_adjoint is not None and not recording:
+            recording, needs = is_recording(), ctx.needs_input_grad
+            if by_adjoint is not None and not recording and (needs[0] or not spec.backward):
                 found = by_adjoint(grads, known)
                 if found is not None:
                     return found
@@ -114,9 +114,10 @@ def _function(
                 return (None,) * len(spec.inputs)
             inputs, outputs = join(known)
             way = again if recording else backward
-            return way(inputs, outputs, grads + unseen, ctx.needs_input_grad)
+            return way(inputs, outputs, grads + unseen, needs)
 
     Function.__name__ = Function.__qualname__ = f"{spec.name}_autograd"
+    Function._backward_cls.__name__ = f"{Function.__name__}Backward"  # type: ignore[attr-defined]
     # Not Function.apply, which first looks for functorch: an ordinary call is not under it.
     return super(torch.autograd.Function, Function).apply  # type: ignore[misc,no-any-return]
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
+from pydisent import _backends
 from pydisent._checks import check_floating, check_matching, check_number, shape_error
 from pydisent.ops.registry import Family, Implementation
 from pydisent.ops.spec import Draw, Sizes, computed, like
@@ -55,11 +57,13 @@ def spatial_constriction(
     RuntimeError
         If the implementation asked for is not there.
     """
-    _check(x, masks, scales, shifts, eps)
+    check_number("eps", eps, above=0)
+    if is_compiling() or not _backends.fits("bchw bnhw bnc bnc", x, masks, scales, shifts):
+        _check(x, masks, scales, shifts)
     return _constriction(x, masks, scales, shifts, float(eps), impl=impl)
 
 
-def _check(x: Tensor, masks: Tensor, scales: Tensor, shifts: Tensor, eps: float) -> None:
+def _check(x: Tensor, masks: Tensor, scales: Tensor, shifts: Tensor) -> None:
     check_floating("x", x)
     if x.dim() != 4:
         raise shape_error("x", "(B, C, H, W)", x)
@@ -73,7 +77,6 @@ def _check(x: Tensor, masks: Tensor, scales: Tensor, shifts: Tensor, eps: float)
         check_matching(name, style, "x", x, shape=False)
         if style.shape != wanted:
             raise shape_error(name, f"{wanted} for this x and these masks", style)
-    check_number("eps", eps, above=0)
 
 
 def _empty_map(x: Tensor) -> Tensor:

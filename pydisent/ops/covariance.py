@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from torch.compiler import is_compiling
 
+from pydisent import _backends
 from pydisent._checks import check_floating, check_matching, check_number, shape_error
 from pydisent.ops.registry import Family, Implementation
 from pydisent.ops.spec import Draw, Sizes, computed
@@ -52,10 +54,7 @@ def covariance_penalty(
     RuntimeError
         If the implementation asked for is not there.
     """
-    _check_batch("mu", mu)
-    if logvar is not None:
-        check_matching("logvar", logvar, "mu", mu)
-        mu, logvar = promote(mu, logvar)
+    mu, logvar = _check_batch("mu", mu, logvar)
     check_number("lambda_od", lambda_od, at_least=0)
     check_number("lambda_d", lambda_d, at_least=0)
     return _covariance(mu, logvar, lambda_od, lambda_d, impl=impl)
@@ -87,12 +86,14 @@ def cross_covariance_penalty(y: Tensor, z: Tensor, *, impl: Implementation | Non
     RuntimeError
         If the implementation asked for is not there.
     """
-    _check_batch("y", y)
-    _check_batch("z", z)
-    if z.shape[0] != y.shape[0]:
-        raise shape_error("z", f"({y.shape[0]}, d), as y has that batch", z)
-    check_matching("z", z, "y", y, shape=False)
-    return _cross_covariance(*promote(y, z), impl=impl)
+    if is_compiling() or not _backends.fits("bK bD", y, z):
+        _check_batch("y", y)
+        _check_batch("z", z)
+        if z.shape[0] != y.shape[0]:
+            raise shape_error("z", f"({y.shape[0]}, d), as y has that batch", z)
+        check_matching("z", z, "y", y, shape=False)
+        y, z = promote(y, z)
+    return _cross_covariance(y, z, impl=impl)
 
 
 def third_central_moment_penalty(
@@ -126,17 +127,26 @@ def third_central_moment_penalty(
     RuntimeError
         If the implementation asked for is not there.
     """
-    _check_batch("z", z)
-    if logvar is not None:
-        check_matching("logvar", logvar, "z", z)
-        z, logvar = promote(z, logvar)
+    z, logvar = _check_batch("z", z, logvar)
     return _third_moment(z, logvar, impl=impl)
 
 
-def _check_batch(name: str, x: Tensor) -> None:
+def _check_batch(
+    name: str, x: Tensor, logvar: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Return them in one dtype."""
+    if not is_compiling() and (
+        _backends.fits("bD", x) if logvar is None else _backends.fits("bD bD", x, logvar)
+    ):
+        return x, logvar
     check_floating(name, x)
     if x.dim() != 2 or x.shape[1] == 0:
         raise shape_error(name, "(B, d), d >= 1", x)
+    if logvar is None:
+        return x, None
+    check_matching("logvar", logvar, name, x)
+    x, logvar = promote(x, logvar)
+    return x, logvar
 
 
 _FAMILY = Family("covariance", triton=True)

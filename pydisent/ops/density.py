@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
+from pydisent import _backends
 from pydisent._checks import (
     check_floating,
     check_int64,
@@ -71,8 +73,7 @@ def aggregate_posterior(
     RuntimeError
         If the implementation asked for is not there.
     """
-    _check(z, mu, logvar, dataset_size, estimator)
-    z, mu, logvar = promote(z, mu, logvar)
+    z, mu, logvar = _checked(z, mu, logvar, dataset_size, estimator)
     return _posterior(z, mu, logvar, int(dataset_size), estimator, impl=impl)
 
 
@@ -102,12 +103,17 @@ def total_correlation(
     return (log_joint - log_marginals.sum(dim=1)).mean()
 
 
-def _check(z: Tensor, mu: Tensor, logvar: Tensor, dataset_size: int, estimator: str) -> None:
-    check_floating("z", z)
-    if z.dim() != 2:
-        raise shape_error("z", "(B, d)", z)
-    for name, x in (("mu", mu), ("logvar", logvar)):
-        check_matching(name, x, "z", z)
+def _checked(
+    z: Tensor, mu: Tensor, logvar: Tensor, dataset_size: int, estimator: str
+) -> tuple[Tensor, ...]:
+    """Return the tensors in one dtype."""
+    if is_compiling() or not _backends.fits("bd bd bd", z, mu, logvar):
+        check_floating("z", z)
+        if z.dim() != 2:
+            raise shape_error("z", "(B, d)", z)
+        for name, x in (("mu", mu), ("logvar", logvar)):
+            check_matching(name, x, "z", z)
+        z, mu, logvar = promote(z, mu, logvar)
     check_int64("dataset_size", dataset_size, at_least=1)
     check_one_of("estimator", estimator, ESTIMATORS)
     if estimator == "mss" and dataset_size < z.shape[0]:
@@ -115,6 +121,7 @@ def _check(z: Tensor, mu: Tensor, logvar: Tensor, dataset_size: int, estimator: 
             f'dataset_size must be at least the batch size {z.shape[0]} for estimator="mss", '
             f"got {dataset_size}"
         )
+    return z, mu, logvar
 
 
 def _arguments(draw: Draw, batch: int, d: int, estimator: str = "mws") -> tuple[Any, ...]:

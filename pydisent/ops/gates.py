@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from torch.compiler import is_compiling
 
+from pydisent import _backends
 from pydisent._checks import check_floating, check_matching, shape_error
 from pydisent.ops.registry import Family, Implementation
 from pydisent.ops.spec import Draw, Sizes, like
@@ -36,7 +38,8 @@ def cumax(logits: Tensor, *, impl: Implementation | None = None) -> Tensor:
     RuntimeError
         If the implementation asked for is not there.
     """
-    _require_logits("logits", logits, 1)
+    if is_compiling() or not _backends.fits(".L", logits):
+        _require_logits("logits", logits, 1)
     return _cumax(logits, impl=impl)
 
 
@@ -63,9 +66,11 @@ def band_gate(rise: Tensor, fall: Tensor, *, impl: Implementation | None = None)
     ValueError, TypeError, RuntimeError
         As for :func:`cumax`.
     """
-    _require_logits("rise", rise, 1)
-    check_matching("fall", fall, "rise", rise)
-    return _gate(*promote(rise, fall), impl=impl)
+    if is_compiling() or not _backends.fits(".L .L", rise, fall):
+        _require_logits("rise", rise, 1)
+        check_matching("fall", fall, "rise", rise)
+        rise, fall = promote(rise, fall)
+    return _gate(rise, fall, impl=impl)
 
 
 def band_mask(
@@ -102,6 +107,8 @@ def band_mask(
     ValueError, TypeError, RuntimeError
         As for :func:`cumax`.
     """
+    if not is_compiling() and _backends.fits(".JH .JH .JW .JW", rise_h, fall_h, rise_w, fall_w):
+        return _mask(rise_h, fall_h, rise_w, fall_w, impl=impl)
     _require_logits("rise_h", rise_h, 2)
     check_matching("fall_h", fall_h, "rise_h", rise_h)
     _require_logits("rise_w", rise_w, 2)

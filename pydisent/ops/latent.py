@@ -7,7 +7,9 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
+from pydisent import _backends
 from pydisent._checks import (
     check_device,
     check_floating,
@@ -52,9 +54,11 @@ def gaussian_kl(mu: Tensor, logvar: Tensor, *, impl: Implementation | None = Non
     RuntimeError
         If the implementation asked for is not there.
     """
-    check_floating("mu", mu)
-    check_matching("logvar", logvar, "mu", mu)
-    return _kl(*promote(mu, logvar), impl=impl)
+    if is_compiling() or not _backends.fits(". .", mu, logvar):
+        check_floating("mu", mu)
+        check_matching("logvar", logvar, "mu", mu)
+        mu, logvar = promote(mu, logvar)
+    return _kl(mu, logvar, impl=impl)
 
 
 def reparameterized_sample(
@@ -85,10 +89,12 @@ def reparameterized_sample(
     RuntimeError
         If the implementation asked for is not there.
     """
-    check_floating("mu", mu)
-    check_matching("logvar", logvar, "mu", mu)
-    check_matching("noise", noise, "mu", mu)
-    return _sample(*promote(mu, logvar, noise), impl=impl)
+    if is_compiling() or not _backends.fits(". . .", mu, logvar, noise):
+        check_floating("mu", mu)
+        check_matching("logvar", logvar, "mu", mu)
+        check_matching("noise", noise, "mu", mu)
+        mu, logvar, noise = promote(mu, logvar, noise)
+    return _sample(mu, logvar, noise, impl=impl)
 
 
 def perceptual_simplicity_loss(
@@ -136,15 +142,17 @@ def perceptual_simplicity_loss(
     RuntimeError
         If the implementation asked for is not there.
     """
-    check_floating("codes_a", codes_a)
-    if codes_a.dim() != 2 or codes_a.shape[1] == 0:
-        raise shape_error("codes_a", "(B, d), d >= 1", codes_a)
-    for name, x in (("codes_b", codes_b), ("target_a", target_a), ("target_b", target_b)):
-        check_matching(name, x, "codes_a", codes_a)
+    codes: tuple[Tensor, ...] = codes_a, codes_b, target_a, target_b
+    if is_compiling() or not _backends.fits("bD bD bD bD", *codes):
+        check_floating("codes_a", codes_a)
+        if codes_a.dim() != 2 or codes_a.shape[1] == 0:
+            raise shape_error("codes_a", "(B, d), d >= 1", codes_a)
+        for name, x in (("codes_b", codes_b), ("target_a", target_a), ("target_b", target_b)):
+            check_matching(name, x, "codes_a", codes_a)
+        codes = promote(*codes)
     _check_dimension(dimension, codes_a)
     check_one_of("variant", variant, VARIANTS)
     weight = 1.0 / codes_a.shape[1] if variant == "paper" else 0.5
-    codes = promote(codes_a, codes_b, target_a, target_b)
     return _simplicity(*codes, dimension, weight, impl=impl)
 
 
@@ -160,7 +168,11 @@ def _check_dimension(dimension: Tensor, codes: Tensor) -> None:
         return  # to look at the values would wait for the device, or break the graph
     if torch._C._are_functorch_transforms_active():
         return
-    low, high = (int(x) for x in torch.aminmax(dimension))
+    if batch <= 128:  # a list is read faster than two scalars are made
+        values = dimension.tolist()
+        low, high = min(values), max(values)
+    else:
+        low, high = (int(x) for x in torch.aminmax(dimension))
     if low < 0 or high >= d:
         raise ValueError(f"dimension must be in [0, {d - 1}], got values in [{low}, {high}]")
 

@@ -119,7 +119,8 @@ class OpSpec:
     adjoint
         The op ``<name>_backward``, if there is one.
     backward
-        The gradient where it is not a plain call of the adjoint.
+        The gradient where it is not a plain call of the adjoint: not asked where all cotangents
+        that this takes are there, no others are, and the first input has a gradient.
     constants
         Tensor arguments that get no gradient, by definition.
     """

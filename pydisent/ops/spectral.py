@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
+from pydisent import _backends
 from pydisent._checks import (
     check_device,
     check_floating,
@@ -66,13 +68,15 @@ def masked_power_iteration(
     RuntimeError
         If the implementation asked for is not there.
     """
-    _check(gram, probe, mask, iterations, eps)
-    if mask.dtype != gram.dtype:
-        mask = mask.to(gram.dtype)
+    check_int64("iterations", iterations, at_least=1)
+    check_number("eps", eps, above=0)
+    if is_compiling() or not _backends.fits("bmm bmk mk", gram, probe, mask):
+        _check(gram, probe, mask)
+        mask = mask if mask.dtype == gram.dtype else mask.to(gram.dtype)
     return _power_iteration(gram, probe, mask, iterations, eps, impl=impl)
 
 
-def _check(gram: Tensor, probe: Tensor, mask: Tensor, iterations: int, eps: float) -> None:
+def _check(gram: Tensor, probe: Tensor, mask: Tensor) -> None:
     check_floating("gram", gram)
     if gram.dim() != 3 or gram.shape[1] != gram.shape[2]:
         raise shape_error("gram", "(B, m, m)", gram)
@@ -87,8 +91,6 @@ def _check(gram: Tensor, probe: Tensor, mask: Tensor, iterations: int, eps: floa
         check_device(name, x, "gram", gram)
     if probe.dtype != gram.dtype:
         raise TypeError(f"probe must be {gram.dtype}, the dtype of gram, got {probe.dtype}")
-    check_int64("iterations", iterations, at_least=1)
-    check_number("eps", eps, above=0)
 
 
 def _arguments(draw: Draw, batch: int, m: int, k: int, iterations: int) -> tuple[Any, ...]:

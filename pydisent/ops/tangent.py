@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
+from pydisent import _backends
 from pydisent._checks import (
     check,
     check_device,
@@ -99,6 +101,11 @@ def activation_tangent_(
     return tangents
 
 
+_WITH_LEAK = ("prelu", "translated_prelu")
+#: Shapes of h and the tangents by the axes of h.
+_PATTERNS = {1: "b kb", 2: "bc kbc", 3: "bcl kbcl", 4: "bchw kbchw"}
+
+
 def _check(
     h: Tensor,
     tangents: Tensor,
@@ -107,16 +114,19 @@ def _check(
     threshold: Tensor | None,
     beta: float,
 ) -> None:
-    check_floating("h", h)
-    check_floating("tangents", tangents)
-    if tangents.dim() == 0 or tangents.shape[1:] != h.shape:
-        wanted = ", ".join(map(str, ("K", *h.shape)))
-        raise shape_error("tangents", f"({wanted}) for this h", tangents)
-    check_device("tangents", tangents, "h", h)
+    usual = _PATTERNS.get(h.dim()) if isinstance(h, Tensor) and not is_compiling() else None
+    if usual is None or not _backends.fits(usual, h, tangents):
+        check_floating("h", h)
+        check_floating("tangents", tangents)
+        if tangents.dim() == 0 or tangents.shape[1:] != h.shape:
+            wanted = ", ".join(map(str, ("K", *h.shape)))
+            raise shape_error("tangents", f"({wanted}) for this h", tangents)
+        check_device("tangents", tangents, "h", h)
     check_one_of("kind", kind, KINDS)
     check_number("beta", beta, above=0)
-    _check_parameter("leak", leak, h, kind, ("prelu", "translated_prelu"))
-    _check_parameter("threshold", threshold, h, kind, ("translated_prelu",))
+    if leak is not None or threshold is not None or kind in _WITH_LEAK:
+        _check_parameter("leak", leak, h, kind, _WITH_LEAK)
+        _check_parameter("threshold", threshold, h, kind, _WITH_LEAK[1:])
 
 
 def _check_parameter(
