@@ -112,7 +112,9 @@ def measured(rounds: int) -> dict[str, Any]:
     """Microseconds and ratios of every op and of the measure."""
     problems = {name: problem(name) for name in public_ops()}
     bases = {n: minimal(n) for n in sorted({1} | {n for _, n in problems.values() if n})}
-    contenders = {(n, key): call for n, base in bases.items() for key, call in base.items()}
+    contenders: dict[Any, Any] = {
+        (n, key): call for n, base in bases.items() for key, call in base.items()
+    }
     for name, (calls, _) in problems.items():
         contenders |= {(name, key): call for key, call in calls.items()}
     times: dict[Any, list[float]] = {key: [] for key in contenders}

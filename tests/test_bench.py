@@ -67,3 +67,19 @@ def test_throughput_is_measured_behind_a_gate(bench, monkeypatch, tmp_path):
     monkeypatch.setattr(throughput, "plain_loop", wrong)
     assert throughput.main(["--systems", "beta-vae", *command]) == 1
     assert "pydisent" not in written["throughput"]["systems"]["beta-vae"]["seconds"]
+
+
+def test_overhead_is_that_of_every_op_and_told_where_it_is_too_much(bench, monkeypatch):
+    overhead = bench("overhead")
+    ticks = iter(range(10**9))
+    monkeypatch.setattr(overhead.time, "perf_counter", lambda: next(ticks))
+    result = overhead.measured(rounds=2)  # each burst takes as long by this clock
+    assert result["ops"].keys() == set(overhead.public_ops())
+    for name, row in result["ops"].items():
+        if not name.endswith("_"):  # which writes in place, and has no gradient
+            assert row["both_same_inputs"] == {"of_fastest": 1.0, "median": 1.0}, name
+    assert overhead.over(result) == []
+    row = result["ops"]["cumax"]
+    row["forward"]["of_fastest"], row["both"]["of_fastest"] = 2.5, 1.51
+    assert overhead.over(result) == ["cumax both: 1.51"]
+    assert sum(line.startswith("minimal, ") for line in overhead.table(result)) == 4

@@ -117,9 +117,9 @@ def _function(
             return way(inputs, outputs, grads + unseen, needs)
 
     Function.__name__ = Function.__qualname__ = f"{spec.name}_autograd"
-    Function._backward_cls.__name__ = f"{Function.__name__}Backward"  # type: ignore[attr-defined]
+    Function._backward_cls.__name__ = f"{Function.__name__}Backward"
     # Not Function.apply, which first looks for functorch: an ordinary call is not under it.
-    return super(torch.autograd.Function, Function).apply  # type: ignore[misc,no-any-return]
+    return super(torch.autograd.Function, Function).apply
 
 
 def _visible(spec: OpSpec) -> Callable[[Any], Any]:

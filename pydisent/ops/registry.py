@@ -55,6 +55,8 @@ class Op:
     It returns the outputs that callers see. ``by_adjoint`` is the gradient that its adjoint gives.
     """
 
+    below: Callable[..., Any]
+
     def __init__(self, spec: OpSpec, adjoint: Op | None = None) -> None:
         self.spec = spec
         self.overload = getattr(getattr(torch.ops, NAMESPACE), spec.name).default
