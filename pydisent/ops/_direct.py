@@ -28,7 +28,7 @@ def direct_kernels(
     below = _below_autograd(spec, overload)
     if spec.written:
         return below, _mutating(spec, below)
-    visible = _visible(spec)
+    visible = visible_outputs(spec)
     apply = _function(spec, overload, below, adjoint, backward)
 
     def direct(*args: Any) -> Any:
@@ -39,11 +39,6 @@ def direct_kernels(
         return visible(below(*args))
 
     return below, direct
-
-
-def visible_outputs(spec: OpSpec, outputs: Any) -> Any:
-    """Those of the outputs that callers see, a tuple if they are several."""
-    return _visible(spec)(outputs)
 
 
 def _below_autograd(spec: OpSpec, overload: Any) -> Callable[..., Any]:
@@ -84,7 +79,7 @@ def _function(
     Of the outputs that callers do not see, what the gradient reads is saved and not returned: a
     gradient that is to be differentiated computes them anew.
     """
-    visible, keep, (split, join) = _visible(spec), _saved_outputs(spec), _arguments(spec)
+    visible, keep, (split, join) = visible_outputs(spec), _saved_outputs(spec), _arguments(spec)
     by_adjoint = None if adjoint is None else _by_adjoint_alone(spec, adjoint)
     again = differentiable_backward(overload) if spec.outputs < len(spec.returns) else backward
     unseen = (None,) * (len(spec.returns) - spec.outputs)
@@ -122,7 +117,8 @@ def _function(
     return super(torch.autograd.Function, Function).apply
 
 
-def _visible(spec: OpSpec) -> Callable[[Any], Any]:
+def visible_outputs(spec: OpSpec) -> Callable[[Any], Any]:
+    """Make the choice of the outputs that callers see: a tuple if they are several."""
     if spec.outputs == len(spec.returns) or spec.written:
         return lambda outputs: outputs
     return itemgetter(0) if spec.outputs == 1 else itemgetter(slice(spec.outputs))

@@ -70,6 +70,7 @@ class Op:
         self.below, self._direct = direct_kernels(
             spec, self.overload, adjoint and adjoint.below, backward
         )
+        self._visible = visible_outputs(spec)
         self._qualified = f"{NAMESPACE}::{spec.name}"
 
     def __call__(self, *args: Any, impl: str | None = None) -> Any:
@@ -84,7 +85,7 @@ class Op:
                     return self._direct(*args)
                 with op_range(self.spec.name):
                     return self._direct(*args)
-        return visible_outputs(self.spec, self.every(*args, impl=impl))
+        return self._visible(self.every(*args, impl=impl))
 
     def every(self, *args: Any, impl: str | None = None) -> Any:
         """Run likewise, and return also the outputs that are only for the gradient."""
