@@ -121,7 +121,8 @@ def visible_outputs(spec: OpSpec) -> Callable[[Any], Any]:
     """Make the choice of the outputs that callers see: a tuple if they are several."""
     if spec.outputs == len(spec.returns) or spec.written:
         return lambda outputs: outputs
-    return itemgetter(0) if spec.outputs == 1 else itemgetter(slice(spec.outputs))
+    count = spec.outputs  # no itemgetter, which torch.compile cannot follow into
+    return (lambda outputs: outputs[0]) if count == 1 else (lambda outputs: outputs[:count])
 
 
 def _saved_outputs(spec: OpSpec) -> Callable[[Any], tuple[Any, ...]]:
