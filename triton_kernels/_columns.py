@@ -6,6 +6,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ._common import power_of_2
+
 
 @triton.jit
 def entries(x, rows, columns, row_stride, column_stride, batch, count, DOUBLE: tl.constexpr):
@@ -18,25 +20,15 @@ def entries(x, rows, columns, row_stride, column_stride, batch, count, DOUBLE: t
 
 
 @triton.jit
-def column_means(
-    x, columns, row_stride, column_stride, batch, count, DOUBLE: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+def first_mean(
+    x, first, columns, row_stride, column_stride, end, count, DOUBLE: tl.constexpr,
+    ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Means of some columns, and what rounding left of them in x - mean."""
-    T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
-    size = tl.maximum(batch, 1).to(T)
-    total = tl.zeros((COLUMNS,), T)
-    for start in range(0, batch, ROWS):
-        rows = start + tl.arange(0, ROWS)
-        x_block = entries(x, rows, columns, row_stride, column_stride, batch, count, DOUBLE)
-        total += tl.sum(x_block, axis=0)
-    mean = total / size
-    left = tl.zeros((COLUMNS,), T)
-    for start in range(0, batch, ROWS):
-        rows = start + tl.arange(0, ROWS)
-        x_block = entries(x, rows, columns, row_stride, column_stride, batch, count, DOUBLE)
-        left += tl.sum(tl.where((rows < batch)[:, None], x_block - mean[None, :], 0.0), axis=0)
-    return mean, left / size
+    """Means of the first rows: a number near the data, from which to sum the others."""
+    rows = first + tl.arange(0, ROWS)
+    x_block = entries(x, rows, columns, row_stride, column_stride, end, count, DOUBLE)
+    size = tl.maximum(tl.minimum(end - first, ROWS), 1).to(x_block.dtype)
+    return tl.sum(x_block, axis=0) / size
 
 
 @triton.jit
@@ -48,8 +40,16 @@ def centred(
     return tl.where(inside, (x_block - mean[None, :]) - rest[None, :], 0.0)
 
 
-def tile_size(size: int, double: bool) -> int:
-    return min(16 if double else 32, max(16, triton.next_power_of_2(size)))
+@triton.jit
+def store_mean(means, columns, count, pivot, distance):
+    """Store pivot + distance, and what rounding left of it."""
+    mean = pivot + distance
+    tl.store(means + columns, mean, mask=columns < count)
+    tl.store(means + count + columns, distance - (mean - pivot), mask=columns < count)
+
+
+def tile_size(size: int, most: int) -> int:
+    return min(most, max(16, power_of_2(size or 1)))
 
 
 def total_of(sums: Tensor) -> Tensor:
@@ -57,4 +57,4 @@ def total_of(sums: Tensor) -> Tensor:
 
 
 def strides_of(x: Tensor | None) -> tuple[int, int]:
-    return (0, 0) if x is None else (x.stride(0), x.stride(1))
+    return (0, 0) if x is None else x.stride()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import torch
 import triton
 import triton.language as tl
@@ -36,10 +38,31 @@ def scaled_exponential(w, x, DOUBLE: tl.constexpr):
     return result
 
 
+@triton.jit
+def product(x, y, total, DOUBLE: tl.constexpr):
+    """Add a product of matrices; float32 numbers go as sums of two that matrix units take."""
+    if DOUBLE:
+        result = tl.dot(x, y, total, out_dtype=tl.float64)
+    else:
+        result = tl.dot(x, y, total, input_precision="tf32x3")
+    return result
+
+
 def split_float(x: float) -> tuple[float, float]:
     """Split a number in two, which a kernel adds: Triton passes each rounded to float32."""
-    high = float(torch.tensor(x, dtype=torch.float32))
+    high = ctypes.c_float(x).value
     return high, x - high
+
+
+# Triton's own are for kernels as well, and slower than the arithmetic.
+def blocks_of(size: int, block: int) -> int:
+    """How many blocks cover a size."""
+    return -(-size // block)
+
+
+def power_of_2(n: int) -> int:
+    """The least power of two that is at least n >= 1."""
+    return 1 << (n - 1).bit_length()
 
 
 def compute_dtype(x: torch.Tensor) -> torch.dtype:

@@ -1,132 +1,148 @@
-"""Kernels of the adjoint of spatial constriction: see ``constriction.py``."""
+"""Kernels of the adjoint of spatial constriction: see ``constriction.py``.
+
+Programs are single warps that own some pixels and walk over channels, so that no sum needs a
+barrier: those over channels stay in registers, those over pixels are shuffles once a channel.
+"""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from ._maps import load_map, load_statistics, offsets, sample_and_tile
+from ._maps import load_map, load_statistics, offsets, place
 
 
 @triton.jit
-def _slope(masks, scales, rstd, sample, c, p, channels, pixels, codes, T: tl.constexpr,
-           CHANNELS: tl.constexpr, PIXELS: tl.constexpr):  # fmt: skip
-    """Compute A + Σ_n scale_n w_n / std of a tile."""
-    after = tl.full([PIXELS], 1.0, T)
-    slope = tl.zeros([CHANNELS, PIXELS], T)
-    for k in range(codes):
-        row = sample * codes + codes - 1 - k
+def _weights(masks, sample, p, pixels, codes, T: tl.constexpr, CODES: tl.constexpr):
+    """What is left of the map, A = Π (1 − m), and weights m_n Π_{k>n} (1 − m_k), the last first."""
+    after = tl.where(p < pixels, 1.0, 0.0).to(T)
+    weights = ()
+    for k in tl.static_range(CODES):
+        row = sample * codes + CODES - 1 - k
         m = tl.load(masks + row * pixels + p, mask=p < pixels, other=0.0).to(T)
-        scale = tl.load(scales + row * channels + c, mask=c < channels, other=0.0).to(T)
-        slope += (rstd * scale)[:, None] * (m * after)[None, :]
+        weights = weights + (m * after,)  # noqa: RUF005
         after *= 1.0 - m
-    return slope + after[None, :]
+    return after, weights
 
 
-@triton.jit(do_not_specialize=["codes", "blocks", "tiles"])
+@triton.jit
+def _style(styles, sample, k: tl.constexpr, c, channels, T: tl.constexpr, CODES: tl.constexpr):
+    at = styles + (sample * CODES + CODES - 1 - k) * channels + c
+    return tl.load(at, mask=c < channels, other=0.0).to(T)
+
+
+@triton.jit
+def _slopes(along_scale, along_shift, on_statistics, on_row, on_channel, c, channels, rstd, pixels):
+    """The constant and the linear part of grad_x, of sums over codes and pixels."""
+    at = on_statistics + c * on_channel
+    on_mean = tl.load(at, mask=c < channels, other=0.0)
+    on_rstd = tl.load(at + 2 * on_row, mask=c < channels, other=0.0)
+    constant = (on_mean - rstd * along_shift) / pixels
+    return constant, (rstd * along_scale + on_rstd * rstd * rstd) / pixels * rstd
+
+
+@triton.jit(do_not_specialize=["blocks", "tiles", "steps"])
 def reduce_kernel(
-    grad_out, grad_statistics, x, masks, scales, shifts, statistics, grad_x, sums, partials,
-    channels, pixels, codes, blocks, tiles,
+    grad_out, grad_statistics, x, masks, scales, shifts, statistics, grad_x,
+    grad_scales, grad_shifts, sums, partials, on_sample, on_row, on_channel,
+    channels, pixels, blocks, tiles, steps,
     LAST: tl.constexpr, RESIDENT: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
+    CODES: tl.constexpr,
 ):  # fmt: skip
-    """Compute a tile's part of the gradients of styles and weights; if RESIDENT, also grad_x."""
+    """A tile's part of the gradients of styles and weights; if RESIDENT, all but grad_masks."""
     T: tl.constexpr = statistics.dtype.element_ty
-    sample, tile = sample_and_tile(tiles)
-    block = tl.program_id(1)
-    c = block * CHANNELS + tl.arange(0, CHANNELS)
+    sample, tile, block = place(tiles, blocks)
     p = tile * PIXELS + tl.arange(0, PIXELS)
-    mean, rest, rstd = load_statistics(statistics, sample, c, channels)
-    value = load_map(x, sample, c, p, channels, pixels, LAST, T)
-    g = load_map(grad_out, sample, c, p, channels, pixels, LAST, T)
-    centred = tl.where((p < pixels)[None, :], (value - mean[:, None]) - rest[:, None], 0.0)
-    along = g * (centred * rstd[:, None])
-    # Rows of partials: A, then the codes.
-    partial = partials + (sample * blocks + block) * (codes + 1) * pixels + p
-    tl.store(partial, tl.sum(g * value, axis=0), mask=p < pixels)
-    after = tl.full([PIXELS], 1.0, T)
-    along_scale = tl.zeros([CHANNELS], T)
-    along_shift = tl.zeros([CHANNELS], T)
-    for k in range(codes):
-        n = codes - 1 - k
-        row = sample * codes + n
-        m = tl.load(masks + row * pixels + p, mask=p < pixels, other=0.0).to(T)
-        scale = tl.load(scales + row * channels + c, mask=c < channels, other=0.0).to(T)
-        shift = tl.load(shifts + row * channels + c, mask=c < channels, other=0.0).to(T)
-        weight = (m * after)[None, :]
-        after *= 1.0 - m
-        to_scale, to_shift = tl.sum(along * weight, axis=1), tl.sum(g * weight, axis=1)
-        at = sums + ((sample * tiles + tile) * codes + n) * 2 * channels + c
-        tl.store(at, to_scale, mask=c < channels)
-        tl.store(at + channels, to_shift, mask=c < channels)
-        to_weight = tl.sum(along * scale[:, None] + g * shift[:, None], axis=0)
-        tl.store(partial + (n + 1) * pixels, to_weight, mask=p < pixels)
-        along_scale += rstd * scale * to_scale
-        along_shift += rstd * scale * to_shift
-    if RESIDENT:
-        on_mean, _, on_rstd = load_statistics(grad_statistics, sample, c, channels)
-        constant = (on_mean - along_shift) / pixels
-        linear = (along_scale + on_rstd * rstd * rstd) / pixels * rstd
-        slope = _slope(
-            masks, scales, rstd, sample, c, p, channels, pixels, codes, T, CHANNELS, PIXELS
-        )
-        result = g * slope + constant[:, None] - centred * linear[:, None]
-        offset, inside = offsets(sample, c, p, channels, pixels, LAST)
-        tl.store(grad_x + offset, result, mask=inside)
+    left, weights = _weights(masks, sample, p, pixels, CODES, T, CODES)
+    # Sums over channels, first of the steps and only in the end of those of a step.
+    to_left = tl.zeros([CHANNELS, PIXELS], T)
+    to_weights = ()
+    for _ in tl.static_range(CODES):
+        to_weights = to_weights + (tl.zeros([CHANNELS, PIXELS], T),)  # noqa: RUF005
+    for step in range(steps):
+        c = (block * steps + step) * CHANNELS + tl.arange(0, CHANNELS)
+        inside = c < channels
+        mean, rest, rstd = load_statistics(statistics, sample, c, channels)
+        value = load_map(x, sample, c, p, channels, pixels, LAST, T)
+        g = load_map(grad_out, sample, c, p, channels, pixels, LAST, T)
+        centred = (value - mean[:, None]) - rest[:, None]
+        along = g * (centred * rstd[:, None])
+        to_left += g * value
+        slope = tl.zeros([CHANNELS, PIXELS], T) + left[None, :]
+        along_scale = tl.zeros([CHANNELS], T)
+        along_shift = tl.zeros([CHANNELS], T)
+        grown = ()
+        for k in tl.static_range(CODES):
+            scale = _style(scales, sample, k, c, channels, T, CODES)
+            shift = _style(shifts, sample, k, c, channels, T, CODES)
+            weight = weights[k][None, :]
+            to_scale, to_shift = tl.sum(along * weight, axis=1), tl.sum(g * weight, axis=1)
+            to_weight = to_weights[k] + along * scale[:, None]
+            grown = grown + (to_weight + g * shift[:, None],)  # noqa: RUF005
+            if RESIDENT:
+                at = (sample * CODES + CODES - 1 - k) * channels + c
+                tl.store(grad_scales + at, to_scale, mask=inside)
+                tl.store(grad_shifts + at, to_shift, mask=inside)
+                along_scale += scale * to_scale
+                along_shift += scale * to_shift
+                slope += (rstd * scale)[:, None] * weight
+            else:
+                at = sums + ((sample * tiles + tile) * channels + c) * (2 * CODES) + 2 * k
+                tl.store(at, to_scale, mask=inside)
+                tl.store(at + 1, to_shift, mask=inside)
+        to_weights = grown
+        if RESIDENT:
+            constant, linear = _slopes(
+                along_scale, along_shift, grad_statistics + sample * on_sample, on_row, on_channel,
+                c, channels, rstd, pixels,
+            )  # fmt: skip
+            offset, within = offsets(sample, c, p, channels, pixels, LAST)
+            result = g * slope + constant[:, None] - centred * linear[:, None]
+            tl.store(grad_x + offset, result, mask=within)
+    # Rows of partials: what is left of the map, then the codes.
+    at = partials + (sample * blocks + block) * (CODES + 1) * pixels + p
+    tl.store(at, tl.sum(to_left, axis=0), mask=p < pixels)
+    for k in tl.static_range(CODES):
+        to_weight = tl.sum(to_weights[k], axis=0)
+        tl.store(at + (CODES - k) * pixels, to_weight, mask=p < pixels)
 
 
-@triton.jit(do_not_specialize=["codes", "tiles"])
-def sums_kernel(
-    grad_statistics, scales, statistics, sums, grad_scales, grad_shifts, slopes,
-    channels, pixels, codes, tiles, CHANNELS: tl.constexpr,
+@triton.jit
+def _sum_styles(
+    on_statistics, scales, statistics, sums, grad_scales, grad_shifts, slopes,
+    on_row, on_channel, sample, block, channels, pixels, codes, tiles,
+    CHANNELS: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
     """Sum the tiles' parts of the styles' gradients; and what grad_x needs of them."""
     T: tl.constexpr = statistics.dtype.element_ty
-    sample = tl.program_id(0).to(tl.int64)
-    c = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    c = block * CHANNELS + tl.arange(0, CHANNELS)
     inside = c < channels
     _, _, rstd = load_statistics(statistics, sample, c, channels)
-    on_mean, _, on_rstd = load_statistics(grad_statistics, sample, c, channels)
     along_scale = tl.zeros([CHANNELS], T)
     along_shift = tl.zeros([CHANNELS], T)
     for n in range(codes):
-        to_scale = tl.zeros([CHANNELS], T)
-        to_shift = tl.zeros([CHANNELS], T)
-        for tile in range(tiles):
-            at = sums + ((sample * tiles + tile) * codes + n) * 2 * channels + c
-            to_scale += tl.load(at, mask=inside, other=0.0)
-            to_shift += tl.load(at + channels, mask=inside, other=0.0)
+        to_scale = tl.zeros([TILES, CHANNELS], T)
+        to_shift = tl.zeros([TILES, CHANNELS], T)
+        for first in range(0, tiles, TILES):
+            tile = first + tl.arange(0, TILES)[:, None]
+            at = (sample * tiles + tile) * channels + c[None, :]
+            at = sums + 2 * (at * codes + codes - 1 - n)
+            mask = (tile < tiles) & inside[None, :]
+            to_scale += tl.load(at, mask=mask, other=0.0)
+            to_shift += tl.load(at + 1, mask=mask, other=0.0)
+        on_scale, on_shift = tl.sum(to_scale, axis=0), tl.sum(to_shift, axis=0)
         row = (sample * codes + n) * channels + c
-        tl.store(grad_scales + row, to_scale, mask=inside)
-        tl.store(grad_shifts + row, to_shift, mask=inside)
+        tl.store(grad_scales + row, on_scale, mask=inside)
+        tl.store(grad_shifts + row, on_shift, mask=inside)
         scale = tl.load(scales + row, mask=inside, other=0.0).to(T)
-        along_scale += rstd * scale * to_scale
-        along_shift += rstd * scale * to_shift
+        along_scale += scale * on_scale
+        along_shift += scale * on_shift
+    constant, linear = _slopes(
+        along_scale, along_shift, on_statistics, on_row, on_channel, c, channels, rstd, pixels
+    )
     at = slopes + sample * 2 * channels + c
-    tl.store(at, (on_mean - along_shift) / pixels, mask=inside)
-    linear = (along_scale + on_rstd * rstd * rstd) / pixels * rstd
+    tl.store(at, constant, mask=inside)
     tl.store(at + channels, linear, mask=inside)
-
-
-@triton.jit(do_not_specialize=["codes"])
-def slope_kernel(
-    grad_out, x, masks, scales, statistics, slopes, grad_x, channels, pixels, codes,
-    LAST: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
-):  # fmt: skip
-    """Compute a tile of grad_x."""
-    T: tl.constexpr = statistics.dtype.element_ty
-    sample, tile = sample_and_tile(tl.cdiv(pixels, PIXELS))
-    c = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    p = tile * PIXELS + tl.arange(0, PIXELS)
-    mean, rest, rstd = load_statistics(statistics, sample, c, channels)
-    constant = tl.load(slopes + sample * 2 * channels + c, mask=c < channels, other=0.0)
-    linear = tl.load(slopes + (sample * 2 + 1) * channels + c, mask=c < channels, other=0.0)
-    slope = _slope(masks, scales, rstd, sample, c, p, channels, pixels, codes, T, CHANNELS, PIXELS)
-    value = load_map(x, sample, c, p, channels, pixels, LAST, T)
-    g = load_map(grad_out, sample, c, p, channels, pixels, LAST, T)
-    centred = (value - mean[:, None]) - rest[:, None]
-    offset, inside = offsets(sample, c, p, channels, pixels, LAST)
-    result = g * slope + constant[:, None] - centred * linear[:, None]
-    tl.store(grad_x + offset, result, mask=inside)
 
 
 @triton.jit
@@ -138,11 +154,12 @@ def _total(partials, sample, row, p, pixels, rows, blocks, T: tl.constexpr, PIXE
     return total
 
 
-@triton.jit(do_not_specialize=["codes", "blocks"])
-def masks_kernel(masks, partials, grad_masks, pixels, codes, blocks, PIXELS: tl.constexpr):
-    """Compute gradients P_n (d_n − z_{n−1}) of all masks in some pixels."""
-    T: tl.constexpr = partials.dtype.element_ty
-    sample, tile = sample_and_tile(tl.cdiv(pixels, PIXELS))
+@triton.jit
+def _grad_masks(
+    masks, partials, grad_masks, sample, tile, pixels, codes, blocks,
+    T: tl.constexpr, PIXELS: tl.constexpr,
+):  # fmt: skip
+    """Gradients P_n (d_n − z_{n−1}) of all masks in some pixels."""
     p = tile * PIXELS + tl.arange(0, PIXELS)
     rows = codes + 1
     state = _total(partials, sample, 0, p, pixels, rows, blocks, T, PIXELS)
@@ -156,3 +173,54 @@ def masks_kernel(masks, partials, grad_masks, pixels, codes, blocks, PIXELS: tl.
         target = _total(partials, sample, n + 1, p, pixels, rows, blocks, T, PIXELS)
         tl.store(grad_masks + at, after * (target - state), mask=p < pixels)
         state = state * (1.0 - m) + target * m
+
+
+@triton.jit(do_not_specialize=["codes", "blocks", "tiles", "mask_blocks", "style_blocks"])
+def sums_kernel(
+    grad_statistics, masks, scales, statistics, sums, partials,
+    grad_masks, grad_scales, grad_shifts, slopes, on_sample, on_row, on_channel,
+    channels, pixels, codes, blocks, tiles, mask_blocks, style_blocks,
+    PIXELS: tl.constexpr, CHANNELS: tl.constexpr, TILES: tl.constexpr,
+):  # fmt: skip
+    """Sum what the tiles left: some pixels of a sample's grad_masks, or some channels' styles."""
+    each = mask_blocks + style_blocks
+    sample, block = (tl.program_id(0) // each).to(tl.int64), tl.program_id(0) % each
+    if block < mask_blocks:
+        _grad_masks(
+            masks, partials, grad_masks, sample, block, pixels, codes, blocks,
+            statistics.dtype.element_ty, PIXELS,
+        )  # fmt: skip
+    else:
+        _sum_styles(
+            grad_statistics + sample * on_sample, scales, statistics, sums, grad_scales,
+            grad_shifts, slopes, on_row, on_channel, sample, block - mask_blocks,
+            channels, pixels, codes, tiles, CHANNELS, TILES,
+        )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["blocks", "tiles", "steps"])
+def slope_kernel(
+    grad_out, x, masks, scales, statistics, slopes, grad_x,
+    channels, pixels, blocks, tiles, steps,
+    LAST: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr, CODES: tl.constexpr,
+):  # fmt: skip
+    """grad_x of some pixels and channels."""
+    T: tl.constexpr = statistics.dtype.element_ty
+    sample, tile, block = place(tiles, blocks)
+    p = tile * PIXELS + tl.arange(0, PIXELS)
+    left, weights = _weights(masks, sample, p, pixels, CODES, T, CODES)
+    for step in range(steps):
+        c = (block * steps + step) * CHANNELS + tl.arange(0, CHANNELS)
+        mean, rest, rstd = load_statistics(statistics, sample, c, channels)
+        constant = tl.load(slopes + sample * 2 * channels + c, mask=c < channels, other=0.0)
+        linear = tl.load(slopes + (sample * 2 + 1) * channels + c, mask=c < channels, other=0.0)
+        slope = tl.zeros([CHANNELS, PIXELS], T) + left[None, :]
+        for k in tl.static_range(CODES):
+            scale = _style(scales, sample, k, c, channels, T, CODES)
+            slope += (rstd * scale)[:, None] * weights[k][None, :]
+        value = load_map(x, sample, c, p, channels, pixels, LAST, T)
+        g = load_map(grad_out, sample, c, p, channels, pixels, LAST, T)
+        centred = (value - mean[:, None]) - rest[:, None]
+        offset, inside = offsets(sample, c, p, channels, pixels, LAST)
+        result = g * slope + constant[:, None] - centred * linear[:, None]
+        tl.store(grad_x + offset, result, mask=inside)

@@ -7,10 +7,11 @@ import triton.language as tl
 
 
 @triton.jit
-def sample_and_tile(tiles):
-    """Of the first axis of the grid: the others have room for 65535 alone."""
+def place(tiles, blocks):
+    """Sample, tile and block of a program: of one axis, as others have room for 65535 alone."""
     index = tl.program_id(0)
-    return (index // tiles).to(tl.int64), index % tiles
+    rest = index // blocks
+    return (rest // tiles).to(tl.int64), rest % tiles, index % blocks
 
 
 @triton.jit

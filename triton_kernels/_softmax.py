@@ -1,4 +1,7 @@
-"""Cumulative softmaxes of some places of a row, computed where they are needed."""
+"""Cumulative softmaxes of some places of rows, computed where they are needed.
+
+Places are of one row, or of a column of rows: the last AXIS has a row's.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +18,37 @@ def load_places(x, at, stride, inside, other: tl.constexpr, DOUBLE: tl.constexpr
 
 
 @triton.jit
-def softmax_statistics(logits, stride, length, first, BLOCK: tl.constexpr, DOUBLE: tl.constexpr):
-    """A row's largest logit, and sums of exponentials: of all, before a block, and after it."""
-    T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
-    peak = tl.full((), float("-inf"), T)
-    for start in range(0, length, BLOCK):
-        at = start + tl.arange(0, BLOCK)
+def _exponentials(
+    logits, at, stride, length, first,
+    AXIS: tl.constexpr, WHOLE: tl.constexpr, DOUBLE: tl.constexpr,
+):  # fmt: skip
+    """e^(x − peak) of the places; a row's peak and sums: of all, before the places, and after.
+
+    WHOLE says that the places are all of a row.
+    """
+    x = load_places(logits, at, stride, at < length, float("-inf"), DOUBLE)
+    peak = tl.max(x, axis=AXIS, keep_dims=True)
+    if WHOLE:
+        e = exponential(x - peak, DOUBLE)
+        total = tl.sum(e, axis=AXIS, keep_dims=True)
+        before, after = tl.zeros_like(total), tl.zeros_like(total)
+    else:
+        BLOCK: tl.constexpr = at.shape[AXIS]
+        for start in range(0, length, BLOCK):
+            place = at - first + start
+            x = load_places(logits, place, stride, place < length, float("-inf"), DOUBLE)
+            peak = tl.maximum(peak, tl.max(x, axis=AXIS, keep_dims=True))
+        total, before, after = tl.zeros_like(peak), tl.zeros_like(peak), tl.zeros_like(peak)
+        for start in range(0, length, BLOCK):
+            place = at - first + start
+            x = load_places(logits, place, stride, place < length, float("-inf"), DOUBLE)
+            part = tl.sum(exponential(x - peak, DOUBLE), axis=AXIS, keep_dims=True)
+            total += part
+            before += tl.where(start < first, part, 0.0)
+            after += tl.where(start > first, part, 0.0)
         x = load_places(logits, at, stride, at < length, float("-inf"), DOUBLE)
-        peak = tl.maximum(peak, tl.max(x, axis=0))
-    total, before, after = tl.full((), 0.0, T), tl.full((), 0.0, T), tl.full((), 0.0, T)
-    for start in range(0, length, BLOCK):
-        at = start + tl.arange(0, BLOCK)
-        x = load_places(logits, at, stride, at < length, float("-inf"), DOUBLE)
-        part = tl.sum(exponential(x - peak, DOUBLE), axis=0)
-        total += part
-        before += tl.where(start < first, part, 0.0)
-        after += tl.where(start > first, part, 0.0)
-    return peak, total, before, after
+        e = exponential(x - peak, DOUBLE)
+    return e, peak, total, before, after
 
 
 @triton.jit
@@ -40,26 +57,48 @@ def at_most(x, limit):
 
 
 @triton.jit
-def rising_gate(logits, stride, length, first, BLOCK: tl.constexpr, DOUBLE: tl.constexpr):
-    """Softmax (zeros beyond the row's end) and cumax of the places [first, first + BLOCK)."""
-    peak, total, before, _ = softmax_statistics(logits, stride, length, first, BLOCK, DOUBLE)
-    at = first + tl.arange(0, BLOCK)
-    x = load_places(logits, at, stride, at < length, float("-inf"), DOUBLE)
-    e = exponential(x - peak, DOUBLE)
+def rising_gate(
+    logits, at, stride, length, first,
+    AXIS: tl.constexpr, WHOLE: tl.constexpr, DOUBLE: tl.constexpr,
+):  # fmt: skip
+    """Softmax (zeros beyond the row's end) and cumax of some places, from the first on."""
+    e, _, total, before, _ = _exponentials(logits, at, stride, length, first, AXIS, WHOLE, DOUBLE)
     # A quotient a row, not one a place: those are calls, which spill. So 1 is put at the end.
     share = 1.0 / total
-    sums = at_most((before + tl.cumsum(e, axis=0)) * share, 1.0)
+    sums = at_most((before + tl.cumsum(e, axis=AXIS)) * share, 1.0)
     end = tl.where(total == total, 1.0, total)
     return e * share, tl.where(at + 1 < length, sums, end)
 
 
 @triton.jit
-def falling_gate(logits, stride, length, first, BLOCK: tl.constexpr, DOUBLE: tl.constexpr):
-    """1 − cumax of the places [first, first + BLOCK), as sums of what comes after each."""
-    peak, total, _, after = softmax_statistics(logits, stride, length, first, BLOCK, DOUBLE)
-    at = first + tl.arange(0, BLOCK)
-    inside = (at + 1 < length) & (at + 1 < first + BLOCK)
+def falling_gate(
+    logits, at, stride, length, first,
+    AXIS: tl.constexpr, WHOLE: tl.constexpr, DOUBLE: tl.constexpr,
+):  # fmt: skip
+    """Softmax and 1 − cumax of some places, as sums of what comes after each."""
+    e, peak, total, _, after = _exponentials(logits, at, stride, length, first, AXIS, WHOLE, DOUBLE)
+    inside = (at + 1 < length) & (at + 1 < first + at.shape[AXIS])
     x = load_places(logits, at + 1, stride, inside, float("-inf"), DOUBLE)
-    e = tl.where(inside, exponential(x - peak, DOUBLE), 0.0)
-    sums = after + tl.cumsum(e, axis=0, reverse=True)
-    return at_most(sums * (1.0 / total), 1.0)
+    following = tl.where(inside, exponential(x - peak, DOUBLE), 0.0)
+    sums = after + tl.cumsum(following, axis=AXIS, reverse=True)
+    share = 1.0 / total
+    return e * share, at_most(sums * share, 1.0)
+
+
+@triton.jit
+def softmax_adjoint(grad, p, AXIS: tl.constexpr):
+    """Gradient of the logits of whole rows: p (s − Σ p s), s_k = Σ_{i >= k} grad_i."""
+    sums = tl.cumsum(grad, axis=AXIS, reverse=True)
+    return p * (sums - tl.sum(p * sums, axis=AXIS, keep_dims=True))
+
+
+@triton.jit
+def gate_adjoint(
+    grad, rise, fall, grad_rise, grad_fall, at, rise_stride, fall_stride, length, own,
+    DOUBLE: tl.constexpr,
+):  # fmt: skip
+    """Store the gradients of the logits of whole gates, which have these cotangents."""
+    p, rising = rising_gate(rise, at, rise_stride, length, 0, 1, True, DOUBLE)
+    q, falling = falling_gate(fall, at, fall_stride, length, 0, 1, True, DOUBLE)
+    tl.store(grad_rise + at, softmax_adjoint(grad * falling, p, 1), mask=own & (at < length))
+    tl.store(grad_fall + at, softmax_adjoint(-grad * rising, q, 1), mask=own & (at < length))

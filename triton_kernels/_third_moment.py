@@ -5,49 +5,128 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._columns import centred, column_means, entries
+from ._columns import centred, entries, first_mean, store_mean
 from ._common import exponential, scaled_exponential
 
 
 @triton.jit
-def third_moment_kernel(
-    z, logvar, moments, sums, z_row, z_column, logvar_row, logvar_column, batch, d,
-    HAS_LOGVAR: tl.constexpr, DOUBLE: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
+def _about(size, squares, cubes, variances, products, shift):
+    """Sums of c², c³ and c v of so many rows, which were about their mean, ``shift`` from there."""
+    # Variances may be infinite, where no row is off the mean.
+    moved = tl.where(shift == 0.0, 0.0, shift * variances)
+    cubes += shift * (3 * squares + size * shift * shift)
+    return squares + size * shift * shift, cubes, products + moved
+
+
+@triton.jit
+def _finish(
+    moments, j, d, size, pivot, distance, squares, cubes, variances, products
 ):  # fmt: skip
-    """Means, variances and third central moments of some columns, and their part of the penalty."""
-    T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
-    j = tl.program_id(0) * TILE + tl.arange(0, TILE)
-    mean, rest = column_means(z, j, z_row, z_column, batch, d, DOUBLE, ROWS, TILE)
-    squares, cubes = tl.zeros((TILE,), T), tl.zeros((TILE,), T)
-    for start in range(0, batch, ROWS):
-        rows = start + tl.arange(0, ROWS)
-        c = centred(z, rows, j, z_row, z_column, batch, d, mean, rest, DOUBLE)
-        square, cube = c * c, c * c * c
-        if HAS_LOGVAR:
-            s = entries(logvar, rows, j, logvar_row, logvar_column, batch, d, DOUBLE)
-            v = tl.where((rows < batch)[:, None], exponential(s, DOUBLE), 0.0)
-            square, cube = square + v, cube + scaled_exponential(3 * c, s, DOUBLE)
-        squares += tl.sum(square, axis=0)
-        cubes += tl.sum(cube, axis=0)
-    size = tl.maximum(batch, 1).to(T)
-    variance, third = squares / size, cubes / size
-    tl.store(moments + j, mean, mask=j < d)
-    tl.store(moments + d + j, rest, mask=j < d)
-    tl.store(moments + 2 * d + j, variance, mask=j < d)
+    """Store means, variances and third central moments; return the penalty's part."""
+    third = (cubes + 3 * products) / size
+    store_mean(moments, j, d, pivot, distance)
+    tl.store(moments + 2 * d + j, (squares + variances) / size, mask=j < d)
     tl.store(moments + 3 * d + j, third, mask=j < d)
-    tl.store(sums + tl.program_id(0), tl.sum(tl.where(j < d, third * third, 0.0), axis=0))
+    return tl.sum(tl.where(j < d, third * third, 0.0), axis=0)
+
+
+@triton.jit
+def third_moment_kernel(
+    z, logvar, moments, penalty, parts, z_row, z_column, logvar_row, logvar_column,
+    batch, d, tiles, count,
+    WHOLE: tl.constexpr, HAS_LOGVAR: tl.constexpr, DOUBLE: tl.constexpr,
+    ROWS: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """Moments of ``count`` rows of some columns, tile after tile (Chan et al. 1979), or of all."""
+    T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
+    part, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
+    j = tile * TILE + tl.arange(0, TILE)
+    begin, end = part * count, tl.minimum((part + 1) * count, batch)
+    pivot = first_mean(z, begin, j, z_row, z_column, end, d, DOUBLE, ROWS)
+    distance, squares, cubes = tl.zeros((TILE,), T), tl.zeros((TILE,), T), tl.zeros((TILE,), T)
+    variances, products = tl.zeros((TILE,), T), tl.zeros((TILE,), T)
+    for start in range(begin, end, ROWS):
+        rows = start + tl.arange(0, ROWS)
+        inside = (rows < end)[:, None] & (j < d)[None, :]
+        before, own = (start - begin).to(T), tl.minimum(end - start, ROWS).to(T)
+        c = centred(z, rows, j, z_row, z_column, end, d, pivot, distance, DOUBLE)
+        ahead = tl.sum(c, axis=0) / own
+        c = tl.where(inside, c - ahead[None, :], 0.0)
+        square, cube = tl.sum(c * c, axis=0), tl.sum(c * c * c, axis=0)
+        variance, product = tl.zeros((TILE,), T), tl.zeros((TILE,), T)
+        if HAS_LOGVAR:
+            s = entries(logvar, rows, j, logvar_row, logvar_column, end, d, DOUBLE)
+            variance = tl.sum(tl.where(inside, exponential(s, DOUBLE), 0.0), axis=0)
+            product = tl.sum(scaled_exponential(c, s, DOUBLE), axis=0)
+        share = own / (before + own)
+        squares, cubes, products = _about(
+            before, squares, cubes, variances, products, -ahead * share
+        )
+        square, cube, product = _about(own, square, cube, variance, product, ahead - ahead * share)
+        squares, cubes, products = squares + square, cubes + cube, products + product
+        variances += variance
+        distance += ahead * share
+    if WHOLE:
+        size = tl.maximum(batch, 1).to(T)
+        sums = _finish(
+            moments, j, d, size, pivot, distance, squares, cubes, variances, products
+        )  # fmt: skip
+        tl.store(penalty, sums)
+    else:
+        at = parts + part * 6 * d
+        store_mean(at, j, d, pivot, distance)
+        tl.store(at + 2 * d + j, squares, mask=j < d)
+        tl.store(at + 3 * d + j, cubes, mask=j < d)
+        tl.store(at + 4 * d + j, variances, mask=j < d)
+        tl.store(at + 5 * d + j, products, mask=j < d)
+
+
+@triton.jit
+def third_moment_sums_kernel(
+    parts, moments, penalty, batch, d, count, splits,
+    DOUBLE: tl.constexpr, SPLITS: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """Moments of all rows from those of their parts; one program, for the penalty is one sum."""
+    T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
+    part = tl.arange(0, SPLITS)
+    rows = tl.minimum(batch - part * count, count).to(T)
+    rows = tl.where(part < splits, rows, 0.0)[:, None]
+    size = tl.maximum(batch, 1).to(T)
+    total = tl.full((), 0.0, T)
+    for first in range(0, d, TILE):
+        j = first + tl.arange(0, TILE)
+        inside = (part < splits)[:, None] & (j < d)[None, :]
+        at = parts + part[:, None] * 6 * d + j[None, :]
+        pivot = tl.load(parts + j, mask=j < d, other=0.0)
+        distances = tl.load(at, mask=inside, other=0.0) - pivot[None, :]
+        distances += tl.load(at + d, mask=inside, other=0.0)
+        distance = tl.sum(rows * distances, axis=0) / size
+        variances = tl.load(at + 4 * d, mask=inside, other=0.0)
+        squares, cubes, products = _about(
+            rows,
+            tl.load(at + 2 * d, mask=inside, other=0.0),
+            tl.load(at + 3 * d, mask=inside, other=0.0),
+            variances,
+            tl.load(at + 5 * d, mask=inside, other=0.0),
+            tl.where(inside, distances - distance[None, :], 0.0),
+        )
+        total += _finish(
+            moments, j, d, size, pivot, distance, tl.sum(squares, axis=0), tl.sum(cubes, axis=0),
+            tl.sum(variances, axis=0), tl.sum(products, axis=0),
+        )  # fmt: skip
+    tl.store(penalty, total)
 
 
 @triton.jit
 def third_moment_adjoint_kernel(
     grad, z, logvar, moments, grad_z, grad_logvar, z_row, z_column, logvar_row, logvar_column,
-    batch, d,
+    batch, d, tiles,
     HAS_LOGVAR: tl.constexpr, DOUBLE: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """One tile of the gradients, elementwise but for the moments."""
     T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
-    b = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    j = tl.program_id(1) * TILE + tl.arange(0, TILE)
+    b = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
+    j = tl.program_id(0) % tiles * TILE + tl.arange(0, TILE)
     mean = tl.load(moments + j, mask=j < d, other=0.0)
     rest = tl.load(moments + d + j, mask=j < d, other=0.0)
     variance = tl.load(moments + 2 * d + j, mask=j < d, other=0.0)

@@ -1,8 +1,8 @@
 """Triton kernels of spatial constriction and its adjoint, for contiguous and channels-last maps.
 
-The forward's programs own some channels of a sample: they walk over tiles of the planes twice, for
-the statistics and the styles, or read them once where a plane is one tile. The adjoint's
-own a tile: sums over pixels and over channels leave it as partials, which other kernels sum in a
+The forward's programs own some channels of a sample, whose planes stay in registers where they
+fit; else they walk over tiles twice, for the statistics and the styles. The adjoint's own some
+pixels: sums over pixels and over channels leave it as partials, which a second kernel sums in a
 fixed order; where a plane is one tile, its gradient is made at once, else in a pass of its own.
 
 Floor, with s bytes a number, P = H W and N codes: the map in and out and the masks,
@@ -12,24 +12,28 @@ Floor, with s bytes a number, P = H W and N codes: the map in and out and the ma
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import compute_dtype, split_float
-from ._constriction_adjoint import masks_kernel, reduce_kernel, slope_kernel, sums_kernel
-from ._maps import load_map, offsets
+from ._common import blocks_of, compute_dtype, power_of_2, split_float
+from ._constriction_adjoint import reduce_kernel, slope_kernel, sums_kernel
+from ._maps import load_map, offsets, place
 
-# Elements of a tile, and those that a warp takes.
-_TILE, _WARP = 2048, 256
-# Channels of a tile at most; of the adjoint many, for each tile leaves a number a pixel and code.
-_FORWARD_CHANNELS, _BACKWARD_CHANNELS = 4, 32
-# Pixels of a plane that the forward keeps on chip.
-_PLANE = 8192
-# Vectors of channels and of pixels in kernels that have no tiles.
-_CHANNELS = {"CHANNELS": 64, "num_warps": 2}
-_PIXELS = {"PIXELS": 256, "num_warps": 4}
+# Elements that a forward's program takes, and at most, for a plane to stay in registers.
+_TILE, _PLANE = 4096, 32768
+# Of which a warp takes so many, and more than these only with as many warps as there may be.
+_WARP, _WARPS = 512, 16
+# Elements of a lane of the adjoint times codes: two numbers of each stay in registers.
+_NUMBERS = 40
+# Programs of the adjoint that fill a GPU; the steps that one takes at most.
+_PROGRAMS, _STEPS = 1024, 32
+# Vectors of pixels and channels of the kernel that sums, and the tiles that it takes at a time.
+_SUMS = {"PIXELS": 128, "CHANNELS": 16, "TILES": 64, "num_warps": 4}
 
 
 @triton.jit
@@ -75,20 +79,51 @@ def _styled(value, normalized, masks, scales, shifts, sample, c, p, channels, pi
     return value
 
 
-@triton.jit(do_not_specialize=["codes"])
+@triton.jit
+def _plane_moments(planes, pixels, PIXELS: tl.constexpr):
+    """As _tile_moments, of planes in registers."""
+    parts: tl.constexpr = len(planes)
+    total = planes[0]
+    for i in tl.static_range(1, parts):
+        total += planes[i]
+    mean = tl.sum(total, axis=1) / pixels
+    left, squares = tl.zeros_like(total), tl.zeros_like(total)
+    for i in tl.static_range(parts):
+        inside = i * PIXELS + tl.arange(0, PIXELS) < pixels
+        d = tl.where(inside[None, :], planes[i] - mean[:, None], 0.0)
+        left, squares = left + d, squares + d * d
+    rest = tl.sum(left, axis=1) / pixels
+    return mean, rest, tl.sum(squares, axis=1) - pixels * rest * rest
+
+
+@triton.jit
+def _restyle(value, mean, rest, rstd, masks, scales, shifts, out, sample, c, p, channels, pixels,
+             codes, LAST: tl.constexpr, T: tl.constexpr):  # fmt: skip
+    normalized = ((value - mean[:, None]) - rest[:, None]) * rstd[:, None]
+    styled = _styled(
+        value, normalized, masks, scales, shifts, sample, c, p, channels, pixels, codes, T
+    )
+    offset, inside = offsets(sample, c, p, channels, pixels, LAST)
+    tl.store(out + offset, styled, mask=inside)
+
+
+@triton.jit(do_not_specialize=["codes", "blocks"])
 def style_kernel(
-    x, masks, scales, shifts, out, statistics, channels, pixels, codes, eps_high, eps_low,
-    LAST: tl.constexpr, RESIDENT: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
+    x, masks, scales, shifts, out, statistics, channels, pixels, codes, blocks, eps_high, eps_low,
+    LAST: tl.constexpr, PARTS: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
-    """Statistics and result of some channels of a sample."""
+    """Statistics and result of some channels of a sample; PARTS tiles are a plane, or unknown."""
     T: tl.constexpr = statistics.dtype.element_ty
-    sample = tl.program_id(0).to(tl.int64)
-    c = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    sample, _, block = place(1, blocks)
+    c = block * CHANNELS + tl.arange(0, CHANNELS)
     p = tl.arange(0, PIXELS)
-    value = tl.zeros([CHANNELS, PIXELS], T)
-    if RESIDENT:
-        value = load_map(x, sample, c, p, channels, pixels, LAST, T)
-        guess, error, squares = _tile_moments(value, p < pixels, pixels)
+    planes = ()
+    if PARTS > 0:
+        for i in tl.static_range(PARTS):
+            q = i * PIXELS + p
+            value = load_map(x, sample, c, q, channels, pixels, LAST, T)
+            planes = planes + (value,)  # noqa: RUF005
+        guess, error, squares = _plane_moments(planes, pixels, PIXELS)
     else:
         guess, error, squares = _moments(x, sample, c, channels, pixels, LAST, PIXELS, T, CHANNELS)
     variance = squares / pixels
@@ -100,16 +135,15 @@ def style_kernel(
     tl.store(at, mean, mask=c < channels)
     tl.store(at + channels, rest, mask=c < channels)
     tl.store(at + 2 * channels, rstd, mask=c < channels)
-    for first in range(0, pixels, PIXELS):
-        q = first + p
-        if not RESIDENT:
-            value = load_map(x, sample, c, q, channels, pixels, LAST, T)
-        normalized = ((value - mean[:, None]) - rest[:, None]) * rstd[:, None]
-        styled = _styled(
-            value, normalized, masks, scales, shifts, sample, c, q, channels, pixels, codes, T
-        )
-        offset, inside = offsets(sample, c, q, channels, pixels, LAST)
-        tl.store(out + offset, styled, mask=inside)
+    if PARTS > 0:
+        for i in tl.static_range(PARTS):
+            _restyle(planes[i], mean, rest, rstd, masks, scales, shifts, out, sample, c,
+                     i * PIXELS + p, channels, pixels, codes, LAST, T)  # fmt: skip
+    else:
+        for first in range(0, pixels, PIXELS):
+            value = load_map(x, sample, c, first + p, channels, pixels, LAST, T)
+            _restyle(value, mean, rest, rstd, masks, scales, shifts, out, sample, c,
+                     first + p, channels, pixels, codes, LAST, T)  # fmt: skip
 
 
 def _arranged(x: Tensor, last: bool) -> Tensor:
@@ -120,16 +154,35 @@ def _is_last(x: Tensor) -> bool:
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
-def _shape(channels: int, pixels: int, last: bool, most: int) -> dict[str, int]:
-    """Shape a tile; of a channels-last map it has at least a sector of each pixel."""
-    most = max(most, 16) if last else most
-    plane = triton.next_power_of_2(pixels)
-    width = max(16, min(_TILE // most, plane))
-    if most == _FORWARD_CHANNELS and width < plane <= _PLANE:  # one plane fits, if not so many
-        width, most = plane, max(1, _TILE // plane)
-    block = min(most, triton.next_power_of_2(channels))
-    constants = {"LAST": last, "RESIDENT": pixels <= width, "CHANNELS": block, "PIXELS": width}
-    return {**constants, "num_warps": max(1, block * width // _WARP)}
+@lru_cache(1024)
+def _forward_shape(channels: int, pixels: int, last: bool, size: int) -> dict[str, int]:
+    """Shape the tiles of numbers of so many bytes; they have a sector of channels-last pixels."""
+    least = max(1, 32 // size) if last else 1
+    plane, most = max(16, power_of_2(pixels)), _PLANE * 4 // max(size, 4)
+    wanted = max(least, 4, _TILE // plane)
+    while least * plane <= most < wanted * plane:
+        wanted //= 2
+    block = min(wanted, power_of_2(channels))
+    resident = block * plane <= most
+    width = min(plane, max(16, _TILE // block))
+    parts = plane // width if resident else 0
+    warps = min(_WARPS, max(1, block * width * max(parts, 1) // _WARP))
+    constants = {"LAST": last, "PARTS": parts, "CHANNELS": block, "PIXELS": width}
+    return {**constants, "num_warps": warps}
+
+
+@lru_cache(1024)
+def _adjoint_shape(
+    batch: int, channels: int, pixels: int, codes: int, last: bool, double: bool
+) -> tuple[dict[str, Any], tuple[int, int, int]]:
+    """The tile of a warp, whose elements have numbers of each code in registers; and the grid."""
+    most = max(1, (_NUMBERS // 2 if double else _NUMBERS) // max(codes, 5))
+    lane = 1 << (most.bit_length() - 1)
+    block, width = (lane, 32) if last else (1, 32 * lane)
+    constants = {"LAST": last, "CHANNELS": block, "PIXELS": width, "CODES": codes, "num_warps": 1}
+    tiles, units = blocks_of(pixels, width), blocks_of(channels, block)
+    steps = max(1, min(_STEPS, units, batch * tiles * units // _PROGRAMS))
+    return constants, (blocks_of(units, steps), tiles, steps)
 
 
 def spatial_constriction(
@@ -141,11 +194,12 @@ def spatial_constriction(
     x = _arranged(x, last)
     out = torch.empty_like(x)
     statistics = x.new_empty(batch, 3, channels, dtype=compute_dtype(x))
-    if statistics.numel() > 0:
-        shape = _shape(channels, pixels, last, _FORWARD_CHANNELS)
-        style_kernel[batch, triton.cdiv(channels, shape["CHANNELS"])](
+    if batch * channels > 0:
+        shape = _forward_shape(channels, pixels, last, x.element_size())
+        blocks = blocks_of(channels, shape["CHANNELS"])
+        style_kernel[(batch * blocks,)](
             x, masks.contiguous(), scales.contiguous(), shifts.contiguous(), out, statistics,
-            channels, pixels, codes, *split_float(eps), **shape,
+            channels, pixels, codes, blocks, *split_float(eps), **shape,
         )  # fmt: skip
     return out, statistics
 
@@ -163,45 +217,50 @@ def spatial_constriction_backward(
     (batch, channels, height, width), codes = x.shape, masks.shape[1]
     last, pixels = _is_last(x), height * width
     x, grad_out = _arranged(x, last), _arranged(grad_out, last)
-    masks, scales, shifts, statistics, grad_statistics = (
-        t.contiguous() for t in (masks, scales, shifts, statistics, grad_statistics)
+    masks, scales, shifts = masks.contiguous(), scales.contiguous(), shifts.contiguous()
+    statistics, strides = statistics.contiguous(), grad_statistics.stride()
+    grads = grad_x, grad_masks, grad_scales, grad_shifts = tuple(
+        map(torch.empty_like, (x, masks, scales, shifts))
     )
-    grad_x, grad_masks = torch.empty_like(x), torch.zeros_like(masks)
-    grad_scales, grad_shifts = (torch.zeros_like(scales, dtype=statistics.dtype) for _ in "ab")
-    blocks, partials = 0, statistics
+    if batch == 0:
+        return grads
+    shape, (blocks, tiles, steps) = _adjoint_shape(
+        batch, channels, pixels, codes, last, statistics.dtype == torch.float64
+    )
+    resident = tiles == 1
+    sums = statistics.new_empty(0 if resident else (batch, tiles, channels, codes, 2))
+    partials = statistics.new_empty(batch, blocks, codes + 1, pixels)
     if x.numel() > 0:
-        shape = _shape(channels, pixels, last, _BACKWARD_CHANNELS)
-        blocks = triton.cdiv(channels, shape["CHANNELS"])
-        tiles = triton.cdiv(pixels, shape["PIXELS"])
-        grid = batch * tiles, blocks
-        sums = statistics.new_empty(batch, tiles, codes, 2, channels)
-        partials = statistics.new_empty(batch, blocks, codes + 1, pixels)
-        slopes = statistics.new_empty(batch, 2, channels)
-        reduce_kernel[grid](
-            grad_out, grad_statistics, x, masks, scales, shifts, statistics, grad_x, sums, partials,
-            channels, pixels, codes, blocks, tiles, **shape,
+        reduce_kernel[(batch * tiles * blocks,)](
+            grad_out, grad_statistics, x, masks, scales, shifts, statistics, grad_x,
+            grad_scales, grad_shifts, sums, partials, *strides,
+            channels, pixels, blocks, tiles, steps, RESIDENT=resident, **shape,
         )  # fmt: skip
-        sums_kernel[batch, triton.cdiv(channels, _CHANNELS["CHANNELS"])](
-            grad_statistics, scales, statistics, sums, grad_scales, grad_shifts, slopes,
-            channels, pixels, codes, tiles, **_CHANNELS,
+    # Also without channels, for NaN in masks to stay, and without pixels, for zeros.
+    mask_blocks = blocks_of(pixels, _SUMS["PIXELS"]) if codes else 0
+    style_blocks = 0 if resident else blocks_of(channels, _SUMS["CHANNELS"])
+    slopes = statistics.new_empty(batch, 2 * style_blocks and 2, channels)
+    if mask_blocks + style_blocks > 0:
+        sums_kernel[(batch * (mask_blocks + style_blocks),)](
+            grad_statistics, masks, scales, statistics, sums, partials,
+            grad_masks, grad_scales, grad_shifts, slopes, *strides,
+            channels, pixels, codes, blocks, tiles, mask_blocks, style_blocks, **_SUMS,
         )  # fmt: skip
-        if not shape.pop("RESIDENT"):
-            slope_kernel[grid](
-                grad_out, x, masks, scales, statistics, slopes, grad_x,
-                channels, pixels, codes, **shape,
-            )  # fmt: skip
-    if masks.numel() > 0:  # also without channels, for NaN in masks to stay
-        masks_kernel[batch * triton.cdiv(pixels, _PIXELS["PIXELS"]),](
-            masks, partials, grad_masks, pixels, codes, blocks, **_PIXELS
-        )
-    return grad_x, grad_masks, grad_scales.to(scales.dtype), grad_shifts.to(shifts.dtype)
+    if x.numel() > 0 and not resident:
+        slope_kernel[(batch * tiles * blocks,)](
+            grad_out, x, masks, scales, statistics, slopes, grad_x,
+            channels, pixels, blocks, tiles, steps, **shape,
+        )  # fmt: skip
+    return grads
 
 
 def _configurations() -> list[tuple]:
-    """List every kernel as it is launched on 64 channels of planes large and small."""
+    """List every kernel as it is launched on 64 channels of planes large and small, of 5 codes."""
     found: list[tuple] = []
-    types = dict.fromkeys(("eps_high", "eps_low"), "fp32")
-    types |= dict.fromkeys(("channels", "pixels", "codes", "blocks", "tiles"), "i32")
+    types: dict[str, Any] = dict.fromkeys(("eps_high", "eps_low"), "fp32")
+    types |= dict.fromkeys(("channels", "pixels", "codes", "blocks", "tiles", "steps"), "i32")
+    types |= dict.fromkeys(("mask_blocks", "style_blocks"), "i32")
+    types |= dict.fromkeys(("on_sample", "on_row", "on_channel"), "i32")
 
     def add(kernel, storage: str, shape: dict[str, int]) -> None:
         constants = {name: x for name, x in shape.items() if name in kernel.arg_names}
@@ -215,13 +274,14 @@ def _configurations() -> list[tuple]:
         found.append((kernel, signature, constants, {"num_warps": shape["num_warps"]}))
 
     for storage, last in (("*fp32", False), ("*fp32", True), ("*bf16", False), ("*fp64", True)):
-        for pixels in (65536, 8192, 4096, 64):  # planes of several tiles, and of one
-            add(style_kernel, storage, _shape(64, pixels, last, _FORWARD_CHANNELS))
-        for pixels in (4096, 64):
-            add(reduce_kernel, storage, _shape(64, pixels, last, _BACKWARD_CHANNELS))
-        add(slope_kernel, storage, _shape(64, 4096, last, _BACKWARD_CHANNELS))
-        add(sums_kernel, storage, _CHANNELS)
-        add(masks_kernel, storage, _PIXELS)
+        size = int(storage[-2:]) // 8
+        for pixels in (65536, 16384, 4096, 256):  # planes of several tiles, and of one
+            add(style_kernel, storage, _forward_shape(64, pixels, last, size))
+        for pixels in (4096, 32):
+            shape, (_, tiles, _) = _adjoint_shape(16, 64, pixels, 5, last, size == 8)
+            add(reduce_kernel, storage, {**shape, "RESIDENT": tiles == 1})
+        add(slope_kernel, storage, shape)
+        add(sums_kernel, storage, _SUMS)
     return found
 
 

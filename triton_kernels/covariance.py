@@ -1,8 +1,9 @@
 """Covariance penalties: tiles of a covariance, each summed over the batch by one program.
 
-Products are sums of float32 products without TF32; float64 goes by rank-one updates. A program
-computes the means that it needs, and reads the batch three times from the cache: one launch and,
-if there are several tiles, the sum of their penalties.
+Products are of float32 numbers as sums of two, which matrix units take, with float32 sums. A
+program reads the batch once: it centres rows by the mean of those before, whose change a rank-one
+update makes good (Chan et al. 1979). One launch and, if there are several tiles, the sum of their
+penalties; third moments are of parts of the batch, which a second launch joins.
 
 Floor, with s bytes a number: mu and logvar once, 2 B d s bytes, and 2 B d² operations; of two
 operands B (k + d) s and 2 B k d, of the third moment 2 B d s and 6 B d. The adjoints move twice the
@@ -16,12 +17,28 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._columns import centred, column_means, entries, strides_of, tile_size, total_of
-from ._common import compute_dtype, exponential, scaled_exponential, split_float
-from ._third_moment import third_moment_adjoint_kernel, third_moment_kernel
+from ._columns import centred, entries, first_mean, store_mean, strides_of, tile_size, total_of
+from ._common import (
+    blocks_of,
+    compute_dtype,
+    exponential,
+    power_of_2,
+    product,
+    scaled_exponential,
+    split_float,
+)
+from ._third_moment import (
+    third_moment_adjoint_kernel,
+    third_moment_kernel,
+    third_moment_sums_kernel,
+)
 
-# Rows that a program takes at a time.
-_ROWS = 32
+# Rows that a program takes at a time, columns of a tile, and of a program of third moments.
+_ROWS, _TILE, _COLUMNS = 32, 64, 32
+# Programs that fill a GPU; the parts of a batch at most, and the rows of a part at least.
+_PROGRAMS, _PARTS, _LEAST = 512, 32, 256
+# Columns that the launch which joins the parts takes at a time.
+_JOIN = {"TILE": 128, "num_warps": 16}
 
 
 @triton.jit
@@ -42,54 +59,63 @@ def _variances(
 
 
 @triton.jit
+def _tile(place, tiles, SYMMETRIC: tl.constexpr):
+    """Row and column of a tile: of those on and above the diagonal if symmetric."""
+    if SYMMETRIC:
+        root = tl.sqrt((8 * place.to(tl.int64) + 1).to(tl.float64))
+        column = ((root - 1) / 2).to(tl.int32)
+        row = place - column * (column + 1) // 2
+    else:
+        row, column = place // tiles, place % tiles
+    return row, column
+
+
+@triton.jit
 def covariance_kernel(
     left, right, logvar, left_means, right_means, covariance, sums,
-    left_row, left_column, right_row, right_column, logvar_row, logvar_column, batch, k, d,
+    left_row, left_column, right_row, right_column, logvar_row, logvar_column, batch, k, d, tiles,
     off_high, off_low, on_high, on_low,
     SYMMETRIC: tl.constexpr, HAS_LOGVAR: tl.constexpr, DOUBLE: tl.constexpr,
-    ROWS: tl.constexpr, TILE: tl.constexpr,
+    ROWS: tl.constexpr, LEFT: tl.constexpr, RIGHT: tl.constexpr,
 ):  # fmt: skip
     """One tile of the covariance (k, d), and its part of the penalty."""
     T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
-    i = tl.program_id(0) * TILE + tl.arange(0, TILE)
-    j = tl.program_id(1) * TILE + tl.arange(0, TILE)
-    mean_i, rest_i = column_means(left, i, left_row, left_column, batch, k, DOUBLE, ROWS, TILE)
-    mean_j, rest_j = column_means(right, j, right_row, right_column, batch, d, DOUBLE, ROWS, TILE)
-    if tl.program_id(0) == 0:
-        tl.store(right_means + j, mean_j, mask=j < d)
-        tl.store(right_means + d + j, rest_j, mask=j < d)
-    if not SYMMETRIC and tl.program_id(1) == 0:
-        tl.store(left_means + i, mean_i, mask=i < k)
-        tl.store(left_means + k + i, rest_i, mask=i < k)
-    total = tl.zeros((TILE, TILE), T)
-    if DOUBLE:
-        for b in range(0, batch):
-            row = b + tl.arange(0, 1)
-            x = centred(left, row, i, left_row, left_column, batch, k, mean_i, rest_i, DOUBLE)
-            y = centred(right, row, j, right_row, right_column, batch, d, mean_j, rest_j, DOUBLE)
-            total += tl.trans(x) * y
-    else:
-        for start in range(0, batch, ROWS):
-            row = start + tl.arange(0, ROWS)
-            x = centred(left, row, i, left_row, left_column, batch, k, mean_i, rest_i, DOUBLE)
-            y = centred(right, row, j, right_row, right_column, batch, d, mean_j, rest_j, DOUBLE)
-            total = tl.dot(tl.trans(x), y, total, input_precision="ieee")
+    row, column = _tile(tl.program_id(0), tiles, SYMMETRIC)
+    i, j = row * LEFT + tl.arange(0, LEFT), column * RIGHT + tl.arange(0, RIGHT)
+    pivot_i = first_mean(left, 0, i, left_row, left_column, batch, k, DOUBLE, ROWS)
+    pivot_j = first_mean(right, 0, j, right_row, right_column, batch, d, DOUBLE, ROWS)
+    rest_i, rest_j = tl.zeros((LEFT,), T), tl.zeros((RIGHT,), T)
+    total = tl.zeros((LEFT, RIGHT), T)
+    for start in range(0, batch, ROWS):
+        b = start + tl.arange(0, ROWS)
+        x = centred(left, b, i, left_row, left_column, batch, k, pivot_i, rest_i, DOUBLE)
+        y = centred(right, b, j, right_row, right_column, batch, d, pivot_j, rest_j, DOUBLE)
+        ahead_i, ahead_j = tl.sum(x, axis=0), tl.sum(y, axis=0)
+        share = 1 / tl.minimum(start + ROWS, batch).to(T)
+        total = product(tl.trans(x), y, total, DOUBLE)
+        total -= ahead_i[:, None] * (ahead_j * share)[None, :]
+        rest_i, rest_j = rest_i + ahead_i * share, rest_j + ahead_j * share
+    if row == 0:
+        store_mean(right_means, j, d, pivot_j, rest_j)
+    if not SYMMETRIC and column == 0:
+        store_mean(left_means, i, k, pivot_i, rest_i)
     total = total / tl.maximum(batch, 1).to(T)
     inside = (i < k)[:, None] & (j < d)[None, :]
     off = tl.full((), 0.0, T) + off_high + off_low
     part = off * (total * total)
     if SYMMETRIC:
         diagonal = i[:, None] == j[None, :]
-        if HAS_LOGVAR and tl.program_id(0) == tl.program_id(1):
-            v = _variances(logvar, j, logvar_row, logvar_column, batch, d, DOUBLE, ROWS, TILE)
+        if HAS_LOGVAR and row == column:
+            v = _variances(logvar, j, logvar_row, logvar_column, batch, d, DOUBLE, ROWS, RIGHT)
             total = tl.where(diagonal, total + v[None, :], total)
         on = tl.full((), 0.0, T) + on_high + on_low
         part = tl.where(diagonal, on * ((total - 1) * (total - 1)), part)
-    offsets = i.to(tl.int64)[:, None] * d + j[None, :]
-    tl.store(covariance + offsets, total, mask=inside)
+        if row != column:
+            tl.store(covariance + j.to(tl.int64)[None, :] * d + i[:, None], total, mask=inside)
+            part += part
+    tl.store(covariance + i.to(tl.int64)[:, None] * d + j[None, :], total, mask=inside)
     part = tl.where(inside, part, 0.0)
-    place = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
-    tl.store(sums + place, tl.sum(tl.sum(part, axis=1), axis=0))
+    tl.store(sums + tl.program_id(0), tl.sum(tl.sum(part, axis=1), axis=0))
 
 
 @triton.jit
@@ -108,20 +134,19 @@ def _weights(
 @triton.jit
 def covariance_adjoint_kernel(
     grad, x, logvar, means, covariance, out, grad_logvar,
-    x_row, x_column, logvar_row, logvar_column, covariance_row, covariance_column, batch, m, n,
-    off_high, off_low, on_high, on_low,
+    x_row, x_column, logvar_row, logvar_column, covariance_row, covariance_column,
+    batch, m, n, tiles, off_high, off_low, on_high, on_low,
     FACTOR: tl.constexpr, SYMMETRIC: tl.constexpr, HAS_LOGVAR: tl.constexpr,
-    DOUBLE: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
+    DOUBLE: tl.constexpr, ROWS: tl.constexpr, STEP: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """One tile of centred x (B, m) times weights (m, n), made of the covariance."""
     T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
-    b = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    j = tl.program_id(1) * TILE + tl.arange(0, TILE)
+    b = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
+    j = tl.program_id(0) % tiles * TILE + tl.arange(0, TILE)
     off = tl.full((), 0.0, T) + off_high + off_low
     on = tl.full((), 0.0, T) + on_high + on_low
     scale = FACTOR * tl.load(grad) / tl.maximum(batch, 1).to(T)
     total = tl.zeros((ROWS, TILE), T)
-    STEP: tl.constexpr = 1 if DOUBLE else 16
     for start in range(0, m, STEP):
         i = start + tl.arange(0, STEP)
         mean = tl.load(means + i, mask=i < m, other=0.0)
@@ -131,10 +156,7 @@ def covariance_adjoint_kernel(
             covariance, i, j, covariance_row, covariance_column, m, n, off, on, scale,
             SYMMETRIC, DOUBLE,
         )  # fmt: skip
-        if DOUBLE:
-            total += c * w
-        else:
-            total = tl.dot(c, w, total, input_precision="ieee")
+        total = product(c, w, total, DOUBLE)
     inside = (b < batch)[:, None] & (j < n)[None, :]
     offsets = b.to(tl.int64)[:, None] * n + j[None, :]
     tl.store(out + offsets, total, mask=inside)
@@ -147,20 +169,28 @@ def covariance_adjoint_kernel(
         tl.store(grad_logvar + offsets, on_logvar, mask=inside)
 
 
+def _tiles(m: int, n: int, double: bool) -> tuple[int, int]:
+    most = _TILE // 2 if double else _TILE
+    return tile_size(m, most), tile_size(n, most)
+
+
 def _run_covariance(
     left: Tensor, right: Tensor, logvar: Tensor | None, left_means: Tensor, right_means: Tensor,
     symmetric: bool, lambda_od: float, lambda_d: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     (batch, k), d, double = left.shape, right.shape[1], left.dtype == torch.float64
-    tile = tile_size(max(k, d), double)
-    grid = triton.cdiv(k, tile), triton.cdiv(d, tile)
-    sums = left.new_empty(grid[0] * grid[1], dtype=compute_dtype(left))
-    covariance = left.new_empty((k, d), dtype=compute_dtype(left))
-    covariance_kernel[grid](
+    high, wide = _tiles(k, d, double)
+    rows, columns = blocks_of(k, high), blocks_of(d, wide)
+    tiles = columns * (columns + 1) // 2 if symmetric else rows * columns
+    sums, covariance = left_means.new_empty(tiles), left_means.new_empty((k, d))
+    if tiles == 0:
+        return sums.sum(), covariance
+    covariance_kernel[(tiles,)](
         left, right, left if logvar is None else logvar, left_means, right_means, covariance, sums,
-        *strides_of(left), *strides_of(right), *strides_of(logvar), batch, k, d,
+        *left.stride(), *right.stride(), *strides_of(logvar), batch, k, d, columns,
         *split_float(lambda_od), *split_float(lambda_d),
-        SYMMETRIC=symmetric, HAS_LOGVAR=logvar is not None, DOUBLE=double, ROWS=_ROWS, TILE=tile,
+        SYMMETRIC=symmetric, HAS_LOGVAR=logvar is not None, DOUBLE=double,
+        ROWS=_ROWS, LEFT=high, RIGHT=wide,
     )  # fmt: skip
     return total_of(sums), covariance
 
@@ -170,17 +200,18 @@ def _run_adjoint(
     factor: int, symmetric: bool, lambda_od: float, lambda_d: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     (batch, m), n, double = x.shape, covariance.shape[1], x.dtype == torch.float64
-    out = x.new_empty(batch, n)
-    grad_logvar = x.new_empty(0) if logvar is None else x.new_empty(batch, n)
-    if batch == 0:
+    out = x.new_empty((batch, n))
+    grad_logvar = x.new_empty(0 if logvar is None else (batch, n))
+    if batch * n == 0:
         return out, grad_logvar
-    tile = tile_size(max(m, n), double)
-    covariance_adjoint_kernel[triton.cdiv(batch, _ROWS), triton.cdiv(n, tile)](
+    step, tile = _tiles(m, n, double)
+    tiles = blocks_of(n, tile)
+    covariance_adjoint_kernel[(blocks_of(batch, _ROWS) * tiles,)](
         grad, x, x if logvar is None else logvar, means.contiguous(), covariance, out, grad_logvar,
-        *strides_of(x), *strides_of(logvar), *strides_of(covariance), batch, m, n,
+        *x.stride(), *strides_of(logvar), *covariance.stride(), batch, m, n, tiles,
         *split_float(lambda_od), *split_float(lambda_d),
         FACTOR=factor, SYMMETRIC=symmetric, HAS_LOGVAR=logvar is not None, DOUBLE=double,
-        ROWS=_ROWS, TILE=tile,
+        ROWS=_ROWS, STEP=min(step, 32), TILE=tile,
     )  # fmt: skip
     return out, grad_logvar
 
@@ -226,16 +257,26 @@ def cross_covariance_penalty_backward(
 
 def third_central_moment_penalty(z: Tensor, logvar: Tensor | None) -> tuple[Tensor, Tensor]:
     """Launch the op of that name."""
-    batch, d = z.shape
-    tile = tile_size(d, False)
+    (batch, d), double = z.shape, z.dtype == torch.float64
+    tile = tile_size(d, _COLUMNS)
+    tiles = blocks_of(d, tile)
+    parts = max(1, min(_PROGRAMS // max(tiles, 1), _PARTS, batch // _LEAST))
+    count = blocks_of(batch, parts * _ROWS) * _ROWS
+    splits, whole = max(1, blocks_of(batch, count or 1)), tiles == parts == 1
     moments = z.new_empty((4, d), dtype=compute_dtype(z))
-    sums = z.new_empty(triton.cdiv(d, tile), dtype=compute_dtype(z))
-    third_moment_kernel[(sums.numel(),)](
-        z, z if logvar is None else logvar, moments, sums, *strides_of(z), *strides_of(logvar),
-        batch, d, HAS_LOGVAR=logvar is not None, DOUBLE=z.dtype == torch.float64,
-        ROWS=_ROWS, TILE=tile,
-    )  # fmt: skip
-    return total_of(sums), moments
+    penalty, sums = moments.new_empty(()), moments.new_empty(0 if whole else (splits, 6, d))
+    if tiles > 0:
+        third_moment_kernel[(tiles * splits,)](
+            z, z if logvar is None else logvar, moments, penalty, sums,
+            *z.stride(), *strides_of(logvar), batch, d, tiles, count,
+            WHOLE=whole, HAS_LOGVAR=logvar is not None, DOUBLE=double, ROWS=_ROWS, TILE=tile,
+        )  # fmt: skip
+    if not whole:
+        third_moment_sums_kernel[(1,)](
+            sums, moments, penalty, batch, d, count, splits,
+            DOUBLE=double, SPLITS=power_of_2(splits), **_JOIN,
+        )  # fmt: skip
+    return penalty, moments
 
 
 def third_central_moment_penalty_backward(
@@ -243,48 +284,49 @@ def third_central_moment_penalty_backward(
 ) -> tuple[Tensor, Tensor]:
     """Launch the op of that name."""
     batch, d = z.shape
-    grad_z = z.new_empty(batch, d)
-    grad_logvar = z.new_empty(0) if logvar is None else z.new_empty(batch, d)
-    if batch > 0:
-        tile = tile_size(d, False)
-        third_moment_adjoint_kernel[triton.cdiv(batch, _ROWS), triton.cdiv(d, tile)](
+    grad_z = z.new_empty((batch, d))
+    grad_logvar = z.new_empty(0 if logvar is None else (batch, d))
+    if batch * d > 0:
+        tile = tile_size(d, _COLUMNS)
+        tiles = blocks_of(d, tile)
+        third_moment_adjoint_kernel[(blocks_of(batch, _ROWS) * tiles,)](
             grad, z, z if logvar is None else logvar, moments.contiguous(), grad_z, grad_logvar,
-            *strides_of(z), *strides_of(logvar), batch, d,
+            *z.stride(), *strides_of(logvar), batch, d, tiles,
             HAS_LOGVAR=logvar is not None, DOUBLE=z.dtype == torch.float64, ROWS=_ROWS, TILE=tile,
         )  # fmt: skip
     return grad_z, grad_logvar
 
 
-def _compilations() -> list[tuple[object, dict[str, str], dict[str, int]]]:
+def _compilations() -> list[tuple[object, dict[str, str], dict[str, int], dict[str, int]]]:
     """List typical configurations of every kernel, float32, bfloat16 and float64."""
     integers = "left_row left_column right_row right_column logvar_row logvar_column batch k d m n"
     integers += " x_row x_column z_row z_column covariance_row covariance_column"
+    integers += " tiles count splits"
+    stored = ("left", "right", "logvar", "x", "z", "out", "grad_z", "grad_logvar")
     found = []
     for kernel, options in (
-        (covariance_kernel, {"SYMMETRIC": 1, "HAS_LOGVAR": 1}),
-        (covariance_kernel, {"SYMMETRIC": 0, "HAS_LOGVAR": 0}),
+        (covariance_kernel, {"SYMMETRIC": 1, "HAS_LOGVAR": 1, "LEFT": _TILE, "RIGHT": _TILE}),
+        (covariance_kernel, {"SYMMETRIC": 0, "HAS_LOGVAR": 0, "LEFT": 16, "RIGHT": _TILE}),
         (covariance_adjoint_kernel, {"FACTOR": 4, "SYMMETRIC": 1, "HAS_LOGVAR": 1}),
         (covariance_adjoint_kernel, {"FACTOR": 2, "SYMMETRIC": 0, "HAS_LOGVAR": 0}),
-        (third_moment_kernel, {"HAS_LOGVAR": 1}),
+        (third_moment_kernel, {"WHOLE": 0, "HAS_LOGVAR": 1}),
+        (third_moment_kernel, {"WHOLE": 1, "HAS_LOGVAR": 1}),
+        (third_moment_sums_kernel, {"SPLITS": 16, **_JOIN}),
         (third_moment_adjoint_kernel, {"HAS_LOGVAR": 1}),
     ):
         for narrow, wide in (("*fp32", "*fp32"), ("*bf16", "*fp32"), ("*fp64", "*fp64")):
             double = narrow == "*fp64"
-            constants = {**options, "DOUBLE": int(double), "ROWS": _ROWS}
-            constants["TILE"] = tile_size(32, double)
-            signature = {}
-            for name in kernel.arg_names:
-                if name in constants:
-                    signature[name] = "constexpr"
-                elif name in integers.split():
-                    signature[name] = "i32"
-                elif name.endswith(("_high", "_low")):
-                    signature[name] = "fp32"
-                elif name in ("left", "right", "logvar", "x", "z", "out", "grad_z", "grad_logvar"):
-                    signature[name] = narrow
-                else:
-                    signature[name] = wide
-            found.append((kernel, signature, constants))
+            tile = {"TILE": _COLUMNS if "moment" in kernel.__name__ else _TILE // (1 + double)}
+            constants = {"DOUBLE": int(double), "ROWS": _ROWS, "STEP": 32, **tile, **options}
+            for side in {"LEFT", "RIGHT"} & options.keys():
+                constants[side] = max(16, constants[side] // (1 + double))
+            launch = {"num_warps": constants.pop("num_warps", 4)}
+            constants = {name: x for name, x in constants.items() if name in kernel.arg_names}
+            types = dict.fromkeys(integers.split(), "i32") | dict.fromkeys(stored, narrow)
+            types |= {n: "fp32" for n in kernel.arg_names if n.endswith(("_high", "_low"))}
+            types |= dict.fromkeys(constants, "constexpr")
+            signature = {name: types.get(name, wide) for name in kernel.arg_names}
+            found.append((kernel, signature, constants, launch))
     return found
 
 

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import compute_dtype
+from ._common import blocks_of, compute_dtype, power_of_2
 
 _LOG_2PI = tl.constexpr(1.8378770664093453)
 # Rows and columns of a tile of the forward; elements of a (rows, columns, dimensions) tile.
@@ -78,17 +78,9 @@ def _log_total(peak, total):
 
 @triton.jit(do_not_specialize=_INTEGERS)
 def joint_kernel(
-    z,
-    mu,
-    logvar,
-    log_joint,
-    batch,
-    d,
-    dataset_size,
-    STRATIFIED: tl.constexpr,
-    ROWS: tl.constexpr,
+    z, mu, logvar, log_joint, batch, d, dataset_size, STRATIFIED: tl.constexpr, ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
-):
+):  # fmt: skip
     """Compute log q(z_i) (B,) of a block of rows."""
     DTYPE: tl.constexpr = log_joint.dtype.element_ty
     i = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -104,21 +96,14 @@ def joint_kernel(
 
 @triton.jit(do_not_specialize=_INTEGERS)
 def marginals_kernel(
-    z,
-    mu,
-    logvar,
-    log_marginals,
-    batch,
-    d,
-    dataset_size,
-    STRATIFIED: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-):
+    z, mu, logvar, log_marginals, batch, d, dataset_size, STRATIFIED: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
     """Compute log q(z_ik) (B, d) of a block of rows and one dimension."""
     DTYPE: tl.constexpr = log_marginals.dtype.element_ty
-    i = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    k = tl.program_id(1)
+    # One axis alone has room for more than 65535 programs.
+    i = (tl.program_id(0) // d).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    k = tl.program_id(0) % d
     peak = tl.full([ROWS], float("-inf"), DTYPE)
     total = tl.zeros([ROWS], DTYPE)
     for first in range(0, batch, COLUMNS):
@@ -137,22 +122,9 @@ def _responsibility(x):
 
 @triton.jit
 def _cotangents(
-    grad_joint,
-    grad_marginals,
-    z,
-    mu,
-    logvar,
-    log_joint,
-    log_marginals,
-    i,
-    j,
-    k,
-    batch,
-    d,
-    dataset_size,
-    STRATIFIED: tl.constexpr,
-    DTYPE: tl.constexpr,
-):
+    grad_joint, grad_marginals, z, mu, logvar, log_joint, log_marginals, i, j, k, batch, d,
+    dataset_size, STRATIFIED: tl.constexpr, DTYPE: tl.constexpr,
+):  # fmt: skip
     """Cotangents of a tile's log-densities, u = (z − mu) / std, and the root of 1 / std."""
     weights = _log_weights(i, j, batch, dataset_size, STRATIFIED, DTYPE)
     joint = _joint_log_density(z, mu, logvar, i, j, batch, d, DTYPE) + weights
@@ -177,46 +149,22 @@ def _cotangents(
 
 @triton.jit(do_not_specialize=_INTEGERS)
 def grad_z_kernel(
-    grad_joint,
-    grad_marginals,
-    z,
-    mu,
-    logvar,
-    log_joint,
-    log_marginals,
-    grad_z,
-    batch,
-    d,
-    dataset_size,
-    STRATIFIED: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    grad_joint, grad_marginals, z, mu, logvar, log_joint, log_marginals, grad_z, batch, d,
+    dataset_size, STRATIFIED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
     DIMENSIONS: tl.constexpr,
-):
+):  # fmt: skip
     """Gradient of a block of rows and of dimensions: minus the sum over j of c u / std."""
     DTYPE: tl.constexpr = log_joint.dtype.element_ty
-    i = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    k = tl.program_id(1) * DIMENSIONS + tl.arange(0, DIMENSIONS)
+    blocks = tl.cdiv(d, DIMENSIONS)
+    i = (tl.program_id(0) // blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    k = tl.program_id(0) % blocks * DIMENSIONS + tl.arange(0, DIMENSIONS)
     total = tl.zeros([ROWS, DIMENSIONS], DTYPE)
     for first in range(0, batch, COLUMNS):
         j = first + tl.arange(0, COLUMNS).to(tl.int64)
         c, u, root = _cotangents(
-            grad_joint,
-            grad_marginals,
-            z,
-            mu,
-            logvar,
-            log_joint,
-            log_marginals,
-            i,
-            j,
-            k,
-            batch,
-            d,
-            dataset_size,
-            STRATIFIED,
-            DTYPE,
-        )
+            grad_joint, grad_marginals, z, mu, logvar, log_joint, log_marginals,
+            i, j, k, batch, d, dataset_size, STRATIFIED, DTYPE,
+        )  # fmt: skip
         total -= tl.sum(((c * u) * root) * root, axis=1)
     inside = (i < batch)[:, None] & (k < d)[None, :]
     tl.store(grad_z + i[:, None] * d + k[None, :], total, mask=inside)
@@ -224,48 +172,23 @@ def grad_z_kernel(
 
 @triton.jit(do_not_specialize=_INTEGERS)
 def grad_posteriors_kernel(
-    grad_joint,
-    grad_marginals,
-    z,
-    mu,
-    logvar,
-    log_joint,
-    log_marginals,
-    grad_mu,
-    grad_logvar,
-    batch,
-    d,
-    dataset_size,
-    STRATIFIED: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    grad_joint, grad_marginals, z, mu, logvar, log_joint, log_marginals, grad_mu, grad_logvar,
+    batch, d, dataset_size, STRATIFIED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
     DIMENSIONS: tl.constexpr,
-):
+):  # fmt: skip
     """Gradients of a block of columns: sums over i of c u / std and of c (u² − 1) / 2."""
     DTYPE: tl.constexpr = log_joint.dtype.element_ty
-    j = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
-    k = tl.program_id(1) * DIMENSIONS + tl.arange(0, DIMENSIONS)
+    blocks = tl.cdiv(d, DIMENSIONS)
+    j = (tl.program_id(0) // blocks).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    k = tl.program_id(0) % blocks * DIMENSIONS + tl.arange(0, DIMENSIONS)
     to_mu = tl.zeros([COLUMNS, DIMENSIONS], DTYPE)
     to_logvar = tl.zeros([COLUMNS, DIMENSIONS], DTYPE)
     for first in range(0, batch, ROWS):
         i = first + tl.arange(0, ROWS).to(tl.int64)
         c, u, root = _cotangents(
-            grad_joint,
-            grad_marginals,
-            z,
-            mu,
-            logvar,
-            log_joint,
-            log_marginals,
-            i,
-            j,
-            k,
-            batch,
-            d,
-            dataset_size,
-            STRATIFIED,
-            DTYPE,
-        )
+            grad_joint, grad_marginals, z, mu, logvar, log_joint, log_marginals,
+            i, j, k, batch, d, dataset_size, STRATIFIED, DTYPE,
+        )  # fmt: skip
         on_u = c * u
         to_mu += tl.sum((on_u * root) * root, axis=0)
         to_logvar += 0.5 * tl.sum(on_u * u - c, axis=0)
@@ -282,13 +205,13 @@ def aggregate_posterior(
     (batch, d), dtype = z.shape, compute_dtype(z)
     z, mu, logvar = z.contiguous(), mu.contiguous(), logvar.contiguous()
     log_joint = z.new_empty(batch, dtype=dtype)
-    log_marginals = z.new_empty(batch, d, dtype=dtype)
+    log_marginals = z.new_empty((batch, d), dtype=dtype)
     sizes = batch, d, dataset_size, estimator == "mss", _ROWS, _COLUMNS
-    blocks = triton.cdiv(batch, _ROWS)
+    blocks = blocks_of(batch, _ROWS)
     if blocks > 0:
-        joint_kernel[blocks,](z, mu, logvar, log_joint, *sizes)
-    if log_marginals.numel() > 0:
-        marginals_kernel[blocks, d](z, mu, logvar, log_marginals, *sizes)
+        joint_kernel[(blocks,)](z, mu, logvar, log_joint, *sizes)
+    if blocks * d > 0:
+        marginals_kernel[(blocks * d,)](z, mu, logvar, log_marginals, *sizes)
     return log_joint, log_marginals
 
 
@@ -307,21 +230,21 @@ def aggregate_posterior_backward(
     batch, d = z.shape
     tensors = [grad_joint, grad_marginals, z, mu, logvar, log_joint, log_marginals]
     tensors = [x.contiguous() for x in tensors]
-    grad_z, grad_mu, grad_logvar = (log_joint.new_empty(batch, d) for _ in range(3))
-    if z.numel() > 0:
+    grads = grad_z, grad_mu, grad_logvar = tuple(z.new_empty((batch, d)) for _ in range(3))
+    if batch * d > 0:
         dimensions, short, long = _tile(d)
         sizes = batch, d, dataset_size, estimator == "mss"
-        grid = triton.cdiv(batch, short), triton.cdiv(d, dimensions)
+        grid = (blocks_of(batch, short) * blocks_of(d, dimensions),)
         grad_z_kernel[grid](*tensors, grad_z, *sizes, short, long, dimensions)
         grad_posteriors_kernel[grid](
             *tensors, grad_mu, grad_logvar, *sizes, long, short, dimensions
         )
-    return grad_z.to(z.dtype), grad_mu.to(z.dtype), grad_logvar.to(z.dtype)
+    return grads
 
 
 def _tile(d: int) -> tuple[int, int, int]:
     """Dimensions of a tile, the rows (or columns) a program owns, those it takes at a time."""
-    dimensions = min(16, triton.next_power_of_2(d))
+    dimensions = min(16, power_of_2(d))
     return dimensions, 8, _TILE // (8 * dimensions)
 
 
@@ -340,7 +263,7 @@ def _configurations() -> list[tuple]:
             (grad_z_kernel, ("grad_z",), short, long),
             (grad_posteriors_kernel, ("grad_mu", "grad_logvar"), long, short),
         ):
-            arguments = {**grads, **inputs, **wide, **dict.fromkeys(outputs, "*fp32"), **sizes}
+            arguments = {**grads, **inputs, **wide, **dict.fromkeys(outputs, storage), **sizes}
             block = {"STRATIFIED": stratified, "ROWS": rows, "COLUMNS": columns}
             found.append((kernel, arguments, {**block, "DIMENSIONS": dimensions}))
     return found

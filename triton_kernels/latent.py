@@ -1,5 +1,7 @@
 """Elementwise kernels over contiguous operands: other strides are copied first.
 
+Programs of the simplicity loss own rows and columns, since to divide places by d would cost more.
+
 Floor, of n elements with s bytes a number: divergences (2 s + 4) n bytes and 5 n operations, with
 samples (4 s + 4) n and 9 n, their adjoints (4 s + 4) n and 4 n, (7 s + 4) n and 10 n; the
 simplicity loss 4 s n and 7 n, its adjoint 8 s n and 10 n. Bytes decide.
@@ -12,7 +14,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import compute_dtype, exponential, scaled_exponential, split_float
+from ._common import (
+    blocks_of,
+    compute_dtype,
+    exponential,
+    power_of_2,
+    scaled_exponential,
+    split_float,
+)
 
 _BLOCK = 1024
 
@@ -109,42 +118,58 @@ def gaussian_adjoint_kernel(
 
 
 @triton.jit
-def _errors(codes_a, codes_b, target_a, target_b, dimension, at, count, d, DOUBLE: tl.constexpr):
+def _places(columns, batch, d, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Rows and columns of a program's elements, where they lie, and which are inside."""
+    row = (tl.program_id(0) // columns).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    column = tl.program_id(0) % columns * COLUMNS + tl.arange(0, COLUMNS)
+    inside = (row < batch)[:, None] & (column < d)[None, :]
+    return row, column, row[:, None] * d + column[None, :], inside
+
+
+@triton.jit
+def _errors(
+    codes_a, codes_b, target_a, target_b, dimension, row, column, at, inside, batch,
+    DOUBLE: tl.constexpr,
+):  # fmt: skip
     """Errors of both predictions, of their mean where a dimension is shared; zeros outside."""
-    inside = at < count
     a = _wide(tl.load(codes_a + at, mask=inside, other=0.0), DOUBLE)
     b = _wide(tl.load(codes_b + at, mask=inside, other=0.0), DOUBLE)
     wanted_a = _wide(tl.load(target_a + at, mask=inside, other=0.0), DOUBLE)
     wanted_b = _wide(tl.load(target_b + at, mask=inside, other=0.0), DOUBLE)
-    shared = at % d != tl.load(dimension + at // d, mask=inside, other=0)
+    own = tl.load(dimension + row, mask=row < batch, other=0)
+    shared = column.to(tl.int64)[None, :] != own[:, None]
     mean = 0.5 * (a + b)
     return tl.where(shared, mean, a) - wanted_a, tl.where(shared, mean, b) - wanted_b, shared
 
 
 @triton.jit
 def simplicity_kernel(
-    codes_a, codes_b, target_a, target_b, dimension, sums, count, batch, d,
-    weight_high, weight_low, DOUBLE: tl.constexpr, BLOCK: tl.constexpr,
+    codes_a, codes_b, target_a, target_b, dimension, sums, columns, batch, d,
+    weight_high, weight_low, DOUBLE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Part of the loss that some elements have."""
     T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    e, f, _ = _errors(codes_a, codes_b, target_a, target_b, dimension, at, count, d, DOUBLE)
+    row, column, at, inside = _places(columns, batch, d, ROWS, COLUMNS)
+    e, f, _ = _errors(
+        codes_a, codes_b, target_a, target_b, dimension, row, column, at, inside, batch, DOUBLE
+    )
     weight = (tl.full((), 0.0, T) + weight_high + weight_low) / tl.maximum(batch, 1).to(T)
-    tl.store(sums + tl.program_id(0), tl.sum(e * e + f * f, axis=0) * weight)
+    total = tl.sum(tl.ravel(e * e + f * f), axis=0)
+    tl.store(sums + tl.program_id(0), total * weight)
 
 
 @triton.jit
 def simplicity_adjoint_kernel(
     grad, codes_a, codes_b, target_a, target_b, dimension,
-    grad_codes_a, grad_codes_b, grad_target_a, grad_target_b, count, batch, d,
-    weight_high, weight_low, DOUBLE: tl.constexpr, BLOCK: tl.constexpr,
+    grad_codes_a, grad_codes_b, grad_target_a, grad_target_b, columns, batch, d,
+    weight_high, weight_low, DOUBLE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Gradients of some elements."""
     T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < count
-    e, f, shared = _errors(codes_a, codes_b, target_a, target_b, dimension, at, count, d, DOUBLE)
+    row, column, at, inside = _places(columns, batch, d, ROWS, COLUMNS)
+    e, f, shared = _errors(
+        codes_a, codes_b, target_a, target_b, dimension, row, column, at, inside, batch, DOUBLE
+    )
     weight = (tl.full((), 0.0, T) + weight_high + weight_low) / tl.maximum(batch, 1).to(T)
     scale = tl.load(grad) * (2 * weight)
     both = 0.5 * (e + f)
@@ -154,14 +179,21 @@ def simplicity_adjoint_kernel(
     tl.store(grad_target_b + at, -scale * f, mask=inside)
 
 
+def _tile(batch: int, d: int) -> tuple[int, int, dict[str, int]]:
+    """Programs, those of a row, and the shape of a program's elements."""
+    wide = min(_BLOCK, power_of_2(d))
+    high, columns = _BLOCK // wide, blocks_of(d, wide)
+    return max(1, blocks_of(batch, high)) * columns, columns, {"ROWS": high, "COLUMNS": wide}
+
+
 def _run_gaussian(mu: Tensor, logvar: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the samples, which are empty without noise, and the divergences."""
     m, s = mu.contiguous(), logvar.contiguous()
-    kl = m.new_empty(m.shape, dtype=compute_dtype(m))
+    kl, count = m.new_empty(m.shape, dtype=compute_dtype(m)), m.numel()
     z = m.new_empty(0 if noise is None else m.shape)
-    if m.numel() > 0:
-        gaussian_kernel[(triton.cdiv(m.numel(), _BLOCK),)](
-            m, s, m if noise is None else noise.contiguous(), z, kl, m.numel(),
+    if count > 0:
+        gaussian_kernel[(blocks_of(count, _BLOCK),)](
+            m, s, m if noise is None else noise.contiguous(), z, kl, count,
             SAMPLE=noise is not None, DOUBLE=m.dtype == torch.float64, BLOCK=_BLOCK,
         )  # fmt: skip
     return z, kl
@@ -173,10 +205,11 @@ def _run_adjoint(
     m, s = mu.contiguous(), logvar.contiguous()
     sample = grad_z is not None and noise is not None
     grads = m.new_empty(m.shape), m.new_empty(m.shape), m.new_empty(m.shape if sample else 0)
-    if m.numel() > 0:
-        gaussian_adjoint_kernel[(triton.cdiv(m.numel(), _BLOCK),)](
+    count = m.numel()
+    if count > 0:
+        gaussian_adjoint_kernel[(blocks_of(count, _BLOCK),)](
             m if grad_z is None else grad_z.contiguous(), grad_kl.contiguous(), m, s,
-            m if noise is None else noise.contiguous(), *grads, m.numel(),
+            m if noise is None else noise.contiguous(), *grads, count,
             SAMPLE=sample, DOUBLE=m.dtype == torch.float64, BLOCK=_BLOCK,
         )  # fmt: skip
     return grads
@@ -214,16 +247,14 @@ def perceptual_simplicity_loss(
 ) -> Tensor:
     """Launch the op of that name."""
     tensors = [x.contiguous() for x in (codes_a, codes_b, target_a, target_b, dimension)]
-    (batch, d), count = codes_a.shape, codes_a.numel()
-    if count == 0:
-        return codes_a.new_zeros((), dtype=compute_dtype(codes_a))
-    blocks = triton.cdiv(count, _BLOCK)
-    sums = codes_a.new_empty(blocks, dtype=compute_dtype(codes_a))
-    simplicity_kernel[(blocks,)](
-        *tensors, sums, count, batch, d, *split_float(weight),
-        DOUBLE=codes_a.dtype == torch.float64, BLOCK=_BLOCK,
+    batch, d = codes_a.shape
+    programs, columns, tile = _tile(batch, d)
+    sums = codes_a.new_empty(programs, dtype=compute_dtype(codes_a))
+    simplicity_kernel[(programs,)](
+        *tensors, sums, columns, batch, d, *split_float(weight),
+        DOUBLE=codes_a.dtype == torch.float64, **tile,
     )  # fmt: skip
-    return sums.sum() if blocks > 1 else sums.reshape(())
+    return sums.sum() if programs > 1 else sums.reshape(())
 
 
 def perceptual_simplicity_loss_backward(
@@ -237,19 +268,20 @@ def perceptual_simplicity_loss_backward(
 ) -> tuple[Tensor, ...]:
     """Launch the op of that name."""
     tensors = [x.contiguous() for x in (codes_a, codes_b, target_a, target_b, dimension)]
-    (batch, d), count = codes_a.shape, codes_a.numel()
-    grads = tuple(codes_a.new_empty(codes_a.shape) for _ in range(4))
-    if count > 0:
-        simplicity_adjoint_kernel[(triton.cdiv(count, _BLOCK),)](
-            grad, *tensors, *grads, count, batch, d, *split_float(weight),
-            DOUBLE=codes_a.dtype == torch.float64, BLOCK=_BLOCK,
+    batch, d = codes_a.shape
+    grads = tuple(codes_a.new_empty((batch, d)) for _ in range(4))
+    if batch > 0:
+        programs, columns, tile = _tile(batch, d)
+        simplicity_adjoint_kernel[(programs,)](
+            grad, *tensors, *grads, columns, batch, d, *split_float(weight),
+            DOUBLE=codes_a.dtype == torch.float64, **tile,
         )  # fmt: skip
     return grads
 
 
 def _compilations() -> list[tuple[object, dict[str, str], dict[str, int]]]:
     """List typical configurations of every kernel: float32, bfloat16 and float64."""
-    fixed = {"dimension": "*i64", "count": "i64", "batch": "i32", "d": "i32"}
+    fixed = {"dimension": "*i64", "count": "i64", "batch": "i32", "d": "i32", "columns": "i32"}
     fixed |= {"weight_high": "fp32", "weight_low": "fp32"}
     found = []
     for kernel, options in (
@@ -257,11 +289,12 @@ def _compilations() -> list[tuple[object, dict[str, str], dict[str, int]]]:
         (gaussian_kernel, {"SAMPLE": 1}),
         (gaussian_adjoint_kernel, {"SAMPLE": 0}),
         (gaussian_adjoint_kernel, {"SAMPLE": 1}),
-        (simplicity_kernel, {}),
-        (simplicity_adjoint_kernel, {}),
+        (simplicity_kernel, {"ROWS": 64, "COLUMNS": 16}),
+        (simplicity_adjoint_kernel, {"ROWS": 64, "COLUMNS": 16}),
     ):
         for narrow, wide in (("*fp32", "*fp32"), ("*bf16", "*fp32"), ("*fp64", "*fp64")):
             constants = {**options, "DOUBLE": int(narrow == "*fp64"), "BLOCK": _BLOCK}
+            constants = {name: x for name, x in constants.items() if name in kernel.arg_names}
             types = dict.fromkeys(("kl", "grad_kl", "sums", "grad"), wide) | fixed
             types |= dict.fromkeys(constants, "constexpr")
             signature = {name: types.get(name, narrow) for name in kernel.arg_names}

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pydisent.ops._zeros import zeros_like
 from pydisent.ops.spec import Backward, Grads, OpSpec, Wiring, tuple_of
 
 
@@ -61,7 +62,7 @@ def _with_zeros(
     missing = [i for i in own if grads[i] is None]
     if any(outputs[i] is None for i in missing):
         outputs = tuple_of(spec.fake(*inputs))
-    return tuple(torch.zeros_like(outputs[i]) if i in missing else g for i, g in enumerate(grads))
+    return tuple(zeros_like(outputs[i]) if i in missing else g for i, g in enumerate(grads))
 
 
 def differentiable_backward(function: Callable[..., Any]) -> Backward:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -26,12 +25,19 @@ Kernel = Callable[..., Any]
 
 def triton_kernel(spec: OpSpec) -> Kernel:
     """Make a kernel of the op's launch function, which is imported at the first call."""
+    assert spec.inputs[0] in spec.tensors
+    launch: Kernel | None = None
 
     def kernel(*args: Any) -> Any:
-        module = importlib.import_module(f"pydisent.triton_kernels.{spec.family}")
-        device = next(x for x in args if isinstance(x, Tensor)).device
-        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-            return getattr(module, spec.name)(*args)
+        nonlocal launch
+        if launch is None:
+            module = importlib.import_module(f"pydisent.triton_kernels.{spec.family}")
+            launch = getattr(module, spec.name)
+        device = args[0].get_device()  # -1 is the CPU
+        if device < 0 or device == torch.cuda.current_device():
+            return launch(*args)
+        with torch.cuda.device(device):
+            return launch(*args)
 
     return kernel
 
