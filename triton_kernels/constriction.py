@@ -24,10 +24,10 @@ from ._common import blocks_of, compute_dtype, power_of_2, split_float
 from ._constriction_adjoint import reduce_kernel, slope_kernel, sums_kernel
 from ._maps import load_map, offsets, place
 
-# Elements that a forward's program takes, and at most, for a plane to stay in registers.
-_TILE, _PLANE = 4096, 32768
-# Of which a warp takes so many, and more than these only with as many warps as there may be.
-_WARP, _WARPS = 512, 16
+# Elements of a forward's tile, those of it that a warp takes, and warps at most.
+_TILE, _WARP, _WARPS = 4096, 512, 8
+# Elements, of four bytes, of the planes that stay in registers.
+_PLANE = 16384
 # Elements of a lane of the adjoint times codes: two numbers of each stay in registers.
 _NUMBERS = 40
 # Programs of the adjoint that fill a GPU; the steps that one takes at most.
@@ -156,19 +156,19 @@ def _is_last(x: Tensor) -> bool:
 
 @lru_cache(1024)
 def _forward_shape(channels: int, pixels: int, last: bool, size: int) -> dict[str, int]:
-    """Shape the tiles of numbers of so many bytes; they have a sector of channels-last pixels."""
-    least = max(1, 32 // size) if last else 1
-    plane, most = max(16, power_of_2(pixels)), _PLANE * 4 // max(size, 4)
-    wanted = max(least, 4, _TILE // plane)
-    while least * plane <= most < wanted * plane:
-        wanted //= 2
+    """Shape the tiles of numbers of so many bytes; they have a sector of channels-last pixels.
+
+    A plane stays in registers with three others or not at all: to read masks again for each
+    channel would cost more than to read the map twice.
+    """
+    plane, least = max(16, power_of_2(pixels)), max(4, 32 // size) if last else 4
+    resident = least * plane * max(size, 4) <= 4 * _PLANE
+    wanted = max(least, _TILE // plane if resident else 8)
     block = min(wanted, power_of_2(channels))
-    resident = block * plane <= most
-    width = min(plane, max(16, _TILE // block))
+    width = min(plane, _TILE // block)
+    warps = max(1, min(_WARPS, block * width // _WARP))
     parts = plane // width if resident else 0
-    warps = min(_WARPS, max(1, block * width * max(parts, 1) // _WARP))
-    constants = {"LAST": last, "PARTS": parts, "CHANNELS": block, "PIXELS": width}
-    return {**constants, "num_warps": warps}
+    return {"LAST": last, "PARTS": parts, "CHANNELS": block, "PIXELS": width, "num_warps": warps}
 
 
 @lru_cache(1024)
@@ -227,8 +227,8 @@ def spatial_constriction_backward(
     shape, (blocks, tiles, steps) = _adjoint_shape(
         batch, channels, pixels, codes, last, statistics.dtype == torch.float64
     )
-    resident = tiles == 1
-    sums = statistics.new_empty(0 if resident else (batch, tiles, channels, codes, 2))
+    resident = tiles == 1 and not last
+    sums = statistics.new_empty(0 if resident else batch * tiles * channels * codes * 2)
     partials = statistics.new_empty(batch, blocks, codes + 1, pixels)
     if x.numel() > 0:
         reduce_kernel[(batch * tiles * blocks,)](
@@ -239,7 +239,7 @@ def spatial_constriction_backward(
     # Also without channels, for NaN in masks to stay, and without pixels, for zeros.
     mask_blocks = blocks_of(pixels, _SUMS["PIXELS"]) if codes else 0
     style_blocks = 0 if resident else blocks_of(channels, _SUMS["CHANNELS"])
-    slopes = statistics.new_empty(batch, 2 * style_blocks and 2, channels)
+    slopes = statistics.new_empty(0 if resident else batch * 2 * channels)
     if mask_blocks + style_blocks > 0:
         sums_kernel[(batch * (mask_blocks + style_blocks),)](
             grad_statistics, masks, scales, statistics, sums, partials,
@@ -275,11 +275,11 @@ def _configurations() -> list[tuple]:
 
     for storage, last in (("*fp32", False), ("*fp32", True), ("*bf16", False), ("*fp64", True)):
         size = int(storage[-2:]) // 8
-        for pixels in (65536, 16384, 4096, 256):  # planes of several tiles, and of one
+        for pixels in (65536, 4096, 256):  # planes of several tiles, and of one
             add(style_kernel, storage, _forward_shape(64, pixels, last, size))
         for pixels in (4096, 32):
             shape, (_, tiles, _) = _adjoint_shape(16, 64, pixels, 5, last, size == 8)
-            add(reduce_kernel, storage, {**shape, "RESIDENT": tiles == 1})
+            add(reduce_kernel, storage, {**shape, "RESIDENT": tiles == 1 and not last})
         add(slope_kernel, storage, shape)
         add(sums_kernel, storage, _SUMS)
     return found

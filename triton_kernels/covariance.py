@@ -182,7 +182,7 @@ def _run_covariance(
     high, wide = _tiles(k, d, double)
     rows, columns = blocks_of(k, high), blocks_of(d, wide)
     tiles = columns * (columns + 1) // 2 if symmetric else rows * columns
-    sums, covariance = left_means.new_empty(tiles), left_means.new_empty((k, d))
+    sums, covariance = left_means.new_empty(tiles), left_means.new_empty(k, d)
     if tiles == 0:
         return sums.sum(), covariance
     covariance_kernel[(tiles,)](
@@ -200,7 +200,7 @@ def _run_adjoint(
     factor: int, symmetric: bool, lambda_od: float, lambda_d: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     (batch, m), n, double = x.shape, covariance.shape[1], x.dtype == torch.float64
-    out = x.new_empty((batch, n))
+    out = x.new_empty(batch, n)
     grad_logvar = x.new_empty(0 if logvar is None else (batch, n))
     if batch * n == 0:
         return out, grad_logvar
@@ -220,7 +220,7 @@ def covariance_penalty(
     mu: Tensor, logvar: Tensor | None, lambda_od: float, lambda_d: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Launch the op of that name."""
-    means = mu.new_empty((2, mu.shape[1]), dtype=compute_dtype(mu))
+    means = mu.new_empty(2, mu.shape[1], dtype=compute_dtype(mu))
     penalty, covariance = _run_covariance(mu, mu, logvar, means, means, True, lambda_od, lambda_d)
     return penalty, means, covariance
 
@@ -240,8 +240,8 @@ def covariance_penalty_backward(
 
 def cross_covariance_penalty(y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Launch the op of that name."""
-    y_means = y.new_empty((2, y.shape[1]), dtype=compute_dtype(y))
-    z_means = z.new_empty((2, z.shape[1]), dtype=compute_dtype(z))
+    y_means = y.new_empty(2, y.shape[1], dtype=compute_dtype(y))
+    z_means = z.new_empty(2, z.shape[1], dtype=compute_dtype(z))
     penalty, covariance = _run_covariance(y, z, None, y_means, z_means, False, 1.0, 0.0)
     return penalty, y_means, z_means, covariance
 
@@ -263,7 +263,7 @@ def third_central_moment_penalty(z: Tensor, logvar: Tensor | None) -> tuple[Tens
     parts = max(1, min(_PROGRAMS // max(tiles, 1), _PARTS, batch // _LEAST))
     count = blocks_of(batch, parts * _ROWS) * _ROWS
     splits, whole = max(1, blocks_of(batch, count or 1)), tiles == parts == 1
-    moments = z.new_empty((4, d), dtype=compute_dtype(z))
+    moments = z.new_empty(4, d, dtype=compute_dtype(z))
     penalty, sums = moments.new_empty(()), moments.new_empty(0 if whole else (splits, 6, d))
     if tiles > 0:
         third_moment_kernel[(tiles * splits,)](
@@ -284,7 +284,7 @@ def third_central_moment_penalty_backward(
 ) -> tuple[Tensor, Tensor]:
     """Launch the op of that name."""
     batch, d = z.shape
-    grad_z = z.new_empty((batch, d))
+    grad_z = z.new_empty(batch, d)
     grad_logvar = z.new_empty(0 if logvar is None else (batch, d))
     if batch * d > 0:
         tile = tile_size(d, _COLUMNS)

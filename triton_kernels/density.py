@@ -205,7 +205,7 @@ def aggregate_posterior(
     (batch, d), dtype = z.shape, compute_dtype(z)
     z, mu, logvar = z.contiguous(), mu.contiguous(), logvar.contiguous()
     log_joint = z.new_empty(batch, dtype=dtype)
-    log_marginals = z.new_empty((batch, d), dtype=dtype)
+    log_marginals = z.new_empty(batch, d, dtype=dtype)
     sizes = batch, d, dataset_size, estimator == "mss", _ROWS, _COLUMNS
     blocks = blocks_of(batch, _ROWS)
     if blocks > 0:
@@ -230,7 +230,7 @@ def aggregate_posterior_backward(
     batch, d = z.shape
     tensors = [grad_joint, grad_marginals, z, mu, logvar, log_joint, log_marginals]
     tensors = [x.contiguous() for x in tensors]
-    grads = grad_z, grad_mu, grad_logvar = tuple(z.new_empty((batch, d)) for _ in range(3))
+    grads = grad_z, grad_mu, grad_logvar = tuple(z.new_empty(batch, d) for _ in range(3))
     if batch * d > 0:
         dimensions, short, long = _tile(d)
         sizes = batch, d, dataset_size, estimator == "mss"

@@ -27,7 +27,7 @@ _ROW, _WARP = 4096, 512
 # Places of all rows of a program, where rows are shorter.
 _PLACES = 256
 # Sides of a mask's block at most, and rectangles taken at a time: a side of a product of matrices.
-_SIDE, _RECTANGLES = 128, 16
+_SIDE, _RECTANGLES = 64, 16
 # Elements of a mask's gradient that a program holds at a time; half in float64.
 _TILE = 4096
 
@@ -92,7 +92,7 @@ def _rows_of(length: int, most: int | None = None) -> dict[str, int]:
 
 def _run_gate(rise: Tensor, fall: Tensor | None) -> Tensor:
     rows, length = rise.shape
-    out = rise.new_empty((rows, length))
+    out = rise.new_empty(rows, length)
     if rows > 0:
         shape, other = _rows_of(length, _ROW), rise if fall is None else fall
         blocks = blocks_of(length, shape["BLOCK"])
@@ -105,7 +105,7 @@ def _run_gate(rise: Tensor, fall: Tensor | None) -> Tensor:
 
 def _run_gate_adjoint(grad: Tensor, rise: Tensor, fall: Tensor | None) -> tuple[Tensor, Tensor]:
     rows, length = rise.shape
-    grads = rise.new_empty((rows, length)), rise.new_empty(0 if fall is None else (rows, length))
+    grads = rise.new_empty(rows, length), rise.new_empty(0 if fall is None else (rows, length))
     if rows > 0:
         shape, other = _rows_of(length), rise if fall is None else fall
         gate_adjoint_kernel[(blocks_of(rows, shape["ROWS"]),)](
@@ -153,7 +153,7 @@ def _mask_shape(height: int, width: int, double: bool) -> tuple[int, int, dict[s
 def band_mask(rise_h: Tensor, fall_h: Tensor, rise_w: Tensor, fall_w: Tensor) -> Tensor:
     """Launch the op of that name."""
     (masks, rectangles, height), width = rise_h.shape, rise_w.shape[2]
-    out = rise_h.new_empty((masks, height, width))
+    out = rise_h.new_empty(masks, height, width)
     if masks > 0:
         high, wide, shape = _mask_shape(height, width, rise_h.dtype == torch.float64)
         mask_kernel[(masks * high * wide,)](
@@ -204,7 +204,7 @@ def _compilations() -> list[tuple[object, dict[str, str], dict[str, int], dict[s
             (gate_adjoint_kernel, {"FALLS": 0, **row, **_rows_of(128)}),
             (gate_adjoint_kernel, {"FALLS": 1, **row, **_rows_of(512)}),
             (mask_kernel, _mask_shape(64, 64, double)[2]),
-            (mask_kernel, _mask_shape(128, 128, double)[2]),
+            (mask_kernel, _mask_shape(128, 64, double)[2]),
             (mask_adjoint_kernel, _mask_adjoint_shape(64, 64, double)),
             (mask_adjoint_kernel, _mask_adjoint_shape(512, 512, double)),
         ):

@@ -269,7 +269,7 @@ def perceptual_simplicity_loss_backward(
     """Launch the op of that name."""
     tensors = [x.contiguous() for x in (codes_a, codes_b, target_a, target_b, dimension)]
     batch, d = codes_a.shape
-    grads = tuple(codes_a.new_empty((batch, d)) for _ in range(4))
+    grads = tuple(codes_a.new_empty(batch, d) for _ in range(4))
     if batch > 0:
         programs, columns, tile = _tile(batch, d)
         simplicity_adjoint_kernel[(programs,)](
