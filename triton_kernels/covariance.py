@@ -310,7 +310,6 @@ def _compilations() -> list[tuple[object, dict[str, str], dict[str, int], dict[s
         (covariance_adjoint_kernel, {"FACTOR": 4, "SYMMETRIC": 1, "HAS_LOGVAR": 1}),
         (covariance_adjoint_kernel, {"FACTOR": 2, "SYMMETRIC": 0, "HAS_LOGVAR": 0}),
         (third_moment_kernel, {"WHOLE": 0, "HAS_LOGVAR": 1}),
-        (third_moment_kernel, {"WHOLE": 1, "HAS_LOGVAR": 1}),
         (third_moment_sums_kernel, {"SPLITS": 16, **_JOIN}),
         (third_moment_adjoint_kernel, {"HAS_LOGVAR": 1}),
     ):

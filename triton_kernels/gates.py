@@ -204,7 +204,6 @@ def _compilations() -> list[tuple[object, dict[str, str], dict[str, int], dict[s
             (gate_adjoint_kernel, {"FALLS": 0, **row, **_rows_of(128)}),
             (gate_adjoint_kernel, {"FALLS": 1, **row, **_rows_of(512)}),
             (mask_kernel, _mask_shape(64, 64, double)[2]),
-            (mask_kernel, _mask_shape(128, 64, double)[2]),
             (mask_adjoint_kernel, _mask_adjoint_shape(64, 64, double)),
             (mask_adjoint_kernel, _mask_adjoint_shape(512, 512, double)),
         ):
