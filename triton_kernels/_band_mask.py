@@ -56,26 +56,22 @@ def mask_kernel(
 
 
 @triton.jit
-def _cotangents(
-    grad, rise, fall, j, rectangles, rise_row, rise_place, fall_row, fall_place,
-    along, across, length, others,
+def _cotangent(
+    grad, rise, fall, rise_place, fall_place, along, across, length, others,
     WHOLE: tl.constexpr, DOUBLE: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    """Cotangents of whole gates: the mask's, summed with the other side's gates."""
-    at = tl.arange(0, BLOCK).to(tl.int64)[None, :]
-    total = tl.zeros([j.shape[0], BLOCK], tl.float64 if DOUBLE else tl.float32)
+    """The cotangent of one whole gate: the mask's, summed with the other side's gate."""
+    at = tl.arange(0, BLOCK).to(tl.int64)[:, None]
+    total = tl.zeros([BLOCK], tl.float64 if DOUBLE else tl.float32)
     for first in range(0, others, CHUNK):
         other = first + tl.arange(0, CHUNK)
-        gates = _gates(
-            rise, fall, j, rectangles, other[None, :], rise_row, rise_place, fall_row, fall_place,
-            others, first, WHOLE, DOUBLE,
-        )  # fmt: skip
-        gates = tl.where((other < others)[None, :], gates, 0.0)
-        places = at * along + other.to(tl.int64)[:, None] * across
-        inside = (at < length) & (other < others)[:, None]
-        values = tl.load(grad + places, mask=inside, other=0.0)
-        total = product(gates, values.to(total.dtype), total, DOUBLE)
-    return total / rectangles
+        _, rising = rising_gate(rise, other, rise_place, others, first, 0, WHOLE, DOUBLE)
+        _, falling = falling_gate(fall, other, fall_place, others, first, 0, WHOLE, DOUBLE)
+        places = at * along + other.to(tl.int64)[None, :] * across
+        inside = (at < length) & (other < others)[None, :]
+        values = tl.load(grad + places, mask=inside, other=0.0).to(total.dtype)
+        total += tl.sum(values * (rising * falling)[None, :], axis=1)
+    return total
 
 
 @triton.jit
@@ -84,36 +80,30 @@ def mask_adjoint_kernel(
     grad_mask, grad_h, grad_w,
     rise_h_mask, rise_h_row, rise_h_place, fall_h_mask, fall_h_row, fall_h_place,
     rise_w_mask, rise_w_row, rise_w_place, fall_w_mask, fall_w_row, fall_w_place,
-    rectangles, height, width, groups,
+    rectangles, height, width,
     WHOLE_H: tl.constexpr, WHOLE_W: tl.constexpr, DOUBLE: tl.constexpr,
     BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr, CHUNK_H: tl.constexpr, CHUNK_W: tl.constexpr,
-    RECTANGLES: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of all logits of some rectangles of one mask."""
-    mask = (tl.program_id(0) // groups).to(tl.int64)
-    j = tl.program_id(0) % groups * RECTANGLES + tl.arange(0, RECTANGLES)
-    own = (j < rectangles)[:, None]
-    row = tl.where(j < rectangles, j, rectangles - 1).to(tl.int64)[:, None]
+    """Gradients of the four rows of logits of one rectangle of one mask."""
+    row = tl.program_id(0).to(tl.int64)
+    mask, j = row // rectangles, row % rectangles
     grad += mask * grad_mask
-    rise_h, fall_h = rise_h + mask * rise_h_mask, fall_h + mask * fall_h_mask
-    rise_w, fall_w = rise_w + mask * rise_w_mask, fall_w + mask * fall_w_mask
-    to_h = _cotangents(
-        grad, rise_w, fall_w, j, rectangles, rise_w_row, rise_w_place, fall_w_row, fall_w_place,
-        grad_h, grad_w, height, width, WHOLE_W, DOUBLE, BLOCK_H, CHUNK_W,
+    rise_h, fall_h = rise_h + mask * rise_h_mask + j * rise_h_row, fall_h + mask * fall_h_mask
+    rise_w, fall_w = rise_w + mask * rise_w_mask + j * rise_w_row, fall_w + mask * fall_w_mask
+    fall_h, fall_w = fall_h + j * fall_h_row, fall_w + j * fall_w_row
+    to_h = _cotangent(
+        grad, rise_w, fall_w, rise_w_place, fall_w_place, grad_h, grad_w, height, width,
+        WHOLE_W, DOUBLE, BLOCK_H, CHUNK_W,
     )  # fmt: skip
-    out = (mask * rectangles + row) * height
     gate_adjoint(
-        to_h, rise_h + row * rise_h_row, fall_h + row * fall_h_row,
-        grad_rise_h + out, grad_fall_h + out, tl.arange(0, BLOCK_H)[None, :],
-        rise_h_place, fall_h_place, height, own, DOUBLE,
+        to_h / rectangles, rise_h, fall_h, grad_rise_h + row * height, grad_fall_h + row * height,
+        tl.arange(0, BLOCK_H), rise_h_place, fall_h_place, height, True, 0, DOUBLE,
     )  # fmt: skip
-    to_w = _cotangents(
-        grad, rise_h, fall_h, j, rectangles, rise_h_row, rise_h_place, fall_h_row, fall_h_place,
-        grad_w, grad_h, width, height, WHOLE_H, DOUBLE, BLOCK_W, CHUNK_H,
+    to_w = _cotangent(
+        grad, rise_h, fall_h, rise_h_place, fall_h_place, grad_w, grad_h, width, height,
+        WHOLE_H, DOUBLE, BLOCK_W, CHUNK_H,
     )  # fmt: skip
-    out = (mask * rectangles + row) * width
     gate_adjoint(
-        to_w, rise_w + row * rise_w_row, fall_w + row * fall_w_row,
-        grad_rise_w + out, grad_fall_w + out, tl.arange(0, BLOCK_W)[None, :],
-        rise_w_place, fall_w_place, width, own, DOUBLE,
+        to_w / rectangles, rise_w, fall_w, grad_rise_w + row * width, grad_fall_w + row * width,
+        tl.arange(0, BLOCK_W), rise_w_place, fall_w_place, width, True, 0, DOUBLE,
     )  # fmt: skip

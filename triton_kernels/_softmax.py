@@ -95,10 +95,10 @@ def softmax_adjoint(grad, p, AXIS: tl.constexpr):
 @triton.jit
 def gate_adjoint(
     grad, rise, fall, grad_rise, grad_fall, at, rise_stride, fall_stride, length, own,
-    DOUBLE: tl.constexpr,
+    AXIS: tl.constexpr, DOUBLE: tl.constexpr,
 ):  # fmt: skip
     """Store the gradients of the logits of whole gates, which have these cotangents."""
-    p, rising = rising_gate(rise, at, rise_stride, length, 0, 1, True, DOUBLE)
-    q, falling = falling_gate(fall, at, fall_stride, length, 0, 1, True, DOUBLE)
-    tl.store(grad_rise + at, softmax_adjoint(grad * falling, p, 1), mask=own & (at < length))
-    tl.store(grad_fall + at, softmax_adjoint(-grad * rising, q, 1), mask=own & (at < length))
+    p, rising = rising_gate(rise, at, rise_stride, length, 0, AXIS, True, DOUBLE)
+    q, falling = falling_gate(fall, at, fall_stride, length, 0, AXIS, True, DOUBLE)
+    tl.store(grad_rise + at, softmax_adjoint(grad * falling, p, AXIS), mask=own & (at < length))
+    tl.store(grad_fall + at, softmax_adjoint(-grad * rising, q, AXIS), mask=own & (at < length))

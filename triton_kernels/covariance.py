@@ -12,6 +12,8 @@ bytes; 2 B d², 4 B k d and 5 B d operations.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import triton
 import triton.language as tl
@@ -169,6 +171,7 @@ def covariance_adjoint_kernel(
         tl.store(grad_logvar + offsets, on_logvar, mask=inside)
 
 
+@lru_cache(1024)
 def _tiles(m: int, n: int, double: bool) -> tuple[int, int]:
     most = _TILE // 2 if double else _TILE
     return tile_size(m, most), tile_size(n, most)
@@ -255,14 +258,21 @@ def cross_covariance_penalty_backward(
     return grad_y, grad_z
 
 
-def third_central_moment_penalty(z: Tensor, logvar: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Launch the op of that name."""
-    (batch, d), double = z.shape, z.dtype == torch.float64
+@lru_cache(1024)
+def _parts(batch: int, d: int) -> tuple[int, int, int, int]:
+    """Columns of a tile, tiles, rows of a part of the batch, and parts."""
     tile = tile_size(d, _COLUMNS)
     tiles = blocks_of(d, tile)
     parts = max(1, min(_PROGRAMS // max(tiles, 1), _PARTS, batch // _LEAST))
-    count = blocks_of(batch, parts * _ROWS) * _ROWS
-    splits, whole = max(1, blocks_of(batch, count or 1)), tiles == parts == 1
+    count = max(1, blocks_of(batch, parts * _ROWS)) * _ROWS
+    return tile, tiles, count, max(1, blocks_of(batch, count))
+
+
+def third_central_moment_penalty(z: Tensor, logvar: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Launch the op of that name."""
+    (batch, d), double = z.shape, z.dtype == torch.float64
+    tile, tiles, count, splits = _parts(batch, d)
+    whole = tiles == splits == 1
     moments = z.new_empty(4, d, dtype=compute_dtype(z))
     penalty, sums = moments.new_empty(()), moments.new_empty(0 if whole else (splits, 6, d))
     if tiles > 0:

@@ -7,6 +7,8 @@ Floor, with s bytes a number: 3 B d s + 4 B (1 + d) bytes and 7 B² d operations
 6 B d s + 8 B (1 + d) and 15 B² d. Operations decide from a few hundred samples on.
 """
 
+from functools import lru_cache
+
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -242,6 +244,7 @@ def aggregate_posterior_backward(
     return grads
 
 
+@lru_cache(1024)
 def _tile(d: int) -> tuple[int, int, int]:
     """Dimensions of a tile, the rows (or columns) a program owns, those it takes at a time."""
     dimensions = min(16, power_of_2(d))

@@ -71,17 +71,14 @@ def gate_adjoint_kernel(
     if FALLS:
         gate_adjoint(
             g, rise, fall + row * fall_row, grad_rise + row * length, grad_fall + row * length,
-            at, rise_place, fall_place, length, own, DOUBLE,
+            at, rise_place, fall_place, length, own, 1, DOUBLE,
         )  # fmt: skip
     else:
         p, _ = rising_gate(rise, at, rise_place, length, 0, 1, True, DOUBLE)
         tl.store(grad_rise + row * length + at, softmax_adjoint(g, p, 1), mask=own & (at < length))
 
 
-def _strides(*tensors: Tensor) -> list[int]:
-    return [stride for x in tensors for stride in x.stride()]
-
-
+@lru_cache(1024)
 def _rows_of(length: int, most: int | None = None) -> dict[str, int]:
     """Rows that a program owns, and places of each: an adjoint's sums run from a row's end."""
     block = max(2, power_of_2(length))
@@ -146,7 +143,7 @@ def _mask_shape(height: int, width: int, double: bool) -> tuple[int, int, dict[s
     high, wide = _side(height, most), _side(width, most)
     whole = {"WHOLE_H": height <= high, "WHOLE_W": width <= wide, "DOUBLE": double}
     block = {"BLOCK_H": high, "BLOCK_W": wide, "RECTANGLES": _RECTANGLES}
-    warps = max(1, min(8, high * wide // 1024))
+    warps = min(4, high * wide // 256)
     return blocks_of(height, high), blocks_of(width, wide), whole | block | {"num_warps": warps}
 
 
@@ -157,7 +154,8 @@ def band_mask(rise_h: Tensor, fall_h: Tensor, rise_w: Tensor, fall_w: Tensor) ->
     if masks > 0:
         high, wide, shape = _mask_shape(height, width, rise_h.dtype == torch.float64)
         mask_kernel[(masks * high * wide,)](
-            rise_h, fall_h, rise_w, fall_w, out, *_strides(rise_h, fall_h, rise_w, fall_w),
+            rise_h, fall_h, rise_w, fall_w, out,
+            *rise_h.stride(), *fall_h.stride(), *rise_w.stride(), *fall_w.stride(),
             rectangles, height, width, high, wide, **shape,
         )  # fmt: skip
     return out
@@ -170,7 +168,7 @@ def _mask_adjoint_shape(height: int, width: int, double: bool) -> dict[str, int]
     short, narrow = _side(height, max(16, tile // wide)), _side(width, max(16, tile // high))
     whole = {"WHOLE_H": height <= short, "WHOLE_W": width <= narrow, "DOUBLE": double}
     block = {"BLOCK_H": high, "BLOCK_W": wide, "CHUNK_H": short, "CHUNK_W": narrow}
-    return whole | block | {"RECTANGLES": _RECTANGLES, "num_warps": 4}
+    return whole | block | {"num_warps": 4}
 
 
 def band_mask_backward(
@@ -181,10 +179,10 @@ def band_mask_backward(
     logits = rise_h, fall_h, rise_w, fall_w
     grads = tuple(x.new_empty(x.shape) for x in logits)
     if masks > 0:
-        groups = blocks_of(rectangles, _RECTANGLES)
-        mask_adjoint_kernel[(masks * groups,)](
-            grad_mask, *logits, *grads, *_strides(grad_mask, *logits),
-            rectangles, height, width, groups,
+        mask_adjoint_kernel[(masks * rectangles,)](
+            grad_mask, *logits, *grads, *grad_mask.stride(),
+            *rise_h.stride(), *fall_h.stride(), *rise_w.stride(), *fall_w.stride(),
+            rectangles, height, width,
             **_mask_adjoint_shape(height, width, rise_h.dtype == torch.float64),
         )  # fmt: skip
     return grads
@@ -193,7 +191,7 @@ def band_mask_backward(
 def _compilations() -> list[tuple[object, dict[str, str], dict[str, int], dict[str, int]]]:
     """List typical configurations of every kernel: float32, bfloat16 and float64."""
     found = []
-    integers = "length rectangles height width rows blocks high wide groups"
+    integers = "length rectangles height width rows blocks high wide"
     for storage in ("*fp32", "*bf16", "*fp64"):
         double = storage == "*fp64"
         row = {"WHOLE": 1, "DOUBLE": double}

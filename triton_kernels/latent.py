@@ -9,6 +9,8 @@ simplicity loss 4 s n and 7 n, its adjoint 8 s n and 10 n. Bytes decide.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import triton
 import triton.language as tl
@@ -179,6 +181,7 @@ def simplicity_adjoint_kernel(
     tl.store(grad_target_b + at, -scale * f, mask=inside)
 
 
+@lru_cache(1024)
 def _tile(batch: int, d: int) -> tuple[int, int, dict[str, int]]:
     """Programs, those of a row, and the shape of a program's elements."""
     wide = min(_BLOCK, power_of_2(d))
