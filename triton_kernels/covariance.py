@@ -259,9 +259,9 @@ def cross_covariance_penalty_backward(
 
 
 @lru_cache(1024)
-def _parts(batch: int, d: int) -> tuple[int, int, int, int]:
+def _parts(batch: int, d: int, double: bool) -> tuple[int, int, int, int]:
     """Columns of a tile, tiles, rows of a part of the batch, and parts."""
-    tile = tile_size(d, _COLUMNS)
+    tile = tile_size(d, _COLUMNS // 2 if double else _COLUMNS)
     tiles = blocks_of(d, tile)
     parts = max(1, min(_PROGRAMS // max(tiles, 1), _PARTS, batch // _LEAST))
     count = max(1, blocks_of(batch, parts * _ROWS)) * _ROWS
@@ -271,7 +271,7 @@ def _parts(batch: int, d: int) -> tuple[int, int, int, int]:
 def third_central_moment_penalty(z: Tensor, logvar: Tensor | None) -> tuple[Tensor, Tensor]:
     """Launch the op of that name."""
     (batch, d), double = z.shape, z.dtype == torch.float64
-    tile, tiles, count, splits = _parts(batch, d)
+    tile, tiles, count, splits = _parts(batch, d, double)
     whole = tiles == splits == 1
     moments = z.new_empty(4, d, dtype=compute_dtype(z))
     penalty, sums = moments.new_empty(()), moments.new_empty(0 if whole else (splits, 6, d))
@@ -327,6 +327,8 @@ def _compilations() -> list[tuple[object, dict[str, str], dict[str, int], dict[s
             double = narrow == "*fp64"
             tile = {"TILE": _COLUMNS if "moment" in kernel.__name__ else _TILE // (1 + double)}
             constants = {"DOUBLE": int(double), "ROWS": _ROWS, "STEP": 32, **tile, **options}
+            if kernel is third_moment_kernel:
+                constants["TILE"] //= 1 + double
             for side in {"LEFT", "RIGHT"} & options.keys():
                 constants[side] = max(16, constants[side] // (1 + double))
             launch = {"num_warps": constants.pop("num_warps", 4)}

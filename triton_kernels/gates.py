@@ -165,7 +165,7 @@ def band_mask(rise_h: Tensor, fall_h: Tensor, rise_w: Tensor, fall_w: Tensor) ->
 def _mask_adjoint_shape(height: int, width: int, double: bool) -> dict[str, int]:
     high, wide = max(16, power_of_2(height)), max(16, power_of_2(width))
     tile = _TILE // 2 if double else _TILE
-    short, narrow = _side(height, max(16, tile // wide)), _side(width, max(16, tile // high))
+    short, narrow = min(high, max(2, tile // wide)), min(wide, max(2, tile // high))
     whole = {"WHOLE_H": height <= short, "WHOLE_W": width <= narrow, "DOUBLE": double}
     block = {"BLOCK_H": high, "BLOCK_W": wide, "CHUNK_H": short, "CHUNK_W": narrow}
     return whole | block | {"num_warps": 4}
