@@ -28,6 +28,8 @@ _ROW, _WARP = 4096, 512
 _PLACES = 256
 # Sides of a mask's block at most, and rectangles taken at a time: a side of a product of matrices.
 _SIDE, _RECTANGLES = 64, 16
+# Registers a thread that the mask's kernel may have: left to itself, ptxas takes fewer and spills.
+_REGISTERS = 224
 # Elements of a mask's gradient that a program holds at a time; half in float64.
 _TILE = 4096
 
@@ -143,8 +145,8 @@ def _mask_shape(height: int, width: int, double: bool) -> tuple[int, int, dict[s
     high, wide = _side(height, most), _side(width, most)
     whole = {"WHOLE_H": height <= high, "WHOLE_W": width <= wide, "DOUBLE": double}
     block = {"BLOCK_H": high, "BLOCK_W": wide, "RECTANGLES": _RECTANGLES}
-    warps = min(4, high * wide // 256)
-    return blocks_of(height, high), blocks_of(width, wide), whole | block | {"num_warps": warps}
+    launch = {"num_warps": min(4, high * wide // 256), "maxnreg": _REGISTERS}
+    return blocks_of(height, high), blocks_of(width, wide), whole | block | launch
 
 
 def band_mask(rise_h: Tensor, fall_h: Tensor, rise_w: Tensor, fall_w: Tensor) -> Tensor:
@@ -212,7 +214,8 @@ def _compilations() -> list[tuple[object, dict[str, str], dict[str, int], dict[s
                 types |= {"grad_h": "i64", "grad_w": "i64"}
             types |= dict.fromkeys(constants, "constexpr")
             signature = {name: types.get(name, storage) for name in kernel.arg_names}
-            found.append((kernel, signature, constants, {"num_warps": shape["num_warps"]}))
+            launch = {name: shape[name] for name in ("num_warps", "maxnreg") if name in shape}
+            found.append((kernel, signature, constants, launch))
     return found
 
 
