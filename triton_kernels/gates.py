@@ -29,7 +29,7 @@ _PLACES = 256
 # Sides of a mask's block at most, and rectangles taken at a time: a side of a product of matrices.
 _SIDE, _RECTANGLES = 64, 16
 # Registers a thread that the mask's kernel may have: left to itself, ptxas takes fewer and spills.
-_REGISTERS = 224
+_REGISTERS = 255
 # Elements of a mask's gradient that a program holds at a time; half in float64.
 _TILE = 4096
 
