@@ -35,6 +35,11 @@ def load_native() -> None:
         if not importlib.machinery.PathFinder.find_spec("pydisent._C", [str(_FOLDER)]):
             raise ModuleNotFoundError(name="pydisent._C")
         _native = importlib.import_module("pydisent._C")
+        if not hasattr(_native, "fits"):  # its kernels are registered all the same
+            raise RuntimeError(
+                "pydisent._C was built from another version's sources; build it again "
+                "(`pip install --no-build-isolation -e .`)"
+            )
         _native_reason, fits = "", _native.fits
     except ModuleNotFoundError:
         _native_reason = _failure_note() or (

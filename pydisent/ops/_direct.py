@@ -12,6 +12,7 @@ from torch import Tensor
 from pydisent.ops._context import is_ordinary, merge_leading, split_leading
 from pydisent.ops._gradient import differentiable_backward
 from pydisent.ops._kernels import refuse_writing
+from pydisent.ops._zeros import zeros_like
 from pydisent.ops.spec import Backward, OpSpec, Wiring, tuple_of
 
 below_autograd = torch._C._AutoDispatchBelowAutograd
@@ -189,7 +190,7 @@ def _by_adjoint_alone(spec: OpSpec, adjoint: Callable[..., Any]) -> Callable[...
                 return None
         given = grads + saved
         for i in zero:
-            given += (torch.zeros_like(given[i]),)
+            given += (zeros_like(given[i]),)
         args = pick(given)
         if not is_ordinary(args):
             return None
