@@ -9,6 +9,7 @@ from pydisent.jacobian import (
     alignment_penalty,
     directional_derivative,
     eigenvector_heatmap,
+    gram_penalty,
     linearize,
     trace_eigenpath,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "directional_derivative",
     "eigenvector_heatmap",
     "gaussian_kl",
+    "gram_penalty",
     "information_lower_bound",
     "jacobian",
     "jacobian_supervision",

@@ -11,6 +11,7 @@ from pydisent.jacobian._call import DerivativeError
 from pydisent.jacobian.alignment import AlignmentPenalty, alignment_penalty
 from pydisent.jacobian.directional import directional_derivative
 from pydisent.jacobian.eigen import eigenvector_heatmap, eigenvectors, trace_eigenpath
+from pydisent.jacobian.gram import gram_penalty
 from pydisent.jacobian.linearization import Linearization, linearize
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "directional_derivative",
     "eigenvector_heatmap",
     "eigenvectors",
+    "gram_penalty",
     "linearize",
     "trace_eigenpath",
 ]

@@ -168,8 +168,8 @@ class Linearization(Generic[_V]):
         tangents = self._checked_tangents(tangents)
         parts = [self.push(chunk) for chunk in self.chunks(tangents)]
         if not parts:
-            return self._structured([tangents.new_zeros(0, *shape) for shape in self._shapes])
-        return self._structured([torch.cat(column).to(self.returned) for column in zip(*parts)])
+            return self.structured([tangents.new_zeros(0, *shape) for shape in self._shapes])
+        return self.structured([torch.cat(column).to(self.returned) for column in zip(*parts)])
 
     def vjp(self, cotangents: Any) -> Tensor:
         """J' U: cotangents (K, B, *out), in the structure of ``value``, to (K, B, *latent)."""
@@ -325,7 +325,8 @@ class Linearization(Generic[_V]):
         axes = eye.reshape(size, 1, *self.latent_shape[1:])
         return axes.expand(size, *self.latent_shape)
 
-    def _structured(self, tensors: list[Tensor]) -> Any:
+    def structured(self, tensors: list[Tensor]) -> Any:
+        """Tensors, one for each output, in the structure of ``value``."""
         queue = iter(tensors)  # leaves that are not tensors stay
         leaves = [next(queue) if isinstance(leaf, Tensor) else leaf for leaf in self._leaves]
         return pytree.tree_unflatten(leaves, self._structure)

@@ -12,7 +12,7 @@ from pydisent.jacobian._coupling import keep_samples_apart, mixes_columns, probi
 from pydisent.jacobian._finite import refuse_infinite
 from pydisent.jacobian._layout import gram_of_columns
 from pydisent.jacobian.alignment._algorithm import Problem
-from pydisent.jacobian.alignment._gradient import no_gradient, refuse_double_backward
+from pydisent.jacobian._gradient import no_gradient, refuse_double_backward
 from pydisent.jacobian.linearization import Linearization
 
 

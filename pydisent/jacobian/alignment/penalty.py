@@ -27,7 +27,7 @@ from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian.alignment import _double_backward, routes
 from pydisent.jacobian.alignment._algorithm import Problem
-from pydisent.jacobian.alignment._directions import Keep
+from pydisent.jacobian._directions import Keep
 from pydisent.jacobian.linearization import linearize_unchecked
 
 Method = Literal["auto", "gram", "matrix_free", "autograd"]

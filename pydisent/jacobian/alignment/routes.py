@@ -16,18 +16,16 @@ from pydisent.jacobian._finite import refuse_infinite
 from pydisent.jacobian._kept import recombined, slots_to_keep
 from pydisent.jacobian._layout import gram_of_columns
 from pydisent.jacobian.alignment._algorithm import EPS, Problem
-from pydisent.jacobian.alignment._directions import (
+from pydisent.jacobian._directions import (
     Directions,
     Keep,
-    leading_directions,
-    leading_eigenvectors,
     leading_eigenvectors_of_product,
-    pushed_directions,
     subspace_of_product,
 )
-from pydisent.jacobian.alignment._gradient import with_gradient
+from pydisent.jacobian._gradient import with_gradient
 from pydisent.jacobian.alignment._unrolled import unrolled
 from pydisent.jacobian.cost import machine
+from pydisent.jacobian._gram import gram_form
 from pydisent.jacobian.linearization import Linearization
 from pydisent.ops import masked_power_iteration
 
@@ -111,36 +109,14 @@ def gram_route(
     linear: Linearization, problem: Problem, keep: Keep, wants_gradient: bool
 ) -> tuple[Tensor, Directions | None]:
     """All of J, a chunk of columns at a time; then everything on (m, m)."""
-    columns, kept = None, {}
-    if linear.jacobian_fits:
-        if wants_gradient:
-            size = linear.latent_shape[1:].numel()
-            elements = budget_of(linear.device).tangents // linear.dtype.itemsize
-            kept = slots_to_keep(linear.program, size, elements)
-        columns = linear.columns(linear.basis(), kept)
-        gram = gram_of_columns(columns)
-    else:
-        gram = linear.gram_matrix()
-    refuse_infinite(gram, linear)
-    if not wants_gradient:
+
+    def objective(gram: Tensor) -> Tensor:
         vectors, _ = masked_power_iteration(
             gram, problem.probe, problem.mask, problem.iterations, EPS
         )
-        return problem.value(vectors), None
-    with torch.enable_grad():
-        source = gram.detach().requires_grad_()
-        vectors, _ = masked_power_iteration(
-            source, problem.probe, problem.mask, problem.iterations, EPS
-        )
-        (slope,) = torch.autograd.grad(vectors, source, problem.value_gradient(vectors.detach()))
-    value = problem.value(vectors.detach())
-    slope = (slope + slope.mT) / 2
-    if columns is not None:
-        directions = leading_directions(columns, gram, slope, keep)
-        return value, replace(directions, known=recombined(kept, directions.tangents))
-    if keep.rank is not None:
-        return value, pushed_directions(linear, gram, slope, keep.rank)
-    return value, leading_eigenvectors(slope, keep.tolerance)
+        return problem.value(vectors)
+
+    return gram_form(linear, objective, keep, wants_gradient=wants_gradient)
 
 
 def matrix_free_route(

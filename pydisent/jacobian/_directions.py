@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from pydisent import parallel
 from pydisent.jacobian._layout import in_memory_order, like_columns
-from pydisent.jacobian.alignment._subspace import leading_subspace, orthonormalized, shift_of
+from pydisent.jacobian._subspace import leading_subspace, orthonormalized, shift_of
 from pydisent.jacobian.linearization import Linearization
 
 
@@ -36,40 +37,49 @@ class Directions:
 
 
 def leading_directions(
-    columns: list[Tensor], gram: Tensor, slope: Tensor, keep: Keep
-) -> Directions:
-    """The best low-rank form of J C: its right-singular vectors, from the eigenvectors of C M C."""
-    tolerance = keep.tolerance
+    columns: Sequence[Tensor], grams: Sequence[Tensor], slopes: Sequence[Tensor], keep: Keep
+) -> tuple[Tensor, list[Tensor]]:
+    """The best low-rank form of J C: q (B, K, r), and seeds 2 J C q for each output.
+
+    The q are right-singular vectors of J C, from the eigenvectors of C M C, in coordinates of the
+    basis along which ``columns`` are J; ``grams`` and ``slopes``, M and C (B, K, K), are those of
+    all outputs, or one of each.
+    """
     if keep.rank is not None:
-        vectors = _leading_of(gram, slope, keep.rank).to(slope.dtype)
-        return _directions_along(vectors, columns, slope)
-    if tolerance == 0:  # any full basis will do; the axes have no rounding
-        vectors = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device).expand_as(gram)
-        return _directions_along(vectors, columns, slope)
-    energy, vectors = torch.linalg.eigh(slope @ gram @ slope)
-    energy, vectors = energy.flip(-1).clamp_min(0), vectors.flip(-1)
-    return _directions_along(vectors[..., : _rank(energy, tolerance**2)], columns, slope)
+        vectors = _leading_of(grams, slopes, keep.rank).to(slopes[0].dtype)
+    elif keep.tolerance == 0:  # any full basis will do; the axes have no rounding
+        eye = torch.eye(grams[0].shape[-1], dtype=grams[0].dtype, device=grams[0].device)
+        vectors = eye.expand_as(grams[0])
+    else:
+        energy, vectors = torch.linalg.eigh(_energy(grams, slopes))
+        energy, vectors = energy.flip(-1).clamp_min(0), vectors.flip(-1)
+        vectors = vectors[..., : _rank(energy, keep.tolerance**2)]
+    images = [2 * (slope @ vectors).mT for slope in slopes]
+    images *= len(columns) // len(images)  # where one slope is of all outputs
+    return vectors, [_seed(part, image) for part, image in zip(columns, images)]
 
 
-def _directions_along(vectors: Tensor, columns: list[Tensor], slope: Tensor) -> Directions:
-    """Seeds 2 J C q for the orthonormal columns q of ``vectors`` (B, m, r)."""
-    images = 2 * (slope @ vectors).mT
-    seeds = []
-    for part in columns:
-        seed = like_columns(part, len(images), images.shape[1], part.dtype)
-        torch.bmm(images.to(part.dtype), in_memory_order(part), out=in_memory_order(seed))
-        seeds.append(seed)
-    return Directions(vectors.permute(2, 0, 1).contiguous(), seeds, None)
+def _seed(part: Tensor, images: Tensor) -> Tensor:
+    """2 J C q of an output (B, r, *out), given 2 C q as (B, r, K)."""
+    seed = like_columns(part, len(images), images.shape[1], part.dtype)
+    torch.bmm(images.to(part.dtype), in_memory_order(part), out=in_memory_order(seed))
+    return seed
 
 
-def _leading_of(gram: Tensor, slope: Tensor, rank: int) -> Tensor:
-    slope = slope.double()
-    return leading_subspace(slope @ gram.double() @ slope, rank)
+def _energy(grams: Sequence[Tensor], slopes: Sequence[Tensor]) -> Tensor:
+    """C M C, summed over the outputs."""
+    products = [slope @ gram @ slope for slope, gram in zip(slopes, grams)]
+    return sum(products[1:], products[0])
+
+
+def _leading_of(grams: Sequence[Tensor], slopes: Sequence[Tensor], rank: int) -> Tensor:
+    wide = [slope.double() for slope in slopes]
+    return leading_subspace(_energy([gram.double() for gram in grams], wide), rank)
 
 
 def pushed_directions(linear: Linearization, gram: Tensor, slope: Tensor, rank: int) -> Directions:
     """As ``leading_directions`` of a given rank, where the columns of J are not kept."""
-    vectors = _leading_of(gram, slope, rank)
+    vectors = _leading_of([gram], [slope], rank)
     return _directions_by(linear, vectors, slope.double() @ vectors)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pydisent.jacobian.alignment._directions import Directions
+from pydisent.jacobian._directions import Directions
 from pydisent.jacobian.linearization import Linearization
 
 
@@ -47,7 +47,7 @@ class _Gradient(torch.autograd.Function):
             no_gradient(saved) if g is None else (g * cotangent.to(g.dtype)).to(saved.dtype)
             for g, saved in zip(gradients, ctx.saved_tensors)
         ]
-        return (None, None, None, None, *scaled)
+        return (cotangent, None, None, None, *scaled)  # on to what the value itself was made of
 
 
 def no_gradient(tensor: Tensor) -> Tensor | None:
