@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pydisent import parallel
+from pydisent._checks import check, check_integer, check_number
 from pydisent.jacobian._layout import in_memory_order, like_columns
 from pydisent.jacobian._subspace import leading_subspace, orthonormalized, shift_of
 from pydisent.jacobian.linearization import Linearization
@@ -20,6 +21,17 @@ class Keep(NamedTuple):
 
     tolerance: float = 0.0
     rank: int | None = None
+
+    @classmethod
+    def of(cls, tolerance: float | None, rank: int | None) -> Keep:
+        """What the arguments of a penalty say; raises if they are wrong or contradictory."""
+        if rank is None:
+            tolerance = 1e-3 if tolerance is None else tolerance
+            check_number("tolerance", tolerance, at_least=0, below=1)
+            return cls(tolerance)
+        check_integer("rank", rank, at_least=1)
+        check(tolerance is None, "tolerance", "None where rank is given", tolerance)
+        return cls(rank=int(rank))
 
 
 @dataclass(frozen=True)

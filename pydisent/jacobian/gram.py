@@ -14,19 +14,18 @@ import torch
 from torch import Tensor
 
 from pydisent import parallel
-from pydisent._checks import check, check_integer, check_number
+from pydisent._checks import check, check_integer
 from pydisent._precision import affordable_dtype
 from pydisent.jacobian._arguments import Coupled, checked_keywords
-from pydisent.jacobian._coupling import keep_samples_apart
-from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._capture import is_capturing
+from pydisent.jacobian._coupling import keep_samples_apart
 from pydisent.jacobian._directions import Keep
+from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._finite import is_finite
 from pydisent.jacobian._gradient import with_gradient
 from pydisent.jacobian._gram import Objective, gram_form
 from pydisent.jacobian.alignment._algorithm import random_signs
 from pydisent.jacobian.linearization import linearize_unchecked
-
 
 
 @run_eagerly
@@ -105,7 +104,10 @@ def gram_penalty(
     )  # fmt: skip
     if not callable(objective):
         raise TypeError(f"objective must be callable, got {type(objective).__name__}")
-    keep = _keep(tolerance, rank)
+    keep = Keep.of(tolerance, rank)
+    size = z.shape[1:].numel()
+    if rank is not None and directions is None:
+        check(rank <= size, "rank", f"at most m = {size}", rank)
     wants_gradient = torch.is_grad_enabled()
     with torch.inference_mode(False):
         z = z.clone() if z.is_inference() else z
@@ -119,16 +121,6 @@ def gram_penalty(
                 wants_gradient=wants_gradient, basis=tangents, each=each,
             )  # fmt: skip
         return value if found is None else with_gradient(value, z, linear, found)
-
-
-def _keep(tolerance: float | None, rank: int | None) -> Keep:
-    if rank is None:
-        tolerance = 1e-3 if tolerance is None else tolerance
-        check_number("tolerance", tolerance, at_least=0, below=1)
-        return Keep(tolerance)
-    check_integer("rank", rank, at_least=1)
-    check(tolerance is None, "tolerance", "None where rank is given", tolerance)
-    return Keep(rank=int(rank))
 
 
 def _tangents(directions: int | Tensor | None, z: Tensor) -> Tensor | None:

@@ -13,9 +13,9 @@ from pydisent import parallel
 from pydisent._checks import check, check_number
 from pydisent.jacobian._arguments import Coupled, checked_keywords
 from pydisent.jacobian._coupling import keep_samples_apart
+from pydisent.jacobian._directions import Directions
 from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._finite import refuse_infinite
-from pydisent.jacobian._directions import Directions
 from pydisent.jacobian._gradient import with_gradient
 from pydisent.jacobian.linearization import Linearization, linearize_unchecked
 

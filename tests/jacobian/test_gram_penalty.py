@@ -176,11 +176,25 @@ def test_a_jacobian_beyond_the_budget(monkeypatch):
         return torch.autograd.grad(value, wanted, materialize_grads=True)
 
     expected = gradients()
-    monkeypatch.setattr("pydisent.jacobian.gram.JACOBIAN_BUDGET", 1)
-    monkeypatch.setattr("pydisent.jacobian.linearization.JACOBIAN_BUDGET", 1)
+    tight = property(lambda linear: False)
+    monkeypatch.setattr(pydisent.Linearization, "jacobian_fits", tight)
     _close(gradients(), expected)
-    with pytest.raises(ValueError, match="J must take at most 1 bytes"):
-        pydisent.gram_penalty(net, z, objectives.isometry, each=True)
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_a_fixed_number_of_directions(each):
+    net, z = _generator()
+    both = lambda z: [net[:2](z), net(z)]
+
+    def gradients(**options):
+        value = pydisent.gram_penalty(both, z, objectives.isometry, each=each, **options)
+        return torch.autograd.grad(value, [*net.parameters(), z], materialize_grads=True)
+
+    exact = gradients(tolerance=0)
+    _close(gradients(rank=5), exact)
+    few = gradients(rank=3)
+    errors = [(a - b).norm() / b.norm() for a, b in zip(few, exact) if b.norm() > 0]
+    assert 1e-6 < max(errors) < 0.5
 
 
 def test_bad_arguments():
@@ -197,6 +211,8 @@ def test_bad_arguments():
         ("directions must be at least 2", ValueError,
          {"directions": 1, "objective": objectives.orthogonal_jacobian_estimate}),
         ("tolerance must be", ValueError, {"tolerance": 1.0}),
+        ("tolerance must be None where rank", ValueError, {"tolerance": 0.1, "rank": 2}),
+        ("rank must be at most m = 5", ValueError, {"rank": 6}),
         ("did you mean 'directions'", TypeError, {"direction": 3}),
     ]  # fmt: skip
     for message, error, options in cases:

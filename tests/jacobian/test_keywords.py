@@ -29,6 +29,9 @@ CALLS = {
         fn, z, torch.ones_like(z), **keywords
     ),
     "eigenvector_heatmap": pydisent.eigenvector_heatmap,
+    "gram_penalty": lambda fn, z, **keywords: pydisent.gram_penalty(
+        fn, z, lambda gram: gram.sum((1, 2)), **keywords
+    ),
     "trace_eigenpath": functools.partial(pydisent.trace_eigenpath, steps=1),
 }
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from pydisent import AlignmentPenalty, alignment_penalty
 from pydisent.jacobian import _budget
-from pydisent.jacobian.alignment import routes
 from pydisent.jacobian._subspace import leading_subspace
+from pydisent.jacobian.alignment import routes
 from pydisent.nn import DCGANGenerator
 
 M = 64

@@ -10,9 +10,9 @@ from torch import Tensor
 from pydisent.jacobian._arguments import Coupled
 from pydisent.jacobian._coupling import keep_samples_apart, mixes_columns, probing_tangents
 from pydisent.jacobian._finite import refuse_infinite
+from pydisent.jacobian._gradient import no_gradient, refuse_double_backward
 from pydisent.jacobian._layout import gram_of_columns
 from pydisent.jacobian.alignment._algorithm import Problem
-from pydisent.jacobian._gradient import no_gradient, refuse_double_backward
 from pydisent.jacobian.linearization import Linearization
 
 

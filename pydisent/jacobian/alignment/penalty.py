@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from pydisent._checks import (
     check,
     check_counts,
-    check_integer,
-    check_number,
     check_one_of,
     shape_error,
 )
@@ -24,10 +22,10 @@ from pydisent.jacobian._arguments import (
     merged_keywords,
 )
 from pydisent.jacobian._capture import is_capturing
+from pydisent.jacobian._directions import Keep
 from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian.alignment import _double_backward, routes
 from pydisent.jacobian.alignment._algorithm import Problem
-from pydisent.jacobian._directions import Keep
 from pydisent.jacobian.linearization import linearize_unchecked
 
 Method = Literal["auto", "gram", "matrix_free", "autograd"]
@@ -146,7 +144,7 @@ def alignment_penalty(
     )  # fmt: skip
     compute_dtype = affordable_dtype(compute_dtype, z.device)
     k, iterations = _check_arguments(z, k, iterations, probe, method, tolerance, rank)
-    keep = Keep(1e-3 if tolerance is None else tolerance, None if rank is None else int(rank))
+    keep = Keep.of(tolerance, rank)
     wants_gradient = torch.is_grad_enabled()
     with torch.inference_mode(False):
         z = z.clone() if z.is_inference() else z
@@ -274,12 +272,9 @@ def _check_counts(
 ) -> tuple[int, int]:
     check_counts(k=k, iterations=iterations)
     check_one_of("method", method, METHODS)
-    if tolerance is not None:
-        check_number("tolerance", tolerance, at_least=0, below=1)
-    if rank is not None:
-        check_integer("rank", rank, at_least=1)
-        check(tolerance is None, "tolerance", "None where rank is given", tolerance)
-        check(method != "autograd", "rank", "None with method='autograd', which is exact", rank)
+    Keep.of(tolerance, rank)
+    if method == "autograd":
+        check(rank is None, "rank", "None with method='autograd', which is exact", rank)
     return int(k), int(iterations)
 
 

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from pydisent.jacobian._arguments import Coupled
-from pydisent.jacobian._budget import budget_of
 from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._coupling import keep_samples_apart
-from pydisent.jacobian._finite import refuse_infinite
-from pydisent.jacobian._kept import recombined, slots_to_keep
-from pydisent.jacobian._layout import gram_of_columns
-from pydisent.jacobian.alignment._algorithm import EPS, Problem
 from pydisent.jacobian._directions import (
     Directions,
     Keep,
     leading_eigenvectors_of_product,
     subspace_of_product,
 )
+from pydisent.jacobian._finite import refuse_infinite
 from pydisent.jacobian._gradient import with_gradient
+from pydisent.jacobian._gram import gram_form
+from pydisent.jacobian.alignment._algorithm import EPS, Problem
 from pydisent.jacobian.alignment._unrolled import unrolled
 from pydisent.jacobian.cost import machine
-from pydisent.jacobian._gram import gram_form
 from pydisent.jacobian.linearization import Linearization
 from pydisent.ops import masked_power_iteration
 
