@@ -24,7 +24,7 @@ from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._finite import is_finite
 from pydisent.jacobian._gradient import with_gradient
 from pydisent.jacobian._gram import Objective, gram_form
-from pydisent.jacobian.alignment._algorithm import random_signs
+from pydisent.jacobian.alignment import random_signs
 from pydisent.jacobian.linearization import linearize_unchecked
 
 
@@ -86,7 +86,7 @@ def gram_penalty(
     Examples
     --------
     >>> from pydisent.jacobian import objectives
-    >>> generator = nn.Sequential(nn.Linear(8, 16), nn.SiLU(), nn.Linear(16, 32))
+    >>> generator = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.SiLU())
     >>> z = torch.randn(4, 8)
     >>> gram_penalty(generator, z, objectives.orthogonal_jacobian).backward()
 

@@ -6,9 +6,8 @@ from _functions import D, draw_codes
 from torch import nn
 
 import pydisent
-from pydisent.jacobian import _kept
+from pydisent.jacobian import _gram, _kept
 from pydisent.jacobian._budget import Budget
-from pydisent.jacobian.alignment import routes
 
 
 class Skip(nn.Module):
@@ -68,7 +67,7 @@ def count_known(monkeypatch):
         counts.append(len(found))
         return found
 
-    monkeypatch.setattr(routes, "recombined", spied)
+    monkeypatch.setattr(_gram, "recombined", spied)
     return counts
 
 
@@ -88,10 +87,10 @@ def test_what_does_not_fit_into_the_budget_is_pushed(count_known, monkeypatch):
     net, z = images().to(D), draw_codes(4, 3).requires_grad_()
     expected = gradient(net, z, tolerance=0)
     monkeypatch.setattr(
-        routes, "budget_of", lambda _: Budget(256, 8 * 3 * 4 * 96)
+        _gram, "budget_of", lambda _: Budget(256, 8 * 3 * 4 * 96)
     )  # the first convolution's images
     torch.testing.assert_close(gradient(net, z, tolerance=0), expected, rtol=1e-10, atol=1e-12)
-    monkeypatch.setattr(routes, "budget_of", lambda _: Budget(256, 0))
+    monkeypatch.setattr(_gram, "budget_of", lambda _: Budget(256, 0))
     torch.testing.assert_close(gradient(net, z, tolerance=0), expected, rtol=1e-10, atol=1e-12)
     assert count_known == [3, 1, 0]
 
@@ -108,7 +107,7 @@ def test_a_tangent_of_the_whole_batch_is_not_kept(count_known):
 
 def test_nothing_is_kept_for_the_value_alone(monkeypatch):
     net, z = images().to(D), draw_codes(4, 3)
-    monkeypatch.setattr(routes, "slots_to_keep", lambda *_: pytest.fail("tangents were kept"))
+    monkeypatch.setattr(_gram, "slots_to_keep", lambda *_: pytest.fail("tangents were kept"))
     with torch.no_grad():
         pydisent.alignment_penalty(net, z, k=1, iterations=2, method="gram")
 
@@ -119,7 +118,7 @@ def test_half_precision_is_as_near_as_where_all_is_pushed(count_known, monkeypat
     exact = gradient(net.double(), z.detach().double().requires_grad_(), "autograd")
     net, errors = net.float(), []
     for budget in (2**28, 0):
-        monkeypatch.setattr(routes, "budget_of", lambda _, b=budget: Budget(256, b))
+        monkeypatch.setattr(_gram, "budget_of", lambda _, b=budget: Budget(256, b))
         found = gradient(net, z, tolerance=0, compute_dtype=torch.bfloat16)
         errors.append((found.double() - exact).norm() / exact.norm())
     assert count_known == [3, 0]
