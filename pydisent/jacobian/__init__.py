@@ -3,8 +3,10 @@
 In reading order: ``linearize`` checks its arguments (``_arguments``) and traces the function
 (``_trace``). Each torch call (``_call``) becomes a linear step (``_step``), by a rule (``rules``)
 or, where only the autograd graph shows it, by reverse mode (``_hidden``). The steps make a program
-(``_program``), from which a ``Linearization`` computes products. ``alignment``, ``directional``
-and ``eigen`` are built on it. ``decompositions`` replace what PyTorch differentiates wrongly.
+(``_program``), from which a ``Linearization`` computes products. Functions of the Gram matrix
+J'J have one way to their gradient (``_gram``, ``_directions``, ``_gradient``): ``gram`` and
+``alignment``. ``path_length``, ``directional`` and ``eigen`` are built on a ``Linearization``, too.
+``decompositions`` replace what PyTorch differentiates wrongly.
 """
 
 from pydisent.jacobian._call import DerivativeError
@@ -13,16 +15,19 @@ from pydisent.jacobian.directional import directional_derivative
 from pydisent.jacobian.eigen import eigenvector_heatmap, eigenvectors, trace_eigenpath
 from pydisent.jacobian.gram import gram_penalty
 from pydisent.jacobian.linearization import Linearization, linearize
+from pydisent.jacobian.path_length import PathLengthPenalty, path_length_penalty
 
 __all__ = [
     "AlignmentPenalty",
     "DerivativeError",
     "Linearization",
+    "PathLengthPenalty",
     "alignment_penalty",
     "directional_derivative",
     "eigenvector_heatmap",
     "eigenvectors",
     "gram_penalty",
     "linearize",
+    "path_length_penalty",
     "trace_eigenpath",
 ]
