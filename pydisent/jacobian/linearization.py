@@ -246,8 +246,6 @@ class Linearization(Generic[_V]):
             "values of fn are finite: at such a point it has no derivative, or one that overflows"
         )
 
-    # -- columns and chunks --------------------------------------------------------------------
-
     @property
     def jacobian_fits(self) -> bool:
         """Whether all columns of J may be kept in memory."""
@@ -339,8 +337,8 @@ class Linearization(Generic[_V]):
         return tangents
 
     def _checked_cotangents(self, cotangents: Any) -> list[Tensor]:
-        leaves, structure = pytree.tree_flatten(cotangents)
-        leaves = [leaf for leaf in leaves if leaf is not None]
+        found, structure = pytree.tree_flatten(cotangents)
+        leaves = [leaf for leaf in found if leaf is not None]
         shapes = [tuple(shape) for shape in self._shapes]
         if structure != self._structure or any(
             not isinstance(leaf, Tensor) or tuple(leaf.shape[1:]) != shape
