@@ -43,7 +43,8 @@ def pytest_collection_modifyitems(config, items):
     chosen, left_out, now = [], [], turn()
     for item in items:
         # Not by their order, with which an argument's values may be in step.
-        waits = item.get_closest_marker("in_turn") and crc32(item.nodeid.encode()) % TURNS != now
+        is_case = item.get_closest_marker("in_turn") and hasattr(item, "callspec")
+        waits = is_case and crc32(item.nodeid.encode()) % TURNS != now
         (left_out if waits else chosen).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)

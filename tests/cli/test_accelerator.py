@@ -119,6 +119,7 @@ def runs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.in_turn
 @pytest.mark.filterwarnings("ignore:FID of")
 @pytest.mark.parametrize(
     ("name", "metrics"),

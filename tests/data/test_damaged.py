@@ -12,6 +12,8 @@ import pytest
 from _damage import ARRAY_CASES, ARRAYS, BYTES, HUGE, HUGE_CASES, OTHERS, PLACES
 from _readers import READERS
 
+pytestmark = pytest.mark.in_turn
+
 ROOM = 2**30  # bytes that a reader may take beyond what there was: small files need far less
 
 

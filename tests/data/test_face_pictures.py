@@ -77,6 +77,7 @@ def test_boxes_hold_the_shapes_in_the_farthest_poses(share, monkeypatch):
     assert np.array_equal(boxed, _face_drawing.paint(attributes, nuisance, 128))
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", NAMES)
 def test_every_flip_shows(small, name):
     """In faces with whatever other attributes, and nowhere but where it belongs."""

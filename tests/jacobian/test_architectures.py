@@ -48,6 +48,7 @@ def _penalty(sample, **options):
     )
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -108,6 +109,7 @@ def _jacobian(name):
     return [output.detach() for output in outputs], parts
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_linearization_products_equal_the_explicit_jacobian(name):
     import pydisent

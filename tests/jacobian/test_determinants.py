@@ -38,6 +38,7 @@ def test_determinants(function, draw):
         assert_same(function, torch.zeros(2, 3, 3, dtype=torch.float64))
 
 
+@pytest.mark.in_turn
 @DRAWS
 @pytest.mark.parametrize("direction", DIFFERENTIATE)
 @pytest.mark.parametrize("n", [1, 3, 6, 10])
@@ -70,6 +71,7 @@ def _singular(kind, n, draw):
     return a
 
 
+@pytest.mark.in_turn
 @DRAWS
 @pytest.mark.parametrize("direction", DIFFERENTIATE)
 @pytest.mark.parametrize("n", [4, 10])

@@ -42,6 +42,7 @@ def _gradients(value, sample, z, **options):
     return torch.autograd.grad(value, wanted, materialize_grads=True, **options)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("objective", SMOOTH)
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_value_and_gradients_on_every_architecture(name, objective):

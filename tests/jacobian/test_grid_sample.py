@@ -19,6 +19,7 @@ on_grids = pytest.mark.parametrize(("mode", "d"), GRID_MODES)
 padded = pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
 
 
+@pytest.mark.in_turn
 @on_grids
 @padded
 @pytest.mark.parametrize("corners", [False, True, None])
@@ -46,6 +47,7 @@ def test_grid_sample(mode, d, padding, corners, dtype):
                 torch.testing.assert_close(ours, native, rtol=0, atol=atol)
 
 
+@pytest.mark.in_turn
 @on_grids
 @padded
 @pytest.mark.parametrize("direction", DIFFERENTIATE)

@@ -38,6 +38,7 @@ def _attempt(name, seed, k=2, iterations=2):
     return torch.stack([error.max(), abs(fine.new_tensor(answer.value - value)) * 100]).max().item()
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_unrolled_oracle_agrees_with_finite_differences(name):
     for seed in range(6):

@@ -29,6 +29,7 @@ REFUSED_ALONE = frozenset(  # torch itself cannot differentiate them twice
 )
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_step_alone(kind):
     for seed in range(10):
@@ -41,6 +42,7 @@ def test_each_step_alone(kind):
     assert outcome.startswith(expected), f"{outcome}\n{program!r}"
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("theme", THEMES)
 def test_random_programs(theme):
     kinds = [k for k in KINDS if k in THEMES[theme] or CATALOGUE[k].theme in THEMES[theme]]

@@ -139,6 +139,7 @@ def test_whatever_is_left_to_pytorch_fails_loudly():
         assert SILENT not in WRONG[name].values(), name
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", sorted((set(WRONG) - NOT_REBUILT) | REBUILT_THOUGH_RIGHT))
 @pytest.mark.parametrize("route", ROUTES)
 def test_decompositions_are_right_by_every_route(name, route):

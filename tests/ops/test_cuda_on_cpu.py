@@ -82,6 +82,7 @@ def report(library):
     return json.loads(done.stdout)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("part", ["power_iteration", "tiles", "tangents"])
 def test_kernels_are_as_exact_as_the_reference(report, part):
     """Samples and layouts; power iteration with its matrix in shared memory, and by tiles."""

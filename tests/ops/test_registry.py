@@ -79,6 +79,7 @@ def assert_same(name, device, got, want):
         torch.testing.assert_close(got, want)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", REGISTRY)
 @pytest.mark.parametrize("device", DEVICES)
 def test_opcheck(name, device):
@@ -91,6 +92,7 @@ def test_opcheck(name, device):
         torch.library.opcheck(REGISTRY[name].overload, args, test_utils=utilities)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", differentiable_ops())
 def test_gradients_to_second_order(name):
     for place, args in enumerate(samples(name, torch.float64)):
@@ -101,6 +103,7 @@ def test_gradients_to_second_order(name):
         assert gradgradcheck(REGISTRY[name].overload, inputs, fast_mode=fast)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("entry", ["op", "dispatcher"])
 @pytest.mark.parametrize("name", differentiable_ops())
 def test_forward_mode_is_never_zero(name, entry):
@@ -157,6 +160,7 @@ def test_hessian_equals_that_of_double_backward(name):
         torch.testing.assert_close(by_transforms, by_autograd)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", REGISTRY)
 def test_compiles_whole(name):
     torch._dynamo.reset()  # each op compiles the one lambda below anew

@@ -45,6 +45,7 @@ def fewer(monkeypatch, short_eigenpaths):
         monkeypatch.setattr(name, value)
 
 
+@pytest.mark.in_turn
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("entry", reproduce.entries(), ids=lambda entry: entry.name)
 def test_from_plan_to_page(entry, out, monkeypatch):

@@ -11,6 +11,8 @@ from pydisent import data, systems
 from pydisent.systems._rmsprop import TensorFlowRMSprop
 from pydisent.training import Plan, open_run, train
 
+pytestmark = pytest.mark.in_turn
+
 # Ramesh et al.: App. C and D, Tables 1 and 2 (note 3: noise), Fig. 7 for CelebA; LSUN of Fig. 13d.
 _RAMESH = {
     "base": 64, "batch_size": 32, "learning_rate": 1e-4, "discriminator_learning_rate": None,

@@ -13,6 +13,8 @@ from pydisent.training import Plan
 from pydisent.training.batches import Batches
 from pydisent.training.sampling import BatchSampler
 
+pytestmark = pytest.mark.in_turn
+
 MINE = ("vae", "beta-vae", "dip-vae-1", "dip-vae-2", "factor-vae", "beta-tcvae", "annealed-vae",
         "jacobian-ae", "attribute-ae")  # fmt: skip
 # Locatello et al. (2019), the comparison's data sets, by channels.

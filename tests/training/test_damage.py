@@ -15,6 +15,8 @@ from pydisent.sweeps import SweepPlan, run_sweep
 from pydisent.sweeps.engine import LocalEngine, Outcome
 from pydisent.training import RunFolder, checkpoint, open_run, train
 
+pytestmark = pytest.mark.in_turn
+
 NAME = "vae-seed-0"
 SWEEP = {"systems": "vae", "data": "digits", "preset": "smoke", "steps": 7}
 NEWEST = "checkpoints/step-00000007"

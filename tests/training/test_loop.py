@@ -76,6 +76,7 @@ def uninterrupted(tmp_path_factory):
     return trained
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(
     ("system", "step"),
     [
