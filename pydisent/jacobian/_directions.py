@@ -63,8 +63,10 @@ def leading_directions(
         eye = torch.eye(grams[0].shape[-1], dtype=grams[0].dtype, device=grams[0].device)
         vectors = eye.expand_as(grams[0])
     else:
-        energy, vectors = torch.linalg.eigh(_energy(grams, slopes))
-        energy, vectors = energy.flip(-1).clamp_min(0), vectors.flip(-1)
+        energy = _energy(grams, slopes)
+        trace = _trace(energy)
+        shares, vectors = torch.linalg.eigh((energy / trace).to(slopes[0].dtype))
+        energy, vectors = shares.flip(-1).clamp_min(0) * trace[..., 0], vectors.flip(-1)
         vectors = vectors[..., : _rank(energy, keep.tolerance**2)]
     images = [2 * (slope @ vectors).mT for slope in slopes]
     images *= len(columns) // len(images)  # where one slope is of all outputs
@@ -79,14 +81,20 @@ def _seed(part: Tensor, images: Tensor) -> Tensor:
 
 
 def _energy(grams: Sequence[Tensor], slopes: Sequence[Tensor]) -> Tensor:
-    """C M C, summed over the outputs."""
-    products = [slope @ gram @ slope for slope, gram in zip(slopes, grams)]
+    """C M C, summed over the outputs, in float64, whose range holds powers of float32."""
+    wide = [(slope.double(), gram.double()) for slope, gram in zip(slopes, grams)]
+    products = [slope @ gram @ slope for slope, gram in wide]
     return sum(products[1:], products[0])
 
 
+def _trace(matrix: Tensor) -> Tensor:
+    """The traces (B, 1, 1) of semidefinite matrices, made positive."""
+    trace = matrix.diagonal(dim1=1, dim2=2).sum(-1)[:, None, None]
+    return trace.clamp_min(torch.finfo(trace.dtype).tiny)
+
+
 def _leading_of(grams: Sequence[Tensor], slopes: Sequence[Tensor], rank: int) -> Tensor:
-    wide = [slope.double() for slope in slopes]
-    return leading_subspace(_energy([gram.double() for gram in grams], wide), rank)
+    return leading_subspace(_energy(grams, slopes), rank)
 
 
 def pushed_directions(linear: Linearization, gram: Tensor, slope: Tensor, rank: int) -> Directions:

@@ -151,6 +151,11 @@ class _Checked:
         if not isinstance(found, Tensor) or found.shape not in ((), whole.shape[:1]):
             got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise ValueError(f"objective must return (B,) = ({len(whole)},) or a scalar, got {got}")
+        if not found.is_floating_point() or (gram.requires_grad and not found.requires_grad):
+            raise ValueError(
+                "objective must return floating-point numbers with a derivative by M = J'J, got "
+                f"{found.dtype} without one"
+            )
         value = found.mean()
         if not is_capturing():
             check(is_finite(value), "objective", "finite at M = J'J", value.item())

@@ -66,8 +66,8 @@ def scaled_isometry(gram: Tensor) -> Tensor:
 
     It is least, 1/m, where all M are one multiple of I.
     """
-    squares = gram.square().sum((-2, -1)).mean()
-    return squares / _trace(gram).mean().square()
+    relative = gram / _trace(gram).mean()  # whose squares neither overflow nor vanish
+    return relative.square().sum((-2, -1)).mean()
 
 
 def jacobian_clamping(gram: Tensor, low: float = 1.0, high: float = 20.0) -> Tensor:

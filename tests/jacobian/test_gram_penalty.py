@@ -198,12 +198,35 @@ def test_a_fixed_number_of_directions(each):
     assert 1e-6 < max(errors) < 0.5
 
 
+@pytest.mark.parametrize(
+    ("objective", "scale"),
+    [("orthogonal_jacobian", 1e-8), ("orthogonal_jacobian", 1e8), ("scaled_isometry", 1e12)],
+)
+def test_the_directions_kept_do_not_depend_on_the_scale_of_the_jacobian(objective, scale):
+    """Powers of M, which leave float32's range where M does not, choose them."""
+    net, z = _generator()
+    scaled, found = (lambda z: scale * net(z)), []
+    for dtype, tolerance in ((torch.float64, 0), (torch.float32, None)):
+        net.to(dtype)
+        value = pydisent.gram_penalty(
+            scaled, z.detach().to(dtype), getattr(objectives, objective), tolerance=tolerance
+        )
+        parts = torch.autograd.grad(value, list(net.parameters()), materialize_grads=True)
+        found.append(torch.cat([part.flatten() for part in parts]).double())
+    expected, got = found
+    assert (got / expected.norm() - expected / expected.norm()).norm() <= 2e-3
+
+
 def test_bad_arguments():
     net, z = _generator()
     cases = [
         ("objective must be callable", TypeError, {"objective": 3}),
         (r"objective must return \(B,\) = \(3,\)", ValueError, {"objective": lambda gram: gram}),
         ("objective must return", ValueError, {"objective": lambda gram: 1.0}),
+        ("objective must return floating-point numbers with a derivative", ValueError,
+         {"objective": lambda gram: gram.detach().sum((1, 2))}),
+        ("objective must return floating-point", ValueError,
+         {"objective": lambda gram: torch.zeros(3, dtype=torch.int64)}),
         ("objective must be finite", ValueError, {"objective": lambda m: m.sum() * torch.inf}),
         ("objective must be differentiable", ValueError,
          {"objective": lambda m: (m - m.detach()).sum((1, 2)).sqrt()}),
