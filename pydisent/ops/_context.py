@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -21,16 +21,14 @@ _included = torch._C._dispatch_tls_local_include_set
 _excluded = torch._C._dispatch_tls_local_exclude_set
 
 
-def _keys_of_a_new_thread() -> list[Any]:
-    keys: list[Any] = []
-    thread = threading.Thread(target=lambda: keys.extend((_included(), _excluded())))
-    thread.start()
-    thread.join()
-    return keys
+def in_new_thread(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function where no mode, transform, trace or autocast is active."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *args).result()
 
 
 # A dispatch mode, transform, trace, autocast or inference mode makes a thread's keys differ.
-_INCLUDED, _EXCLUDED = _keys_of_a_new_thread()
+_INCLUDED, _EXCLUDED = in_new_thread(lambda: (_included(), _excluded()))
 _ORDINARY = frozenset((Tensor, torch.nn.Parameter, float, int, bool, str, type(None)))
 
 

@@ -72,7 +72,7 @@ def differentiable_backward(function: Callable[..., Any]) -> Backward:
         inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
     ) -> Grads:
         create_graph = torch.is_grad_enabled()
-        with torch.enable_grad():
+        with torch.inference_mode(False):  # which enables gradients, too
             # Aliases are where this gradient ends, and where the graph of a further one goes on.
             aliases = tuple(x.view_as(x) if need else x for x, need in zip(inputs, needs))
             results = tuple_of(function(*aliases))

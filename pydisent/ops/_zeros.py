@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pydisent.ops._context import in_new_thread
+
 _ZEROS: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
 
@@ -14,11 +16,16 @@ def zeros_like(x: Tensor) -> Tensor:
         return torch.zeros_like(x)
     key = x.dtype, x.device
     zero = _ZEROS.get(key)
-    if zero is None:
+    if zero is None or zero._version:  # no other has been written to, as a hook can
         if x.is_cuda and torch.cuda.is_current_stream_capturing():  # it would be the graph's
             return torch.zeros_like(x)
-        with torch.inference_mode(False):
-            zero = _ZEROS[key] = torch.zeros((), dtype=x.dtype, device=x.device)
-        if x.is_cuda:  # other streams may read it next
-            torch.cuda.current_stream(x.device).synchronize()
+        # There no mode or transform can make it its own, which would outlive it.
+        zero = _ZEROS[key] = in_new_thread(_zero, *key)
     return zero.expand(x.shape)
+
+
+def _zero(dtype: torch.dtype, device: torch.device) -> Tensor:
+    zero = torch.zeros((), dtype=dtype, device=device)
+    if zero.is_cuda:  # other streams read it next
+        torch.cuda.current_stream(device).synchronize()
+    return zero

@@ -4,10 +4,17 @@ import pytest
 import torch
 from _accuracy import is_floating, samples
 from _native import needs_native
+from torch._subclasses import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
 
 from pydisent import _backends, ops
-from pydisent.ops import aggregate_posterior, gaussian_kl, reparameterized_sample
+from pydisent.ops import (
+    _zeros,
+    aggregate_posterior,
+    gaussian_kl,
+    reparameterized_sample,
+    spatial_constriction,
+)
 from pydisent.ops.registry import REGISTRY
 from pydisent.ops.spec import tuple_of
 from pydisent.reference.tangent import KINDS
@@ -212,3 +219,44 @@ def test_without_the_compiled_look_at_shapes_all_is_as_with_it(name, monkeypatch
     want = getattr(ops, name)(*args, **keywords)
     monkeypatch.setattr(_backends, "fits", lambda *_: False)
     assert torch.equal(getattr(ops, name)(*args, **keywords), want)
+
+
+@pytest.mark.parametrize("surroundings", ["grad", "functionalize", "fake"])
+def test_zeros_for_missing_cotangents_do_not_outlive_what_made_them(surroundings, monkeypatch):
+    """The gradient of a map by its one shift is the mask's sum; that of its statistics is none."""
+    monkeypatch.setattr(_zeros, "_ZEROS", {})
+    x, masks = torch.tensor([[[[1.0, 3.0]]], [[[0.25, 0.5]]]]).split(1)
+    shift = torch.zeros(1, 1, 1).requires_grad_()
+    y = spatial_constriction(x, masks, torch.ones(1, 1, 1), shift)
+
+    def slope():
+        return torch.autograd.grad(y, shift, torch.ones_like(y), retain_graph=True)[0].sum()
+
+    if surroundings == "fake":
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            slope()
+    else:
+        getattr(torch.func, surroundings)(lambda t: 0 * slope() + t)(torch.ones(()))
+    assert slope().item() == 0.75
+    for zero in _zeros._ZEROS.values():
+        assert type(zero) is torch.Tensor
+        assert not torch._C._functorch.is_functorch_wrapped_tensor(zero)
+
+
+def test_zeros_that_a_hook_wrote_to_are_not_read_again():
+    """Torch refuses, but only after the hook has written."""
+    leaves = [torch.full((1, 1), x).requires_grad_() for x in (0.5, 0.1, 2.0)]
+    z, _ = reparameterized_sample(*leaves)
+    write = torch.autograd.graph.saved_tensors_hooks(
+        lambda x: x if x.any() else x.add_(7), lambda x: x
+    )
+    with write, pytest.raises(RuntimeError, match="modifying its input in place"):
+        torch.autograd.grad(z, leaves, create_graph=True)
+    assert torch.autograd.grad(reparameterized_sample(*leaves)[0], leaves[0])[0].item() == 1
+
+
+def test_second_derivatives_are_found_in_inference_mode():
+    mu, logvar = torch.tensor([[3.0]]).requires_grad_(), torch.zeros(1, 1)
+    slope = torch.autograd.grad(gaussian_kl(mu, logvar), mu, create_graph=True)[0]
+    with torch.inference_mode():
+        assert torch.autograd.grad(slope, mu)[0].item() == 1  # of mu² / 2
