@@ -51,10 +51,10 @@ class Directions:
 def leading_directions(
     columns: Sequence[Tensor], grams: Sequence[Tensor], slopes: Sequence[Tensor], keep: Keep
 ) -> tuple[Tensor, list[Tensor]]:
-    """The best low-rank form of J C: q (B, K, r), and seeds 2 J C q for each output.
+    """The best low-rank form of J C: q (B, r, K), and seeds 2 J C q for each output.
 
     The q are right-singular vectors of J C, from the eigenvectors of C M C, in coordinates of the
-    basis along which ``columns`` are J; ``grams`` and ``slopes``, M and C (B, K, K), are those of
+    basis along which ``columns`` are J; ``grams`` and ``slopes``, M and 2 C (B, K, K), are those of
     all outputs, or one of each.
     """
     if keep.rank is not None:
@@ -68,9 +68,10 @@ def leading_directions(
         shares, vectors = torch.linalg.eigh((energy / trace).to(slopes[0].dtype))
         energy, vectors = shares.flip(-1).clamp_min(0) * trace[..., 0], vectors.flip(-1)
         vectors = vectors[..., : _rank(energy, keep.tolerance**2)]
-    images = [2 * (slope @ vectors).mT for slope in slopes]
+    rows = vectors.mT
+    images = [rows @ slope for slope in slopes]
     images *= len(columns) // len(images)  # where one slope is of all outputs
-    return vectors, [_seed(part, image) for part, image in zip(columns, images)]
+    return rows, [_seed(part, image) for part, image in zip(columns, images)]
 
 
 def _seed(part: Tensor, images: Tensor) -> Tensor:
@@ -81,7 +82,7 @@ def _seed(part: Tensor, images: Tensor) -> Tensor:
 
 
 def _energy(grams: Sequence[Tensor], slopes: Sequence[Tensor]) -> Tensor:
-    """C M C, summed over the outputs, in float64, whose range holds powers of float32."""
+    """C M C up to a factor, summed over the outputs, in float64, which holds powers of float32."""
     wide = [(slope.double(), gram.double()) for slope, gram in zip(slopes, grams)]
     products = [slope @ gram @ slope for slope, gram in wide]
     return sum(products[1:], products[0])

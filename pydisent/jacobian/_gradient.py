@@ -21,8 +21,8 @@ def with_gradient(
 def refuse_double_backward(_gradient: Tensor | None = None) -> None:
     if torch.is_grad_enabled():  # what create_graph=True does
         raise RuntimeError(
-            "the gradient of alignment_penalty cannot be differentiated again "
-            '(create_graph=True); method="autograd" can'
+            "the gradient of a Jacobian penalty cannot be differentiated again "
+            '(create_graph=True); that of alignment_penalty with method="autograd" can'
         )
 
 

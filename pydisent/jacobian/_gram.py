@@ -56,18 +56,18 @@ def gram_form(
     if not wants_gradient:
         return _total(objective, grams), None
     with torch.enable_grad():
-        sources = [gram.detach().requires_grad_() for gram in grams]
+        sources = [gram.requires_grad_() for gram in grams]
         value = _total(objective, sources)
         found = torch.autograd.grad(value, sources, retain_graph=True, materialize_grads=True)
-    slopes = [(slope + slope.mT) / 2 for slope in found]
-    value = value if _reads_more(value, sources) else value.detach()
+    slopes = [slope + slope.mT for slope in found]  # twice C
+    value = value if reads_more(value, sources) else value.detach()
     if columns is None:
         if keep.rank is not None:
-            return value, pushed_directions(linear, grams[0], slopes[0], keep.rank)
-        return value, leading_eigenvectors(slopes[0], keep.tolerance)
-    vectors, seeds = leading_directions(columns, grams, slopes, keep)
-    along = vectors.permute(2, 0, 1).contiguous()
-    known = recombined(kept, along)
+            return value, pushed_directions(linear, grams[0], slopes[0] / 2, keep.rank)
+        return value, leading_eigenvectors(slopes[0] / 2, keep.tolerance)
+    rows, seeds = leading_directions(columns, grams, slopes, keep)
+    known = recombined(kept, rows)
+    along = rows.transpose(0, 1).contiguous()
     if basis is not None:
         along = torch.einsum("rbk,kbm->rbm", along, tangents.flatten(2).to(along.dtype))
     return value, Directions(along, seeds, None, known)
@@ -78,7 +78,7 @@ def _total(objective: Objective, grams: Sequence[Tensor]) -> Tensor:
     return sum(parts[1:], parts[0])
 
 
-def _reads_more(value: Tensor, sources: Sequence[Tensor]) -> bool:
+def reads_more(value: Tensor, sources: Sequence[Tensor]) -> bool:
     """Whether the gradient of the value flows to a leaf besides the sources."""
     queue, seen = [value.grad_fn], set()
     while queue:

@@ -25,9 +25,11 @@ def slots_to_keep(program: Program, size: int, elements: int) -> dict[int, list[
     return chosen
 
 
-def recombined(kept: dict[int, list[Tensor]], directions: Tensor) -> dict[int, Tensor]:
-    """For each slot the tangents along ``directions`` (r, B, m); empties the lists."""
-    weights = directions.transpose(0, 1)
+def recombined(kept: dict[int, list[Tensor]], weights: Tensor) -> dict[int, Tensor]:
+    """For each slot the tangents along r directions, given in the basis (B, r, m), (r, B, *out).
+
+    Empties the lists.
+    """
     found = {}
     for slot, parts in kept.items():
         found[slot] = _combination(parts, weights.to(parts[0].dtype))

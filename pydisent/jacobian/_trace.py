@@ -45,7 +45,7 @@ from pydisent.jacobian._values import LostDerivatives, Values
 from pydisent.jacobian._views import overlaps_itself
 from pydisent.jacobian._writes import Write, write_of
 from pydisent.jacobian.decompositions import DECOMPOSITIONS, KEEP_STATISTICS, traced
-from pydisent.jacobian.rules import RULES, general
+from pydisent.jacobian.rules import COVERED, RULES, general
 
 
 def trace(fn: Callable, z: Tensor, args: tuple, kwargs: dict) -> tuple[Program, Any, Tensor]:
@@ -162,11 +162,14 @@ class Tracer(TorchFunctionMode):
         """Run a call, unless ``out`` is its result already, and append its step."""
         foreign = is_foreign(func)
         rule = None if foreign else self._rules.get(name)
-        if rule is None and self._is_decomposed(func):
+        decomposed = self._is_decomposed(func)
+        if rule is None and decomposed:
             return self._decompose(func, args, kwargs)
         if before is None and (rule is None or name in RANDOM):
             before = self._random_state(func, args, kwargs)
         call = Call(func, name, *bind(func, args, kwargs), out, self._values.is_traced)
+        if decomposed and name in COVERED and not COVERED[name](call):
+            return self._decompose(func, args, kwargs)
         if out is None:
             call.out = func(*args, **kwargs)
         outputs = self._moving_results(call)
@@ -181,7 +184,7 @@ class Tracer(TorchFunctionMode):
                     raise NoRuleError
                 step = rule(call)
             except NoRuleError:
-                if self._is_decomposed(func):
+                if decomposed:
                     return self._decompose(func, args, kwargs)
                 call.func, (call.args, call.kwargs) = func, bind(func, args, kwargs)
         general = step is None

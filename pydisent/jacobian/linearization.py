@@ -323,7 +323,7 @@ class Linearization(Generic[_V]):
         axes = eye.reshape(size, 1, *self.latent_shape[1:])
         return axes.expand(size, *self.latent_shape)
 
-    def structured(self, tensors: list[Tensor]) -> Any:
+    def structured(self, tensors: list[Tensor]) -> _V:
         """Tensors, one for each output, in the structure of ``value``."""
         queue = iter(tensors)  # leaves that are not tensors stay
         leaves = [next(queue) if isinstance(leaf, Tensor) else leaf for leaf in self._leaves]

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from pydisent import parallel
 from pydisent._checks import check, check_number
 from pydisent.jacobian._arguments import Coupled, checked_keywords
+from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._coupling import keep_samples_apart
 from pydisent.jacobian._directions import Directions
 from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._finite import refuse_infinite
 from pydisent.jacobian._gradient import with_gradient
+from pydisent.jacobian._gram import reads_more
 from pydisent.jacobian.linearization import Linearization, linearize_unchecked
 
 
@@ -67,10 +69,8 @@ def path_length_penalty(
     kwargs = checked_keywords(
         path_length_penalty, fn, z, kwargs, fn_kwargs, chunk=chunk, coupled=coupled
     )
-    if isinstance(target, Tensor):
-        check(target.dim() == 0, "target", "a number or a scalar tensor", tuple(target.shape))
-    elif not callable(target):
-        check_number("target", target, at_least=0)
+    if not callable(target):
+        _check_target(target)
     wants_gradient = torch.is_grad_enabled()
     with torch.inference_mode(False):
         z = z.clone() if z.is_inference() else z
@@ -84,18 +84,30 @@ def path_length_penalty(
             source = pulled.detach().requires_grad_()
             lengths = source.flatten(1).norm(dim=1)
             a = target(lengths) if callable(target) else target
+            _check_target(a)
             value = (lengths - a).square().mean()
-            (slope,) = torch.autograd.grad(value, source)
+            (slope,) = torch.autograd.grad(value, source, retain_graph=True)
+        value = value if reads_more(value, [source]) else value.detach()
         if not wants_gradient:
             return value.detach()
         directions = Directions(slope[None], [y.unsqueeze(1) for y in drawn], None)
-        return with_gradient(value.detach(), z, linear, directions)
+        return with_gradient(value, z, linear, directions)
+
+
+def _check_target(a: Any) -> None:
+    """Raise unless a is a number or a scalar tensor that is finite and not negative."""
+    if not isinstance(a, Tensor):
+        check_number("target", a, at_least=0)
+    else:
+        check(a.dim() == 0, "target", "a number or a scalar tensor", tuple(a.shape))
+        fits = is_capturing() or bool((a >= 0) & torch.isfinite(a))
+        check(fits, "target", "finite and >= 0", a)
 
 
 def _cotangents(linear: Linearization, given: Sequence[Tensor] | None) -> list[Tensor]:
     shapes, dtype, device = linear.program.output_shapes, linear.dtype, linear.device
     if given is not None:
-        found = [tuple(y.shape) for y in given]
+        found = [tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__ for y in given]
         check(found == [tuple(s) for s in shapes], "cotangents",
               f"a sequence of tensors of shapes {[tuple(s) for s in shapes]}", found)  # fmt: skip
         return [y.detach().to(device, dtype) for y in given]

@@ -293,3 +293,19 @@ def test_the_running_mean_of_path_lengths():
     assert value.item() == pytest.approx((lengths - mean).square().mean().item(), rel=1e-6)
     penalty.eval()(net, z)
     assert penalty.mean.item() == pytest.approx(mean, rel=1e-6)
+
+
+def test_a_target_that_is_learned_or_wrong():
+    net, z = _generator()
+    y = [torch.randn(3, 12, dtype=torch.float64)]
+    lengths = torch.einsum("bnm,bn->bm", _jacobian(net, z), y[0]).norm(dim=1).detach()
+    for learned in (lambda a: a, lambda a: lambda lengths: a):
+        a = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+        path_length_penalty(net, z, learned(a), cotangents=y).backward()
+        assert a.grad.item() == pytest.approx(2 * (1.5 - lengths.mean().item()), rel=1e-6)
+    wrong = [lambda lengths: lengths, lambda lengths: lengths[:1] / 0, torch.tensor(-1.0), -1.0]
+    for target in (*wrong, torch.tensor(float("nan"))):
+        with pytest.raises(ValueError, match="target must be"):
+            path_length_penalty(net, z, target, cotangents=y)
+    with pytest.raises(ValueError, match="cotangents must be"):
+        path_length_penalty(net, z, 1.0, cotangents=[1])

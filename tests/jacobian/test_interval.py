@@ -33,7 +33,7 @@ def test_calls_between_are_zero_and_the_others_make_up_for_them():
     for number, (value, *gradients) in enumerate(found):
         if number % 3:
             assert value == 0
-            assert not gradients
+            assert not any(g.any() for g in gradients)
         else:
             assert_near([value, *gradients], [3 * x for x in plain], 1e-12)
 

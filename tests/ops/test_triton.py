@@ -108,8 +108,8 @@ for rows in (1, 40, 299):
                        ("cross_covariance_penalty", (x, y)),
                        ("third_central_moment_penalty", (x, y / 1e4))):
         op, exact = OPS[name], [x.double() if isinstance(x, torch.Tensor) else x for x in args]
-        results = [op(*args, impl=impl) for impl in ("triton", "reference")]
-        results.append(op(*exact, impl="reference"))
+        results = [tuple_of(op(*args, impl=impl)) for impl in ("triton", "reference")]
+        results.append(tuple_of(op(*exact, impl="reference")))
         far += [(name, rows, i) for i, three in enumerate(zip(*results)) if off(*three)]
 
 # Blocks so small that the largest sample takes several along every axis.

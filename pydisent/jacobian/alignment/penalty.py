@@ -94,9 +94,10 @@ def alignment_penalty(
         Keep this many directions, 1 <= rank <= m, instead of as many as ``tolerance`` asks for,
         which must then be None; not with "autograd". Block power steps find them, not eigenvectors:
         nothing is read from the GPU, so that a CUDA graph can hold the penalty on either route.
-        What they leave out of J C (of C, matrix-free) has at most 1.1 times the Frobenius norm of
-        what as many singular vectors would, for a rank up to m / 2, or 1e-5 of the whole. How much
-        that is depends on the spectrum: for a DCGAN with m = 128 and k = T = 8 about 3e-3 at 32.
+        What they leave out of J C (of C, matrix-free) had at most 1.1 times the Frobenius norm of
+        what as many singular vectors would, or 1e-5 of the whole, for a rank up to m / 2 at m = 64
+        and above; up to 1.7 times for m of 4 to 16. How much that is depends on the spectrum: for a
+        DCGAN with m = 128 and k = T = 8 about 3e-3 at 32.
     compute_dtype
         Dtype of the tangents, such as ``torch.bfloat16``; sums and small matrices stay in float32.
         On a CPU without native bfloat16 it is float32 all the same, and a warning says so once.
@@ -223,7 +224,7 @@ class AlignmentPenalty(nn.Module):
         }
         if interval > 1:
             self.register_state_dict_post_hook(_save_calls)
-            self.register_load_state_dict_pre_hook(_load_calls)
+        self.register_load_state_dict_pre_hook(_load_calls)
 
     @run_eagerly
     def forward(
@@ -249,7 +250,8 @@ class AlignmentPenalty(nn.Module):
                 )
             self.calls += 1
             if (self.calls - 1) % self.interval:
-                return z.new_zeros((), dtype=torch.promote_types(z.dtype, torch.float32))
+                zero = z.new_zeros((), dtype=torch.promote_types(z.dtype, torch.float32))
+                return zero.requires_grad_(torch.is_grad_enabled())
         value = alignment_penalty(fn, z, *args, probe=probe, fn_kwargs=more, **self.options)
         return value if weight == 1 else weight * value
 

@@ -23,7 +23,7 @@ from pydisent.jacobian.rules import (  # noqa: F401 - each adds its rules to the
     spectra,
     sums,
 )
-from pydisent.jacobian.rules._base import RULES
+from pydisent.jacobian.rules._base import COVERED, RULES
 from pydisent.jacobian.rules.general import general
 
-__all__ = ["RULES", "general"]
+__all__ = ["COVERED", "RULES", "general"]

@@ -16,6 +16,9 @@ from pydisent.jacobian._step import Push, Scale, Step
 from pydisent.jacobian._views import overlaps_itself
 
 RULES: dict[str, Rule] = {}
+#: Of rules whose function has a decomposition, too: which arguments they cover, asked before the
+#: function runs, as it may draw random numbers.
+COVERED: dict[str, Callable[[Call], bool]] = {}
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:

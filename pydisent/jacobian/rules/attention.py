@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pydisent.jacobian._call import Call, NoRuleError
+from pydisent.jacobian._call import Call
 from pydisent.jacobian._step import Step
 from pydisent.jacobian.decompositions import widen
-from pydisent.jacobian.rules._base import rule
+from pydisent.jacobian.rules._base import COVERED, rule
 
 #: Scores up to which the decomposition, which is made of fewer calls, is kept whole.
 SMALL = 256 * 256
@@ -25,22 +25,29 @@ _SIDE = 256  # queries and keys of a block
 _ELEMENTS = 1 << 21  # of all tangents of a block
 
 
+def _is_covered(call: Call) -> bool:
+    if len(call.args) < 3 or not all(isinstance(x, Tensor) for x in call.args[:3]):
+        return False
+    query, key, value = call.args[:3]
+    grouped = call.argument(7, "enable_gqa", False) and query.dim() > 2
+    shapes = {x.shape[: -3 if grouped else -2] for x in (query, key, value)}
+    return (
+        query.shape[-2] * key.shape[-2] > SMALL
+        and call.argument(4, "dropout_p", 0.0) == 0
+        and not call.is_traced(call.argument(3, "attn_mask"))
+        and len(shapes) == 1
+        and not query.is_complex()
+    )
+
+
+COVERED["scaled_dot_product_attention"] = _is_covered
+
+
 @rule("scaled_dot_product_attention")
 def _attention(call: Call) -> Step:
     query, key, value = call.args[:3]
     mask, scale = call.argument(3, "attn_mask"), call.argument(6, "scale")
     causal, grouped = call.argument(5, "is_causal", False), call.argument(7, "enable_gqa", False)
-    shapes = query.shape[:-2], key.shape[:-2], value.shape[:-2]
-    if grouped and query.dim() > 2:
-        shapes = query.shape[:-3], key.shape[:-3], value.shape[:-3]
-    if (
-        query.shape[-2] * key.shape[-2] <= SMALL
-        or call.argument(4, "dropout_p", 0.0) > 0
-        or call.is_traced(mask)
-        or len(set(shapes)) > 1
-        or query.is_complex()
-    ):
-        raise NoRuleError
     values = [query, key, value]
     places = [place for place in range(3) if call.is_traced(values[place])]
     factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
@@ -209,7 +216,7 @@ def _adjoint(
     sums: Tensor,
     result: Tensor,
     out: Tensor,
-) -> list[Tensor | None]:
+) -> list[Any]:
     """Gradients of the query, key, value, their tangents and the bias.
 
     dO depends on a row's scores also through its a and its logsumexp, whose cotangents are
@@ -222,7 +229,7 @@ def _adjoint(
     grad = _merged(widen(cotangent), lead)
     of_sums = -(grad * result).sum(-1)
     of_logs = -((grad * out).sum(-1) + of_sums * sums).sum(0)
-    found = [torch.zeros_like(x) for x in (scores.query, scores.key, scores.value)]
+    found: list[Any] = [torch.zeros_like(x) for x in (scores.query, scores.key, scores.value)]
     found += [None if x is None else torch.zeros_like(x) for x in (d_query, d_key, d_value)]
     to_query, to_key, to_value, to_d_query, to_d_key, to_d_value = found
     to_bias = None if scores.bias is None else torch.zeros_like(scores.bias)
