@@ -226,14 +226,15 @@ def compiled(k: int, iterations: int, batch: int, device: str) -> dict:
 
 
 def table(result: dict) -> list[str]:
+    about = f"{machine(result['environment'])}{limited(result)}"
     lines = [
         "The alignment penalty and its gradient on the paper's DCGAN (base 64, m = 128, 64×64×3), "
         "against the paper's Listing 1 in the same run, float32 unless said "
-        f"({machine(result['environment'])}{limited(result)}):",
+        f"({about}):",
         "",
     ]
     heads = ("way", "time (p50)", "speed-up", "peak memory", "gradient error")
-    for case in result["headline"].values():
+    for case in result.get("headline", {}).values():
         rows = [[NAMES[name], *cells(row)] for name, row in case["methods"].items()]
         lines += [f"{where(case)}:", "", *markdown(heads, rows)]
     lines += [
@@ -241,6 +242,8 @@ def table(result: dict) -> list[str]:
         "float64.",
         "",
     ]
+    if "headline" not in result:
+        lines = [f"The alignment penalty's pass of J on the paper's DCGAN ({about}):", ""]
     told = [
         f"- `torch.compile` of the `torch.func` version, {where(case)}: "
         + (f"{case['failed']}." if "failed" in case else f"{case['p50']:.2f} s.")
