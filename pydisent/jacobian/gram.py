@@ -146,7 +146,7 @@ class _Checked:
         self.objective = objective
 
     def __call__(self, gram: Tensor) -> Tensor:
-        whole = parallel.gather(gram)
+        whole = parallel.gather(gram).clone()  # which an objective may write to
         found = self.objective(whole)
         if not isinstance(found, Tensor) or found.shape not in ((), whole.shape[:1]):
             got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__

@@ -168,6 +168,20 @@ def test_gradients_flow_to_what_the_objective_reads():
         assert not pydisent.gram_penalty(net, z, objectives.isometry).requires_grad
 
 
+def test_an_objective_may_write_to_its_matrix():
+    net, z = _generator()
+
+    def off_diagonal(gram):
+        gram.diagonal(dim1=1, dim2=2).zero_()
+        return gram.square().sum((1, 2))
+
+    values = [
+        pydisent.gram_penalty(net, z, f) for f in (off_diagonal, objectives.orthogonal_jacobian)
+    ]
+    assert values[0].item() == pytest.approx(values[1].item(), rel=1e-10)
+    _close(*(torch.autograd.grad(value, list(net.parameters())[:1]) for value in values))
+
+
 def test_a_jacobian_beyond_the_budget(monkeypatch):
     net, z = _generator()
     wanted = [*net.parameters(), z]
