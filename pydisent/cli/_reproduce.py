@@ -20,6 +20,7 @@ def reproduce(
     out: Path = Path("runs/reproduce"),
     official: Annotated[tuple[str, ...], arg(metavar="DATA=PATH ...")] = (),
     seeds: str = "0",
+    records: Path | None = None,
     workers: int | None = None,
     threads: int | None = None,
     accelerator: str = "auto",
@@ -49,6 +50,9 @@ def reproduce(
         Files of official data by name, which then replace the built-in data.
     seeds : str
         Seeds of each model, separated by commas.
+    records : Path or None
+        Folder in which each run is recorded as it ends; what is recorded there is not trained
+        again, so that several machines can share a study.
     workers, threads, accelerator, engine, ray_address
         As for sweep.
     vgg16, lpips, inception, threshold
@@ -61,7 +65,7 @@ def reproduce(
     paths = {name: Path(path) for name, path in key_values(official, "--official").items()}
     chosen_scale = Scale(scale, seed_list(seeds), paths)
     if not entries:
-        _list(chosen_scale, out)
+        _list(chosen_scale, out, records)
         return
     chosen = tuple({entry.name: entry for name in entries for entry in find(name)}.values())
     used = {case.data for entry in chosen for case in entry.cases}
@@ -82,12 +86,13 @@ def reproduce(
         runner, accelerator, suited if threads is None else threads, tuple(options), say
     )
     try:
-        make(chosen, chosen_scale, out, training, " ".join(["pydisent", *sys.argv[1:]]))
+        command = " ".join(["pydisent", *sys.argv[1:]])
+        make(chosen, chosen_scale, out, training, command, records)
     except RunsFailedError as error:
         raise SystemExit(fail(str(error), 1)) from None
 
 
-def _list(scale: "Scale", out: Path) -> None:
+def _list(scale: "Scale", out: Path, records: Path | None) -> None:
     """Print all entries: what they need, and how far they are; and what cannot be reproduced."""
     from pydisent.reproduce import Reproduction, entries, unavailable
     from pydisent.reproduce.entry import STAND_INS
@@ -102,7 +107,7 @@ def _list(scale: "Scale", out: Path) -> None:
                 entry.title,
                 ", ".join(data),
                 f"{gpu_hours(entry):,.0f}",
-                Reproduction(entry, scale, out).state(),
+                Reproduction(entry, scale, out, records).state(),
             ]
         )
     head = ("entry", "title", "data (built-in stand-in)", "GPU hours", f"at {scale.name}")

@@ -247,6 +247,11 @@ def compare(paths: Sequence[str | Path]) -> Comparison:
     runs = [read_run(path) for path in run_folders(paths)]
     if not runs:
         raise ValueError("runs must be at least one run folder, got none")
+    return comparison_of(runs)
+
+
+def comparison_of(runs: Sequence[ScoredRun]) -> Comparison:
+    """Group runs, at least one, that differ only in their seeds; see `compare`."""
     check_same_data(runs, ("data", "data_path", "factors"))
     runs = _told_apart(runs)
     groups: dict[str, list[ScoredRun]] = {}

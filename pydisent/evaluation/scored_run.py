@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,15 +79,25 @@ def read_run(path: Path) -> ScoredRun:
     folder.require_run()
     config = folder.read_config()
     check_fields(str(folder.config), config, _FIELDS, others=True)
+    return scored_run(path, config, folder.read_scores() or {}, updates(path))
+
+
+def scored_run(
+    path: Path,
+    config: dict[str, Any],
+    entries: Mapping[str, Any],
+    made: tuple[int, int] | None = None,
+) -> ScoredRun:
+    """Return a run of its plan and the entries of its scores, as the files hold them."""
     scores, nets, conditions = {}, {}, {}
-    for metric, entry in (folder.read_scores() or {}).items():
+    for metric, entry in entries.items():
         value, details = entry["score"], entry.get("details", {})
         if math.isfinite(value):
             scores[metric] = float(value)
             conditions[metric] = conditions_of(metric, details)
         if (net := details.get("distance")) is not None:
             nets[metric] = net
-    return ScoredRun(path, config, scores, updates(path), nets, conditions)
+    return ScoredRun(path, config, scores, made, nets, conditions)
 
 
 def check_same_data(runs: Sequence[ScoredRun], names: Sequence[str]) -> None:

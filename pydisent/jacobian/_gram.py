@@ -46,7 +46,7 @@ def gram_form(
     if each or basis is not None or linear.jacobian_fits:
         if wants_gradient:
             elements = budget_of(linear.device).tangents // linear.dtype.itemsize
-            kept = slots_to_keep(linear.program, len(tangents), elements)
+            kept = slots_to_keep(linear.program, len(tangents), elements, linear.dtype)
         columns = linear.columns(tangents, kept)
         grams = [gram_of_columns(part) for part in ([[c] for c in columns] if each else [columns])]
     else:

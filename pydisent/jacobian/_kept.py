@@ -10,16 +10,21 @@ from torch import Tensor
 from pydisent.jacobian._layout import in_memory_order, like_columns
 from pydisent.jacobian._program import Program
 
-_WORTH = 2  # at least this many times the multiplications of recombining
+# At least this many times the multiplications of recombining; in half precision products are cheap
+# beside the reads that recombining takes.
+_WORTH, _WORTH_IN_HALF = 2, 16
 _COLUMNS = 1 << 14  # of a sample's elements at once, so that sums over chunks stay in the cache
 
 
-def slots_to_keep(program: Program, size: int, elements: int) -> dict[int, list[Tensor]]:
+def slots_to_keep(
+    program: Program, size: int, elements: int, dtype: torch.dtype
+) -> dict[int, list[Tensor]]:
     """The slots that save most for their memory, up to so many elements of a basis of ``size``."""
+    worth = _WORTH_IN_HALF if dtype.itemsize == 2 else _WORTH
     chosen: dict[int, list[Tensor]] = {}
     slots = program.recallable().items()
     for slot, (numbers, products) in sorted(slots, key=lambda s: -s[1][1] / max(1, s[1][0])):
-        if products >= _WORTH * size * numbers and size * numbers <= elements:
+        if products >= worth * size * numbers and size * numbers <= elements:
             chosen[slot] = []
             elements -= size * numbers
     return chosen

@@ -6,7 +6,8 @@ from pydisent._checks import check_one_of
 from pydisent.reproduce import jeon, kumar, lezama, ramesh, zhu
 from pydisent.reproduce.entry import Case, Column, Entry, Figure, Row, Unavailable
 from pydisent.reproduce.reproduction import Reproduction, reproduce
-from pydisent.reproduce.runs import Runs, Scale, Training
+from pydisent.reproduce.runs import Runs, Scale
+from pydisent.reproduce.training import Training
 
 __all__ = [
     "PAPERS",

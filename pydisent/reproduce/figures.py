@@ -147,11 +147,13 @@ def walls(runs: Runs, rows: Sequence[str]) -> Drawn:
 
 def tradeoff(runs: Runs, rows: Sequence[str]) -> Drawn:
     """Draw each score against the reconstruction error (Kumar et al., Fig. 1)."""
-    from pydisent.evaluation.comparison import compare
+    from pydisent.evaluation.comparison import comparison_of
+    from pydisent.evaluation.scored_run import scored_run
     from pydisent.reports.tradeoff import draw_tradeoff
 
-    paths = dict.fromkeys(runs.path(row, seed) for row, seed in runs.plans if row in rows)
-    drawn = draw_tradeoff(compare(list(paths)))
+    known = {runs.path(*key): runs.record(*key) for key in runs.plans if key[0] in rows}
+    found = [(path, record) for path, record in known.items() if record is not None]
+    drawn = draw_tradeoff(comparison_of([scored_run(p, r["plan"], r["scores"]) for p, r in found]))
     return {"tradeoff.png": drawn} if drawn else {}
 
 

@@ -37,6 +37,7 @@ def write_page(
     out: Path,
     command: str = "",
     accelerator: str = "cpu",
+    records: Path | None = None,
 ) -> list[Path]:
     """Write index.html, with its pictures beside it, and return all files.
 
@@ -54,10 +55,12 @@ def write_page(
         The command line, shown on the page.
     accelerator : str
         Where runs are opened; see `pydisent.evaluation.devices`.
+    records : Path or None
+        The folder of records of finished runs.
     """
     files: dict[str, bytes] = {}
     parts = [
-        _part(case, measured, Runs.of(case, scale, runs, accelerator), files)
+        _part(case, measured, Runs.of(case, scale, runs, accelerator, records), files)
         for case, measured in cases_of(entry, result)
     ]
     left_out = [

@@ -10,7 +10,8 @@ from typing import Any
 from pydisent.reproduce.entry import Entry
 from pydisent.reproduce.page import write_page
 from pydisent.reproduce.results import read_result, result_of
-from pydisent.reproduce.runs import Runs, Scale, Training, finish
+from pydisent.reproduce.runs import Runs, Scale
+from pydisent.reproduce.training import Training, finish
 from pydisent.sweeps import SweepInterrupted
 from pydisent.training.files import write_json
 
@@ -29,11 +30,14 @@ class Reproduction:
         The scale.
     out : Path
         The folder of all entries and scales.
+    records : Path or None
+        The folder of records of finished runs.
     """
 
     entry: Entry
     scale: Scale
     out: Path
+    records: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -53,7 +57,7 @@ class Reproduction:
     def cases(self) -> list[Runs]:
         """Return the runs of each case that has data at this scale."""
         return [
-            Runs.of(case, self.scale, self.runs)
+            Runs.of(case, self.scale, self.runs, records=self.records)
             for case in self.entry.cases
             if self.scale.data(case) is not None
         ]
@@ -67,7 +71,12 @@ class Reproduction:
 
 
 def reproduce(
-    chosen: Sequence[Entry], scale: Scale, out: Path, training: Training, command: str = ""
+    chosen: Sequence[Entry],
+    scale: Scale,
+    out: Path,
+    training: Training,
+    command: str = "",
+    records: Path | None = None,
 ) -> list[Path]:
     """Train and score the models of entries that are not finished, and write their pages.
 
@@ -85,6 +94,9 @@ def reproduce(
         How runs are trained and scored.
     command : str
         The command line, for the pages.
+    records : Path or None
+        A folder where each run is recorded as it ends; what is recorded there is not trained again,
+        whatever machine it ran on. Figures that need a run itself are drawn where it is in `out`.
 
     Returns
     -------
@@ -100,7 +112,7 @@ def reproduce(
     SweepInterrupted
         On SIGINT, SIGTERM or SIGHUP, when all runs have saved.
     """
-    planned = [Reproduction(entry, scale, out) for entry in chosen]
+    planned = [Reproduction(entry, scale, out, records) for entry in chosen]
     for each in planned:
         if not each.cases():
             data = ", ".join(f"{case.data}=PATH" for case in each.entry.cases)
@@ -112,11 +124,13 @@ def reproduce(
         raise SweepInterrupted(signum, out)
     pages = []
     for each in planned:
-        result = result_of(each.entry, scale, each.runs, training.accelerator)
+        where = training.accelerator
+        result = result_of(each.entry, scale, each.runs, where, records)
         each.folder.mkdir(parents=True, exist_ok=True)
         write_json(each.folder / RESULT, result)
-        where = training.accelerator
-        files = write_page(each.entry, scale, result, each.runs, each.folder, command, where)
+        files = write_page(
+            each.entry, scale, result, each.runs, each.folder, command, where, records
+        )
         pages.append(files[-1])
         training.say(f"wrote {pages[-1]}")
     return pages

@@ -13,8 +13,8 @@ from pydisent import systems
 from pydisent._environment import environment
 from pydisent.evaluation.devices import device_of
 from pydisent.reproduce.entry import STAND_INS, Case, Entry, Published
+from pydisent.reproduce.records import score
 from pydisent.reproduce.runs import Runs, Scale
-from pydisent.training import RunFolder
 
 FORMAT = 1
 NOTHING = "–"
@@ -23,59 +23,46 @@ NOTHING = "–"
 def collect(runs: Runs) -> list[dict[str, Any]]:
     """Return what is kept of each finished run: its scores by column, settings and time."""
     return [
-        {"row": row, "seed": seed, **_kept(RunFolder(runs.path(row, seed)), runs.case)}
+        {"row": row, "seed": seed, **_kept(record, runs.case)}
         for row, seed in runs.plans
-        if runs.is_done(row, seed)
+        if (record := runs.record(row, seed)) is not None
     ]
 
 
-def _kept(folder: RunFolder, case: Case) -> dict[str, Any]:
-    config, log = folder.read_config(), folder.read_log()
-    preset = systems.preset(config["system"], config["preset"], config["data"]).config
+def _kept(record: Mapping[str, Any], case: Case) -> dict[str, Any]:
+    plan = record["plan"]
+    preset = systems.preset(plan["system"], plan["preset"], plan["data"]).config
     own = {name: value for name, _, value in systems.describe(preset)}
-    found = folder.read_scores() or {}
-    values = {column.key: _score(column.key, found, log) for column in case.columns}
+    found = record["scores"]
+    values = {column.key: score(record, column.key) for column in case.columns}
     return {
-        "system": config["system"],
-        "settings": {k: v for k, v in config["config"].items() if own.get(k) != v},
-        "steps": config["steps"],
+        "system": plan["system"],
+        "settings": {k: v for k, v in plan["config"].items() if own.get(k) != v},
+        "steps": plan["steps"],
         "scores": {key: value for key, value in values.items() if value is not None},
         "by": sorted(
             {d for e in found.values() if (d := e.get("details", {}).get("distance")) is not None}
         ),
-        "seconds": round(max(line["seconds"] for line in log), 1),
-        "threads": folder.read_environment()["threads"],
+        "seconds": record["seconds"],
+        "threads": record["threads"],
+        "machine": record["machine"],
     }
 
 
-def _score(key: str, scores: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the figure of a column's key; None if there is none."""
-    name, _, detail = key.partition("/")
-    if name == "log":
-        logged = [line[detail] for line in log if detail in line]
-        return statistics.median(logged) if logged else None
-    entry = scores.get(name)
-    if entry is None:
-        return None
-    detail, _, attribute = detail.partition(":")
-    value = entry["details"].get(detail) if detail else entry["score"]
-    if attribute:
-        names = entry["details"].get("attributes", [])
-        return value[names.index(attribute)] if attribute in names else None
-    if isinstance(value, list):
-        known = [each for each in value if each is not None]
-        return statistics.fmean(known) if known else None
-    return None if value is None else float(value)
-
-
-def result_of(entry: Entry, scale: Scale, folder: Path, accelerator: str = "cpu") -> dict[str, Any]:
+def result_of(
+    entry: Entry,
+    scale: Scale,
+    folder: Path,
+    accelerator: str = "cpu",
+    records: Path | None = None,
+) -> dict[str, Any]:
     """Return the figures of an entry at a scale, as plain values."""
     cases = []
     for case in entry.cases:
         found = scale.data(case)
         if found is None:
             continue
-        runs = Runs.of(case, scale, folder)
+        runs = Runs.of(case, scale, folder, records=records)
         plan = next(iter(runs.plans.values()), None)
         cases.append({
             "data": found[0],

@@ -1,11 +1,10 @@
-"""The runs of an entry: their plans at a scale, training, and access to what was trained."""
+"""The runs of an entry: their plans at a scale, and access to what was trained."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,15 @@ from pydisent.data import names
 from pydisent.evaluation.devices import device_of
 from pydisent.evaluation.scoring import fitting_to
 from pydisent.reproduce.entry import STAND_INS, Case, Row
-from pydisent.sweeps import job, slug
-from pydisent.sweeps.engine import Engine, Job, Outcome, RunsFailedError
+from pydisent.reproduce.records import read_record, record_of
+from pydisent.sweeps import slug
 from pydisent.training import Plan, Run, RunFolder, open_run
-from pydisent.training.checkpoint import adopt, latest_checkpoint
-from pydisent.training.files import write_json
 from pydisent.training.run import updates
 
 PRESETS = {"smoke": "smoke", "small": "quick", "paper": "paper"}
 _SMOKE_ROWS, _SMOKE_STEPS = 2, 5
 _REMARKS = ("command", "note")
 PERCEIVED = ("tpl", "ppl", "fid")  # scores that depend on the net that judges images
-_OPTIONS = "evaluated-with.json"  # in a run's folder
 
 
 @dataclass(frozen=True)
@@ -122,6 +118,8 @@ class Runs:
         What the case's `measure` returned.
     accelerator : str
         Where runs are opened; see `pydisent.evaluation.devices`.
+    records : Path or None
+        The folder of records of runs that were finished here or elsewhere.
     """
 
     case: Case
@@ -129,14 +127,22 @@ class Runs:
     folder: Path
     measured: dict[str, Any] | None = None
     accelerator: str = "cpu"
+    records: Path | None = None
 
     @classmethod
-    def of(cls, case: Case, scale: Scale, folder: Path, accelerator: str = "cpu") -> Runs:
+    def of(
+        cls,
+        case: Case,
+        scale: Scale,
+        folder: Path,
+        accelerator: str = "cpu",
+        records: Path | None = None,
+    ) -> Runs:
         """Return the runs of a case at a scale."""
         rows = scale.rows(case)
         keys = [(row, seed) for row in rows for seed in scale.seeds]
         plans = {(row.name, seed): scale.plan(case, row, seed) for row, seed in keys}
-        return cls(case, plans, folder, accelerator=accelerator)
+        return cls(case, plans, folder, accelerator=accelerator, records=records)
 
     def path(self, row: str, seed: int) -> Path:
         """Return the folder of a run: the same for the same plan, whatever the entry."""
@@ -162,15 +168,32 @@ class Runs:
 
     def is_done(self, row: str, seed: int) -> bool:
         """Return whether a run is trained, and has the scores that apply to it."""
-        plan, path = self.plans[row, seed], self.path(row, seed)
-        if not RunFolder(path).is_run():
-            return False
-        done, scored = updates(path), RunFolder(path).read_scores() or {}
-        if done is None or done[0] != done[1]:
-            return False
+        return self.record(row, seed) is not None
+
+    def is_trained(self, row: str, seed: int) -> bool:
+        """Return whether the folder of a run is here, with its last checkpoint."""
+        path = self.path(row, seed)
+        done = updates(path) if RunFolder(path).is_run() else None
+        return done is not None and done[0] == done[1]
+
+    def record(self, row: str, seed: int) -> dict[str, Any] | None:
+        """Return the record of a run that is done, of its folder or as it was recorded."""
+        folder, kept = RunFolder(self.path(row, seed)), self.record_path(row, seed)
+        if self.is_trained(row, seed) and not self._missing(folder.read_scores() or {}, row, seed):
+            return record_of(folder)
+        found = None if kept is None else read_record(kept)
+        return None if found is None or self._missing(found["scores"], row, seed) else found
+
+    def record_path(self, row: str, seed: int) -> Path | None:
+        """Return where a run is recorded, if anywhere."""
+        if self.records is None:
+            return None
+        return self.records / f"{folder_name(self.plans[row, seed])}.json"
+
+    def _missing(self, scored: Collection[str], row: str, seed: int) -> set[str]:
         # Which metrics apply is known of the data alone, so it is asked only if some are missing.
-        missing = set(self.case.metrics) - scored.keys()
-        return not missing or not missing & set(self.metrics(plan))
+        missing = set(self.case.metrics) - set(scored)
+        return missing and missing & set(self.metrics(self.plans[row, seed]))
 
     def metrics(self, plan: Plan) -> tuple[str, ...]:
         """Return the metrics of the case that apply to a plan."""
@@ -183,145 +206,3 @@ def folder_name(plan: Plan) -> str:
     values = {k: v for k, v in plan.to_json().items() if k not in _REMARKS}
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
     return f"{slug(plan.system, plan, {})}-{plan.data}-{digest}"
-
-
-@dataclass(frozen=True)
-class Training:
-    """How runs are trained and scored.
-
-    Attributes
-    ----------
-    engine : Engine
-        Runs the jobs.
-    accelerator : str
-        Lightning Fabric's.
-    threads : int
-        CPU threads of each.
-    options : sequence of str
-        Further options of the command `evaluate`.
-    say : callable
-        Called with each line of progress.
-    """
-
-    engine: Engine
-    accelerator: str = "auto"
-    threads: int = 1
-    options: Sequence[str] = ()
-    say: Callable[[str], None] = print
-
-    def options_for(self, case: Case) -> tuple[str, ...]:
-        """Return the options for a case, with the paper's threshold of TPL if VGG16 measures it."""
-        if case.threshold is None or "--vgg16" not in self.options or "--threshold" in self.options:
-            return tuple(self.options)
-        return (*self.options, "--threshold", str(case.threshold))
-
-
-def finish(runs: Sequence[Runs], training: Training) -> int | None:
-    """Train and score all runs that are not finished.
-
-    Rows that begin as others do are trained after these.
-
-    Returns
-    -------
-    int or None
-        The number of the signal that stopped it.
-
-    Raises
-    ------
-    RunsFailedError
-        If runs failed; the others are finished.
-    """
-    for each in runs:
-        for key in each.plans:
-            _forget_other_nets(RunFolder(each.path(*key)), training.options_for(each.case))
-    failed: dict[str, str] = {}
-    for later in (False, True):
-        if signum := _run([*_jobs(runs, training, later, failed)], training, failed):
-            return signum
-    if failed:
-        reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
-        raise RunsFailedError(f"{len(failed)} runs failed: {reasons}")
-    return None
-
-
-def _jobs(
-    runs: Sequence[Runs], training: Training, later: bool, failed: Mapping[str, str]
-) -> Iterator[Job]:
-    """Yield the jobs of rows that begin as others do, if `later`, or of those that do not."""
-    seen = set()
-    for each in runs:
-        first = {row.name: row.begins_as for row in each.case.rows}
-        for (row, seed), plan in each.plans.items():
-            path, teacher = each.path(row, seed), first[row]
-            if (teacher is not None) != later or path in seen or each.is_done(row, seed):
-                continue
-            if teacher is not None and (teacher, seed) in each.plans:
-                before = each.path(teacher, seed)
-                if before.name in failed:
-                    continue
-                _branch(RunFolder(before), plan, RunFolder(path))
-            seen.add(path)
-            wanted = tuple(
-                dict.fromkeys(
-                    metric
-                    for other in runs
-                    for (name, number), same in other.plans.items()
-                    if other.path(name, number) == path
-                    for metric in other.metrics(same)
-                )
-            )
-            made = job(
-                path.name,
-                plan,
-                each.folder,
-                wanted,
-                training.accelerator,
-                training.threads,
-                options=training.options_for(each.case),
-            )
-            # Without metrics a job measures all of them.
-            yield made if wanted else replace(made, commands=made.commands[:1])
-
-
-def _forget_other_nets(run: RunFolder, options: Sequence[str]) -> None:
-    """Drop a run's scores of images that were made with other nets, thresholds or counts."""
-    if not run.is_run():
-        return
-    note = run.path / _OPTIONS
-    before = json.loads(note.read_text()) if note.is_file() else []
-    if before != list(options):
-        scores = run.read_scores() or {}
-        write_json(run.scores, {k: v for k, v in scores.items() if k not in PERCEIVED})
-        write_json(note, list(options))
-
-
-def _run(jobs: Sequence[Job], training: Training, failed: dict[str, str]) -> int | None:
-    if not jobs:
-        return None
-    done = 0
-
-    def note(outcome: Outcome) -> None:
-        nonlocal done
-        done += outcome.state in ("done", "failed")
-        if outcome.state == "failed":
-            failed[outcome.name] = outcome.error or "without a message"
-        training.say(f"[{done}/{len(jobs)}] {outcome}")
-
-    return training.engine.run(jobs, note)
-
-
-def _branch(teacher: RunFolder, plan: Plan, to: RunFolder) -> None:
-    """Let a run begin where its teacher's ended, unless it has begun: all up to there is alike."""
-    if to.is_run():
-        return
-    latest = latest_checkpoint(teacher.checkpoints)
-    assert latest is not None
-    unfinished = RunFolder(to.path.with_name(f".{to.path.name}.tmp"))
-    for left in (to.path, unfinished.path):
-        shutil.rmtree(left, ignore_errors=True)
-    unfinished.path.mkdir(parents=True)
-    write_json(unfinished.config, plan.to_json())
-    adopt(latest, unfinished.checkpoints, unfinished.plan_sum())
-    shutil.copy(teacher.log, unfinished.log)
-    write_json(unfinished.environment, teacher.read_environment())
-    unfinished.path.rename(to.path)

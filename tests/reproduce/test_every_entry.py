@@ -10,7 +10,8 @@ from _inline import InlineEngine
 
 from pydisent import reproduce
 from pydisent.metrics import sample_codes
-from pydisent.reproduce.runs import Scale, Training, finish
+from pydisent.reproduce.runs import Scale
+from pydisent.reproduce.training import Training, finish
 
 # Not the function of that name in `pydisent.metrics`.
 z_diff_module = importlib.import_module("pydisent.metrics.z_diff")

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,9 @@ from _inline import InlineEngine
 from pydisent import reproduce
 from pydisent.reproduce.entry import STAND_INS, Case, Column, Entry, Row
 from pydisent.reproduce.estimate import gpu_hours
-from pydisent.reproduce.runs import Runs, Scale, Training, finish, folder_name
+from pydisent.reproduce.results import collect
+from pydisent.reproduce.runs import Runs, Scale, folder_name
+from pydisent.reproduce.training import Training, finish
 from pydisent.sweeps.engine import RunsFailedError
 from pydisent.training import Plan, RunFolder, train
 from pydisent.training.checkpoint import latest_checkpoint
@@ -97,3 +100,41 @@ def test_a_failed_run_is_named_and_others_are_finished(tmp_path):
     assert runs.is_done("right", 0)
     entry = Entry("ramesh/table0", "a title", "a claim", (case,))
     assert reproduce.Reproduction(entry, SMOKE, tmp_path / "out").state() == "not run"
+
+
+def test_a_recorded_run_is_not_trained_again(tmp_path):
+    """Elsewhere the record stands for the run, in tables too; a student's teacher is trained."""
+    case = Case(
+        "dsprites",
+        (Row("one", "one", "vae", steps=2), Row("two", "two", "beta-vae", {"beta": 2.0}, steps=2)),
+        (Column("reconstruction", "error"),),
+    )
+    records, engine = tmp_path / "records", InlineEngine()
+    here = Runs.of(case, SMOKE, tmp_path / "here", records=records)
+    assert finish([here], quiet(engine)) is None
+    assert sorted(file.stem for file in records.iterdir()) == sorted(
+        here.path(*key).name for key in here.plans
+    )
+    there, before = Runs.of(case, SMOKE, tmp_path / "there", records=records), len(engine.commands)
+    assert finish([there], quiet(engine)) is None
+    assert len(engine.commands) == before
+    assert collect(there) == collect(here)
+    without = replace(there, records=None)
+    assert not without.is_done("one", 0)
+    another = replace(case, columns=(Column("reconstruction", "error"), Column("mig", "MIG")))
+    assert not replace(there, case=another).is_done("one", 0)
+
+
+def test_a_student_needs_its_teacher_itself_and_not_its_record(tmp_path):
+    settings = {"students": 1, "student_steps": 3}
+    teacher = Row("teacher", "teacher", "attribute-ae", {"students": 0}, steps=4)
+    student = Row("student", "student", "attribute-ae", settings, steps=4, begins_as="teacher")
+    records = tmp_path / "records"
+    alone = Runs.of(Case("celeba", (teacher,)), SMOKE, tmp_path / "one", records=records)
+    assert finish([alone], quiet()) is None
+    both = Runs.of(Case("celeba", (teacher, student)), SMOKE, tmp_path / "two", records=records)
+    assert both.is_done("teacher", 0)
+    assert not both.is_trained("teacher", 0)
+    assert finish([both], quiet()) is None
+    assert both.is_trained("teacher", 0)
+    assert both.is_done("student", 0)
