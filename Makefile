@@ -1,4 +1,4 @@
-# make demo | test | test-whole | bench | operators | results | budgets | lint: each sets up .venv by itself, once.
+# make demo | test | test-whole | docs | bench | operators | results | budgets | lint: each sets up .venv by itself, once.
 PYTHON ?= python3
 # A plain "torch" may bring gigabytes of CUDA packages; this pin is the version measured in bench/results.
 TORCH ?= torch==2.13.0
@@ -7,9 +7,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LINTED := $(VENV)/.lint-ready
+DOCUMENTED := $(VENV)/.docs-ready
 SOURCES := pyproject.toml setup.py $(wildcard csrc/*.cpp csrc/*/*)
 
-.PHONY: demo test test-whole bench operators results budgets lint format clean
+.PHONY: demo test test-whole docs bench operators results budgets lint format clean
 
 demo: $(READY)
 	$(BIN)/python -m pydisent demo
@@ -20,6 +21,10 @@ test: $(READY)
 # All generated cases, of which `make test` runs a third, by turns from commit to commit.
 test-whole: $(READY)
 	OMP_NUM_THREADS=1 PYDISENT_WHOLE=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+# The site, in docs/_build/html. Pages with programs run them.
+docs: $(DOCUMENTED)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 bench: $(READY)
 	$(BIN)/python bench/power_iteration.py
@@ -69,5 +74,11 @@ $(LINTED): $(READY) pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[test,lint]" build
 	@touch $@
 
+# The extra's packages by themselves: pip would build pydisent again.
+$(DOCUMENTED): $(READY) pyproject.toml
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' | \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info pydisent/*.so
+	rm -rf $(VENV) docs/_build build dist *.egg-info pydisent/*.so

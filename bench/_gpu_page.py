@@ -5,7 +5,6 @@ The predictions are of this file alone; what was measured comes from the committ
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import _stages
@@ -18,8 +17,6 @@ from torch._subclasses import FakeTensorMode
 from pydisent.nn import DCGANGenerator
 from pydisent.ops.registry import REGISTRY
 
-PAGE = Path(__file__).parents[1] / "docs" / "gpu.md"
-BEGIN, END = "<!-- predictions:begin -->", "<!-- predictions:end -->"
 #: What an H200 should sustain; by its data sheet 4,800 GB/s, and 67, 495 and 989 TFLOP/s.
 ASSUMED = {"copy_gb_s": 4300.0, "fp32_tflop_s": 50.0, "tf32_tflop_s": 350.0,
            "bf16_tflop_s": 780.0, "launch_us": 5.0, "graph_us": 3.0}  # fmt: skip

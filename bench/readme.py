@@ -1,20 +1,21 @@
-"""Draws the committed results, and writes README's and docs/gpu.md's tables; measures nothing.
+"""Draws the committed results, and writes the tables of the README and the docs; measures nothing.
 
 ``python bench/readme.py`` draws the pictures in ``bench/results/<machine>`` and rewrites what
-stands between the markers in ``README.md``. Each bench has ``table``, the README's lines of its
-result; one with pictures has their ``CAPTIONS`` by file name, and in ``FIGURES``, by what follows
-the question in the file's name, the functions that draw them of the result alone.
+stands between the markers in each of ``PAGES``. Each bench has ``table``, the lines of its result;
+one with pictures has their ``CAPTIONS`` by file name, and in ``FIGURES``, by what follows the
+question in the file's name, the functions that draw them of the result alone.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import _gpu_page
+import _headlines
 import _suite
 import alignment
 import constriction
@@ -30,10 +31,11 @@ from _harness import RESULTS
 from _tables import device, load
 from _work import is_torchs_own
 
+from pydisent import reproduce
 from pydisent.ops.registry import REGISTRY
 from pydisent.ops.spec import BACKWARD
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 #: The bench of each result, in the order of the tables.
@@ -99,33 +101,59 @@ def coverage_lines() -> list[str]:
     return [" ".join(lines), ""]
 
 
-def tables() -> str:
-    """The README's results, machine by machine."""
+def measured() -> str:
+    """What things cost, machine by machine."""
     lines = coverage_lines()
     for folder in folders():
-        lines += [f"### {device(environment_of(folder))}", ""]
-        for question, bench, result in answers(folder):
-            lines += bench.table(result)
-            lines += reproduced.pictures(folder, question) if bench is reproduced else []
+        found = [
+            line
+            for _, bench, result in answers(folder)
+            if bench is not reproduced
+            for line in bench.table(result)
+        ]
         for bench in ILLUSTRATED:
             for picture, caption in bench.CAPTIONS.items():
                 if (folder / picture).exists():
-                    lines += [f"![{caption}](bench/results/{folder.name}/{picture})", ""]
+                    found += [reproduced.picture(folder / picture, caption), ""]
+        if found:
+            lines += [f"## {device(environment_of(folder))}", "", *found]
     return "\n".join(lines).strip()
 
 
-def readme_with(text: str, results: str, begin: str = BEGIN, end: str = END) -> str:
-    """``text`` with what stands between the markers replaced."""
-    before, rest = text.split(begin)
-    after = rest.split(end)[1]
-    return f"{before}{begin}\n{results}\n{end}{after}"
+def papers() -> str:
+    """The papers' tables and figures, paper by paper."""
+    lines: list[str] = []
+    for paper, module in reproduce.PAPERS.items():
+        found = [
+            line
+            for question, entry in reproduced.QUESTIONS.items()
+            if entry.paper == paper
+            for folder in folders()
+            if (result := load(folder, question))
+            for line in (*reproduced.table(result), *reproduced.pictures(folder, question))
+        ]
+        lines += [f"## {module.TITLE}", "", *(found or ["Not run at this scale yet.", ""])]
+    return "\n".join(lines).strip()
 
 
-def gpu_page() -> str:
-    """docs/gpu.md as it should be."""
-    return readme_with(
-        _gpu_page.PAGE.read_text(), _gpu_page.tables(), _gpu_page.BEGIN, _gpu_page.END
-    )
+def headlines() -> str:
+    return "\n".join(_headlines.table(folders())).strip()
+
+
+#: What writes each page's part between the markers.
+PAGES: dict[str, Callable[[], str]] = {
+    "README.md": headlines,
+    "docs/results/measured.md": measured,
+    "docs/results/papers.md": papers,
+    "docs/gpu.md": _gpu_page.tables,
+}
+
+
+def page(name: str) -> str:
+    """A page as it should be: what stands between the markers is replaced."""
+    before, rest = (ROOT / name).read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    return f"{before}{BEGIN}\n{PAGES[name]()}\n{END}{after}"
 
 
 def main() -> None:
@@ -136,9 +164,9 @@ def main() -> None:
                 draw(result, path)
                 if path.exists():  # a result may lack the part that is drawn
                     print(path)
-    README.write_text(readme_with(README.read_text(), tables()))
-    _gpu_page.PAGE.write_text(gpu_page())
-    print(README, _gpu_page.PAGE)
+    for name in PAGES:
+        (ROOT / name).write_text(page(name))
+        print(name)
 
 
 if __name__ == "__main__":

@@ -51,13 +51,17 @@ def table(result: dict) -> list[str]:
     return lines
 
 
+def picture(path: Path, caption: str) -> str:
+    """The line of a picture on a page in docs/results."""
+    return f"![{caption}](../../bench/results/{path.parent.name}/{path.name})"
+
+
 def pictures(folder: Path, question: str) -> list[str]:
-    """The README's lines of an entry's pictures."""
+    """The lines of an entry's pictures."""
     lines = []
-    for picture in sorted(folder.glob(f"{question}-*.png")):
-        about = picture.stem.removeprefix(f"{question}-").replace("-", " ")
-        caption = f"{QUESTIONS[question].title}: {about}"
-        lines += [f"![{caption}](bench/results/{folder.name}/{picture.name})", ""]
+    for path in sorted(folder.glob(f"{question}-*.png")):
+        about = path.stem.removeprefix(f"{question}-").replace("-", " ")
+        lines += [picture(path, f"{QUESTIONS[question].title}: {about}"), ""]
     return lines
 
 

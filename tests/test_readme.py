@@ -3,18 +3,18 @@
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
-def test_tables_are_generated_from_the_committed_results(bench):
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/gpu.md", "docs/results/measured.md", "docs/results/papers.md"]
+)
+def test_tables_are_generated_from_the_committed_results(bench, name):
     readme = bench("readme")
-    text = (ROOT / "README.md").read_text()
-    assert text == readme.readme_with(text, readme.tables()), "run python bench/readme.py"
-
-
-def test_the_page_of_gpus_is_generated(bench):
-    text = (ROOT / "docs" / "gpu.md").read_text()
-    assert text == bench("readme").gpu_page(), "run python bench/readme.py"
+    assert name in readme.PAGES
+    assert (ROOT / name).read_text() == readme.page(name), "run python bench/readme.py"
 
 
 def test_every_path_of_the_guide_for_contributors_is_there():
@@ -23,9 +23,14 @@ def test_every_path_of_the_guide_for_contributors_is_there():
         assert (ROOT / name).exists(), name
 
 
-def test_every_picture_named_is_there():
-    text = (ROOT / "README.md").read_text()
-    for part in text.split("](")[1:]:
-        target = part.split(")")[0]
-        if not target.startswith(("http", "#")):
-            assert (ROOT / target).exists(), target
+def pages():
+    found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    return [path for path in found if not {"_build", "generated"} & {*path.parts}]
+
+
+@pytest.mark.parametrize("path", pages(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_that_a_page_names_is_there(path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        file = target.split("#")[0]
+        if file and not file.startswith("http") and "generated/" not in file:
+            assert (path.parent / file).exists(), target

@@ -97,7 +97,7 @@ teacher_z: Tensor
 code: Tensor
 """
 #: Names of one program alone, or of another type there.
-OWN = ["", "data: list[Tensor]\n", "", "", ""]
+OWN = ["", "data: list[Tensor]\n", ""]
 
 
 def programs():
