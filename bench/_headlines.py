@@ -1,4 +1,4 @@
-"""The README's table: one line each for what is fastest against what people would write."""
+"""The README's two tables: how much faster than what people would write; what claims come to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from _tables import device, load, markdown
+from _tables import counted, device, load, markdown
+
+from pydisent import reproduce
+from pydisent.reproduce.results import cases_of, verdict_table
 
 
 class Line(NamedTuple):
@@ -77,6 +80,19 @@ QUESTIONS = {
 }
 
 
+#: Each paper's central claim: its entry, and the claim's text there.
+CLAIMS = {
+    "ramesh": ("ramesh/table1", "Eigenvectors align with coordinates"),
+    "kumar": ("kumar/figure1", "DIP-VAE-II is above β-VAE at equal error: SAP"),
+    "lezama": (
+        "lezama/table2",
+        "The student with Jacobian supervision flips more than with cycle losses, %",
+    ),
+    "zhu": ("zhu/table3", "Both lower it more than PS: TPL"),
+    "jeon": ("jeon/table1", "IB-GAN scores above InfoGAN"),
+}
+
+
 def seconds(value: float) -> str:
     return f"{value:.3g} s" if value >= 1 else f"{1000 * value:.3g} ms"
 
@@ -95,3 +111,28 @@ def table(folders: Sequence[Path]) -> list[str]:
             ]  # fmt: skip
     heads = ["", "against", "theirs", "pydisent", "faster", "measured on"]
     return markdown(heads, rows, left=2)
+
+
+def judged(folders: Sequence[Path], name: str, text: str) -> list[str] | None:
+    """Data, seeds, figures and verdict of a claim, by the result of most seeds that has it."""
+    (entry,) = reproduce.find(name)
+    found = []
+    for folder in folders:
+        result = load(folder, name.replace("/", "_"))
+        for case, measured in cases_of(entry, result) if result else ():
+            _, rows = verdict_table(case, measured["runs"]) or ([], [])
+            seeds = len({run["seed"] for run in measured["runs"]})
+            found += [
+                (seeds, [measured["data"], counted(seeds, "seed"), ours, verdict])
+                for said, ours, verdict in rows
+                if said == text and verdict != "not run"
+            ]
+    return max(found, key=lambda each: each[0])[1] if found else None
+
+
+def claims(folders: Sequence[Path]) -> list[str]:
+    rows = []
+    for paper, (name, text) in CLAIMS.items():
+        cells = judged(folders, name, text) or ["–", "–", "–", "not run"]
+        rows.append([reproduce.PAPERS[paper].TITLE, text, *cells])
+    return markdown(["paper", "claim", "on", "over", "ours", "verdict"], rows, left=4)

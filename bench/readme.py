@@ -137,7 +137,12 @@ def papers() -> str:
 
 
 def headlines() -> str:
-    return "\n".join(_headlines.table(folders())).strip()
+    lines = [
+        *_headlines.table(folders()),
+        "What the papers claim, trained here in minutes a run:",
+        "",
+    ]
+    return "\n".join([*lines, *_headlines.claims(folders())]).strip()
 
 
 #: What writes each page's part between the markers.

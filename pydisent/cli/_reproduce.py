@@ -21,6 +21,7 @@ def reproduce(
     official: Annotated[tuple[str, ...], arg(metavar="DATA=PATH ...")] = (),
     seeds: str = "0",
     records: Path | None = None,
+    missing: bool = True,
     workers: int | None = None,
     threads: int | None = None,
     accelerator: str = "auto",
@@ -53,6 +54,8 @@ def reproduce(
     records : Path or None
         Folder in which each run is recorded as it ends; what is recorded there is not trained
         again, so that several machines can share a study.
+    missing : bool
+        Train the runs that are missing; with --no-missing pages are written of those there are.
     workers, threads, accelerator, engine, ray_address
         As for sweep.
     vgg16, lpips, inception, threshold
@@ -83,7 +86,7 @@ def reproduce(
     if scale == "paper":
         options.append("--published")
     training = Training(
-        runner, accelerator, suited if threads is None else threads, tuple(options), say
+        runner, accelerator, suited if threads is None else threads, tuple(options), say, missing
     )
     try:
         command = " ".join(["pydisent", *sys.argv[1:]])

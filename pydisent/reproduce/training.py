@@ -36,6 +36,8 @@ class Training:
         Further options of the command `evaluate`.
     say : callable
         Called with each line of progress.
+    missing : bool
+        Whether runs that are missing are trained; else pages are written of those there are.
     """
 
     engine: Engine
@@ -43,6 +45,7 @@ class Training:
     threads: int = 1
     options: Sequence[str] = ()
     say: Callable[[str], None] = print
+    missing: bool = True
 
     def options_for(self, case: Case) -> tuple[str, ...]:
         """Return the options for a case, with the paper's threshold of TPL if VGG16 measures it."""
@@ -70,6 +73,8 @@ def finish(runs: Sequence[Runs], training: Training) -> int | None:
         for key in each.plans:
             _forget_other_nets(RunFolder(each.path(*key)), training.options_for(each.case))
             _record(each, key)
+    if not training.missing:
+        return None
     failed: dict[str, str] = {}
     for later in (False, True):
         if signum := _run(runs, [*_jobs(runs, training, later, failed)], training, failed):

@@ -119,6 +119,15 @@ def test_a_recorded_run_is_not_trained_again(tmp_path):
     assert finish([there], quiet(engine)) is None
     assert len(engine.commands) == before
     assert collect(there) == collect(here)
+    third = Row("third", "third", "vae", {"latent_size": 3}, steps=2)
+    more = replace(case, rows=(*case.rows, third))
+    entry = Entry("ramesh/table0", "a title", "a claim", (more,))
+    page = reproduce.reproduce(
+        [entry], Scale("small"), tmp_path / "out", replace(quiet(engine), missing=False),
+        records=records,
+    )[0]  # fmt: skip
+    assert len(engine.commands) == before
+    assert page.is_file()
     without = replace(there, records=None)
     assert not without.is_done("one", 0)
     another = replace(case, columns=(Column("reconstruction", "error"), Column("mig", "MIG")))
