@@ -24,6 +24,12 @@ def test_every_example_is_run_here_or_as_a_plug_in():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {*CALLS, "plug_in"}
 
 
+def test_every_example_is_on_the_site():
+    page = (EXAMPLES.parent / "docs" / "gallery" / "examples.md").read_text()
+    for path in EXAMPLES.glob("*.py"):
+        assert f"../../examples/{path.name}" in page, path.name
+
+
 @pytest.mark.in_turn
 @pytest.mark.parametrize("name", CALLS)
 def test_an_example_runs(name, tmp_path):
