@@ -1,8 +1,9 @@
-# make demo | test | test-whole | docs | bench | operators | results | budgets | lint: each sets up .venv by itself, once.
+# make demo | test | test-whole | docs | bench | operators | results | budgets | wheel | lint: each sets up .venv by itself, once.
 PYTHON ?= python3
 # A plain "torch" may bring gigabytes of CUDA packages; this pin is the version measured in bench/results.
 TORCH ?= torch==2.13.0
 VENV ?= .venv
+WHEELS ?= dist
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -10,7 +11,7 @@ LINTED := $(VENV)/.lint-ready
 DOCUMENTED := $(VENV)/.docs-ready
 SOURCES := pyproject.toml setup.py $(wildcard csrc/*.cpp csrc/*/*)
 
-.PHONY: demo test test-whole docs bench operators results budgets lint format clean
+.PHONY: demo test test-whole docs bench operators results budgets wheel lint format clean
 
 demo: $(READY)
 	$(BIN)/python -m pydisent demo
@@ -48,6 +49,12 @@ results: $(READY)
 budgets: $(READY)
 	$(BIN)/python bench/budgets.py --write
 
+# One for this Python and any torch from 2.11 on, as the kernels use torch's stable ABI alone; with
+# the oldest system that it runs on.
+wheel: $(LINTED)
+	$(BIN)/python -m build --wheel --no-isolation --outdir $(WHEELS) .
+	$(BIN)/python -m auditwheel show $(WHEELS)/*.whl
+
 lint: $(LINTED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -71,7 +78,7 @@ $(READY): $(BIN)/python $(SOURCES)
 	@touch $@
 
 $(LINTED): $(READY) pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[test,lint]" build
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[test,lint]" build auditwheel
 	@touch $@
 
 # The extra's packages by themselves: pip would build pydisent again.
