@@ -7,11 +7,15 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pydisent.jacobian._call import bind
 from pydisent.jacobian._checkpoint import keep_saved_tensors
-from pydisent.jacobian.decompositions._registry import DECOMPOSITIONS
+from pydisent.jacobian.decompositions._registry import (
+    DECOMPOSITIONS,
+    differentiate_statistics,
+)
 from pydisent.jacobian.decompositions.norms import KEEP_STATISTICS
 
 _REFUSED = {
@@ -63,16 +67,66 @@ class DecomposedFunctions(TorchFunctionMode):
         return DECOMPOSITIONS[func](*args, **kwargs)
 
 
+class CorrectedFunctions(TorchFunctionMode):
+    """As `DecomposedFunctions`, for code of PyTorch's own: it computes what the native calls would.
+
+    Running statistics are written, and batch norms in training mode are differentiated through the
+    statistics of their batch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+        """How many calls are in progress that this mode saw."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        keep_saved_tensors()
+        self.calls += 1
+        try:
+            if func not in DECOMPOSITIONS or kwargs.get("out") is not None:
+                return func(*args, **kwargs)
+            args, kwargs = bind(func, args, {k: v for k, v in kwargs.items() if k != "out"})
+            if func in KEEP_STATISTICS:
+                return _normalized_by_its_batch(func, args, kwargs)
+            return DECOMPOSITIONS[func](*args, **kwargs)
+        finally:
+            self.calls -= 1
+
+
+def _normalized_by_its_batch(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    with torch.no_grad():  # which checks the arguments, and writes running statistics
+        func(*pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, args), **kwargs)
+    token = differentiate_statistics.set(True)
+    try:
+        return DECOMPOSITIONS[func](*args, **kwargs)
+    finally:
+        differentiate_statistics.reset(token)
+
+
 class RefuseWrongDerivatives(TorchDispatchMode):
     """While active, running a native kernel whose higher derivatives are wrong raises RuntimeError.
 
     Run a function once under this mode and `DecomposedFunctions` to learn whether anything, such as
     a scripted function, still reaches such a kernel.
+
+    Parameters
+    ----------
+    seen
+        The mode that replaces calls, if backward passes and other torch calls than the replaced
+        ones run, too: their formulas may use kernels of linear algebra, and rightly.
     """
+
+    def __init__(self, seen: CorrectedFunctions | None = None) -> None:
+        super().__init__()
+        self._seen = seen
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
         public = _REFUSED.get(name)
+        if self._seen is not None and name.startswith("_linalg"):
+            in_formula = self._seen.calls > 0 or torch._C._current_graph_task_id() != -1
+            public = None if in_formula else public
         if "batch_norm" in name and _argument(func, "training", args):
             public = "instance_norm or batch_norm in training mode"
         if public is not None and torch.is_grad_enabled():

@@ -1,0 +1,137 @@
+"""Directional derivatives from values alone, and where a function has them.
+
+Along a direction v, f(x + t v) is evaluated at t = ±h, ..., ±4h. Stencils of nine and of seven
+points give the first four derivatives twice: their difference estimates the error, and is large at
+outputs whose derivatives do not exist (a kink within the stencil), which are left out.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Values = Callable[[Sequence[Tensor]], Tensor]
+"""A function of several tensors that gives all its outputs as one vector of real numbers."""
+
+STEPS = (2e-2, 2e-3, 1e-4)
+"""Steps relative to the size of the operands; the first at which enough outputs are smooth."""
+
+# Shares of smooth outputs that are enough, by orders: rounding forbids small steps at the third.
+_ENOUGH = (0.95, 0.9, 0.25)
+_REACH = 4
+_KINK = 1e-3  # relative difference of the two stencils above which an output is not smooth
+_EPSILON = torch.finfo(torch.float64).eps
+
+
+@dataclass(frozen=True)
+class Differences:
+    """D^k f [v, ..., v] and its error, for k = 1, ..., 4, at one step."""
+
+    wide: list[Tensor]  # by nine points
+    narrow: list[Tensor]  # by seven
+    noise: list[float]  # of rounding
+
+    def smooth_to(self, order: int) -> Tensor:
+        """Which outputs have derivatives up to ``order``, by those of one order more."""
+        size, smooth = 0.0, torch.ones_like(self.wide[0], dtype=torch.bool)
+        for k in range(order + 1):
+            a, b, noise = self.wide[k], self.narrow[k], self.noise[k]
+            # Of most outputs, as those with a kink are large.
+            usual = a.abs().nanmedian().item() if len(a) else 0.0
+            size = max(size, usual)
+            bound = _KINK * (a.abs() + usual + _KINK * size) + 10 * noise
+            smooth &= (a - b).abs() <= bound  # false for NaN
+        return smooth
+
+
+def differences(f: Values, x: Sequence[Tensor], v: Sequence[Tensor], step: float) -> Differences:
+    """All derivatives of ``f`` at ``x`` along ``v`` from nine values."""
+    with torch.no_grad():
+        values = torch.stack([
+            f([a + i * step * b for a, b in zip(x, v)]) for i in range(-_REACH, _REACH + 1)
+        ])  # fmt: skip
+    size = _rms(values[_REACH])
+    wide, narrow, noise = [], [], []
+    for k in range(1, 5):
+        nine, seven = _weights(k, _REACH).to(values), _weights(k, _REACH - 1).to(values)
+        wide.append(torch.tensordot(nine, values, 1) / step**k)
+        narrow.append(torch.tensordot(seven, values[1:-1], 1) / step**k)
+        noise.append(8 * _EPSILON * size / step**k)
+    return Differences(wide, narrow, noise)
+
+
+@functools.cache
+def _weights(order: int, reach: int) -> Tensor:
+    """Weights of a central stencil of 2 reach + 1 points: exact on polynomials of as many terms."""
+    points = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    powers = torch.stack([points**k for k in range(len(points))])
+    wanted = torch.zeros(len(points), dtype=torch.float64)
+    wanted[order] = torch.arange(1, order + 1).prod()
+    return torch.linalg.solve(powers, wanted)
+
+
+def _rms(values: Tensor) -> float:
+    finite = values[values.isfinite()]
+    return finite.square().mean().sqrt().item() if len(finite) else 0.0
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Derivatives along v and w up to one order, at the outputs where they exist.
+
+    ``first`` holds D f[v] and D f[w], ``mixed`` D²f[v, w], and ``third`` 3 D³f[v, v, w] +
+    D³f[w, w, w]; all are of the outputs in ``smooth`` alone, and ``error`` is that of the last.
+    """
+
+    smooth: Tensor
+    first: tuple[Tensor, Tensor]
+    mixed: Tensor
+    third: Tensor
+    error: float
+
+    @property
+    def count(self) -> int:
+        """How many outputs are smooth."""
+        return int(self.smooth.sum())
+
+
+def reference(
+    f: Values, x: Sequence[Tensor], v: Sequence[Tensor], w: Sequence[Tensor], order: int
+) -> Reference:
+    """Derivatives up to ``order`` with the step at which most outputs are smooth.
+
+    By polarization: along p = v + w and m = v − w.
+    """
+    best: Reference | None = None
+    for step in STEPS:
+        along = [
+            differences(f, x, [a + sign * b for a, b in zip(v, w)], step) for sign in (1, -1)
+        ]
+        smooth = along[0].smooth_to(order) & along[1].smooth_to(order)
+        found = _polarized(along, smooth, order)
+        if best is None or found.count > best.count:
+            best = found
+        if best.count >= _ENOUGH[order - 1] * smooth.numel():
+            break
+    assert best is not None
+    return best
+
+
+def _polarized(along: Sequence[Differences], smooth: Tensor, order: int) -> Reference:
+    def both(k: int, sign: int, narrow: bool = False) -> Tensor:
+        p, m = ((d.narrow if narrow else d.wide)[k - 1][smooth] for d in along)
+        return p + sign * m
+
+    first = both(1, 1) / 2, both(1, -1) / 2
+    mixed, third = both(2, -1) / 4, both(3, -1) / 2
+    top = (torch.cat(first), mixed, third)[order - 1]
+    sign, scale = ((1, 2), (-1, 4), (-1, 2))[order - 1]
+    rough = both(order, sign, narrow=True) / scale
+    if order == 1:
+        rough = torch.cat([rough, both(1, -1, narrow=True) / 2])
+    noise = sum(d.noise[order - 1] for d in along) * smooth.sum().sqrt().item()
+    return Reference(smooth, first, mixed, third, (top - rough).norm().item() + noise)

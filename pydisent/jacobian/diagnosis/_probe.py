@@ -1,0 +1,153 @@
+"""Every kind of derivative of one function at one point, against differences of its values."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pydisent.jacobian._adjoint import normal_like
+from pydisent.jacobian.diagnosis._differences import Reference, Values, reference
+from pydisent.jacobian.diagnosis._engine import penalty_gradient
+from pydisent.jacobian.diagnosis._routes import KINDS, Point
+
+RIGHT, WRONG, RAISES = "right", "wrong", "raises"
+KINK = "not differentiable here"
+UNMEASURED = "not measured"
+
+TOLERANCE = 1e-6
+_OWN_ERRORS = 20  # times the estimated error of the differences themselves
+_SEED = 0x5EED_D0C7  # unlike those by which users draw their codes, or v would be one of them
+_UNCLEAR = 0.1  # a tolerance above which nothing is said
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether one derivative is right.
+
+    Attributes
+    ----------
+    outcome
+        "right", "wrong", "raises", "not differentiable here" or "not measured".
+    error
+        Relative to the norm of the derivative by differences; None where there is none, and NaN
+        where PyTorch's derivative is not a number.
+    message
+        Of the exception, or why nothing was measured.
+    """
+
+    outcome: str
+    error: float | None = None
+    message: str = ""
+
+    def __str__(self) -> str:
+        if self.outcome == WRONG:
+            assert self.error is not None
+            return "NaN" if math.isnan(self.error) else f"{self.error:.1e}"
+        return {RIGHT: "ok", KINK: "kink", UNMEASURED: "–"}.get(self.outcome, self.outcome)
+
+
+class Unmeasurable(Exception):
+    """A function cannot be evaluated in double precision, or not again with the same result."""
+
+
+class Probe:
+    """A function at the point ``x``, in float64, and its derivatives there from values.
+
+    ``f`` maps tensors like those in ``x`` to one vector. In front of it is put a curved map that
+    leaves ``x`` as it is, so that a linear function has second derivatives to carry, too.
+    """
+
+    def __init__(self, f: Values, x: Sequence[Tensor], seed: int = 0) -> None:
+        generator = torch.Generator("cpu").manual_seed(_SEED + seed)
+        sizes = [_size(t) for t in x]
+        self.x = [t.detach().clone() for t in x]
+        self.v, self.w = (
+            [normal_like(t, generator) * size for t, size in zip(x, sizes)] for _ in range(2)
+        )
+        self._bends = [normal_like(t, generator) / size for t, size in zip(x, sizes)]
+        self._f = f
+        self._points: dict[int, Point] = {}
+        try:
+            with torch.no_grad():
+                value, again = self.bent(self.x), self.bent(self.x)
+        except Exception as error:  # whatever the function raises
+            raise Unmeasurable(f"cannot run in float64: {_first_line(error)}") from error
+        if value.dtype != torch.float64:
+            raise Unmeasurable(f"computes in {value.dtype} whatever it is given")
+        if not torch.equal(value.nan_to_num(), again.nan_to_num()):
+            raise Unmeasurable("gives other values when it is called again")
+        self.u = normal_like(value, generator)
+
+    def bent(self, x: Sequence[Tensor]) -> Tensor:
+        """``f`` behind the curved map."""
+        moved = [a - b for a, b in zip(x, self.x)]
+        return self._f([b + d + 0.5 * c * d * d for b, d, c in zip(self.x, moved, self._bends)])
+
+    def point(self, order: int) -> Point:
+        """What a derivative of an order is computed of, at the outputs where it exists."""
+        if order not in self._points:
+            self._points[order] = self._point(order)
+        return self._points[order]
+
+    def _point(self, order: int) -> Point:
+        found = reference(self.bent, self.x, self.v, self.w, order)
+        if bool(found.smooth.all()):
+            f: Values = self.bent
+        else:
+            places = found.smooth.nonzero().squeeze(1)
+            f = lambda x: self.bent(x).index_select(0, places)  # noqa: E731
+        return Point(f, self.x, self.v, self.w, self.u[found.smooth], found)
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """What PyTorch's derivatives are worth, by the names of ``KINDS``."""
+        return {name: self._verdict(kind.order, kind.error) for name, kind in KINDS.items()}
+
+    def engine(self) -> Verdict:
+        """Whether the Jacobian engine's gradient of ‖J v‖² is right."""
+        return self._verdict(2, penalty_gradient)
+
+    def _verdict(self, order: int, error_of: Callable[[Point], float]) -> Verdict:
+        try:
+            point = self.point(order)
+        except Exception as error:
+            return Verdict(UNMEASURED, message=_first_line(error))
+        if point.reference.count == 0:
+            return Verdict(KINK)
+        tolerance = _tolerance(point.reference, order)
+        if not tolerance <= _UNCLEAR:
+            return Verdict(UNMEASURED, message="central differences of two stencils disagree")
+        try:
+            with warnings.catch_warnings(), torch.enable_grad():
+                warnings.simplefilter("ignore")
+                error = error_of(point)
+        except Exception as problem:  # whatever PyTorch raises is what is to be told
+            return Verdict(RAISES, message=_first_line(problem))
+        return Verdict(RIGHT if error <= tolerance else WRONG, error)
+
+
+def _tolerance(found: Reference, order: int) -> float:
+    first, mixed = (float(t.norm()) for t in (torch.cat(found.first), found.mixed))
+    scales = (first, mixed + 1e-3 * first, float(found.third.norm()) + 1e-3 * mixed + 1e-6 * first)
+    return max(TOLERANCE, _OWN_ERRORS * found.error / max(scales[order - 1], 1e-12))
+
+
+def _size(x: Tensor) -> float:
+    """Root mean square, or 1 for zeros."""
+    finite = x[x.isfinite()]
+    size = finite.square().mean().sqrt().item() if len(finite) else 0.0
+    return size or 1.0
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else ""
+    if text.startswith("The following operation failed in the TorchScript"):
+        text = lines[-1]
+    return f"{type(error).__name__}: {text}"[:200]
+
+
