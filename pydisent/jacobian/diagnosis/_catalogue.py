@@ -1,4 +1,4 @@
-"""The catalogue: layers of which generators are made, and other functions that PyTorch has wrong."""
+"""The catalogue: layers that generators are made of, and other functions that PyTorch has wrong."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def _linalg(add: Callable[..., None]) -> None:
         prepare=definite, upper=False)  # fmt: skip
     add("linalg.cholesky", linalg.cholesky, square,
         call=lambda x: linalg.cholesky(x + x.mT), prepare=definite)  # fmt: skip
-    add("cholesky_solve", torch.cholesky_solve, (3, 2), square,
+    add("cholesky_solve", torch.cholesky_solve, (2, 2), (2, 2, 2),
         call=lambda b, x: torch.cholesky_solve(b, _lower(x)))  # fmt: skip
     add("cholesky_inverse", torch.cholesky_inverse, square,
         call=lambda x: torch.cholesky_inverse(_lower(x)))  # fmt: skip

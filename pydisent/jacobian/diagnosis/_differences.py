@@ -108,9 +108,7 @@ def reference(
     """
     best: Reference | None = None
     for step in STEPS:
-        along = [
-            differences(f, x, [a + sign * b for a, b in zip(v, w)], step) for sign in (1, -1)
-        ]
+        along = [differences(f, x, [a + sign * b for a, b in zip(v, w)], step) for sign in (1, -1)]
         smooth = along[0].smooth_to(order) & along[1].smooth_to(order)
         found = _polarized(along, smooth, order)
         if best is None or found.count > best.count:

@@ -96,6 +96,7 @@ def vector(parts: Sequence[Tensor]) -> Tensor:
     rows = [_real(t).reshape(-1) for t in parts]
     return rows[0] if len(rows) == 1 else torch.cat(rows)
 
+
 def _real(x: Tensor) -> Tensor:
     return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
 

@@ -124,10 +124,10 @@ class Probe:
         try:
             with warnings.catch_warnings(), torch.enable_grad():
                 warnings.simplefilter("ignore")
-                error = error_of(point)
+                missed = error_of(point)
         except Exception as problem:  # whatever PyTorch raises is what is to be told
             return Verdict(RAISES, message=_first_line(problem))
-        return Verdict(RIGHT if error <= tolerance else WRONG, error)
+        return Verdict(RIGHT if missed <= tolerance else WRONG, missed)
 
 
 def _tolerance(found: Reference, order: int) -> float:
@@ -149,5 +149,3 @@ def _first_line(error: Exception) -> str:
     if text.startswith("The following operation failed in the TorchScript"):
         text = lines[-1]
     return f"{type(error).__name__}: {text}"[:200]
-
-

@@ -49,6 +49,8 @@ class Recorder(TorchFunctionMode):
         self._device = z.device
         self.operations: dict[Any, Operation] = {}
         self.in_transforms = False
+        self.inside = False
+        """Whether an operation that was recorded is running, as whose part others may be called."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -64,7 +66,11 @@ class Recorder(TorchFunctionMode):
         if name == "__set__" or name in QUERIES or not self.moves((args, kwargs)):
             return func(*args, **kwargs)
         call = self.begin(func, name, args, kwargs)
-        out = func(*args, **kwargs)
+        self.inside = True
+        try:
+            out = func(*args, **kwargs)
+        finally:
+            self.inside = False
         self.end(call, out)
         return out
 
@@ -181,16 +187,17 @@ class _CustomFunctions(contextlib.AbstractContextManager[None]):
     def _event(self, frame: FrameType, event: str, result: Any) -> None:
         if self._before is not None:
             self._before(frame, event, result)
-        if frame.f_code is not _APPLY or transforms_are_active():
+        recorder = self._recorder
+        if frame.f_code is not _APPLY or recorder.inside or transforms_are_active():
             return
         with torch._C.DisableTorchFunction():
             if event == "call":
                 cls, args, kwargs = (frame.f_locals[n] for n in ("cls", "args", "kwargs"))
-                if self._recorder.moves((args, kwargs)):
-                    begun = self._recorder.begin(cls.apply, cls.__qualname__, args, kwargs)
+                if recorder.moves((args, kwargs)):
+                    begun = recorder.begin(cls.apply, cls.__qualname__, args, kwargs)
                     self._calls[frame] = begun
             elif event == "return" and frame in self._calls:
-                self._recorder.end(self._calls.pop(frame), result)
+                recorder.end(self._calls.pop(frame), result)
 
 
 def _key(leaf: Any) -> Any:

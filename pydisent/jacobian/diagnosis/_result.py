@@ -137,10 +137,11 @@ class Diagnosis:
 
     @property
     def wrong(self) -> list[Row]:
-        """The rows, that of the whole included, of which PyTorch has a derivative silently wrong."""
-        return [row for row in self._all() if row.wrong]
+        """The rows, also that of the whole, of which a derivative of PyTorch is silently wrong."""
+        return [row for row in self.table() if row.wrong]
 
-    def _all(self) -> list[Row]:
+    def table(self) -> list[Row]:
+        """All rows, that of the whole last."""
         return [*self.rows, *([] if self.model is None else [self.model])]
 
     def header(self) -> list[str]:
@@ -154,7 +155,7 @@ class Diagnosis:
         return [row.operation, str(row.count), *verdicts, row.remedy, reports]
 
     def __str__(self) -> str:
-        table = [self.header(), *(self.cells(row) for row in self._all())]
+        table = [self.header(), *(self.cells(row) for row in self.table())]
         widths = [max(map(len, column)) for column in zip(*table)]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(cells, widths)).rstrip()
@@ -172,7 +173,7 @@ class Diagnosis:
         for row in self.wrong:
             if row.place:
                 yield f"{row.operation} is wrong: {row.place}"
-        for row in self._all():
+        for row in self.table():
             if row.raises:
                 message = row.native[row.raises[0]].message
                 yield f"{row.operation} raises: {message}"
@@ -185,7 +186,7 @@ class Diagnosis:
             return "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
 
         rows = [f"<tr>{line(self.header(), 'th')}</tr>"]
-        for row in self._all():
+        for row in self.table():
             style = ' style="background:#fdd"' if row.wrong else ""
             rows.append(f"<tr{style}>{line(self.cells(row), 'td')}</tr>")
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes())

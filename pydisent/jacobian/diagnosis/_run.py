@@ -123,9 +123,9 @@ def _quiet() -> Iterator[None]:
 def _recorded(fn: Callable[..., Any], z: Tensor, args: tuple, kwargs: dict) -> Recorder:
     start = z.clone() if z.is_inference() else z
     start = (start if start.requires_grad else start.detach().requires_grad_()).clone()
-    names = {}
-    if isinstance(fn, nn.Module):
-        names = {id(module): name for name, module in fn.named_modules() if name}
+    owner = getattr(fn, "__self__", fn)
+    parts = owner.named_modules() if isinstance(owner, nn.Module) else ()
+    names = {id(module): name for name, module in parts if name}
     recorder = Recorder(start, names)
     with torch.compiler.set_stance("force_eager"), torch.jit.optimized_execution(False):
         out = recorder.run(fn, start, *args, **kwargs)
@@ -192,7 +192,10 @@ def examined(func: Any, name: str, f: Values, x: Sequence[Tensor]) -> _Found:
 
 
 def _confirmed(
-    found: _Verdicts, f: Values, x: Sequence[Tensor], again: Callable[[Probe], Verdict] | None = None
+    found: _Verdicts,
+    f: Values,
+    x: Sequence[Tensor],
+    again: Callable[[Probe], Verdict] | None = None,
 ) -> _Verdicts:
     """The verdicts, where a derivative counts as wrong if it is so along other directions, too."""
     if all(verdict.outcome != WRONG for verdict in found.values()):
