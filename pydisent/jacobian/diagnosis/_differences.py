@@ -23,7 +23,11 @@ STEPS = (2e-2, 2e-3, 1e-4)
 # Shares of smooth outputs that are enough, by orders: rounding forbids small steps at the third.
 _ENOUGH = (0.95, 0.9, 0.25)
 _REACH = 4
-_KINK = 1e-3  # relative difference of the two stencils above which an output is not smooth
+# Differences of the two stencils, relative to a derivative and to those of most other outputs,
+# above which an output is not smooth: a kink makes it 3 per cent or more.
+_KINK, _KINK_OF_OTHERS = 1e-4, 1e-5
+# What derivatives are compared with where they are zero, relative to the values, by orders.
+_FLOORS = (1e-7, 1e-4, 1e-3)
 _EPSILON = torch.finfo(torch.float64).eps
 
 
@@ -34,6 +38,7 @@ class Differences:
     wide: list[Tensor]  # by nine points
     narrow: list[Tensor]  # by seven
     noise: list[float]  # of rounding
+    size: float  # of the values, a root mean square
 
     def smooth_to(self, order: int) -> Tensor:
         """Which outputs have derivatives up to ``order``, by those of one order more."""
@@ -43,7 +48,7 @@ class Differences:
             # Of most outputs, as those with a kink are large.
             usual = a.abs().nanmedian().item() if len(a) else 0.0
             size = max(size, usual)
-            bound = _KINK * (a.abs() + usual + _KINK * size) + 10 * noise
+            bound = _KINK * a.abs() + _KINK_OF_OTHERS * (usual + 1e-3 * size) + 10 * noise
             smooth &= (a - b).abs() <= bound  # false for NaN
         return smooth
 
@@ -61,7 +66,7 @@ def differences(f: Values, x: Sequence[Tensor], v: Sequence[Tensor], step: float
         wide.append(torch.tensordot(nine, values, 1) / step**k)
         narrow.append(torch.tensordot(seven, values[1:-1], 1) / step**k)
         noise.append(8 * _EPSILON * size / step**k)
-    return Differences(wide, narrow, noise)
+    return Differences(wide, narrow, noise, size)
 
 
 @functools.cache
@@ -85,6 +90,7 @@ class Reference:
 
     ``first`` holds D f[v] and D f[w], ``mixed`` D²f[v, w], and ``third`` 3 D³f[v, v, w] +
     D³f[w, w, w]; all are of the outputs in ``smooth`` alone, and ``error`` is that of the last.
+    ``floor`` is a size at which a derivative of the order is none.
     """
 
     smooth: Tensor
@@ -92,11 +98,20 @@ class Reference:
     mixed: Tensor
     third: Tensor
     error: float
+    floor: float
 
     @property
     def count(self) -> int:
         """How many outputs are smooth."""
         return int(self.smooth.sum())
+
+    def scale(self, order: int) -> float:
+        """What an error of a derivative of ``order`` is relative to."""
+        first, mixed, third = (
+            float(t.norm()) for t in (torch.cat(self.first), self.mixed, self.third)
+        )
+        scales = (first, mixed + 1e-3 * first, third + 1e-3 * mixed + 1e-6 * first)
+        return max(scales[order - 1], self.floor)
 
 
 def reference(
@@ -110,6 +125,7 @@ def reference(
     for step in STEPS:
         along = [differences(f, x, [a + sign * b for a, b in zip(v, w)], step) for sign in (1, -1)]
         smooth = along[0].smooth_to(order) & along[1].smooth_to(order)
+        smooth &= _is_linear(along, differences(f, x, v, step))
         found = _polarized(along, smooth, order)
         if best is None or found.count > best.count:
             best = found
@@ -119,17 +135,26 @@ def reference(
     return best
 
 
+def _is_linear(along: Sequence[Differences], between: Differences) -> Tensor:
+    """Where D f[p] + D f[m] = 2 D f[v]: not so for the middle one of three equal numbers."""
+    sums, alone = along[0].wide[0] + along[1].wide[0], 2 * between.wide[0]
+    parts = (along[0].wide[0], along[1].wide[0], alone)
+    size = torch.stack([part.abs() for part in parts]).amax(0)
+    noise = sum(d.noise[0] for d in (*along, between))
+    return (sums - alone).abs() <= _KINK * size + 10 * noise
+
+
 def _polarized(along: Sequence[Differences], smooth: Tensor, order: int) -> Reference:
-    def both(k: int, sign: int, narrow: bool = False) -> Tensor:
-        p, m = ((d.narrow if narrow else d.wide)[k - 1][smooth] for d in along)
+    def both(k: int, sign: int) -> Tensor:
+        p, m = (d.wide[k - 1][smooth] for d in along)
         return p + sign * m
 
     first = both(1, 1) / 2, both(1, -1) / 2
     mixed, third = both(2, -1) / 4, both(3, -1) / 2
-    top = (torch.cat(first), mixed, third)[order - 1]
-    sign, scale = ((1, 2), (-1, 4), (-1, 2))[order - 1]
-    rough = both(order, sign, narrow=True) / scale
-    if order == 1:
-        rough = torch.cat([rough, both(1, -1, narrow=True) / 2])
-    noise = sum(d.noise[order - 1] for d in along) * smooth.sum().sqrt().item()
-    return Reference(smooth, first, mixed, third, (top - rough).norm().item() + noise)
+    root = float(smooth.sum()) ** 0.5
+    error = 0.0
+    for d in along:
+        missed = (d.wide[order - 1] - d.narrow[order - 1])[smooth].norm().item()
+        error += missed + d.noise[order - 1] * root
+    floor = _FLOORS[order - 1] * max(d.size for d in along) * root
+    return Reference(smooth, first, mixed, third, error, max(floor, 1e-300))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pydisent.jacobian._call import is_foreign
+from pydisent.jacobian._names import STEPWISE
 from pydisent.jacobian._outputs import CONSTANT
 from pydisent.jacobian.decompositions import DECOMPOSITIONS, KEEP_STATISTICS
 from pydisent.jacobian.diagnosis._routes import Point
@@ -37,21 +38,17 @@ def _of_one_code(point: Point) -> tuple[Callable[[Tensor], Tensor], list[Tensor]
 
 
 def penalty_gradient(point: Point) -> float:
-    """Error of the engine's derivative of ‖J v‖² along w, relative to 2 ‖J v‖ ‖D²f[v, w]‖."""
+    """Error of the engine's derivative of ‖J v‖² along w."""
     fn, (x, v, w) = _of_one_code(point)
     x.requires_grad_()
-    found = point.reference
-    along, mixed = found.first[0], found.mixed
     try:
         penalty = gram_penalty(fn, x, torch.sum, directions=v[None], tolerance=0)
     except ValueError as error:
         if str(error) != CONSTANT:
             raise
-        return float(along.norm())
+        return point.penalty_error(torch.zeros_like(x.sum()))
     (slope,) = torch.autograd.grad(penalty, x)
-    missed = abs(float((slope * w).sum() - 2 * along @ mixed))
-    scale = 2 * along.norm() * (mixed.norm() + 1e-3 * along.norm())
-    return missed if missed == 0 else missed / max(float(scale), 1e-12)
+    return point.penalty_error((slope * w).sum())
 
 
 def means(func: object, name: str, point: Point) -> str:
@@ -60,7 +57,7 @@ def means(func: object, name: str, point: Point) -> str:
         return OWN_RULE
     if not callable(func) or is_foreign(func):
         return TWICE
-    if name in RULES:
+    if name in RULES or name in STEPWISE:
         return OWN_RULE
     if func in DECOMPOSITIONS:
         return DECOMPOSED

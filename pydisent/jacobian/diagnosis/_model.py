@@ -41,19 +41,17 @@ class Model:
                     self._names.append(name)
                     self.operands.append(parameter.detach().double())
 
-    def outputs(self, z: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-        """What ``fn`` returns, in float64, for parameters in place of its own."""
-        with self._drawn.replayed(), _InDoublePrecision():
-            if not self._names:
-                return floating(self._fn(z, *self._args, **self._kwargs))
-            assert isinstance(self._fn, nn.Module)
-            given = dict(zip(self._names, parameters))
-            args = (z, *self._args)
-            return floating(torch.func.functional_call(self._fn, given, args, self._kwargs))
-
     def __call__(self, operands: Sequence[Tensor]) -> Tensor:
         z, *parameters = operands
-        return vector(self.outputs(z, parameters))
+        fn, args = self._fn, (z, *self._args)
+        with self._drawn.replayed(), _InDoublePrecision():
+            if self._names:
+                assert isinstance(fn, nn.Module)
+                given = dict(zip(self._names, parameters))
+                out = torch.func.functional_call(fn, given, args, self._kwargs)
+            else:
+                out = fn(*args, **self._kwargs)
+            return vector(floating(out)).clone()  # as what was written is restored
 
 
 class _InDoublePrecision(TorchFunctionMode):

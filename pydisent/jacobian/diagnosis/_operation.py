@@ -43,7 +43,7 @@ class Operation:
     name: str
     leaves: list[Any]
     spec: Any
-    moving: list[int]  # which of the leaves are differentiated
+    moving: list[list[int]]  # where the leaves are that are differentiated, each with its aliases
     target: int | None  # which it writes into
     place: str
     drawn: RandomState | None  # before the call, if it drew random numbers
@@ -60,21 +60,22 @@ class Operation:
 
     def operands(self) -> list[Tensor]:
         """The differentiable arguments, real and in float64."""
-        return [_real(widened(self.leaves[i])) for i in self.moving]
+        return [_real(widened(self.leaves[places[0]])) for places in self.moving]
 
     def function(self) -> Callable[[Sequence[Tensor]], Tensor]:
         """The call as a function of its operands, to one vector of all that they move."""
         fixed = [widened(leaf) for leaf in self.leaves]
-        complexes = [fixed[i].is_complex() for i in self.moving]
+        complexes = [fixed[places[0]].is_complex() for places in self.moving]
         keeps = self.target is None and self.func not in KEEP_STATISTICS
 
         def call(operands: Sequence[Tensor]) -> Tensor:
             leaves = fixed if keeps else [_copied(leaf) for leaf in fixed]
             leaves = list(leaves)
-            for place, operand, is_complex in zip(self.moving, operands, complexes):
-                leaves[place] = torch.view_as_complex(operand) if is_complex else operand
-                if self.target is not None:  # a leaf cannot be written
-                    leaves[place] = leaves[place].clone()
+            for places, operand, is_complex in zip(self.moving, operands, complexes):
+                given = torch.view_as_complex(operand) if is_complex else operand
+                given = given if self.target is None else given.clone()  # a leaf cannot be written
+                for place in places:
+                    leaves[place] = given
             args, kwargs = self.spec.unflatten(leaves)
             with self.drawn.replayed() if self.drawn is not None else nullcontext():
                 out = self.func(*args, **kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,14 +13,14 @@ from torch import Tensor
 from pydisent.jacobian._adjoint import normal_like
 from pydisent.jacobian.diagnosis._differences import Reference, Values, reference
 from pydisent.jacobian.diagnosis._engine import penalty_gradient
-from pydisent.jacobian.diagnosis._routes import KINDS, Point
+from pydisent.jacobian.diagnosis._routes import Kind, Point
 
 RIGHT, WRONG, RAISES = "right", "wrong", "raises"
 KINK = "not differentiable here"
 UNMEASURED = "not measured"
 
 TOLERANCE = 1e-6
-_OWN_ERRORS = 20  # times the estimated error of the differences themselves
+_OWN_ERRORS = 50  # times the estimated error of the differences themselves
 _SEED = 0x5EED_D0C7  # unlike those by which users draw their codes, or v would be one of them
 _UNCLEAR = 0.1  # a tolerance above which nothing is said
 
@@ -51,6 +51,10 @@ class Verdict:
         return {RIGHT: "ok", KINK: "kink", UNMEASURED: "–"}.get(self.outcome, self.outcome)
 
 
+ENGINE = Kind("pydisent", 2, penalty_gradient)
+"""The Jacobian engine's gradient of ‖J v‖²."""
+
+
 class Unmeasurable(Exception):
     """A function cannot be evaluated in double precision, or not again with the same result."""
 
@@ -59,13 +63,14 @@ class Probe:
     """A function at the point ``x``, in float64, and its derivatives there from values.
 
     ``f`` maps tensors like those in ``x`` to one vector. In front of it is put a curved map that
-    leaves ``x`` as it is, so that a linear function has second derivatives to carry, too.
+    leaves ``x`` as it is, so that a linear function has second derivatives to carry, too. Other
+    directions have another ``seed``; ``away`` moves the point by as much of its size.
     """
 
-    def __init__(self, f: Values, x: Sequence[Tensor], seed: int = 0) -> None:
+    def __init__(self, f: Values, x: Sequence[Tensor], *, seed: int = 0, away: float = 0.0) -> None:
         generator = torch.Generator("cpu").manual_seed(_SEED + seed)
         sizes = [_size(t) for t in x]
-        self.x = [t.detach().clone() for t in x]
+        self.x = [t.detach() + away * size * normal_like(t, generator) for t, size in zip(x, sizes)]
         self.v, self.w = (
             [normal_like(t, generator) * size for t, size in zip(x, sizes)] for _ in range(2)
         )
@@ -103,13 +108,13 @@ class Probe:
             f = lambda x: self.bent(x).index_select(0, places)  # noqa: E731
         return Point(f, self.x, self.v, self.w, self.u[found.smooth], found)
 
-    def verdicts(self) -> dict[str, Verdict]:
-        """What PyTorch's derivatives are worth, by the names of ``KINDS``."""
-        return {name: self._verdict(kind.order, kind.error) for name, kind in KINDS.items()}
+    def verdict(self, kind: Kind) -> Verdict:
+        """What one derivative of PyTorch's is worth, or `ENGINE`."""
+        return self._verdict(kind.order, kind.error)
 
-    def engine(self) -> Verdict:
-        """Whether the Jacobian engine's gradient of ‖J v‖² is right."""
-        return self._verdict(2, penalty_gradient)
+    def is_smooth(self, order: int) -> bool:
+        """Whether all outputs have derivatives of the order."""
+        return bool(self.point(order).reference.smooth.all())
 
     def _verdict(self, order: int, error_of: Callable[[Point], float]) -> Verdict:
         try:
@@ -130,10 +135,41 @@ class Probe:
         return Verdict(RIGHT if missed <= tolerance else WRONG, missed)
 
 
+def verdicts(kinds: Mapping[str, Kind], f: Values, x: Sequence[Tensor]) -> dict[str, Verdict]:
+    """What each of several derivatives of ``f`` at ``x`` is worth; Unmeasurable if none is.
+
+    A derivative counts as wrong if it is so along other directions, too, and where some outputs
+    have kinks, at a point beside it, as directions may miss a kink.
+    """
+    probe = Probe(f, x)
+    found = {name: probe.verdict(kind) for name, kind in kinds.items()}
+    for name, verdict in found.items():
+        if verdict.outcome == WRONG:
+            found[name] = _confirmed(verdict, kinds[name], probe, f, x)
+    return found
+
+
+def _confirmed(
+    verdict: Verdict, kind: Kind, probe: Probe, f: Values, x: Sequence[Tensor]
+) -> Verdict:
+    others = [Probe(f, x, seed=1), Probe(f, x, seed=2)]
+    for other in others:  # of which one may miss the error by chance
+        again = other.verdict(kind)
+        if again.outcome == WRONG:
+            break
+    else:
+        return again
+    if probe.is_smooth(kind.order) and other.is_smooth(kind.order):
+        return verdict
+    try:
+        beside = Probe(f, x, seed=3, away=1e-2).verdict(kind)
+    except Unmeasurable:
+        return verdict
+    return Verdict(KINK) if beside.outcome in (RIGHT, KINK) else verdict
+
+
 def _tolerance(found: Reference, order: int) -> float:
-    first, mixed = (float(t.norm()) for t in (torch.cat(found.first), found.mixed))
-    scales = (first, mixed + 1e-3 * first, float(found.third.norm()) + 1e-3 * mixed + 1e-6 * first)
-    return max(TOLERANCE, _OWN_ERRORS * found.error / max(scales[order - 1], 1e-12))
+    return max(TOLERANCE, _OWN_ERRORS * found.error / found.scale(order))
 
 
 def _size(x: Tensor) -> float:

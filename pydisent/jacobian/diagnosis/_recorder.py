@@ -102,7 +102,8 @@ class Recorder(TorchFunctionMode):
     def begin(self, func: Callable, name: str, args: tuple, kwargs: dict) -> _Begun:
         """Note a call before it runs; of a new kind with copies of what it is given."""
         leaves, spec = pytree.tree_flatten((args, kwargs))
-        key = (func, repr(spec), *(_key(leaf) for leaf in leaves))
+        first = {id(leaf): i for i, leaf in reversed(list(enumerate(leaves)))}
+        key = (func, repr(spec), *((_key(leaf), first[id(leaf)]) for leaf in leaves))
         if key in self.operations:
             return _Begun(key, self.operations[key], [])
         write = write_of(func, name, args, kwargs)
@@ -114,8 +115,12 @@ class Recorder(TorchFunctionMode):
             self._device, generators_in(args, kwargs), torch_alone=not is_foreign(func)
         )
         copies = [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-        moving = [i for i, t in enumerate(leaves) if differentiable(t) and t.requires_grad]
-        operation = Operation(func, name, copies, spec, moving, target, self._place(), drawn)
+        moving: dict[int, list[int]] = {}
+        for i, leaf in enumerate(leaves):
+            if differentiable(leaf) and leaf.requires_grad:
+                moving.setdefault(id(leaf), []).append(i)
+        aliases = list(moving.values())
+        operation = Operation(func, name, copies, spec, aliases, target, self._place(), drawn)
         return _Begun(key, operation, [leaves[target]] if target is not None else [])
 
     def end(self, call: _Begun, out: Any) -> None:

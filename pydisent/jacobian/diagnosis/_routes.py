@@ -24,6 +24,12 @@ class Point:
     u: Tensor
     reference: Reference
 
+    def penalty_error(self, got: Tensor) -> float:
+        """Error of the derivative along w of ‖J v‖², relative to 2 ‖J v‖ ‖D²f[v, w]‖."""
+        along, mixed = self.reference.first[0], self.reference.mixed
+        size = max(along.norm().item(), self.reference.floor)
+        return _error(got, 2 * along @ mixed, 2 * size * self.reference.scale(2))
+
     def leaves(self) -> list[Tensor]:
         """The operands, as leaves of a graph."""
         return [t.detach().clone().requires_grad_() for t in self.x]
@@ -38,10 +44,9 @@ class Kind:
     error: Callable[[Point], float]
 
 
-def _error(got: Tensor, exact: Tensor, scale: Tensor) -> float:
-    """Error relative to ``scale``; 0 where both are zero."""
-    missed = (got.detach() - exact).norm().item()
-    return missed if missed == 0 else missed / max(scale.item(), 1e-12)
+def _error(got: Tensor, exact: Tensor, scale: float) -> float:
+    """Error relative to ``scale``."""
+    return (got.detach() - exact).norm().item() / scale
 
 
 def _grad(y: Tensor, x: Tensors, seed: Tensor | None = None, *, graph: bool = False) -> Tensors:
@@ -62,7 +67,8 @@ def _jvp(f: Values, x: Tensors, v: Tensors) -> Tensor:
 
 def _forward(p: Point) -> float:
     exact = torch.cat(p.reference.first)
-    return _error(torch.cat([_jvp(p.f, p.x, t) for t in (p.v, p.w)]), exact, exact.norm())
+    moved = torch.cat([_jvp(p.f, p.x, t) for t in (p.v, p.w)])
+    return _error(moved, exact, p.reference.scale(1))
 
 
 def _reverse(p: Point) -> float:
@@ -70,16 +76,12 @@ def _reverse(p: Point) -> float:
     pulled = _grad(p.f(x), x, p.u)
     exact = torch.stack([p.u @ t for t in p.reference.first])
     got = torch.stack([_dot(pulled, t) for t in (p.v, p.w)])
-    return _error(got, exact, torch.cat(p.reference.first).norm())
-
-
-def _second_scale(p: Point) -> Tensor:
-    return p.reference.mixed.norm() + 1e-3 * p.reference.first[0].norm()
+    return _error(got, exact, p.reference.scale(1))
 
 
 def _second(p: Point, got: Tensor) -> float:
     """Of ⟨u, D²f[v, w]⟩."""
-    return _error(got, p.u @ p.reference.mixed, _second_scale(p))
+    return _error(got, p.u @ p.reference.mixed, p.reference.scale(2))
 
 
 def _double_backward(p: Point) -> float:
@@ -102,20 +104,19 @@ def _reverse_over_forward(p: Point) -> float:
 
 def _forward_over_forward(p: Point) -> float:
     moved = _jvp(lambda x: _jvp(p.f, x, p.v), p.x, p.w)
-    return _error(moved, p.reference.mixed, _second_scale(p))
+    return _error(moved, p.reference.mixed, p.reference.scale(2))
 
 
 def _penalty(p: Point) -> float:
     """The derivative along w of ‖J v‖², with J v by reverse mode twice."""
     x = p.leaves()
     y = p.f(x)
-    if not y.requires_grad:
-        return _error(torch.zeros(()), p.reference.first[0].norm(), p.reference.first[0].norm())
-    seed = torch.zeros_like(y, requires_grad=True)
-    moved = _grad(_dot(_grad(y, x, seed, graph=True), p.v), [seed], graph=True)[0]
-    got = _dot(_grad(moved.square().sum(), x), p.w)
-    along, mixed = p.reference.first[0], p.reference.mixed
-    return _error(got, 2 * along @ mixed, 2 * along.norm() * _second_scale(p))
+    got = torch.zeros((), dtype=y.dtype, device=y.device)
+    if y.requires_grad:
+        seed = torch.zeros_like(y, requires_grad=True)
+        moved = _grad(_dot(_grad(y, x, seed, graph=True), p.v), [seed], graph=True)[0]
+        got = _dot(_grad(moved.square().sum(), x), p.w)
+    return p.penalty_error(got)
 
 
 def _third(p: Point) -> float:
@@ -126,9 +127,7 @@ def _third(p: Point) -> float:
     for direction, factor in ((p.v, 3), (p.w, 1)):
         second = _grad(_dot(first, direction), x, graph=True)
         parts.append(factor * _dot(_grad(_dot(second, direction), x), p.w))
-    exact = p.reference.third
-    scale = exact.norm() + 1e-3 * _second_scale(p)
-    return _error(torch.stack(parts).sum(), p.u @ exact, scale)
+    return _error(torch.stack(parts).sum(), p.u @ p.reference.third, p.reference.scale(3))
 
 
 def _vmap(p: Point) -> float:
@@ -137,12 +136,12 @@ def _vmap(p: Point) -> float:
     pairs = tuple(torch.stack([a, b]) for a, b in zip(p.v, p.w))
     moved = vmap(lambda *t: _jvp(p.f, p.x, t), randomness="same")(*pairs)
     exact = torch.stack(p.reference.first)
-    errors = [_error(moved, exact, exact.norm())]
+    errors = [_error(moved, exact, p.reference.scale(1))]
     seeds = torch.stack([p.u, p.u.flip(0)])
     pull = torch.func.vjp(lambda *x: p.f(x), *p.x)[1]
     pulled = vmap(pull, randomness="same")(seeds)
     got = torch.stack([_dot([part[i] for part in pulled], p.v) for i in (0, 1)])
-    errors.append(_error(got, seeds @ p.reference.first[0], exact.norm()))
+    errors.append(_error(got, seeds @ p.reference.first[0], p.reference.scale(1)))
     return max(errors, key=lambda e: (e != e, e))
 
 

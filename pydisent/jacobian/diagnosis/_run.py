@@ -21,6 +21,7 @@ from pydisent.jacobian.diagnosis._engine import HELD, TWICE, means
 from pydisent.jacobian.diagnosis._model import Model
 from pydisent.jacobian.diagnosis._operation import CASTS, Operation
 from pydisent.jacobian.diagnosis._probe import (
+    ENGINE,
     RAISES,
     RIGHT,
     UNMEASURED,
@@ -28,6 +29,7 @@ from pydisent.jacobian.diagnosis._probe import (
     Probe,
     Unmeasurable,
     Verdict,
+    verdicts,
 )
 from pydisent.jacobian.diagnosis._recorder import Recorder
 from pydisent.jacobian.diagnosis._reports import reports_of
@@ -82,7 +84,7 @@ def doctor(
 
     Notes
     -----
-    A derivative is wrong if its error, relative to its norm, is above 1e-6 and twenty times the
+    A derivative is wrong if its error, relative to its norm, is above 1e-6 and fifty times the
     error of the differences, which two stencils estimate, along each of two sets of random
     directions. Outputs at which the stencils disagree have a kink there and are left out; where
     none is left, the operation is "not differentiable here".
@@ -175,37 +177,18 @@ class _Found:
 def examined(func: Any, name: str, f: Values, x: Sequence[Tensor]) -> _Found:
     """Every verdict on ``f`` at ``x``, which is one call of ``func``, if that is given."""
     try:
-        probe = Probe(f, x)
+        native = verdicts(KINDS, f, x)
     except Unmeasurable as error:
         unmeasured = Verdict(UNMEASURED, message=str(error))
         return _Found(dict.fromkeys(KINDS, unmeasured), None, unmeasured, "")
-    native = _confirmed(probe.verdicts(), f, x)
-    engine = _confirmed({"": probe.engine()}, f, x, Probe.engine)[""]
-    corrected = None
+    engine, corrected = verdicts({"": ENGINE}, f, x)[""], None
     if any(v.outcome in (WRONG, RAISES) for v in native.values()):
         with correct_derivatives():
-            corrected = _confirmed(probe.verdicts(), f, x)
-    by = _means(func, name, probe)
+            corrected = verdicts(KINDS, f, x)
+    by = _means(func, name, Probe(f, x))
     if func in KEEP_STATISTICS and engine.outcome == WRONG:
         engine, by = Verdict(RIGHT), HELD  # on purpose: J is of a sample alone
     return _Found(native, corrected, engine, by)
-
-
-def _confirmed(
-    found: _Verdicts,
-    f: Values,
-    x: Sequence[Tensor],
-    again: Callable[[Probe], Verdict] | None = None,
-) -> _Verdicts:
-    """The verdicts, where a derivative counts as wrong if it is so along other directions, too."""
-    if all(verdict.outcome != WRONG for verdict in found.values()):
-        return found
-    probe = Probe(f, x, seed=1)
-    other = probe.verdicts() if again is None else {"": again(probe)}
-    return {
-        name: other[name] if verdict.outcome == WRONG and other[name].outcome != WRONG else verdict
-        for name, verdict in found.items()
-    }
 
 
 def _means(func: Any, name: str, probe: Probe) -> str:
