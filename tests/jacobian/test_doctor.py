@@ -1,6 +1,7 @@
 """``doctor``: finds what is wrong, and nothing else, and leaves no trace."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import pydisent
 from pydisent import correct_derivatives, doctor
 from pydisent.jacobian.diagnosis import Diagnosis, Verdict, catalogue
 from pydisent.jacobian.diagnosis._differences import reference
-from pydisent.jacobian.diagnosis._probe import verdicts
+from pydisent.jacobian.diagnosis._probe import Probes
 from pydisent.jacobian.diagnosis._routes import KINDS
 
 MEASURED_ON = "2.13"
@@ -338,7 +339,8 @@ def test_each_kind_of_error_is_seen_by_its_route():
             return ctx.factors[1] * cotangent * ctx.saved_tensors[0].cos(), None, None
 
     def wrong(forward, reverse):
-        found = verdicts(KINDS, lambda x: Off.apply(x[0], forward, reverse), [draw(8).double()])
+        probes = Probes(lambda x: Off.apply(x[0], forward, reverse), [draw(8).double()])
+        found = probes.verdicts(KINDS)
         return {name for name, verdict in found.items() if verdict.outcome == "wrong"}
 
     # torch 2.13 drops what forward mode over a custom jvp reads of its saved tensors.
@@ -347,6 +349,42 @@ def test_each_kind_of_error_is_seen_by_its_route():
     assert "reverse" not in wrong(1.01, 1.0)
     assert {"reverse", "vmap", "double_backward", "penalty"} <= wrong(1.0, 1.01)
     assert "forward" not in wrong(1.0, 1.01)
+
+
+def test_the_catalogue_is_as_committed(bench):
+    """Of what is not right all; of what is, each tenth, and all with PYDISENT_WHOLE=1."""
+    derivatives = bench("derivatives")
+    committed = {r["torch"].partition("+")[0]: r for r in derivatives.committed()}
+    version = torch.__version__.partition("+")[0]
+    if version not in committed:
+        pytest.skip(f"python bench/derivatives.py was not run on torch {version}")
+    rows = committed[version]["operations"]
+    assert not derivatives.failures(rows)
+    off = [name for name, row in rows.items() if set(row["native"].values()) != {"right"}]
+    share = 1 if os.environ.get("PYDISENT_WHOLE") == "1" else 10
+    chosen = {*off, *list(rows)[::share]}
+    found = derivatives.measured(catalogue([name for name in rows if name in chosen]))
+
+    def outcomes(row):
+        return {
+            part: {
+                k: "wrong" if derivatives.is_wrong(told) else told for k, told in row[part].items()
+            }
+            for part in ("native", "left")
+        } | {"engine": row["engine"], "means": row["means"], "reports": row["reports"]}
+
+    for name, row in found.items():
+        assert outcomes(row) == outcomes(rows[name]), (
+            f"{name}: PyTorch has changed, or pydisent; run python bench/derivatives.py"
+        )
+
+
+def test_failures_are_told(bench):
+    derivatives = bench("derivatives")
+    good = {"left": {}, "engine": "right"}
+    assert derivatives.failures({"sin": good}) == []
+    assert len(derivatives.failures({"sin": good | {"left": {"forward": 0.1}}})) == 1
+    assert len(derivatives.failures({"sin": good | {"engine": "wrong"}})) == 1
 
 
 def test_the_package_offers_it():

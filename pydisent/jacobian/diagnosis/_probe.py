@@ -135,37 +135,46 @@ class Probe:
         return Verdict(RIGHT if missed <= tolerance else WRONG, missed)
 
 
-def verdicts(kinds: Mapping[str, Kind], f: Values, x: Sequence[Tensor]) -> dict[str, Verdict]:
-    """What each of several derivatives of ``f`` at ``x`` is worth; Unmeasurable if none is.
+class Probes:
+    """Probes of ``f`` at ``x`` along several directions, made as they are needed.
 
     A derivative counts as wrong if it is so along other directions, too, and where some outputs
-    have kinks, at a point beside it, as directions may miss a kink.
+    have kinks, at a point beside it, as directions may miss a kink. Raises Unmeasurable.
     """
-    probe = Probe(f, x)
-    found = {name: probe.verdict(kind) for name, kind in kinds.items()}
-    for name, verdict in found.items():
-        if verdict.outcome == WRONG:
-            found[name] = _confirmed(verdict, kinds[name], probe, f, x)
-    return found
 
+    def __init__(self, f: Values, x: Sequence[Tensor]) -> None:
+        self._f, self._x = f, x
+        self._made: dict[int, Probe] = {}
+        self.first = self._probe(0)
 
-def _confirmed(
-    verdict: Verdict, kind: Kind, probe: Probe, f: Values, x: Sequence[Tensor]
-) -> Verdict:
-    others = [Probe(f, x, seed=1), Probe(f, x, seed=2)]
-    for other in others:  # of which one may miss the error by chance
-        again = other.verdict(kind)
-        if again.outcome == WRONG:
-            break
-    else:
-        return again
-    if probe.is_smooth(kind.order) and other.is_smooth(kind.order):
-        return verdict
-    try:
-        beside = Probe(f, x, seed=3, away=1e-2).verdict(kind)
-    except Unmeasurable:
-        return verdict
-    return Verdict(KINK) if beside.outcome in (RIGHT, KINK) else verdict
+    def _probe(self, seed: int, away: float = 0.0) -> Probe:
+        if seed not in self._made:
+            self._made[seed] = Probe(self._f, self._x, seed=seed, away=away)
+        return self._made[seed]
+
+    def verdicts(self, kinds: Mapping[str, Kind]) -> dict[str, Verdict]:
+        """What several derivatives are worth."""
+        return {name: self.verdict(kind) for name, kind in kinds.items()}
+
+    def verdict(self, kind: Kind) -> Verdict:
+        """What one derivative is worth."""
+        verdict = self.first.verdict(kind)
+        if verdict.outcome != WRONG:
+            return verdict
+        for seed in (1, 2):  # along one of which an error may be missed by chance
+            other = self._probe(seed)
+            again = other.verdict(kind)
+            if again.outcome == WRONG:
+                break
+        else:
+            return again
+        if self.first.is_smooth(kind.order) and other.is_smooth(kind.order):
+            return verdict
+        try:
+            beside = self._probe(3, away=1e-2).verdict(kind)
+        except Unmeasurable:
+            return verdict
+        return Verdict(KINK) if beside.outcome in (RIGHT, KINK) else verdict
 
 
 def _tolerance(found: Reference, order: int) -> float:

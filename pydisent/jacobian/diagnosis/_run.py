@@ -27,9 +27,9 @@ from pydisent.jacobian.diagnosis._probe import (
     UNMEASURED,
     WRONG,
     Probe,
+    Probes,
     Unmeasurable,
     Verdict,
-    verdicts,
 )
 from pydisent.jacobian.diagnosis._recorder import Recorder
 from pydisent.jacobian.diagnosis._reports import reports_of
@@ -177,15 +177,16 @@ class _Found:
 def examined(func: Any, name: str, f: Values, x: Sequence[Tensor]) -> _Found:
     """Every verdict on ``f`` at ``x``, which is one call of ``func``, if that is given."""
     try:
-        native = verdicts(KINDS, f, x)
+        probes = Probes(f, x)
     except Unmeasurable as error:
         unmeasured = Verdict(UNMEASURED, message=str(error))
         return _Found(dict.fromkeys(KINDS, unmeasured), None, unmeasured, "")
-    engine, corrected = verdicts({"": ENGINE}, f, x)[""], None
+    native, corrected = probes.verdicts(KINDS), None
+    engine = probes.verdict(ENGINE)
     if any(v.outcome in (WRONG, RAISES) for v in native.values()):
         with correct_derivatives():
-            corrected = verdicts(KINDS, f, x)
-    by = _means(func, name, Probe(f, x))
+            corrected = probes.verdicts(KINDS)
+    by = _means(func, name, probes.first)
     if func in KEEP_STATISTICS and engine.outcome == WRONG:
         engine, by = Verdict(RIGHT), HELD  # on purpose: J is of a sample alone
     return _Found(native, corrected, engine, by)
