@@ -21,7 +21,7 @@ def test_the_page_of_derivatives_is_generated(bench):
     derivatives = bench("derivatives")
     results = derivatives.committed()
     assert results
-    text = (ROOT / "docs" / "derivatives.md").read_text()
+    text = (ROOT / "docs" / "results" / "derivatives.md").read_text()
     assert text == derivatives.page(results), "run python bench/derivatives.py --page"
 
 
