@@ -29,7 +29,8 @@ class correct_derivatives(ContextDecorator):
     Activation checkpointing inside it is switched off, as recomputing would use native kernels.
     Functions of ``torch.compile`` are compiled anew for it. TorchScript calls native kernels out of
     its reach: those with wrong derivatives raise RuntimeError. Fused kernels are not used, so that
-    calls take longer and attention takes memory for its weights.
+    calls take longer and attention takes memory for its weights. Under autocast the decompositions
+    compute in float32, and results have the dtype of the native call.
 
     Raises
     ------

@@ -58,6 +58,34 @@ def test_values_are_the_native_ones():
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10, msg=name)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dtypes_under_autocast_are_the_native_ones(dtype):
+    names = ["LayerNorm", "InstanceNorm2d", "batch_norm-training", "cdist-2", "sdpa-causal"]
+    names += ["grid_sample-grid", "linalg.solve", "polar", "Hardsigmoid", "MultiheadAttention-True"]
+    compared = 0
+    for name in names:
+        case = CASES[name]
+        operands = [operand.to(dtype) for operand in case.operands(0)]
+        with torch.autocast("cpu", torch.bfloat16):
+            try:
+                expected = case.function(*operands)
+            except RuntimeError:  # not of bfloat16
+                continue
+            with correct_derivatives():
+                got = case.function(*operands)
+        assert got.dtype == expected.dtype, name
+        torch.testing.assert_close(got, expected, rtol=0.05, atol=0.05, msg=name)
+        compared += 1
+    assert compared >= 6
+    norm, native = nn.BatchNorm1d(4), nn.BatchNorm1d(4)
+    x = draw(5, 4).to(torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        native(x)
+        with correct_derivatives():
+            norm(x)
+    torch.testing.assert_close(norm.running_mean, native.running_mean)  # written once
+
+
 @pytest.mark.parametrize("upper", [False, True])
 def test_cholesky_factors(upper):
     factor = draw(2, 3, 3).tril() + 3 * torch.eye(3).double()

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -15,6 +17,7 @@ from pydisent.jacobian._checkpoint import keep_saved_tensors
 from pydisent.jacobian.decompositions._registry import (
     DECOMPOSITIONS,
     differentiate_statistics,
+    widen,
 )
 from pydisent.jacobian.decompositions.norms import KEEP_STATISTICS
 
@@ -87,21 +90,57 @@ class CorrectedFunctions(TorchFunctionMode):
             if func not in DECOMPOSITIONS or kwargs.get("out") is not None:
                 return func(*args, **kwargs)
             args, kwargs = bind(func, args, {k: v for k, v in kwargs.items() if k != "out"})
+            if func not in _OF_ITS_DTYPE and (device := _autocast_device(args)) is not None:
+                return _in_autocast(func, args, kwargs, device)
             if func in KEEP_STATISTICS:
-                return _normalized_by_its_batch(func, args, kwargs)
-            return DECOMPOSITIONS[func](*args, **kwargs)
+                _native(func, args, kwargs)
+            return _decomposed(func, args, kwargs)
         finally:
             self.calls -= 1
 
 
-def _normalized_by_its_batch(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    with torch.no_grad():  # which checks the arguments, and writes running statistics
-        func(*pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, args), **kwargs)
+# Which may write in place, and which autocast leaves alone.
+_OF_ITS_DTYPE = (F.hardsigmoid, torch._C._nn.hardsigmoid, F.rrelu, torch.rrelu)
+
+
+def _native(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """A native call for its effects: it checks the arguments, and writes running statistics."""
+    with torch.no_grad():
+        return func(*pytree.tree_map_only(Tensor, Tensor.detach, args), **kwargs)
+
+
+def _decomposed(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    if func not in KEEP_STATISTICS:
+        return DECOMPOSITIONS[func](*args, **kwargs)
     token = differentiate_statistics.set(True)
     try:
         return DECOMPOSITIONS[func](*args, **kwargs)
     finally:
         differentiate_statistics.reset(token)
+
+
+def _autocast_device(args: tuple) -> str | None:
+    """Where autocast would choose the dtype of a call."""
+    for leaf in pytree.tree_leaves(args):
+        if isinstance(leaf, Tensor):
+            kind = leaf.device.type
+            return kind if torch.is_autocast_enabled(kind) else None
+    return None
+
+
+def _in_autocast(func: Any, args: tuple, kwargs: dict[str, Any], device: str) -> Any:
+    """A decomposition in float32 or wider, its results in the dtypes of the native call."""
+    devices: list[int] | None = [] if device == "cpu" else None  # by default all of the kind
+    with torch.random.fork_rng(devices, device_type="cuda" if device == "cpu" else device):
+        native = _native(func, args, kwargs)
+    with torch.autocast(device, enabled=False):
+        out = _decomposed(func, pytree.tree_map_only(Tensor, widen, args), kwargs)
+    leaves, spec = pytree.tree_flatten(out)
+    found = [
+        leaf.to(like.dtype) if isinstance(leaf, Tensor) else leaf
+        for leaf, like in zip(leaves, pytree.tree_leaves(native), strict=True)
+    ]
+    return pytree.tree_unflatten(found, spec)
 
 
 class RefuseWrongDerivatives(TorchDispatchMode):
