@@ -39,6 +39,7 @@ bench: $(READY)
 # derivatives are still as measured: ten minutes on two cores.
 operators: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/operators.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/derivatives.py
 	OMP_NUM_THREADS=1 PYDISENT_WHOLE=1 $(BIN)/python -m pytest -n auto tests/jacobian/test_torch_probes.py
 
 # The README's tables and the pictures, from the committed JSON.

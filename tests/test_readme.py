@@ -17,6 +17,14 @@ def test_tables_are_generated_from_the_committed_results(bench, name):
     assert (ROOT / name).read_text() == readme.page(name), "run python bench/readme.py"
 
 
+def test_the_page_of_derivatives_is_generated(bench):
+    derivatives = bench("derivatives")
+    results = derivatives.committed()
+    assert results
+    text = (ROOT / "docs" / "results" / "derivatives.md").read_text()
+    assert text == derivatives.page(results), "run python bench/derivatives.py --page"
+
+
 def test_every_path_of_the_guide_for_contributors_is_there():
     text = (ROOT / "CONTRIBUTING.md").read_text()
     for name in re.findall(r"`((?:pydisent|csrc|tests|bench|triton_kernels)/[\w./]*)`", text):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pydisent._extras import install_command
 from pydisent._terminal import readable_output, warnings_of_one_line
 from pydisent.cli._demo import demo
+from pydisent.cli._doctor import doctor
 from pydisent.cli._evaluation import compare, evaluate, select
 from pydisent.cli._lists import info, list_
 from pydisent.cli._output import fail
@@ -30,6 +31,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "reproduce": reproduce,
     "list": list_,
     "info": info,
+    "doctor": doctor,
     "demo": demo,
 }
 

@@ -6,11 +6,14 @@ or, where only the autograd graph shows it, by reverse mode (``_hidden``). The s
 (``_program``), from which a ``Linearization`` computes products. Functions of the Gram matrix
 J'J have one way to their gradient (``_gram``, ``_directions``, ``_gradient``): ``gram`` and
 ``alignment``. ``path_length``, ``directional`` and ``eigen`` are built on a ``Linearization``, too.
-``decompositions`` replace what PyTorch differentiates wrongly.
+``decompositions`` replace what PyTorch differentiates wrongly; ``corrections`` lends them to other
+code, and ``diagnosis`` finds out where they are needed.
 """
 
 from pydisent.jacobian._call import DerivativeError
 from pydisent.jacobian.alignment import AlignmentPenalty, alignment_penalty
+from pydisent.jacobian.corrections import correct_derivatives
+from pydisent.jacobian.diagnosis import Diagnosis, doctor
 from pydisent.jacobian.directional import directional_derivative
 from pydisent.jacobian.eigen import eigenvector_heatmap, eigenvectors, trace_eigenpath
 from pydisent.jacobian.gram import gram_penalty
@@ -20,10 +23,13 @@ from pydisent.jacobian.path_length import PathLengthPenalty, path_length_penalty
 __all__ = [
     "AlignmentPenalty",
     "DerivativeError",
+    "Diagnosis",
     "Linearization",
     "PathLengthPenalty",
     "alignment_penalty",
+    "correct_derivatives",
     "directional_derivative",
+    "doctor",
     "eigenvector_heatmap",
     "eigenvectors",
     "gram_penalty",

@@ -41,6 +41,7 @@ from pydisent.jacobian.decompositions.losses import (
 )
 from pydisent.jacobian.decompositions.modes import (
     NATIVE_WRONG,
+    CorrectedFunctions,
     DecomposedFunctions,
     RefuseWrongDerivatives,
 )
@@ -59,6 +60,8 @@ from pydisent.jacobian.decompositions.norms import (
 )
 from pydisent.jacobian.decompositions.sampling import grid_sample
 from pydisent.jacobian.decompositions.solves import (
+    cholesky_inverse,
+    cholesky_solve,
     householder_product,
     solve,
     solve_ex,
@@ -69,12 +72,15 @@ __all__ = [
     "DECOMPOSITIONS",
     "KEEP_STATISTICS",
     "NATIVE_WRONG",
+    "CorrectedFunctions",
     "DecomposedFunctions",
     "RefuseWrongDerivatives",
     "batch_norm",
     "batch_norm_legit",
     "batch_norm_with_update",
     "cdist",
+    "cholesky_inverse",
+    "cholesky_solve",
     "conv_tbc",
     "cosine_similarity",
     "det",

@@ -15,6 +15,12 @@ DECOMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {}
 # Whether a tracer sees what a decomposition calls, so that this may be native again.
 traced: ContextVar[bool] = ContextVar("pydisent_traced_decomposition", default=False)
 
+# Whether batch norms in training mode differentiate their batch's statistics, as PyTorch does; the
+# Jacobian engine, whose samples are apart, holds them constant.
+differentiate_statistics: ContextVar[bool] = ContextVar(
+    "pydisent_differentiate_statistics", default=False
+)
+
 _HALVES = (torch.float16, torch.bfloat16)
 _F = TypeVar("_F", bound=Callable[..., Any])
 

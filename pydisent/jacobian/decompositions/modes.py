@@ -6,12 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pydisent.jacobian._call import bind
 from pydisent.jacobian._checkpoint import keep_saved_tensors
-from pydisent.jacobian.decompositions._registry import DECOMPOSITIONS
+from pydisent.jacobian.decompositions._registry import (
+    DECOMPOSITIONS,
+    differentiate_statistics,
+    widen,
+)
 from pydisent.jacobian.decompositions.norms import KEEP_STATISTICS
 
 _REFUSED = {
@@ -63,16 +70,102 @@ class DecomposedFunctions(TorchFunctionMode):
         return DECOMPOSITIONS[func](*args, **kwargs)
 
 
+class CorrectedFunctions(TorchFunctionMode):
+    """As `DecomposedFunctions`, for code of PyTorch's own: it computes what the native calls would.
+
+    Running statistics are written, and batch norms in training mode are differentiated through the
+    statistics of their batch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+        """How many calls are in progress that this mode saw."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        keep_saved_tensors()
+        self.calls += 1
+        try:
+            if func not in DECOMPOSITIONS or kwargs.get("out") is not None:
+                return func(*args, **kwargs)
+            args, kwargs = bind(func, args, {k: v for k, v in kwargs.items() if k != "out"})
+            if func not in _OF_ITS_DTYPE and (device := _autocast_device(args)) is not None:
+                return _in_autocast(func, args, kwargs, device)
+            if func in KEEP_STATISTICS:
+                _native(func, args, kwargs)
+            return _decomposed(func, args, kwargs)
+        finally:
+            self.calls -= 1
+
+
+# Which may write in place, and which autocast leaves alone.
+_OF_ITS_DTYPE = (F.hardsigmoid, torch._C._nn.hardsigmoid, F.rrelu, torch.rrelu)
+
+
+def _native(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """A native call for its effects: it checks the arguments, and writes running statistics."""
+    with torch.no_grad():
+        return func(*pytree.tree_map_only(Tensor, Tensor.detach, args), **kwargs)
+
+
+def _decomposed(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    if func not in KEEP_STATISTICS:
+        return DECOMPOSITIONS[func](*args, **kwargs)
+    token = differentiate_statistics.set(True)
+    try:
+        return DECOMPOSITIONS[func](*args, **kwargs)
+    finally:
+        differentiate_statistics.reset(token)
+
+
+def _autocast_device(args: tuple) -> str | None:
+    """Where autocast would choose the dtype of a call."""
+    for leaf in pytree.tree_leaves(args):
+        if isinstance(leaf, Tensor):
+            kind = leaf.device.type
+            return kind if torch.is_autocast_enabled(kind) else None
+    return None
+
+
+def _in_autocast(func: Any, args: tuple, kwargs: dict[str, Any], device: str) -> Any:
+    """A decomposition in float32 or wider, its results in the dtypes of the native call."""
+    devices: list[int] | None = [] if device == "cpu" else None  # by default all of the kind
+    with torch.random.fork_rng(devices, device_type="cuda" if device == "cpu" else device):
+        native = _native(func, args, kwargs)
+    with torch.autocast(device, enabled=False):
+        out = _decomposed(func, pytree.tree_map_only(Tensor, widen, args), kwargs)
+    leaves, spec = pytree.tree_flatten(out)
+    found = [
+        leaf.to(like.dtype) if isinstance(leaf, Tensor) else leaf
+        for leaf, like in zip(leaves, pytree.tree_leaves(native), strict=True)
+    ]
+    return pytree.tree_unflatten(found, spec)
+
+
 class RefuseWrongDerivatives(TorchDispatchMode):
     """While active, running a native kernel whose higher derivatives are wrong raises RuntimeError.
 
     Run a function once under this mode and `DecomposedFunctions` to learn whether anything, such as
     a scripted function, still reaches such a kernel.
+
+    Parameters
+    ----------
+    seen
+        The mode that replaces calls, if backward passes and other torch calls than the replaced
+        ones run, too: their formulas may use kernels of linear algebra, and rightly.
     """
+
+    def __init__(self, seen: CorrectedFunctions | None = None) -> None:
+        super().__init__()
+        self._seen = seen
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
         public = _REFUSED.get(name)
+        if self._seen is not None and name.startswith("_linalg"):
+            in_formula = self._seen.calls > 0 or torch._C._current_graph_task_id() != -1
+            public = None if in_formula else public
         if "batch_norm" in name and _argument(func, "training", args):
             public = "instance_norm or batch_norm in training mode"
         if public is not None and torch.is_grad_enabled():

@@ -9,7 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pydisent.jacobian.decompositions._registry import decomposes, widen
+from pydisent.jacobian.decompositions._registry import (
+    decomposes,
+    differentiate_statistics,
+    widen,
+)
 
 
 def _standardize(x: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
@@ -178,13 +182,13 @@ def batch_norm(
     """Batch normalization of ``input`` (B, C, ...) as an affine map of each sample.
 
     In training mode the batch's mean and variance are constants, detached from the graph: otherwise
-    every output depends on every sample and the per-sample Jacobian is not defined. Running
-    statistics are not updated.
+    every output depends on every sample and the per-sample Jacobian is not defined (but see
+    `CorrectedFunctions`). Running statistics are not updated.
     """
     x = widen(input)
     if training:
         dims = (0, *range(2, x.dim()))
-        fixed = x.detach()
+        fixed = x if differentiate_statistics.get() else x.detach()
         mean, variance = fixed.mean(dims), fixed.var(dims, correction=0)
     elif running_mean is None or running_var is None:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Linear systems and Householder products."""
+"""Linear systems, by Cholesky factors, too, and Householder products."""
 
 from __future__ import annotations
 
@@ -40,6 +40,20 @@ def tensorsolve(A: Tensor, B: Tensor, dims: Sequence[int] | None = None) -> Tens
     shape = A.shape[B.dim() :]
     square = A.reshape(B.numel(), shape.numel())
     return solve(square, B.reshape(-1)).reshape(shape)
+
+
+@decomposes(torch.cholesky_solve, Tensor.cholesky_solve)
+def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
+    """Solution of L L' X = B, or of L' L X = B for an ``upper`` factor."""
+    first, second = (L.mH, L) if upper else (L, L.mH)
+    half = torch.linalg.solve_triangular(first, B, upper=False)
+    return torch.linalg.solve_triangular(second, half, upper=True)
+
+
+@decomposes(torch.cholesky_inverse, Tensor.cholesky_inverse)
+def cholesky_inverse(L: Tensor, upper: bool = False) -> Tensor:
+    """Inverse of L L', or of L' L for an ``upper`` factor."""
+    return cholesky_solve(torch.eye(L.shape[-1], dtype=L.dtype, device=L.device), L, upper)
 
 
 @decomposes(torch.linalg.householder_product, torch.orgqr, Tensor.orgqr)

@@ -1,0 +1,85 @@
+"""``correct_derivatives``: plain PyTorch with right derivatives of every order."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextlib import ContextDecorator, ExitStack
+from typing import Any, TypeVar
+
+from pydisent.jacobian.decompositions import CorrectedFunctions, RefuseWrongDerivatives
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class correct_derivatives(ContextDecorator):
+    """Make PyTorch's own derivatives right while this context is active, or a function decorated.
+
+    Calls of the operations that PyTorch differentiates wrongly, or not at all, run composed of
+    others: layer, instance and batch norm, attention, determinants, linear solves and the others in
+    ``pydisent.jacobian.decompositions.DECOMPOSITIONS``, which is what the Jacobian engine itself
+    runs. Values are those of the native calls to rounding; running statistics are updated.
+    Derivatives of any order are then right by backward, ``torch.func`` and forward mode. See
+    :func:`pydisent.doctor` for what is wrong without.
+
+    Notes
+    -----
+    The context must be active where the function is *evaluated*, inside a ``torch.func`` transform
+    or before a backward pass, which may come later. It is of one thread, and may be nested.
+    Activation checkpointing inside it is switched off, as recomputing would use native kernels.
+    Functions of ``torch.compile`` are compiled anew for it. TorchScript calls native kernels out of
+    its reach: those with wrong derivatives raise RuntimeError. Fused kernels are not used, so that
+    calls take longer and attention takes memory for its weights. Under autocast the decompositions
+    compute in float32, and results have the dtype of the native call.
+
+    Raises
+    ------
+    TypeError
+        If what is decorated is a generator or a coroutine function, whose body would run outside.
+    RuntimeError
+        Where TorchScript reaches a native kernel whose higher derivatives are wrong.
+
+    Examples
+    --------
+    >>> norm = torch.nn.LayerNorm(4, elementwise_affine=False).double()
+    >>> x, q = torch.tensor([[1.0, -2.0, 0.5, 3.0]]).double(), torch.eye(4)[:1].double()
+    >>> def stretch(x):
+    ...     return torch.func.jvp(norm, (x,), (q,))[1].square().sum()
+    >>> step = (stretch(x + 1e-5 * q) - stretch(x - 1e-5 * q)) / 2e-5
+    >>> bool((torch.func.grad(stretch)(x) * q).sum().sub(step).abs() < 1e-6)
+    False
+    >>> with pydisent.correct_derivatives():
+    ...     bool((torch.func.grad(stretch)(x) * q).sum().sub(step).abs() < 1e-6)
+    True
+    """
+
+    def __init__(self) -> None:
+        self._active: list[ExitStack] = []
+
+    def __enter__(self) -> correct_derivatives:
+        stack = ExitStack()
+        functions = CorrectedFunctions()
+        stack.enter_context(RefuseWrongDerivatives(seen=functions))
+        stack.enter_context(functions)
+        self._active.append(stack)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._active.pop().__exit__(*error)
+
+    def __call__(self, func: _F) -> _F:
+        """Decorate a function, each call of which is in a context of its own."""
+        kinds = (
+            inspect.isgeneratorfunction,
+            inspect.iscoroutinefunction,
+            inspect.isasyncgenfunction,
+        )
+        if any(is_kind(func) for is_kind in kinds):
+            raise TypeError(
+                "correct_derivatives can decorate plain functions alone, got a generator or "
+                f"coroutine function {func!r}: enter the context inside it"
+            )
+        return super().__call__(func)
+
+    def _recreate_cm(self) -> correct_derivatives:
+        return type(self)()  # threads may call a decorated function side by side
