@@ -1,0 +1,145 @@
+"""Images along directions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from pydisent.jacobian.explanation._generator import shrunk
+from pydisent.jacobian.explanation._points import Points
+from pydisent.jacobian.explanation._regions import Region
+from pydisent.jacobian.explanation._work import PICTURES, Work, maps_of
+
+_CHANGE = 0.15  # of the range: root mean square along the first direction at the largest step
+_STEPS = (-1.0, -0.5, 0.0, 0.5, 1.0)
+
+
+@dataclass
+class Pictures:
+    """Images along directions, averaged over areas down to ``picture_size``.
+
+    Attributes
+    ----------
+    steps : list of float
+        The S lengths of steps: images are those of z + step · q.
+    value_range : (float, float)
+        What is drawn black and white.
+    local : Tensor
+        Along the directions at a code, at the first P codes, (P, k, S, C, h, w).
+    local_maps : Tensor
+        Where in the image these act, (J q)² summed over channels, at the first P' >= P codes, (P',
+        k, h, w).
+    average : Tensor
+        Along the average directions, at the first P'' codes, (P'', k, S, C, h, w).
+    average_maps : Tensor
+        Where these act at these codes, (P'', k, h, w).
+    regions : dict of str to Tensor
+        Along the directions of a region at the first code, (k, S, C, h, w).
+    """
+
+    steps: list[float]
+    value_range: tuple[float, float]
+    local: Tensor
+    local_maps: Tensor
+    average: Tensor
+    average_maps: Tensor
+    regions: dict[str, Tensor] = field(default_factory=dict)
+
+
+def step_length(values: Tensor, outputs: int, extent: float, codes: Tensor) -> float:
+    """The step whose linear image changes by a share of the range along the first direction.
+
+    At most the mean length of a code, unless that is 0.
+    """
+    largest = float(values[:, 0].median())
+    usual = float(codes.double().flatten(1).norm(dim=1).mean())
+    if largest <= 0:
+        return usual or 1.0
+    length = _CHANGE * extent * (outputs / largest) ** 0.5
+    return min(length, usual) if usual > 0 else length
+
+
+def usual_range(images: Tensor) -> tuple[float, float]:
+    """[0, 1] or [−1, 1] if images keep to it but for a little, else what 98 % of values are in."""
+    low, high = float(images.min()), float(images.max())
+    if low >= -0.02 and 0.05 < high <= 1.02:
+        return 0.0, 1.0
+    if low >= -1.3 and high <= 1.3:
+        return -1.0, 1.0
+    flat = images.flatten()[:: max(1, images.numel() // 100_000)].float()
+    low, high = (float(flat.quantile(q)) for q in (0.01, 0.99))
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def draw(
+    work: Work,
+    codes: Tensor,
+    points: Points,
+    mean_vectors: Tensor,
+    regions: dict[str, Region],
+    length: float,
+    value_range: tuple[float, float],
+) -> Pictures:
+    """Decode images along directions from the codes drawn, as far as time goes.
+
+    Parameters
+    ----------
+    work
+        The explanation.
+    codes
+        Those to draw, (P, *latent).
+    points, mean_vectors, regions
+        The directions at codes, the average ones (m, k), and those of regions.
+    length
+        The largest step.
+    value_range
+        What is drawn black and white.
+    """
+    steps = [length * step for step in _STEPS]
+    local, average, average_maps = [], [], []
+    vectors = points.vectors(work.k)
+    by_region = {
+        name: _sheet(work, codes[0], region.eigenvectors[0].flatten(1).mT, steps)
+        for name, region in regions.items()
+    }
+    for number, code in enumerate(codes):
+        begin = work.clock.elapsed
+        local.append(_sheet(work, code, vectors[number], steps))
+        average.append(_sheet(work, code, mean_vectors, steps))
+        average_maps.append(_map(work, code, mean_vectors))
+        work.report("pictures", number + 1, len(codes))
+        took = work.clock.elapsed - begin
+        if number + 1 < len(codes) and work.clock.left(PICTURES) < took:
+            work.notes.append(
+                f"pictures from {len(codes) - number - 1} of {len(codes)} codes, for lack of time"
+            )
+            break
+    return Pictures(
+        steps,
+        value_range,
+        torch.stack(local),
+        torch.cat(points.maps)[: len(codes)],
+        torch.stack(average),
+        torch.stack(average_maps),
+        by_region,
+    )
+
+
+def _sheet(work: Work, code: Tensor, vectors: Tensor, steps: list[float]) -> Tensor:
+    """Images (k, S, C, h, w) along the columns of (m, k) from a code; that at 0 is decoded once."""
+    offsets = torch.tensor([step for step in steps if step], dtype=torch.float64)
+    moves = offsets[:, None] * vectors.mT.cpu().double()[:, None]  # (k, S - 1, m)
+    there = code.cpu().double() + moves.reshape(*moves.shape[:2], *code.shape)
+    images = work.images(there.to(code))
+    here = work.images(code[None]).expand(len(images), 1, *images.shape[2:])
+    middle = sum(step < 0 for step in steps)
+    return torch.cat([images[:, :middle], here, images[:, middle:]], 1)
+
+
+def _map(work: Work, code: Tensor, vectors: Tensor) -> Tensor:
+    assert work.generator.image is not None
+    columns = vectors[None].to(code.device)
+    maps = maps_of(work.linear(code[None]), columns, work.generator.image)
+    return shrunk(maps, work.side)[0].cpu()
