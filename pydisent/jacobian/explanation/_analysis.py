@@ -51,7 +51,7 @@ class Directions:
     residuals: Tensor | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class Analysis:
     """What `analyse` found, as tensors on the CPU.
 
@@ -194,16 +194,15 @@ def _looked_at(
 
 
 def _prepared(work: Work, options: Options, codes: Tensor) -> Linearization:
-    """The linearization at the first code, from which the sizes of batches and the method follow."""
+    """The linearization at the first code; sets the sizes of batches, and the method, by it."""
     one, m = work.linear(codes[:1]), codes[0].numel()
     memory = work.memory
     work.codes = 1 if work.generator.draws else min(memory.codes(one), len(codes))
     work.chunk = memory.chunk(one, work.codes)
     work.decoded = memory.images(one)
     begin = work.clock.elapsed
-    tangents = work.signs(4, m).to(one.dtype).reshape(4, *one.latent_shape)
-    one.jvp(tangents)
-    each = (work.clock.elapsed - begin) / 4  # seconds a tangent
+    one.jvp(work.signs(m).to(one.dtype).reshape(1, *one.latent_shape))
+    each = work.clock.elapsed - begin  # seconds a tangent
     whole = each * m * len(codes) * (1 if memory.holds_jacobian(one) else 2)
     in_time = whole <= _EXACT_SHARE * work.clock.limit
     suits = m <= _SURELY_EXACT or (m <= _AT_MOST_EXACT and in_time)
@@ -225,8 +224,7 @@ def _finished(
     """What follows from the directions at codes."""
     k, latent = work.k, codes.shape[1:]
     traces = torch.cat(found.traces)
-    mean, _ = average(work, codes, found)
-    mean = mean.head(k)
+    mean = average(work, codes, found).head(k)
     shown = codes[: options.points]
     regions = in_regions(work, shown, masks, options.region_nullspace) if masks else {}
     values = torch.cat([each.values[:, : (None if work.exact else k)] for each in found.found])
@@ -248,7 +246,7 @@ def _finished(
         torch.cat([each.residuals[:, :k] for each in found.found]),
         traces[:, 0],
         traces[:, 1],
-        found.heatmap / found.count,  # type: ignore[operator]
+        found.mean_heatmap,
         Directions(
             mean.values[0],
             mean.vectors[0].mT.reshape(k, *latent),

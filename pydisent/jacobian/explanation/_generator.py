@@ -47,8 +47,7 @@ class Generator:
         found = decode if decode is not None else own if callable(own) else source
         if not callable(found):
             raise TypeError(
-                "generator must be callable, or have a method decode, got "
-                f"{type(source).__name__}"
+                f"generator must be callable, or have a method decode, got {type(source).__name__}"
             )
         if keywords is not None and not isinstance(keywords, Mapping):
             raise TypeError(f"fn_kwargs must map names to values, got {keywords!r:.60}")

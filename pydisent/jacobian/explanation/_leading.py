@@ -54,7 +54,7 @@ def leading_of_products(
     *,
     tolerance: float,
     most: int,
-    go_on: Callable[[int], bool] = lambda done: True,
+    go_on: Callable[[int], bool] = lambda columns: True,
 ) -> Leading:
     """The leading pairs by a block Krylov method: Rayleigh-Ritz on span(X, M X, ..., M^(s−1) X).
 
@@ -66,30 +66,31 @@ def leading_of_products(
     product
         M V of columns V (B, m, b).
     start
-        X, (B, m, b), b >= ``count``.
+        X, (B, m, b).
     count
         Pairs that must converge.
     tolerance
         The largest residual of these to stop at.
     most
-        The largest number s of products.
+        The largest number of columns in all, at least ``count``.
     go_on
-        Whether to take another product, told how many were taken.
+        Whether to take another product, told how many columns there are; asked from ``count`` on.
     """
-    size, block = start.shape[1:]
-    basis, images = start.new_zeros(*start.shape[:2], 0).double(), None
+    size, images = start.shape[1], []
+    basis = start.new_zeros(*start.shape[:2], 0).double()
     columns = start.double()
-    for done in range(1, most + 1):
-        columns = _orthonormal(columns[..., : size - basis.shape[-1]], basis)
+    while True:
+        columns = _orthonormal(columns[..., : min(most, size) - basis.shape[-1]], basis)
         moved = product(columns).double()
         basis = torch.cat([basis, columns], -1)
-        images = moved if images is None else torch.cat([images, moved], -1)
-        found = _ritz(basis, images)
+        images.append(moved)
+        columns, done = moved, basis.shape[-1]
+        if done < count:
+            continue
+        found = _ritz(basis, torch.cat(images, -1))
         converged = bool((found.residuals[:, :count] <= tolerance).all())
-        if converged or basis.shape[-1] == size or not go_on(done):
-            break
-        columns = moved
-    return Leading(found.values, found.vectors, found.residuals, basis.shape[-1])
+        if converged or done >= min(most, size) or not go_on(done):
+            return Leading(found.values, found.vectors, found.residuals, done)
 
 
 def rest_of_trace(squares: Callable[[Tensor], Tensor], basis: Tensor, probes: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from pydisent.jacobian.explanation._regions import Region
 from pydisent.jacobian.explanation._work import PICTURES, Work, maps_of
 
 _CHANGE = 0.15  # of the range: root mean square along the first direction at the largest step
+_USED = 0.25  # of a range, at least, by images that are said to have it
 _STEPS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 
@@ -62,14 +63,13 @@ def step_length(values: Tensor, outputs: int, extent: float, codes: Tensor) -> f
 
 
 def usual_range(images: Tensor) -> tuple[float, float]:
-    """[0, 1] or [−1, 1] if images keep to it but for a little, else what 98 % of values are in."""
-    low, high = float(images.min()), float(images.max())
-    if low >= -0.02 and 0.05 < high <= 1.02:
-        return 0.0, 1.0
-    if low >= -1.3 and high <= 1.3:
-        return -1.0, 1.0
+    """[0, 1] or [−1, 1] if images are about in it and use much of it, else what 98 % are in."""
     flat = images.flatten()[:: max(1, images.numel() // 100_000)].float()
     low, high = (float(flat.quantile(q)) for q in (0.01, 0.99))
+    for ends, slack in (((0.0, 1.0), 0.02), ((-1.0, 1.0), 0.3)):
+        within = low >= ends[0] - slack and high <= ends[1] + slack
+        if within and high - low >= _USED * (ends[1] - ends[0]):
+            return ends
     return (low, high) if high > low else (low, low + 1.0)
 
 

@@ -19,7 +19,8 @@ from pydisent.jacobian.explanation._leading import (
 from pydisent.jacobian.explanation._work import (
     AVERAGE,
     DIRECTIONS,
-    PRODUCTS,
+    MORE,
+    WIDTH,
     Work,
     maps_of,
     squares,
@@ -27,7 +28,7 @@ from pydisent.jacobian.explanation._work import (
 from pydisent.jacobian.linearization import Linearization
 
 _PROBES = 4  # of the trace
-_LEAST = 2  # products at a code
+_MOST = 64  # columns of products at a code, or twice the number of directions
 
 
 @dataclass
@@ -59,6 +60,12 @@ class Points:
         parts = (leading.values.cpu(), leading.vectors.cpu(), leading.residuals.cpu())
         self.found.append(Leading(*parts, leading.products))
         self.traces.append(trace.cpu())
+
+    @property
+    def mean_heatmap(self) -> Tensor:
+        """F, (m, r)."""
+        assert self.heatmap is not None
+        return self.heatmap / self.count
 
     def vectors(self, k: int) -> Tensor:
         """The leading vectors of each code, (B, m, k)."""
@@ -99,8 +106,7 @@ def at_points(work: Work, codes: Tensor, one: Linearization, drawn: int) -> Poin
         work.report("directions", points.count, len(codes))
         least = work.clock.elapsed - begin
         if gram is None:  # as little as may be done at the next
-            done = leading.products / work.block(codes[0].numel())
-            least -= (done - _LEAST) * work.product_seconds
+            least -= (leading.products - work.k - MORE) * work.column_seconds
     return points
 
 
@@ -114,13 +120,14 @@ def _solved(
         trace = gram.diagonal(dim1=1, dim2=2).sum(1)
         return leading_of_matrix(gram), torch.stack([trace, torch.zeros_like(trace)], 1), gram
 
-    def go_on(done: int) -> bool:
-        return done < _LEAST or work.clock.elapsed + work.product_seconds <= until
+    def go_on(columns: int) -> bool:
+        next_one = work.clock.elapsed + WIDTH * work.column_seconds
+        return columns < work.k + MORE or next_one <= until
 
-    draws = work.signs(batch, m, work.block(m) + _PROBES)
+    draws = work.signs(batch, m, min(m, WIDTH) + _PROBES)
     leading = leading_of_products(
         work.product(linear), draws[..., _PROBES:], work.k,
-        tolerance=work.tolerance, most=PRODUCTS, go_on=go_on,
+        tolerance=work.tolerance, most=max(_MOST, 2 * work.k), go_on=go_on,
     )  # fmt: skip
     trace = leading.values.sum(1)
     if leading.products == m:
@@ -130,19 +137,21 @@ def _solved(
     return leading, torch.stack([trace + rest.mean(1), error], 1), None
 
 
-def average(work: Work, codes: Tensor, points: Points) -> tuple[Leading, bool]:
-    """The leading pairs of the mean M over codes (1, ...), and whether they were refined.
+def average(work: Work, codes: Tensor, points: Points) -> Leading:
+    """The leading pairs of the mean M over codes, (1, ...); residuals are NaN if not known.
 
     Where M is not known, they are searched from Σ_b V_b Λ_b V_b', by products with all M_b.
     """
     k, count = work.k, points.count
     if points.gram is not None:
-        return leading_of_matrix(points.gram[None] / count), True
+        return leading_of_matrix(points.gram[None] / count)
+    if count == 1:
+        return points.found[0]
     roots = [(each.vectors * each.values.sqrt().unsqueeze(-2))[b]
              for each in points.found for b in range(len(each.values))]  # fmt: skip
     start, sizes, _ = torch.linalg.svd(torch.cat(roots, -1) / math.sqrt(count), full_matrices=False)
-    block = min(work.block(codes[0].numel()), start.shape[-1])
-    per_code = work.linear_seconds + work.product_seconds
+    block = min(k + MORE, start.shape[-1])
+    per_code = work.linear_seconds + block * work.column_seconds
 
     def product(columns: Tensor) -> Tensor:
         total = torch.zeros_like(columns)
@@ -160,12 +169,11 @@ def average(work: Work, codes: Tensor, points: Points) -> tuple[Leading, bool]:
         )
         unknown = torch.full((1, block), math.nan, dtype=torch.float64)
         vectors = signed(start[None, :, :block])
-        return Leading(sizes[None, :block].square(), vectors, unknown), False
-    found = leading_of_products(
-        product, start[None, :, :block], k, tolerance=work.tolerance, most=3,
-        go_on=lambda done: work.clock.left(AVERAGE) >= rounds * per_code,
+        return Leading(sizes[None, :block].square(), vectors, unknown)
+    return leading_of_products(
+        product, start[None, :, :block], k, tolerance=work.tolerance, most=3 * block,
+        go_on=lambda _: work.clock.left(AVERAGE) >= rounds * per_code,
     )  # fmt: skip
-    return found, True
 
 
 def common(points: Points, k: int) -> tuple[Tensor, Tensor]:

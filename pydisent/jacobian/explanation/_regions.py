@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +17,11 @@ from pydisent.jacobian.explanation._leading import (
     leading_of_matrix,
     leading_of_products,
 )
-from pydisent.jacobian.explanation._work import REGIONS, Work, maps_of
+from pydisent.jacobian.explanation._work import MORE, REGIONS, WIDTH, Work, maps_of
 from pydisent.jacobian.linearization import Linearization
 
 _DIRECTIONS = 4  # of a region, at most
-_PRODUCTS = 4
+_MOST = 32  # columns of products, or twice as many as are wanted
 
 
 @dataclass(frozen=True)
@@ -143,9 +142,11 @@ def _solved(work: Work, linear: Linearization, count: int, away: Tensor | None) 
     product: Product = work.product(linear)
     return leading_of_products(
         lambda columns: apart(product(apart(columns))),
-        work.signs(1, m, min(m, count + math.ceil(count / 2))),
+        work.signs(1, m, min(m, WIDTH)),
         count,
         tolerance=work.tolerance,
-        most=_PRODUCTS,
-        go_on=lambda done: done < 2 or work.clock.left(REGIONS) >= work.product_seconds,
+        most=max(_MOST, 2 * count),
+        go_on=lambda columns: (
+            columns < count + MORE or work.clock.left(REGIONS) >= WIDTH * work.column_seconds
+        ),
     )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pydisent.jacobian._arguments import Coupled
 from pydisent.jacobian._finite import refuse_infinite
+from pydisent.jacobian._layout import flat
 from pydisent.jacobian.explanation._budget import Clock, Memory, Report
 from pydisent.jacobian.explanation._generator import Generator, shrunk
 from pydisent.jacobian.explanation._leading import Product
@@ -16,8 +17,9 @@ from pydisent.jacobian.linearization import Linearization
 
 # The shares of the time limit by whose end each stage must be over.
 DIRECTIONS, AVERAGE, REGIONS, PICTURES, PATHS = 0.5, 0.65, 0.75, 0.88, 1.0
-MORE = 4  # columns of a block beyond those wanted, which converge last
-PRODUCTS = 8  # with M at most
+# Columns of a block: a narrow one reaches deeper for the same number of columns in all.
+WIDTH = 4
+MORE = 4  # columns beyond those wanted, which converge last
 
 
 @dataclass
@@ -38,8 +40,8 @@ class Work:
         The shape of a code.
     decoded : int
         Codes to decode at once.
-    linear_seconds, product_seconds, image_seconds : float
-        How long a linearization, a product of it with a block, and an image last took.
+    linear_seconds, column_seconds, image_seconds : float
+        How long a linearization, a column of a product with M, and an image last took.
     notes : list of str
         What was left out, and why.
     """
@@ -59,7 +61,7 @@ class Work:
     chunk: int | None = None
     decoded: int = 1
     linear_seconds: float = 0.0
-    product_seconds: float = 0.0
+    column_seconds: float = 0.0
     image_seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 
@@ -78,7 +80,7 @@ class Work:
             moved = linear.gram_product(as_tangents(columns, linear))
             moved = moved.flatten(2).permute(1, 2, 0).double()
             refuse_infinite(moved, linear)
-            self.product_seconds = self.clock.elapsed - begin
+            self.column_seconds = (self.clock.elapsed - begin) / columns.shape[-1]
             return moved
 
         return product
@@ -95,16 +97,12 @@ class Work:
     def images(self, codes: Tensor) -> Tensor:
         """Images (*N, C, h, w) of codes (*N, *latent), shrunk, on the CPU."""
         begin, latent = self.clock.elapsed, self.latent
-        flat = codes.reshape(-1, *latent)
-        parts = flat.split(1 if self.generator.draws else self.decoded)
+        rows = codes.reshape(-1, *latent)
+        parts = rows.split(1 if self.generator.draws else self.decoded)
         drawn = [shrunk(self.generator.images(part).float(), self.side).cpu() for part in parts]
-        self.image_seconds = (self.clock.elapsed - begin) / len(flat)
+        self.image_seconds = (self.clock.elapsed - begin) / len(rows)
         images = torch.cat(drawn)
         return images.reshape(*codes.shape[: codes.dim() - len(latent)], *images.shape[1:])
-
-    def block(self, m: int) -> int:
-        """Columns of a product."""
-        return min(m, self.k + MORE)
 
     def signs(self, *shape: int) -> Tensor:
         """Random signs of the seed, float64."""
@@ -121,7 +119,8 @@ def as_tangents(columns: Tensor, linear: Linearization) -> Tensor:
 def squares(linear: Linearization, columns: Tensor) -> Tensor:
     """‖J v‖² (B, r) of columns (B, m, r)."""
     parts = linear.jvp(as_tangents(columns, linear))
-    return sum(part.double().square().flatten(2).sum(2).mT for part in parts)  # type: ignore[return-value]
+    each = [flat(part.double()).square().sum(2).mT for part in parts]
+    return torch.stack(each).sum(0)
 
 
 def maps_of(linear: Linearization, columns: Tensor, image: int) -> Tensor:
