@@ -87,7 +87,7 @@ def explain(
             seed=seed,
         )
     for note in found.notes:
-        say(f"left out: {note}")
+        say(note)
     say_written(found.save(out or run / "explanation"))
 
 

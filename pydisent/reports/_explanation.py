@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pydisent.reports import _explanation_figures as figures
+from pydisent.reports import _explanation_words as words
 from pydisent.reports._grid import image_grid
 from pydisent.reports._section import Picture, Row, Section
 from pydisent.reports.html import render
@@ -47,8 +47,10 @@ def page_files(of: Explanation) -> dict[str, bytes]:
         title=of.title,
         notes=of.notes,
         sections=parts,
-        summary=_summary(of),
-        settings=[Row(name.replace("_", " "), [_written(v)]) for name, v in of.settings.items()],
+        summary=words.summary(of),
+        settings=[
+            Row(name.replace("_", " "), [words.written(v)]) for name, v in of.settings.items()
+        ],
         arrays=_ARRAYS,
         version=__version__,
     )
@@ -61,44 +63,6 @@ _ARRAYS = (
     "and in arrays.npz beside the page where it was saved: average.vectors, eigenvectors, "
     "eigenvalues, heatmap, average_maps, local_maps and more."
 )
-
-
-def _summary(of: Explanation) -> list[Row]:
-    count, share = len(of.codes), float(of.average.shares.sum())
-    shapes = ", ".join(" × ".join(map(str, shape)) for shape in of.output_shapes)
-    error = float(of.trace_errors.mean() / of.traces.mean().clamp_min(1e-300))
-    about = f" (± {error:.1%} of all change, which is estimated)" if error > 0 else ""
-    rows = [
-        Row("Codes", [f"{count}, of m = {_size(of.codes.shape[1:])} numbers"]),
-        Row("Output", [shapes]),
-        Row(f"Change along the {of.k} average directions", [f"{share:.1%} of all{about}"]),
-        Row("How they were found", [_method(of)]),
-    ]
-    if of.pictures is not None:
-        low, high = of.pictures.value_range
-        longest = f"{of.pictures.steps[-1]:.3g}"
-        rows += [
-            Row("Longest step in pictures", [f"{longest} in the units of the code"]),
-            Row("Drawn black and white", [f"{low:.3g} and {high:.3g}"]),
-        ]
-    return [*rows, Row("Time", [f"{of.seconds:.1f} s"])]
-
-
-def _method(of: Explanation) -> str:
-    if of.method == "exact":
-        return "M = J′J whole at each code"
-    worst, typical = float(of.residuals.max()), float(of.residuals.median())
-    if worst <= of.settings["tolerance"]:
-        reached = f"residuals at most {worst:.0e}"
-    else:
-        reached = (
-            f"residuals {typical:.0e} in the median and {worst:.0e} at worst, above the tolerance "
-            f"of {of.settings['tolerance']:g}: the later directions mix with the next ones"
-        )
-    return (
-        f"Block Krylov subspaces, at least {of.products} products of M with a direction at each "
-        f"code; {reached}"
-    )
 
 
 def _average(of: Explanation) -> Part:
@@ -120,18 +84,15 @@ def _average(of: Explanation) -> Part:
             f"{of.average.values[i]:.3g}",
             f"{of.average.shares[i]:.1%}",
             f"{presence[i]:.0%}",
-            f"{share:.0%} {_axis(of, int(axis))}",
-            _residual(of, float(residual)),
+            f"{share:.0%} {words.axis(of, int(axis))}",
+            words.residual(of, float(residual)),
         ]
         part.rows.append(Row(f"q{i + 1}", cells))
-    part.attempt("pictures", _average_sheets, of)
+    if len(of.codes) == 1:
+        part.intro += " With one code, they are the directions at that code, drawn below."
+    else:
+        part.attempt("pictures", _average_sheets, of)
     return part
-
-
-def _residual(of: Explanation, residual: float) -> str:
-    if of.method == "exact":
-        return "exact"
-    return "not known" if math.isnan(residual) else f"{residual:.0e}"
 
 
 def _presence(of: Explanation) -> list[float]:
@@ -191,7 +152,7 @@ def _local_sheets(of: Explanation) -> list[Picture]:
 
 def _needed(of: Explanation) -> _Pictures:
     if of.pictures is None:
-        shapes = ", ".join(_shape(shape) for shape in of.output_shapes)
+        shapes = ", ".join(words.shape(shape) for shape in of.output_shapes)
         raise ValueError(f"pictures need images with 1 or 3 channels; the output is {shapes}")
     return of.pictures
 
@@ -336,26 +297,3 @@ def _path_sheet(of: Explanation) -> Picture:
         f"Images along {len(images)} eigenpaths, one a row.",
         "Images along the paths; straight is the distance between a path's ends over its length.",
     )
-
-
-def _axis(of: Explanation, axis: int) -> str:
-    if of.names is not None:
-        return of.names[axis]
-    place = torch.unravel_index(torch.tensor(axis), of.codes.shape[1:])
-    used = [int(i) for i, size in zip(place, of.codes.shape[1:]) if size > 1] or [0]
-    return f"z{used[0] + 1}" if len(used) == 1 else f"z[{', '.join(map(str, used))}]"
-
-
-def _size(shape: Sequence[int]) -> str:
-    used = [size for size in shape if size > 1] or [1]
-    return _shape(used) if len(used) == 1 else f"{_shape(used)} = {math.prod(used)}"
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape))
-
-
-def _written(value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_written, value)) or "none"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from pydisent._checks import check
-from pydisent.jacobian.explanation import Analysis, Report, analyse
+from pydisent.jacobian.explanation import Analysis, Coupled, Method, Report, analyse
 from pydisent.reports.files import write_files
 
 _WIDTH = 30  # of the progress bar
@@ -30,12 +30,9 @@ class Explanation(Analysis):
     ----------
     title : str
         Of the page.
-    names : sequence of str, optional
-        Of the m coordinates of a code.
     """
 
     title: str = "A generator"
-    names: Sequence[str] | None = None
 
     @functools.cached_property
     def files(self) -> dict[str, bytes]:
@@ -85,7 +82,7 @@ class Explanation(Analysis):
             "title": self.title,
             "method": self.method,
             "seconds": round(self.seconds, 3),
-            "left_out": self.notes,
+            "notes": self.notes,
             "settings": {k: v for k, v in self.settings.items() if _is_plain(v)},
             "eigenvalues": self.average.values.tolist(),
             "shares": self.average.shares.tolist(),
@@ -120,11 +117,21 @@ def explain(
     fn_kwargs: Mapping[str, Any] | None = None,
     regions: Mapping[str, Any] | None = None,
     region_nullspace: int = 0,
+    points: int = 4,
+    paths: int = 3,
+    length: float | None = None,
+    value_range: tuple[float, float] | None = None,
+    picture_size: int = 128,
+    method: Method = "auto",
+    tolerance: float = 1e-2,
+    time_limit: float | None = 240.0,
+    memory_limit: int | None = None,
+    coupled: Coupled = "error",
+    seed: int = 0,
     out: str | Path | None = None,
     title: str | None = None,
     names: Sequence[str] | None = None,
     progress: bool | Report = True,
-    **options: Any,
 ) -> Explanation:
     """Explain what a generator does: the directions of its codes that change most, and what.
 
@@ -134,61 +141,77 @@ def explain(
 
     Parameters
     ----------
-    generator : callable or object
+    generator
         Makes outputs of codes: any callable, or an object whose method ``decode`` does. It may
         return a tensor, a list or dict of tensors, or an object whose ``sample`` is a tensor;
         the squared changes of several add. Outputs (B, C, H, W) with C = 1 or 3 are images.
-    z : Tensor or int
+    z
         Codes (B, *latent), such as (B, m), (B, m, 1, 1) or (B, L, 512); or their number, drawn by
         ``generator.sample_code(n, torch_generator)``, else from N(0, I) in the shape that its
         ``z_dim``, ``latent_dim``, ``latent_size`` or ``dim_z`` says.
-    k : int, optional
+    k
         Number of directions, at most m; by default 8, or m.
-    decode : callable, optional
-        What makes outputs of codes instead.
-    fn_kwargs : mapping, optional
+    decode
+        What makes outputs of codes instead, such as ``generator.synthesis``.
+    fn_kwargs
         Keyword arguments of each call, such as ``{"noise_mode": "const"}``.
-    regions : mapping, optional
+    regions
         By name, masks w (H, W) in [0, 1] or boxes (top, left, bottom, right) in pixels: also find
         the directions that maximise ‖w ∘ J q‖², at most four a region.
-    region_nullspace : int
+    region_nullspace
         Take a region's directions orthogonal to this many leading eigenvectors U of what changes
         the rest of the image, J' diag(1 − w)² J: they are the leading eigenvectors of
-        P J' diag(w)² J P with P = I − U U', as in LOCO-Edit (Chen et al. 2024).
-    out : path, optional
+        P J' diag(w)² J P with P = I − U U', as LOCO-Edit's (Chen et al. 2024) are projected.
+    points
+        From how many codes, the first ones, pictures are drawn and regions found.
+    paths
+        Number of eigenpaths, along the first eigenvectors from the first code (Ramesh et al. 2018,
+        Algorithm 1); 0 for none.
+    length
+        The longest step of the pictures; by default one that changes a pixel by 15 % of the range
+        along the first direction, to first order, but no longer than the codes are.
+    value_range
+        The values drawn black and white, (low, high); by default those that images seem to have.
+    picture_size
+        To which images are averaged over areas.
+    method
+        "exact" computes M whole, "subspace" its leading directions alone, from products J'J V by a
+        block Krylov method; "auto" is exact for m <= 64, and up to m = 2048 where that takes less
+        than a third of the time.
+    tolerance
+        The relative residual ‖M v − λ v‖ / λ at which a subspace is good enough, in (0, 1).
+    time_limit
+        Seconds, or None for no limit. What is left out for lack of time is said on the page and in
+        ``notes``; at least one code is explained. Drawing the page takes some seconds more.
+    memory_limit
+        Bytes for tangents and what they read beside the generator itself; by default what
+        `pydisent.linearize` takes. An estimate, which small temporary tensors may exceed.
+    coupled
+        As of `pydisent.linearize`.
+    seed
+        Of drawn codes, of the starts of subspaces, and of the random numbers that the generator
+        draws from torch, which are the same for each image.
+    out
         A folder, where the page and the arrays are saved; see `Explanation.save`.
-    title : str, optional
+    title
         Of the page.
-    names : sequence of str, optional
+    names
         Of the m coordinates.
-    progress : bool or callable
+    progress
         Whether to show a bar on a terminal; or called with (stage, done, total).
-    **options
-        ``points`` = 4: from how many codes, the first ones, pictures are drawn and regions found.
-        ``paths`` = 3: how many eigenpaths, along the first eigenvectors from the first code
-        (Ramesh et al., Algorithm 1); 0 for none. ``length``: the largest step of the pictures; by
-        default one that changes a pixel by 15 % of the range, as the first direction does on
-        average to first order, but no longer than a code. ``value_range``: the values drawn black
-        and white, (low, high). ``picture_size`` = 128: to which images are averaged over areas.
-        ``method``: "exact" computes M whole, "subspace" its leading directions alone, from
-        products J'J V by a block Krylov method; "auto" is exact for m <= 64, and up to m = 2048 if
-        that takes less than a third of the time. ``tolerance`` = 1e-2: the relative residual
-        ‖M v − λ v‖ / λ at which a subspace is good enough. ``time_limit`` = 240: seconds, None for
-        no limit; what is left out for lack of time is said on the page, and at least one code is
-        explained. ``memory_limit``: bytes for tangents and activations beside the generator; by
-        default what `linearize` takes. ``coupled``: as of `linearize`. ``seed`` = 0: of drawn
-        codes, of starts of subspaces, and of random numbers that the generator draws, which are
-        the same for each image.
 
     Returns
     -------
     Explanation
-        With arrays, a page and `save`; in a notebook it shows the page.
+        With arrays, a page and `save`; in a notebook it shows the page. Drawing needs the
+        `report` extra.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as above, or for what `linearize` refuses.
+        If an argument is not as above, or for what `pydisent.linearize` refuses.
+    DerivativeError
+        If PyTorch's derivative of an operation of the generator is missing or wrong.
 
     Examples
     --------
@@ -197,19 +220,19 @@ def explain(
     >>> explained.eigenvalues.shape, explained.average.vectors.shape
     (torch.Size([5, 6]), torch.Size([2, 6]))
     """
-    if names is not None:
-        names = [str(name) for name in names]
+    names = None if names is None else [str(name) for name in names]
     if out is not None and Path(out).exists():
         check(Path(out).is_dir(), "out", "a folder or absent", f"the file {out}")
     report = progress if callable(progress) else _bar if progress and _has_bar() else _silent
     found = analyse(
         generator, z, k=k, decode=decode, fn_kwargs=fn_kwargs, regions=regions,
-        region_nullspace=region_nullspace, progress=report, **options,
+        region_nullspace=region_nullspace, points=points, paths=paths, length=length,
+        value_range=value_range, picture_size=picture_size, method=method, tolerance=tolerance,
+        time_limit=time_limit, memory_limit=memory_limit, coupled=coupled, seed=seed,
+        names=names, progress=report,
     )  # fmt: skip
-    if names is not None:
-        check(len(names) == found.m, "names", f"{found.m} names, one a coordinate", len(names))
     shown = title or f"What {_name(generator)} does"
-    explanation = Explanation(**vars(found), title=shown, names=names)
+    explanation = Explanation(**vars(found), title=shown)
     if out is not None:
         explanation.save(out)
     return explanation

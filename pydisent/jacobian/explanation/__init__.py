@@ -7,6 +7,7 @@ them. ``_work`` holds what these share, ``_budget`` what they may take, and ``_a
 them one after another.
 """
 
+from pydisent.jacobian._arguments import Coupled
 from pydisent.jacobian.explanation._analysis import Analysis, Directions, analyse
 from pydisent.jacobian.explanation._arguments import Method
 from pydisent.jacobian.explanation._budget import Report
@@ -16,6 +17,7 @@ from pydisent.jacobian.explanation._regions import Region
 
 __all__ = [
     "Analysis",
+    "Coupled",
     "Directions",
     "Eigenpaths",
     "Method",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from pydisent.jacobian.explanation import _pictures
 from pydisent.jacobian.explanation._arguments import Method, Options, check_latents
 from pydisent.jacobian.explanation._budget import Clock, Memory, Report
 from pydisent.jacobian.explanation._generator import Generator, sampled
+from pydisent.jacobian.explanation._leading import Leading
 from pydisent.jacobian.explanation._paths import Eigenpaths, eigenpaths
 from pydisent.jacobian.explanation._pictures import Pictures
 from pydisent.jacobian.explanation._points import Points, at_points, average, common
@@ -89,11 +90,13 @@ class Analysis:
     output_shapes : list of Size
         Of the tensors that the generator makes of a code.
     notes : list of str
-        What was left out, and why.
+        What a reader must know, such as what was left out.
     seconds : float
         How long it took.
     settings : dict
         The arguments.
+    names : list of str or None
+        Of the m coordinates of a code.
     """
 
     codes: Tensor
@@ -114,6 +117,7 @@ class Analysis:
     notes: list[str]
     seconds: float
     settings: dict[str, Any]
+    names: list[str] | None = None
 
     @property
     def m(self) -> int:
@@ -147,6 +151,7 @@ def analyse(
     memory_limit: int | None = None,
     coupled: Coupled = "error",
     seed: int = 0,
+    names: Sequence[str] | None = None,
     progress: Report = lambda name, done, total: None,
 ) -> Analysis:
     """Find out what a generator does, without a page; arguments as of `pydisent.explain`."""
@@ -159,17 +164,20 @@ def analyse(
     codes = z if isinstance(z, Tensor) else sampled(generator, z, seed)
     check_latents(codes)
     codes = codes.detach()
-    k = options.directions(codes[0].numel())
+    m = codes[0].numel()
+    k = options.directions(m)
+    if names is not None:
+        check(len(names) == m, "names", f"{m} names, one a coordinate", len(names))
     clock = Clock(math.inf if time_limit is None else time_limit)
     work = Work(
         source, Memory(memory_limit, codes.device), clock, progress, k, tolerance, seed,
         picture_size, codes.shape[1:], coupled,
     )  # fmt: skip
     masks, first = _looked_at(work, options, codes)
-    one = _prepared(work, options, codes)
-    found = at_points(work, codes, one, points)
-    del one
-    return _finished(work, options, codes[: found.count], found, masks, first)
+    found = at_points(work, codes, _prepared(work, options, codes), points)
+    analysis = _finished(work, options, codes[: found.count], found, masks, first)
+    analysis.names = None if names is None else list(names)
+    return analysis
 
 
 def _looked_at(
@@ -177,12 +185,8 @@ def _looked_at(
 ) -> tuple[dict[str, Tensor], list[Tensor]]:
     """The masks of the regions, and what the generator makes of the first code."""
     generator, m = work.generator, codes[0].numel()
+    generator.refuse_batch_statistics()
     first = generator.look_at(codes[:1])
-    if generator.is_training:
-        work.notes.append(
-            "nothing, but the generator is in training mode: batch norms take the statistics of "
-            "each batch, dropout drops; call eval() first unless that is meant"
-        )
     if not options.regions:
         return {}, first
     check(generator.image is not None, "regions", "left out for outputs without images", "some")
@@ -223,47 +227,53 @@ def _finished(
 ) -> Analysis:
     """What follows from the directions at codes."""
     k, latent = work.k, codes.shape[1:]
-    traces = torch.cat(found.traces)
     mean = average(work, codes, found).head(k)
     shown = codes[: options.points]
     regions = in_regions(work, shown, masks, options.region_nullspace) if masks else {}
     values = torch.cat([each.values[:, : (None if work.exact else k)] for each in found.found])
     span = _range(work, options, shown)
     length = _length(work, options, values, codes, first, span)
-    pictures = None
+    pictures = traced = None
     if span is not None:
         pictures = _pictures.draw(work, shown, found, mean.vectors[0], regions, length, span)
-    traced = None
     if options.paths:
         start = found.found[0].vectors[0]
         traced = eigenpaths(work, codes[:1], start, min(options.paths, k), 2 * length)
-    shared, vectors = common(found, k)
-    total = traces[:, 0].mean().clamp_min(torch.finfo(torch.float64).tiny)
+    traces = torch.cat(found.traces)
     return Analysis(
-        codes.cpu(),
-        values,
-        found.vectors(k).mT.reshape(-1, k, *latent),
-        torch.cat([each.residuals[:, :k] for each in found.found]),
-        traces[:, 0],
-        traces[:, 1],
-        found.mean_heatmap,
-        Directions(
-            mean.values[0],
-            mean.vectors[0].mT.reshape(k, *latent),
-            (mean.values[0] / total).clamp_max(1),
-            mean.residuals[0],
-        ),
-        Directions(shared, vectors.mT.reshape(-1, *latent), shared),
-        pictures,
-        regions,
-        traced,
-        "exact" if work.exact else "subspace",
-        min(each.products for each in found.found),
-        [tensor.shape[1:] for tensor in first],
-        work.notes,
-        work.clock.elapsed,
-        {**vars(options), "seed": work.seed, "length": length, "k": k, "regions": list(masks)},
-    )
+        codes=codes.cpu(),
+        eigenvalues=values,
+        eigenvectors=found.vectors(k).mT.reshape(-1, k, *latent),
+        residuals=torch.cat([each.residuals[:, :k] for each in found.found]),
+        traces=traces[:, 0],
+        trace_errors=traces[:, 1],
+        heatmap=found.mean_heatmap,
+        average=_average_directions(mean, traces[:, 0], latent),
+        common=_common_directions(found, k, latent),
+        pictures=pictures,
+        regions=regions,
+        paths=traced,
+        method="exact" if work.exact else "subspace",
+        products=min(each.products for each in found.found),
+        output_shapes=[tensor.shape[1:] for tensor in first],
+        notes=work.notes,
+        seconds=work.clock.elapsed,
+        settings={
+            **vars(options), "seed": work.seed, "length": length, "k": k, "regions": list(masks)
+        },
+    )  # fmt: skip
+
+
+def _average_directions(mean: Leading, traces: Tensor, latent: torch.Size) -> Directions:
+    total = traces.mean().clamp_min(torch.finfo(torch.float64).tiny)
+    vectors = mean.vectors[0].mT.reshape(-1, *latent)
+    shares = (mean.values[0] / total).clamp_max(1)
+    return Directions(mean.values[0], vectors, shares, mean.residuals[0])
+
+
+def _common_directions(found: Points, k: int, latent: torch.Size) -> Directions:
+    values, vectors = common(found, k)
+    return Directions(values, vectors.mT.reshape(-1, *latent), values)
 
 
 def _range(work: Work, options: Options, shown: Tensor) -> tuple[float, float] | None:

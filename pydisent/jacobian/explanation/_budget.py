@@ -24,7 +24,7 @@ class Clock:
     """The time that is left of a limit in seconds, of which each stage may use up to a share."""
 
     limit: float = math.inf
-    start: float = field(default_factory=time.monotonic)
+    start: float = field(default_factory=lambda: time.monotonic())
 
     @property
     def elapsed(self) -> float:
@@ -89,4 +89,4 @@ def _captured(one: Linearization) -> float:
 
 def _per_tangent(one: Linearization) -> float:
     """Bytes of one tangent at one code, with what its reverse pass needs."""
-    return _SPARE * one.program.elements_saved * one.dtype.itemsize
+    return _SPARE * max(1, one.program.elements_saved) * one.dtype.itemsize

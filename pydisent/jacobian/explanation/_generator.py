@@ -93,10 +93,16 @@ class Generator:
         with same_draws(seed, z.device):
             return self(z)
 
-    @property
-    def is_training(self) -> bool:
-        """Whether it is a module in training mode."""
-        return isinstance(self.source, nn.Module) and self.source.training
+    def refuse_batch_statistics(self) -> None:
+        """Raise ValueError if an image depends on the others of its batch, by a batch norm."""
+        parts = (self.source, self._decode, getattr(self._decode, "__self__", None))
+        for part in parts:
+            for module in part.modules() if isinstance(part, nn.Module) else ():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+                    raise ValueError(
+                        "generator must be in eval mode (call eval() first), got a "
+                        f"{type(module).__name__} in training mode"
+                    )
 
 
 def sampled(source: Any, count: Any, seed: int) -> Tensor:

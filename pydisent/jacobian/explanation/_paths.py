@@ -55,10 +55,11 @@ def eigenpaths(work: Work, z: Tensor, start: Tensor, paths: int, total: float) -
     total
         The length of a path.
     """
-    begin = work.clock.elapsed
-    at = _vectors_at(work, start[:, : paths + _BESIDE].to(work.memory.device))
-    at(z)
-    each = work.clock.elapsed - begin
+    each = work.linear_seconds + (paths + _BESIDE) * work.column_seconds
+    if work.exact:
+        begin = work.clock.elapsed
+        _vectors_at(work, start)(z)
+        each = work.clock.elapsed - begin
     shown = 7
     after = shown * work.image_seconds if work.generator.image is not None else 0.0
     for count in range(paths, 0, -1):
@@ -67,10 +68,10 @@ def eigenpaths(work: Work, z: Tensor, start: Tensor, paths: int, total: float) -
         if steps >= _FEWEST:
             break
     else:
-        work.notes.append("eigenpaths, for lack of time")
+        work.leave_out("eigenpaths")
         return None
     if count < paths:
-        work.notes.append(f"{paths - count} of {paths} eigenpaths, for lack of time")
+        work.leave_out(f"{paths - count} of {paths} eigenpaths")
     size, found = total / steps, []
     for ordinal in range(count):
         follow = _vectors_at(work, start[:, : ordinal + 1 + _BESIDE].to(work.memory.device))

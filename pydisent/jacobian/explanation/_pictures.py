@@ -33,7 +33,8 @@ class Pictures:
         Where in the image these act, (J q)² summed over channels, at the first P' >= P codes, (P',
         k, h, w).
     average : Tensor
-        Along the average directions, at the first P'' codes, (P'', k, S, C, h, w).
+        Along the average directions, at the first P'' codes, (P'', k, S, C, h, w); none if there is
+        but one code, whose own directions these are.
     average_maps : Tensor
         Where these act at these codes, (P'', k, h, w).
     regions : dict of str to Tensor
@@ -98,33 +99,44 @@ def draw(
         What is drawn black and white.
     """
     steps = [length * step for step in _STEPS]
-    local, average, average_maps = [], [], []
+    local: list[Tensor] = []
+    average: list[Tensor] = []
+    average_maps: list[Tensor] = []
     vectors = points.vectors(work.k)
     by_region = {
         name: _sheet(work, codes[0], region.eigenvectors[0].flatten(1).mT, steps)
         for name, region in regions.items()
     }
     for number, code in enumerate(codes):
-        begin = work.clock.elapsed
-        local.append(_sheet(work, code, vectors[number], steps))
-        average.append(_sheet(work, code, mean_vectors, steps))
-        average_maps.append(_map(work, code, mean_vectors))
-        work.report("pictures", number + 1, len(codes))
-        took = work.clock.elapsed - begin
-        if number + 1 < len(codes) and work.clock.left(PICTURES) < took:
-            work.notes.append(
-                f"pictures from {len(codes) - number - 1} of {len(codes)} codes, for lack of time"
-            )
+        if number and _lacks_time(work):
             break
+        local.append(_sheet(work, code, vectors[number], steps))
+        if points.count > 1:  # of one code the average directions are its own
+            if _lacks_time(work):
+                break
+            average.append(_sheet(work, code, mean_vectors, steps))
+            average_maps.append(_map(work, code, mean_vectors))
+        work.report("pictures", number + 1, len(codes))
+    if len(local) < len(codes):
+        work.leave_out(f"pictures from {len(codes) - len(local)} of {len(codes)} codes")
+    if points.count > 1 and len(average) < len(local):
+        work.leave_out("pictures along average directions from one of these codes")
+    maps = torch.cat(points.maps)[: len(codes)]
     return Pictures(
         steps,
         value_range,
         torch.stack(local),
-        torch.cat(points.maps)[: len(codes)],
-        torch.stack(average),
-        torch.stack(average_maps),
+        maps,
+        torch.stack(average) if average else local[0].new_zeros(0, *local[0].shape),
+        torch.stack(average_maps) if average else maps[:0],
         by_region,
     )
+
+
+def _lacks_time(work: Work) -> bool:
+    """Whether there is none for images of k directions, and a map of where they act."""
+    images = work.k * (len(_STEPS) - 1) * work.image_seconds
+    return work.clock.left(PICTURES) < images + work.linear_seconds + work.k * work.column_seconds
 
 
 def _sheet(work: Work, code: Tensor, vectors: Tensor, steps: list[float]) -> Tensor:

@@ -72,7 +72,7 @@ class Points:
         return torch.cat([each.vectors[..., :k] for each in self.found])
 
 
-def at_points(work: Work, codes: Tensor, one: Linearization, drawn: int) -> Points:
+def at_points(work: Work, codes: Tensor, one: Linearization | None, drawn: int) -> Points:
     """Find the directions at each code, as far as time goes.
 
     Parameters
@@ -90,11 +90,10 @@ def at_points(work: Work, codes: Tensor, one: Linearization, drawn: int) -> Poin
     for number, z in enumerate(batches):
         begin = work.clock.elapsed
         if number and work.clock.left(DIRECTIONS) < least:
-            work.notes.append(
-                f"{len(codes) - points.count} of {len(codes)} codes, for lack of time"
-            )
+            work.leave_out(f"{len(codes) - points.count} of {len(codes)} codes")
             break
-        linear = one if number == 0 and len(z) == 1 else work.linear(z)
+        linear = one if one is not None and len(z) == 1 else work.linear(z)
+        one = None  # two at once may not fit
         share = work.clock.left(DIRECTIONS) / (len(batches) - number)
         until = work.clock.elapsed + 0.8 * share  # the rest is for what follows the products
         leading, trace, gram = _solved(work, linear, until)
@@ -103,6 +102,7 @@ def at_points(work: Work, codes: Tensor, one: Linearization, drawn: int) -> Poin
         if work.generator.image is not None and wanted > 0:
             maps = maps_of(linear, leading.vectors[..., : work.k], work.generator.image)
             points.maps.append(shrunk(maps[:wanted], work.side).cpu())
+        del linear
         work.report("directions", points.count, len(codes))
         least = work.clock.elapsed - begin
         if gram is None:  # as little as may be done at the next
@@ -163,9 +163,9 @@ def average(work: Work, codes: Tensor, points: Points) -> Leading:
 
     rounds = -(-count // work.codes)
     if work.clock.left(AVERAGE) < rounds * per_code:
-        work.notes.append(
-            "the refinement of the average directions by products with every M, for lack of time: "
-            "they are those of the sum of the leading parts"
+        work.leave_out(
+            "the refinement of the average directions by products with every M: they are those of "
+            "the sum of the leading parts"
         )
         unknown = torch.full((1, block), math.nan, dtype=torch.float64)
         vectors = signed(start[None, :, :block])

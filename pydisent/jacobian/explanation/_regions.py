@@ -98,8 +98,7 @@ def in_regions(
             work.report("regions", number + 1, len(codes))
         took = work.clock.elapsed - begin
         if number + 1 < len(codes) and work.clock.left(REGIONS) < took:
-            rest = len(codes) - number - 1
-            work.notes.append(f"the regions' directions at {rest} codes, for lack of time")
+            work.leave_out(f"the regions' directions at {len(codes) - number - 1} codes")
             break
     fields = ("eigenvalues", "eigenvectors", "residuals", "inside", "maps")
     return {

@@ -43,7 +43,7 @@ class Work:
     linear_seconds, column_seconds, image_seconds : float
         How long a linearization, a column of a product with M, and an image last took.
     notes : list of str
-        What was left out, and why.
+        What a reader must know, such as what was left out.
     """
 
     generator: Generator
@@ -64,6 +64,10 @@ class Work:
     column_seconds: float = 0.0
     image_seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+
+    def leave_out(self, what: str) -> None:
+        """Note what there was no time for."""
+        self.notes.append(f"left out for lack of time: {what}")
 
     def linear(self, z: Tensor, mask: Tensor | None = None) -> Linearization:
         """The derivative at some codes."""
