@@ -46,7 +46,7 @@ def explain(
     paths : int
         How many eigenpaths are drawn; 0 for none.
     length : float
-        The longest step in the pictures; by what it changes, by default.
+        The longest step in the pictures along each direction; by what it changes, by default.
     method : str
         exact: the whole of J'J; subspace: its leading directions alone; auto: exact where that
         takes little of the time.
@@ -93,6 +93,7 @@ def explain(
 
 def _box(name: str, text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in text.split(","))
+        top, left, bottom, right = map(int, text.split(","))
     except ValueError:
         raise ValueError(f"region must be NAME=TOP,LEFT,BOTTOM,RIGHT, got {name}={text}") from None
+    return top, left, bottom, right

@@ -104,14 +104,14 @@ def _presence(of: Explanation) -> list[float]:
 
 def _average_sheets(of: Explanation) -> list[Picture]:
     pictures = _needed(of)
-    labels = [f"{i + 1}\n{share:.1%} of change" for i, share in enumerate(of.average.shares)]
+    labels = _labels(of.average.shares, pictures.lengths)
     return [
         _sheet(
             f"average-{number + 1}",
             _scaled(images, of),
             pictures.average_maps[number],
             labels,
-            pictures.steps,
+            pictures.fractions,
             f"Average directions from code {number + 1}",
             number,
         )
@@ -123,6 +123,7 @@ def _local(of: Explanation) -> Part:
     part = Part(
         "Directions at each code",
         "Eigenvectors of M at one code, the largest eigenvalue first, whatever the other codes do. "
+        "The percentage is of the change along all directions there. "
         "At the left, where in the image a small step acts: (J q)² of each pixel, summed over "
         "channels, its square root drawn from black to its own maximum.",
     )
@@ -135,14 +136,14 @@ def _local_sheets(of: Explanation) -> list[Picture]:
     made = []
     for number, images in enumerate(pictures.local):
         shares = of.eigenvalues[number, : of.k] / of.traces[number].clamp_min(1e-300)
-        labels = [f"{i + 1}\n{share:.1%} of change" for i, share in enumerate(shares)]
+        labels = _labels(shares, pictures.lengths)
         made.append(
             _sheet(
                 f"local-{number + 1}",
                 _scaled(images, of),
                 pictures.local_maps[number],
                 labels,
-                pictures.steps,
+                pictures.fractions,
                 f"Directions at code {number + 1}",
                 number,
             )
@@ -162,15 +163,15 @@ def _sheet(
     images: Tensor,
     maps: Tensor,
     labels: Sequence[str],
-    steps: Sequence[float],
+    fractions: Sequence[float],
     title: str,
     number: int,
     first: Tensor | None = None,
 ) -> Picture:
     """Draw images (k, S, C, h, w) and maps (k, h, w), a direction a row; ``first`` (C, h, w)."""
-    columns = ["where", *(f"{step:+.2g}".replace("-", "−") if step else "0" for step in steps)]
+    columns = ["where", *(_column(fraction) for fraction in fractions)]
     tiles = torch.cat([figures.heat(maps)[:, None], _rgb(images)], 1)
-    groups = [1, len(steps)]
+    groups = [1, len(fractions)]
     if first is not None:
         tiles = torch.cat([_rgb(first).expand(len(images), 1, *tiles.shape[2:]), tiles], 1)
         columns, groups = ["region", *columns], [1, *groups]
@@ -180,15 +181,25 @@ def _sheet(
         tiles, title=title, rows=labels, columns=columns, column_groups=groups,
         cell=_SMALL_CELL if number else _CELL,
     )  # fmt: skip
-    about = f"{title}: images in {len(images)} rows, one a direction, at steps up to "
-    caption = "where each direction acts, and images after steps of the lengths above along it."
     return Picture(
         f"{name}.png",
         image_png(drawn),
-        f"{about}{steps[-1]:.3g} either way, and a map of where each direction acts.",
-        title if number else f"{title}: {caption}",
+        f"{title}: in {len(images)} rows, one a direction, a map of where it acts, and images "
+        "after steps along it, either way.",
+        title if number else f"{title}: where each acts, and images after steps ε along it.",
         folded=number > 0,
     )
+
+
+def _labels(shares: Tensor, lengths: Tensor, of: str = "") -> list[str]:
+    """Two lines a direction: its number, and its share with the step."""
+    rows = zip(shares.tolist(), lengths.tolist())
+    return [f"{i}\n{share:.1%}{of}, ε = {e:.2g}" for i, (share, e) in enumerate(rows, 1)]
+
+
+def _column(fraction: float) -> str:
+    size = {1.0: "ε", 0.5: "ε/2"}.get(abs(fraction), f"{abs(fraction):g} ε")
+    return "0" if not fraction else f"{'−' if fraction < 0 else '+'}{size}"
 
 
 def _scaled(images: Tensor, of: Explanation) -> Tensor:
@@ -249,15 +260,15 @@ def _regions(of: Explanation) -> Part:
 def _region_sheet(of: Explanation, name: str, number: int) -> Picture:
     region, pictures = of.regions[name], _needed(of)
     images = _scaled(pictures.regions[name], of)
-    middle = images[0, len(pictures.steps) // 2]
+    middle = images[0, len(pictures.fractions) // 2]
     mask = F.interpolate(region.mask[None, None].float(), middle.shape[-2:], mode="area")[0]
-    labels = [f"{i + 1}\n{inside:.0%} inside" for i, inside in enumerate(region.inside[0])]
+    labels = _labels(region.inside[0], pictures.region_lengths[name], " inside")
     return _sheet(
         f"region-{number + 1}",
         images,
         region.maps[0],
         labels,
-        pictures.steps,
+        pictures.fractions,
         f"Directions of the region {name}",
         0,
         first=middle * (0.25 + 0.75 * mask),

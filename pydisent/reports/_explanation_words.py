@@ -28,10 +28,10 @@ def summary(of: Explanation) -> list[Row]:
     ]
     if of.pictures is not None:
         low, high = of.pictures.value_range
-        longest = f"{of.pictures.steps[-1]:.3g}"
+        shortest, longest = (f"{of.pictures.lengths[i]:.2g}" for i in (0, -1))
         rows += [
-            Row("Longest step in pictures", [f"{longest} in the units of the code"]),
-            Row("Drawn black and white", [f"{low:.3g} and {high:.3g}"]),
+            Row("Steps ε in pictures", [f"from {shortest} to {longest}, in the units of the code"]),
+            Row("Drawn black and white", [f"{low:.3g} and {high:.3g}".replace("-", "−")]),
         ]
     return [*rows, Row("Time", [f"{of.seconds:.1f} s"])]
 
@@ -42,10 +42,10 @@ def method(of: Explanation) -> str:
         return "M = J′J whole at each code"
     worst, typical = float(of.residuals.max()), float(of.residuals.median())
     if worst <= of.settings["tolerance"]:
-        reached = f"residuals at most {worst:.0e}"
+        reached = f"residuals at most {worst:.1g}"
     else:
         reached = (
-            f"residuals {typical:.0e} in the median and {worst:.0e} at worst, above the tolerance "
+            f"residuals {typical:.1g} in the median and {worst:.1g} at worst, above the tolerance "
             f"of {of.settings['tolerance']:g}: the later directions mix with the next ones"
         )
     return (
@@ -58,7 +58,7 @@ def residual(of: Explanation, found: float) -> str:
     """How far a direction is from an eigenvector."""
     if of.method == "exact":
         return "exact"
-    return "not known" if math.isnan(found) else f"{found:.0e}"
+    return "not known" if math.isnan(found) else f"{found:.1g}"
 
 
 def axis(of: Explanation, number: int) -> str:

@@ -168,8 +168,9 @@ def explain(
         Number of eigenpaths, along the first eigenvectors from the first code (Ramesh et al. 2018,
         Algorithm 1); 0 for none.
     length
-        The longest step of the pictures; by default one that changes a pixel by 15 % of the range
-        along the first direction, to first order, but no longer than the codes are.
+        The longest step of the pictures along each direction; by default those that change pixels
+        by 15 % of the range in the root mean square, to first order: along the first direction no
+        longer than the codes are, along others at most four times as long as that.
     value_range
         The values drawn black and white, (low, high); by default those that images seem to have.
     picture_size

@@ -235,7 +235,8 @@ def _finished(
     length = _length(work, options, values, codes, first, span)
     pictures = traced = None
     if span is not None:
-        pictures = _pictures.draw(work, shown, found, mean.vectors[0], regions, length, span)
+        lengths = _lengths(options, length, values[:, :k], regions)
+        pictures = _pictures.draw(work, shown, found, mean.vectors[0], regions, lengths, span)
     if options.paths:
         start = found.found[0].vectors[0]
         traced = eigenpaths(work, codes[:1], start, min(options.paths, k), 2 * length)
@@ -286,6 +287,22 @@ def _range(work: Work, options: Options, shown: Tensor) -> tuple[float, float] |
     return _pictures.usual_range(work.images(shown))
 
 
+def _lengths(
+    options: Options, length: float, values: Tensor, regions: dict[str, Region]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The longest steps along directions, and along those of each region."""
+    usual = values.median(0).values
+    parts = {name: region.eigenvalues[0] for name, region in regions.items()}
+    if options.length is not None:
+        return usual.new_full((len(usual),), length), {
+            name: part.new_full((len(part),), length) for name, part in parts.items()
+        }
+    strongest = float(usual[0])
+    return _pictures.step_lengths(length, strongest, usual), {
+        name: _pictures.step_lengths(length, strongest, part) for name, part in parts.items()
+    }
+
+
 def _length(
     work: Work,
     options: Options,
@@ -294,7 +311,7 @@ def _length(
     first: list[Tensor],
     span: tuple[float, float] | None,
 ) -> float:
-    """The largest step along directions."""
+    """The longest step along the first direction."""
     if options.length is not None:
         return float(options.length)
     if span is None:

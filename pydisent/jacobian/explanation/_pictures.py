@@ -14,7 +14,8 @@ from pydisent.jacobian.explanation._work import PICTURES, Work, maps_of
 
 _CHANGE = 0.15  # of the range: root mean square along the first direction at the largest step
 _USED = 0.25  # of a range, at least, by images that are said to have it
-_STEPS = (-1.0, -0.5, 0.0, 0.5, 1.0)
+_LONGER = 4.0  # a step along a weak direction is than that along the first, at most
+_FRACTIONS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 
 @dataclass
@@ -23,8 +24,10 @@ class Pictures:
 
     Attributes
     ----------
-    steps : list of float
-        The S lengths of steps: images are those of z + step · q.
+    fractions : list of float
+        Images are those of z + fraction · length · q at these S fractions.
+    lengths : Tensor
+        Of the longest step along each direction, (k,).
     value_range : (float, float)
         What is drawn black and white.
     local : Tensor
@@ -39,15 +42,19 @@ class Pictures:
         Where these act at these codes, (P'', k, h, w).
     regions : dict of str to Tensor
         Along the directions of a region at the first code, (k, S, C, h, w).
+    region_lengths : dict of str to Tensor
+        Of the longest steps along these, (k,).
     """
 
-    steps: list[float]
+    fractions: list[float]
+    lengths: Tensor
     value_range: tuple[float, float]
     local: Tensor
     local_maps: Tensor
     average: Tensor
     average_maps: Tensor
     regions: dict[str, Tensor] = field(default_factory=dict)
+    region_lengths: dict[str, Tensor] = field(default_factory=dict)
 
 
 def step_length(values: Tensor, outputs: int, extent: float, codes: Tensor) -> float:
@@ -61,6 +68,15 @@ def step_length(values: Tensor, outputs: int, extent: float, codes: Tensor) -> f
         return usual or 1.0
     length = _CHANGE * extent * (outputs / largest) ** 0.5
     return min(length, usual) if usual > 0 else length
+
+
+def step_lengths(length: float, strongest: float, values: Tensor) -> Tensor:
+    """Steps (k,) that change the output as much as ``length`` does along the strongest direction.
+
+    They are at most a few times as long.
+    """
+    ratios = (strongest / values.clamp_min(torch.finfo(values.dtype).tiny)).sqrt()
+    return length * ratios.clamp(max=_LONGER)
 
 
 def usual_range(images: Tensor) -> tuple[float, float]:
@@ -80,7 +96,7 @@ def draw(
     points: Points,
     mean_vectors: Tensor,
     regions: dict[str, Region],
-    length: float,
+    lengths: tuple[Tensor, dict[str, Tensor]],
     value_range: tuple[float, float],
 ) -> Pictures:
     """Decode images along directions from the codes drawn, as far as time goes.
@@ -93,18 +109,18 @@ def draw(
         Those to draw, (P, *latent).
     points, mean_vectors, regions
         The directions at codes, the average ones (m, k), and those of regions.
-    length
-        The largest step.
+    lengths
+        Of the longest steps along k directions, and along those of regions.
     value_range
         What is drawn black and white.
     """
-    steps = [length * step for step in _STEPS]
+    steps, by_name = lengths
     local: list[Tensor] = []
     average: list[Tensor] = []
     average_maps: list[Tensor] = []
     vectors = points.vectors(work.k)
     by_region = {
-        name: _sheet(work, codes[0], region.eigenvectors[0].flatten(1).mT, steps)
+        name: _sheet(work, codes[0], region.eigenvectors[0].flatten(1).mT, by_name[name])
         for name, region in regions.items()
     }
     for number, code in enumerate(codes):
@@ -123,6 +139,7 @@ def draw(
         work.leave_out("pictures along average directions from one of these codes")
     maps = torch.cat(points.maps)[: len(codes)]
     return Pictures(
+        list(_FRACTIONS),
         steps,
         value_range,
         torch.stack(local),
@@ -130,23 +147,24 @@ def draw(
         torch.stack(average) if average else local[0].new_zeros(0, *local[0].shape),
         torch.stack(average_maps) if average else maps[:0],
         by_region,
+        by_name,
     )
 
 
 def _lacks_time(work: Work) -> bool:
     """Whether there is none for images of k directions, and a map of where they act."""
-    images = work.k * (len(_STEPS) - 1) * work.image_seconds
+    images = work.k * (len(_FRACTIONS) - 1) * work.image_seconds
     return work.clock.left(PICTURES) < images + work.linear_seconds + work.k * work.column_seconds
 
 
-def _sheet(work: Work, code: Tensor, vectors: Tensor, steps: list[float]) -> Tensor:
+def _sheet(work: Work, code: Tensor, vectors: Tensor, lengths: Tensor) -> Tensor:
     """Images (k, S, C, h, w) along the columns of (m, k) from a code; that at 0 is decoded once."""
-    offsets = torch.tensor([step for step in steps if step], dtype=torch.float64)
-    moves = offsets[:, None] * vectors.mT.cpu().double()[:, None]  # (k, S - 1, m)
+    fractions = torch.tensor([each for each in _FRACTIONS if each], dtype=torch.float64)
+    moves = fractions[:, None] * (lengths.double() * vectors.cpu().double()).mT[:, None]
     there = code.cpu().double() + moves.reshape(*moves.shape[:2], *code.shape)
     images = work.images(there.to(code))
     here = work.images(code[None]).expand(len(images), 1, *images.shape[2:])
-    middle = sum(step < 0 for step in steps)
+    middle = sum(each < 0 for each in _FRACTIONS)
     return torch.cat([images[:, :middle], here, images[:, middle:]], 1)
 
 
