@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pydisent._checks import check
-from pydisent.jacobian._arguments import Coupled
+from pydisent.jacobian._arguments import Coupled, refuse_transforms
 from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian.explanation import _pictures
 from pydisent.jacobian.explanation._arguments import Method, Options, check_latents
@@ -27,6 +27,7 @@ from pydisent.jacobian.linearization import Linearization
 
 _SURELY_EXACT, _AT_MOST_EXACT = 64, 2048  # sizes m
 _EXACT_SHARE = 0.3  # of the time limit
+_BATCH_SHARE = 0.1  # of the time limit, for the codes of one batch
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ def analyse(
     progress: Report = lambda name, done, total: None,
 ) -> Analysis:
     """Find out what a generator does, without a page; arguments as of `pydisent.explain`."""
+    refuse_transforms()
     options = Options(
         k, regions, region_nullspace, points, paths, length, value_range, picture_size, method,
         tolerance, time_limit, memory_limit,
@@ -199,21 +201,21 @@ def _looked_at(
 
 def _prepared(work: Work, options: Options, codes: Tensor) -> Linearization:
     """The linearization at the first code; sets the sizes of batches, and the method, by it."""
-    one, m = work.linear(codes[:1]), codes[0].numel()
-    memory = work.memory
-    work.codes = 1 if work.generator.draws else min(memory.codes(one), len(codes))
-    work.chunk = memory.chunk(one, work.codes)
-    work.decoded = memory.images(one)
+    one, m, memory = work.linear(codes[:1]), codes[0].numel(), work.memory
     begin = work.clock.elapsed
     one.jvp(work.signs(m).to(one.dtype).reshape(1, *one.latent_shape))
     each = work.clock.elapsed - begin  # seconds a tangent
-    whole = each * m * len(codes) * (1 if memory.holds_jacobian(one) else 2)
-    in_time = whole <= _EXACT_SHARE * work.clock.limit
+    whole = each * m * (1 if memory.holds_jacobian(one) else 2)
+    in_time = whole * len(codes) <= _EXACT_SHARE * work.clock.limit
     suits = m <= _SURELY_EXACT or (m <= _AT_MOST_EXACT and in_time)
     work.exact = suits if options.method == "auto" else options.method == "exact"
-    if work.exact:  # as many as the Jacobians of fit
-        while work.codes > 1 and not memory.holds_jacobian(one, work.codes):
-            work.codes //= 2
+    per_code = whole if work.exact else 2 * each * (work.k + MORE)
+    together = min(memory.codes(one), len(codes), _BATCH_SHARE * work.clock.limit / per_code)
+    work.codes = 1 if work.generator.draws else max(1, int(together))
+    while work.exact and work.codes > 1 and not memory.holds_jacobian(one, work.codes):
+        work.codes //= 2
+    work.chunk = memory.chunk(one, work.codes)
+    work.decoded = memory.images(one)
     return work.linear(codes[:1]) if work.chunk else one
 
 

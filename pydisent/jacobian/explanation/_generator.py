@@ -119,7 +119,7 @@ def sampled(source: Any, count: Any, seed: int) -> Tensor:
         If ``count`` is below 1.
     """
     check_integer("z", count, at_least=1)
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator("cpu").manual_seed(seed)
     if callable(sample := getattr(source, "sample_code", None)):
         return sample(int(count), random)
     for name in SIZES:
@@ -127,7 +127,7 @@ def sampled(source: Any, count: Any, seed: int) -> Tensor:
         shape = (size,) if isinstance(size, int) else size
         whole = isinstance(shape, (tuple, list, torch.Size)) and len(shape) > 0
         if whole and all(type(n) is int and n >= 1 for n in shape):  # type: ignore[union-attr]
-            codes = torch.randn(int(count), *shape, generator=random)  # type: ignore[misc]
+            codes = torch.randn(int(count), *shape, generator=random, device="cpu")  # type: ignore[misc]
             like = next((p for p in _weights(source) if p.is_floating_point()), codes)
             return codes.to(like.device, like.dtype)
     raise TypeError(

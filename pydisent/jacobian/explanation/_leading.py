@@ -44,7 +44,8 @@ class Leading:
 def leading_of_matrix(matrix: Tensor) -> Leading:
     """All eigenpairs of matrices (B, m, m)."""
     matrix = matrix.double()
-    return _ritz(torch.eye(matrix.shape[-1]).to(matrix).expand_as(matrix), matrix)
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    return _ritz(eye.expand_as(matrix), matrix)
 
 
 def leading_of_products(

@@ -14,6 +14,7 @@ from pydisent.jacobian.explanation._work import PATHS, Work
 
 _STEPS = 24
 _FEWEST = 4
+_SHOWN = 7
 _BESIDE = 2  # vectors that are followed beside those wanted
 
 
@@ -55,16 +56,12 @@ def eigenpaths(work: Work, z: Tensor, start: Tensor, paths: int, total: float) -
     total
         The length of a path.
     """
-    each = work.linear_seconds + (paths + _BESIDE) * work.column_seconds
-    if work.exact:
-        begin = work.clock.elapsed
-        _vectors_at(work, start)(z)
-        each = work.clock.elapsed - begin
-    shown = 7
-    after = shown * work.image_seconds if work.generator.image is not None else 0.0
+    shown = min(_SHOWN, _STEPS + 1)
+    image_seconds = shown * work.image_seconds if work.generator.image is not None else 0.0
     for count in range(paths, 0, -1):
-        left = work.clock.left(PATHS) - count * after
-        steps = int(min(_STEPS, left / (count * each))) if left > 0 else 0
+        left = work.clock.left(PATHS) - count * image_seconds
+        each = _seconds(work, z, start, count)  # of a step of all paths
+        steps = _STEPS if each <= 0 else int(max(0.0, min(_STEPS, left / each)))
         if steps >= _FEWEST:
             break
     else:
@@ -83,6 +80,16 @@ def eigenpaths(work: Work, z: Tensor, start: Tensor, paths: int, total: float) -
     if work.generator.image is not None:
         images = work.images(codes[:, places])
     return Eigenpaths(codes.cpu(), size, images, places)
+
+
+def _seconds(work: Work, z: Tensor, start: Tensor, count: int) -> float:
+    """About how long a step of the first ``count`` paths takes."""
+    if work.exact:
+        begin = work.clock.elapsed
+        _vectors_at(work, start)(z)
+        return count * (work.clock.elapsed - begin)
+    columns = sum(ordinal + 1 + _BESIDE for ordinal in range(count))
+    return count * work.linear_seconds + columns * work.column_seconds
 
 
 def _vectors_at(work: Work, start: Tensor) -> Callable[[Tensor], Tensor]:

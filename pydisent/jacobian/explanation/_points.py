@@ -124,7 +124,8 @@ def _solved(
         next_one = work.clock.elapsed + WIDTH * work.column_seconds
         return columns < work.k + MORE or next_one <= until
 
-    draws = work.signs(batch, m, min(m, WIDTH) + _PROBES)
+    # The same at each code, so that what is found does not depend on how codes are batched.
+    draws = work.signs(1, m, min(m, WIDTH) + _PROBES).expand(batch, -1, -1)
     leading = leading_of_products(
         work.product(linear), draws[..., _PROBES:], work.k,
         tolerance=work.tolerance, most=max(_MOST, 2 * work.k), go_on=go_on,

@@ -110,9 +110,9 @@ class Work:
 
     def signs(self, *shape: int) -> Tensor:
         """Random signs of the seed, float64."""
-        random = torch.Generator().manual_seed(self.seed)
-        signs = torch.randint(0, 2, shape, generator=random, dtype=torch.float64) * 2 - 1
-        return signs.to(self.memory.device)
+        random = torch.Generator("cpu").manual_seed(self.seed)
+        drawn = torch.randint(0, 2, shape, generator=random, dtype=torch.float64, device="cpu")
+        return (drawn * 2 - 1).to(self.memory.device)
 
 
 def as_tangents(columns: Tensor, linear: Linearization) -> Tensor:
