@@ -204,7 +204,7 @@ def _prepared(work: Work, options: Options, codes: Tensor) -> Linearization:
     one, m, memory = work.linear(codes[:1]), codes[0].numel(), work.memory
     begin = work.clock.elapsed
     one.jvp(work.signs(m).to(one.dtype).reshape(1, *one.latent_shape))
-    each = work.clock.elapsed - begin  # seconds a tangent
+    each = max(work.clock.elapsed - begin, 1e-9)  # seconds a tangent; clocks may be coarse
     whole = each * m * (1 if memory.holds_jacobian(one) else 2)
     in_time = whole * len(codes) <= _EXACT_SHARE * work.clock.limit
     suits = m <= _SURELY_EXACT or (m <= _AT_MOST_EXACT and in_time)
