@@ -152,6 +152,8 @@ def test_large_images_are_averaged_over_areas():
     small = g(z[:1]).unflatten(2, (8, 4)).unflatten(4, (8, 4)).mean((3, 5))
     torch.testing.assert_close(shown.local[0, 0, 2], small[0].float())
     assert shown.local_maps.shape == (2, 1, 8, 8)
+    wide = analyse(lambda z: g(z).reshape(-1, 3, 16, 64), z, k=1, picture_size=16, paths=0)
+    assert wide.pictures.local.shape == (2, 1, 5, 3, 4, 16)
 
 
 @pytest.mark.parametrize("method", ["exact", "subspace"])
@@ -314,9 +316,24 @@ def test_what_there_is_no_time_for_is_left_out_and_said(monkeypatch):
     assert found.paths is None
     assert found.average.residuals.isnan().all()
     assert found.pictures.local.shape[0] == 1
+    jacobians = matrix(70) * found.codes[:, None]
+    expected = torch.linalg.svdvals(torch.cat(list(jacobians)))[:3].square() / len(jacobians)
+    ratios = found.average.values / expected  # the parts that are left out are semidefinite
+    assert ((ratios > 0.8) & (ratios < 1 + 1e-9)).all()
     unlimited = analyse(tick(g), z[:3], k=3, time_limit=None, method="subspace")
     assert unlimited.notes == []
     assert len(unlimited.codes) == 3
+
+
+def test_fewer_eigenpaths_are_followed_if_time_is_short(monkeypatch):
+    tick, g, z = Ticking(monkeypatch, 1.0), squaring(matrix(70)), codes(1, 70)
+    found = analyse(tick(g), z, k=3, paths=3, time_limit=18.0, method="subspace")
+    assert found.notes == [
+        f"left out for lack of time: {3 - len(found.paths.codes)} of 3 eigenpaths"
+    ]
+    assert len(found.paths.codes) in (1, 2)
+    assert found.paths.codes.shape[1] >= 5
+    assert found.seconds <= 18.0
 
 
 def test_random_numbers_are_the_same_for_each_image():
@@ -329,6 +346,10 @@ def test_random_numbers_are_the_same_for_each_image():
     torch.testing.assert_close(images, images[:1, :1].expand_as(images))
     quiet = analyse(g, codes(2), k=2, length=1e-9, paths=0).pictures.local[0]
     assert (quiet - images).abs().max() > 0.01
+    noise = images[0, 0] / quiet[0, 0]  # and for each code's Jacobian
+    a = (matrix().reshape(3, SIDE, SIDE, M) * noise[..., None]).reshape(-1, M)
+    values = torch.linalg.svdvals(a * codes(2)[:, None]).square()
+    torch.testing.assert_close(found.eigenvalues, values, rtol=1e-5, atol=0)
 
 
 def test_batch_statistics_are_refused():
