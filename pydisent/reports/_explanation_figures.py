@@ -15,6 +15,7 @@ from pydisent.reports.style import figure, figure_png
 
 with optional():
     import matplotlib
+    from matplotlib.colors import PowerNorm
 
 if TYPE_CHECKING:
     from pydisent.reports.explanation import Explanation
@@ -55,8 +56,6 @@ def alignment(of: Explanation) -> Picture:
         drawn = heatmaps({"F": {"heatmap": of.heatmap, "k": of.k, "mean": mean}})
         caption = f"F over {len(of.codes)} codes; 1/m is what chance gives in a code of size m."
         return Picture(file, drawn, alt, caption)
-    from matplotlib.colors import PowerNorm
-
     rows = of.heatmap[:, : of.k].T.numpy()
     with figure(860, 90 + 24 * len(rows)) as panel_of:
         panel = panel_of.subplots()
