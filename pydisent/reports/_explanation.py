@@ -278,11 +278,18 @@ def _region_sheet(of: Explanation, name: str, number: int) -> Picture:
 def _paths(of: Explanation) -> Part:
     paths = of.paths
     assert paths is not None
+    near = ""
+    if of.method != "exact":
+        near = (
+            " Each eigenvector is found from those of the step before by one product with M, so "
+            "that it is near rather than exact."
+        )
+    taken = words.counted(paths.codes.shape[1] - 1, "step")
     part = Part(
         "Eigenpaths",
         "From the first code, small steps are taken against the leading eigenvector of M at each "
         "point (γ1), the second (γ2), and so on (Ramesh et al., Alg. 1): curves along which little "
-        f"is mixed. {paths.codes.shape[1] - 1} steps of {paths.step_size:.3g}.",
+        f"is mixed. {taken} of {paths.step_size:.3g}.{near}",
     )
     part.attempt("pictures", _path_sheet, of)
     return part

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pydisent._extras import optional
+from pydisent.reports import _explanation_words as words
 from pydisent.reports._section import Picture
 from pydisent.reports.figures import heatmaps, spectra
 from pydisent.reports.style import figure, figure_png
@@ -39,13 +40,14 @@ def spectrum(of: Explanation) -> Picture:
         spectra({"Eigenvalues of M": {"eigenvalues": values, "k": of.k}}),
         f"{values.shape[1]} eigenvalues at {len(values)} codes; the first is "
         f"{values[:, 0].median():.3g} in the median, the k-th {values[:, of.k - 1].median():.3g}.",
-        f"Eigenvalues at {len(values)} codes.",
+        f"Eigenvalues at {words.counted(len(values), 'code')}.",
     )
 
 
 def alignment(of: Explanation) -> Picture:
     """Draw F: as a square where it is one and small, else a row an eigenvector."""
     count = of.heatmap.shape[1]
+    over = f"F over {words.counted(len(of.codes), 'code')}"
     file, largest = "alignment.png", of.heatmap.amax(0)[: of.k]
     alt = (
         f"Heat map of F; the largest entry of its first {len(largest)} eigenvectors is "
@@ -54,7 +56,7 @@ def alignment(of: Explanation) -> Picture:
     if count == of.m <= _SQUARE:
         mean = float(of.heatmap.diagonal()[: of.k].mean())
         drawn = heatmaps({"F": {"heatmap": of.heatmap, "k": of.k, "mean": mean}})
-        caption = f"F over {len(of.codes)} codes; 1/m is what chance gives in a code of size m."
+        caption = f"{over}; 1/m is what chance gives in a code of size m."
         return Picture(file, drawn, alt, caption)
     rows = of.heatmap[:, : of.k].T.numpy()
     with figure(860, 90 + 24 * len(rows)) as panel_of:
@@ -75,7 +77,7 @@ def alignment(of: Explanation) -> Picture:
         data = figure_png(panel_of)
     return Picture(
         file, data, alt,
-        f"F over {len(of.codes)} codes; {1 / of.m:.2g} is what chance gives in a code of size m. "
+        f"{over}; {1 / of.m:.2g} is what chance gives in a code of size m. "
         f"Largest entry: {top:.2g}.",
     )  # fmt: skip
 

@@ -81,8 +81,15 @@ def shape(sizes: Sequence[int]) -> str:
     return " × ".join(map(str, sizes))
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def written(value: object) -> str:
     """A setting."""
     if isinstance(value, (list, tuple)):
         return ", ".join(map(written, value)) or "none"
+    if value is None:
+        return "by default"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pydisent._checks import check
 from pydisent.jacobian.explanation import Analysis, Coupled, Method, Report, analyse
+from pydisent.reports._explanation_words import counted
 from pydisent.reports.files import write_files
 
 _WIDTH = 30  # of the progress bar
@@ -101,11 +102,8 @@ class Explanation(Analysis):
         )
 
     def __repr__(self) -> str:
-        count, shares = len(self.codes), self.average.shares
-        return (
-            f"Explanation({self.title!r}: {self.k} directions of m = {self.m} at {count} codes, "
-            f"{float(shares.sum()):.0%} of all change)"
-        )
+        at = f"{counted(self.k, 'direction')} of m = {self.m} at {counted(len(self.codes), 'code')}"
+        return f"Explanation({self.title!r}: {at}, {self.average.shares.sum():.0%} of all change)"
 
 
 def explain(

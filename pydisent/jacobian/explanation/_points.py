@@ -122,7 +122,7 @@ def _solved(
 
     def go_on(columns: int) -> bool:
         next_one = work.clock.elapsed + WIDTH * work.column_seconds
-        return columns < work.k + MORE or next_one <= until
+        return columns < work.k + MORE or next_one <= until  # fewer would mean nothing
 
     # The same at each code, so that what is found does not depend on how codes are batched.
     draws = work.signs(1, m, min(m, WIDTH) + _PROBES).expand(batch, -1, -1)
