@@ -152,7 +152,8 @@ def explain(
     decode
         What makes outputs of codes instead, such as ``generator.synthesis``.
     fn_kwargs
-        Keyword arguments of each call, such as ``{"noise_mode": "const"}``.
+        Keyword arguments of each call, such as ``{"c": None, "noise_mode": "const"}`` for
+        NVIDIA's StyleGANs.
     regions
         By name, masks w (H, W) in [0, 1] or boxes (top, left, bottom, right) in pixels: also find
         the directions that maximise ‖w ∘ J q‖², at most four a region.
