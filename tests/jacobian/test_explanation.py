@@ -272,8 +272,12 @@ def test_a_small_memory_limit_never_builds_the_jacobian(monkeypatch, method):
 
 
 def test_a_memory_limit_that_nothing_fits_into_is_refused():
-    with pytest.raises(ValueError, match=r"memory_limit must be at least \d+ bytes"):
+    with pytest.raises(ValueError, match=r"memory_limit must be at least \d+ bytes") as refused:
         analyse(squaring(matrix()), codes(), memory_limit=100)
+    least = int(str(refused.value).split("at least ")[1].split()[0])
+    analyse(squaring(matrix()), codes(), memory_limit=least, paths=0)
+    with pytest.raises(ValueError, match="memory_limit must be at least"):
+        analyse(squaring(matrix()), codes(), memory_limit=least - 1)
 
 
 def test_chunks_follow_the_memory_limit(monkeypatch):
@@ -323,6 +327,29 @@ def test_what_there_is_no_time_for_is_left_out_and_said(monkeypatch):
     unlimited = analyse(tick(g), z[:3], k=3, time_limit=None, method="subspace")
     assert unlimited.notes == []
     assert len(unlimited.codes) == 3
+
+
+def test_a_stage_that_slows_down_is_broken_off(monkeypatch):
+    """A second code, and a path, whose products take far longer than those before."""
+    tick, g = Ticking(monkeypatch, 0.1), squaring(matrix(70))
+    whole = Linearization.gram_product
+    taken = []
+
+    def slower(self, tangents):
+        taken.append(1)
+        tick.now += 0.1 if len(taken) <= 2 else 20.0
+        return whole(self, tangents)
+
+    monkeypatch.setattr(Linearization, "gram_product", slower)
+    found = analyse(
+        tick(g), codes(2, 70), k=3, paths=1, time_limit=30.0, method="subspace",
+        memory_limit=300_000, tolerance=0.9,  # one code at once
+    )  # fmt: skip
+    assert found.notes[0] == "left out for lack of time: 1 of 2 codes"
+    assert len(found.codes) == 1
+    assert found.notes[1] == "left out for lack of time: 1 of 1 eigenpaths"
+    assert found.paths is None
+    assert found.seconds < 60.0
 
 
 def test_fewer_eigenpaths_are_followed_if_time_is_short(monkeypatch):

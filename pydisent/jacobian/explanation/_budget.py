@@ -16,7 +16,6 @@ from pydisent.jacobian.linearization import Linearization
 Report = Callable[[str, int, int], None]
 _BATCH = 64  # codes linearised at once, at most
 _SPARE = 1.3  # temporary tensors beside those that are counted
-_MIB = 2**20
 
 
 @dataclass
@@ -67,7 +66,7 @@ class Memory:
             return None
         rest = self.limit - codes * _captured(one)
         fits = int(rest // (codes * _per_tangent(one)))
-        least = math.ceil((_captured(one) + _per_tangent(one)) / _MIB) * _MIB
+        least = math.ceil(_captured(one) + _per_tangent(one))
         check(fits >= 1, "memory_limit", f"at least {least} bytes for this generator", self.limit)
         return max(1, min(fits, one.chunk_size(graph=True)))
 

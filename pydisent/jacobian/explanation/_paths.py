@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pydisent.jacobian.eigen import path_along
 from pydisent.jacobian.explanation._leading import leading_of_matrix, signed
-from pydisent.jacobian.explanation._work import PATHS, Work
+from pydisent.jacobian.explanation._work import PATHS, OutOfTime, Work
 
 _STEPS = 24
 _FEWEST = 4
@@ -65,15 +65,21 @@ def eigenpaths(work: Work, z: Tensor, start: Tensor, paths: int, total: float) -
         if steps >= _FEWEST:
             break
     else:
-        work.leave_out("eigenpaths")
+        work.leave_out(f"{paths} of {paths} eigenpaths")
         return None
-    if count < paths:
-        work.leave_out(f"{paths - count} of {paths} eigenpaths")
     size, found = total / steps, []
     for ordinal in range(count):
         follow = _vectors_at(work, start[:, : ordinal + 1 + _BESIDE].to(work.memory.device))
-        found.append(path_along(follow, z, ordinal, size, 0.0, steps)[0])
+        try:
+            with work.within(PATHS):
+                found.append(path_along(follow, z, ordinal, size, 0.0, steps)[0])
+        except OutOfTime:
+            break
         work.report("eigenpaths", ordinal + 1, count)
+    if len(found) < paths:
+        work.leave_out(f"{paths - len(found)} of {paths} eigenpaths")
+    if not found:
+        return None
     codes = torch.stack(found)
     places = torch.linspace(0, steps, min(shown, steps + 1)).round().long().tolist()
     images = None

@@ -21,6 +21,7 @@ from pydisent.jacobian.explanation._work import (
     DIRECTIONS,
     MORE,
     WIDTH,
+    OutOfTime,
     Work,
     maps_of,
     squares,
@@ -90,13 +91,16 @@ def at_points(work: Work, codes: Tensor, one: Linearization | None, drawn: int) 
     for number, z in enumerate(batches):
         begin = work.clock.elapsed
         if number and work.clock.left(DIRECTIONS) < least:
-            work.leave_out(f"{len(codes) - points.count} of {len(codes)} codes")
             break
         linear = one if one is not None and len(z) == 1 else work.linear(z)
         one = None  # two at once may not fit
         share = work.clock.left(DIRECTIONS) / (len(batches) - number)
         until = work.clock.elapsed + 0.8 * share  # the rest is for what follows the products
-        leading, trace, gram = _solved(work, linear, until)
+        try:
+            with work.within(DIRECTIONS if number else None):
+                leading, trace, gram = _solved(work, linear, until)
+        except OutOfTime:
+            break
         points.add(leading, trace, work.k, gram)
         wanted = drawn - number * work.codes
         if work.generator.image is not None and wanted > 0:
@@ -107,6 +111,8 @@ def at_points(work: Work, codes: Tensor, one: Linearization | None, drawn: int) 
         least = work.clock.elapsed - begin
         if gram is None:  # as little as may be done at the next
             least -= (leading.products - work.k - MORE) * work.column_seconds
+    if points.count < len(codes):
+        work.leave_out(f"{len(codes) - points.count} of {len(codes)} codes")
     return points
 
 
@@ -163,18 +169,25 @@ def average(work: Work, codes: Tensor, points: Points) -> Leading:
         return total / count
 
     rounds = -(-count // work.codes)
-    if work.clock.left(AVERAGE) < rounds * per_code:
+
+    def in_time(columns: int) -> bool:
+        return work.clock.left(AVERAGE) >= rounds * per_code
+
+    try:
+        if not in_time(0):
+            raise OutOfTime
+        with work.within(AVERAGE):
+            return leading_of_products(
+                product, start[None, :, :block], k, tolerance=work.tolerance, most=3 * block,
+                go_on=in_time,
+            )  # fmt: skip
+    except OutOfTime:
         work.leave_out(
             "the refinement of the average directions by products with every M: they are those of "
             "the sum of the leading parts"
         )
-        unknown = torch.full((1, block), math.nan, dtype=torch.float64)
-        vectors = signed(start[None, :, :block])
-        return Leading(sizes[None, :block].square(), vectors, unknown)
-    return leading_of_products(
-        product, start[None, :, :block], k, tolerance=work.tolerance, most=3 * block,
-        go_on=lambda _: work.clock.left(AVERAGE) >= rounds * per_code,
-    )  # fmt: skip
+    unknown = torch.full((1, block), math.nan, dtype=torch.float64)
+    return Leading(sizes[None, :block].square(), signed(start[None, :, :block]), unknown)
 
 
 def common(points: Points, k: int) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -20,6 +22,10 @@ DIRECTIONS, AVERAGE, REGIONS, PICTURES, PATHS = 0.5, 0.65, 0.75, 0.88, 1.0
 # Columns of a block: a narrow one reaches deeper for the same number of columns in all.
 WIDTH = 4
 MORE = 4  # columns beyond those wanted, which converge last
+
+
+class OutOfTime(Exception):
+    """A stage goes on beyond its share of the time."""
 
 
 @dataclass
@@ -64,10 +70,24 @@ class Work:
     column_seconds: float = 0.0
     image_seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    _share: float | None = None
 
     def leave_out(self, what: str) -> None:
         """Note what there was no time for."""
         self.notes.append(f"left out for lack of time: {what}")
+
+    @contextmanager
+    def within(self, share: float | None) -> Iterator[None]:
+        """Products raise `OutOfTime` once this share of the limit has passed; None for never."""
+        before, self._share = self._share, share
+        try:
+            yield
+        finally:
+            self._share = before
+
+    def _keep_time(self) -> None:
+        if self._share is not None and self.clock.left(self._share) < 0:
+            raise OutOfTime
 
     def linear(self, z: Tensor, mask: Tensor | None = None) -> Linearization:
         """The derivative at some codes."""
@@ -80,6 +100,7 @@ class Work:
         """M V of columns (B, m, b)."""
 
         def product(columns: Tensor) -> Tensor:
+            self._keep_time()
             begin = self.clock.elapsed
             moved = linear.gram_product(as_tangents(columns, linear))
             moved = moved.flatten(2).permute(1, 2, 0).double()
@@ -91,6 +112,7 @@ class Work:
 
     def gram(self, linear: Linearization) -> Tensor:
         """M (B, m, m), by J where it fits."""
+        self._keep_time()
         if self.memory.holds_jacobian(linear):
             found = linear.gram_matrix().double()
         else:
