@@ -1,5 +1,8 @@
 """Fast, correct losses, ops and full systems for learning disentangled representations."""
 
+from importlib import import_module
+from typing import Any
+
 from pydisent import _requirements, jacobian, losses, ops  # noqa: F401 (refuses an old torch first)
 from pydisent._backends import backends
 from pydisent.jacobian import (
@@ -42,6 +45,7 @@ __all__ = [
     "directional_derivative",
     "doctor",
     "eigenvector_heatmap",
+    "explain",
     "gaussian_kl",
     "gram_penalty",
     "information_lower_bound",
@@ -53,3 +57,9 @@ __all__ = [
     "total_correlation",
     "trace_eigenpath",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "explain":  # its page is drawn by a layer above this one's other names
+        return import_module("pydisent.reports.explanation").explain
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,7 @@ from pydisent._terminal import readable_output, warnings_of_one_line
 from pydisent.cli._demo import demo
 from pydisent.cli._doctor import doctor
 from pydisent.cli._evaluation import compare, evaluate, select
+from pydisent.cli._explain import explain
 from pydisent.cli._lists import info, list_
 from pydisent.cli._output import fail
 from pydisent.cli._pictures import report, rotate, trace, transfer, traverse
@@ -24,6 +25,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "transfer": transfer,
     "rotate": rotate,
     "trace": trace,
+    "explain": explain,
     "report": report,
     "compare": compare,
     "select": select,
@@ -39,7 +41,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 # Flags whose absence is a third choice, which the parser wants to have a value.
 _FLAGS = {"--mirror": ("--mirror=True",), "--no-mirror": ("--mirror=False",)}
 # Options that take several values and may be repeated.
-_REPEATABLE = ("--set", "--grid", "--metrics", "--codes", "--official")
+_REPEATABLE = ("--set", "--grid", "--metrics", "--codes", "--official", "--region")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -142,11 +142,11 @@ def trace_eigenpath(
     # Each path has calls of its own, as only the caller knows which arguments, and what of that
     # which fn closes over, belong to one sample each.
     return torch.stack(
-        [_path(vectors_at, z.detach(), i - 1, step_size, decay, steps) for i in ordinals]
+        [path_along(vectors_at, z.detach(), i - 1, step_size, decay, steps) for i in ordinals]
     )
 
 
-def _path(
+def path_along(
     vectors_at: Callable[[Tensor], Tensor],
     z: Tensor,
     column: int,
@@ -154,7 +154,7 @@ def _path(
     decay: float,
     steps: int,
 ) -> Tensor:
-    """The paths of one eigenvector, (B, N + 1, *latent)."""
+    """The paths (B, N + 1, *latent) of a column of what ``vectors_at`` gives at codes."""
     position, path, direction = z, [z], None
     for _ in range(steps):
         vector = vectors_at(position)[..., column].to(z.dtype)

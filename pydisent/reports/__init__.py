@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pydisent.evaluation.comparison import compare
     from pydisent.reports.comparison import write_comparison
     from pydisent.reports.eigenpaths import write_eigenpaths
+    from pydisent.reports.explanation import Explanation, explain
     from pydisent.reports.masks import write_masks
     from pydisent.reports.matrices import write_matrices
     from pydisent.reports.page import write_report
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from pydisent.reports.traversals import write_traversals
 
 __all__ = [
+    "Explanation",
     "alignment_summary",
     "compare",
+    "explain",
     "write_comparison",
     "write_eigenpaths",
     "write_local_svd",
@@ -34,8 +37,10 @@ __all__ = [
 
 # Imported on first use, so that each figure needs only its own dependencies.
 _HOMES = {
+    "Explanation": "pydisent.reports.explanation",
     "alignment_summary": "pydisent.evaluation.alignment",
     "compare": "pydisent.evaluation.comparison",
+    "explain": "pydisent.reports.explanation",
     "write_comparison": "pydisent.reports.comparison",
     "write_eigenpaths": "pydisent.reports.eigenpaths",
     "write_local_svd": "pydisent.reports.pictures",

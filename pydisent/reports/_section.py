@@ -1,10 +1,13 @@
 """Sections of a report: pictures, what they show in words, and why some are missing."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydisent.evaluation.subject import Subject
+if TYPE_CHECKING:  # which needs what training does
+    from pydisent.evaluation.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,28 @@ class Picture:
     def moving(self) -> bool:
         """Return whether it is an animation."""
         return self.file.endswith(".gif")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes
+    ----------
+    label : str
+        Its label.
+    cells : list of str
+        One for each run.
+    best : set of int
+        The numbers of the best cells, if any.
+    notes : list of str
+        Notes beside the cells, or "".
+    """
+
+    label: str
+    cells: list[str]
+    best: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 Pictures = Picture | Sequence[Picture]

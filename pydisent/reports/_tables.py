@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from pydisent.evaluation.alignment import leading
@@ -12,31 +12,10 @@ from pydisent.evaluation.masks import has_masks
 from pydisent.evaluation.registry import METRICS
 from pydisent.evaluation.scoring import metric_label, why_missing
 from pydisent.evaluation.subject import Subject
+from pydisent.reports._section import Row
 
 _ROWS_OF_THEIR_OWN = ("f-diagonal", "reconstruction", "mask-overlap")
 _LONG = 16
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table.
-
-    Attributes
-    ----------
-    label : str
-        Its label.
-    cells : list of str
-        One for each run.
-    best : set of int
-        The numbers of the best cells, if any.
-    notes : list of str
-        Notes beside the cells, or "".
-    """
-
-    label: str
-    cells: list[str]
-    best: frozenset[int] = frozenset()
-    notes: tuple[str, ...] = ()
 
 
 def summary(subjects: Sequence[Subject]) -> list[Row]:

@@ -1,13 +1,14 @@
 """Plots that compare runs: alignment, spectra and losses."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pydisent._extras import optional
-from pydisent.evaluation.subject import Subject
 from pydisent.reports._section import Picture, Section
 from pydisent.reports.style import INK, MUTED, SERIES, figure, figure_png
 
@@ -15,6 +16,9 @@ with optional():
     from matplotlib.axes import Axes
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import MaxNLocator
+
+if TYPE_CHECKING:  # which needs what training does
+    from pydisent.evaluation.subject import Subject
 
 
 _WRITTEN = 12  # largest F whose entries are printed

@@ -1,0 +1,99 @@
+"""The command that explains what a run's generator does."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydisent.cli._arguments import key_values, opened, set_threads
+from pydisent.cli._output import progress_bars, say, say_written
+from pydisent.cli._tyro import Positional, arg
+
+
+def explain(
+    run: Positional[Path],
+    out: Path | None = None,
+    codes: int = 64,
+    k: int | None = None,
+    region: Annotated[tuple[str, ...], arg(metavar="NAME=TOP,LEFT,BOTTOM,RIGHT ...")] = (),
+    region_nullspace: int = 0,
+    points: int = 4,
+    paths: int = 3,
+    length: float | None = None,
+    method: Literal["auto", "exact", "subspace"] = "auto",
+    time_limit: float = 240.0,
+    memory_limit: float | None = None,
+    seed: int = 0,
+    accelerator: str = "auto",
+    threads: int | None = None,
+) -> None:
+    """Write one HTML page, and arrays, of what a run's generator does: ranked directions.
+
+    Parameters
+    ----------
+    run : Path
+        The run folder.
+    out : Path
+        Folder of the page and arrays.npz; RUN/explanation by default.
+    codes : int
+        Number of codes drawn at random over which directions are averaged.
+    k : int
+        Number of directions; 8, or the code's size, by default.
+    region : tuple of str
+        Boxes of pixels, for the directions that act there.
+    region_nullspace : int
+        Take a region's directions orthogonal to this many that change the rest of the image most.
+    points : int
+        From how many codes pictures are drawn.
+    paths : int
+        How many eigenpaths are drawn; 0 for none.
+    length : float
+        The longest step in the pictures along each direction; by what it changes, by default.
+    method : str
+        exact: the whole of J'J; subspace: its leading directions alone; auto: exact where that
+        takes little of the time.
+    time_limit : float
+        Seconds; the page says what is left out for lack of them.
+    memory_limit : float
+        GiB for what is computed beside the generator.
+    seed : int
+        Of the codes.
+    accelerator : str
+        cpu, cuda, mps or auto: the GPU where there is one.
+    threads : int
+        CPU threads.
+    """
+    set_threads(threads)
+    regions = {name: _box(name, box) for name, box in key_values(region, "region").items()}
+    shown = opened(run, accelerator)
+    from pydisent.reports import explain as explained
+
+    names = list(shown.system.code_names)
+    with progress_bars() as progress:
+        found = explained(
+            shown.system,
+            codes,
+            k=k,
+            regions=regions or None,
+            region_nullspace=region_nullspace,
+            title=f"{shown.system.name} on {shown.plan.data}",
+            names=names,
+            progress=progress,
+            points=points,
+            paths=paths,
+            length=length,
+            value_range=(0.0, 1.0),
+            method=method,
+            time_limit=time_limit,
+            memory_limit=None if memory_limit is None else int(memory_limit * 2**30),
+            seed=seed,
+        )
+    for note in found.notes:
+        say(note)
+    say_written(found.save(out or run / "explanation"))
+
+
+def _box(name: str, text: str) -> tuple[int, ...]:
+    try:
+        top, left, bottom, right = map(int, text.split(","))
+    except ValueError:
+        raise ValueError(f"region must be NAME=TOP,LEFT,BOTTOM,RIGHT, got {name}={text}") from None
+    return top, left, bottom, right

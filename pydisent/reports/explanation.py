@@ -1,0 +1,269 @@
+"""``explain``: what a generator does, in one call, as arrays and as a page to share."""
+
+from __future__ import annotations
+
+import functools
+import html
+import io
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from pydisent._checks import check
+from pydisent.jacobian.explanation import Analysis, Coupled, Method, Report, analyse
+from pydisent.reports._explanation_words import counted
+from pydisent.reports.files import write_files
+
+_WIDTH = 30  # of the progress bar
+
+
+@dataclass(eq=False, repr=False)
+class Explanation(Analysis):
+    """What `explain` found: the arrays of `pydisent.jacobian.explanation.Analysis`, and a page.
+
+    Attributes
+    ----------
+    title : str
+        Of the page.
+    """
+
+    title: str = "A generator"
+
+    @functools.cached_property
+    def files(self) -> dict[str, bytes]:
+        """The page, index.html, and its pictures, by file name; needs the `report` extra."""
+        from pydisent.reports._explanation import page_files
+
+        return page_files(self)
+
+    @property
+    def page(self) -> str:
+        """The page as HTML, with its pictures inside."""
+        return self.files["index.html"].decode()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by name, but for the images."""
+        found = {
+            name: getattr(self, name)
+            for name in (
+                "codes", "eigenvalues", "eigenvectors", "residuals", "traces", "trace_errors",
+                "heatmap",
+            )
+        }  # fmt: skip
+        for name in ("average", "common"):
+            found |= _tensors(name, getattr(self, name))
+        if self.pictures is not None:
+            found |= {
+                "local_maps": self.pictures.local_maps, "average_maps": self.pictures.average_maps
+            }  # fmt: skip
+        for name, region in self.regions.items():
+            found |= _tensors(f"regions.{name}", region)
+        if self.paths is not None:
+            found["paths"] = self.paths.codes
+        return {name: tensor.detach().cpu().float().numpy() if tensor.dtype.itemsize < 4
+                else tensor.detach().cpu().numpy() for name, tensor in found.items()}  # fmt: skip
+
+    def save(self, folder: str | Path) -> Path:
+        """Write index.html, its pictures, arrays.npz and summary.json; return the page's path.
+
+        Raises
+        ------
+        ValueError
+            If ``folder`` is a file.
+        """
+        data = io.BytesIO()
+        np.savez_compressed(data, **self.arrays())  # type: ignore[arg-type]
+        summary = {
+            "title": self.title,
+            "method": self.method,
+            "seconds": round(self.seconds, 3),
+            "notes": self.notes,
+            "settings": {k: v for k, v in self.settings.items() if _is_plain(v)},
+            "eigenvalues": self.average.values.tolist(),
+            "shares": self.average.shares.tolist(),
+        }
+        files = {
+            "arrays.npz": data.getvalue(),
+            "summary.json": json.dumps(summary, indent=2).encode(),
+        }
+        page = self.files  # drawn before anything is written
+        return write_files(Path(folder), files | page)[list(files | page).index("index.html")]
+
+    def _repr_html_(self) -> str:
+        return (
+            f'<iframe srcdoc="{html.escape(self.page)}" title="{html.escape(self.title)}" '
+            'style="width: 100%; height: 50rem; border: 0"></iframe>'
+        )
+
+    def __repr__(self) -> str:
+        at = f"{counted(self.k, 'direction')} of m = {self.m} at {counted(len(self.codes), 'code')}"
+        return f"Explanation({self.title!r}: {at}, {self.average.shares.sum():.0%} of all change)"
+
+
+def explain(
+    generator: Any,
+    z: Tensor | int,
+    *,
+    k: int | None = None,
+    decode: Callable[..., Any] | None = None,
+    fn_kwargs: Mapping[str, Any] | None = None,
+    regions: Mapping[str, Any] | None = None,
+    region_nullspace: int = 0,
+    points: int = 4,
+    paths: int = 3,
+    length: float | None = None,
+    value_range: tuple[float, float] | None = None,
+    picture_size: int = 128,
+    method: Method = "auto",
+    tolerance: float = 1e-2,
+    time_limit: float | None = 240.0,
+    memory_limit: int | None = None,
+    coupled: Coupled = "error",
+    seed: int = 0,
+    out: str | Path | None = None,
+    title: str | None = None,
+    names: Sequence[str] | None = None,
+    progress: bool | Report = True,
+) -> Explanation:
+    """Explain what a generator does: the directions of its codes that change most, and what.
+
+    At each code z, M = J'J of the generator's Jacobian J says how much a direction q changes the
+    output: ‖J q‖² = q'M q. Its eigenvectors are the directions at that code; those of the mean of
+    M over codes, and those that most codes share, hold for all.
+
+    Parameters
+    ----------
+    generator
+        Makes outputs of codes: any callable, or an object whose method ``decode`` does. It may
+        return a tensor, a list or dict of tensors, or an object whose ``sample`` is a tensor;
+        the squared changes of several add. Outputs (B, C, H, W) with C = 1 or 3 are images.
+    z
+        Codes (B, *latent), such as (B, m), (B, m, 1, 1) or (B, L, 512); or their number, drawn by
+        ``generator.sample_code(n, torch_generator)``, else from N(0, I) in the shape that its
+        ``z_dim``, ``latent_dim``, ``latent_size`` or ``dim_z`` says.
+    k
+        Number of directions, at most m; by default 8, or m.
+    decode
+        What makes outputs of codes instead, such as ``generator.synthesis``.
+    fn_kwargs
+        Keyword arguments of each call, such as ``{"c": None, "noise_mode": "const"}`` for
+        NVIDIA's StyleGANs.
+    regions
+        By name, masks w (H, W) in [0, 1] or boxes (top, left, bottom, right) in pixels: also find
+        the directions that maximise ‖w ∘ J q‖², at most four a region.
+    region_nullspace
+        Take a region's directions orthogonal to this many leading eigenvectors U of what changes
+        the rest of the image, J' diag(1 − w)² J: they are the leading eigenvectors of
+        P J' diag(w)² J P with P = I − U U', as LOCO-Edit's (Chen et al. 2024) are projected.
+    points
+        From how many codes, the first ones, pictures are drawn and regions found.
+    paths
+        Number of eigenpaths, along the first eigenvectors from the first code (Ramesh et al. 2018,
+        Algorithm 1); 0 for none.
+    length
+        The longest step of the pictures along each direction; by default those that change pixels
+        by 15 % of the range in the root mean square, to first order: along the first direction no
+        longer than the codes are, along others at most four times as long as that.
+    value_range
+        The values drawn black and white, (low, high); by default those that images seem to have.
+    picture_size
+        To which images are averaged over areas.
+    method
+        "exact" computes M whole, "subspace" its leading directions alone, from products J'J V by a
+        block Krylov method; "auto" is exact for m <= 64, and up to m = 2048 where that takes less
+        than a third of the time.
+    tolerance
+        The relative residual ‖M v − λ v‖ / λ at which a subspace is good enough, in (0, 1).
+    time_limit
+        Seconds, or None for no limit. What is left out for lack of time is said on the page and in
+        ``notes``; at least one code is explained. Drawing the page takes some seconds more.
+    memory_limit
+        Bytes for tangents and what they read beside the generator itself; by default what
+        `pydisent.linearize` takes. An estimate, which small temporary tensors may exceed.
+    coupled
+        As of `pydisent.linearize`.
+    seed
+        Of drawn codes, of the starts of subspaces, and of the random numbers that the generator
+        draws from torch, which are the same for each image.
+    out
+        A folder, where the page and the arrays are saved; see `Explanation.save`.
+    title
+        Of the page.
+    names
+        Of the m coordinates.
+    progress
+        Whether to show a bar on a terminal; or called with (stage, done, total).
+
+    Returns
+    -------
+    Explanation
+        With arrays, a page and `save`; in a notebook it shows the page. Drawing needs the
+        `report` extra.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above, or for what `pydisent.linearize` refuses.
+    DerivativeError
+        If PyTorch's derivative of an operation of the generator is missing or wrong.
+
+    Examples
+    --------
+    >>> decode = lambda z: torch.sin(z @ torch.eye(6, 3 * 8 * 8)).reshape(-1, 3, 8, 8)
+    >>> explained = pydisent.explain(decode, torch.randn(5, 6), k=2, paths=0)
+    >>> explained.eigenvalues.shape, explained.average.vectors.shape
+    (torch.Size([5, 6]), torch.Size([2, 6]))
+    """
+    names = None if names is None else [str(name) for name in names]
+    if out is not None and Path(out).exists():
+        check(Path(out).is_dir(), "out", "a folder or absent", f"the file {out}")
+    report = progress if callable(progress) else _bar if progress and _has_bar() else _silent
+    found = analyse(
+        generator, z, k=k, decode=decode, fn_kwargs=fn_kwargs, regions=regions,
+        region_nullspace=region_nullspace, points=points, paths=paths, length=length,
+        value_range=value_range, picture_size=picture_size, method=method, tolerance=tolerance,
+        time_limit=time_limit, memory_limit=memory_limit, coupled=coupled, seed=seed,
+        names=names, progress=report,
+    )  # fmt: skip
+    shown = title or f"What {_name(generator)} does"
+    explanation = Explanation(**vars(found), title=shown)
+    if out is not None:
+        explanation.save(out)
+    return explanation
+
+
+def _name(generator: Any) -> str:
+    name = getattr(generator, "__name__", None)
+    if name is None:
+        return type(generator).__name__
+    return "a function" if name == "<lambda>" else str(name)
+
+
+def _tensors(name: str, part: Any) -> dict[str, Tensor]:
+    found = {each.name: getattr(part, each.name) for each in fields(part)}
+    return {f"{name}.{key}": value for key, value in found.items() if isinstance(value, Tensor)}
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (int, float, str, list, tuple))
+
+
+def _silent(name: str, done: int, total: int) -> None:
+    pass
+
+
+def _has_bar() -> bool:
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+def _bar(name: str, done: int, total: int) -> None:
+    filled = _WIDTH * done // total
+    end = "\n" if done == total else ""
+    bar = "#" * filled + "." * (_WIDTH - filled)
+    print(f"\r{name:<12} {bar} {done}/{total}", end=end, file=sys.stderr, flush=True)
