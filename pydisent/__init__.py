@@ -13,7 +13,9 @@ from pydisent.jacobian import (
     doctor,
     eigenvector_heatmap,
     gram_penalty,
+    hessian_penalty,
     linearize,
+    second_directional_derivative,
     trace_eigenpath,
 )
 from pydisent.losses import (
@@ -44,12 +46,14 @@ __all__ = [
     "eigenvector_heatmap",
     "gaussian_kl",
     "gram_penalty",
+    "hessian_penalty",
     "information_lower_bound",
     "jacobian",
     "jacobian_supervision",
     "linearize",
     "losses",
     "ops",
+    "second_directional_derivative",
     "total_correlation",
     "trace_eigenpath",
 ]
