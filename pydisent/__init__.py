@@ -16,7 +16,9 @@ from pydisent.jacobian import (
     doctor,
     eigenvector_heatmap,
     gram_penalty,
+    hessian_penalty,
     linearize,
+    second_directional_derivative,
     trace_eigenpath,
 )
 from pydisent.losses import (
@@ -48,12 +50,14 @@ __all__ = [
     "explain",
     "gaussian_kl",
     "gram_penalty",
+    "hessian_penalty",
     "information_lower_bound",
     "jacobian",
     "jacobian_supervision",
     "linearize",
     "losses",
     "ops",
+    "second_directional_derivative",
     "total_correlation",
     "trace_eigenpath",
 ]

@@ -6,6 +6,8 @@ or, where only the autograd graph shows it, by reverse mode (``_hidden``). The s
 (``_program``), from which a ``Linearization`` computes products. Functions of the Gram matrix
 J'J have one way to their gradient (``_gram``, ``_directions``, ``_gradient``): ``gram`` and
 ``alignment``. ``path_length``, ``directional`` and ``eigen`` are built on a ``Linearization``, too.
+Second derivatives (``taylor``, ``hessian``) are pushed with the first ones (``_taylor``), through
+steps that know how they change with their inputs.
 ``decompositions`` replace what PyTorch differentiates wrongly; ``corrections`` lends them to other
 code, and ``diagnosis`` finds out where they are needed.
 """
@@ -17,13 +19,16 @@ from pydisent.jacobian.diagnosis import Diagnosis, doctor
 from pydisent.jacobian.directional import directional_derivative
 from pydisent.jacobian.eigen import eigenvector_heatmap, eigenvectors, trace_eigenpath
 from pydisent.jacobian.gram import gram_penalty
+from pydisent.jacobian.hessian import HessianPenalty, hessian_penalty
 from pydisent.jacobian.linearization import Linearization, linearize
 from pydisent.jacobian.path_length import PathLengthPenalty, path_length_penalty
+from pydisent.jacobian.taylor import second_directional_derivative
 
 __all__ = [
     "AlignmentPenalty",
     "DerivativeError",
     "Diagnosis",
+    "HessianPenalty",
     "Linearization",
     "PathLengthPenalty",
     "alignment_penalty",
@@ -33,7 +38,9 @@ __all__ = [
     "eigenvector_heatmap",
     "eigenvectors",
     "gram_penalty",
+    "hessian_penalty",
     "linearize",
     "path_length_penalty",
+    "second_directional_derivative",
     "trace_eigenpath",
 ]

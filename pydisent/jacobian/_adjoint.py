@@ -7,6 +7,7 @@ to this identity before its derivative is used.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -23,19 +24,22 @@ _MOST = 10_000  # kinds remembered
 
 
 def modes_agree(
-    forward: Sequence[Tensor], reverse: Sequence[Tensor], rounded: Iterable[Tensor]
+    forward: Sequence[Tensor],
+    reverse: Sequence[Tensor],
+    rounded: Iterable[Tensor],
+    floor: float = 1e-12,
 ) -> bool:
     """Whether the sums of the inner products <u, J v> and <J'u, v> are equal to rounding.
 
-    ``rounded`` are tensors in the dtypes that were computed in. An infinite derivative agrees: it
-    is infinite in every mode.
+    ``rounded`` are tensors in the dtypes that were computed in; a difference below ``floor`` is
+    none. An infinite derivative agrees: it is infinite in every mode.
     """
     size = torch.stack([part.abs() for part in (*forward, *reverse)]).sum()
     difference = torch.stack(list(forward)).sum()
     if reverse:
         difference = difference - torch.stack(list(reverse)).sum()
     rounding = max(torch.finfo(tensor.dtype).eps for tensor in rounded)
-    bound = max(TOLERANCE, _ROUNDINGS * rounding) * size + 1e-12
+    bound = max(TOLERANCE, _ROUNDINGS * rounding) * size + floor
     return bool((difference.abs() <= bound) | ~size.isfinite())
 
 
@@ -60,3 +64,42 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
     """The real inner product of two tensors, in double precision; complex ones count as pairs."""
     wide = torch.promote_types(a.dtype, torch.float64)
     return (a.to(wide).conj() * b.to(wide)).sum().real
+
+
+def bent_by_reverse(
+    ends: Sequence[Any],
+    sources: Sequence[Any],
+    like: Sequence[Tensor],
+    a: Sequence[Tensor],
+    b: Sequence[Tensor],
+    *,
+    keep: bool,
+    cut: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> list[Tensor]:
+    """D²f[a, b] of ``ends``, shaped as ``like``, by reverse mode; with a graph if ``keep``.
+
+    <u, D²f[a, b]> is the derivative of <J'u, a> along b: a function that is linear in u, whose
+    gradient by u is D²f[a, b]. Grad mode must be on; in ``cut`` no gradient passes the sources.
+    """
+
+    def slope(ends: Any, seeds: Any, tangents: Sequence[Tensor]) -> Tensor | None:
+        with cut():
+            pulled = torch.autograd.grad(
+                ends, sources, seeds, create_graph=True, retain_graph=True, allow_unused=True
+            )
+        parts = [
+            ((p.conj() * t.to(p.dtype)).sum()).real if p.is_complex() else (p * t.to(p.dtype)).sum()
+            for p, t in zip(pulled, tangents)
+            if p is not None and p.requires_grad
+        ]
+        return torch.stack(parts).sum() if parts else None
+
+    probes = [torch.zeros_like(x, requires_grad=True) for x in like]
+    first = slope(ends, probes, a)
+    second = None if first is None else slope(first, None, b)
+    if second is None:
+        return [probe.detach() for probe in probes]
+    found = torch.autograd.grad(
+        second, probes, create_graph=keep, retain_graph=True, materialize_grads=True
+    )
+    return list(found)

@@ -9,6 +9,7 @@ rather than to captured values.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,10 +21,10 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge
 
-from pydisent.jacobian._adjoint import inner, modes_agree, normal_like, once
+from pydisent.jacobian._adjoint import bent_by_reverse, inner, modes_agree, normal_like, once
 from pydisent.jacobian._call import DerivativeError
 from pydisent.jacobian._capture import is_capturing
-from pydisent.jacobian._step import Push
+from pydisent.jacobian._step import Bending, Push
 from pydisent.jacobian.decompositions import NATIVE_WRONG
 
 Edge = tuple[Any, int]  # a node of the autograd graph, and which of its results
@@ -169,6 +170,25 @@ def live_push(output: Tensor, region: Region, name: str) -> Push:
     if not is_capturing():  # when nothing can be read back
         once(kind, lambda: _check_push(push, pulled_along, output.detach(), name))
     return push
+
+
+def live_bend(output: Tensor, region: Region) -> Bending:
+    """The second derivative of a region of the autograd graph, by reverse mode, pair by pair."""
+    edges = [GradientEdge(node, number) for node, number in region.boundary]
+    assert output.grad_fn is not None
+    end, like = GradientEdge(output.grad_fn, output.output_nr), output.detach()
+
+    def apply(_: Sequence[Tensor], a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+        keep, rows = torch.is_grad_enabled(), []
+        with torch.inference_mode(False), torch.enable_grad():
+            for first, second in zip(zip(*a[: len(edges)]), zip(*b[: len(edges)])):
+                # One traced value may depend on another, and tangents on all of them.
+                stops = [edge for edge in map(edge_of, first) if edge is not None]
+                cut = functools.partial(cut_at, [*region.boundary, *stops])
+                rows += bent_by_reverse([end], edges, [like], first, second, keep=keep, cut=cut)
+        return torch.stack(rows)
+
+    return apply
 
 
 # Nodes of PyTorch's own, whose derivatives are determined by their names and shapes.

@@ -52,29 +52,32 @@ class Program:
         self.rounding = rounding
         # Outputs that depend on the input, and the slots of their tangents.
         self.moved = [i for i, slot in enumerate(outputs) if slot is not None]
-        self._results = [slot for slot in outputs if slot is not None]
+        self.results = [slot for slot in outputs if slot is not None]
         self.output_shapes = output_shapes
         self.input_slot = input_slot
-        self.steps = _drop_unused(steps, self._results)
+        self.steps = _drop_unused(steps, self.results)
         # One entry per tensor and dtype: its own, or that of the tangents.
-        reads = dict.fromkeys((i, step.keep) for step in self.steps for i in step.captured)
+        reads = dict.fromkeys((i, step.keep) for step in self.steps for i in _read_by(step))
         self.captured = [captured[index] for index, _ in reads]
         self._kept = [keep for _, keep in reads]
         places = {read: place for place, read in enumerate(reads)}
         for step in self.steps:
             step.captured = tuple(places[index, step.keep] for index in step.captured)
-        self.steps = fuse_diagonals(self.steps, self._results)
+            if step.bend is not None:
+                step.bend.reads = tuple(places[index, step.keep] for index in step.bend.reads)
+        self.steps = fuse_diagonals(self.steps, self.results)
         # What steps read through the autograd graph: the function's input and leaves.
         self.live = len(live) if any(step.live for step in self.steps) else 0
         self.captured += live[: self.live]
         self._origins = origins or {}
         self._slot_sizes = slot_sizes
-        self._dead = self._liveness()
+        #: For each step, the slots that are not read after it.
+        self.dead = self._liveness()
 
     def _liveness(self) -> list[tuple[int, ...]]:
         """For each step, the slots that are not read after it."""
         last = {slot: place for place, step in enumerate(self.steps) for slot in step.inputs}
-        last.update(dict.fromkeys(self._results, len(self.steps)))
+        last.update(dict.fromkeys(self.results, len(self.steps)))
         return [
             tuple(slot for slot in dict.fromkeys(step.inputs) if last[slot] == place)
             for place, step in enumerate(self.steps)
@@ -153,7 +156,7 @@ class Program:
         for step in self.steps:
             if step.outputs[0] in held:
                 step.push = _zeros(step.push)
-                step.overwrites = step.pull = None
+                step.overwrites = step.pull = step.bend = None
         for slot in held:
             if slot in self._origins:
                 origin, number = self._origins[slot]
@@ -228,7 +231,7 @@ class Program:
         values, kept = {self.input_slot: tangents}, list[Tensor]()
         dtype = tangents.dtype
         with torch.autocast(tangents.device.type, enabled=False):
-            for step, dead in zip(self.steps, self._dead):
+            for step, dead in zip(self.steps, self.dead):
                 arguments = [values[slot] for slot in step.inputs]
                 if arguments and is_channels_last(arguments[0]):
                     _lay_out(captured, step.captured, arguments[0])
@@ -242,17 +245,7 @@ class Program:
                     live = [tangents, *values.values(), *kept]
                     if _owns_its_memory(arguments[0], live):
                         push = step.overwrites
-                results = _applied(push, read, arguments)
-                if isinstance(results, Tensor):
-                    results = (results,)
-                results = [r if r.dtype is dtype else as_dtype(r, dtype) for r in results]
-                if True in step.is_complex:  # a real value plus a complex constant, say
-                    results = [
-                        torch.complex(result, torch.zeros_like(result))
-                        if complex_ and not result.is_complex()
-                        else result
-                        for result, complex_ in zip(results, step.is_complex, strict=True)
-                    ]
+                results = of_type(step, applied(push, read, arguments), dtype)
                 if watch is not None:
                     results = watch(step, results)
                 for slot, result in zip(step.outputs, results, strict=True):
@@ -260,7 +253,28 @@ class Program:
                     if slot in keep:
                         keep[slot].append(result)
                         kept.append(result)
-        return [values[slot] for slot in self._results]
+        return [values[slot] for slot in self.results]
+
+
+def of_type(
+    step: Step[int], results: Tensor | Sequence[Tensor], dtype: torch.dtype
+) -> list[Tensor]:
+    """The tangents that a step made, of the precision of ``dtype`` and complex where they must."""
+    if isinstance(results, Tensor):
+        results = (results,)
+    results = [r if r.dtype is dtype else as_dtype(r, dtype) for r in results]
+    if True in step.is_complex:  # a real value plus a complex constant, say
+        results = [
+            torch.complex(result, torch.zeros_like(result))
+            if complex_ and not result.is_complex()
+            else result
+            for result, complex_ in zip(results, step.is_complex, strict=True)
+        ]
+    return results
+
+
+def _read_by(step: Step[int]) -> tuple[int, ...]:
+    return (*step.captured, *(step.bend.reads if step.bend is not None else ()))
 
 
 def as_dtype(value: Tensor, dtype: torch.dtype) -> Tensor:
@@ -289,7 +303,7 @@ def _zeros(push: Push) -> Push:
     return held
 
 
-def _applied(
+def applied(
     push: Push, captured: Sequence[Tensor], tangents: Sequence[Tensor]
 ) -> Tensor | Sequence[Tensor]:
     """Apply a step, in float32 if it has no kernel for a half type."""

@@ -19,6 +19,24 @@ Pull = Callable[
 # scale(captured, factors of the inputs) -> factor of the output.
 Scale = Callable[[Sequence[Tensor], Sequence["Tensor | float"]], "Tensor | float"]
 Place = TypeVar("Place", Tensor, int)
+# apply(read, a, b) -> D²f[a, b]. Each of a and b lists P tangents (P, *primal.shape) of every input
+# and, after them, of every output.
+Bending = Callable[
+    [Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], "Tensor | Sequence[Tensor]"
+]
+
+
+@dataclass(slots=True)
+class Bend(Generic[Place]):
+    """The second derivative of an operation, D²f[a, b]: bilinear and symmetric.
+
+    Of a step with one input and one output, ``together`` may take K first derivatives, followed by
+    K second ones along the same directions or by none, to those of the output; or to None.
+    """
+
+    reads: Sequence[Place]  # like ``Step.captured``
+    apply: Bending
+    together: Callable[[Sequence[Tensor], Tensor, int], Tensor | None] | None = None
 
 
 @dataclass(slots=True)
@@ -45,6 +63,7 @@ class Step(Generic[Place]):
     live: bool = False  # the map reads the traced function's autograd graph
     general: bool = False  # there is no rule for the operation
     is_complex: tuple[bool, ...] = ()  # for each output
+    bend: Bend[Place] | None = None  # by default the derivative of the map by what it captured
 
     def known_as(self, value: Tensor) -> Push:
         """The map where its result is known to be ``value``, with its derivatives."""

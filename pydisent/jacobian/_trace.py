@@ -46,14 +46,20 @@ from pydisent.jacobian._views import overlaps_itself
 from pydisent.jacobian._writes import Write, write_of
 from pydisent.jacobian.decompositions import DECOMPOSITIONS, KEEP_STATISTICS, traced
 from pydisent.jacobian.rules import COVERED, RULES, general
+from pydisent.jacobian.rules.bends import add_bend
 
 
-def trace(fn: Callable, z: Tensor, args: tuple, kwargs: dict) -> tuple[Program, Any, Tensor]:
-    """The derivative of ``fn`` at ``z``, its value, and the input that its graph starts from."""
+def trace(
+    fn: Callable, z: Tensor, args: tuple, kwargs: dict, *, order: int = 1
+) -> tuple[Program, Any, Tensor]:
+    """The derivative of ``fn`` at ``z``, its value, and the input that its graph starts from.
+
+    With ``order`` 2, steps have their second derivatives, too.
+    """
     with torch.inference_mode(False), torch.enable_grad():
         source = z.clone() if z.is_inference() else z
         z_in = (source if source.requires_grad else source.detach().requires_grad_()).clone()
-        tracer = Tracer(z_in, RULES, general)
+        tracer = Tracer(z_in, RULES, general, order)
         # Compiled parts would hide their operations.
         with (
             torch.compiler.set_stance("force_eager"),
@@ -96,13 +102,18 @@ class Tracer(TorchFunctionMode):
         The traced input; it must not be a leaf of the autograd graph.
     rules, general
         The tangent rules by name, and the one for all other operations.
+    order
+        2 if steps are to have their second derivatives, too.
     """
 
-    def __init__(self, z: Tensor, rules: dict[str, Rule], general: GeneralRule) -> None:
+    def __init__(
+        self, z: Tensor, rules: dict[str, Rule], general: GeneralRule, order: int = 1
+    ) -> None:
         super().__init__()
         self._z = z
         self._rules = rules
         self._general = general
+        self._order = order
         self._values = Values(z)
         self._memory = Memory()
         self._lost = LostDerivatives()
@@ -168,7 +179,7 @@ class Tracer(TorchFunctionMode):
         if before is None and (rule is None or name in RANDOM):
             before = self._random_state(func, args, kwargs)
         call = Call(func, name, *bind(func, args, kwargs), out, self._values.is_traced)
-        if decomposed and name in COVERED and not COVERED[name](call):
+        if decomposed and name in COVERED and (self._order > 1 or not COVERED[name](call)):
             return self._decompose(func, args, kwargs)
         if out is None:
             call.out = func(*args, **kwargs)
@@ -217,23 +228,24 @@ class Tracer(TorchFunctionMode):
         by_rows = step.by_rows and all(
             t.dim() > 0 and len(t) == batch for t in (*step.inputs, *outputs)
         )
-        values.steps.append(
-            Step(
-                inputs,
-                captured,
-                step.push,
-                tuple(map(values.add, outputs)),
-                step.keep,
-                step.overwrites,
-                step.pull,
-                step.scale,
-                step.is_identity,
-                by_rows,
-                call.name,
-                general=general,
-                is_complex=tuple(tensor.is_complex() for tensor in outputs),
-            )
+        recorded = Step(
+            inputs,
+            captured,
+            step.push,
+            tuple(map(values.add, outputs)),
+            step.keep,
+            step.overwrites,
+            step.pull,
+            step.scale,
+            step.is_identity,
+            by_rows,
+            call.name,
+            general=general,
+            is_complex=tuple(tensor.is_complex() for tensor in outputs),
         )
+        if self._order > 1:
+            add_bend(recorded, step, values, self._memory.capture)
+        values.steps.append(recorded)
         for held in call.held or ():
             for place, value in enumerate(held):
                 if isinstance(value, Tensor):

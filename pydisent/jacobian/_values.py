@@ -15,11 +15,12 @@ from pydisent.jacobian._hidden import (
     edge_of,
     is_custom,
     leaves_behind,
+    live_bend,
     live_push,
     refuse_wrong_nodes,
 )
 from pydisent.jacobian._memory import address_of
-from pydisent.jacobian._step import Step
+from pydisent.jacobian._step import Bend, Step
 from pydisent.jacobian._views import picked, replaced, view_places
 
 
@@ -106,7 +107,8 @@ class Values:
             self.live[id(leaf)] = leaf
         slot = self.add(tensor)
         inputs = tuple(self.slots[edge] for edge in region.boundary)
-        self.steps.append(Step(inputs, (), push, (slot,), name=name, live=True))
+        bend = Bend[int]((), live_bend(tensor, region))
+        self.steps.append(Step(inputs, (), push, (slot,), name=name, live=True, bend=bend))
         return slot
 
     def _add_view(self, tensor: Tensor, source: int, places: Tensor) -> int:

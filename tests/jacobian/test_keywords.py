@@ -32,6 +32,10 @@ CALLS = {
     "gram_penalty": lambda fn, z, **keywords: pydisent.gram_penalty(
         fn, z, lambda gram: gram.sum((1, 2)), **keywords
     ),
+    "hessian_penalty": pydisent.hessian_penalty,
+    "second_directional_derivative": lambda fn, z, **keywords: (
+        pydisent.second_directional_derivative(fn, z, torch.ones_like(z)[None], **keywords)
+    ),
     "trace_eigenpath": functools.partial(pydisent.trace_eigenpath, steps=1),
 }
 

@@ -9,6 +9,7 @@ gives the gradient of a Jacobian penalty: norms are composed of primitives for t
 """
 
 from pydisent.jacobian.rules import (  # noqa: F401 - each adds its rules to the table
+    activations,
     attention,
     constriction,
     convolutions,

@@ -12,10 +12,12 @@ from torch.utils import _pytree as pytree
 
 from pydisent.jacobian._call import Call, Rule, differentiable
 from pydisent.jacobian._diagonal import like_tangent
-from pydisent.jacobian._step import Push, Scale, Step
+from pydisent.jacobian._step import Bend, Push, Scale, Step
 from pydisent.jacobian._views import overlaps_itself
 
 RULES: dict[str, Rule] = {}
+#: The second derivative of a function whose slope is constant in pieces.
+FLAT: Bend[Tensor] = Bend((), lambda read, a, b: ())
 #: Of rules whose function has a decomposition, too: which arguments they cover, asked before the
 #: function runs, as it may draw random numbers.
 COVERED: dict[str, Callable[[Call], bool]] = {}

@@ -2,98 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from pydisent.jacobian._call import Call, NoRuleError
 from pydisent.jacobian._diagonal import like_tangent
-from pydisent.jacobian._step import Step
+from pydisent.jacobian._step import Bend, Step
 from pydisent.jacobian.rules._base import (
     RULES,
     dense,
     flattened,
     multiplication,
     rule,
-)
-from pydisent.ops import activation_tangent, activation_tangent_
-from pydisent.reference import tangent as reference
-
-_SMALL = 1 << 13  # elements
-
-
-def _composed(
-    h: Tensor,
-    tangents: Tensor,
-    kind: str,
-    *,
-    leak: Tensor | None = None,
-    negative_slope: float = 0.01,
-    beta: float = 1.0,
-    softplus_threshold: float = 20.0,
-) -> Tensor:
-    """``ops.activation_tangent`` in elementary operations."""
-    parameters = leak, None, negative_slope, beta, softplus_threshold
-    if h.dtype != tangents.dtype or h.dtype.itemsize < 4:
-        return reference.activation_tangent(h, tangents, kind, *parameters, False)
-    return tangents * reference.derivative(h, kind, *parameters)
-
-
-def _activation(call: Call, kind: str, tensors: dict[str, Tensor], **constants: float) -> Step:
-    """An activation that the ``tangent`` kernels differentiate."""
-    source = call.args[0]
-    if source.is_complex() or any(call.is_traced(value) for value in tensors.values()):
-        raise NoRuleError
-    names = list(tensors)
-
-    def push_with(function):
-        def push(captured, tangents):
-            extra = dict(zip(names, captured[1:]))
-            return function(
-                like_tangent(captured[0], tangents[0]), tangents[0], kind, **extra, **constants
-            )
-
-        return push
-
-    kernel = push_with(activation_tangent)
-    composed = push_with(_composed)
-
-    def push(captured, tangents):
-        # For small tensors the kernel's backward costs more calls than it saves.
-        small = torch.is_grad_enabled() and tangents[0].numel() < _SMALL
-        return (composed if small else kernel)(captured, tangents)
-
-    def scale(captured, factors):
-        h = captured[0]
-        factor = factors[0] if isinstance(factors[0], Tensor) else h.new_full((), factors[0])
-        return push(captured, [factor.expand(h.shape)[None]])[0]
-
-    return Step(
-        [source],
-        [source, *tensors.values()],
-        push,
-        keep=True,
-        overwrites=push_with(activation_tangent_),
-        scale=scale,
-        by_rows=True,
-    )
-
-
-@rule("relu", "tanh", "sigmoid", "silu")
-def _plain_activation(call: Call) -> Step:
-    return _activation(call, call.name, {})
-
-
-RULES["prelu"] = lambda call: _activation(call, "prelu", {"leak": call.argument(1, "weight")})
-RULES["leaky_relu"] = lambda call: _activation(
-    call, "leaky_relu", {}, negative_slope=call.argument(1, "negative_slope", 0.01)
-)
-RULES["softplus"] = lambda call: _activation(
-    call,
-    "softplus",
-    {},
-    beta=call.argument(1, "beta", 1.0),
-    softplus_threshold=call.argument(2, "threshold", 20.0),
 )
 
 
@@ -112,7 +35,29 @@ def _elementwise(call: Call) -> Step:
         derivative = forward_ad.unpack_dual(function(dual, *rest, **named)).tangent
     if derivative is None:
         raise NoRuleError
-    return multiplication(call, source, derivative)
+    step = multiplication(call, source, derivative)
+
+    def bent(read, a, b):
+        curvature = _second_derivative(lambda x: function(x, *rest, **named), read[0])
+        return like_tangent(curvature.to(a[0].dtype), a[0]) * a[0] * b[0]
+
+    step.bend = Bend([source], bent)
+    return step
+
+
+def _second_derivative(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The second derivative of an elementwise function, with a graph in grad mode."""
+    keep = torch.is_grad_enabled()
+    with torch.enable_grad():
+        source = x if keep and x.requires_grad else x.detach().requires_grad_()
+        value = function(source)
+        (slope,) = torch.autograd.grad(value, source, torch.ones_like(value), create_graph=True)
+        if not slope.requires_grad:
+            return torch.zeros_like(x)
+        (curvature,) = torch.autograd.grad(
+            slope, source, torch.ones_like(slope), create_graph=keep, materialize_grads=True
+        )
+    return curvature
 
 
 for _function in (
@@ -143,4 +88,14 @@ def _dropout(call: Call) -> Step:
 def _rrelu(call: Call) -> Step:
     source, out = call.args[0], call.out
     slope = torch.where(source >= 0, torch.ones_like(source), (out / source).detach())
+    return multiplication(call, source, slope.detach())
+
+
+@rule("copysign")
+def _copysign(call: Call) -> Step:
+    """±x, zero times it where x is zero, as PyTorch has it; the other's sign has no tangent."""
+    source = call.args[0]
+    if not call.is_traced(source):
+        raise NoRuleError
+    slope = torch.where(source == 0, 0.0, call.out.sign() * source.sign())
     return multiplication(call, source, slope.detach())

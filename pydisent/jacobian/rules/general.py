@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pydisent.jacobian._adjoint import inner, modes_agree, normal_like, once
-from pydisent.jacobian._call import Call, differentiable, is_foreign
+from pydisent.jacobian._adjoint import bent_by_reverse, inner, modes_agree, normal_like, once
+from pydisent.jacobian._call import Call, DerivativeError, differentiable, is_foreign
 from pydisent.jacobian._capture import is_capturing
-from pydisent.jacobian._step import Step
+from pydisent.jacobian._program import as_dtype
+from pydisent.jacobian._step import Bend, Step
 from pydisent.jacobian.rules._base import dense, flattened, over_tangents
 
 Apply = Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, ...]]
@@ -34,6 +35,7 @@ def general(call: Call) -> Step | None:
     outputs = [leaf for leaf in pytree.tree_leaves(call.out) if _moves(leaf)]
     moving = [i for i, leaf in enumerate(pytree.tree_leaves(call.out)) if _moves(leaf)]
     func, dtypes = call.func, [tensor.dtype for tensor in inputs]
+    kind = _kind(call, leaves, spec, captured, len(traced))
 
     def apply(captured: Sequence[Tensor], primals: Sequence[Tensor]) -> tuple[Tensor, ...]:
         filled = list(leaves)
@@ -55,9 +57,9 @@ def general(call: Call) -> Step | None:
 
     # In the call's own dtypes, as an operation may not accept others.
     step = Step(inputs, captured, push, outputs=outputs, keep=True)
+    step.bend = Bend(captured, _Bend(call, apply, step, kind))
     if _is_mutable(func) or call.name.endswith("_"):
         return None
-    kind = _kind(call, leaves, spec, captured, len(traced))
     return step if once(kind, lambda: _forward_mode_is_right(call, apply, step)) else None
 
 
@@ -123,6 +125,110 @@ def _forward_mode_is_right(call: Call, apply: Apply, step: Step) -> bool:
             return not is_foreign(call.func)
     reverse = [inner(p, t[0]) for p, t in zip(pulled, v)]
     return modes_agree(forward, reverse, (*outputs, *primals))
+
+
+class _Bend:
+    """The second derivative of an operation: forward mode twice, or else reverse mode twice."""
+
+    def __init__(self, call: Call, apply: Apply, step: Step, kind: Any) -> None:
+        self._call, self._apply, self._kind = call, apply, kind
+        self._count, self._dtypes = len(step.inputs), [tensor.dtype for tensor in step.inputs]
+        self._by_forward: bool | None = None
+
+    def __call__(
+        self, read: Sequence[Tensor], a: Sequence[Tensor], b: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        a, b = ([t.to(d) for t, d in zip(side, self._dtypes)] for side in (a, b))
+        if self._by_forward is None:
+            self._by_forward = self._is_right_by_forward(read)
+        return (self._forward if self._by_forward else self._reverse)(read, a, b)
+
+    def _forward(
+        self, read: Sequence[Tensor], a: Sequence[Tensor], b: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        primals = tuple(map(dense, read[: self._count]))
+
+        def one(*directions: Tensor) -> tuple[Tensor, ...]:
+            first, second = directions[: self._count], directions[self._count :]
+
+            def moved(*values: Tensor) -> tuple[Tensor, ...]:
+                return torch.func.jvp(lambda *p: self._apply(read, p), values, first)[1]
+
+            with self._call.replayed():
+                return torch.func.jvp(moved, primals, second)[1]
+
+        return over_tangents(one, [*a, *b])
+
+    def _reverse(
+        self, read: Sequence[Tensor], a: Sequence[Tensor], b: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        keep = torch.is_grad_enabled()
+        with torch.enable_grad():
+            # Places of their own in the graph: values, and their tangents, depend on each other.
+            inputs = [
+                x.view_as(x) if keep and x.requires_grad else x.detach().requires_grad_()
+                for x in read[: self._count]
+            ]
+            with self._call.replayed():
+                outputs = self._apply(read, inputs)
+            like = [output.detach() for output in outputs]
+            rows = [
+                bent_by_reverse(outputs, inputs, like, *pair, keep=keep)
+                for pair in zip(zip(*a), zip(*b))
+            ]
+        return tuple(map(torch.stack, zip(*rows)))
+
+    def _is_right_by_forward(self, read: Sequence[Tensor]) -> bool:
+        """Whether forward mode has the second derivative, and reverse mode that one's gradient.
+
+        DerivativeError if neither has it, or if reverse mode has another one. Where that has none,
+        forward mode is taken.
+        """
+        if is_capturing():
+            return True
+        wide = [as_dtype(x, torch.float64) for x in read]  # without the rounding of what is zero
+        found = self._probed(self._forward, wide)
+        if found is None:
+            wide, found = list(read), self._probed(self._forward, read)
+        if found is None and self._probed(self._reverse, read) is None:
+            raise DerivativeError(
+                f"PyTorch has no second derivative of '{self._call.name}' that has a gradient"
+            )
+        if found is None:
+            return False
+
+        def agrees() -> bool:
+            other = self._probed(self._reverse, wide)
+            return other is None or all(
+                modes_agree([x], [y], wide, floor=1e-8) for x, y in zip(found, other, strict=True)
+            )
+
+        if not once(self._kind and ("second", *self._kind), agrees):
+            raise DerivativeError(
+                f"PyTorch's second derivatives of '{self._call.name}' by forward and by reverse "
+                "mode differ, so that one of them is wrong"
+            )
+        return True
+
+    def _probed(self, method: Callable[..., Any], read: Sequence[Tensor]) -> list[Tensor] | None:
+        """<u, D²f[v, w]> and its derivative along t, at random vectors; None if there is none."""
+        generator = torch.Generator("cpu").manual_seed(0)
+        read = [x.detach() for x in read]
+        inputs = read[: self._count]
+        v, w, t = ([normal_like(x, generator, 2) for x in inputs] for _ in range(3))
+        try:
+            with torch.enable_grad():
+                moving = [x.clone().requires_grad_() for x in inputs]
+                bent = method([*moving, *read[self._count :]], v, w)
+                parts = [inner(normal_like(x.detach(), generator), x) for x in bent]
+                total = torch.stack(parts).sum()
+                slopes: Sequence[Tensor] = ()
+                if total.requires_grad:
+                    slopes = torch.autograd.grad(total, moving, materialize_grads=True)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError):
+            return None
+        along = [inner(g, x[0]) for g, x in zip(slopes, t)] or [torch.zeros_like(total)]
+        return [total.detach(), torch.stack(along).sum()]
 
 
 def _equal(got: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:

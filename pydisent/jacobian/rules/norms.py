@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pydisent.jacobian._call import Call, NoRuleError
-from pydisent.jacobian._step import Step
+from pydisent.jacobian._step import Bend, Step
 from pydisent.jacobian.rules._base import (
     rule,
 )
@@ -22,11 +22,16 @@ def _softmax(call: Call) -> Step:
         raise NoRuleError
     dim = dim % source.dim() - source.dim()
     if call.name == "log_softmax":
+
+        def spread(read, a, b):
+            return -_covariance(read[0].exp(), a[0], b[0], dim).expand_as(a[0])
+
         return Step(
             [source],
             [call.out],
             lambda c, t: t[0] - (c[0].exp() * t[0]).sum(dim, keepdim=True),
             by_rows=dim != -source.dim(),
+            bend=Bend([call.out], spread),
         )
     sign = -1 if call.name == "softmin" else 1
 
@@ -34,7 +39,20 @@ def _softmax(call: Call) -> Step:
         weights, tangent = captured[0], sign * tangents[0]
         return weights * (tangent - (weights * tangent).sum(dim, keepdim=True))
 
-    return Step([source], [call.out], push, by_rows=dim != -source.dim())
+    def bent(read, a, b):
+        a, b = (t - (read[0] * t).sum(dim, keepdim=True) for t in (a[0], b[0]))
+        product = a * b
+        return read[0] * (product - (read[0] * product).sum(dim, keepdim=True))
+
+    return Step(
+        [source], [call.out], push, by_rows=dim != -source.dim(), bend=Bend([call.out], bent)
+    )
+
+
+def _covariance(weights: Tensor, a: Tensor, b: Tensor, dims: Any) -> Tensor:
+    """Σ w (a − ⟨a⟩) (b − ⟨b⟩) under weights whose sum is one."""
+    a, b = (t - (weights * t).sum(dims, keepdim=True) for t in (a, b))
+    return (weights * a * b).sum(dims, keepdim=True)
 
 
 def _norm_tangent(
@@ -47,6 +65,19 @@ def _norm_tangent(
     inverse = (x.square().mean(dims, keepdim=True) + eps).rsqrt()
     x_hat = x * inverse
     return inverse * (tangent - x_hat * (x_hat * tangent).mean(dims, keepdim=True))
+
+
+def _norm_bend(
+    x: Tensor, a: Tensor, b: Tensor, dims: tuple[int, ...], eps: float, centred: bool = True
+) -> Tensor:
+    """The second derivative of the same along a and b."""
+    if centred:
+        x, a, b = (t - t.mean(dims, keepdim=True) for t in (x, a, b))
+    inverse = (x.square().mean(dims, keepdim=True) + eps).rsqrt()
+    x, a, b = (t * inverse for t in (x, a, b))
+    along_a, along_b = ((x * t).mean(dims, keepdim=True) for t in (a, b))
+    both = (a * b).mean(dims, keepdim=True)
+    return x * (3 * along_a * along_b - both) - a * along_b - b * along_a
 
 
 def _affine(call: Call, weight: Any, bias: Any) -> list[Tensor]:
@@ -69,7 +100,13 @@ def _last_dims_norm(call: Call) -> Step:
         result = _norm_tangent(captured[0], tangents[0], dims, eps, centred)
         return result * captured[1] if len(captured) > 1 else result
 
-    return Step([source], [source, *affine], push, by_rows=len(dims) < source.dim())
+    def bent(read, a, b):
+        result = _norm_bend(read[0], a[0], b[0], dims, eps, centred)
+        return result * read[1] if len(read) > 1 else result
+
+    captured = [source, *affine]
+    by_rows = len(dims) < source.dim()
+    return Step([source], captured, push, by_rows=by_rows, bend=Bend(captured, bent))
 
 
 def _grouped_norm(call: Call, groups: int, weight: Any, bias: Any, eps: float) -> Step:
@@ -78,14 +115,21 @@ def _grouped_norm(call: Call, groups: int, weight: Any, bias: Any, eps: float) -
     batch, channels = source.shape[:2]
     spatial = (1,) * (source.dim() - 2)
 
-    def push(captured, tangents):
+    def grouped(derivative, captured, *tangents):
         x = captured[0].reshape(batch, groups, -1)
-        tangent = tangents[0]
-        result = _norm_tangent(x, tangent.reshape(tangent.shape[0], *x.shape), (-1,), eps)
-        result = result.reshape(tangent.shape)
+        shape = tangents[0].shape
+        result = derivative(x, *(t.reshape(len(t), *x.shape) for t in tangents), (-1,), eps)
+        result = result.reshape(shape)
         return result * captured[1].reshape(channels, *spatial) if affine else result
 
-    return Step([source], [source, *affine], push, by_rows=True)
+    def push(captured, tangents):
+        return grouped(_norm_tangent, captured, tangents[0])
+
+    def bent(read, a, b):
+        return grouped(_norm_bend, read, a[0], b[0])
+
+    captured = [source, *affine]
+    return Step([source], captured, push, by_rows=True, bend=Bend(captured, bent))
 
 
 @rule("group_norm")
@@ -154,7 +198,15 @@ def _logsumexp(call: Call) -> Step:
         weights = (x - total.reshape(kept)).exp()
         return (weights * tangents[0]).sum(dims, keepdim=keep)
 
-    return Step([source], [source, call.out], push, by_rows=-source.dim() not in dims)
+    def bent(read, a, b):
+        x, total = read
+        weights = (x - total.reshape(kept)).exp()
+        result = _covariance(weights, a[0], b[0], dims)
+        return result if keep else result.squeeze(dims)
+
+    captured = [source, call.out]
+    by_rows = -source.dim() not in dims
+    return Step([source], captured, push, by_rows=by_rows, bend=Bend(captured, bent))
 
 
 @rule("var", "std")

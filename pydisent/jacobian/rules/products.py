@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pydisent.jacobian._call import Call, NoRuleError, differentiable
 from pydisent.jacobian._diagonal import like_tangent
-from pydisent.jacobian._step import Step
+from pydisent.jacobian._step import Bend, Step
 from pydisent.jacobian.rules._base import (
     RULES,
     align,
@@ -109,7 +109,13 @@ def _multiply(call: Call) -> Step:
     def scale(captured, factors):
         return captured[1] * factors[0] + captured[0] * factors[1]
 
-    return elementwise_step(call, traced, traced, push_both, scale)
+    def bent(_, a, b):
+        (u, v), (w, x) = ([align(t, d, len(shape)) for t, d in zip(s, dims)] for s in (a, b))
+        return u * x + w * v
+
+    step = elementwise_step(call, traced, traced, push_both, scale)
+    step.bend = Bend((), bent)
+    return step
 
 
 @rule("div", "__truediv__", "__rtruediv__", "__div__", "__rdiv__", "divide", "true_divide")
@@ -140,7 +146,17 @@ def _divide(call: Call) -> Step:
         change = -quotient * factors[-1] / divisor
         return change if len(factors) == 1 else factors[0] / divisor + change
 
-    return elementwise_step(call, inputs, [right, call.out], push_both, scale)
+    def bent(read, a, b):
+        divisor, quotient = read
+        (*u, v), (*w, x) = ([align(t, d, dim) for t, d in zip(s, dims)] for s in (a, b))
+        change = 2 * quotient * v * x
+        if u:
+            change = change - u[0] * x - w[0] * v
+        return change / divisor / divisor
+
+    step = elementwise_step(call, inputs, [right, call.out], push_both, scale)
+    step.bend = Bend([right, call.out], bent)
+    return step
 
 
 @rule("matmul", "__matmul__", "__rmatmul__")
@@ -174,8 +190,13 @@ def _matrix_product(call: Call) -> Step:
         ]
         return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
+    def bent(_, a, b):
+        (u, v), (w, x) = ([align(t, d, dim) for t, d in zip(s, dims)] for s in (a, b))
+        return u @ x + w @ v
+
     by_rows = dim > 2 and left.dim() == right.dim()
-    return Step([values[place] for place in places], captured, push, by_rows=by_rows)
+    bend = Bend[Tensor]((), bent) if len(places) == 2 else None
+    return Step([values[place] for place in places], captured, push, by_rows=by_rows, bend=bend)
 
 
 @rule("addmm", "baddbmm")
@@ -273,5 +294,9 @@ def _bilinear(call: Call) -> Step:
             terms.append(F.bilinear(first, second, weight))
         return sum(terms[1:], terms[0])
 
+    def bent(read, a, b):
+        return F.bilinear(a[0], b[1], read[0]) + F.bilinear(b[0], a[1], read[0])
+
     traced = [value for value, flag in zip((left, right), flags) if flag]
-    return Step(traced, [*others, weight], push, by_rows=left.dim() > 1)
+    bend = Bend([weight], bent) if all(flags) else None
+    return Step(traced, [*others, weight], push, by_rows=left.dim() > 1, bend=bend)
