@@ -28,6 +28,7 @@ CALLS = {
     "directional_derivative": lambda fn, z, **keywords: pydisent.directional_derivative(
         fn, z, torch.ones_like(z), **keywords
     ),
+    "doctor": pydisent.doctor,
     "eigenvector_heatmap": pydisent.eigenvector_heatmap,
     "gram_penalty": lambda fn, z, **keywords: pydisent.gram_penalty(
         fn, z, lambda gram: gram.sum((1, 2)), **keywords
