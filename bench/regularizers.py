@@ -4,8 +4,7 @@ Each regularizer with its gradient, on the paper's DCGAN of the spectral GAN (ba
 float32, against the public way of computing it written in plain PyTorch (``_regularizer_ways.py``):
 the same generator, codes and random directions, in turns in one run. Times are also in plain
 updates: generator, discriminator, backward and RMSProp, without a regularizer. A Hessian penalty is
-taken with SiLU in place of the generator's leaky activations, as a piecewise linear network bends
-nowhere.
+taken with softplus in place of the generator's leaky activations, as these bend nowhere.
 
 Value and gradient are first held to float64: a way that is to be exact and is not gets no time.
 Finite differences are biased by their step; that they are the published ones is shown in float64 by
@@ -13,7 +12,7 @@ a small step, which must come near. Their errors, of the value, of the gradient 
 derivatives along the directions, are those of the published step, and part of the answer.
 
 Run ``python bench/regularizers.py``; results go to ``bench/results/<machine>/regularizers.json``.
-``--quick`` is a minute: the estimators and the exact orthogonal Jacobian at m = 10.
+The whole takes a few minutes on two cores, ``--quick`` one: m = 10, and no other objectives.
 """
 
 from __future__ import annotations
@@ -59,7 +58,8 @@ from pydisent.nn.activation import TranslatedPReLU
 BASE, SIZE, BATCH = 64, 64, 8
 SIZES = (10, 32, 128)
 #: Relative errors that the value and gradient of an exact way may have, and of small differences.
-GATE, SMALL_GATE = 1e-3, 1e-2
+#: Where a leaky activation is met within rounding, float32 may be on its other side.
+GATE, SMALL_GATE = 5e-3, 1e-2
 SMALLEST = {"base": 2, "size": 16, "batch": 2}  # only shows that all of it runs
 
 
@@ -80,7 +80,7 @@ def setting(
         for parent in list(generator.modules()):
             for name, child in parent.named_children():
                 if isinstance(child, TranslatedPReLU):
-                    setattr(parent, name, nn.SiLU())
+                    setattr(parent, name, nn.Softplus())
     return generator.to(device, dtype), z.to(device, dtype), given.to(device, dtype)
 
 
@@ -206,7 +206,11 @@ def cases(options: argparse.Namespace) -> list[tuple[str, int, int, set[str]]]:
     """
     first, rounds = options.m[0], options.rounds
     all_ways, fast = {PUBLISHED, FUNC, IN_TURN, OURS}, {PUBLISHED, FUNC, OURS}
-    found = [(name, m, rounds, all_ways) for name in ESTIMATES for m in {first, options.m[-1]}]
+    found = [
+        (name, m, rounds, all_ways)
+        for name in ESTIMATES
+        for m in dict.fromkeys((first, options.m[-1]))
+    ]
     for m in options.m:
         few = max(2, round(rounds * first / m))
         found.append((ORTHOGONAL, m, few, all_ways if m == first else fast))
