@@ -285,7 +285,7 @@ def _told(result: dict) -> list[str]:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--m", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--rounds", type=int, default=7, help="of the estimators; fewer of others")
+    parser.add_argument("--rounds", type=int, default=5, help="of the estimators; fewer of others")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--quick", action="store_true", help="m = 10, and no other objectives")
     parser.add_argument("--smallest", action="store_true", help="only shows that all of it runs")
