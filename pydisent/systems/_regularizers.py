@@ -221,12 +221,12 @@ _BOUNDS = {"low": "regularizer_low", "high": "regularizer_high"}
 REGULARIZERS: Mapping[str, Kind] = {
     "orthogonal-jacobian": Kind(
         _gram(objectives.orthogonal_jacobian, objectives.orthogonal_jacobian_estimate),
-        weight=1e-3,
+        weight=1e-5,
         directions=2,
     ),
     "isometry": Kind(
         _gram(objectives.isometry, objectives.isometry_estimate, unit=True),
-        weight=1e-3,
+        weight=1e-4,
         directions=1,
     ),
     "scaled-isometry": Kind(_gram(objectives.scaled_isometry), weight=1.0),
