@@ -34,6 +34,7 @@ bench: $(READY)
 	$(BIN)/python bench/metrics.py
 	$(BIN)/python bench/alignment.py
 	$(BIN)/python bench/small.py
+	$(BIN)/python bench/regularizers.py
 
 # Every differentiable operator of PyTorch through the Jacobian engine, and whether PyTorch's own
 # derivatives are still as measured: ten minutes on two cores.

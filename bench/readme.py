@@ -24,6 +24,7 @@ import density
 import metrics
 import power_iteration
 import precision
+import regularizers
 import reproduced
 import small
 import throughput
@@ -43,6 +44,7 @@ QUESTIONS: dict[str, ModuleType] = {
     "alignment": alignment,
     "alignment_avx2": alignment,
     "small": small,
+    "regularizers": regularizers,
     "power_iteration": power_iteration,
     "density": density,
     "constriction": constriction,

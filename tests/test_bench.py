@@ -1,6 +1,9 @@
 """The benches that train, at their smallest."""
 
+import dataclasses
 import json
+
+import torch
 
 from pydisent.evaluation.scoring import score
 from pydisent.training import Plan, RunFolder, open_run, train
@@ -83,3 +86,51 @@ def test_overhead_is_that_of_every_op_and_told_where_it_is_too_much(bench, monke
     row["forward"]["of_fastest"], row["both"]["of_fastest"] = 2.5, 1.51
     assert overhead.over(result) == ["cumax both: 1.51"]
     assert sum(line.startswith("minimal, ") for line in overhead.table(result)) == 4
+
+
+def test_regularizers_are_timed_behind_a_gate(bench, monkeypatch, capsys):
+    regularizers = bench("regularizers")
+    monkeypatch.setattr(torch, "set_flush_denormal", lambda mode: None)  # it would stay
+    monkeypatch.setattr(regularizers, "peak", lambda *case, **sizes: 1.0)
+    written = {}
+    monkeypatch.setattr(
+        regularizers, "write_result", lambda *args: written.update({args[0]: args[1]}) or "there"
+    )
+    command = ["regularizers.py", "--smallest", "--m", "4", "5", "--rounds", "1"]
+    monkeypatch.setattr("sys.argv", command)
+    assert regularizers.main() == 0
+    found = written["regularizers"]["regularizers"]
+    assert found.keys() == regularizers.REGULARIZERS.keys()
+    assert [case["m"] for case in found[regularizers.ORTHOGONAL]] == [4, 5]
+    for name, by_size in found.items():
+        for way, row in by_size[0]["ways"].items():
+            assert row["updates"] > 0, (name, way)
+            exact = way != regularizers.PUBLISHED or name == "path length"
+            assert not exact or max(row["value_error"], row["gradient_error"]) < 1e-3, (name, way)
+    ways = found["orthogonal Jacobian, 2 directions"][0]["ways"]
+    ours, theirs = (
+        ways[way]["directional_error"] for way in (regularizers.OURS, regularizers.PUBLISHED)
+    )
+    assert theirs > 100 * ours  # no step to choose
+    lines = regularizers.table(
+        written["regularizers"] | {"environment": regularizers.environment()}
+    )
+    assert any(line.startswith("| path length | 4 | `autograd.grad` | ") for line in lines)
+
+    def wrong(generator, z, given):
+        return 1.01 * regularizers.REGULARIZERS["path length"].reference(generator, z, given)
+
+    changed = dataclasses.replace(
+        regularizers.REGULARIZERS["path length"],
+        ways={regularizers.PUBLISHED: wrong},
+    )
+    monkeypatch.setitem(regularizers.REGULARIZERS, "path length", changed)
+    case = regularizers.measured(
+        "path length", 4, 1, "cpu", {regularizers.PUBLISHED}, **regularizers.SMALLEST
+    )
+    assert "p50" not in case["ways"][regularizers.PUBLISHED]
+    own = ["--peak", "log-determinant", "--way", regularizers.OURS, "--smallest", "--m", "4"]
+    monkeypatch.setattr("sys.argv", ["regularizers.py", *own])
+    capsys.readouterr()
+    assert regularizers.main() == 0
+    assert float(capsys.readouterr().out) >= 0

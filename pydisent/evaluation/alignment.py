@@ -70,4 +70,6 @@ def leading(run: Run) -> int | None:
 
 def penalty_weight(run: Run) -> float:
     """Return the weight λ of the run's alignment penalty, 0 if it has none."""
-    return getattr(run.plan.config, "penalty_weight", None) or 0.0
+    config = run.plan.config
+    weight = getattr(config, "penalty_weight", None) or 0.0
+    return weight if getattr(config, "regularizer", "alignment") == "alignment" else 0.0

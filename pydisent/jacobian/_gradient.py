@@ -26,6 +26,17 @@ def refuse_double_backward(_gradient: Tensor | None = None) -> None:
         )
 
 
+def once_differentiable(value: Tensor, z: Tensor) -> Tensor:
+    """A value in the graph of what it was made of, whose gradient cannot be differentiated.
+
+    Where J is constant there is no graph, but the value still has a backward if ``z`` has one.
+    """
+    if not value.requires_grad:
+        return value + z.flatten()[:0].sum() if z.requires_grad else value
+    value.register_hook(refuse_double_backward)
+    return value
+
+
 class _Gradient(torch.autograd.Function):
     """Identity on the penalty's value; its backward is the tangent pass and one reverse pass.
 

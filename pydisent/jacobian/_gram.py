@@ -19,6 +19,7 @@ from pydisent.jacobian._directions import (
     pushed_directions,
 )
 from pydisent.jacobian._finite import refuse_infinite
+from pydisent.jacobian._gradient import once_differentiable
 from pydisent.jacobian._kept import recombined, slots_to_keep
 from pydisent.jacobian._layout import gram_of_columns
 from pydisent.jacobian.linearization import Linearization
@@ -51,16 +52,12 @@ def gram_form(
         grams = [gram_of_columns(part) for part in ([[c] for c in columns] if each else [columns])]
     else:
         grams = [linear.gram_matrix()]
-    for gram in grams:
-        refuse_infinite(gram, linear)
     if not wants_gradient:
+        for gram in grams:
+            refuse_infinite(gram, linear)
         return _total(objective, grams), None
-    with torch.enable_grad():
-        sources = [gram.requires_grad_() for gram in grams]
-        value = _total(objective, sources)
-        found = torch.autograd.grad(value, sources, retain_graph=True, materialize_grads=True)
+    value, found = _with_slopes(linear, objective, grams)
     slopes = [slope + slope.mT for slope in found]  # twice C
-    value = value if reads_more(value, sources) else value.detach()
     if columns is None:
         if keep.rank is not None:
             return value, pushed_directions(linear, grams[0], slopes[0] / 2, keep.rank)
@@ -71,6 +68,60 @@ def gram_form(
     if basis is not None:
         along = torch.einsum("rbk,kbm->rbm", along, tangents.flatten(2).to(along.dtype))
     return value, Directions(along, seeds, None, known)
+
+
+def fits_one_graph(linear: Linearization, keep: Keep, basis: Tensor | None) -> bool:
+    """Whether ``gram_in_one_graph`` takes less time and memory for it than ``gram_form``.
+
+    That is so if no direction would be left out, as along a few that were drawn.
+    """
+    program = linear.program
+    whole = basis is not None or (keep.tolerance == 0 and linear.jacobian_fits)
+    if not whole or keep.rank is not None or linear.dtype.itemsize < 4:
+        return False
+    if program.live or program.general:
+        return False
+    count = linear.latent_shape[1:].numel() if basis is None else len(basis)
+    return count <= linear.chunk_size(graph=True)
+
+
+def gram_in_one_graph(
+    linear: Linearization,
+    objective: Objective,
+    z: Tensor,
+    *,
+    basis: Tensor | None = None,
+    each: bool = False,
+) -> Tensor:
+    """R as of ``gram_form``, with its gradient: that of Σ <C, M> in the graph of the function.
+
+    The tangents are pushed once, with their graph.
+    """
+    program = linear.program
+    tangents = linear.basis() if basis is None else basis.to(linear.dtype)
+    with torch.enable_grad():
+        moved = program.push(tangents, program.attached(linear.dtype))
+        columns = [image.transpose(0, 1) for image in moved]
+        grams = [gram_of_columns(part) for part in ([[c] for c in columns] if each else [columns])]
+        still = len(linear.program.output_shapes) - len(moved) if each else 0
+        zeros = [torch.zeros_like(grams[0])] * still  # of outputs that are constant
+        value, slopes = _with_slopes(linear, objective, [g.detach() for g in (*grams, *zeros)])
+        form = sum((slope * gram).sum() for slope, gram in zip(slopes, grams))
+        assert isinstance(form, Tensor)
+        return value + once_differentiable(form - form.detach(), z)
+
+
+def _with_slopes(
+    linear: Linearization, objective: Objective, grams: Sequence[Tensor]
+) -> tuple[Tensor, Sequence[Tensor]]:
+    """R, with a graph to what else ``objective`` reads, and dR/dM of each M."""
+    for gram in grams:
+        refuse_infinite(gram, linear)
+    with torch.enable_grad():
+        sources = [gram.requires_grad_() for gram in grams]
+        value = _total(objective, sources)
+        slopes = torch.autograd.grad(value, sources, retain_graph=True, materialize_grads=True)
+    return value if reads_more(value, sources) else value.detach(), slopes
 
 
 def _total(objective: Objective, grams: Sequence[Tensor]) -> Tensor:

@@ -23,7 +23,7 @@ from pydisent.jacobian._directions import Keep
 from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._finite import is_finite
 from pydisent.jacobian._gradient import with_gradient
-from pydisent.jacobian._gram import Objective, gram_form
+from pydisent.jacobian._gram import Objective, fits_one_graph, gram_form, gram_in_one_graph
 from pydisent.jacobian.alignment import random_signs
 from pydisent.jacobian.linearization import linearize_unchecked
 
@@ -115,11 +115,13 @@ def gram_penalty(
         affordable = affordable_dtype(compute_dtype, z.device)
         linear = linearize_unchecked(fn, z, args, kwargs, affordable, chunk)
         keep_samples_apart(linear, coupled)
+        checked = _Checked(objective)
         with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
+            if wants_gradient and fits_one_graph(linear, keep, tangents):
+                return gram_in_one_graph(linear, checked, z, basis=tangents, each=each)
             value, found = gram_form(
-                linear, _Checked(objective), keep,
-                wants_gradient=wants_gradient, basis=tangents, each=each,
-            )  # fmt: skip
+                linear, checked, keep, wants_gradient=wants_gradient, basis=tangents, each=each
+            )
         return value if found is None else with_gradient(value, z, linear, found)
 
 

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pydisent import parallel
+
+_held = False
+
+
+@contextmanager
+def statistics_held() -> Iterator[None]:
+    """Hold the statistics of shared batches constant, as the Jacobian engine holds all others."""
+    global _held
+    before, _held = _held, True
+    try:
+        yield
+    finally:
+        _held = before
 
 
 class _WholeBatchNorm(_BatchNorm):
@@ -22,7 +38,7 @@ class _WholeBatchNorm(_BatchNorm):
             return super().forward(input)
         self._check_input_dim(input)
         x = input.to(torch.promote_types(input.dtype, torch.float32))
-        variance, mean = self._statistics(x)
+        variance, mean = self._statistics(x.detach() if _held else x)
         channels = (-1, *(1,) * (x.dim() - 2))
         scale = (variance + self.eps).rsqrt()
         if self.affine:

@@ -30,9 +30,12 @@ def summary(subjects: Sequence[Subject]) -> list[Row]:
     if any(leading(s.run) is not None for s in subjects):
         rows += [
             Row("Aligned eigenvectors k", _settings(subjects, "k")),
-            Row("Penalty weight λ", _settings(subjects, "penalty_weight")),
+            Row("Penalty weight λ", _penalty_weights(subjects)),
             Row("Power iterations T", _settings(subjects, "iterations")),
         ]
+    regularizers = _settings(subjects, "regularizer")
+    if not {"none", "alignment"}.issuperset(regularizers):
+        rows.append(Row("Regularizer", regularizers))
     rows.append(_row(subjects, "Mean of the first k diagonal entries of F", _diagonal, max))
     usual = [n for n in ("z-diff", "factor-vae") if any(_is_due(s, n) for s in subjects)]
     for name in dict.fromkeys([*usual, *_scored(subjects)]):
@@ -143,6 +146,12 @@ def _updates(subject: Subject) -> str:
 def _settings(subjects: Sequence[Subject], name: str) -> list[str]:
     values = [getattr(s.run.plan.config, name, None) for s in subjects]
     return ["none" if v is None else _text(v) for v in values]
+
+
+def _penalty_weights(subjects: Sequence[Subject]) -> list[str]:
+    weights = _settings(subjects, "penalty_weight")
+    chosen = [getattr(s.run.plan.config, "regularizer", "alignment") for s in subjects]
+    return [w if name == "alignment" else "none" for w, name in zip(weights, chosen)]
 
 
 def _time(subject: Subject) -> str:

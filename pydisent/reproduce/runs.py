@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -202,7 +203,14 @@ class Runs:
 
 
 def folder_name(plan: Plan) -> str:
-    """Return a folder's name that says what is trained, and differs wherever plans do."""
+    """Return a folder's name that says what is trained, and differs wherever plans do.
+
+    A shared setting that is left at its default does not count: runs of before it was added keep
+    their names.
+    """
     values = {k: v for k, v in plan.to_json().items() if k not in _REMARKS}
+    for each in dataclasses.fields(plan.config):
+        if each.kw_only and values["config"][each.name] == each.default:
+            del values["config"][each.name]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
     return f"{slug(plan.system, plan, {})}-{plan.data}-{digest}"

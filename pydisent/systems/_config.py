@@ -54,11 +54,11 @@ def check_choices(config: object, **accepted: Sequence[str]) -> None:
 
 
 def describe(config: Any) -> list[tuple[str, str, Any]]:
-    """Return (name, type, value) for every field of a configuration."""
+    """Return (name, type, value) for every field of a configuration, its own before shared ones."""
     hints = typing.get_type_hints(type(config))
     return [
         (f.name, _type_name(hints[f.name]), getattr(config, f.name))
-        for f in dataclasses.fields(config)
+        for f in sorted(dataclasses.fields(config), key=lambda f: bool(f.kw_only))
     ]
 
 

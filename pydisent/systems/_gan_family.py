@@ -14,11 +14,11 @@ from pydisent.nn import IBGANFront, IBGANGenerator, IBGANHead
 from pydisent.nn.initialization import normal_, orthogonal_
 from pydisent.nn.layout import channels_last_
 from pydisent.systems._adversarial import generator_loss, smoothed_discriminator_loss
-from pydisent.systems._base import System
 from pydisent.systems._config import check_choices, check_integers, check_numbers
 from pydisent.systems._optimizers import parameters, rmsprop
 from pydisent.systems._presets import SMOKE, DataSettings, Recipe
 from pydisent.systems._ranges import stage
+from pydisent.systems._regularizers import Regularized, RegularizerConfig
 from pydisent.systems.precision import AUTO, PRECISIONS, full_precision, mixed_precision
 
 INITIALIZATIONS = {"normal": normal_, "orthogonal": orthogonal_}
@@ -91,8 +91,8 @@ SMOKE = SMOKE.with_settings(
 
 
 @dataclass(frozen=True)
-class GANConfig:
-    """The paper's settings for dSprites (Jeon et al., Tables 3, 6 and 7).
+class GANConfig(RegularizerConfig):
+    """The paper's settings for dSprites (Jeon et al., Tables 3, 6 and 7), and a regularizer's.
 
     Attributes
     ----------
@@ -151,6 +151,7 @@ class GANConfig:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_integers(self, "latent_size", "base", "discriminator_base", "noise_steps")
         # The batch norm of a single image has no deviation.
         check_integers(self, "batch_size", at_least=2)
@@ -162,7 +163,7 @@ class GANConfig:
         check_choices(self, reconstructor_statistics=("published", "author_code"))
 
 
-class GANFamily(System):
+class GANFamily(Regularized):
     """A generator G, a discriminator D, and a reconstructor Q that reads G's input off its images.
 
     D and Q see noisy images. What G and Q minimise is each system's own.
@@ -262,9 +263,14 @@ class GANFamily(System):
         """Write this update's standard deviation of the instance noise into its buffer."""
         self.noise_std.fill_(self.scheduled_noise())
 
-    def graph_key(self) -> tuple[str, bool]:
-        """Return the phase, and whether there is noise."""
-        return self.phase, self.scheduled_noise() > 0
+    def graph_key(self) -> tuple[str, bool, bool] | None:
+        """Return the phase, and whether there are noise and a regularizer.
+
+        None if the update's regularizer cannot be captured.
+        """
+        if not self.regularizes_in_a_graph():
+            return None
+        return self.phase, self.scheduled_noise() > 0, self.is_regularized()
 
     def scheduled_noise(self) -> float:
         """Return the standard deviation of the instance noise at this update."""

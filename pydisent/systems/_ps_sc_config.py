@@ -9,14 +9,17 @@ from pydisent.nn.resampling import RESAMPLINGS
 from pydisent.nn.spatial_constriction import MASKS
 from pydisent.systems._config import check_choices, check_integers, check_numbers
 from pydisent.systems._presets import Recipe
+from pydisent.systems._regularizers import RegularizerConfig
 from pydisent.systems.precision import AUTO, PRECISIONS
 
 VARIANTS = ("published", "author_code")
 
 
 @dataclass(frozen=True)
-class PSSCConfig:
+class PSSCConfig(RegularizerConfig):
     """The settings of the paper and, where it is silent, of the authors' command for CelebA.
+
+    Those of a regularizer are of the generator with freshly drawn noise inputs, in fp32.
 
     Attributes
     ----------
@@ -94,6 +97,7 @@ class PSSCConfig:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_integers(self, "codes", "max_width", "min_width", "rectangles")
         check_integers(self, "batch_size", "r1_interval")
         check_integers(self, "generator_interval", at_least=0)

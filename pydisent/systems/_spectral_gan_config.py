@@ -1,6 +1,7 @@
 """The settings of the spectral GAN."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import ClassVar
 
 import torch
 
@@ -8,12 +9,16 @@ from pydisent._checks import check
 from pydisent.jacobian.alignment import METHODS
 from pydisent.systems._config import check_choices, check_integers, check_numbers
 from pydisent.systems._optimizers import RMSPROP_VARIANTS
+from pydisent.systems._regularizers import NONE, RegularizerConfig
 
+ALIGNMENT = "alignment"
+# Settings of the alignment penalty, but for those that presets set.
+_OF_ALIGNMENT = ("method", "tolerance", "rank", "interval", "sub_batch", "compute_dtype")
 COMPUTE_DTYPES = {"fp32": None, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class SpectralGANConfig:
+class SpectralGANConfig(RegularizerConfig):
     """The paper's settings for dSprites (Table 1, App. C, App. D).
 
     Those for CelebA are the ones of its Fig. 7: m = 128, k = 32, λ = 0.5. The paper also has, with
@@ -22,6 +27,9 @@ class SpectralGANConfig:
 
     Attributes
     ----------
+    regularizer : str
+        "alignment", the paper's penalty, with the settings from `penalty_weight` to
+        `compute_dtype`; or one of `RegularizerConfig` in its place, with those of its own.
     latent_size : int
         Size m of the latent code.
     base : int
@@ -84,6 +92,9 @@ class SpectralGANConfig:
         error of real images; not in the paper. 0 turns it off.
     """
 
+    own_regularizers: ClassVar = (ALIGNMENT,)
+
+    regularizer: str = field(default=ALIGNMENT, kw_only=True)
     latent_size: int = 10
     base: int = 64
     batch_size: int = 32
@@ -112,6 +123,8 @@ class SpectralGANConfig:
     code_regression: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_regularizer()
         sizes = ("latent_size", "base", "encoder_base", "batch_size")
         check_integers(self, *sizes, "k", "iterations", "r1_interval")
         check_integers(self, "rank", "interval", "sub_batch")
@@ -133,3 +146,14 @@ class SpectralGANConfig:
             default = type(self).tolerance
             check(self.tolerance == default, "tolerance", f"{default} with a rank", self.tolerance)
             check(self.method != "autograd", "rank", "none with method autograd", self.rank)
+
+    def _check_regularizer(self) -> None:
+        """Raise ValueError if a setting is of another regularizer than the one that is chosen."""
+        if self.regularizer == NONE:
+            return
+        defaults = {f.name: f.default for f in fields(self)}
+        others = {f.name for f in fields(RegularizerConfig)} - {"regularizer"}
+        for name in sorted(others) if self.regularizer == ALIGNMENT else _OF_ALIGNMENT:
+            value, default = getattr(self, name), defaults[name]
+            rule = f"{'none' if default is None else default} with regularizer {self.regularizer}"
+            check(value == default, name, rule, value)

@@ -42,11 +42,13 @@ class GAN(GANFamily):
         """Update all networks once, from the same weights, with images (B, C, H, W)."""
         z = self.draw_codes(len(batch))
         losses = self.losses(batch, z, z)
+        logs = detached(losses)
+        generative = self.regularized(losses["generator"], self.generator, z, logs)
         self.descend_each(
             {
                 ("discriminator",): losses["discriminator"],
-                ("generator",): losses["generator"],
+                ("generator",): generative,
                 ("reconstructor",): -losses["mi_lower"],
             }
         )
-        return detached(losses)
+        return logs

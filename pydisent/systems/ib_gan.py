@@ -128,14 +128,16 @@ class IBGAN(GANFamily):
             - losses["mi_lower"]
             + self.kl_weight(losses["mi_upper"]) * losses["mi_upper"]
         )
+        by_dimension = {f"kl/{name}": value for name, value in zip(self.code_names, kl)}
+        logs = detached(losses | by_dimension)
+        generative = self.regularized(generative, self.generator, r, logs)
         self.descend_each(
             {
                 ("discriminator",): losses["discriminator"],
                 ("generator", "reconstructor"): generative,
             }
         )
-        by_dimension = {f"kl/{name}": value for name, value in zip(self.code_names, kl)}
-        return detached(losses | by_dimension)
+        return logs
 
     def represent(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return this process's n noises z (n, D_z), r ~ e(r|z) (n, D_r) and the KL (D_r,)."""

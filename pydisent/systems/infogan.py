@@ -70,11 +70,13 @@ class InfoGAN(GANFamily):
         """Update all networks once, from the same weights, with images (B, C, H, W)."""
         z = self.draw_codes(len(batch))
         losses = self.losses(batch, z, z)
+        logs = detached(losses)
         generative = self.config.gamma * losses["generator"] - losses["mi_lower"]
+        generative = self.regularized(generative, self.generator, z, logs)
         self.descend_each(
             {
                 ("discriminator",): losses["discriminator"],
                 ("generator", "reconstructor"): generative,
             }
         )
-        return detached(losses)
+        return logs

@@ -1,5 +1,6 @@
 """Zhu, Xu & Tao (2021): a GAN whose codes make simple changes (PS) inside regions (SC)."""
 
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -16,20 +17,20 @@ from pydisent.nn import (
 from pydisent.nn.layout import channels_last_
 from pydisent.ops import perceptual_simplicity_loss
 from pydisent.systems._adversarial import discriminator_loss, generator_loss, gradient_penalty
-from pydisent.systems._base import System
 from pydisent.systems._modes import frozen
 from pydisent.systems._optimizers import adam, parameters
 from pydisent.systems._presets import SMOKE, Presets
 from pydisent.systems._ps_sc_config import EARLIER, PAPER, QUICK, PSSCConfig
 from pydisent.systems._ranges import stage
 from pydisent.systems._registry import register
+from pydisent.systems._regularizers import Regularized
 from pydisent.systems.precision import mixed_precision
 
 __all__ = ["PSSC", "PSSCConfig", "perturb"]
 
 
 @register
-class PSSC(System):
+class PSSC(Regularized):
     """Train G and a recogniser Q, which reads G's codes off its images, together against D.
 
     min over G, Q of E[softplus(−D(G(c)))] + λ L_PS, min over D of the logistic loss + R1. Of two
@@ -136,10 +137,11 @@ class PSSC(System):
             recognition = self.recognition_loss(
                 found.float(), codes, dimension, c.regression_variant
             )
-            self.descend(
-                adversarial + (c.ps_weight or c.regression_weight) * recognition, "generator"
-            )
-        return {"generator": adversarial.detach(), "recognition": recognition.detach()}
+            logs = {"generator": adversarial.detach(), "recognition": recognition.detach()}
+            loss = adversarial + (c.ps_weight or c.regression_weight) * recognition
+            loss = self.regularized(loss, partial(self.generator, fresh_noise=True), code, logs)
+            self.descend(loss, "generator")
+        return logs
 
     @staticmethod
     def recognition_loss(

@@ -19,13 +19,14 @@ from pydisent.nn import (
     clip_leaks_,
 )
 from pydisent.systems._adversarial import discriminator_loss, generator_loss, gradient_penalty
-from pydisent.systems._base import NotTrainedError, System
+from pydisent.systems._base import NotTrainedError
 from pydisent.systems._modes import frozen
 from pydisent.systems._optimizers import adam, rmsprop
 from pydisent.systems._presets import OTHER_DATA, SMOKE, Presets, Recipe, combine, each
 from pydisent.systems._ranges import stage
 from pydisent.systems._registry import register
-from pydisent.systems._spectral_gan_config import COMPUTE_DTYPES, SpectralGANConfig
+from pydisent.systems._regularizers import Regularized
+from pydisent.systems._spectral_gan_config import ALIGNMENT, COMPUTE_DTYPES, SpectralGANConfig
 
 __all__ = ["SpectralGAN", "SpectralGANConfig"]
 
@@ -40,7 +41,7 @@ _CELEBA = {"latent_size": 128, "k": 32, "penalty_weight": 0.5}
 
 
 @register
-class SpectralGAN(System):
+class SpectralGAN(Regularized):
     """Train a DCGAN with the alignment penalty (Alg. 3), then an encoder that inverts it (App. D).
 
     Parameters
@@ -162,7 +163,7 @@ class SpectralGAN(System):
         return self._update_discriminator(batch) | self._update_generator(len(batch))
 
     def graph_key(self) -> tuple[str, bool, bool] | None:
-        """Return the phase, and whether there are R1 and the alignment penalty.
+        """Return the phase, and whether there are R1 and the generator's regularizer.
 
         None while the moving average warms up, or if the penalty's directions are not known before.
         """
@@ -178,17 +179,21 @@ class SpectralGAN(System):
                 "GPU. Try --set rank=32, or the latent size if that is smaller"
             )
             return None
+        if not self.regularizes_in_a_graph():
+            return None
         if self.average is not None and self.average.warms_up(self.phase_step):
             return None
-        return self.phase, self._is_regularized(), self._is_aligned()
+        return self.phase, self._has_r1(), self._is_aligned() or self.is_regularized()
 
-    def _is_regularized(self) -> bool:
+    def _has_r1(self) -> bool:
         """Whether this update has R1."""
         return self.config.r1_weight > 0 and self.phase_step % self.config.r1_interval == 0
 
     def _is_aligned(self) -> bool:
         """Whether this update has the alignment penalty."""
-        return self.config.penalty_weight > 0 and self.phase_step % self.config.interval == 0
+        c = self.config
+        is_due = c.regularizer == ALIGNMENT and self.phase_step % c.interval == 0
+        return is_due and c.penalty_weight > 0
 
     @stage("discriminator")
     def _update_discriminator(self, real: Tensor) -> dict[str, Tensor]:
@@ -196,12 +201,12 @@ class SpectralGAN(System):
         with torch.no_grad():
             fake = self.generator(self.draw_codes(len(real)))
         images = self._noisy(torch.cat([real, fake]), batches=2)
-        regularized = self._is_regularized()
-        images.requires_grad_(regularized)
+        has_r1 = self._has_r1()
+        images.requires_grad_(has_r1)
         real_logits, fake_logits = self.discriminator(images).chunk(2)
         loss = discriminator_loss(real_logits, fake_logits)
         logs = {"discriminator": loss.detach()}
-        if regularized:
+        if has_r1:
             r1 = gradient_penalty(real_logits, images)
             loss = loss + 0.5 * c.r1_weight * c.r1_interval * r1
             logs["r1"] = r1.detach()
@@ -220,6 +225,7 @@ class SpectralGAN(System):
                 penalty = self._alignment(z)
                 loss = loss + c.penalty_weight * c.interval * penalty
                 logs["alignment"] = penalty.detach()
+            loss = self.regularized(loss, self.generator, z, logs)
             self.descend(loss, "generator")
         clip_leaks_(self.generator)
         if self.average is not None:

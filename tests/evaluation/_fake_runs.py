@@ -15,6 +15,7 @@ class FakeConfig:
     iterations: int = 8
     penalty_weight: float = 0.5
     base: int = 64
+    regularizer: str = "alignment"
 
 
 class LinearSystem(nn.Module):
@@ -100,6 +101,7 @@ def fake_run(path, scales=(0.9, 0.6, 0.3, 0.1), image_shape=(1, 8, 8), matrix=No
     n = image_shape[0] * image_shape[1] * image_shape[2]
     name = kwargs.pop("name", "spectral-gan")
     weight, k = kwargs.pop("penalty_weight", 0.5), kwargs.pop("k", 2)
+    regularizer = kwargs.pop("regularizer", "alignment")
     kind = MaskedSystem if kwargs.pop("masks", False) else LinearSystem
     system = kind(axis_matrix(n, scales) if matrix is None else matrix, image_shape, name)
     plan = Plan(
@@ -110,7 +112,7 @@ def fake_run(path, scales=(0.9, 0.6, 0.3, 0.1), image_shape=(1, 8, 8), matrix=No
         preset="smoke",
         seed=0,
         steps=20,
-        config=FakeConfig(k=k, penalty_weight=weight, base=4),
+        config=FakeConfig(k=k, penalty_weight=weight, base=4, regularizer=regularizer),
         log_every=1,
         checkpoint_every=10,
         command=("pydisent", "train", name, "--out", "a folder"),

@@ -3,7 +3,9 @@ import sys
 
 from _fake_runs import fake_run
 
+from pydisent.evaluation.alignment import penalty_weight
 from pydisent.reports._labels import subjects_of
+from pydisent.reports._tables import summary
 
 
 def test_a_run_without_the_penalty_is_measured_like_the_one_with_it(tmp_path):
@@ -11,6 +13,17 @@ def test_a_run_without_the_penalty_is_measured_like_the_one_with_it(tmp_path):
     with_penalty = fake_run(tmp_path)
     assert [s.alignment["k"] for s in subjects_of([with_penalty, twin], 0)] == [2, 2]
     assert [s.alignment["k"] for s in subjects_of([twin], 0)] == [3]
+
+
+def test_a_run_with_another_regularizer_has_no_alignment_penalty(tmp_path):
+    other = fake_run(tmp_path / "a", regularizer="path-length", k=3)
+    assert penalty_weight(other) == 0
+    subjects = subjects_of([other, fake_run(tmp_path / "b")], 0)
+    assert [s.alignment["k"] for s in subjects] == [2, 2]
+    rows = {row.label: row.cells for row in summary(subjects)}
+    assert rows["Regularizer"] == ["path-length", "alignment"]
+    assert rows["Penalty weight λ"] == ["none", "0.5"]
+    assert "Regularizer" not in {row.label for row in summary(subjects[1:])}
 
 
 def test_labels_tell_runs_apart(tmp_path):

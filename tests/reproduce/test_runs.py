@@ -7,6 +7,7 @@ from _inline import InlineEngine
 from pydisent import reproduce
 from pydisent.reproduce.entry import STAND_INS, Case, Column, Entry, Row
 from pydisent.reproduce.estimate import gpu_hours
+from pydisent.reproduce.records import score
 from pydisent.reproduce.results import collect
 from pydisent.reproduce.runs import Runs, Scale, folder_name
 from pydisent.reproduce.training import Training, finish
@@ -147,3 +148,33 @@ def test_a_student_needs_its_teacher_itself_and_not_its_record(tmp_path):
     assert finish([both], quiet()) is None
     assert both.is_trained("teacher", 0)
     assert both.is_done("student", 0)
+
+
+def test_settings_that_were_added_to_all_change_no_name_until_they_are_set():
+    """What was trained, or recorded, before there were regularizers is found again."""
+    (entry,) = reproduce.find("ramesh/table1")
+    runs = Runs.of(entry.cases[0], SMOKE, Path("runs"))
+    names = {row: folder_name(runs.plans[row, 0]) for row in ("aligned", "plain")}
+    assert names == {
+        "aligned": "spectral-gan-seed-0-sprites-7431551d",
+        "plain": "spectral-gan-seed-0-sprites-cfaed787",
+    }
+    plans = [
+        Plan.from_preset("gan", preset="smoke", settings={"regularizer": name})
+        for name in ("none", "isometry", "path-length")
+    ]
+    assert len(set(map(folder_name, plans))) == 3
+
+
+def test_regularizers_are_rows_of_a_case(tmp_path):
+    names = ("none", "orthogonal-jacobian")
+    rows = tuple(Row(name, name, "gan", {"regularizer": name}, steps=5) for name in names)
+    log = Column("log/orthogonal_jacobian", "penalty", "lower")
+    case = Case("dsprites", rows, (Column("reconstruction", "error", "lower"), log))
+    runs = Runs.of(case, SMOKE, tmp_path / "runs", records=tmp_path / "records")
+    assert finish([runs], quiet()) is None
+    found = {row: runs.record(row, 0) for row in names}
+    assert all(record["scores"]["reconstruction"]["score"] > 0 for record in found.values())
+    logged = {row: score(record, log.key) for row, record in found.items()}
+    assert logged["orthogonal-jacobian"] > 0
+    assert logged["none"] is None

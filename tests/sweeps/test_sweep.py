@@ -98,6 +98,17 @@ def test_a_systems_own_values_go_before_those_for_all():
     ]
 
 
+def test_regularizers_are_swept_over_systems_that_share_their_settings():
+    grid = {"regularizer": ("none", "orthogonal-jacobian", "path-length")}
+    runs = plan(grid=grid, seeds=(0,)).runs()
+    assert list(runs) == [
+        f"{system}-regularizer-{name}-seed-0"
+        for system in ("gan", "spectral-gan")
+        for name in grid["regularizer"]
+    ]
+    assert {run.config.regularizer for run in runs.values()} == set(grid["regularizer"])
+
+
 def test_values_are_short_and_never_mistaken_for_each_other():
     grid = {"learning_rate": ("1e-4", "0.00012345678", "0.00012345679", "2")}
     runs = plan(systems=("gan",), grid=grid, seeds=(0,)).runs()

@@ -26,6 +26,11 @@ VARIANTS = {
         "interval": 2, "sub_batch": 4, "rank": 2,
     }),
     "spectral-gan, codes regressed": ("spectral-gan", {"code_regression": 1.0}),
+    "spectral-gan of path lengths": ("spectral-gan", {"regularizer": "path-length"}),
+    "gan, orthogonal Jacobian along directions": ("gan", {
+        "regularizer": "orthogonal-jacobian", "regularizer_directions": 2,
+    }),
+    "gan, scaled isometry": ("gan", {"regularizer": "scaled-isometry"}),
     "attribute-ae, its author's": ("attribute-ae", {
         "variant": "author_code", "gradient_clip": 0.1, "supervision": "cycle", "students": 1,
     }),

@@ -85,6 +85,29 @@ def test_replayed_updates_with_the_penalty_are_ordinary_ones(method, monkeypatch
     assert all(map(torch.equal, plain.state_dict().values(), graphed.state_dict().values()))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"regularizer": "path-length", "regularizer_interval": 2},
+        {"regularizer": "jacobian-clamping", "regularizer_directions": 2},
+        {"regularizer": "log-determinant", "regularizer_rank": 4},
+    ],
+)
+def test_replayed_updates_with_a_regularizer_are_ordinary_ones(settings, monkeypatch):
+    plain = _system("spectral-gan", **settings)
+    graphed = copy.deepcopy(plain)
+    pretend(monkeypatch, graphed)
+    images = torch.rand(10, plain.images_per_step, 1, 16, 16)
+    steps = {"plain": plain.step, "graphed": GraphedSteps(graphed)}
+    logs = {}
+    for way, step in steps.items():
+        torch.manual_seed(1)
+        logs[way] = [step(batch) for batch in images]
+    assert len(steps["graphed"]._captured) == settings.get("regularizer_interval", 1)
+    assert logs["plain"] == logs["graphed"]
+    assert all(map(torch.equal, plain.state_dict().values(), graphed.state_dict().values()))
+
+
 def test_noise_that_ends_is_another_kind_of_step():
     system = _system("ib-gan", noise_start=1.0, noise_end=0.0, noise_steps=2)
     images = torch.rand(8, 1, 16, 16)
@@ -92,7 +115,7 @@ def test_noise_that_ends_is_another_kind_of_step():
     for _ in range(4):
         keys.append(system.graph_key())
         system.step(images)
-    assert keys == [("train", True)] * 2 + [("train", False)] * 2
+    assert keys == [("train", True, False)] * 2 + [("train", False, False)] * 2
 
 
 def test_only_a_gpu_has_graphs(tmp_path):

@@ -10,7 +10,11 @@ from torch import Tensor
 from pydisent.jacobian._arguments import Coupled
 from pydisent.jacobian._coupling import keep_samples_apart, mixes_columns, probing_tangents
 from pydisent.jacobian._finite import refuse_infinite
-from pydisent.jacobian._gradient import no_gradient, refuse_double_backward
+from pydisent.jacobian._gradient import (
+    no_gradient,
+    once_differentiable,
+    refuse_double_backward,
+)
 from pydisent.jacobian._layout import gram_of_columns
 from pydisent.jacobian.alignment._algorithm import Problem
 from pydisent.jacobian.linearization import Linearization
@@ -34,7 +38,7 @@ def unrolled(linear: Linearization, problem: Problem, z: Tensor, coupled: Couple
         refuse_infinite(gram, linear)
         value = problem.value(problem.iterated(lambda vectors: gram @ vectors))
         if not apart:
-            return _once_differentiable(value, z)
+            return once_differentiable(value, z)
         return _Apart.apply(value.detach(), z, value, program, leaves, wanted, *program.captured)
 
 
@@ -81,14 +85,3 @@ class _Apart(torch.autograd.Function):
             for part, saved in zip(parts, ctx.saved_tensors)
         ]
         return (None, None, None, None, None, None, *scaled)
-
-
-def _once_differentiable(value: Tensor, z: Tensor) -> Tensor:
-    """The value, whose gradient cannot be differentiated, as on the other routes.
-
-    Where J is constant there is no graph, but the value still has a backward if ``z`` has one.
-    """
-    if not value.requires_grad:
-        return value + z.flatten()[:0].sum() if z.requires_grad else value
-    value.register_hook(refuse_double_backward)
-    return value
