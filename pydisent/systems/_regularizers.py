@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pydisent import parallel
 from pydisent._checks import check, check_one_of
 from pydisent._notice import warn_once
-from pydisent.jacobian import PathLengthPenalty, gram_penalty, objectives
+from pydisent.jacobian import HessianPenalty, PathLengthPenalty, gram_penalty, objectives
 from pydisent.nn.whole_batch_norm import statistics_held
 from pydisent.systems._base import System
 from pydisent.systems._config import check_integers, check_numbers
@@ -36,15 +36,17 @@ class RegularizerConfig:
         (Wei et al. 2021), "isometry", "scaled-isometry" (Lee et al. 2022), "jacobian-clamping"
         (Odena et al. 2018), "spectral-norm", "nuclear-norm", "condition-number", or
         "log-determinant", the negative of it: with H(z) it is the entropy of the images, which is
-        to be large. "path-length" is StyleGAN2's, by a running mean of the lengths.
+        to be large. "path-length" is StyleGAN2's, by a running mean of the lengths; "hessian" that
+        of Peebles et al. (2020) as the mean over pixels, whose maximum their code takes.
     regularizer_weight : float or None
         Its weight in the generator's loss; 0 turns it off. None is a weight of ours for each, to
         begin with; 2 for path lengths is StyleGAN2's.
     regularizer_interval : int
         Updates between penalties, which are weighted by the interval.
     regularizer_directions : int or None
-        Take an orthogonal Jacobian, an isometry or clamping along this many random directions of
-        each code, as published, instead of exactly: cheaper, but noisy.
+        Take an orthogonal Jacobian, an isometry, clamping or the Hessian along this many random
+        directions of each code, as published, instead of exactly: cheaper, but noisy. The Hessian
+        is taken along 2 if None.
     regularizer_rank : int or None
         Directions that the gradient of a function of M keeps; by default as many as leave out
         1e-3 of it, see `pydisent.gram_penalty`. CUDA graphs hold functions of M with a rank, those
@@ -120,7 +122,9 @@ class Regularized(System):
         if not self.is_regularized() or kind is None:
             return True
         ranked = c.regularizer_rank is not None and kind.captured
-        if not kind.of_gram or c.regularizer_directions is not None or ranked:
+        if not kind.of_gram:
+            return kind.captured
+        if c.regularizer_directions is not None or ranked:
             return True
         warn_once(
             f"CUDA graphs hold updates with the regularizer {c.regularizer} only if its directions "
@@ -243,6 +247,13 @@ REGULARIZERS: Mapping[str, Kind] = {
     ),
     "path-length": Kind(
         lambda c: PathLengthPenalty(c.regularizer_decay), weight=2.0, of_gram=False
+    ),
+    "hessian": Kind(
+        lambda c: HessianPenalty(directions=c.regularizer_directions or 2, reduction="mean"),
+        weight=1.0,
+        directions=2,
+        of_gram=False,
+        captured=False,
     ),
     "log-determinant": Kind(_gram(_volume), weight=0.1),
     "spectral-norm": Kind(_gram(objectives.spectral_norm), weight=0.1, captured=False),

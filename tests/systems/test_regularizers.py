@@ -59,7 +59,7 @@ VALUES = {
 
 
 def test_all_names_have_a_test():
-    assert VALUES.keys() | {"path-length"} == REGULARIZERS.keys()
+    assert VALUES.keys() | {"path-length", "hessian"} == REGULARIZERS.keys()
 
 
 @pytest.mark.usefixtures("double")
@@ -72,6 +72,25 @@ def test_logged_is_the_value_at_the_updates_codes(smoke, images, name):
     torch.randn(2, 8, *system.image_shape)
     wanted = VALUES[name](_gram(system.generator, system.draw_codes(8)))
     torch.testing.assert_close(logs[_logged(name)], wanted, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.usefixtures("double")
+def test_the_hessian_is_along_random_signs(smoke):
+    """Second differences, which the engine has no part in; of it the variance over directions."""
+    system, step = smoke("gan", regularizer="hessian", regularizer_directions=3), 1e-3
+    generator = torch.nn.Sequential(  # the system's own is piecewise linear, nearly
+        torch.nn.Linear(4, 16), torch.nn.Tanh(), torch.nn.Linear(16, 8)
+    )
+    codes, logs = system.draw_codes(8), {}
+    torch.manual_seed(4)
+    system.regularized(torch.zeros(()), generator, codes, logs)
+    torch.manual_seed(4)
+    along = (torch.randint(0, 2, (8, 3, 4)) * 2.0 - 1).transpose(0, 1)
+    with torch.no_grad():
+        middle = generator(codes)
+        ends = [[generator(codes + sign * step * v) for sign in (1, -1)] for v in along]
+    seconds = torch.stack([(a - 2 * middle + b) / step**2 for a, b in ends])
+    assert float(logs["hessian"]) == pytest.approx(float(seconds.var(0).mean()), rel=1e-3)
 
 
 @pytest.mark.usefixtures("double")
