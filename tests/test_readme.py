@@ -1,9 +1,12 @@
 """The README's tables are those of the committed results."""
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
+
+import pydisent
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,3 +45,10 @@ def test_every_file_that_a_page_names_is_there(path):
         file = target.split("#")[0]
         if file and not file.startswith("http") and "generated/" not in file:
             assert (path.parent / file).exists(), target
+
+
+def test_the_reference_has_every_public_name():
+    text = "".join(path.read_text() for path in (ROOT / "docs" / "reference").glob("*.md"))
+    for name in pydisent.__all__:
+        if not inspect.ismodule(getattr(pydisent, name)):
+            assert re.search(rf"pydisent\.(\w+\.)?{name}\n", text), name
