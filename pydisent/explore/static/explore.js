@@ -145,7 +145,7 @@ function see(data) {
     if (model === 0) count();
   }
   shown = Math.max(shown, number);
-  if (dirty) request();
+  if (dirty) send();
   if (kind === IMAGE && isCompared("now")) compareSoon();
 }
 
