@@ -330,7 +330,8 @@ TRIED = """async (address) => {
     made.onerror = () => done('refused');
   });
   const ask = (path, how) => fetch(address + path, how).then((r) => r.text(), () => 'refused');
-  return [socket, await ask('about'), await ask('sample', { method: 'POST', body: '{"model": 0}' })];
+  const post = { method: 'POST', body: '{"model": 0}' };
+  return [socket, await ask('about'), await ask('sample', post)];
 }"""
 FRAMED = """(address) => new Promise((done) => {
   const frame = document.createElement('iframe');
