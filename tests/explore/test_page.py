@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from _bad_uploads import BAD
-from _fake_runs import fake_run
+from _fake_runs import fake_run, tpl_scores
 from PIL import Image
 
 from pydisent.evaluation.codes import base_codes
@@ -34,7 +34,12 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     shape = (3, 16, 16)
     return [
-        fake_run(folder / "masked", masks=True, image_shape=shape),
+        fake_run(
+            folder / "masked",
+            masks=True,
+            image_shape=shape,
+            scores=tpl_scores(0.1, 0.4, 0.2, 0.3),
+        ),
         fake_run(folder / "plain", scales=(0.2, 0.4, 0.6, 0.8), image_shape=shape),
     ]
 
@@ -173,6 +178,16 @@ def test_steps_along_an_eigenvector(page, runs):
     about = page.locator("#vectors .about").first
     until(about.text_content, lambda text: text == "σ 0.800 · 100 % along z4")
     assert "eigenvector 1: 100 % along z4" in page.get_attribute("#heatmap", "aria-label")
+
+
+def test_sliders_say_how_much_they_matter_and_are_put_in_that_order(page):
+    page.wait_for_selector("#order option[value=tpl]", state="attached")
+    about = page.get_attribute("#z1", "aria-describedby")
+    assert page.text_content(f"#{about}") == "TPL 0.400 · aligned by the penalty"
+    names = page.locator("#sliders label")
+    assert names.all_text_contents() == ["z1", "z2", "z3", "z4"]
+    page.select_option("#order", "tpl")
+    assert names.all_text_contents() == ["z2", "z4", "z3", "z1"]
 
 
 def test_masks(page, runs):

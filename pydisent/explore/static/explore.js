@@ -194,6 +194,7 @@ function showValue(value, i) {
 }
 
 function makeSliders() {
+  $("sliders").classList.toggle("long", names.some((name) => name.length > 6));
   sliders = names.map((name, i) => {
     const [low, high] = models[0].ranges[i];
     const input = make("input", { type: "range", id: `z${i}`, min: low, max: high, step: "any" });
@@ -238,9 +239,10 @@ function showStrengths() {
     if (models[lead].aligned > i) parts.push("aligned by the penalty");
     note.textContent = parts.join(" · ");
   });
-  const words = [];
+  const words = found ? [] : ["Reading the data …"];
   if (found?.tpl) words.push("TPL: the perceptual length of the coordinate’s traversal.");
   if (found?.kl) words.push("KL: its divergence from the prior, in nats.");
+  if (found?.missing) words.push(`The data cannot be read: ${found.missing}`);
   if (found && !found.tpl) words.push(`No TPL among the scores: pydisent evaluate ${models[lead].folder} --metrics tpl measures it.`);
   $("strength-note").textContent = words.join(" ");
   arrange();
@@ -695,9 +697,12 @@ async function begin() {
   listen();
   setCode(start);
   connect();
-  strengths = await askJson("strengths");
-  showStrengths();
-  showEncoder();
+  try {
+    strengths = await askJson("strengths");
+  } finally {
+    showStrengths();
+    showEncoder();
+  }
 }
 
 attempt(begin)();
