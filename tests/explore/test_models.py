@@ -1,6 +1,5 @@
 """What the page shows of a run, against closed forms."""
 
-import math
 import threading
 
 import numpy as np
@@ -10,7 +9,6 @@ from _bad_uploads import BAD
 from _fake_runs import FakeDataset, LinearSystem, axis_matrix, fake_run, tpl_scores
 
 from pydisent import systems, trace_eigenpath
-from pydisent.evaluation.divergences import divergences
 from pydisent.explore import Model, models_of
 from pydisent.systems import NotTrainedError
 
@@ -189,21 +187,6 @@ def test_strengths(tmp_path, run):
 
     run.system.posterior, run.dataset.images = None, missing
     assert Model(run, "x").strengths()["missing"] == "the data has gone"
-
-
-def test_divergences_are_of_the_posterior_or_of_the_log(run):
-    mean, deviation = torch.tensor([0.0, 1.0, 2.0, 0.0]), torch.tensor([1.0, 1.0, 0.5, 0.1])
-    run.system.posterior = lambda x: (
-        mean.expand(len(x), 4), 2 * deviation.log().expand(len(x), 4),
-    )  # fmt: skip
-    closed = [
-        0.5 * (m * m + s * s - 1) - math.log(s) for m, s in zip(mean.tolist(), deviation.tolist())
-    ]
-    assert divergences(run) == pytest.approx(closed, abs=1e-5)
-    del run.system.posterior
-    assert divergences(run) is None
-    run.log = [{"step": s} | {f"kl/z{i}": s + i for i in range(1, 5)} for s in range(1, 101)]
-    assert divergences(run) == [90.5 + i for i in range(1, 5)]  # the last twenty
 
 
 def test_two_runs_must_share_a_code(tmp_path):
