@@ -386,6 +386,7 @@ let walking = false;
 async function walk(ordinal, sense) {
   if (walking) return;
   walking = true;
+  if (cost > QUICK) say(`Following eigenvector ${ordinal} …`); // each step takes as long as the eigenvectors do
   try {
     const before = paths.get(ordinal) ?? null;
     const asking = { model: lead, code, ordinal, sense, length: entered("length"), steps: entered("steps"), direction: before };
