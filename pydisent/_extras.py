@@ -19,9 +19,12 @@ EXTRAS = {
     "safetensors": "train",
     "scipy": "data",
     "sklearn": "metrics",
+    "starlette": "explore",
     "tensorboard": "train",
     "triton": "gpu",
     "tyro": "train",
+    "uvicorn": "explore",
+    "websockets": "explore",
 }
 
 

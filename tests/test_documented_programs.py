@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = ["docs/start/tour.md", "docs/howto/train.md", "docs/howto/report.md"]
 #: Commands that take minutes, want files of the reader's or are run whole by other tests.
 ELSEWHERE = re.compile(
-    "--preset quick|runs/beta|MY_PICTURES|pydisent (sweep|compare|reproduce|demo)|"
+    "--preset quick|runs/beta|MY_PICTURES|pydisent (sweep|compare|reproduce|demo|explore)|"
     "--devices|--resume"
 )
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,17 @@ def test_the_source_archive_has_every_file(checkout, tmp_path):
     shipped = {name for name in shipped if not name.startswith(ADDED)}
     assert shipped == {name for name in names if not name.startswith(LEFT_OUT)}
     assert "csrc/cuda/common.cuh" in shipped
+
+
+def test_a_wheel_has_every_file_of_the_package(checkout):
+    """Those that are no modules are there if pyproject.toml names them."""
+    folder, names = checkout
+    project = tomllib.loads((folder / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["pydisent"]
+    inside = (name for name in names if name.startswith("pydisent/") and name[-3:] != ".py")
+    files = {Path(name).relative_to("pydisent") for name in inside}
+    assert Path("explore/static/explore.js") in files
+    assert not {file for file in files if not any(file.match(p) for p in patterns)}
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pydisent.cli._demo import demo
 from pydisent.cli._doctor import doctor
 from pydisent.cli._evaluation import compare, evaluate, select
 from pydisent.cli._explain import explain
+from pydisent.cli._explore import explore
 from pydisent.cli._lists import info, list_
 from pydisent.cli._output import fail
 from pydisent.cli._pictures import report, rotate, trace, transfer, traverse
@@ -27,6 +28,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "trace": trace,
     "explain": explain,
     "report": report,
+    "explore": explore,
     "compare": compare,
     "select": select,
     "sweep": sweep,

@@ -215,19 +215,26 @@ def open_picture(file: Path, mode: str, source: tuple[int, int] | None = None) -
     return _decoded(repr(str(file)), lambda: _stored(file), mode, source)
 
 
-def decode_picture(name: str, stored: bytes, mode: str) -> Image:
-    """Return a picture of its file's bytes, as `open_picture` does; errors begin with `name`."""
-    return _decoded(name, lambda: stored, mode, None)
+def decode_picture(name: str, stored: bytes, mode: str, most: int = MAX_PIXELS) -> Image:
+    """Return a picture of its file's bytes, of at most so many pixels, as `open_picture` does.
+
+    Errors begin with `name`.
+    """
+    return _decoded(name, lambda: stored, mode, None, most)
 
 
 def _decoded(
-    name: str, read: Callable[[], bytes], mode: str, source: tuple[int, int] | None
+    name: str,
+    read: Callable[[], bytes],
+    mode: str,
+    source: tuple[int, int] | None,
+    most: int = MAX_PIXELS,
 ) -> Image:
     try:
         with _open(read()) as opened:
             size = opened.size
             # The declared size is checked before memory is allocated.
-            whole = size[0] * size[1] <= (MAX_PIXELS if source is None else math.prod(source))
+            whole = size[0] * size[1] <= (most if source is None else math.prod(source))
             if whole:
                 opened.load()
                 picture = _plain(opened, mode)
@@ -237,7 +244,7 @@ def _decoded(
     except Exception as error:  # Pillow raises many kinds
         raise ValueError(f"{name} must be a whole picture: {error}") from error
     if not whole or source not in (None, size):
-        accepted = f"of at most {MAX_PIXELS}" if source is None else f"{source[0]}x{source[1]}"
+        accepted = f"of at most {most}" if source is None else f"{source[0]}x{source[1]}"
         raise ValueError(f"{name} must be {accepted} pixels, got {size[0]}x{size[1]}")
     return picture
 

@@ -6,13 +6,23 @@ import os
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from pydisent._checks import check
 from pydisent.data._base import ImageDataset
 from pydisent.data._factor_table import BINS, FactorTable, read_factors
 from pydisent.data._files import require_path
 from pydisent.data._observed import ObservedFactorDataset
-from pydisent.data._pictures import PictureDataset, Pictures, Preparation, side_of
+from pydisent.data._pictures import (
+    MAX_PIXELS,
+    MODES,
+    PictureDataset,
+    Pictures,
+    Preparation,
+    decode_picture,
+    side_of,
+)
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 EXPECTED = f"a folder with pictures ({', '.join(SUFFIXES)}), in it or in folders below"
@@ -96,6 +106,39 @@ def load_images(
         classes=[factor.name for factor in table.factors if factor.words],
         note=_note(table),
     )
+
+
+def picture_of(
+    stored: bytes, channels: int, image_size: int, *, name: str = "stored", most: int = MAX_PIXELS
+) -> Tensor:
+    """Return the picture in a file's bytes as data sets have it, (channels, side, side) in [0, 1].
+
+    It is put on white where it is transparent, cropped to its largest centred square and resized
+    to the side `image_size`. Only formats of pictures are read, and none that run programs.
+
+    Parameters
+    ----------
+    stored : bytes
+        The contents of the file.
+    channels : int
+        3, or 1 for shades of grey.
+    image_size : int
+        Side in pixels.
+    name : str
+        What errors call the picture.
+    most : int
+        The pixels that it may have, before any is decoded.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, of none of the formats, or too large.
+    """
+    modes = {count: mode for mode, count in MODES.items()}
+    check(channels in modes, "channels", "1 or 3", channels)
+    picture = decode_picture(name, stored, modes[channels], most)
+    pixels = Preparation(side_of(image_size), modes[channels]).prepare(picture)
+    return torch.from_numpy(pixels.copy()).float().div_(255)
 
 
 def _rows_of(files: list[Path], folder: Path, table: FactorTable, partial: bool) -> np.ndarray:

@@ -5,13 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pydisent.evaluation.comparison import Comparison, Group
+from pydisent.evaluation.divergences import posteriors
 from pydisent.evaluation.scored_run import ScoredRun
-from pydisent.losses import gaussian_kl
 from pydisent.metrics import udr
-from pydisent.training.run import Run, open_run
+from pydisent.training.run import open_run
 
 UDR = "udr"
 _BATCH = 256
@@ -61,7 +60,7 @@ def _ranked(group: Group, images: int, seed: int, device: str | torch.device) ->
     count = min(images, len(dataset))
     numbers = np.random.default_rng(seed).choice(len(dataset), count, replace=False)
     pictures = [dataset.images(part) for part in np.array_split(numbers, -(-count // _BATCH))]
-    codes, divergences = zip(*(_posteriors(run, pictures) for run in opened))
+    codes, divergences = zip(*(posteriors(run, pictures) for run in opened))
     scores: Sequence[float] = udr(codes, divergences).details["models"]
     runs = tuple(_scored(run, score) for run, score in zip(group.runs, scores))
     return replace(group, runs=runs)
@@ -69,11 +68,3 @@ def _ranked(group: Group, images: int, seed: int, device: str | torch.device) ->
 
 def _scored(run: ScoredRun, score: float) -> ScoredRun:
     return replace(run, scores=run.scores | {UDR: score})
-
-
-@torch.no_grad()
-def _posteriors(run: Run, pictures: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the codes (N, d) and the mean KL to the prior of each coordinate (d,), in nats."""
-    parts = [run.system.posterior(batch.to(run.system.device)) for batch in pictures]  # type: ignore[operator]
-    mu, logvar = (torch.cat(side).cpu().double() for side in zip(*parts))
-    return mu.numpy(), gaussian_kl(mu, logvar, reduction="dimensions").numpy()

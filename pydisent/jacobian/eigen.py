@@ -157,15 +157,22 @@ def path_along(
     """The paths (B, N + 1, *latent) of a column of what ``vectors_at`` gives at codes."""
     position, path, direction = z, [z], None
     for _ in range(steps):
-        vector = vectors_at(position)[..., column].to(z.dtype)
-        if direction is not None:
-            backward = (direction * vector).sum(-1, keepdim=True) < 0
-            vector = torch.where(backward, -vector, vector)
-            vector = decay * direction + (1 - decay) * vector
-        direction = vector
-        position = position - step_size * vector.reshape(z.shape)
+        direction = next_direction(vectors_at(position)[..., column].to(z.dtype), direction, decay)
+        position = position - step_size * direction.reshape(z.shape)
         path.append(position)
     return torch.stack(path, 1)
+
+
+def next_direction(vector: Tensor, previous: Tensor | None, decay: float = 0.0) -> Tensor:
+    """Return w_i of Algorithm 1 for the eigenvectors v (B, m) at a point, (B, m).
+
+    v has the sign with which the path does not turn back, and w_i = ρ w_{i−1} + (1 − ρ) v for the
+    decay ρ. At the beginning, with no `previous` w_{i−1} (B, m), it is v.
+    """
+    if previous is None:
+        return vector
+    backward = (previous * vector).sum(-1, keepdim=True) < 0
+    return decay * previous + (1 - decay) * torch.where(backward, -vector, vector)
 
 
 def _check_path(z: Tensor, ordinals: Any, step_size: Any, decay: Any, steps: Any) -> list[int]:

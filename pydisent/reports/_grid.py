@@ -7,11 +7,10 @@ from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pydisent._extras import optional
-from pydisent.reports.style import INK, MUTED, PAPER, RULE, SCALE, SERIES
+from pydisent.reports.style import INK, MUTED, PAPER, RULE, SCALE, SERIES, rgb_bytes
 
 with optional():
     import matplotlib
@@ -119,7 +118,7 @@ class ImageGrid:
     def draw(self, images: Tensor) -> Image.Image:
         """Return the picture of images (R, C, channels, H, W) in [0, 1]."""
         picture = self._background.copy()
-        pixels = _pixels(images)
+        pixels = rgb_bytes(images)
         for place, x, y in self._places():
             enlarged = Image.fromarray(pixels[place]).resize(self._tile, Image.Resampling.NEAREST)
             picture.paste(enlarged, (x, y))
@@ -182,13 +181,6 @@ def _palette(pictures: Sequence[Image.Image]) -> Image.Image:
     colours[colours.max(1) < 8] = 0
     palette.putpalette([0, 0, 0, 255, 255, 255, *colours.ravel().tolist()])
     return palette
-
-
-def _pixels(images: Tensor) -> np.ndarray:
-    """Return images (..., channels, H, W) in [0, 1] as bytes (..., H, W, 3)."""
-    finite = torch.nan_to_num(images.detach().float().cpu()).clamp(0, 1)
-    rgb = finite.expand(*images.shape[:-3], 3, *images.shape[-2:])
-    return (rgb.movedim(-3, -1) * 255).round().to(torch.uint8).numpy().copy()
 
 
 def _starts(first: int, step: int, count: int, groups: Sequence[int] | None) -> list[int]:

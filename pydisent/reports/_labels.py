@@ -10,20 +10,24 @@ from pydisent.training.run import Run
 
 
 def subjects_of(runs: Sequence[Run], seed: int, split: Split = "auto") -> list[Subject]:
-    """Label runs by system, by folder if two share it, else by number, and set each one's k.
+    """Label runs as `labels_of` does, and set each one's k.
 
     A run without the alignment penalty is evaluated with the k of the first run that has it.
     """
+    aligned = [leading(run) for run in runs if penalty_weight(run) > 0]
+    return [
+        Subject(run, label, k=_compared_k(run, aligned), seed=seed, split=split)
+        for run, label in zip(runs, labels_of(runs))
+    ]
+
+
+def labels_of(runs: Sequence[Run]) -> list[str]:
+    """Label runs by system, by folder if two share it, else by number."""
     names = [run.system.name for run in runs]
     if len(set(names)) < len(names):
         names = [run.path.resolve().name for run in runs]
     counts = Counter(names)
-    labels = [f"{n}-{i + 1}" if counts[n] > 1 else n for i, n in enumerate(names)]
-    aligned = [leading(run) for run in runs if penalty_weight(run) > 0]
-    return [
-        Subject(run, label, k=_compared_k(run, aligned), seed=seed, split=split)
-        for run, label in zip(runs, labels)
-    ]
+    return [f"{n}-{i + 1}" if counts[n] > 1 else n for i, n in enumerate(names)]
 
 
 def _compared_k(run: Run, aligned: list[int | None]) -> int | None:

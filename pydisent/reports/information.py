@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from pydisent._extras import optional
+from pydisent.evaluation.divergences import LOGGED
 from pydisent.evaluation.subject import Subject
 from pydisent.reports._section import Picture, Section, section_of
 from pydisent.reports.figures import smooth
@@ -15,13 +16,10 @@ with optional():
     from matplotlib.ticker import MaxNLocator
 
 
-_PREFIX = "kl/"
-
-
 def bounds_of(log: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
     """Return the logged bounds by name, and their "step", which is empty if there are none."""
     lines = [line for line in log if "mi_upper" in line]
-    names = [n for n in (lines[0] if lines else {}) if n.startswith(("mi_", _PREFIX))]
+    names = [n for n in (lines[0] if lines else {}) if n.startswith(("mi_", LOGGED))]
     return {name: np.array([line[name] for line in lines], float) for name in ("step", *names)}
 
 
@@ -74,7 +72,7 @@ def _draw_bounds(panel: Any, found: dict[str, np.ndarray]) -> None:
     ):
         panel.plot(steps, found[name], color=colour, alpha=0.2, linewidth=0.8)
         panel.plot(steps, smooth(found[name]), color=colour, linewidth=2, label=label)
-    dimensions = [name for name in found if name.startswith(_PREFIX)]
+    dimensions = [name for name in found if name.startswith(LOGGED)]
     order = sorted(dimensions, key=lambda name: -smooth(found[name])[-1])
     for number, name in enumerate(order):
         panel.plot(
@@ -83,7 +81,7 @@ def _draw_bounds(panel: Any, found: dict[str, np.ndarray]) -> None:
             color=SERIES[(number + 2) % len(SERIES)],
             linewidth=1.1,
             linestyle=((0, (4, 2)), (0, (1, 1.5)))[number // len(SERIES) % 2],
-            label=f"KL of {name.removeprefix(_PREFIX)}",
+            label=f"KL of {name.removeprefix(LOGGED)}",
         )
 
 

@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from pydisent._extras import optional
 
 with optional():
@@ -66,6 +70,13 @@ def figure_png(drawn: Figure) -> bytes:
     with matplotlib.rc_context(_RC):
         drawn.savefig(data, format="png", metadata={"Software": None})
     return data.getvalue()
+
+
+def rgb_bytes(images: Tensor) -> np.ndarray:
+    """Return images (..., channels, H, W) in [0, 1], of one channel or three, as (..., H, W, 3)."""
+    finite = torch.nan_to_num(images.detach().float().cpu()).clamp(0, 1)
+    rgb = finite.expand(*images.shape[:-3], 3, *images.shape[-2:])
+    return (rgb.movedim(-3, -1) * 255).round().to(torch.uint8).numpy().copy()
 
 
 def image_png(drawn: Image.Image) -> bytes:

@@ -6,7 +6,8 @@ from pydisent.cli._main import _gathered
 
 
 def test_missing_runs_are_named(tmp_path, capsys):
-    for command in ("evaluate", "traverse", "transfer", "rotate", "trace", "explain", "report"):
+    drawing = ("traverse", "transfer", "rotate", "trace", "explain", "report", "explore")
+    for command in ("evaluate", *drawing):
         assert main([command, str(tmp_path / "nowhere")]) == 2
         assert "there is no run folder" in error_line(capsys)
 

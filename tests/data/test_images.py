@@ -7,6 +7,7 @@ from _pictures import noise, save
 from PIL import Image
 
 from pydisent.data import load
+from pydisent.data.images import picture_of
 
 
 def means(pixels, side):
@@ -204,3 +205,19 @@ def test_a_picture_is_what_its_name_says_of_formats_that_are_read(tmp_path):
     save(tmp_path / "b.eps", noise(8, 8)).rename(tmp_path / "b.png")
     with pytest.raises(ValueError, match=r"b\.png' must be a whole picture: it is of none of"):
         load("images", tmp_path).images([1])
+
+
+def test_a_picture_of_bytes_is_as_one_of_a_file(tmp_path):
+    pixels = noise(40, 24)
+    stored = save(tmp_path / "a.png", pixels).read_bytes()
+    (whole,) = load("images", tmp_path, image_size=8).images([0])
+    assert torch.equal(picture_of(stored, 3, 8), whole)
+    grey = pixels[8:32].astype(float) @ [0.299, 0.587, 0.114] / 255  # the square in the middle
+    means = torch.from_numpy(grey.reshape(8, 3, 8, 3).mean((1, 3)))
+    assert (picture_of(stored, 1, 8)[0] - means).abs().max() < 1.5 / 255
+    with pytest.raises(ValueError, match="stored must be of at most 959 pixels, got 24x40"):
+        picture_of(stored, 3, 8, most=959)
+    with pytest.raises(ValueError, match="channels must be 1 or 3, got 2"):
+        picture_of(stored, 2, 8)
+    with pytest.raises(ValueError, match="mine must be a whole picture"):
+        picture_of(stored[:100], 3, 8, name="mine")
