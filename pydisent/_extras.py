@@ -20,6 +20,7 @@ EXTRAS = {
     "scipy": "data",
     "sklearn": "metrics",
     "tensorboard": "train",
+    "torchmetrics": "torchmetrics",
     "triton": "gpu",
     "tyro": "train",
 }
