@@ -7,6 +7,7 @@ from pathlib import Path
 #: The extra of pyproject.toml that brings a package, by the name under which it is imported.
 EXTRAS = {
     "h5py": "data",
+    "huggingface_hub": "hub",
     "jinja2": "report",
     "joblib": "metrics",
     "lightning_fabric": "train",

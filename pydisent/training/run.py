@@ -11,6 +11,7 @@ from pydisent import data, systems
 from pydisent.data import ImageDataset
 from pydisent.systems import System
 from pydisent.training import checkpoint as checkpoints
+from pydisent.training import pretrained
 from pydisent.training.folder import RunFolder
 from pydisent.training.plan import Plan
 
@@ -71,6 +72,18 @@ class Run:
         if self.plan.held_out:
             return self._parts[1]
         return data.load_test(**self.plan.data_arguments())
+
+    def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> Path:
+        """Write the system and the record of its training into a folder; return the folder.
+
+        Weights, configuration and a model card, as on the Hugging Face hub;
+        `pydisent.from_pretrained` reads them. See `pydisent.training.save_pretrained`.
+        """
+        return pretrained.save_pretrained(self, folder, license=license)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload the same to the Hugging Face hub; see `pydisent.training.push_to_hub`."""
+        return pretrained.push_to_hub(self, repo_id, **options)
 
 
 def open_run(
