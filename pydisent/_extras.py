@@ -15,6 +15,7 @@ EXTRAS = {
     "matplotlib": "report",
     "nvtx": "gpu",
     "PIL": "report",
+    "pytorch_lightning": "lightning",
     "ray": "sweep",
     "rich": "train",
     "safetensors": "train",

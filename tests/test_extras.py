@@ -16,7 +16,12 @@ from pydisent._requirements import OLDEST_TORCH, check_torch
 PACKAGE = Path(pydisent.__file__).parent
 PYPROJECT = PACKAGE.parent / "pyproject.toml"
 ALWAYS = {"torch", "numpy", "pydisent", *sys.stdlib_module_names}
-DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "lightning_fabric": "lightning-fabric"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "lightning_fabric": "lightning-fabric",
+    "pytorch_lightning": "pytorch-lightning",
+}
 
 
 def _packages(node):
