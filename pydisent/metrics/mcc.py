@@ -23,9 +23,9 @@ def mcc(
 ) -> MetricResult:
     """Mean correlation coefficient (Hyvärinen and Morioka 2016), of codes assigned to factors.
 
-    The largest mean over factors v_j of |corr(z_{a(j)}, v_j)| among assignments a that give no
-    code to two factors, found exactly (Hungarian method). Factors count as quantities; so it says
-    little of those whose values are classes without an order.
+    The largest mean over factors v_j of the absolute correlation of v_j and the code z_{a(j)} among
+    assignments a that give no code to two factors, found exactly (Hungarian method). Factors count
+    as quantities; so it says little of those whose values are classes without an order.
 
     Parameters
     ----------
