@@ -86,6 +86,17 @@ class _Blocker:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
+@pytest.fixture
+def modules_as_they_were():
+    """What is imported while a package is missing may be half a package: it goes again."""
+    before = dict(sys.modules)
+    yield
+    for name in sys.modules.keys() - before.keys():
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+@pytest.mark.usefixtures("modules_as_they_were")
 @pytest.mark.parametrize(("place", "package"), GUARDED, ids=lambda text: text)
 def test_a_missing_package_is_named_with_its_extra(monkeypatch, place, package):
     for name in list(sys.modules):
