@@ -7,6 +7,7 @@ The layout is that of the Hugging Face hub: `model.safetensors`, `config.json` a
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -45,8 +46,8 @@ def write_pretrained(
 ) -> Path:
     """Write a system into a folder, which is made if it is not there; return the folder.
 
-    Files of the same names are replaced, the configuration last, whose checksum of the weights
-    tells an interrupted write.
+    A system saved there before is replaced; if the write is interrupted, reading says so by the
+    checksum of the weights in the configuration, which is written first.
 
     Parameters
     ----------
@@ -66,11 +67,11 @@ def write_pretrained(
     Raises
     ------
     ValueError
-        If the folder is a file or the licence no name.
+        If the folder is a file or has files of these names that are not of a saved system, or the
+        licence is no name.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"folder must be a folder or absent, got the file {folder}")
+    _check_free(folder)
     named = license is None or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", license) is not None
     check(named, "license", "the name of a licence, such as 'cc-by-4.0'", shown(license))
     with optional("a saved system"):
@@ -95,12 +96,28 @@ def write_pretrained(
         "sha256": hashlib.sha256(weights).hexdigest(),
         **{name: known.get(name) for name in ("plan", "step", "scores", "environment")},
     }
-    card = model_card(values, license=license, source=source or folder.name)
+    card = model_card(values, license=license, source=source or folder.resolve().name)
     folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / CONFIG, json.dumps(values, indent=2) + "\n")
     write_atomic(folder / WEIGHTS, weights)
     write_atomic(folder / CARD, card)
-    write_atomic(folder / CONFIG, json.dumps(values, indent=2) + "\n")
     return folder
+
+
+def _check_free(folder: Path) -> None:
+    """Refuse to write over a run's configuration, a project's README or another library's model."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"folder must be a folder or absent, got the file {folder}")
+    there = [name for name in (CONFIG, WEIGHTS, CARD) if os.path.lexists(folder / name)]
+    if not there:
+        return
+    try:
+        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        values = None
+    own = isinstance(values, dict) and values.get("library") == LIBRARY
+    rule = "absent, without files of these names, or of a saved system"
+    check(own, "folder", rule, f"{folder} with {there[0]}")
 
 
 def model_card(values: Mapping[str, Any], *, license: str | None, source: str) -> str:

@@ -128,6 +128,37 @@ def test_saving_again_replaces(run, saved):
         run.save_pretrained(saved, license="mit\ntags: x")
 
 
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_files_of_others_are_not_replaced(run, tmp_path, name):
+    (tmp_path / name).write_text('{"library": "timm"}')
+    with pytest.raises(ValueError, match=f"of a saved system, got .* with {re.escape(name)}"):
+        run.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    before = (run.path / "config.json").read_bytes()
+    with pytest.raises(ValueError, match=r"of a saved system, got .* with config\.json"):
+        run.save_pretrained(run.path)
+    assert (run.path / "config.json").read_bytes() == before
+
+
+def test_an_interrupted_write_is_told_and_can_be_repeated(run, tmp_path, monkeypatch):
+    from pydisent.systems import pretrained
+
+    write, folder = pretrained.write_atomic, tmp_path / "model"
+
+    def full(path, data):
+        if path.suffix == ".safetensors":
+            raise OSError(28, "No space left on device", str(path))
+        write(path, data)
+
+    monkeypatch.setattr(pretrained, "write_atomic", full)
+    with pytest.raises(OSError, match="No space left"):
+        run.save_pretrained(folder)
+    with pytest.raises(ValueError, match=r"model\.safetensors is not a file"):
+        from_pretrained(folder)
+    monkeypatch.setattr(pretrained, "write_atomic", write)
+    assert_same(from_pretrained(run.save_pretrained(folder)), run.system)
+
+
 def edit(path, **changes):
     values = json.loads(path.read_text()) | changes
     path.write_text(json.dumps({k: v for k, v in values.items() if v != "gone"}))
