@@ -68,7 +68,8 @@ class DisentanglementCallback(Callback):
     """Every n epochs, log scores of a module's `encode` and a picture of its `decode`.
 
     Scores are logged under `prefix` + their name by the module's own `log`, so that loggers have
-    them and `ModelCheckpoint(monitor="disentanglement/mig")` can choose by them. The picture goes
+    them and `ModelCheckpoint(monitor="disentanglement/mig", mode="max",
+    save_on_train_epoch_end=True)` can choose by them. The picture goes
     to loggers whose experiment has `add_image`, as TensorBoard's has, else as PNG into the folder
     `traversals` of the run's log folder. With several processes the first one measures and the
     others wait for it. If codes are not such as can be scored, as when training has diverged, the
@@ -160,14 +161,16 @@ class DisentanglementCallback(Callback):
         if (trainer.current_epoch + 1) % self.every_n_epochs and not _is_last(trainer):
             return
         found: dict[str, float] = {}
+        # Outside of the block below: the processes agree on the folder here.
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / "traversals"
         if trainer.is_global_zero:
             with _evaluating(pl_module), trainer.precision_plugin.forward_context():
-                found = self._measure(trainer, pl_module)
+                found = self._measure(trainer, pl_module, folder)
         found = trainer.strategy.broadcast(found)
         for name, value in found.items():
             pl_module.log(self.prefix + name, value, on_step=False, on_epoch=True, sync_dist=False)
 
-    def _measure(self, trainer: Any, module: Any) -> dict[str, float]:
+    def _measure(self, trainer: Any, module: Any, folder: Path) -> dict[str, float]:
         encode = self._encode or (lambda module, images: module.encode(images))
         as_trained = trainer.precision_plugin.convert_input
         train = max(1, 2 * self.max_images // 3)
@@ -191,7 +194,7 @@ class DisentanglementCallback(Callback):
             warn(f"scores of epoch {trainer.current_epoch} are left out: {error}")
             return {}
         if self.traversals:
-            self._log_picture(trainer, self._drawn(module, samples.codes, as_trained))
+            self._log_picture(trainer, self._drawn(module, samples.codes, as_trained), folder)
         return {name: result.score for name, result in self.results.items()}
 
     def _drawn(
@@ -208,7 +211,7 @@ class DisentanglementCallback(Callback):
             **self._picture,
         )
 
-    def _log_picture(self, trainer: Any, drawn: reports.Traversal) -> None:
+    def _log_picture(self, trainer: Any, drawn: reports.Traversal, folder: Path) -> None:
         takers = [
             logger.experiment
             for logger in trainer.loggers
@@ -219,7 +222,6 @@ class DisentanglementCallback(Callback):
             step = trainer.current_epoch
             experiment.add_image(f"{self.prefix}traversals", pixels, step, dataformats="HWC")
         if not takers:
-            folder = Path(trainer.log_dir or trainer.default_root_dir) / "traversals"
             drawn.save(folder / f"epoch-{trainer.current_epoch:04d}.png")
 
 

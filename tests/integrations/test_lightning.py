@@ -1,5 +1,7 @@
 """A module trained for an epoch or two: what is logged is what the functions find."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -52,7 +54,7 @@ class Module(lightning.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def fit(callback, folder, module=None, logger=False, epochs=1, **options):
+def fit(callback, folder, module=None, logger=False, epochs=1, more=(), **options):
     torch.manual_seed(0)
     module = module or Module()
     trainer = lightning.Trainer(
@@ -60,11 +62,10 @@ def fit(callback, folder, module=None, logger=False, epochs=1, **options):
         accelerator="cpu",
         logger=logger,
         default_root_dir=folder,
-        callbacks=[callback] if callback else [],
-        enable_checkpointing=False,
+        callbacks=[*([callback] if callback else []), *more],
         enable_model_summary=False,
         enable_progress_bar=False,
-        **options,
+        **{"enable_checkpointing": False, **options},
     )
     batches = DataLoader(TensorDataset(torch.rand(8, 1, 2, 2)), batch_size=4)
     trainer.fit(module, batches)
@@ -97,6 +98,66 @@ def test_training_goes_on_as_without_it(tmp_path):
         assert not module.norm.training  # as it was made
         weights.append(module.mix.weight.detach().clone())
     assert torch.equal(*weights)
+
+
+class Keep(lightning.Callback):
+    """Write what each process has logged."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def on_train_end(self, trainer, pl_module):
+        found = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        (self.folder / f"{trainer.global_rank}.json").write_text(json.dumps(found))
+
+
+class Linear(lightning.LightningModule):
+    """Without parts that training does not use."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(4, 4, bias=False)
+
+    def encode(self, images):
+        return self.mix(images.flatten(1))
+
+    decode = Module.decode
+    training_step = Module.training_step
+    configure_optimizers = Module.configure_optimizers
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_first_ones_scores(tmp_path):
+    torch.manual_seed(0)
+    callback = DisentanglementCallback(Grid(), scores=["mig", "mcc"], max_images=90)
+    trainer = lightning.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        devices=2,
+        strategy="ddp_spawn",
+        logger=False,
+        default_root_dir=tmp_path,
+        callbacks=[callback, Keep(tmp_path)],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+    )
+    trainer.fit(Linear(), DataLoader(TensorDataset(torch.rand(8, 1, 2, 2)), batch_size=4))
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second
+    assert first.keys() == {f"{TAG}mig", f"{TAG}mcc"}
+    names = sorted(path.name for path in (tmp_path / "traversals").iterdir())
+    assert names == ["epoch-0000.png", "epoch-0001.png"]
+
+
+def test_a_checkpoint_is_chosen_by_a_score(tmp_path):
+    kept = lightning.callbacks.ModelCheckpoint(
+        tmp_path, monitor=f"{TAG}mcc", mode="max", save_on_train_epoch_end=True
+    )
+    callback = DisentanglementCallback(Grid(), scores=["mcc"], max_images=90, traversals=False)
+    fit(callback, tmp_path, more=[kept], epochs=1, enable_checkpointing=True)
+    expected = callback.results["mcc"].score
+    assert kept.best_model_score.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_every_few_epochs_and_the_last(tmp_path):
