@@ -1,7 +1,7 @@
 """Fast, correct losses, ops and full systems for learning disentangled representations."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydisent import _requirements, jacobian, losses, ops  # noqa: F401 (refuses an old torch first)
 from pydisent._backends import backends
@@ -30,6 +30,9 @@ from pydisent.losses import (
     jacobian_supervision,
     total_correlation,
 )
+
+if TYPE_CHECKING:
+    from pydisent.training.pretrained import from_pretrained as from_pretrained
 
 __version__ = "0.1.0"
 
@@ -62,8 +65,14 @@ __all__ = [
     "trace_eigenpath",
 ]
 
+# Imported on first use: they are of layers above the others, and need packages of extras.
+_HOMES = {
+    "explain": "pydisent.reports.explanation",
+    "from_pretrained": "pydisent.training.pretrained",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "explain":  # its page is drawn by a layer above this one's other names
-        return import_module("pydisent.reports.explanation").explain
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -7,6 +7,7 @@ from pathlib import Path
 #: The extra of pyproject.toml that brings a package, by the name under which it is imported.
 EXTRAS = {
     "h5py": "data",
+    "huggingface_hub": "hub",
     "jinja2": "report",
     "joblib": "metrics",
     "lightning_fabric": "train",
@@ -14,6 +15,7 @@ EXTRAS = {
     "matplotlib": "report",
     "nvtx": "gpu",
     "PIL": "report",
+    "pytorch_lightning": "lightning",
     "ray": "sweep",
     "rich": "train",
     "safetensors": "train",
@@ -21,6 +23,7 @@ EXTRAS = {
     "sklearn": "metrics",
     "starlette": "explore",
     "tensorboard": "train",
+    "torchmetrics": "torchmetrics",
     "triton": "gpu",
     "tyro": "train",
     "uvicorn": "explore",

@@ -16,7 +16,12 @@ from pydisent._requirements import OLDEST_TORCH, check_torch
 PACKAGE = Path(pydisent.__file__).parent
 PYPROJECT = PACKAGE.parent / "pyproject.toml"
 ALWAYS = {"torch", "numpy", "pydisent", *sys.stdlib_module_names}
-DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "lightning_fabric": "lightning-fabric"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "lightning_fabric": "lightning-fabric",
+    "pytorch_lightning": "pytorch-lightning",
+}
 
 
 def _packages(node):
@@ -81,6 +86,17 @@ class _Blocker:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
+@pytest.fixture
+def modules_as_they_were():
+    """What is imported while a package is missing may be half a package: it goes again."""
+    before = dict(sys.modules)
+    yield
+    for name in sys.modules.keys() - before.keys():
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+@pytest.mark.usefixtures("modules_as_they_were")
 @pytest.mark.parametrize(("place", "package"), GUARDED, ids=lambda text: text)
 def test_a_missing_package_is_named_with_its_extra(monkeypatch, place, package):
     for name in list(sys.modules):

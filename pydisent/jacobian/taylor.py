@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,12 +20,13 @@ from pydisent.jacobian._taylor import Pairs, push_second
 from pydisent.jacobian._trace import trace
 from pydisent.jacobian.linearization import Linearization
 
+_V = TypeVar("_V")
 Reduce = Callable[[list[Tensor]], list[Tensor]]
 
 
 @run_eagerly
 def second_directional_derivative(
-    fn: Callable[..., Any],
+    fn: Callable[..., _V],
     z: Tensor,
     directions: Tensor,
     *args: Any,
@@ -33,7 +34,7 @@ def second_directional_derivative(
     coupled: Coupled = "error",
     fn_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
-) -> tuple[Any, Any, Any]:
+) -> tuple[_V, _V, _V]:
     """Return fn(z), J v and v'H v along K directions v: exact, by Taylor mode.
 
     v'H v is d²/dt² fn(z + t v) at t = 0, of each output. Gradients flow to ``z`` and to whatever

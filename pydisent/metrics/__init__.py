@@ -9,12 +9,15 @@ from pydisent.metrics.attribute_classification import attribute_classification
 from pydisent.metrics.attribute_flips import attribute_flips
 from pydisent.metrics.class_swaps import class_swaps
 from pydisent.metrics.dci import dci
+from pydisent.metrics.dci_es import dci_es
 from pydisent.metrics.factor_vae_score import factor_vae_score
 from pydisent.metrics.fid import fid, frechet_distance
 from pydisent.metrics.fixed_features import FixedFeatures
 from pydisent.metrics.inception import InceptionFeatures
+from pydisent.metrics.infomec import infomec
 from pydisent.metrics.irs import irs
 from pydisent.metrics.mask_overlap import mask_overlap
+from pydisent.metrics.mcc import mcc
 from pydisent.metrics.mig import mig
 from pydisent.metrics.modularity import modularity
 from pydisent.metrics.perceptual import FeatureNet, PerceptualDistance
@@ -42,13 +45,16 @@ __all__ = [
     "attribute_flips",
     "class_swaps",
     "dci",
+    "dci_es",
     "encode_dataset",
     "encode_once",
     "factor_vae_score",
     "fid",
     "frechet_distance",
+    "infomec",
     "irs",
     "mask_overlap",
+    "mcc",
     "mig",
     "modularity",
     "perceptual_distance",

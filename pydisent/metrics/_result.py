@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydisent import _html
+
+_SHOWN = 24  # numbers of a list that are shown in a notebook
+
 
 @dataclass(frozen=True)
 class MetricResult:
@@ -27,3 +31,23 @@ class MetricResult:
 
     def __float__(self) -> float:
         return self.score
+
+    def _repr_html_(self) -> str:
+        """Return the score and its details for a notebook: numbers, and matrices as shades."""
+        plain, drawn = [], []
+        for name, value in self.details.items():
+            if _html.is_matrix(value):
+                labels = self._names("codes", len(value)), self._names("factors", len(value[0]))
+                drawn.append((name, _html.matrix(value, *labels)))
+            elif not isinstance(value, list | dict) or _is_short(value):
+                plain.append((name, value))
+        return _html.block(f"score {_html.text(self.score)}", _html.table([*plain, *drawn]))
+
+    def _names(self, of: str, count: int) -> list[str] | None:
+        names = self.details.get(of)
+        known = isinstance(names, list) and len(names) == count
+        return list(map(str, names)) if known else None  # type: ignore[arg-type]
+
+
+def _is_short(value: Any) -> bool:
+    return _html.are_numbers(value) and len(value) <= _SHOWN

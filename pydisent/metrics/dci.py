@@ -33,8 +33,9 @@ def dci(
     """Disentanglement, completeness and informativeness (Eastwood and Williams 2018).
 
     Boosted trees predict each factor from the codes; R_ij is the importance of code i for factor
-    j. Disentanglement is the mean over codes of 1 − H_f(R_i·), weighted by the codes' importance;
-    completeness is that of 1 − H_d(R_·j) over factors, as in disentanglement_lib.
+    j. Disentanglement is the mean over codes of 1 − H_f(R's row i), weighted by the codes'
+    importance; completeness is that of 1 − H_d(R's column j) over factors, as in
+    disentanglement_lib.
 
     Parameters
     ----------

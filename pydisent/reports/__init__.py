@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from pydisent.reports.pictures import write_local_svd
     from pydisent.reports.rotation import write_rotation
     from pydisent.reports.transfer import write_transfer
+    from pydisent.reports.traversal import Traversal, traverse
     from pydisent.reports.traversals import write_traversals
 
 __all__ = [
     "Explanation",
+    "Traversal",
     "alignment_summary",
     "compare",
     "explain",
+    "traverse",
     "write_comparison",
     "write_eigenpaths",
     "write_local_svd",
@@ -38,9 +41,11 @@ __all__ = [
 # Imported on first use, so that each figure needs only its own dependencies.
 _HOMES = {
     "Explanation": "pydisent.reports.explanation",
+    "Traversal": "pydisent.reports.traversal",
     "alignment_summary": "pydisent.evaluation.alignment",
     "compare": "pydisent.evaluation.comparison",
     "explain": "pydisent.reports.explanation",
+    "traverse": "pydisent.reports.traversal",
     "write_comparison": "pydisent.reports.comparison",
     "write_eigenpaths": "pydisent.reports.eigenpaths",
     "write_local_svd": "pydisent.reports.pictures",

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +14,7 @@ from pydisent._checks import check
 from pydisent.systems._presets import OTHER_DATA, DataSettings, Preset, Presets, Recipe
 from pydisent.systems._ranges import stage
 from pydisent.systems._size import require_memory
+from pydisent.systems.pretrained import write_pretrained
 
 
 class NotTrainedError(RuntimeError):
@@ -210,6 +212,25 @@ class System(nn.Module, abc.ABC):
     def code_names(self) -> list[str]:
         """Return a name for each coordinate of the code: z1, z2, ..."""
         return [f"z{i + 1}" for i in range(self.latent_size)]
+
+    def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> Path:
+        """Write weights, configuration and a model card into a folder; return the folder.
+
+        `pydisent.from_pretrained` reads it. `Run.save_pretrained` also records the training.
+
+        Parameters
+        ----------
+        folder : path
+            The folder, made if it is not there.
+        license : str, optional
+            Of the weights, by its name on the Hugging Face hub, such as ``"cc-by-4.0"``.
+
+        Raises
+        ------
+        ValueError
+            If the folder is a file or the licence no name.
+        """
+        return write_pretrained(self, folder, license=license)
 
     @property
     def device(self) -> torch.device:

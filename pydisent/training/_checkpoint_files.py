@@ -94,7 +94,7 @@ def check_undamaged(checkpoint: Path, contents: bool) -> None:
             check_tensors(checkpoint / file, state)
 
 
-def check_tensors(file: Path, state: dict[str, Any]) -> None:
+def check_tensors(file: Path, state: dict[str, Any], source: str = STATE) -> None:
     """Raise ValueError unless a file of tensors has the checksum in the checkpoint's state."""
     if not file.is_file():
         raise ValueError(f"{file} is not a file")
@@ -108,7 +108,7 @@ def check_tensors(file: Path, state: dict[str, Any]) -> None:
         with file.open("rb") as data:
             found = hashlib.file_digest(data, "sha256").hexdigest()
         if found != state["sha256"].get(file.name):
-            raise ValueError(f"{file} is damaged: its checksum is not that in {STATE}")
+            raise ValueError(f"{file} is damaged: its checksum is not that in {source}")
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
@@ -132,16 +132,23 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
         raise ValueError(f"{file} is of step {state['step']}")
     if state["seconds"] < 0:
         raise ValueError(f"{file}: seconds must be >= 0, got {state['seconds']}")
-    for field, kind in (("image_shape", int), ("attribute_names", str), ("rng", dict)):
-        for value in state.get(field, ()):
-            check_value(f"{source}: an entry of {field}", value, (kind,))
-    if len(state["image_shape"]) != 3:
-        raise ValueError(
-            f"{file}: image_shape must have 3 entries, got {state['image_shape']!r:.60}"
-        )
-    for side in state["image_shape"]:
-        check_count(f"{source}: an entry of image_shape", side, 1, _LARGEST_SIDE)
+    for value in state["rng"]:
+        check_value(f"{source}: an entry of rng", value, (dict,))
+    check_model(source, state)
     return state
+
+
+def check_model(source: str, values: dict[str, Any]) -> None:
+    """Raise ValueError unless image shape and attributes' names have entries as they must."""
+    for field, kind in (("image_shape", int), ("attribute_names", str)):
+        for value in values.get(field, ()):
+            check_value(f"{source}: an entry of {field}", value, (kind,))
+    if len(values["image_shape"]) != 3:
+        raise ValueError(
+            f"{source}: image_shape must have 3 entries, got {values['image_shape']!r:.60}"
+        )
+    for side in values["image_shape"]:
+        check_count(f"{source}: an entry of image_shape", side, 1, _LARGEST_SIDE)
 
 
 def state_sum(state: dict[str, Any]) -> str:

@@ -47,6 +47,7 @@ __all__ = [
     "named",
     "path_of",
     "read_state",
+    "restore",
     "rng_state",
     "save_checkpoint",
     "set_rng_state",
@@ -227,8 +228,20 @@ def load_weights(checkpoint: Path, system: System, plan: str | None = None) -> d
             "file has been changed"
         )
     check_tensors(file := checkpoint / WEIGHTS, state)
+    restore(system, file, state, str(checkpoint / STATE))
+    return state
+
+
+def restore(system: System, file: Path, state: dict[str, Any], source: str) -> None:
+    """Load checked weights into `system`, put in the phase of a `state` read from `source`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such phase, or the weights do not fit.
+    """
     names = [phase for phase, _ in system.phases(1)]
-    check_one_of(f"{checkpoint / STATE}: phase", state["phase"], names)
+    check_one_of(f"{source}: phase", state["phase"], names)
     for phase in names[: names.index(state["phase"]) + 1]:
         system.start_phase(phase)
     weights = load_file(file, device=str(system.device))
@@ -238,7 +251,6 @@ def load_weights(checkpoint: Path, system: System, plan: str | None = None) -> d
         raise ValueError(f"{file} does not fit {system.name}: {error}") from None
     system.phase_step = state["phase_step"]
     system.attribute_names = tuple(state.get("attribute_names", ()))
-    return state
 
 
 def load_training(checkpoint: Path, system: System, plan: str | None = None) -> dict[str, Any]:

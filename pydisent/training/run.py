@@ -7,12 +7,16 @@ from typing import Any
 
 import torch
 
-from pydisent import data, systems
+from pydisent import _html, data, systems
 from pydisent.data import ImageDataset
 from pydisent.systems import System
 from pydisent.training import checkpoint as checkpoints
+from pydisent.training import pretrained
 from pydisent.training.folder import RunFolder
 from pydisent.training.plan import Plan
+
+_KEYS = ("step", "seconds", "phase")  # of a line of the log, beside what was logged
+_CURVES = 8
 
 
 @dataclass
@@ -71,6 +75,40 @@ class Run:
         if self.plan.held_out:
             return self._parts[1]
         return data.load_test(**self.plan.data_arguments())
+
+    def _repr_html_(self) -> str:
+        """Return plan, scores and curves of the log for a notebook."""
+        plan = self.plan
+        about = {
+            "folder": self.path,
+            "preset": plan.preset,
+            "images (C, H, W)": self.system.image_shape,
+            "codes": len(self.system.code_names),
+            "seed": plan.seed,
+            "updates": self.step,
+            "phase": self.system.phase,
+        }
+        scores = {name: entry["score"] for name, entry in (self.scores or {}).items()}
+        logged = list(dict.fromkeys(k for line in self.log for k in line if k not in _KEYS))
+        curves = {name: [ln[name] for ln in self.log if name in ln] for name in logged[:_CURVES]}
+        return _html.block(
+            f"{plan.system} on {plan.data}",
+            _html.table(about.items()),
+            _html.table(scores.items()),
+            _html.table((name, _html.curve(values)) for name, values in curves.items()),
+        )
+
+    def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> Path:
+        """Write the system and the record of its training into a folder; return the folder.
+
+        Weights, configuration and a model card, as on the Hugging Face hub;
+        `pydisent.from_pretrained` reads them. See `pydisent.training.save_pretrained`.
+        """
+        return pretrained.save_pretrained(self, folder, license=license)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload the same to the Hugging Face hub; see `pydisent.training.push_to_hub`."""
+        return pretrained.push_to_hub(self, repo_id, **options)
 
 
 def open_run(

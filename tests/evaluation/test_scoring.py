@@ -12,7 +12,7 @@ from pydisent.evaluation.registry import METRICS
 from pydisent.evaluation.scoring import MetricsFailedError, applicable, metric_names, score
 
 pytest.importorskip("sklearn")
-FACTORS = ("z-diff", "factor-vae", "sap", "mig", "dci", "modularity", "irs")
+FACTORS = ("z-diff", "factor-vae", "sap", "mig", "dci", "modularity", "irs", "mcc")
 PERCEPTUAL = ("tpl", "ppl", "fid")
 
 
@@ -44,16 +44,32 @@ def test_a_perfect_code_scores_as_it_should_and_is_made_once():
     run = Run(Grid())
     scores = score(run, FACTORS)
     assert run.dataset.read == 240
-    for name in ("z-diff", "factor-vae", "mig", "dci", "modularity", "irs"):
+    for name in ("z-diff", "factor-vae", "mig", "dci", "modularity", "irs", "mcc"):
         # Samples of the grid, not all of it: other codes know a little by chance.
         assert scores[name]["score"] > 0.98, name
     chance = np.mean([1 / size for size in (4, 3, 5, 4)])
     assert scores["sap"]["score"] == pytest.approx(1 - chance, abs=0.03)
     assert scores["sap"]["details"].keys() >= {"svm", "continuous", "matrix"}
     assert scores["sap"]["details"]["continuous"] > 0.95
-    for name in ("factor-vae", "sap", "mig", "dci", "modularity", "irs"):
+    for name in ("factor-vae", "sap", "mig", "dci", "modularity", "irs", "mcc"):
         assert scores[name]["details"]["codes"] == ["p", "q", "r", "s"]
         assert scores[name]["details"]["factors"] == ["a", "b", "c", "d"]
+
+
+def test_metrics_that_are_measured_if_they_are_named():
+    """Of few samples: InfoMEC and the forests of DCI-ES."""
+    assert not {"infomec", "dci-es"} & set(applicable(Run(Grid())))
+    assert METRICS["dci-es"].slow
+    scores = score(Run(Grid()), ("infomec", "dci-es", "mcc"))
+    assert scores["infomec"]["score"] > 0.98
+    assert scores["infomec"]["details"]["compactness"] > 0.98
+    assert scores["mcc"]["details"]["spearman"] > 0.99
+    details = scores["dci-es"]["details"]
+    assert details["informativeness"] > 0.99
+    assert details["quantities"] == ["a", "b", "c", "d"]
+    assert details["size"] == 1
+    for one in scores.values():
+        assert one["details"]["codes"] == ["p", "q", "r", "s"]
 
 
 def test_factors_that_were_observed():
@@ -101,7 +117,7 @@ def test_a_pool_is_named(monkeypatch):
 
 def test_a_metric_that_fails_does_not_stop_the_others():
     run, kept = Run(Grid((4, 3, 1, 4))), {}
-    with pytest.raises(MetricsFailedError, match=r"^7 of 8 metrics failed: ") as failure:
+    with pytest.raises(MetricsFailedError, match=r"^8 of 9 metrics failed: ") as failure:
         score(run, applicable(run), keep=kept.update)
     assert kept.keys() == {"reconstruction"}
     for name in FACTORS:

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from pydisent.metrics import dci, irs, mig, modularity, sap
+from pydisent.metrics import dci, infomec, irs, mcc, mig, modularity, sap
 
-METRICS = [mig, modularity, sap, dci, irs]
+METRICS = [mig, modularity, sap, dci, irs, mcc, infomec]
 CODES = np.random.default_rng(0).normal(size=(60, 3))
 FACTORS = np.random.default_rng(1).integers(0, 3, size=(60, 2))
 

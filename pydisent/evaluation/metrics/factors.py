@@ -8,8 +8,11 @@ from pydisent.evaluation.subject import Subject
 from pydisent.metrics import (
     MetricResult,
     dci,
+    dci_es,
     factor_vae_score,
+    infomec,
     irs,
+    mcc,
     mig,
     modularity,
     sap,
@@ -71,15 +74,41 @@ def score_irs(subject: Subject) -> MetricResult:
     return irs(*subject.samples[:2]).with_details(subject.axes)
 
 
+@metric("mcc", needs=FACTORS, label="MCC")
+def score_mcc(subject: Subject) -> MetricResult:
+    """Return the mean correlation coefficient; that of ranks is a detail."""
+    ranks = mcc(*subject.samples[:2], correlation="spearman").score
+    return mcc(*subject.samples[:2]).with_details(subject.axes | {"spearman": ranks})
+
+
+@metric("infomec", needs=FACTORS, label="InfoMEC modularity", by_default=False)
+def score_infomec(subject: Subject) -> MetricResult:
+    """Return InfoM; InfoE and InfoC are details."""
+    return infomec(*subject.samples[:2], seed=subject.seed).with_details(subject.axes)
+
+
+@metric("dci-es", needs=FACTORS, label="DCI-ES explicitness", slow=True, by_default=False)
+def score_dci_es(subject: Subject) -> MetricResult:
+    """Return explicitness by random forests; size, and their D, C and I, are details."""
+    quantities, names = _quantities(subject)
+    result = dci_es(*subject.samples, continuous=quantities, seed=subject.seed)
+    return result.with_details(subject.axes | {"quantities": names})
+
+
 @metric("sap-kumar", needs=FACTORS, label="SAP by Kumar et al.", by_default=False)
 def score_sap_kumar(subject: Subject) -> MetricResult:
     """Return SAP as published: R² for quantities, thresholds for classes (Kumar et al., sec. 3)."""
+    quantities, names = _quantities(subject)
+    result = sap(*subject.samples, continuous=quantities)
+    return result.with_details(subject.axes | {"variant": "kumar", "quantities": names})
+
+
+def _quantities(subject: Subject) -> tuple[list[int], list[str]]:
+    """Return the columns of factors that are quantities, and their names."""
     names, source = subject.codes.factor_names, subject.codes.source
     classes = source.factor_classes if isinstance(source, ObservedFactorDataset) else CLASSES
     quantities = [column for column, name in enumerate(names) if name not in classes]
-    result = sap(*subject.samples, continuous=quantities)
-    about = {"variant": "kumar", "quantities": [names[column] for column in quantities]}
-    return result.with_details(subject.axes | about)
+    return quantities, [names[column] for column in quantities]
 
 
 def _add_variants() -> None:

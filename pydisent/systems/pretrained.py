@@ -1,0 +1,203 @@
+"""Trained systems as folders to pass on: weights, configuration and a model card.
+
+The layout is that of the Hugging Face hub: `model.safetensors`, `config.json` and `README.md`.
+`pydisent.from_pretrained` reads it; nothing in it is code, or is run.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import pydisent
+from pydisent._atomic import write_atomic
+from pydisent._checks import check, shown
+from pydisent._extras import optional
+
+FORMAT = 1
+LIBRARY = "pydisent"
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+#: Entries of the card's table of training, by the names of a plan's fields.
+_PLAN = {
+    "data": "data set",
+    "split": "part of it",
+    "preset": "preset",
+    "seed": "seed",
+    "steps": "updates of the first phase",
+    "held_out": "share of images held out",
+    "note": "note",
+}
+_MACHINE = ("pydisent", "torch", "python", "platform", "cpu", "gpu", "threads", "devices")
+
+
+def write_pretrained(
+    system: Any,
+    folder: str | Path,
+    *,
+    training: Mapping[str, Any] | None = None,
+    license: str | None = None,
+    source: str | None = None,
+) -> Path:
+    """Write a system into a folder, which is made if it is not there; return the folder.
+
+    A system saved there before is replaced; if the write is interrupted, reading says so by the
+    checksum of the weights in the configuration, which is written first.
+
+    Parameters
+    ----------
+    system : System
+        Its weights, configuration, phase and attributes' names are written.
+    folder : path
+        The folder.
+    training : mapping, optional
+        What is known of how it was trained: ``plan``, ``step``, ``scores`` (by metric, numbers)
+        and ``environment``, plain values for the configuration and the card.
+    license : str, optional
+        Of the weights, by its name on the hub, such as ``"cc-by-4.0"``; the card says so if none is
+        stated.
+    source : str, optional
+        What the card loads from: the folder's name by default.
+
+    Raises
+    ------
+    ValueError
+        If the folder is a file or has files of these names that are not of a saved system, or the
+        licence is no name.
+    """
+    folder = Path(folder)
+    _check_free(folder)
+    named = license is None or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", license) is not None
+    check(named, "license", "the name of a licence, such as 'cc-by-4.0'", shown(license))
+    with optional("a saved system"):
+        from safetensors.torch import save
+
+    own = {k: v.detach().to("cpu", copy=True) for k, v in system.state_dict().items()}
+    weights = save(
+        {k: v.contiguous(memory_format=torch.contiguous_format) for k, v in own.items()},
+        metadata={"format": "pt"},
+    )
+    known = dict(training or {})
+    values = {
+        "format": FORMAT,
+        "library": LIBRARY,
+        "version": pydisent.__version__,
+        "system": system.name,
+        "config": dataclasses.asdict(system.config),
+        "image_shape": list(system.image_shape),
+        "phase": system.phase,
+        "phase_step": system.phase_step,
+        "attribute_names": list(system.attribute_names),
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        **{name: known.get(name) for name in ("plan", "step", "scores", "environment")},
+    }
+    card = model_card(values, license=license, source=source or folder.resolve().name)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / CONFIG, json.dumps(values, indent=2) + "\n")
+    write_atomic(folder / WEIGHTS, weights)
+    write_atomic(folder / CARD, card)
+    return folder
+
+
+def _check_free(folder: Path) -> None:
+    """Refuse to write over a run's configuration, a project's README or another library's model."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"folder must be a folder or absent, got the file {folder}")
+    there = [name for name in (CONFIG, WEIGHTS, CARD) if os.path.lexists(folder / name)]
+    if not there:
+        return
+    try:
+        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        values = None
+    own = isinstance(values, dict) and values.get("library") == LIBRARY
+    rule = "absent, without files of these names, or of a saved system"
+    check(own, "folder", rule, f"{folder} with {there[0]}")
+
+
+def model_card(values: Mapping[str, Any], *, license: str | None, source: str) -> str:
+    """Return a model card in Markdown, with the hub's header.
+
+    Parameters
+    ----------
+    values : mapping
+        What `config.json` holds.
+    license : str or None
+        Of the weights.
+    source : str
+        What the card's program loads from.
+    """
+    name, plan = values["system"], values.get("plan") or {}
+    header = ["---", f"library_name: {LIBRARY}", *([f"license: {license}"] if license else [])]
+    header += ["tags:", *(f"- {tag}" for tag in (LIBRARY, "disentanglement", name)), "---"]
+    title = f"{name} on {plan['data']}" if plan else name
+    settings = [("images (C, H, W)", tuple(values["image_shape"])), *values["config"].items()]
+    scores = values.get("scores") or {}
+    machine = values.get("environment") or {}
+    parts = [
+        "\n".join(header),
+        f"# {_cell(title)}",
+        f"A system of pydisent, a library for learning disentangled representations: `{name}`, "
+        f"{_training_words(values)}. This page was written by pydisent {values['version']}.",
+        "## Use",
+        _program(source),
+        "## Training",
+        _table(("", ""), _training_rows(values, plan)) or "There is no record of it.",
+        "## Settings",
+        _table(("setting", "value"), settings),
+        "## Scores",
+        _table(("metric", "score"), ((k, f"{v:.4g}") for k, v in scores.items()))
+        or "None was measured.",
+        "## Machine",
+        _table(("", ""), ((k, machine[k]) for k in _MACHINE if machine.get(k) is not None))
+        or "There is no record of it.",
+        "## Licence",
+        f"The weights are under the licence {license}."
+        if license
+        else "Whoever saved these weights has stated no licence for them.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _training_words(values: Mapping[str, Any]) -> str:
+    if values.get("step") is None:
+        return "without a record of its training"
+    return f"after {values['step']} updates"
+
+
+def _training_rows(values: Mapping[str, Any], plan: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    rows = [(words, plan[name]) for name, words in _PLAN.items() if plan.get(name)]
+    if values.get("step") is not None:
+        rows.append(("updates of these weights", values["step"]))
+    if values["phase"] != "train":
+        rows.append(("phase", values["phase"]))
+    return rows
+
+
+def _program(source: str) -> str:
+    lines = (
+        "```python",
+        "import pydisent",
+        "",
+        f"system = pydisent.from_pretrained({json.dumps(source)})",
+        "images = system.decode(system.sample_code(8))  # (N, C, H, W) in [0, 1]",
+        "codes = system.encode(images)  # (N, d), where the system has an encoder",
+        "```",
+    )
+    return "\n".join(lines)
+
+
+def _table(head: tuple[str, str], rows: Iterable[tuple[str, Any]]) -> str:
+    lines = [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows]
+    return "\n".join([f"| {head[0]} | {head[1]} |", "| --- | --- |", *lines]) if lines else ""
+
+
+def _cell(value: Any) -> str:
+    """Return a value as text without a meaning in Markdown, on one line."""
+    text = " ".join(str(value).split())
+    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text)
