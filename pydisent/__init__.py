@@ -33,6 +33,7 @@ from pydisent.losses import (
 
 if TYPE_CHECKING:
     from pydisent.training.pretrained import from_pretrained as from_pretrained
+    from pydisent.zoo import load as load
 
 __version__ = "0.1.0"
 
@@ -69,6 +70,7 @@ __all__ = [
 _HOMES = {
     "explain": "pydisent.reports.explanation",
     "from_pretrained": "pydisent.training.pretrained",
+    "load": "pydisent.zoo",
 }
 
 

@@ -18,6 +18,7 @@ from pydisent.cli._reproduce import reproduce
 from pydisent.cli._sweep import sweep
 from pydisent.cli._training import train
 from pydisent.cli._tyro import subcommand_cli_from_dict
+from pydisent.cli._zoo import with_run_folders
 
 _COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
@@ -58,7 +59,7 @@ def _run(argv: Sequence[str]) -> int:
             _COMMANDS,
             prog="pydisent",
             description="Disentangled representation learning: train, score, picture.",
-            args=_gathered(argv),
+            args=_gathered(with_run_folders(argv)),
         )
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2

@@ -170,8 +170,13 @@ def _training_words(values: Mapping[str, Any]) -> str:
     return f"after {values['step']} updates"
 
 
+def _is_told(name: str, plan: Mapping[str, Any]) -> bool:
+    """Return whether a field of a plan says something: zero is a seed, but no held-out images."""
+    return bool(plan.get(name)) or (name == "seed" and name in plan)
+
+
 def _training_rows(values: Mapping[str, Any], plan: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    rows = [(words, plan[name]) for name, words in _PLAN.items() if plan.get(name)]
+    rows = [(words, plan[name]) for name, words in _PLAN.items() if _is_told(name, plan)]
     if values.get("step") is not None:
         rows.append(("updates of these weights", values["step"]))
     if values["phase"] != "train":

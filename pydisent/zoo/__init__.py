@@ -1,0 +1,106 @@
+"""Trained models that come with the package: ``pydisent.load("beta-tcvae/sprites")``.
+
+Each is a folder `SYSTEM/DATA` of weights, configuration and a card, as `Run.save_pretrained` writes
+it, with the scores that the run had.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pydisent._checks import check_one_of
+from pydisent.systems import System
+from pydisent.systems.pretrained import CARD, CONFIG
+from pydisent.training import Plan, RunFolder
+from pydisent.training.checkpoint import rng_state, save_checkpoint
+from pydisent.training.files import write_json
+from pydisent.training.plan import completed
+from pydisent.training.pretrained import read_description, read_pretrained
+
+__all__ = ["card", "load", "names", "unpack"]
+
+_FOLDER = Path(__file__).parent
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all models, such as "spectral-gan/sprites"."""
+    return tuple(sorted(file.parent.relative_to(_FOLDER).as_posix() for file in _files()))
+
+
+def load(name: str, device: str | torch.device = "cpu") -> System:
+    """Open a trained model that comes with pydisent; nothing is downloaded.
+
+    Parameters
+    ----------
+    name : str
+        One of `pydisent.zoo.names()`, such as "spectral-gan/sprites".
+    device : device
+        Device of the weights.
+
+    Returns
+    -------
+    System
+        In eval mode, with `encode`, `decode`, `sample_code` and `code_names`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model.
+    """
+    return read_pretrained(_folder(name), device)
+
+
+def card(name: str) -> str:
+    """Return a model's card, in Markdown: data, settings, seed, scores and machine."""
+    return (_folder(name) / CARD).read_text(encoding="utf-8")
+
+
+def unpack(name: str, folder: str | Path) -> Path:
+    """Make a run folder of a model, for all that reads runs; one that is there is left as it is.
+
+    Parameters
+    ----------
+    name : str
+        As for `load`.
+    folder : path
+        The run folder.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model.
+    FileExistsError
+        If `folder` holds something else.
+    """
+    described = read_description(_folder(name))
+    run = RunFolder(Path(folder))
+    if run.is_run():
+        return run.path
+    if not run.is_free():
+        raise FileExistsError(f"folder must be absent or a run folder, got {folder}")
+    system = load(name)
+    elsewhere: dict[str, Any] = {
+        "data_path": None,
+        "command": [],
+    }  # of the machine it was trained on
+    plan = Plan.from_json(elsewhere | completed(described["plan"]))
+    run.path.mkdir(parents=True, exist_ok=True)
+    write_json(run.environment, {"backends": {}, **described["environment"]})
+    run.log.write_text("")
+    write_json(run.config, plan.to_json())
+    save_checkpoint(
+        run.checkpoints, system, described["step"], 0.0, [rng_state()], plan=run.plan_sum()
+    )
+    return run.path
+
+
+def _files() -> list[Path]:
+    return [*_FOLDER.glob(f"*/*/{CONFIG}")]
+
+
+def _folder(name: str) -> Path:
+    check_one_of("name", name, names())
+    return _FOLDER / name
