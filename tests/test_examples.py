@@ -15,9 +15,14 @@ CALLS = {
     "compiled_bf16": (["--steps", "2", "--no-compile"], "penalty"),
     "eigenpaths": (["--steps", "8", "--out", "paths.png"], "leading eigenvalues"),
     "score_your_encoder": (["--images", "1200"], "the same, rotated"),
+    "torchmetrics_evaluation": (["--batches", "2"], "modularity"),
     "ddp": (["--steps", "2"], "2 processes have the same weights"),
 }
-NEEDS = {"lightning_module": "pytorch_lightning", "eigenpaths": "PIL"}
+NEEDS = {
+    "lightning_module": "pytorch_lightning",
+    "torchmetrics_evaluation": "torchmetrics",
+    "eigenpaths": "PIL",
+}
 
 
 def test_every_example_is_run_here_or_as_a_plug_in():
