@@ -18,6 +18,7 @@ def few(mixture):
     return codes, factors[:, :3], test_codes, test_factors[:, :3]
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_order_and_extremes(table, estimator):
     results = {

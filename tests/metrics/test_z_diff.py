@@ -14,6 +14,7 @@ TESTED = 800
 
 
 @pytest.mark.in_turn
+@pytest.mark.in_turn
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_order_of_codes_by_how_disentangled_they_are(grid, encoders, variant):
     options = {"variant": variant, "train_points": 1500, "test_points": TESTED}

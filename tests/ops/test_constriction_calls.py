@@ -142,6 +142,7 @@ def run_apart(*arguments, code=AGAINST_THE_REFERENCE, **environment):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.in_turn
 @needs_native
 @pytest.mark.parametrize("limit", ["baseline", "avx2"])
 def test_other_instruction_sets(limit):

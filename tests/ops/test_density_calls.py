@@ -13,6 +13,7 @@ from _native import needs_native
 from pydisent.ops import aggregate_posterior, total_correlation
 
 
+@pytest.mark.in_turn
 @needs_native
 @pytest.mark.parametrize("limit", ["baseline", "avx2"])
 def test_every_instruction_set(limit):

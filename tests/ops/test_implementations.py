@@ -107,6 +107,7 @@ def test_strict_refuses_to_fall_back():
     assert "PYDISENT_STRICT=1: masked_power_iteration would fall back" in result.stderr
 
 
+@pytest.mark.in_turn
 @needs_native
 @pytest.mark.parametrize("limit", ["baseline", "avx2"])
 def test_narrower_instruction_sets_are_as_accurate(limit):

@@ -270,6 +270,7 @@ REDUCED = {
 }
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("system", "on"), PUBLISHED)
 def test_paper_presets_train_on_files_of_the_official_format(system, on, tmp_path, monkeypatch):
     monkeypatch.setenv("PYDISENT_CACHE", str(tmp_path / "the-cache"))

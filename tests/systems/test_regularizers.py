@@ -93,6 +93,7 @@ def test_the_hessian_is_along_random_signs(smoke):
     assert float(logs["hessian"]) == pytest.approx(float(seconds.var(0).mean()), rel=1e-3)
 
 
+@pytest.mark.in_turn
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("name", GANS)
 def test_its_gradient_is_added_with_its_weight(smoke, images, name):
@@ -118,6 +119,7 @@ def test_every_gan_trains_with_one(smoke, images, name):
     assert not torch.equal(_weights(system.generator), before)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_every_one_trains_and_falls(smoke, images, name):
     """Alone in the generator's loss, nearly; the same codes are drawn at each update."""
@@ -130,6 +132,7 @@ def test_every_one_trains_and_falls(smoke, images, name):
     assert values[-1] < values[0]
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", GANS)
 @pytest.mark.parametrize("settings", [{}, {"regularizer_weight": 0.0, "regularizer": "isometry"}])
 def test_without_one_updates_are_what_they_were(smoke, images, name, settings):
