@@ -441,6 +441,7 @@ def test_progress_is_reported():
     ({"time_limit": 0}, ValueError, "time_limit must be"),
     ({"memory_limit": 0}, ValueError, "memory_limit must be"),
     ({"region_nullspace": 8, "regions": {"a": (0, 0, 1, 1)}}, ValueError, "region_nullspace must"),
+    ({"region_nullspace": 2}, ValueError, "region_nullspace must be 0 without regions, got 2"),
     ({"regions": [1]}, TypeError, "regions must map names"),
     ({"regions": {"a": (0, 0, 9, 2)}}, ValueError, r"regions\['a'\] must be a box"),
     ({"regions": {"a": (2, 0, 2, 2)}}, ValueError, r"regions\['a'\] must be a box"),
