@@ -188,7 +188,7 @@ def _exact(
     if not blocks:  # of one latent
         shapes = [curve.program.output_shapes[i] for i in curve.program.moved]
         return [[curve.still(1, shape)[0]] for shape in shapes]
-    sums: list[list[Tensor]] = []
+    totals: list[Tensor] = []
     for places, left, right in blocks:
         pairs = [torch.tensor(side, device=axes.device) for side in (left, right)]
         crossed = (pairs[0] != pairs[1]).to(axes.dtype)
@@ -199,8 +199,8 @@ def _exact(
             return [torch.tensordot(f.to(s), s, 1) for s in squares for f in factors]
 
         found = curve.reduced(axes[places], Pairs(*pairs), reduce, recompute=len(blocks) > 1)
-        sums = [[*before, new] for before, new in zip(sums or [[]] * len(found), found)]
-    totals = [torch.stack(parts).sum(0) for parts in sums]
+        # Added as they come: there may be thousands of blocks, each as large as the outputs.
+        totals = [before + new for before, new in zip(totals, found)] if totals else found
     count = 1 + normalized
     return [totals[i : i + count] for i in range(0, len(totals), count)]
 
