@@ -1,11 +1,13 @@
 """The command that finds out which derivatives PyTorch has wrong."""
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydisent._checks import check
 from pydisent.cli._arguments import opened, set_threads
 from pydisent.cli._output import say, say_table, say_written
 from pydisent.cli._tyro import Positional
@@ -41,7 +43,7 @@ def doctor(
     out : Path
         Also write all that was found to this file, as JSON.
     seed : int
-        Of the codes.
+        Of the codes, and of weights that MODULE:NAME draws when it is made.
     accelerator : str
         For a target: cpu, cuda, mps or auto: the GPU where there is one.
     threads : int
@@ -50,6 +52,10 @@ def doctor(
     set_threads(threads)
     from pydisent._atomic import write_atomic
 
+    if out is not None:
+        check(
+            out.parent.is_dir() and not out.is_dir(), "out", "a file in a folder that is there", out
+        )
     if target is None:
         if latent is not None:
             raise ValueError("latent must be left out without MODULE:NAME")
@@ -81,6 +87,8 @@ def _of_target(target: str, latent: str | None, seed: int, accelerator: str) -> 
         system = opened(Path(target), accelerator).system
         return diagnose(system.decode, system.sample_code(_CODES, generator))
     shape = _shape(latent)
+    check(bool(module and name), "target", "a run folder or MODULE:NAME", target)
+    torch.manual_seed(seed)  # of weights that are drawn on import
     fn = _imported(module, name)
     device = device_of(accelerator)
     z = torch.randn(shape, generator=generator)
@@ -114,7 +122,15 @@ def _imported(module: str, name: str) -> Callable[..., Any]:
         raise ValueError(f"target {module}:{name} cannot be imported: {error}") from error
     finally:
         sys.path.remove(folder)
-    found = found() if isinstance(found, type) else found
+    if isinstance(found, type):
+        try:
+            inspect.signature(found).bind()
+        except TypeError as error:
+            rule = "a class that takes no arguments, or what one has made"
+            raise ValueError(f"target {module}:{name} must be {rule}: {error}") from None
+        except ValueError:
+            pass  # written in C: its call says
+        found = found()
     if not callable(found):
         raise ValueError(
             f"target {module}:{name} must be callable with latent codes, got {type(found).__name__}"

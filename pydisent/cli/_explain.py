@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
+from pydisent._checks import check_integer, check_number
 from pydisent.cli._arguments import key_values, opened, set_threads
 from pydisent.cli._output import progress_bars, say, say_written
 from pydisent.cli._tyro import Positional, arg
@@ -40,7 +41,8 @@ def explain(
     region : tuple of str
         Boxes of pixels, for the directions that act there.
     region_nullspace : int
-        Take a region's directions orthogonal to this many that change the rest of the image most.
+        With region: take its directions orthogonal to this many that change the rest of the image
+        most.
     points : int
         From how many codes pictures are drawn.
     paths : int
@@ -62,6 +64,9 @@ def explain(
         CPU threads.
     """
     set_threads(threads)
+    check_integer("codes", codes, at_least=1)
+    if memory_limit is not None:
+        check_number("memory_limit", memory_limit, above=0)
     regions = {name: _box(name, box) for name, box in key_values(region, "region").items()}
     shown = opened(run, accelerator)
     from pydisent.reports import explain as explained

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydisent._checks import check_one_of
+from pydisent._checks import check, check_one_of
 from pydisent.cli._arguments import key_values, seed_list
 from pydisent.cli._engines import engine_for
 from pydisent.cli._output import fail, say, say_table
@@ -65,6 +65,10 @@ def reproduce(
     from pydisent.reproduce import reproduce as make
     from pydisent.sweeps.engine import RunsFailedError
 
+    if records is not None:
+        reads = not missing or not entries  # and writes none, which would make the folder
+        there = records.is_dir() or not (reads or records.exists())
+        check(there, "records", "a folder that is there" if reads else "a folder", records)
     paths = {name: Path(path) for name, path in key_values(official, "--official").items()}
     chosen_scale = Scale(scale, seed_list(seeds), paths)
     if not entries:

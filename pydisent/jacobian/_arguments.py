@@ -37,6 +37,14 @@ def checked_keywords(
     if not callable(fn):
         raise TypeError(f"fn must be callable, got {type(fn).__name__}")
     _check_codes(z)
+    check_options(compute_dtype, chunk, coupled)
+    merged = merged_keywords(kwargs, fn_kwargs)
+    check_keywords(fn, kwargs, own)
+    return merged
+
+
+def check_options(compute_dtype: Any, chunk: Any, coupled: Any) -> None:
+    """Raise TypeError or ValueError unless these are options of the engine."""
     if compute_dtype is not None and not (
         isinstance(compute_dtype, torch.dtype) and compute_dtype.is_floating_point
     ):
@@ -46,9 +54,6 @@ def checked_keywords(
     if chunk is not None:
         check_integer("chunk", chunk, at_least=1)
     check_one_of("coupled", coupled, get_args(Coupled))
-    merged = merged_keywords(kwargs, fn_kwargs)
-    check_keywords(fn, kwargs, own)
-    return merged
 
 
 def refuse_transforms() -> None:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from pydisent import parallel
-from pydisent._checks import check, check_integer, check_one_of
-from pydisent.jacobian._arguments import Coupled, checked_keywords, merged_keywords
+from pydisent._checks import check, check_integer, check_one_of, shape_error
+from pydisent.jacobian._arguments import Coupled, check_options, checked_keywords, merged_keywords
 from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._finite import is_finite
@@ -117,6 +117,9 @@ def hessian_penalty(
             value = sum(_reduced(parts, reduction) for parts in energies)
         assert isinstance(value, Tensor)  # an output that moves there is
         if not is_capturing() and not is_finite(value):
+            for name, given in (("directions", directions), ("latent_scale", latent_scale)):
+                finite = not isinstance(given, Tensor) or is_finite(given)
+                check(finite, name, "finite", "NaN or infinity")
             raise ValueError(curve.why_not_finite())
         return curve.attached(value, z)
 
@@ -129,11 +132,11 @@ def _checked(
         check_one_of("reduction", reduction, get_args(Reduction))
     if not isinstance(normalized, bool):
         raise TypeError(f"normalized must be a bool, got {normalized!r}")
-    if scale is not None and not (
-        isinstance(scale, Tensor) and scale.shape == z.shape[1:] and scale.is_floating_point()
-    ):
-        got = tuple(getattr(scale, "shape", ())) or type(scale).__name__
-        raise ValueError(f"latent_scale must be a floating tensor {tuple(z.shape[1:])}, got {got}")
+    if scale is not None and not (isinstance(scale, Tensor) and scale.is_floating_point()):
+        got = scale.dtype if isinstance(scale, Tensor) else type(scale).__name__
+        raise TypeError(f"latent_scale must be a floating-point tensor (*latent), got {got}")
+    if scale is not None and scale.shape != z.shape[1:]:
+        raise shape_error("latent_scale", f"{tuple(z.shape[1:])}, that of a code", scale)
     if directions is None:
         directions = "axes" if z.shape[1:].numel() <= SMALL else 2
     if isinstance(directions, Tensor):
@@ -185,7 +188,7 @@ def _exact(
     if not blocks:  # of one latent
         shapes = [curve.program.output_shapes[i] for i in curve.program.moved]
         return [[curve.still(1, shape)[0]] for shape in shapes]
-    sums: list[list[Tensor]] = []
+    totals: list[Tensor] = []
     for places, left, right in blocks:
         pairs = [torch.tensor(side, device=axes.device) for side in (left, right)]
         crossed = (pairs[0] != pairs[1]).to(axes.dtype)
@@ -196,8 +199,8 @@ def _exact(
             return [torch.tensordot(f.to(s), s, 1) for s in squares for f in factors]
 
         found = curve.reduced(axes[places], Pairs(*pairs), reduce, recompute=len(blocks) > 1)
-        sums = [[*before, new] for before, new in zip(sums or [[]] * len(found), found)]
-    totals = [torch.stack(parts).sum(0) for parts in sums]
+        # Added as they come: there may be thousands of blocks, each as large as the outputs.
+        totals = [before + new for before, new in zip(totals, found)] if totals else found
     count = 1 + normalized
     return [totals[i : i + count] for i in range(0, len(totals), count)]
 
@@ -269,7 +272,8 @@ class HessianPenalty(nn.Module):
         coupled: Coupled = "error",
     ) -> None:
         super().__init__()
-        like = torch.empty(1, 1) if latent_scale is None else latent_scale[None]
+        check_options(compute_dtype, chunk, coupled)
+        like = latent_scale[None] if isinstance(latent_scale, Tensor) else torch.empty(1, 1)
         if isinstance(directions, Tensor):
             raise TypeError("directions must be a number, 'axes' or None, got a tensor")
         _checked(directions, reduction, normalized, latent_scale, like)

@@ -97,12 +97,14 @@ def second_directional_derivative(
 
 
 def check_directions(directions: Any, z: Tensor) -> None:
-    """Raise ValueError unless directions are (K, B, *latent) with K >= 1."""
+    """Raise ValueError unless directions are (K, B, *latent) with K >= 1, TypeError if complex."""
     shape = tuple(getattr(directions, "shape", ()))
     if not isinstance(directions, Tensor) or shape[1:] != tuple(z.shape) or not shape[0]:
         expected = ", ".join(map(str, z.shape))
         got = shape or type(directions).__name__
         raise ValueError(f"directions must have shape (K, {expected}), K >= 1, got {got}")
+    if directions.is_complex():
+        raise TypeError(f"directions must be a real tensor, got dtype {directions.dtype}")
 
 
 class Curve:

@@ -7,7 +7,7 @@ import html
 import io
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from pydisent._checks import check
+from pydisent._checks import check, shown
 from pydisent.jacobian.explanation import Analysis, Coupled, Method, Report, analyse
 from pydisent.reports._explanation_words import counted
 from pydisent.reports.files import write_files
@@ -189,8 +189,9 @@ def explain(
     coupled
         As of `pydisent.linearize`.
     seed
-        Of drawn codes, of the starts of subspaces, and of the random numbers that the generator
-        draws from torch, which are the same for each image.
+        At least 0; of drawn codes, of the starts of subspaces, and of the random numbers that the
+        generator draws from torch, which are the same for each image, as are its buffers: calls
+        are lent copies of them.
     out
         A folder, where the page and the arrays are saved; see `Explanation.save`.
     title
@@ -220,7 +221,12 @@ def explain(
     >>> explained.eigenvalues.shape, explained.average.vectors.shape
     (torch.Size([5, 6]), torch.Size([2, 6]))
     """
-    names = None if names is None else [str(name) for name in names]
+    if names is not None:
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise TypeError(f"names must be a sequence of names, got {shown(names)}")
+        names = [str(name) for name in names]
+    if out is not None and not isinstance(out, str | Path):
+        raise TypeError(f"out must be the path of a folder, got {type(out).__name__}")
     if out is not None and Path(out).exists():
         check(Path(out).is_dir(), "out", "a folder or absent", f"the file {out}")
     report = progress if callable(progress) else _bar if progress and _has_bar() else _silent
@@ -231,8 +237,8 @@ def explain(
         time_limit=time_limit, memory_limit=memory_limit, coupled=coupled, seed=seed,
         names=names, progress=report,
     )  # fmt: skip
-    shown = title or f"What {_name(generator)} does"
-    explanation = Explanation(**vars(found), title=shown)
+    heading = title or f"What {_name(generator)} does"
+    explanation = Explanation(**vars(found), title=heading)
     if out is not None:
         explanation.save(out)
     return explanation

@@ -17,6 +17,9 @@ class Generator(torch.nn.Sequential):
 def plain(z):
     return torch.sin(z)
 
+class Sized(torch.nn.Linear):
+    pass
+
 number = 3
 """
 
@@ -57,6 +60,16 @@ def test_a_model_of_the_users(model, tmp_path, capsys):
     assert "nothing is silently wrong" in capsys.readouterr().out
 
 
+def test_drawn_weights_follow_the_seed(model, tmp_path):
+    found = []
+    for seed in (0, 0, 1):
+        out = tmp_path / "found.json"
+        target = [f"{model}:Generator", "--latent", "3x4", "--accelerator", "cpu"]
+        assert main(["doctor", *target, "--seed", str(seed), "--out", str(out)]) == 0
+        found.append(out.read_text())
+    assert found[0] == found[1] != found[2]
+
+
 def test_the_decoder_of_a_run(digits_run, capsys):
     assert main(["doctor", str(digits_run), "--accelerator", "cpu"]) == 0
     output = capsys.readouterr().out
@@ -73,6 +86,17 @@ def test_the_decoder_of_a_run(digits_run, capsys):
         (["{}:missing", "--latent", "3x4"], "cannot be imported: module"),
         (["no_such_module:f", "--latent", "3x4"], "No module named 'no_such_module'"),
         (["{}:number", "--latent", "3x4"], "must be callable with latent codes, got int"),
+        (
+            ["{}:Sized", "--latent", "3x4"],
+            "must be a class that takes no arguments, or what one has",
+        ),
+        (["{}:", "--latent", "3x4"], "target must be a run folder or MODULE:NAME, got"),
+        ([":f", "--latent", "3x4"], "target must be a run folder or MODULE:NAME, got :f"),
+        (
+            ["{}:plain", "--latent", "3x4", "--out", "no/where.json"],
+            "out must be a file in a folder",
+        ),
+        (["{}:plain", "--latent", "3x4", "--out", "."], "out must be a file in a folder"),
         (["--latent", "3x4"], "latent must be left out without MODULE:NAME"),
         (["nowhere"], "there is no run folder"),
     ],

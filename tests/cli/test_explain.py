@@ -34,7 +34,9 @@ def test_explain(digits_run, tmp_path, capsys):
     ("--region a", "region must be KEY=VALUE"),
     ("--k 1000", "k must be at most m ="),
     ("--time-limit 0", "time_limit must be"),
-    ("--codes 0", "z must be an integer >= 1, got 0"),
+    ("--codes 0", "codes must be an integer >= 1, got 0"),
+    ("--memory-limit -1", "memory_limit must be a finite number > 0, got -1.0"),
+    ("--region-nullspace 2", "region_nullspace must be 0 without regions, got 2"),
 ])  # fmt: skip
 def test_bad_options_are_refused(digits_run, capsys, options, says):
     assert main(["explain", str(digits_run), *options.split()]) == 2

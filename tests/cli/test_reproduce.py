@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,22 @@ def test_bad_input_is_refused_before_any_work(tmp_path, capsys, options, words):
     assert main(["reproduce", *options, "--out", str(tmp_path / "out")]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("entries", [["ramesh/table1", "--no-missing"], []])
+def test_records_that_are_only_read_are_there(tmp_path, capsys, entries):
+    for wrong in (tmp_path / "mistyped", Path(__file__)):
+        command = ["reproduce", *entries, "--records", str(wrong), "--out", str(tmp_path / "out")]
+        assert main(command) == 2
+        assert f"records must be a folder that is there, got {wrong}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_records_are_no_file(tmp_path, capsys):
+    command = ["reproduce", "ramesh/table1", "--records", __file__, "--out", str(tmp_path)]
+    assert main(command) == 2
+    assert "records must be a folder, got" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_mirroring_is_a_flag_with_a_third_choice(tmp_path, capsys):

@@ -38,6 +38,15 @@ def test_bad_options_are_named(name, given):
     assert not called, "an error must come before any work"
 
 
+_OF_A_MODULE = [(n, g) for n, g in _BAD if n != "probe" and g != {"k": 6}]  # 6 of 5: with z only
+
+
+@pytest.mark.parametrize(("name", "given"), _OF_A_MODULE, ids=[f"{g}" for _, g in _OF_A_MODULE])
+def test_a_module_names_bad_options_when_it_is_made(name, given):
+    with pytest.raises((ValueError, TypeError), match=name):
+        pydisent.AlignmentPenalty(**{"k": 2, "iterations": 2, **given})
+
+
 @pytest.mark.parametrize(
     "z",
     [

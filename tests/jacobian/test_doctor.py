@@ -1,5 +1,6 @@
 """``doctor``: finds what is wrong, and nothing else, and leaves no trace."""
 
+import copy
 import json
 import os
 
@@ -218,6 +219,65 @@ def test_buffers_are_left_as_by_one_call_and_weights_as_they_are():
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
+class Averaging(nn.Module):
+    """Its buffers change in every way that those of published models do."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 6))
+        self.batch, self.instance = (
+            nn.BatchNorm1d(6),
+            nn.InstanceNorm1d(2, track_running_stats=True),
+        )
+        for name in ("written", "replaced", "behind"):
+            self.register_buffer(name, torch.zeros(6))
+        self.behind_too = self.behind  # one tensor of two names
+
+    def forward(self, z):
+        h = self.enter(z)
+        now = h.detach().mean(0)
+        self.written.lerp_(now, 0.1)
+        self.replaced = 0.9 * self.replaced + 0.1 * now
+        self.behind.data.mul_(0.9).add_(now)
+        self.behind.copy_(self.behind * 0.5)
+        return torch.sin(self.instance(self.batch(h).view(-1, 2, 3)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_buffers_of_any_kind_are_left_as_by_one_call(dtype, wrapped):
+    torch.manual_seed(0)
+    net = Averaging().to(dtype)
+    twin = copy.deepcopy(net)
+    z = draw(5, 4, dtype=dtype)
+    twin(z)
+    held = {name: buffer for name, buffer in net.named_buffers() if name != "replaced"}
+    doctor(net.forward if wrapped else net, z)
+    torch.testing.assert_close(net.state_dict(), twin.state_dict(), rtol=0, atol=0)
+    assert all(buffer is held[name] for name, buffer in net.named_buffers() if name in held)
+
+
+def test_statistics_of_a_module_that_a_function_hides():
+    norm = nn.BatchNorm1d(4).double()
+    z = draw(5, 4, dtype=torch.float64)
+    doctor(lambda z: torch.sin(norm(z)), z)
+    torch.testing.assert_close(norm.running_mean, 0.1 * z.mean(0))
+    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * z.var(0))
+
+
+def test_a_compiled_module_is_measured_uncompiled():
+    net = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.SiLU())
+    compiled = []
+
+    def backend(graph, examples):
+        compiled.append(graph)
+        return graph.forward
+
+    found = doctor(torch.compile(net, backend=backend), draw(2, 4))
+    assert [row.operation for row in found.rows] == ["linear", "layer_norm", "silu"]
+    assert not compiled
+
+
 def test_half_precision_models_and_equal_calls():
     net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh()).to(torch.bfloat16)
     found = doctor(net, draw(2, 4, dtype=torch.bfloat16))
@@ -271,6 +331,7 @@ def test_a_scripted_norm_is_found_in_the_whole():
     [
         ((3, torch.ones(2, 3)), "fn must be callable, got int"),
         ((torch.sin, torch.ones(2, 3).long()), "z must be a floating-point tensor"),
+        ((torch.sin, torch.full((2, 3), torch.nan)), "z must be finite, got NaN or infinity"),
         ((torch.sin, torch.ones(3)), r"z must have shape \(B, m\)"),
         ((lambda z: torch.ones(2), torch.ones(2, 3)), "fn must depend on z"),
     ],

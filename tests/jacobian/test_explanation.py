@@ -387,6 +387,35 @@ def test_batch_statistics_are_refused():
     assert analyse(net.eval(), codes(), paths=0).notes == []
 
 
+@pytest.mark.parametrize("as_decode", [False, True])
+def test_buffers_are_left_alone_and_each_call_finds_the_same(as_decode):
+    class Powers(nn.Module):  # a power iteration a call, as spectral norms in training mode do
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(12, M, dtype=torch.float64))
+            self.register_buffer("u", torch.randn(12, dtype=torch.float64))
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, z):
+            with torch.no_grad():
+                v = nn.functional.normalize(self.weight.T @ self.u, dim=0)
+                self.u.copy_(nn.functional.normalize(self.weight @ v, dim=0))
+                self.calls = self.calls + 1
+            return z @ (self.weight / (self.u @ self.weight @ v)).T
+
+    torch.manual_seed(0)
+    net = Powers()
+    u, before, (z,) = net.u, net.u.clone(), [codes(3)]
+    asked = {"generator": object(), "decode": net.forward} if as_decode else {"generator": net}
+    found = analyse(**asked, z=z, paths=0)
+    assert net.u is u
+    assert torch.equal(u, before)
+    assert net.calls == 0
+    jacobian = net(torch.eye(M, dtype=torch.float64)).T.detach()  # of a first call
+    expected = torch.linalg.svdvals(jacobian).square().expand(3, -1)
+    torch.testing.assert_close(found.eigenvalues, expected)
+
+
 def test_progress_is_reported():
     told = []
     analyse(squaring(matrix()), codes(), progress=lambda *stage: told.append(stage),
@@ -412,6 +441,7 @@ def test_progress_is_reported():
     ({"time_limit": 0}, ValueError, "time_limit must be"),
     ({"memory_limit": 0}, ValueError, "memory_limit must be"),
     ({"region_nullspace": 8, "regions": {"a": (0, 0, 1, 1)}}, ValueError, "region_nullspace must"),
+    ({"region_nullspace": 2}, ValueError, "region_nullspace must be 0 without regions, got 2"),
     ({"regions": [1]}, TypeError, "regions must map names"),
     ({"regions": {"a": (0, 0, 9, 2)}}, ValueError, r"regions\['a'\] must be a box"),
     ({"regions": {"a": (2, 0, 2, 2)}}, ValueError, r"regions\['a'\] must be a box"),
@@ -422,6 +452,8 @@ def test_progress_is_reported():
     ({"decode": 3}, TypeError, "decode must be callable"),
     ({"fn_kwargs": 3}, TypeError, "fn_kwargs must map names"),
     ({"names": ["a"]}, ValueError, "names must be 10 names, one a coordinate, got 1"),
+    ({"seed": -1}, ValueError, "seed must be an integer >= 0, got -1"),
+    ({"seed": "a"}, TypeError, "seed must be an integer"),
     ({"coupled": "no"}, ValueError, "coupled must be one of"),
     ({"z": torch.zeros(2, 3, dtype=torch.long)}, TypeError, "z must be a floating-point"),
     ({"z": torch.zeros(5)}, ValueError, r"z must have shape \(B, \*latent\)"),

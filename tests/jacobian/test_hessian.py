@@ -297,10 +297,12 @@ BAD = [
     ("directions", {"directions": torch.ones(2, 3, M + 1)}),
     ("directions", {"directions": torch.ones(1, 3, M)}),
     ("directions", {"directions": torch.ones(2, 3, M), "normalized": True}),
+    ("directions", {"directions": torch.ones(2, 3, M, dtype=torch.complex64)}),
     ("reduction", {"reduction": "median"}),
     ("normalized", {"normalized": 1}),
     ("latent_scale", {"latent_scale": torch.ones(M + 1)}),
     ("latent_scale", {"latent_scale": 2.0}),
+    ("latent_scale", {"latent_scale": torch.ones(M, dtype=torch.long)}),
     ("chunk", {"chunk": 0}),
     ("compute_dtype", {"compute_dtype": torch.int8}),
     ("coupled", {"coupled": "ignore"}),
@@ -320,11 +322,36 @@ def test_bad_options_are_named(name, given):
     assert not called, "an error must come before any work"
 
 
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("directions", {"directions": torch.full((2, 3, M), torch.nan)}),
+        ("latent_scale", {"latent_scale": torch.full((M,), torch.inf)}),
+    ],
+)
+def test_what_is_not_finite_is_named(name, given):
+    with pytest.raises(ValueError, match=f"^{name} must be finite, got NaN or infinity"):
+        hessian_penalty(smooth_net(), draw_codes(), **given)
+
+
+OF_A_MODULE = [
+    (name, given) for name, given in BAD if not torch.is_tensor(next(iter(given.values())))
+]
+
+
+@pytest.mark.parametrize(("name", "given"), OF_A_MODULE, ids=[f"{g}" for _, g in OF_A_MODULE])
+def test_a_module_names_bad_options_when_it_is_made(name, given):
+    with pytest.raises((ValueError, TypeError), match=name):
+        HessianPenalty(**given)
+
+
 def test_directions_of_a_derivative_are_checked():
     z = draw_codes()
     for directions in (z, torch.ones(0, *z.shape), [1.0]):
         with pytest.raises(ValueError, match=r"directions must have shape \(K, 3, 5\)"):
             pydisent.second_directional_derivative(torch.sin, z, directions)
+    with pytest.raises(TypeError, match=r"directions must be a real tensor, got dtype torch\.comp"):
+        pydisent.second_directional_derivative(torch.sin, z, torch.ones(2, *z.shape) + 0j)
 
 
 def test_as_a_module():

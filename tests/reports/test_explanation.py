@@ -201,6 +201,13 @@ def test_out_is_saved_to_and_checked_first(generator, tmp_path):
         pydisent.explain(never, torch.randn(2, 6), out=file)
 
 
+@pytest.mark.parametrize("given", [{"names": 5}, {"names": "abcdef"}, {"out": 3}])
+def test_bad_arguments_of_the_page_are_named(generator, given):
+    (name,) = given
+    with pytest.raises(TypeError, match=f"^{name} must be"):
+        pydisent.explain(generator, torch.randn(2, 6), **given)
+
+
 def test_arrays_need_torch_and_numpy_alone():
     code = (
         "import sys\n"

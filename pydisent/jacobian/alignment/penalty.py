@@ -18,6 +18,7 @@ from pydisent._precision import affordable_dtype
 from pydisent.jacobian._arguments import (
     Coupled,
     check_keywords,
+    check_options,
     checked_keywords,
     merged_keywords,
 )
@@ -210,6 +211,7 @@ class AlignmentPenalty(nn.Module):
         super().__init__()
         k, iterations = _check_counts(k, iterations, method, tolerance, rank)
         check_counts(interval=interval, sub_batch=1 if sub_batch is None else sub_batch)
+        check_options(compute_dtype, chunk, coupled)
         self.interval, self.sub_batch, self.calls = int(interval), sub_batch, 0
         self.options: dict[str, Any] = {
             "k": k,

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from pydisent.jacobian._buffers import spare_buffers
 from pydisent.jacobian._call import name_of
 from pydisent.jacobian._draws import RandomState
 from pydisent.jacobian._names import QUERIES
 from pydisent.jacobian._writes import write_of
+from pydisent.jacobian.decompositions import KEEP_STATISTICS
 from pydisent.jacobian.diagnosis._operation import floating, vector, widened
 
 
@@ -44,7 +46,7 @@ class Model:
     def __call__(self, operands: Sequence[Tensor]) -> Tensor:
         z, *parameters = operands
         fn, args = self._fn, (z, *self._args)
-        with self._drawn.replayed(), _InDoublePrecision():
+        with spare_buffers(fn), self._drawn.replayed(), _InDoublePrecision():
             if self._names:
                 assert isinstance(fn, nn.Module)
                 given = dict(zip(self._names, parameters))
@@ -74,6 +76,8 @@ class _InDoublePrecision(TorchFunctionMode):
         args, kwargs = pytree.tree_map(
             lambda leaf: leaf if id(leaf) in own else widened(leaf), (args, kwargs)
         )
+        if func in KEEP_STATISTICS:  # copies of the running ones are updated
+            args, kwargs = pytree.tree_map_only(Tensor, Tensor.clone, (args, kwargs))
         out = func(*args, **kwargs)
         return out if targets else pytree.tree_map(widened, out)
 
@@ -86,7 +90,7 @@ class _InDoublePrecision(TorchFunctionMode):
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
         with torch.no_grad(), torch._C._DisableFuncTorch():
-            for target, value in self._before.values():
+            for target, value in reversed(self._before.values()):  # two may share memory
                 if target.grad_fn is None and not target.requires_grad:
                     target.copy_(value)
 

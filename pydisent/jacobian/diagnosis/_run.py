@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pydisent._checks import check
 from pydisent.jacobian._arguments import checked_keywords
 from pydisent.jacobian._draws import RandomState
 from pydisent.jacobian._eager import run_eagerly
@@ -79,8 +80,8 @@ def doctor(
     Raises
     ------
     TypeError, ValueError
-        If ``fn`` is not callable, ``z`` is not a floating (B, *latent) tensor, or the result does
-        not depend on ``z``.
+        If ``fn`` is not callable, ``z`` is not a finite floating (B, *latent) tensor, or the
+        result does not depend on ``z``.
 
     Notes
     -----
@@ -99,8 +100,10 @@ def doctor(
     []
     """
     kwargs = checked_keywords(doctor, fn, z, kwargs, fn_kwargs)
+    check(bool(torch.isfinite(z).all()), "z", "finite", "NaN or infinity")
     device = z.device
-    with torch.inference_mode(False), torch.enable_grad(), _quiet():
+    eager = torch.compiler.set_stance("force_eager")
+    with torch.inference_mode(False), torch.enable_grad(), _quiet(), eager:
         drawn = RandomState.now(device)
         recorder = _recorded(fn, z, args, kwargs)
         after = drawn.again()
@@ -129,7 +132,7 @@ def _recorded(fn: Callable[..., Any], z: Tensor, args: tuple, kwargs: dict) -> R
     parts = owner.named_modules() if isinstance(owner, nn.Module) else ()
     names = {id(module): name for name, module in parts if name}
     recorder = Recorder(start, names)
-    with torch.compiler.set_stance("force_eager"), torch.jit.optimized_execution(False):
+    with torch.jit.optimized_execution(False):
         out = recorder.run(fn, start, *args, **kwargs)
     if not recorder.moves(out):
         raise ValueError("fn must depend on z, but its output is computed without it")

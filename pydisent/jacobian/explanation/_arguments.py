@@ -35,6 +35,8 @@ class Options:
         if self.k is not None:
             check_integer("k", self.k, at_least=1)
         check_integer("region_nullspace", self.region_nullspace, at_least=0)
+        alone = self.regions is None and self.region_nullspace > 0
+        check(not alone, "region_nullspace", "0 without regions", self.region_nullspace)
         check_integer("points", self.points, at_least=1)
         check_integer("paths", self.paths, at_least=0)
         check_integer("picture_size", self.picture_size, at_least=8)

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from pydisent._checks import check_integer
 from pydisent.jacobian._arguments import Coupled
+from pydisent.jacobian._buffers import spare_buffers
 from pydisent.jacobian.linearization import Linearization, linearize
 
 #: Attributes that say the shape of a code, as an integer or a tuple of integers.
@@ -51,13 +52,15 @@ class Generator:
             )
         if keywords is not None and not isinstance(keywords, Mapping):
             raise TypeError(f"fn_kwargs must map names to values, got {keywords!r:.60}")
+        check_integer("seed", seed, at_least=0)
         self.source, self._decode, self._keywords = source, found, dict(keywords or {})
         self._seed = seed
         self.draws = False  # whether it draws random numbers
         self.image: int | None = None  # which of the tensors are images
 
     def __call__(self, z: Tensor) -> list[Tensor]:
-        return tensors_of(self._decode(z, **self._keywords))
+        with spare_buffers(self.source, self._decode):
+            return tensors_of(self._decode(z, **self._keywords))
 
     def look_at(self, z: Tensor) -> list[Tensor]:
         """Decode codes, and find out which output holds images, and whether numbers are drawn."""
