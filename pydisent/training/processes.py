@@ -2,6 +2,8 @@
 
 import logging
 import os
+import random
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from pydisent._extras import optional
 
 _POLL = 1.0  # seconds
 _ERROR_GRACE = 60.0  # seconds in which the process that failed can report its error
+_PORTS = range(20_000, 32_000)
 _FIRST = "PYDISENT_FIRST_PROCESS"  # environment variable with the id of the first process
 
 
@@ -94,6 +97,8 @@ def launched(
             f"accelerator and devices must be available, got {accelerator!r} and {here}: {error}"
         ) from None
     ours = not dist.is_initialized()
+    if devices > 1 and not torchrun_processes() and "SLURM_JOB_ID" not in os.environ:
+        os.environ.setdefault("MASTER_PORT", str(_port()))
     with _ending_with_the_first(devices):
         with _quiet(logging.getLogger("lightning_fabric")):
             fabric.launch()
@@ -110,6 +115,21 @@ def launched(
             yield fabric.device
     if ours:
         dist.destroy_process_group()
+
+
+def _port() -> int:
+    """Return a free port below those that systems give to connections.
+
+    Fabric would take one of the latter, which may have gone to a connection before it listens.
+    """
+    for port in random.SystemRandom().sample(_PORTS, 100):
+        with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+            return port
+    raise OSError(f"no port from {_PORTS[0]} to {_PORTS[-1]} is free")
 
 
 def _allow_error_reports() -> None:

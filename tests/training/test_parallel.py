@@ -1,5 +1,6 @@
 """Training by two processes gives what one gives."""
 
+import contextlib
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from _two_processes import PLAN, RUNS, SHARING, STOP
 from filelock import FileLock
 
 from pydisent import parallel
-from pydisent.training import Plan, RunFolder, open_run, train
+from pydisent.training import Plan, RunFolder, open_run, processes, train
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 240  # seconds
@@ -229,3 +230,18 @@ def test_alone_nothing_is_shared():
     assert (parallel.rank(), parallel.processes()) == (0, 1)
     with pytest.raises(RuntimeError, match="must be initialised"), parallel.data_parallel():
         pass
+
+
+def test_the_port_is_free_and_of_no_connection(monkeypatch):
+    """One that is taken is passed over; none is of those that systems give to connections."""
+    monkeypatch.setattr(processes, "_PORTS", range(24_000, 24_100))
+    family = socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET
+    with contextlib.ExitStack() as stack:
+        taken = set()
+        for port in range(24_000, 24_090):
+            taker = stack.enter_context(socket.socket(family))
+            with contextlib.suppress(OSError):
+                taker.bind(("", port))
+            taken.add(port)
+        found = processes._port()
+    assert found in range(24_090, 24_100)
