@@ -79,14 +79,17 @@ $(READY): $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pydisent info
 	@touch $@
 
+# An extra's packages by themselves: pip would build pydisent again.
+packages_of = $(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"], sep="\n")' | \
+  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+
 $(LINTED): $(READY) pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[test,lint]" build auditwheel
+	$(call packages_of,lint)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build auditwheel
 	@touch $@
 
-# The extra's packages by themselves: pip would build pydisent again.
 $(DOCUMENTED): $(READY) pyproject.toml
-	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' | \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+	$(call packages_of,docs)
 	@touch $@
 
 clean:
