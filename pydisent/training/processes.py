@@ -98,7 +98,7 @@ def launched(
         ) from None
     ours = not dist.is_initialized()
     if devices > 1 and not torchrun_processes() and "SLURM_JOB_ID" not in os.environ:
-        os.environ.setdefault("MASTER_PORT", str(_port()))
+        os.environ.setdefault("MASTER_PORT", str(free_port()))
     with _ending_with_the_first(devices):
         with _quiet(logging.getLogger("lightning_fabric")):
             fabric.launch()
@@ -117,7 +117,7 @@ def launched(
         dist.destroy_process_group()
 
 
-def _port() -> int:
+def free_port() -> int:
     """Return a free port below those that systems give to connections.
 
     Fabric would take one of the latter, which may have gone to a connection before it listens.

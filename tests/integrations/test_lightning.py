@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pydisent import metrics
 from pydisent.data import ArrayDataset, FactorDataset
+from pydisent.training.processes import free_port
 
 lightning = pytest.importorskip("pytorch_lightning")
 pytest.importorskip("matplotlib")
@@ -127,7 +128,9 @@ class Linear(lightning.LightningModule):
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_first_ones_scores(tmp_path):
+def test_two_processes_have_the_first_ones_scores(tmp_path, monkeypatch):
+    # Lightning leaves its port in the environment, where other tests' processes would take it.
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
     torch.manual_seed(0)
     callback = DisentanglementCallback(Grid(), scores=["mig", "mcc"], max_images=90)
     trainer = lightning.Trainer(

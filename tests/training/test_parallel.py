@@ -243,5 +243,5 @@ def test_the_port_is_free_and_of_no_connection(monkeypatch):
             with contextlib.suppress(OSError):
                 taker.bind(("", port))
             taken.add(port)
-        found = processes._port()
+        found = processes.free_port()
     assert found in range(24_090, 24_100)
