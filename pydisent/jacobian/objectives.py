@@ -106,7 +106,8 @@ def path_length(gram: Tensor, target: float = 0.0) -> Tensor:
 
 def spectral_norm(gram: Tensor) -> Tensor:
     """The largest singular value of J."""
-    return singular_values(gram)[..., -1]
+    # The root of the largest alone: those of singular values that are zero have no derivative.
+    return torch.linalg.eigvalsh(gram)[..., -1].clamp_min(0).sqrt()
 
 
 def nuclear_norm(gram: Tensor) -> Tensor:
