@@ -82,10 +82,8 @@ def unpack(name: str, folder: str | Path) -> Path:
     if not run.is_free():
         raise FileExistsError(f"folder must be absent or a run folder, got {folder}")
     system = load(name)
-    elsewhere: dict[str, Any] = {
-        "data_path": None,
-        "command": [],
-    }  # of the machine it was trained on
+    # What a saved model leaves out, as it is of the machine that trained it.
+    elsewhere: dict[str, Any] = {"data_path": None, "command": []}
     plan = Plan.from_json(elsewhere | completed(described["plan"]))
     run.path.mkdir(parents=True, exist_ok=True)
     write_json(run.environment, {"backends": {}, **described["environment"]})
