@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import re
+import weakref
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -164,12 +165,23 @@ def live_push(output: Tensor, region: Region, name: str) -> Push:
             parts, tangents = map(list, zip(*moved))
             return rows(parts, probe, tangents, keep)
 
-    kind = None
-    if not any(is_custom(n) or not _NATIVE.fullmatch(n.name()) for n in region.nodes):
-        kind = (*(n.name() for n in region.nodes), len(edges), shape, dtype, device.type)
     if not is_capturing():  # when nothing can be read back
+        kinds = tuple(map(_kind_of, region.nodes))
+        kind = None if None in kinds else (*kinds, len(edges), shape, dtype, device.type)
         once(kind, lambda: _check_push(push, pulled_along, output.detach(), name))
     return push
+
+
+def _kind_of(node: Any) -> Any:
+    """What determines a node's derivative formula, or None where that may depend on more."""
+    if not is_custom(node):
+        return node.name() if _NATIVE.fullmatch(node.name()) else None
+    plain = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.Size)
+    told = vars(node)  # what its forward left for its backward, besides saved tensors
+    if not all(type(value) in plain for value in told.values()):
+        return None
+    own = weakref.ref(node._forward_cls)  # a class may be made anew at each step
+    return own, tuple(told.items()), node.needs_input_grad
 
 
 def live_bend(output: Tensor, region: Region) -> Bending:
@@ -225,9 +237,10 @@ class _Rows:
 
 
 def _check_push(push: Push, pulled_along: Callable, output: Tensor, name: str) -> bool:
-    """True, or DerivativeError: reverse mode cannot be transposed if it hides its cotangent.
+    """Raise DerivativeError if reverse mode hides its cotangent, so that it has no transpose.
 
-    For v and w at once, as <u, J v + 2 J w>: vmap must not mix them up, either.
+    For v and w at once, as <u, J v + 2 J w>: vmap must not mix them up, either. False if that was
+    nothing but zeros, which say nothing.
     """
     generator = torch.Generator("cpu").manual_seed(0)
     try:
@@ -236,7 +249,7 @@ def _check_push(push: Push, pulled_along: Callable, output: Tensor, name: str) -
             pulled = pulled_along(u, graph=False)
             first = next((part for part in pulled if part is not None), None)
             if first is None:
-                return True
+                return False
             zero = first.new_zeros(2, *first.shape)
             pairs = [zero if p is None else normal_like(p, generator, 2) for p in pulled]
             both = push([], pairs)
@@ -253,4 +266,4 @@ def _check_push(push: Push, pulled_along: Callable, output: Tensor, name: str) -
             "function: J v by its reverse mode would be wrong. Write it in torch operations, so "
             "that it can be differentiated twice"
         )
-    return True
+    return any(bool(part.any()) for part in pulled if part is not None)

@@ -224,10 +224,8 @@ class Tracer(TorchFunctionMode):
         outputs = step.outputs or [t for t in tensors_in(call.out) if differentiable(t)]
         inputs = tuple(values.slots[edge_of(tensor)] for tensor in step.inputs)  # type: ignore[index]
         captured = tuple(map(self._memory.capture, step.captured))
-        batch = len(self._z)
-        by_rows = step.by_rows and all(
-            t.dim() > 0 and len(t) == batch for t in (*step.inputs, *outputs)
-        )
+        rows = self._z.shape[:1]
+        by_rows = step.by_rows and all(t.shape[:1] == rows for t in (*step.inputs, *outputs))
         recorded = Step(
             inputs,
             captured,

@@ -137,3 +137,47 @@ def test_codes_that_depend_on_what_a_custom_function_reads():
     (got,) = torch.autograd.grad(loss(Square.apply), weight)
     (expected,) = torch.autograd.grad(loss(torch.square), weight)
     torch.testing.assert_close(got, expected)
+
+
+class SineByMode(torch.autograd.Function):
+    """Differentiable twice in one mode alone."""
+
+    @staticmethod
+    def forward(ctx, x, mode):
+        ctx.mode = mode
+        ctx.save_for_backward(x)
+        return x.sin()
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        slope = ctx.saved_tensors[0].cos()
+        return (cotangent if ctx.mode == "right" else cotangent.detach()) * slope, None
+
+
+class ClippedOnce(torch.autograd.Function):
+    """max(x, 0), whose backward hides its cotangent."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp_min(0)
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        return cotangent.detach() * (ctx.saved_tensors[0] > 0)
+
+
+def test_a_function_that_was_found_right_is_checked_again_where_it_may_differ():
+    layer = nn.Linear(4, 6).double()
+    for _ in range(2):
+        exact_penalty(lambda z: SineByMode.apply(layer(z), "right"), draw_codes())
+    with pytest.raises(DerivativeError, match="SineByMode"):
+        exact_penalty(lambda z: SineByMode.apply(layer(z), "wrong"), draw_codes())
+
+
+def test_a_derivative_of_zero_says_nothing_about_a_function():
+    layer = nn.Linear(4, 4).double()
+    far = torch.full((4,), 1e3, dtype=torch.float64)
+    exact_penalty(lambda z: z.sin() + ClippedOnce.apply(layer(z) - far), draw_codes())
+    with pytest.raises(DerivativeError, match="ClippedOnce"):
+        exact_penalty(lambda z: z.sin() + ClippedOnce.apply(layer(z) + far), draw_codes())

@@ -16,7 +16,7 @@ from pydisent.jacobian._gradient import (
     refuse_double_backward,
 )
 from pydisent.jacobian._layout import gram_of_columns
-from pydisent.jacobian.alignment._algorithm import Problem
+from pydisent.jacobian.alignment._algorithm import EPS, Problem
 from pydisent.jacobian.linearization import Linearization
 
 
@@ -36,9 +36,9 @@ def unrolled(linear: Linearization, problem: Problem, z: Tensor, coupled: Couple
             leaves = program.attached(linear.dtype)
         gram = gram_of_columns(_columns_in_the_graph(linear, leaves, coupled))
         refuse_infinite(gram, linear)
-        value = problem.value(problem.iterated(lambda vectors: gram @ vectors))
+        value = _OfGram.apply(gram, problem)
         if not apart:
-            return once_differentiable(value, z)
+            return value if value.requires_grad else once_differentiable(value, z)
         return _Apart.apply(value.detach(), z, value, program, leaves, wanted, *program.captured)
 
 
@@ -60,6 +60,30 @@ def _columns_in_the_graph(
         keep_samples_apart(linear, coupled)
         return pushed(basis)
     return columns
+
+
+class _OfGram(torch.autograd.Function):
+    """Algorithm 3 on the Gram matrix, whose slope is found with its value."""
+
+    @staticmethod
+    def forward(ctx, gram, problem):
+        ops = torch.ops.pydisent
+        vectors, norms, *saved = ops.masked_power_iteration(
+            gram, problem.probe, problem.mask, problem.iterations, EPS
+        )
+        if ctx.needs_input_grad[0]:
+            slope, _ = ops.masked_power_iteration_backward(
+                problem.value_gradient(vectors), torch.zeros_like(norms),
+                gram, problem.mask, *saved, EPS,
+            )  # fmt: skip
+            ctx.save_for_backward(slope)
+        return problem.value(vectors)
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        refuse_double_backward()
+        (slope,) = ctx.saved_tensors
+        return slope * cotangent, None
 
 
 class _Apart(torch.autograd.Function):
