@@ -11,7 +11,7 @@ from pydisent.jacobian._call import DerivativeError, differentiable
 from pydisent.jacobian._hidden import Region, edge_of
 from pydisent.jacobian._step import Bend, Bending, Push, Step
 from pydisent.jacobian._values import Values
-from pydisent.jacobian.rules._base import FLAT, dense, over_tangents
+from pydisent.jacobian.rules._base import FLAT, dense, over_tangents, vmap_kind
 
 
 def add_bend(
@@ -36,7 +36,7 @@ def add_bend(
             recorded.overwrites = None
         all_slots = [*recorded.inputs, *recorded.outputs]
         places = [None if slot is None else all_slots.index(slot) for slot in slots]
-        recorded.bend = Bend(recorded.captured, _derivative_of(push, count, places))
+        recorded.bend = Bend(recorded.captured, _derivative_of(recorded.name, push, count, places))
     recorded.scale, recorded.is_identity = None, False
 
 
@@ -56,7 +56,7 @@ def _slot_of(tensor: Tensor, values: Values, name: str) -> int | None:
     raise DerivativeError(f"there is no rule for the second derivative of '{name}'")
 
 
-def _derivative_of(push: Push, count: int, places: Sequence[int | None]) -> Bending:
+def _derivative_of(name: str, push: Push, count: int, places: Sequence[int | None]) -> Bending:
     """The derivative of a linear map by what it captured, by forward mode."""
     moving = [i for i, place in enumerate(places) if place is not None]
 
@@ -78,6 +78,8 @@ def _derivative_of(push: Push, count: int, places: Sequence[int | None]) -> Bend
 
             return torch.func.jvp(mapped, primals, directions)[1]
 
-        return over_tangents(one, [*a[:count], *along])
+        tangents = [*a[:count], *along]
+        like = vmap_kind(push.__code__, [*read, *tangents], name, *places)
+        return over_tangents(one, tangents, like)
 
     return apply

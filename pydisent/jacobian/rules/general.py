@@ -15,7 +15,7 @@ from pydisent.jacobian._call import Call, DerivativeError, differentiable, is_fo
 from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._program import as_dtype
 from pydisent.jacobian._step import Bend, Step
-from pydisent.jacobian.rules._base import dense, flattened, over_tangents
+from pydisent.jacobian.rules._base import dense, flattened, over_tangents, vmap_kind
 
 Apply = Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, ...]]
 
@@ -53,7 +53,8 @@ def general(call: Call) -> Step | None:
             with call.replayed():
                 return torch.func.jvp(lambda *p: apply(captured, p), primals, directions)[1]
 
-        return over_tangents(one, tangents)
+        like = vmap_kind(func, [*leaves, *captured], spec, len(tangents[0]))
+        return over_tangents(one, tangents, like)
 
     # In the call's own dtypes, as an operation may not accept others.
     step = Step(inputs, captured, push, outputs=outputs, keep=True)
@@ -92,16 +93,18 @@ def _forward_mode_is_right(call: Call, apply: Apply, step: Step) -> bool:
     """Whether forward mode exists and agrees with reverse mode at random vectors.
 
     Some operations have only a reverse formula; a custom operator may have a jvp that silently
-    returns zero, and a random one may draw other numbers for K tangents at once.
+    returns zero, and a random one may draw other numbers for K tangents at once. For v and w, as
+    <u, J v + 2 J w>: vmap must not mix them up, either.
     """
     captured = [tensor.detach() for tensor in step.captured]
     count = len(step.inputs)
     primals = tuple(captured[:count])
     generator = torch.Generator("cpu").manual_seed(0)
-    v = [normal_like(p, generator, 1) for p in primals]
+    pairs = [normal_like(p, generator, 2) for p in primals]
+    v = [pair[0] + 2 * pair[1] for pair in pairs]
     try:
         with torch.no_grad():
-            moved = step.push(captured, v)
+            moved = [both[0] + 2 * both[1] for both in step.push(captured, pairs)]
         with torch.enable_grad(), call.replayed():
             inputs = [p.detach().requires_grad_() for p in primals]
             outputs = apply([*inputs, *captured[count:]], inputs)
@@ -111,11 +114,9 @@ def _forward_mode_is_right(call: Call, apply: Apply, step: Step) -> bool:
         return True
     if call.drawn is not None and not _equal(outputs, step.outputs):
         return False
-    pairs = [
-        (o, t[0], normal_like(o.detach(), generator)) for o, t in zip(outputs, moved, strict=True)
-    ]
-    forward = [inner(u, t) for _, t, u in pairs]
-    pulling = [(o, u) for o, _, u in pairs if o.requires_grad]
+    along = [normal_like(o.detach(), generator) for o in outputs]
+    forward = [inner(u, t) for t, u in zip(moved, along, strict=True)]
+    pulling = [(o, u) for o, u in zip(outputs, along) if o.requires_grad]
     pulled: Sequence[Tensor] = ()
     if pulling:
         ends, cotangents = zip(*pulling)
@@ -123,7 +124,7 @@ def _forward_mode_is_right(call: Call, apply: Apply, step: Step) -> bool:
             pulled = torch.autograd.grad(ends, inputs, cotangents, materialize_grads=True)
         except RuntimeError:  # not along all cotangents, as for the phases of singular vectors
             return not is_foreign(call.func)
-    reverse = [inner(p, t[0]) for p, t in zip(pulled, v)]
+    reverse = [inner(p, t) for p, t in zip(pulled, v)]
     return modes_agree(forward, reverse, (*outputs, *primals))
 
 
@@ -157,7 +158,8 @@ class _Bend:
             with self._call.replayed():
                 return torch.func.jvp(moved, primals, second)[1]
 
-        return over_tangents(one, [*a, *b])
+        like = vmap_kind(self._call.func, [*self._call.args, *read], None, len(a[0]), "second")
+        return over_tangents(one, [*a, *b], like)
 
     def _reverse(
         self, read: Sequence[Tensor], a: Sequence[Tensor], b: Sequence[Tensor]

@@ -14,6 +14,7 @@ from pydisent.jacobian.rules._base import (
     flattened,
     over_tangents,
     rule,
+    vmap_kind,
 )
 
 
@@ -40,17 +41,18 @@ def jointly_linear(call: Call) -> Step:
 
         if needs_dense:
             tangents = [tangent.contiguous() for tangent in tangents]
-        return pytree.tree_leaves(over_tangents(apply, tangents))
+        kind = vmap_kind(func, leaves, spec, len(tangents[0]), tangents[0].dtype)
+        return pytree.tree_leaves(over_tangents(apply, tangents, kind))
 
     return Step(traced, [], push)
 
 
 for _linear in (
-    "view reshape flatten unflatten squeeze unsqueeze t adjoint H mH tile "
+    "view reshape flatten unflatten squeeze unsqueeze adjoint H mH tile "
     "repeat_interleave view_as reshape_as contiguous clone take "
     "take_along_dim masked_select tensor_split hsplit vsplit dsplit diagonal diag diag_embed tril "
     "triu flip fliplr flipud rot90 roll trace positive __pos__ hstack vstack dstack "
-    "column_stack row_stack atleast_1d atleast_2d atleast_3d unfold fold im2col col2im set_item "
+    "column_stack row_stack atleast_1d atleast_2d atleast_3d unfold fold im2col col2im "
     "masked_fill index_fill index_add index_copy scatter scatter_add slice_scatter "
     "diagonal_scatter ravel real imag conj resolve_conj resolve_neg view_as_real view_as_complex "
     "fft ifft rfft irfft fft2 ifft2 rfft2 irfft2 fftn ifftn rfftn irfftn fftshift ifftshift diff "
@@ -59,7 +61,7 @@ for _linear in (
     RULES[_linear] = jointly_linear
 
 
-@rule("masked_fill", "index_fill", "scatter", "set_item")
+@rule("masked_fill", "index_fill", "scatter")
 def _fill(call: Call) -> Step:
     """A number written into a value has no tangent."""
     *args, value = call.args

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from pydisent.jacobian.rules._base import (
     multiplication,
     over_tangents,
     rule,
+    vmap_kind,
 )
 from pydisent.jacobian.rules.sums import operands
 
@@ -44,7 +46,11 @@ def multilinear(call: Call) -> Step:
             return func(*args, **kwargs)
 
         terms = [
-            over_tangents(lambda t, place=place: one(place, t), [tangent])
+            over_tangents(
+                lambda t, place=place: one(place, t),
+                [tangent],
+                vmap_kind(func, leaves, spec, place, len(tangent), tangent.dtype),
+            )
             for place, tangent in zip(places, tangents)
         ]
         return sum(terms[1:], terms[0])
@@ -52,9 +58,7 @@ def multilinear(call: Call) -> Step:
     return Step(traced, [leaves[i] for i in constants], push)
 
 
-for _product in (
-    "mv dot vdot inner outer ger kron tensordot chain_matmul cross vecdot linalg_multi_dot"
-).split():
+for _product in ("vdot inner kron tensordot chain_matmul cross vecdot linalg_multi_dot").split():
     RULES[_product] = multilinear
 
 
@@ -67,10 +71,14 @@ def _einsum(call: Call) -> Step:
     plain = isinstance(equation, str) and "->" in equation and "." not in equation
     if not plain or not all(map(differentiable, operands)):
         return multilinear(call)
-    inputs, output = equation.replace(" ", "").split("->")
     letter = next((c for c in string.ascii_letters if c not in equation), None)
     if letter is None:
         return multilinear(call)
+    return _contraction(call, equation.replace(" ", ""), operands, letter)
+
+
+def _contraction(call: Call, equation: str, operands: Sequence[Tensor], letter: str) -> Step:
+    inputs, output = equation.split("->")
     places = [i for i, operand in enumerate(operands) if call.is_traced(operand)]
     wanted = range(len(operands)) if len(places) > 1 else {*range(len(operands))} - {places[0]}
     constants = [i for i in wanted if differentiable(operands[i])]
@@ -86,6 +94,16 @@ def _einsum(call: Call) -> Step:
         return sum(terms[1:], terms[0])
 
     return Step([operands[i] for i in places], [operands[i] for i in constants], push)
+
+
+_OF_VECTORS = {"mv": "ij,j->i", "dot": "i,i->", "outer": "i,j->ij", "ger": "i,j->ij"}
+
+
+@rule(*_OF_VECTORS)
+def _product_of_vectors(call: Call) -> Step:
+    if len(call.args) != 2 or call.kwargs:
+        return multilinear(call)
+    return _contraction(call, _OF_VECTORS[call.name], call.args, "k")
 
 
 @rule("mul", "__mul__", "__rmul__", "multiply")
@@ -162,7 +180,8 @@ def _divide(call: Call) -> Step:
 @rule("matmul", "__matmul__", "__rmatmul__")
 def _matmul(call: Call) -> Step:
     left, right = operands(call)
-    if call.is_traced(left) and not call.is_traced(right) and left.dim() >= 2 and right.dim() == 2:
+    known = call.is_traced(left) and not call.is_traced(right)
+    if known and left.dim() >= 2 and right.dim() in (1, 2):
         return Step([left], [right], lambda c, t: t[0] @ c[0], by_rows=True)
     call.args, call.kwargs, call.func = (left, right), {}, torch.matmul
     return _matrix_product(call)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -26,7 +28,7 @@ def _permute(call: Call) -> Step:
     return Step([source], [], lambda _, t: t[0].permute(order), by_rows=order[1] == 1)
 
 
-@rule("mT", "T")
+@rule("mT", "T", "t")
 def _matrix_transpose(call: Call) -> Step:
     source = call.args[0]
     if source.dim() < 2 or (call.name == "T" and source.dim() != 2):
@@ -71,14 +73,73 @@ def _repeat(call: Call) -> Step:
 @rule("__getitem__")
 def _get_item(call: Call) -> Step:
     source, index = call.args
+    shifted = _behind_one_more(call, index)
+    if shifted is None:
+        places = _places(source, index)
+        return Step([source], [], lambda _, t: picked(t[0], places))
+    whole = _takes_all_rows(index, source.dim())
+    return Step([source], [], lambda _, t: t[0][tuple(shifted)], by_rows=whole)
+
+
+@rule("set_item")
+def _set_item(call: Call) -> Step:
+    target, index, value = call.args
+    shifted = _behind_one_more(call, index)
+    places = _places(target, index)
+    flags = [call.is_traced(target), call.is_traced(value)]
+    shape, region = target.shape, places.shape
+    # A value may have more axes than its place, of size 1; a number has no tangent.
+    own = value.shape[max(0, value.dim() - len(region)) :] if flags[1] else region
+
+    def push(_, tangents):
+        queue, count = iter(tangents), len(tangents[0])
+        whole = next(queue) if flags[0] else tangents[0].new_zeros(count, *shape)
+        if not flags[1]:
+            part = tangents[0].new_zeros(count, *region)
+        else:
+            part = align(next(queue).reshape(count, *own), len(own), len(region))
+        if shifted is None:
+            return replaced(whole, places, part.expand(count, *region))
+        whole = whole.clone()
+        whole[tuple(shifted)] = part
+        return whole
+
+    inputs = [t for t, flag in zip((target, value), flags) if flag]
+    by_rows = shifted is not None and len(own) == len(region)
+    return Step(inputs, [], push, by_rows=by_rows and _takes_all_rows(index, target.dim()))
+
+
+def _places(target: Tensor, index: Any) -> Tensor:
+    """For each element of ``target[index]`` its index into the flattened ``target``."""
+    return torch.arange(target.numel(), device=target.device).reshape(target.shape)[index]
+
+
+def _behind_one_more(call: Call, index: Any) -> list[Any] | None:
+    """An index with an axis in front, held for the steps that read it; None if that may differ.
+
+    One tensor among slices takes its place among the result's axes; several may move in front.
+    """
+    parts = list(index) if isinstance(index, tuple) else [index]
+    chosen = [p for p in parts if not (p is None or p is Ellipsis or type(p) in (int, slice))]
+    if chosen and (len(chosen) > 1 or any(type(p) is int for p in parts)):
+        return None
+    if not all(isinstance(part, Tensor) and part.dim() for part in chosen):
+        return None
+    return call.hold([slice(None), *parts])
+
+
+def _takes_all_rows(index: Any, dim: int) -> bool:
+    """Whether an index leaves the first axis as it is."""
     parts = index if isinstance(index, tuple) else (index,)
-    if not all(p is None or p is Ellipsis or type(p) in (int, slice) for p in parts):
-        return jointly_linear(call)
-    shifted = (slice(None), *parts)
-    whole = parts[:1] == (slice(None),)
-    if parts[:1] == (Ellipsis,):
-        whole = len(parts) - parts.count(None) <= source.dim()
-    return Step([source], [], lambda _, t: t[0][shifted], by_rows=whole)
+    if parts[:1] and parts[0] is Ellipsis:
+        return sum(map(_axes_taken, parts[1:])) < dim
+    return bool(parts) and type(parts[0]) is slice and parts[0] == slice(None)
+
+
+def _axes_taken(part: Any) -> int:
+    if isinstance(part, Tensor) and part.dtype in (torch.bool, torch.uint8):
+        return part.dim()
+    return 0 if part is None else 1
 
 
 @rule("index_select", "gather")
