@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 
 from pydisent._notice import warn
 from pydisent.jacobian._call import (
@@ -280,17 +279,15 @@ class Tracer(TorchFunctionMode):
         if source is not None and source not in values.slots and source[0] not in values.apart:
             base = None  # inside another operation, where nobody sees it
         old = values.copies(target, (write.args, write.kwargs))
-        before = self._random_state(func, args, kwargs)
+        plain = "" if write.func is None else name_of(write.func)
+        known = plain in self._rules and plain not in RANDOM and not is_foreign(func)
+        before = None if known else self._random_state(func, args, kwargs)
         out = func(*args, **kwargs)
         if write.func is None or not values.is_new(target) or overlaps_itself(target):
             values.shown.update((t.grad_fn, name) for t in write.targets if values.is_new(t))
             return out  # found in the graph, if it did anything
-        substitute = lambda value: old.get(id(value), value)  # noqa: E731
-        plain_args = pytree.tree_map(substitute, write.args)
-        plain_kwargs = pytree.tree_map(substitute, write.kwargs or {})
-        result = self._record(
-            write.func, name_of(write.func), plain_args, plain_kwargs, target, before
-        )
+        plain_args, plain_kwargs = _with_copies((write.args, write.kwargs or {}), old)
+        result = self._record(write.func, plain, plain_args, plain_kwargs, target, before)
         slot = values.slot_of(result)
         if result is not target and slot is not None:  # recorded by way of a decomposition
             values.slots[edge_of(target)] = slot  # type: ignore[index]
@@ -318,6 +315,17 @@ class Tracer(TorchFunctionMode):
             rounding=values.rounding,
             origins={slot: edge for edge, slot in values.slots.items()},
         )
+
+
+def _with_copies(value: Any, copies: dict[int, Tensor]) -> Any:
+    """Arguments with copies, by id, in place of tensors."""
+    if isinstance(value, Tensor):
+        return copies.get(id(value), value)
+    if type(value) in (tuple, list):
+        return type(value)(_with_copies(item, copies) for item in value)
+    if type(value) is dict:
+        return {key: _with_copies(item, copies) for key, item in value.items()}
+    return value
 
 
 def transforms_are_active() -> bool:

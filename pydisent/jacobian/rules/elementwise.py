@@ -19,6 +19,60 @@ from pydisent.jacobian.rules._base import (
     rule,
 )
 
+# f'(x) from x and f(x), as PyTorch has it; of other functions forward mode finds it, in more calls.
+_SLOPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "exp": lambda x, y: y,
+    "log": lambda x, y: x.reciprocal(),
+    "sqrt": lambda x, y: 0.5 / y,
+    "rsqrt": lambda x, y: -0.5 * y * y * y,
+    "reciprocal": lambda x, y: -y * y,
+    "square": lambda x, y: 2 * x,
+    "abs": lambda x, y: x.sgn(),
+    "sin": lambda x, y: x.cos(),
+    "cos": lambda x, y: -x.sin(),
+}
+
+
+def _slope_of_power(call: Call) -> Tensor | None:
+    source, exponent = call.args[0], call.argument(1, "exponent")
+    if type(exponent) not in (int, float):
+        return None
+    return exponent * source.pow(exponent - 1) if exponent else torch.zeros_like(source)
+
+
+def _slope_of_gelu(call: Call) -> Tensor:
+    source, how = call.args[0], call.argument(1, "approximate", "none")
+    return torch.ops.aten.gelu_backward(torch.ones_like(source), source, approximate=how)
+
+
+def _slope_of_clamp(call: Call) -> Tensor | None:
+    source, least, most = call.args[0], call.argument(1, "min"), call.argument(2, "max")
+    if not all(type(bound) in (int, float) for bound in (least, most)):
+        return None
+    return ((source >= least) & (source <= most)).to(source.dtype)
+
+
+_SLOPES_OF_CALLS: dict[str, Callable[[Call], Tensor | None]] = {
+    **dict.fromkeys(("pow", "__pow__"), _slope_of_power),
+    "gelu": _slope_of_gelu,
+    **dict.fromkeys(("clamp", "clip"), _slope_of_clamp),
+}
+
+
+def _slope(call: Call) -> Tensor | None:
+    """f'(x), or None if forward mode lacks it."""
+    source, rest, named = call.args[0], call.args[1:], call.kwargs
+    found = None
+    if call.name in _SLOPES and not rest and not named:
+        found = _SLOPES[call.name](source, call.out)
+    elif call.name in _SLOPES_OF_CALLS:
+        found = _SLOPES_OF_CALLS[call.name](call)
+    if found is not None:
+        return found
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(dense(source), torch.ones_like(source))
+        return forward_ad.unpack_dual(call.func(dual, *rest, **named)).tangent
+
 
 def _elementwise(call: Call) -> Step:
     """f(x) with numbers for the rest: multiply by f'(x), computed once for all tangents."""
@@ -30,9 +84,7 @@ def _elementwise(call: Call) -> Step:
     if any(isinstance(leaf, Tensor) and leaf is not traced[0] for leaf in leaves):
         raise NoRuleError
     source, rest, named, function = traced[0], call.args[1:], call.kwargs, call.func
-    with forward_ad.dual_level():
-        dual = forward_ad.make_dual(dense(source), torch.ones_like(source))
-        derivative = forward_ad.unpack_dual(function(dual, *rest, **named)).tangent
+    derivative = _slope(call)
     if derivative is None:
         raise NoRuleError
     step = multiplication(call, source, derivative)

@@ -86,6 +86,8 @@ _PLACES: dict[str, tuple[tuple[int, Any], ...]] = {
     **dict.fromkeys(("sum", "mean", "cumsum", "narrow", "select"), ((1, None),)),
     "unbind": ((1, 0),),
     **dict.fromkeys(("chunk", "split", "split_with_sizes", "unsafe_chunk"), ((2, 0),)),
+    **dict.fromkeys(("fft", "ifft", "rfft", "irfft"), ((2, -1),)),
+    "flip": ((1, None),),
 }
 
 
@@ -96,11 +98,22 @@ def _along_dimensions(call: Call) -> Step:
     for place, default in _PLACES[call.name]:
         dims = args[place] if len(args) > place else default
         counted = from_the_end(dims, source.dim())
-        if counted is None or "dim" in call.kwargs:
+        several = call.name == "flip" and len(args) > 2
+        if counted is None or "dim" in call.kwargs or several:
             return jointly_linear(call)
         by_rows = by_rows and all(dim != -source.dim() for dim in counted)
+        args += [None] * (place - len(args))
         args[place : place + 1] = [counted[0] if isinstance(dims, int) else counted]
     func, rest, named = call.func, args[1:], call.kwargs
+    return Step([source], [], lambda _, t: func(t[0], *rest, **named), by_rows=by_rows)
+
+
+@rule("tril", "triu")
+def _triangle(call: Call) -> Step:
+    source, rest, named, func = call.args[0], call.args[1:], call.kwargs, call.func
+    if not call.is_traced(source) or source.dim() < 2:
+        return jointly_linear(call)
+    by_rows = source.dim() > 2
     return Step([source], [], lambda _, t: func(t[0], *rest, **named), by_rows=by_rows)
 
 

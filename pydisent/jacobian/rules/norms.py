@@ -249,9 +249,9 @@ def _euclidean_norm(call: Call) -> Step:
     source, p = call.args[0], call.argument(1, "p" if call.name == "norm" else "ord", None)
     dims = call.argument(2, "dim")
     names = {"p", "ord", "dim", "keepdim", "dtype"}
-    if p not in (None, 2, "fro") or call.kwargs.keys() - names or call.kwargs.get("dtype"):
+    if p not in (None, 2, "fro") or call.kwargs.keys() - names or call.argument(4, "dtype"):
         raise NoRuleError
-    if source.is_complex() or source.dim() == 0 or len(call.args) > 4:
+    if source.is_complex() or source.dim() == 0:
         raise NoRuleError
     if call.name == "linalg_norm" and p == 2 and not isinstance(dims, int):
         raise NoRuleError  # the spectral norm of matrices

@@ -161,15 +161,19 @@ def _by_index(call: Call) -> Step:
 
 @rule("roll")
 def _roll(call: Call) -> Step:
-    if call.argument(2, "dims", ()) not in ((), None, []):
-        return jointly_linear(call)
-    shifts = call.args[1]
+    source, shifts, dims = call.args[0], call.args[1], call.argument(2, "dims", ())
+    if dims not in ((), None, []):
+        counted = from_the_end(dims, source.dim())
+        if counted is None:
+            return jointly_linear(call)
+        whole = -source.dim() not in counted
+        return Step([source], [], lambda _, t: torch.roll(t[0], shifts, counted), by_rows=whole)
 
     def push(_, tangents):  # without axes it rolls what is flattened
         flat = tangents[0].reshape(len(tangents[0]), -1)
         return torch.roll(flat, shifts, 1).reshape(tangents[0].shape)
 
-    return Step([call.args[0]], [], push)
+    return Step([source], [], push)
 
 
 @rule("as_strided")
