@@ -53,6 +53,15 @@ class correct_derivatives(ContextDecorator):
     True
     """
 
+    def __new__(cls, func: Callable[..., Any] | None = None) -> Any:  # noqa: D102
+        made = super().__new__(cls)
+        if func is None:
+            return made
+        if not callable(func):
+            raise TypeError(f"correct_derivatives takes no arguments, got {func!r}")
+        correct_derivatives.__init__(made)
+        return made(func)  # as ``@correct_derivatives`` without parentheses
+
     def __init__(self) -> None:
         self._active: list[ExitStack] = []
 

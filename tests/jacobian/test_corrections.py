@@ -191,9 +191,9 @@ def test_contexts_may_be_nested_and_reused_and_end():
     with pytest.raises(ZeroDivisionError), correct_derivatives():
         raise ZeroDivisionError
     assert torch.equal(slope(), before)
-    decorated = correct_derivatives()(slope)
-    torch.testing.assert_close(decorated(), right)
-    assert decorated.__name__ == "slope"
+    for decorated in (correct_derivatives()(slope), correct_derivatives(slope)):
+        torch.testing.assert_close(decorated(), right)
+        assert decorated.__name__ == "slope"
     assert (right - before).norm() > 1e-3
 
 
@@ -207,6 +207,8 @@ def test_what_would_run_outside_of_the_context_is_refused():
     for function in (generator, coroutine):
         with pytest.raises(TypeError, match="plain functions alone, got a generator or coroutine"):
             correct_derivatives()(function)
+    with pytest.raises(TypeError, match="takes no arguments, got 3"):
+        correct_derivatives(3)
 
 
 def test_scripted_norms_are_refused_and_linear_algebra_inside_of_others_is_not():
