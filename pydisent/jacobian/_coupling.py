@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from pydisent.jacobian._arguments import Coupled
-from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._derivative import Derivative
+from pydisent.jacobian._modes import is_capturing
 from pydisent.jacobian._program import Program
 from pydisent.jacobian._step import Step
 

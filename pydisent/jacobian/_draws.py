@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pydisent.jacobian._capture import is_capturing
+from pydisent.jacobian._modes import is_capturing
 
 
 @dataclass(frozen=True)

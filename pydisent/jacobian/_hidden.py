@@ -24,7 +24,7 @@ from torch.autograd.graph import GradientEdge
 
 from pydisent.jacobian._adjoint import bent_by_reverse, inner, modes_agree, normal_like, once
 from pydisent.jacobian._call import DerivativeError
-from pydisent.jacobian._capture import is_capturing
+from pydisent.jacobian._modes import is_capturing
 from pydisent.jacobian._step import Bending, Push
 from pydisent.jacobian.decompositions import NATIVE_WRONG
 

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._finite import is_finite
+from pydisent.jacobian._modes import is_capturing
 
 CONSTANT = "fn must depend on z, but its output is computed without it"
 

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from pydisent.jacobian._capture import is_capturing
+from pydisent.jacobian._modes import is_capturing
 
 STEPS = 6
 _EPS, _TINY = torch.finfo(torch.float64).eps, torch.finfo(torch.float64).tiny

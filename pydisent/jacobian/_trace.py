@@ -31,11 +31,11 @@ from pydisent.jacobian._call import (
     name_of,
     tensors_in,
 )
-from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._checkpoint import keep_saved_tensors
 from pydisent.jacobian._draws import RandomState
 from pydisent.jacobian._hidden import edge_of
 from pydisent.jacobian._memory import Memory
+from pydisent.jacobian._modes import is_capturing, transforms_are_active
 from pydisent.jacobian._names import NO_SLOPE, PREDICATES, QUERIES, RANDOM, READERS, STEPWISE
 from pydisent.jacobian._outputs import CONSTANT, check_finite, output_tensors
 from pydisent.jacobian._program import Program
@@ -326,11 +326,3 @@ def _with_copies(value: Any, copies: dict[int, Tensor]) -> Any:
     if type(value) is dict:
         return {key: _with_copies(item, copies) for key, item in value.items()}
     return value
-
-
-def transforms_are_active() -> bool:
-    """Whether a torch.func transform, or forward mode, is active inside the function."""
-    return (
-        torch._C._functorch.peek_interpreter_stack() is not None
-        or torch.autograd.forward_ad._current_level >= 0
-    )

@@ -17,13 +17,13 @@ from pydisent import parallel
 from pydisent._checks import check, check_integer
 from pydisent._precision import affordable_dtype
 from pydisent.jacobian._arguments import Coupled, checked_keywords
-from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._coupling import keep_samples_apart
 from pydisent.jacobian._directions import Keep
 from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._finite import is_finite
 from pydisent.jacobian._gradient import with_gradient
 from pydisent.jacobian._gram import Objective, fits_one_graph, gram_form, gram_in_one_graph
+from pydisent.jacobian._modes import is_capturing
 from pydisent.jacobian.alignment import random_signs
 from pydisent.jacobian.linearization import linearize_unchecked
 

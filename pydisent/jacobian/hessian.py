@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from pydisent import parallel
 from pydisent._checks import check, check_integer, check_one_of, shape_error
 from pydisent.jacobian._arguments import Coupled, check_options, checked_keywords, merged_keywords
-from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._finite import is_finite
+from pydisent.jacobian._modes import is_capturing
 from pydisent.jacobian._taylor import Pairs
 from pydisent.jacobian.alignment import random_signs
 from pydisent.jacobian.taylor import Curve, check_directions

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from pydisent import parallel
 from pydisent._checks import check, check_number
 from pydisent.jacobian._arguments import Coupled, checked_keywords
-from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._coupling import keep_samples_apart
 from pydisent.jacobian._directions import Directions
 from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._finite import refuse_infinite
 from pydisent.jacobian._gradient import with_gradient
 from pydisent.jacobian._gram import reads_more
+from pydisent.jacobian._modes import is_capturing
 from pydisent.jacobian.linearization import Linearization, linearize_unchecked
 
 

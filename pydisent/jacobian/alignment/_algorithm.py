@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pydisent import parallel
-from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._derivative import Derivative
+from pydisent.jacobian._modes import is_capturing
 
 EPS = 1e-8  # Algorithm 2's guard against division by zero
 

@@ -22,9 +22,9 @@ from pydisent.jacobian._arguments import (
     checked_keywords,
     merged_keywords,
 )
-from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._directions import Keep
 from pydisent.jacobian._eager import run_eagerly
+from pydisent.jacobian._modes import is_capturing
 from pydisent.jacobian.alignment import _double_backward, routes
 from pydisent.jacobian.alignment._algorithm import Problem
 from pydisent.jacobian.linearization import linearize_unchecked

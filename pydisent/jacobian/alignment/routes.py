@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from pydisent.jacobian._arguments import Coupled
-from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._coupling import keep_samples_apart
 from pydisent.jacobian._directions import (
     Directions,
@@ -19,6 +18,7 @@ from pydisent.jacobian._directions import (
 from pydisent.jacobian._finite import refuse_infinite
 from pydisent.jacobian._gradient import with_gradient
 from pydisent.jacobian._gram import gram_form
+from pydisent.jacobian._modes import is_capturing
 from pydisent.jacobian.alignment._algorithm import EPS, Problem
 from pydisent.jacobian.alignment._unrolled import unrolled
 from pydisent.jacobian.cost import machine

@@ -18,8 +18,8 @@ from torch.utils import _pytree as pytree
 
 from pydisent.jacobian._call import differentiable, generators_in, is_foreign, name_of
 from pydisent.jacobian._draws import RandomState
+from pydisent.jacobian._modes import transforms_are_active
 from pydisent.jacobian._names import QUERIES, READERS
-from pydisent.jacobian._trace import transforms_are_active
 from pydisent.jacobian._writes import write_of
 from pydisent.jacobian.diagnosis._operation import Operation, floating
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,8 @@ from torch.utils import _pytree as pytree
 
 from pydisent.jacobian._adjoint import TOLERANCE, once
 from pydisent.jacobian._call import Call, Rule, differentiable
-from pydisent.jacobian._capture import is_capturing
 from pydisent.jacobian._diagonal import like_tangent
+from pydisent.jacobian._modes import is_capturing, transforms_are_active
 from pydisent.jacobian._step import Bend, Push, Scale, Step
 from pydisent.jacobian._views import overlaps_itself
 
@@ -40,15 +41,15 @@ def over_tangents(function: Callable, tangents: Sequence[Tensor], kind: Any) -> 
     What vmap makes is held to two of them once for each ``kind`` of call, by ``vmap_kind``: some
     of its rules are wrong where K happens to be another size, too.
     """
-    try:
-        found = torch.vmap(function, randomness="same")(*tangents)
-    except (RuntimeError, NotImplementedError, ValueError):
-        found = None
+    count, found = len(tangents[0]), None
+    if count > 1 and not transforms_are_active():
+        with contextlib.suppress(RuntimeError, NotImplementedError, ValueError):
+            found = torch.vmap(function, randomness="same")(*tangents)
     if found is not None and (
         is_capturing() or once(kind, lambda: _is_each(found, function, tangents))
     ):
         return found
-    results = [function(*(t[i] for t in tangents)) for i in range(tangents[0].shape[0])]
+    results = [function(*(t[i] for t in tangents)) for i in range(count)]
     return pytree.tree_map(lambda *leaves: torch.stack(leaves), *results)
 
 

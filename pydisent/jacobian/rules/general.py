@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from pydisent.jacobian._adjoint import bent_by_reverse, inner, modes_agree, normal_like, once
 from pydisent.jacobian._call import Call, DerivativeError, differentiable, is_foreign
-from pydisent.jacobian._capture import is_capturing
+from pydisent.jacobian._modes import is_capturing
 from pydisent.jacobian._program import as_dtype
 from pydisent.jacobian._step import Bend, Step
 from pydisent.jacobian.rules._base import dense, flattened, over_tangents, vmap_kind
