@@ -80,8 +80,9 @@ class Row:
         The paper's figures by the columns' keys, in the units of the table.
     paper : mapping of str to object
         Those at scale "paper" where they differ from `settings`.
-    steps, paper_steps : int or None
-        Updates of the first phase, at all scales or at scale "paper", if not the preset's.
+    steps, small_steps, paper_steps : int or None
+        Updates of the first phase, at all scales, at scale "small" or at scale "paper", if not the
+        preset's.
     begins_as : str or None
         The row whose trained weights it begins with: both agree up to there.
     """
@@ -94,6 +95,7 @@ class Row:
     published: Mapping[str, Published] = field(default_factory=dict)
     paper: Settings = field(default_factory=dict)
     steps: int | None = None
+    small_steps: int | None = None
     paper_steps: int | None = None
     begins_as: str | None = None
 

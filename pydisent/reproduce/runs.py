@@ -98,8 +98,9 @@ class Scale:
 
     def _steps(self, row: Row) -> int | None:
         """Return the updates of a row's first phase; None for the preset's."""
-        if self.name == "paper" and row.paper_steps:
-            return row.paper_steps
+        own = {"small": row.small_steps, "paper": row.paper_steps}.get(self.name)
+        if own:
+            return own
         return _SMOKE_STEPS if self.name == "smoke" and row.steps is None else row.steps
 
 

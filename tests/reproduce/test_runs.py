@@ -63,6 +63,15 @@ def test_the_same_plan_has_the_same_folder_whatever_the_entry():
     assert folder_name(plans[0]) != folder_name(plans[1])
 
 
+def test_updates_may_differ_at_each_scale():
+    row = Row("vae", "VAE", "vae", steps=30, small_steps=20, paper_steps=10)
+    case = Case("dsprites", (row,))
+    wanted = {"smoke": 30, "small": 20, "paper": 10}
+    paths = {"dsprites": Path()}
+    for name, steps in wanted.items():
+        assert Scale(name, data_paths=paths).plan(case, row, 0).steps == steps
+
+
 def test_a_student_that_begins_as_its_teacher_is_what_it_would_be(tmp_path):
     """A run that begins with a copy of its teacher's end ends like one that trained it."""
     settings = {"students": 1, "student_steps": 3}
@@ -152,13 +161,14 @@ def test_a_student_needs_its_teacher_itself_and_not_its_record(tmp_path):
 
 def test_settings_that_were_added_to_all_change_no_name_until_they_are_set():
     """What was trained, or recorded, before there were regularizers is found again."""
-    (entry,) = reproduce.find("ramesh/table1")
-    runs = Runs.of(entry.cases[0], SMOKE, Path("runs"))
-    names = {row: folder_name(runs.plans[row, 0]) for row in ("aligned", "plain")}
-    assert names == {
-        "aligned": "spectral-gan-seed-0-sprites-7431551d",
-        "plain": "spectral-gan-seed-0-sprites-cfaed787",
-    }
+    names = [
+        folder_name(Plan.from_preset("spectral-gan", "sprites", "smoke", steps=5, settings=own))
+        for own in ({}, {"penalty_weight": 0.0})
+    ]
+    assert names == [
+        "spectral-gan-seed-0-sprites-7431551d",
+        "spectral-gan-seed-0-sprites-cfaed787",
+    ]
     plans = [
         Plan.from_preset("gan", preset="smoke", settings={"regularizer": name})
         for name in ("none", "isometry", "path-length")
