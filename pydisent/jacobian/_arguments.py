@@ -57,12 +57,17 @@ def check_options(compute_dtype: Any, chunk: Any, coupled: Any) -> None:
 
 
 def refuse_transforms() -> None:
-    """Raise RuntimeError inside ``torch.func.grad``, ``vmap`` and their like."""
+    """Raise RuntimeError inside ``torch.func.grad``, ``vmap`` and their like, or forward mode."""
     if torch._C._functorch.peek_interpreter_stack() is not None:
-        raise RuntimeError(
-            "pydisent's Jacobian engine cannot run inside a torch.func transform (grad, vmap); "
-            "call it outside of one and take gradients with backward() or torch.autograd.grad"
-        )
+        found = "a torch.func transform (grad, vmap)"
+    elif torch.autograd.forward_ad._current_level >= 0:  # its tangents would be dropped
+        found = "forward-mode AD (torch.autograd.forward_ad.dual_level)"
+    else:
+        return
+    raise RuntimeError(
+        f"pydisent's Jacobian engine cannot run inside {found}; call it outside of one and take "
+        "gradients with backward() or torch.autograd.grad"
+    )
 
 
 def _check_codes(z: Any) -> None:

@@ -157,6 +157,26 @@ def _schema_positions(func: Callable) -> tuple[tuple[str, ...], ...]:
     return tuple(found)
 
 
+def settled(value: Any) -> Any:
+    """A copy of arguments that the caller's later changes of lists and counters do not reach."""
+    kind = type(value)
+    if kind is list or kind is tuple:
+        return kind(map(settled, value))
+    if kind is dict:
+        return {name: _settled_number(name, part) for name, part in value.items()}
+    if kind is slice:
+        ends = (value.start, value.stop, value.step)
+        return slice(*(int(end) if isinstance(end, Tensor) else end for end in ends))
+    return value
+
+
+def _settled_number(name: str, value: Any) -> Any:
+    """As ``settled``; a factor that a tensor holds is the number that it is now."""
+    if name in ("alpha", "beta") and isinstance(value, Tensor):
+        return value.item()
+    return settled(value)
+
+
 def tensors_in(value: Any) -> Iterator[Tensor]:
     """The tensors among arguments, in the containers that torch functions take."""
     if isinstance(value, Tensor):

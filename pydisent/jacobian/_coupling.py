@@ -45,6 +45,8 @@ def _is_coupled(derivative: Derivative) -> bool:
         if torch.is_autocast_enabled(device):
             used.append(torch.get_autocast_dtype(device))
         roundings = [derivative.rounding, *(torch.finfo(dtype).eps for dtype in used)]
+        if not output.numel():
+            continue
         plain, scaled = output.detach().double()
         expected = plain * _column(scales, plain.dim())
         error = (scaled - expected).abs().amax() - max(roundings) * tangents.abs().amax()
@@ -65,6 +67,8 @@ def mixes_columns(
     rounding = max(rounding, torch.finfo(w.dtype).eps)
     found = []
     for image, parts in zip(images, columns, strict=True):
+        if not image.numel():
+            continue
         flat = parts.reshape(*w.shape, -1)
         terms = torch.stack([w, w.abs()]).unsqueeze(2) @ torch.stack([flat, flat.abs()])
         error = (image.reshape(len(w), -1) - terms[0].squeeze(1)).abs().amax()
@@ -110,6 +114,7 @@ def mixing_steps(
         (scaled - plain * _column(scales, plain.dim())).abs().amax()
         > rounding * plain.abs().amax() + floor
         for plain, scaled in outputs
+        if plain.numel()
     )
     return found, crossed
 

@@ -1,6 +1,8 @@
-"""Functions that `torch.compile` leaves alone."""
+"""Functions that `torch.compile` leaves alone, or that do without it."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -24,3 +26,27 @@ def run_eagerly(function: Callable[_P, _R]) -> Callable[_P, _R]:
     disabled._torchdynamo_disable = True  # type: ignore[attr-defined]
     disabled._torchdynamo_disable_msg = _WHY  # type: ignore[attr-defined]
     return disabled
+
+
+# The compiler's stance is the process's own: the first thread that comes changes it, and the last
+# that goes changes it back.
+_lock = threading.Lock()
+_stance = ExitStack()
+_inside = 0
+
+
+@contextmanager
+def compiled_parts_run_eagerly() -> Iterator[None]:
+    """A context in which parts that `torch.compile` has compiled show their operations."""
+    global _inside
+    with _lock:
+        if _inside == 0:
+            _stance.enter_context(torch.compiler.set_stance("force_eager"))
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _stance.close()

@@ -24,6 +24,7 @@ from torch.autograd.graph import GradientEdge
 
 from pydisent.jacobian._adjoint import bent_by_reverse, inner, modes_agree, normal_like, once
 from pydisent.jacobian._call import DerivativeError
+from pydisent.jacobian._hooks import Hooks
 from pydisent.jacobian._modes import is_capturing
 from pydisent.jacobian._step import Bending, Push
 from pydisent.jacobian.decompositions import NATIVE_WRONG
@@ -134,7 +135,7 @@ def refuse_wrong_nodes(region: Region) -> None:
                 )
 
 
-def live_push(output: Tensor, region: Region, name: str) -> Push:
+def live_push(output: Tensor, region: Region, name: str, hooks: Hooks) -> Push:
     """J v of a region of the autograd graph, by reverse mode twice; checked at a random v."""
     edges = [GradientEdge(node, number) for node, number in region.boundary]
     assert output.grad_fn is not None
@@ -143,7 +144,7 @@ def live_push(output: Tensor, region: Region, name: str) -> Push:
     shape, dtype, device = output.shape, output.dtype, output.device
 
     def pulled_along(probe: Tensor, *, graph: bool) -> list[Tensor | None]:
-        with cut_at(region.boundary):  # one traced value may depend on another
+        with hooks.silent(), cut_at(region.boundary):  # one traced value may depend on another
             return list(
                 torch.autograd.grad(
                     end, edges, probe, create_graph=graph, retain_graph=True, allow_unused=True
@@ -163,7 +164,8 @@ def live_push(output: Tensor, region: Region, name: str) -> Push:
             if not moved:
                 return tangents[0].new_zeros(len(tangents[0]), *shape)
             parts, tangents = map(list, zip(*moved))
-            return rows(parts, probe, tangents, keep)
+            with hooks.silent():
+                return rows(parts, probe, tangents, keep)
 
     if not is_capturing():  # when nothing can be read back
         kinds = tuple(map(_kind_of, region.nodes))
@@ -184,7 +186,7 @@ def _kind_of(node: Any) -> Any:
     return own, tuple(told.items()), node.needs_input_grad
 
 
-def live_bend(output: Tensor, region: Region) -> Bending:
+def live_bend(output: Tensor, region: Region, hooks: Hooks) -> Bending:
     """The second derivative of a region of the autograd graph, by reverse mode, pair by pair."""
     edges = [GradientEdge(node, number) for node, number in region.boundary]
     assert output.grad_fn is not None
@@ -192,7 +194,7 @@ def live_bend(output: Tensor, region: Region) -> Bending:
 
     def apply(_: Sequence[Tensor], a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
         keep, rows = torch.is_grad_enabled(), []
-        with torch.inference_mode(False), torch.enable_grad():
+        with hooks.silent(), torch.inference_mode(False), torch.enable_grad():
             for first, second in zip(zip(*a[: len(edges)]), zip(*b[: len(edges)])):
                 # One traced value may depend on another, and tangents on all of them.
                 stops = [edge for edge in map(edge_of, first) if edge is not None]

@@ -30,7 +30,7 @@ class Memory:
         if index is None:
             index = len(self.captured)
             self.captured.append(tensor)
-            self._versions.append(_version(tensor))
+            self._versions.append(version_of(tensor))
             self._index[id(tensor)] = index
             self.keep(self.captured, index)
         return index
@@ -50,13 +50,13 @@ class Memory:
             if holder is self.captured:
                 self._index.pop(id(old), None)
                 self._index[id(holder[place])] = place
-                self._versions[place] = _version(holder[place])
+                self._versions[place] = version_of(holder[place])
             self.keep(holder, place)
 
     def refuse_unseen_writes(self, steps: Iterable[Step[int]]) -> None:
         """Raise DerivativeError if a captured tensor was written without a call that shows it."""
         for index, (tensor, version) in enumerate(zip(self.captured, self._versions, strict=True)):
-            if _version(tensor) != version:
+            if version_of(tensor) != version:
                 reader = next(step.name for step in steps if index in step.captured)
                 raise DerivativeError(
                     f"a value of shape {tuple(tensor.shape)} that the derivative of '{reader}' "
@@ -73,5 +73,6 @@ def address_of(tensor: Any) -> int | None:
         return None  # a sparse tensor, or one that a transform of torch.func left behind
 
 
-def _version(tensor: Tensor) -> int:
+def version_of(tensor: Tensor) -> int:
+    """How often a tensor was written, as far as that is counted."""
     return -1 if tensor.is_inference() else tensor._version

@@ -11,7 +11,7 @@ QUERIES = frozenset(
     "is_contiguous is_nonzero is_same_size is_inference is_pinned is_set_to is_shared is_signed "
     "register_hook register_post_accumulate_grad_hook requires_grad_ retain_grad share_memory_ "
     "rename_ backward grad zeros_like ones_like empty_like full_like rand_like randn_like "
-    "randint_like new_zeros new_ones new_full new_empty new_tensor".split()
+    "randint_like new new_zeros new_ones new_full new_empty new_tensor".split()
 )
 # Boolean or integer results, unless they are written into ``out``.
 PREDICATES = frozenset(

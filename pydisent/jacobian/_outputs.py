@@ -28,6 +28,9 @@ def output_tensors(value: Any, z: Tensor) -> list[Tensor]:
                 "fn must return tensors with the batch of z in front, (B, ...) with "
                 f"B = {z.shape[0]}, got shape {tuple(leaf.shape)}"
             )
+    if not any(leaf.numel() for leaf in leaves):
+        shapes = [tuple(leaf.shape) for leaf in leaves]
+        raise ValueError(f"fn must return at least one number for each code, got shapes {shapes}")
     return leaves
 
 

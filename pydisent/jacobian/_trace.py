@@ -29,10 +29,12 @@ from pydisent.jacobian._call import (
     generators_in,
     is_foreign,
     name_of,
+    settled,
     tensors_in,
 )
 from pydisent.jacobian._checkpoint import keep_saved_tensors
 from pydisent.jacobian._draws import RandomState
+from pydisent.jacobian._eager import compiled_parts_run_eagerly
 from pydisent.jacobian._hidden import edge_of
 from pydisent.jacobian._memory import Memory
 from pydisent.jacobian._modes import is_capturing, transforms_are_active
@@ -59,9 +61,8 @@ def trace(
         source = z.clone() if z.is_inference() else z
         z_in = (source if source.requires_grad else source.detach().requires_grad_()).clone()
         tracer = Tracer(z_in, RULES, general, order)
-        # Compiled parts would hide their operations.
         with (
-            torch.compiler.set_stance("force_eager"),
+            compiled_parts_run_eagerly(),
             torch.jit.optimized_execution(False),  # or TorchScript hides its graph
             tracer,
         ):
@@ -138,6 +139,8 @@ class Tracer(TorchFunctionMode):
                 self._memory.preserve(args[0])
             return func(*args, **kwargs)
         keep_saved_tensors()
+        if func is Tensor.register_hook:
+            return self._values.hooks.register(*args, **kwargs)
         if name in QUERIES:
             return func(*args, **kwargs)
         if self._lost.results:
@@ -171,6 +174,8 @@ class Tracer(TorchFunctionMode):
     def _record(self, func, name, args, kwargs, out=None, before=None):
         """Run a call, unless ``out`` is its result already, and append its step."""
         foreign = is_foreign(func)
+        if not foreign:  # which may write into its arguments
+            args, kwargs = settled(args), settled(kwargs)
         rule = None if foreign else self._rules.get(name)
         decomposed = self._is_decomposed(func)
         if rule is None and decomposed:
@@ -209,7 +214,7 @@ class Tracer(TorchFunctionMode):
     def _moving_results(self, call: Call) -> list[Tensor]:
         """The results whose tangents are to be recorded."""
         outputs = [t for t in tensors_in(call.out) if self._values.is_new(t)]
-        if not outputs and call.name not in NO_SLOPE:
+        if not outputs and call.name not in NO_SLOPE and not self._values.reach([call.out]):
             self._lost.note(call.name, call.out)
         if call.name in STEPWISE and not any(t.is_complex() for t in outputs):
             self._values.apart.update(t.grad_fn for t in outputs)

@@ -19,6 +19,7 @@ from pydisent.jacobian._hidden import (
     live_push,
     refuse_wrong_nodes,
 )
+from pydisent.jacobian._hooks import Hooks, behind_module_hooks
 from pydisent.jacobian._memory import address_of
 from pydisent.jacobian._step import Bend, Step
 from pydisent.jacobian._views import picked, replaced, view_places
@@ -36,6 +37,7 @@ class Values:
         self.shown: dict[Any, str] = {}  # names of calls without a step, by their nodes
         self.hidden: list[str] = []  # operations that only the autograd graph shows
         self.live: dict[int, Tensor] = {}  # leaves that steps read through the graph
+        self.hooks = Hooks()
         self.rounding = 0.0  # machine epsilon of the coarsest dtype of a value
         self.input_slot = self.add(z)
 
@@ -87,6 +89,10 @@ class Values:
 
     def _discover(self, tensor: Tensor, node: Any) -> int | None:
         """Record a value that no call showed: a view of a traced value, or a hidden operation."""
+        known = self.slots.get(behind_module_hooks(node, tensor.output_nr))
+        if known is not None:
+            self.slots[node, tensor.output_nr] = known
+            return known
         region = Region.behind(node, self.slots.__contains__, self.apart)
         if not region.boundary:
             self.apart.update(region.nodes)
@@ -102,12 +108,12 @@ class Values:
         if name is None and not region.is_custom:
             self.hidden.append(region.name)
         name = name or region.name
-        push = live_push(tensor, region, name)
+        push = live_push(tensor, region, name, self.hooks)
         for leaf in leaves_behind(node, self.z.grad_fn):
             self.live[id(leaf)] = leaf
         slot = self.add(tensor)
         inputs = tuple(self.slots[edge] for edge in region.boundary)
-        bend = Bend[int]((), live_bend(tensor, region))
+        bend = Bend[int]((), live_bend(tensor, region, self.hooks))
         self.steps.append(Step(inputs, (), push, (slot,), name=name, live=True, bend=bend))
         return slot
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +16,7 @@ from pydisent.jacobian._coupling import keep_samples_apart, mixing_steps, refuse
 from pydisent.jacobian._eager import run_eagerly
 from pydisent.jacobian._finite import first_not_finite
 from pydisent.jacobian._layout import flat, gram_of_columns, like_columns
+from pydisent.jacobian._prepared import Prepared
 from pydisent.jacobian._program import NOTHING, Kept, Program
 from pydisent.jacobian._trace import trace
 
@@ -149,6 +149,7 @@ class Linearization(Generic[_V]):
         self.value: _V = pytree.tree_map_only(Tensor, Tensor.detach, value)
         self.program = program
         self.dtype = compute_dtype or torch.promote_types(z_in.dtype, torch.float32)
+        self._prepared = Prepared(program, self.dtype)
         self.returned = self.dtype  # dtype of the products that are returned
         self.latent_shape = z_in.shape
         self.device = z_in.device
@@ -156,10 +157,10 @@ class Linearization(Generic[_V]):
         self._shapes = program.output_shapes
         self._chunk = None if chunk is None else int(chunk)
 
-    @functools.cached_property
+    @property
     def captured(self) -> list[Tensor]:
         """What the steps read, cast once; each chunk leaves it laid out for the next."""
-        return self.program.prepare(self.dtype)
+        return self._prepared.tensors()
 
     # -- products ------------------------------------------------------------------------------
 

@@ -11,7 +11,9 @@ from torch import Tensor
 from pydisent.jacobian._arguments import Coupled
 from pydisent.jacobian._call import DerivativeError
 from pydisent.jacobian._coupling import keep_samples_apart, refuse_coupled
+from pydisent.jacobian._eager import compiled_parts_run_eagerly
 from pydisent.jacobian._finite import refuse_infinite
+from pydisent.jacobian._hooks import Hooks
 from pydisent.jacobian._outputs import CONSTANT, check_finite, output_tensors
 from pydisent.jacobian.alignment._algorithm import Problem
 from pydisent.jacobian.decompositions import DecomposedFunctions, RefuseWrongDerivatives
@@ -34,7 +36,10 @@ def penalty(
     problem = Problem.of(derivative, k, iterations, reweight, probe)
     vectors = problem.iterated(derivative.gram_product)
     refuse_infinite(vectors, derivative)
-    return problem.value(vectors)
+    value = problem.value(vectors)
+    if value.requires_grad or not z.requires_grad:
+        return value
+    return value + z.flatten()[:0].sum()  # where J is constant
 
 
 class DoubleBackward:
@@ -45,18 +50,21 @@ class DoubleBackward:
     ) -> None:
         self.latent_shape, self.dtype, self.device = z.shape, z.dtype, z.device
         self._z = (z if z.requires_grad else z.detach().requires_grad_()).clone()
+        self._hooks = Hooks()
         with (
-            torch.compiler.set_stance("force_eager"),
+            compiled_parts_run_eagerly(),
+            self._hooks,
             DecomposedFunctions(write_statistics=True),
             RefuseWrongDerivatives(),
         ):
-            outputs = output_tensors(fn(self._z, *args, **kwargs), z)
+            outputs = output_tensors(fn(self._z.clone(), *args, **kwargs), z)
         check_finite(outputs)
         self._outputs = [output for output in outputs if output.requires_grad]
         self._probes = [torch.zeros_like(o, requires_grad=True) for o in self._outputs]
-        pulled = self._outputs and torch.autograd.grad(
-            self._outputs, self._z, self._probes, create_graph=True, allow_unused=True
-        )
+        with self._hooks.silent():
+            pulled = self._outputs and torch.autograd.grad(
+                self._outputs, self._z, self._probes, create_graph=True, allow_unused=True
+            )
         if not self._outputs or pulled[0] is None:
             raise ValueError(CONSTANT)
         self._pulled = pulled[0]
@@ -88,20 +96,22 @@ class DoubleBackward:
         columns: list[Tensor] = []
         for column in vectors.unbind(-1):
             pushed = self._push(column, graph=True)
-            columns += torch.autograd.grad(self._outputs, self._z, pushed, create_graph=True)
+            with self._hooks.silent():
+                columns += torch.autograd.grad(self._outputs, self._z, pushed, create_graph=True)
         return torch.stack([column.flatten(1) for column in columns], -1)
 
     def _push(self, vectors: Tensor, *, graph: bool = False) -> Sequence[Tensor]:
         """J v, one v per sample: the transpose of J', which is linear in the cotangents."""
         try:
-            return torch.autograd.grad(
-                self._pulled,
-                self._probes,
-                vectors.to(self.dtype).reshape(self.latent_shape),
-                create_graph=graph,
-                retain_graph=True,
-                materialize_grads=True,
-            )
+            with self._hooks.silent():
+                return torch.autograd.grad(
+                    self._pulled,
+                    self._probes,
+                    vectors.to(self.dtype).reshape(self.latent_shape),
+                    create_graph=graph,
+                    retain_graph=True,
+                    materialize_grads=True,
+                )
         except RuntimeError as error:
             raise DerivativeError(
                 f"fn cannot be differentiated twice by reverse mode: {error}"

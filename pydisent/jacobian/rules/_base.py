@@ -61,8 +61,16 @@ def vmap_kind(func: Any, leaves: Sequence[Any], spec: Any, *more: Any) -> Any:
 
 @torch.no_grad()
 def _is_each(found: Any, function: Callable, tangents: Sequence[Tensor]) -> bool:
-    """Whether the first and the last of the results are those of the function alone."""
-    for i in {0, len(tangents[0]) - 1}:
+    """Whether the first and the last of the results are those of the function alone.
+
+    Of tangents that are not nothing but zeros, which say nothing; False if there are none.
+    """
+    moving = (
+        torch.stack([t.reshape(len(t), -1).any(1) for t in tangents]).any(0).nonzero().flatten()
+    )
+    if not len(moving):
+        return False
+    for i in {int(moving[0]), int(moving[-1])}:
         expected = pytree.tree_leaves(function(*(t[i] for t in tangents)))
         for got, value in zip(pytree.tree_leaves(found), expected, strict=True):
             difference = torch.linalg.vector_norm(got[i] - value)

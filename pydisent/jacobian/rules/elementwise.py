@@ -101,7 +101,8 @@ def _second_derivative(function: Callable[[Tensor], Tensor], x: Tensor) -> Tenso
     """The second derivative of an elementwise function, with a graph in grad mode."""
     keep = torch.is_grad_enabled()
     with torch.enable_grad():
-        source = x if keep and x.requires_grad else x.detach().requires_grad_()
+        # A view, as the caller may have hooked the gradient of the value itself.
+        source = x.view_as(x) if keep and x.requires_grad else x.detach().requires_grad_()
         value = function(source)
         (slope,) = torch.autograd.grad(value, source, torch.ones_like(value), create_graph=True)
         if not slope.requires_grad:

@@ -64,6 +64,8 @@ for _linear in (
 @rule("masked_fill", "index_fill", "scatter")
 def _fill(call: Call) -> Step:
     """A number written into a value has no tangent."""
+    if call.kwargs.get("reduce") is not None:  # which need not be linear
+        raise NoRuleError
     *args, value = call.args
     if isinstance(value, (int, float, complex)) and len(call.args) > 2:
         call.args = (*args, 0)
@@ -104,7 +106,8 @@ def _along_dimensions(call: Call) -> Step:
         by_rows = by_rows and all(dim != -source.dim() for dim in counted)
         args += [None] * (place - len(args))
         args[place : place + 1] = [counted[0] if isinstance(dims, int) else counted]
-    func, rest, named = call.func, args[1:], call.kwargs
+    rest = [int(part) if isinstance(part, Tensor) else part for part in args[1:]]  # narrow's start
+    func, named = call.func, call.kwargs
     return Step([source], [], lambda _, t: func(t[0], *rest, **named), by_rows=by_rows)
 
 
