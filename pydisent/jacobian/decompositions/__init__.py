@@ -24,6 +24,7 @@ from pydisent.jacobian.decompositions.elementary import (
     normal,
     polar,
     select_scatter,
+    sinc,
 )
 from pydisent.jacobian.decompositions.layers import (
     conv_tbc,
@@ -58,6 +59,7 @@ from pydisent.jacobian.decompositions.norms import (
     rms_norm,
     weight_norm,
 )
+from pydisent.jacobian.decompositions.products import cumprod, prod
 from pydisent.jacobian.decompositions.sampling import grid_sample
 from pydisent.jacobian.decompositions.solves import (
     cholesky_inverse,
@@ -83,6 +85,7 @@ __all__ = [
     "cholesky_solve",
     "conv_tbc",
     "cosine_similarity",
+    "cumprod",
     "det",
     "glu",
     "grid_sample",
@@ -107,11 +110,13 @@ __all__ = [
     "pdist",
     "poisson_nll_loss",
     "polar",
+    "prod",
     "rms_norm",
     "rrelu",
     "safe_softmax",
     "scaled_dot_product_attention",
     "select_scatter",
+    "sinc",
     "slogdet",
     "solve",
     "solve_ex",

@@ -48,6 +48,19 @@ def _on_branch(logs: Tensor, native: Callable[[], Tensor]) -> Tensor:
     return logs + torch.complex(torch.zeros_like(turns), 2 * math.pi * turns)
 
 
+@decomposes(torch.sinc, torch.special.sinc, Tensor.sinc)
+def sinc(input: Tensor) -> Tensor:
+    """Return sin(πx) / (πx), near zero by its series: PyTorch divides by zero there."""
+    x = math.pi * (input if input.is_floating_point() or input.is_complex() else input.float())
+    near = x.detach().abs() < 0.5
+    square = x.masked_fill(~near, 0.0).square()
+    series = torch.ones_like(square)
+    for i in range(14, 0, -2):
+        series = 1 - square / (i * (i + 1)) * series
+    far = x.masked_fill(near, 1.0)
+    return torch.where(near, series, torch.sin(far) / far)
+
+
 @decomposes(torch.polar)
 def polar(abs: Tensor, angle: Tensor) -> Tensor:
     """Return the complex number abs exp(i angle), where ``abs`` may be negative, too."""

@@ -13,6 +13,7 @@ from pydisent.jacobian._diagonal import like_tangent
 from pydisent.jacobian._step import Bend, Step
 from pydisent.jacobian.rules._base import (
     RULES,
+    align,
     dense,
     flattened,
     multiplication,
@@ -116,12 +117,36 @@ def _second_derivative(function: Callable[[Tensor], Tensor], x: Tensor) -> Tenso
 for _function in (
     "exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal square pow __pow__ __rpow__ "
     "float_power abs absolute sin cos tan asin acos atan sinh cosh asinh acosh atanh arcsin "
-    "arccos arctan arcsinh arccosh arctanh sinc erf erfc erfinv expit logit lgamma digamma i0 "
+    "arccos arctan arcsinh arccosh arctanh erf erfc erfinv expit logit lgamma digamma i0 "
     "i1 i0e i1e xlogy clamp clip clamp_min clamp_max nan_to_num deg2rad rad2deg gelu elu selu "
     "celu mish hardtanh relu6 hardswish logsigmoid log_sigmoid softsign tanhshrink softshrink "
     "hardshrink threshold frac fmod remainder __mod__"
 ).split():
     RULES[_function] = _elementwise
+
+
+@rule("pow", "__pow__")
+def _power(call: Call) -> Step:
+    """Of a constant tensor as the exponent: PyTorch's takes the logarithm of the base, too."""
+    source, exponent = call.args[0], call.argument(1, "exponent")
+    if not isinstance(exponent, Tensor):
+        return _elementwise(call)
+    if not call.is_traced(source) or exponent.requires_grad or call.out.is_complex():
+        raise NoRuleError
+    dim, shape = source.dim(), call.out.shape
+    # Where a factor is 0 the power could be infinite.
+    slope = exponent * source.pow((exponent - 1).masked_fill(exponent == 0, 0))
+    step = multiplication(call, source, slope)
+
+    def bent(read, a, b):
+        base, exponent = read
+        factor = exponent * (exponent - 1)
+        curvature = factor * base.pow((exponent - 2).masked_fill(factor == 0, 0))
+        first, second = (align(t[0], dim, len(shape)) for t in (a, b))
+        return like_tangent(curvature.to(first.dtype), first) * first * second
+
+    step.bend = Bend([source, exponent], bent)
+    return step
 
 
 @rule("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
