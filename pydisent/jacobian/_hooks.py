@@ -21,6 +21,7 @@ class Hooks(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self._silent = 0
+        self.registered = False
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func is Tensor.register_hook:
@@ -29,6 +30,7 @@ class Hooks(TorchFunctionMode):
 
     def register(self, tensor: Tensor, hook: Callable[[Tensor], Any]) -> Any:
         """``tensor.register_hook(hook)``."""
+        self.registered = True
 
         def heard(gradient: Tensor) -> Any:
             return None if self._silent else hook(gradient)

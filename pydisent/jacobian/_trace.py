@@ -70,27 +70,35 @@ def trace(
         outputs = output_tensors(value, z)
         program = tracer.program(outputs)
     if tracer.hidden:
-        _announce(fn, tracer.hidden)
+        _announce(
+            fn,
+            f"cannot be traced in all its parts ({'; '.join(dict.fromkeys(tracer.hidden))}); "
+            "these are differentiated by reverse mode twice, which is right but slower",
+        )
+    if tracer.has_hooks:
+        _announce(
+            fn,
+            "registers hooks on gradients: its Jacobian is that of what it computes, which no hook "
+            "changes; the gradient of a penalty passes through them",
+        )
     check_finite(outputs)
     if not program.moved:
         raise ValueError(CONSTANT)
     return program, value, z_in
 
 
-_announced: weakref.WeakSet[Any] = weakref.WeakSet()
+_announced: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
 
 
-def _announce(fn: Callable, hidden: Sequence[str]) -> None:
+def _announce(fn: Callable, what: str) -> None:
     # Once per code object: a closure may be made anew at each step.
     code = getattr(getattr(fn, "__func__", fn), "__code__", fn)
-    if code in _announced:
+    kind = what.split()[0]
+    if kind in _announced.setdefault(code, set()):
         return
-    _announced.add(code)
+    _announced[code].add(kind)
     name = getattr(fn, "__qualname__", type(fn).__qualname__)
-    warn(
-        f"{name} cannot be traced in all its parts ({'; '.join(dict.fromkeys(hidden))}); "
-        "these are differentiated by reverse mode twice, which is right but slower"
-    )
+    warn(f"{name} {what}")
 
 
 class Tracer(TorchFunctionMode):
@@ -123,6 +131,11 @@ class Tracer(TorchFunctionMode):
     def hidden(self) -> list[str]:
         """The operations that only the autograd graph showed."""
         return self._values.hidden
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether the function registered hooks on the gradients of its values."""
+        return self._values.hooks.registered
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}

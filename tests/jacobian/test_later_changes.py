@@ -104,6 +104,8 @@ def hooked(z):
 
 def test_a_hook_on_gradients_is_no_part_of_the_function():
     z = draw_codes()
+    with pytest.warns(UserWarning, match="hooked registers hooks on gradients"):
+        pydisent.linearize(hooked, z)
     assert_right(hooked, z, lambda z: LAYER(z).square().sin())
     plain = pydisent.second_directional_derivative(lambda z: LAYER(z).square().sin(), z, z[None])
     found = pydisent.second_directional_derivative(hooked, z, z[None])
@@ -216,6 +218,20 @@ def test_threads_leave_the_compilers_stance_as_it_was():
     ended.set()
     other.join()
     assert stance() == before
+
+
+# -- precision inside the function -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_inside_does_not_look_like_mixed_samples(dtype):
+    half = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 5)).to(dtype)
+    value = exact_penalty(lambda z: half(z.to(dtype)).float(), draw_codes(dtype=torch.float32))
+    for method in METHODS:
+        other = exact_penalty(
+            lambda z: half(z.to(dtype)).float(), draw_codes(dtype=torch.float32), method
+        )
+        torch.testing.assert_close(other, value, atol=0.05, rtol=0)
 
 
 # -- what is empty, or the same for all ------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Functions at points where PyTorch's formulas divide by zero or take the logarithm of one."""
+"""Functions at points, or along directions, where PyTorch's own formulas are not right."""
 
 import pytest
 import torch
@@ -23,6 +23,11 @@ FUNCTIONS = {
         torch.prod(LAYER(z) * OPEN * OPEN.roll(1), -1)[:, None] + z.sin()
     ),
     "prod of all": lambda z: torch.stack([(x * OPEN).prod() for x in LAYER(z)])[:, None] + z.sin(),
+    "eigenvalues": lambda z: torch.linalg.eigvalsh(
+        LAYER(z)[:, None] * z[:, :, None] * 0.2
+        + LAYER(z)[:, :, None] * z[:, None] * 0.2
+        + torch.arange(4.0, dtype=D).diag()
+    ),
     "sinc": lambda z: torch.sinc(LAYER(z)[:, None] * torch.tensor([[-2.0], [0], [0.1]], dtype=D)),
     "pow by a tensor": lambda z: LAYER(z) ** EXPONENTS + z.sin(),
     "pow by a number's tensor": lambda z: (LAYER(z) * OPEN).pow(torch.tensor(2.0)),

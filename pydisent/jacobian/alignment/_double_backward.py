@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from pydisent.jacobian._arguments import Coupled
-from pydisent.jacobian._call import DerivativeError
+from pydisent.jacobian._call import DerivativeError, differentiable, tensors_in
 from pydisent.jacobian._coupling import keep_samples_apart, refuse_coupled
 from pydisent.jacobian._eager import compiled_parts_run_eagerly
 from pydisent.jacobian._finite import refuse_infinite
@@ -42,6 +43,20 @@ def penalty(
     return value + z.flatten()[:0].sum()  # where J is constant
 
 
+class _Coarsest(TorchFunctionMode):
+    """Notes the coarsest floating type in which a function computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rounding = 0.0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in filter(differentiable, tensors_in(out)):
+            self.rounding = max(self.rounding, torch.finfo(tensor.dtype).eps)
+        return out
+
+
 class DoubleBackward:
     """The derivative of a function that is differentiated as a whole, with a graph."""
 
@@ -50,15 +65,18 @@ class DoubleBackward:
     ) -> None:
         self.latent_shape, self.dtype, self.device = z.shape, z.dtype, z.device
         self._z = (z if z.requires_grad else z.detach().requires_grad_()).clone()
-        self._hooks = Hooks()
+        self._hooks, coarsest = Hooks(), _Coarsest()
         with (
             compiled_parts_run_eagerly(),
             self._hooks,
+            coarsest,
             DecomposedFunctions(write_statistics=True),
             RefuseWrongDerivatives(),
         ):
             outputs = output_tensors(fn(self._z.clone(), *args, **kwargs), z)
         check_finite(outputs)
+        #: Machine epsilon of the coarsest dtype in which the function computed.
+        self.rounding = max(coarsest.rounding, torch.finfo(self.dtype).eps)
         self._outputs = [output for output in outputs if output.requires_grad]
         self._probes = [torch.zeros_like(o, requires_grad=True) for o in self._outputs]
         with self._hooks.silent():
@@ -68,11 +86,6 @@ class DoubleBackward:
         if not self._outputs or pulled[0] is None:
             raise ValueError(CONSTANT)
         self._pulled = pulled[0]
-
-    @property
-    def rounding(self) -> float:
-        """Machine epsilon of the tangents' dtype."""
-        return torch.finfo(self.dtype).eps
 
     @property
     def samples_are_apart(self) -> bool:

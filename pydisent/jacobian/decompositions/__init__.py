@@ -64,6 +64,7 @@ from pydisent.jacobian.decompositions.sampling import grid_sample
 from pydisent.jacobian.decompositions.solves import (
     cholesky_inverse,
     cholesky_solve,
+    eigvalsh,
     householder_product,
     solve,
     solve_ex,
@@ -87,6 +88,7 @@ __all__ = [
     "cosine_similarity",
     "cumprod",
     "det",
+    "eigvalsh",
     "glu",
     "grid_sample",
     "group_norm",

@@ -1,4 +1,4 @@
-"""Linear systems, by Cholesky factors, too, and Householder products."""
+"""Linear systems, by Cholesky factors, too, eigenvalues and Householder products."""
 
 from __future__ import annotations
 
@@ -19,6 +19,16 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
         row_or_column = inverse if left else inverse.mT
         return (row_or_column @ B.unsqueeze(-1)).squeeze(-1)
     return inverse @ B if left else B @ inverse
+
+
+@decomposes(torch.linalg.eigvalsh)
+def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
+    """Eigenvalues of symmetric matrices, by `torch.linalg.eigh`.
+
+    The second derivatives of the native one differ, by mode, along what is not symmetric.
+    """
+    eigenvalues: Tensor = torch.linalg.eigh(A, UPLO)[0]
+    return eigenvalues
 
 
 @decomposes(torch.linalg.solve_ex)
