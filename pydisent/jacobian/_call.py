@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +90,22 @@ def is_foreign(func: Callable) -> bool:
         return not str(func).startswith(("aten.", "pydisent."))
     module = getattr(func, "__module__", None)
     return inspect.isfunction(func) and not (module or "").startswith(("torch.", "pydisent."))
+
+
+def owner_of(types: Iterable[type]) -> Any:
+    """The first of the types of a call's arguments that say themselves what the call does."""
+    if not torch._C._is_torch_function_enabled():  # what such a type calls itself
+        return None
+    for kind in types:
+        handler: Any = getattr(kind, "__torch_function__", None)
+        if handler is _DISABLED or getattr(handler, "__func__", None) is _OF_TENSORS:
+            continue
+        return kind
+    return None
+
+
+_OF_TENSORS = Tensor.__torch_function__.__func__  # type: ignore[attr-defined]
+_DISABLED = torch._C._disabled_torch_function_impl
 
 
 # -- arguments -----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ class Memory:
     def __init__(self) -> None:
         self.captured: list[Tensor] = []
         self._versions: list[int] = []
+        self._own: list[Tensor] = []  # kept, as their ids are read
         self._index: dict[int, int] = {}
         self._readers: dict[int, list[tuple[list[Any], int]]] = {}  # by address
 
@@ -29,9 +30,10 @@ class Memory:
         index = self._index.get(id(tensor))
         if index is None:
             index = len(self.captured)
-            self.captured.append(tensor)
+            self.captured.append(_plain(tensor))
             self._versions.append(version_of(tensor))
             self._index[id(tensor)] = index
+            self._own.append(tensor)
             self.keep(self.captured, index)
         return index
 
@@ -48,7 +50,8 @@ class Memory:
             with torch.enable_grad():  # a copy leads where the original does
                 holder[place] = old.clone()
             if holder is self.captured:
-                self._index.pop(id(old), None)
+                self._index.pop(id(self._own[place]), None)
+                self._own[place] = holder[place]
                 self._index[id(holder[place])] = place
                 self._versions[place] = version_of(holder[place])
             self.keep(holder, place)
@@ -69,8 +72,17 @@ def address_of(tensor: Any) -> int | None:
     """Where the memory of a tensor begins, or None if it has none of its own."""
     try:
         return tensor.untyped_storage().data_ptr() or None
-    except (RuntimeError, NotImplementedError):
-        return None  # a sparse tensor, or one that a transform of torch.func left behind
+    except (RuntimeError, NotImplementedError, ValueError):
+        # A sparse tensor, a parameter without a shape yet, or one that torch.func left behind.
+        return None
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """The same tensor, of no type that says itself what torch functions do to it."""
+    if type(tensor) in (Tensor, torch.nn.Parameter):
+        return tensor
+    with torch._C.DisableTorchFunctionSubclass(), torch.enable_grad():
+        return tensor.as_subclass(Tensor)
 
 
 def version_of(tensor: Tensor) -> int:

@@ -10,17 +10,18 @@ views are followed there, and whatever reaches a value by a way that the mode ca
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import HigherOrderOperator
 from torch.overrides import TorchFunctionMode
 
-from pydisent._notice import warn
+from pydisent.jacobian._announce import announce
 from pydisent.jacobian._call import (
     Call,
+    DerivativeError,
     GeneralRule,
     NoRuleError,
     Rule,
@@ -29,6 +30,7 @@ from pydisent.jacobian._call import (
     generators_in,
     is_foreign,
     name_of,
+    owner_of,
     settled,
     tensors_in,
 )
@@ -69,36 +71,11 @@ def trace(
             value = fn(z_in, *args, **kwargs)
         outputs = output_tensors(value, z)
         program = tracer.program(outputs)
-    if tracer.hidden:
-        _announce(
-            fn,
-            f"cannot be traced in all its parts ({'; '.join(dict.fromkeys(tracer.hidden))}); "
-            "these are differentiated by reverse mode twice, which is right but slower",
-        )
-    if tracer.has_hooks:
-        _announce(
-            fn,
-            "registers hooks on gradients: its Jacobian is that of what it computes, which no hook "
-            "changes; the gradient of a penalty passes through them",
-        )
+    announce(fn, tracer.hidden, has_hooks=tracer.has_hooks)
     check_finite(outputs)
     if not program.moved:
         raise ValueError(CONSTANT)
     return program, value, z_in
-
-
-_announced: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
-
-
-def _announce(fn: Callable, what: str) -> None:
-    # Once per code object: a closure may be made anew at each step.
-    code = getattr(getattr(fn, "__func__", fn), "__code__", fn)
-    kind = what.split()[0]
-    if kind in _announced.setdefault(code, set()):
-        return
-    _announced[code].add(kind)
-    name = getattr(fn, "__qualname__", type(fn).__qualname__)
-    warn(f"{name} {what}")
 
 
 class Tracer(TorchFunctionMode):
@@ -139,6 +116,9 @@ class Tracer(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if types and (owner := owner_of(types)) is not None:
+            with self:  # which sees what it calls
+                return owner.__torch_function__(func, types, args, kwargs)
         if transforms_are_active():
             # A torch.func transform wraps tensors: its result is found in the graph.
             args, kwargs = bind(func, args, kwargs) if func in DECOMPOSITIONS else (args, kwargs)
@@ -167,6 +147,11 @@ class Tracer(TorchFunctionMode):
             return func(*args, **kwargs)
         if write is None and name in PREDICATES and not is_foreign(func):
             return func(*args, **kwargs)
+        if isinstance(func, HigherOrderOperator):
+            raise DerivativeError(
+                f"PyTorch has no derivative of '{name}' that can be differentiated twice, or a "
+                "wrong one: write its loop, or its branches, in Python"
+            )
         if write is not None:
             return self._write(func, name, args, kwargs, write)
         if name == "__iter__":

@@ -97,6 +97,10 @@ class Values:
         if not region.boundary:
             self.apart.update(region.nodes)
             return None
+        if tensor.is_nested:
+            raise DerivativeError(
+                "fn makes a nested tensor, which has no tangents: pad its parts to one shape"
+            )
         base = tensor._base if tensor._is_view() else None
         if base is not None and not any(map(is_custom, region.nodes)):
             source = self.slot_of(base)

@@ -1,6 +1,7 @@
 """Codes, central differences and the penalty, for tests of ordinary functions."""
 
 import torch
+from _oracle import power_iterations
 from _probe import central_difference
 
 import pydisent
@@ -33,6 +34,16 @@ def exact_penalty(fn, z, method="gram", k=2, **options):
     return pydisent.alignment_penalty(
         fn, z, k=k, iterations=2, probe=probe, method=method, **exact, **options
     )
+
+
+def assert_right(fn, z, plain=None):
+    """J is that of central differences of ``plain``, and so is the penalty by every method."""
+    jacobian = by_differences(plain or fn, z)
+    torch.testing.assert_close(pydisent.linearize(fn, z).jacobian(), jacobian, atol=1e-9, rtol=1e-9)
+    gram = jacobian.mT @ jacobian
+    expected = power_iterations(lambda v: gram @ v, torch.ones(*z.shape, 2, dtype=D), 2, True)
+    for method in METHODS:
+        assert abs(exact_penalty(fn, z, method).detach() - expected) <= 1e-8, method
 
 
 class Doubled(torch.autograd.Function):

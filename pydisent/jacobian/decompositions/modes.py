@@ -8,11 +8,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._ops import HigherOrderOperator
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pydisent.jacobian._call import bind
+from pydisent.jacobian._call import bind, owner_of
 from pydisent.jacobian._checkpoint import keep_saved_tensors
 from pydisent.jacobian.decompositions._registry import (
     DECOMPOSITIONS,
@@ -60,6 +61,9 @@ class DecomposedFunctions(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if types and (owner := owner_of(types)) is not None:
+            with self:
+                return owner.__torch_function__(func, types, args, kwargs)
         keep_saved_tensors()
         if self._write_statistics and func in KEEP_STATISTICS:
             with torch.no_grad():
@@ -84,6 +88,9 @@ class CorrectedFunctions(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if types and (owner := owner_of(types)) is not None:
+            with self:
+                return owner.__torch_function__(func, types, args, kwargs)
         keep_saved_tensors()
         self.calls += 1
         try:
@@ -156,11 +163,18 @@ class RefuseWrongDerivatives(TorchDispatchMode):
         ones run, too: their formulas may use kernels of linear algebra, and rightly.
     """
 
+    supports_higher_order_operators = True  # such as torch.cond
+
     def __init__(self, seen: CorrectedFunctions | None = None) -> None:
         super().__init__()
         self._seen = seen
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if isinstance(func, HigherOrderOperator):
+            raise RuntimeError(
+                f"PyTorch has no derivative of '{func.name()}' that can be differentiated twice, "
+                "or a wrong one: write its loop, or its branches, in Python"
+            )
         name = func.overloadpacket.__name__
         public = _REFUSED.get(name)
         if self._seen is not None and name.startswith("_linalg"):

@@ -18,6 +18,9 @@ from pydisent.jacobian._modes import is_capturing, transforms_are_active
 from pydisent.jacobian._step import Bend, Push, Scale, Step
 from pydisent.jacobian._views import overlaps_itself
 
+#: What PyTorch raises where a transform does not cover an operation.
+FAILURES = (RuntimeError, NotImplementedError, TypeError, ValueError, LookupError)
+
 RULES: dict[str, Rule] = {}
 #: The second derivative of a function whose slope is constant in pieces.
 FLAT: Bend[Tensor] = Bend((), lambda read, a, b: ())
@@ -43,7 +46,7 @@ def over_tangents(function: Callable, tangents: Sequence[Tensor], kind: Any) -> 
     """
     count, found = len(tangents[0]), None
     if count > 1 and not transforms_are_active():
-        with contextlib.suppress(RuntimeError, NotImplementedError, ValueError):
+        with contextlib.suppress(*FAILURES):
             found = torch.vmap(function, randomness="same")(*tangents)
     if found is not None and (
         is_capturing() or once(kind, lambda: _is_each(found, function, tangents))

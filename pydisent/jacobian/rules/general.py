@@ -15,7 +15,7 @@ from pydisent.jacobian._call import Call, DerivativeError, differentiable, is_fo
 from pydisent.jacobian._modes import is_capturing
 from pydisent.jacobian._program import as_dtype
 from pydisent.jacobian._step import Bend, Step
-from pydisent.jacobian.rules._base import dense, flattened, over_tangents, vmap_kind
+from pydisent.jacobian.rules._base import FAILURES, dense, flattened, over_tangents, vmap_kind
 
 Apply = Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, ...]]
 
@@ -108,7 +108,7 @@ def _forward_mode_is_right(call: Call, apply: Apply, step: Step) -> bool:
         with torch.enable_grad(), call.replayed():
             inputs = [p.detach().requires_grad_() for p in primals]
             outputs = apply([*inputs, *captured[count:]], inputs)
-    except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError):
+    except FAILURES:
         return False
     if is_capturing():
         return True
@@ -227,7 +227,7 @@ class _Bend:
                 slopes: Sequence[Tensor] = ()
                 if total.requires_grad:
                     slopes = torch.autograd.grad(total, moving, materialize_grads=True)
-        except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError):
+        except FAILURES:
             return None
         along = [inner(g, x[0]) for g, x in zip(slopes, t)] or [torch.zeros_like(total)]
         return [total.detach(), torch.stack(along).sum()]
