@@ -30,6 +30,10 @@ def announce(fn: Callable[..., Any], hidden: list[str], *, has_hooks: bool) -> N
 def _once(fn: Callable[..., Any], what: str) -> None:
     # Once per code object: a closure may be made anew at each step.
     code = getattr(getattr(fn, "__func__", fn), "__code__", fn)
+    try:
+        hash(weakref.ref(code))
+    except TypeError:
+        code = type(fn)
     kind = what.split()[0]
     if kind in _announced.setdefault(code, set()):
         return

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from pydisent._checks import check_integer, check_one_of
 
@@ -75,10 +76,44 @@ def _check_codes(z: Any) -> None:
         raise TypeError(f"z must be a (B, m) tensor, got {type(z).__name__}")
     if not z.is_floating_point():
         raise TypeError(f"z must be a floating-point tensor (B, m), got dtype {z.dtype}")
+    if z.layout != torch.strided:
+        raise TypeError(f"z must be a dense tensor (B, m), got layout {z.layout}")
     if z.dim() < 2 or 0 in z.shape:
         raise ValueError(
             f"z must have shape (B, m) or (B, *latent) with B, m >= 1, got {tuple(z.shape)}"
         )
+
+
+def check_tangents(tangents: Any, latent: torch.Size) -> None:
+    """Raise TypeError or ValueError unless tangents are real, (K, B, *latent)."""
+    expected = ", ".join(map(str, latent))
+    if not isinstance(tangents, Tensor) or tangents.is_complex():
+        got = tangents.dtype if isinstance(tangents, Tensor) else type(tangents).__name__
+        raise TypeError(f"tangents must be a real tensor (K, {expected}), got {got}")
+    if tangents.shape[1:] != latent:
+        raise ValueError(f"tangents must have shape (K, {expected}), got {tuple(tangents.shape)}")
+
+
+def checked_cotangents(
+    cotangents: Any, structure: pytree.TreeSpec, outputs: Sequence[torch.Size]
+) -> list[Tensor]:
+    """The cotangents of the outputs; TypeError or ValueError unless they are real, (K, B, *out)."""
+    found, own = pytree.tree_flatten(cotangents)
+    leaves = [leaf for leaf in found if leaf is not None]
+    shapes = [tuple(shape) for shape in outputs]
+    if own != structure or any(
+        not isinstance(leaf, Tensor) or tuple(leaf.shape[1:]) != shape
+        for leaf, shape in zip(leaves, shapes)
+    ):
+        got = [tuple(getattr(leaf, "shape", ())) for leaf in leaves]
+        raise ValueError(f"cotangents must have shapes (K, *s) for s in {shapes}, got {got}")
+    if len({len(leaf) for leaf in leaves}) > 1:
+        got = [tuple(leaf.shape) for leaf in leaves]
+        raise ValueError(f"cotangents must be of one number K for all outputs, got shapes {got}")
+    for leaf in leaves:
+        if leaf.is_complex():
+            raise TypeError(f"cotangents must be real tensors, got dtype {leaf.dtype}")
+    return leaves
 
 
 def check_keywords(

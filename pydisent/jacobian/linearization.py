@@ -10,7 +10,12 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from pydisent._precision import affordable_dtype
-from pydisent.jacobian._arguments import Coupled, checked_keywords
+from pydisent.jacobian._arguments import (
+    Coupled,
+    check_tangents,
+    checked_cotangents,
+    checked_keywords,
+)
 from pydisent.jacobian._budget import budget_of
 from pydisent.jacobian._coupling import keep_samples_apart, mixing_steps, refuse_coupled
 from pydisent.jacobian._eager import run_eagerly
@@ -166,7 +171,7 @@ class Linearization(Generic[_V]):
 
     def jvp(self, tangents: Tensor) -> _V:
         """J V: tangents (K, B, *latent) to (K, B, *out), in the structure of ``value``."""
-        tangents = self._checked_tangents(tangents)
+        check_tangents(tangents, self.latent_shape)
         parts = [self.push(chunk) for chunk in self.chunks(tangents)]
         if not parts:
             return self.structured([tangents.new_zeros(0, *shape) for shape in self._shapes])
@@ -174,7 +179,7 @@ class Linearization(Generic[_V]):
 
     def vjp(self, cotangents: Any) -> Tensor:
         """J' U: cotangents (K, B, *out), in the structure of ``value``, to (K, B, *latent)."""
-        flat = self._checked_cotangents(cotangents)
+        flat = checked_cotangents(cotangents, self._structure, self._shapes)
         flat = [flat[i] for i in self.program.moved]
         zeros = torch.zeros(len(flat[0]), *self.latent_shape, dtype=self.dtype, device=self.device)
         rows, start = [zeros[:0]], 0
@@ -186,7 +191,7 @@ class Linearization(Generic[_V]):
 
     def gram_product(self, tangents: Tensor) -> Tensor:
         """J'J V: one JVP→VJP turn; tangents (K, B, *latent) to the same shape."""
-        tangents = self._checked_tangents(tangents)
+        check_tangents(tangents, self.latent_shape)
         rows = [
             self._pull(chunk, lambda outputs: outputs)
             for chunk in self.chunks(tangents, graph=True)
@@ -329,22 +334,3 @@ class Linearization(Generic[_V]):
         queue = iter(tensors)  # leaves that are not tensors stay
         leaves = [next(queue) if isinstance(leaf, Tensor) else leaf for leaf in self._leaves]
         return pytree.tree_unflatten(leaves, self._structure)
-
-    def _checked_tangents(self, tangents: Any) -> Tensor:
-        if not isinstance(tangents, Tensor) or tangents.shape[1:] != self.latent_shape:
-            got = tuple(getattr(tangents, "shape", ())) or type(tangents).__name__
-            expected = ", ".join(map(str, self.latent_shape))
-            raise ValueError(f"tangents must have shape (K, {expected}), got {got}")
-        return tangents
-
-    def _checked_cotangents(self, cotangents: Any) -> list[Tensor]:
-        found, structure = pytree.tree_flatten(cotangents)
-        leaves = [leaf for leaf in found if leaf is not None]
-        shapes = [tuple(shape) for shape in self._shapes]
-        if structure != self._structure or any(
-            not isinstance(leaf, Tensor) or tuple(leaf.shape[1:]) != shape
-            for leaf, shape in zip(leaves, shapes)
-        ):
-            got = [tuple(getattr(leaf, "shape", ())) for leaf in leaves]
-            raise ValueError(f"cotangents must have shapes (K, *s) for s in {shapes}, got {got}")
-        return leaves

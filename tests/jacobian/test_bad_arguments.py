@@ -1,5 +1,6 @@
 """Arguments and functions that are refused: the error names what is wrong."""
 
+import numpy as np
 import pytest
 import torch
 from _small_generator import METHODS, draw_codes
@@ -56,9 +57,19 @@ def test_a_module_names_bad_options_when_it_is_made(name, given):
         torch.ones(3, 5, dtype=torch.complex64),
         torch.ones(5),
         torch.ones(3, 5, 0),
+        torch.eye(3).to_sparse(),
         [[0.0] * 5],
     ],
-    ids=["empty batch", "empty code", "integer", "complex", "1-d", "3-d and empty", "list"],
+    ids=[
+        "empty batch",
+        "empty code",
+        "integer",
+        "complex",
+        "1-d",
+        "3-d and empty",
+        "sparse",
+        "list",
+    ],
 )
 def test_bad_latent_codes_are_named(z):
     with pytest.raises((ValueError, TypeError), match=r"\bz\b"):
@@ -89,6 +100,53 @@ def test_bad_functions_are_named(kind, method):
         pydisent.alignment_penalty(
             _BAD_FUNCTIONS[kind], draw_codes(), k=2, iterations=2, method=method
         )
+
+
+_TANGENTS = {
+    r"\(K, 3, 5\), got \(2, 5\)": torch.ones(2, 5),
+    "got torch.complex128": torch.ones(2, 3, 5, dtype=torch.complex128),
+    "got ndarray": np.ones((2, 3, 5)),
+}
+
+
+@pytest.mark.parametrize("message", _TANGENTS)
+def test_bad_tangents_are_named(message):
+    linear = pydisent.linearize(lambda z: z.sin(), draw_codes())
+    for product in (linear.jvp, linear.gram_product):
+        with pytest.raises((TypeError, ValueError), match=f"tangents must .*{message}"):
+            product(_TANGENTS[message])
+
+
+_COTANGENTS = {
+    r"shapes .*got \[\(2, 5\)\]": torch.ones(2, 5),
+    r"one number K .*\(2, 3, 5\), \(4, 3, 2\)": [torch.ones(2, 3, 5), torch.ones(4, 3, 2)],
+    "real tensors, got dtype torch.complex64": [torch.ones(2, 3, 5), torch.ones(2, 3, 2) * 1j],
+}
+
+
+@pytest.mark.parametrize("message", _COTANGENTS)
+def test_bad_cotangents_are_named(message):
+    linear = pydisent.linearize(lambda z: [z.sin(), z[:, :2]], draw_codes())
+    with pytest.raises((TypeError, ValueError), match=f"cotangents must .*{message}"):
+        linear.vjp(_COTANGENTS[message])
+
+
+class _Unhashable(dict):
+    def __call__(self, z):
+        return torch.vmap(torch.sin)(z)
+
+
+class _Slotted:
+    __slots__ = ()
+
+    def __call__(self, z):
+        return torch.vmap(torch.sin)(z)
+
+
+@pytest.mark.parametrize("fn", [_Unhashable(), _Slotted()], ids=["unhashable", "slots"])
+def test_any_callable_may_be_announced(fn):
+    with pytest.warns(UserWarning, match=f"{type(fn).__name__} cannot be traced"):
+        pydisent.linearize(fn, draw_codes())
 
 
 def test_fn_must_be_callable():
