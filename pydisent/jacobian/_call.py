@@ -188,7 +188,7 @@ def settled(value: Any) -> Any:
 
 def _settled_number(name: str, value: Any) -> Any:
     """As ``settled``; a factor that a tensor holds is the number that it is now."""
-    if name in ("alpha", "beta") and isinstance(value, Tensor):
+    if name in ("alpha", "beta") and isinstance(value, Tensor) and value.dim() == 0:
         return value.item()
     return settled(value)
 
