@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pydisent.jacobian._capture import is_capturing
+from pydisent.jacobian._modes import is_capturing
 from pydisent.jacobian.decompositions._registry import decomposes, widen
 
 

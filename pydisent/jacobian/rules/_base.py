@@ -68,9 +68,8 @@ def _is_each(found: Any, function: Callable, tangents: Sequence[Tensor]) -> bool
 
     Of tangents that are not nothing but zeros, which say nothing; False if there are none.
     """
-    moving = (
-        torch.stack([t.reshape(len(t), -1).any(1) for t in tangents]).any(0).nonzero().flatten()
-    )
+    moves = [t.unsqueeze(-1).flatten(1).any(1) for t in tangents]
+    moving = torch.stack(moves).any(0).nonzero().flatten()
     if not len(moving):
         return False
     for i in {int(moving[0]), int(moving[-1])}:
