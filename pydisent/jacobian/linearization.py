@@ -79,6 +79,9 @@ def linearize(
     operation, differentiated by its own ``backward``, which must be differentiable itself. So is
     what torch functions do not show (TorchScript, ``torch.func`` inside ``fn``); a warning says so.
 
+    Hooks on gradients (``register_hook``) are no part of J. Products are those of the weights at
+    the call; once these were written in place, as by an optimizer, they raise RuntimeError.
+
     Examples
     --------
     >>> weight = torch.tensor([[1.0, 2.0], [0.0, 3.0], [1.0, 0.0]])
