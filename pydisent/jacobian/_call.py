@@ -173,9 +173,14 @@ def _schema_positions(func: Callable) -> tuple[tuple[str, ...], ...]:
     return tuple(found)
 
 
+_CONTAINERS = frozenset((list, tuple, dict, slice))
+
+
 def settled(value: Any) -> Any:
     """A copy of arguments that the caller's later changes of lists and counters do not reach."""
     kind = type(value)
+    if kind is tuple and not any(type(part) in _CONTAINERS for part in value):
+        return value
     if kind is list or kind is tuple:
         return kind(map(settled, value))
     if kind is dict:

@@ -173,7 +173,7 @@ class Tracer(TorchFunctionMode):
         """Run a call, unless ``out`` is its result already, and append its step."""
         foreign = is_foreign(func)
         if not foreign:  # which may write into its arguments
-            args, kwargs = settled(args), settled(kwargs)
+            args, kwargs = settled(args), settled(kwargs) if kwargs else kwargs
         rule = None if foreign else self._rules.get(name)
         decomposed = self._is_decomposed(func)
         if rule is None and decomposed:
