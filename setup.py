@@ -70,6 +70,14 @@ def sources(*folders: str, suffixes: tuple[str, ...] = (".cpp",)) -> list[str]:
     return sorted(p.relative_to(ROOT).as_posix() for p in found)
 
 
+def unrooted() -> list[str]:
+    """Return the flags by which errors name their place without this machine's folders."""
+    import torch
+
+    folders = Path(torch.__file__).parents[1], ROOT  # of two that fit, the last counts
+    return [f"-fmacro-prefix-map={folder}/=" for folder in folders if "," not in str(folder)]
+
+
 def kernels(reason: str):
     """Describe the extension module ``pydisent._C``, without CUDA if there is a reason."""
     import pybind11
@@ -82,7 +90,7 @@ def kernels(reason: str):
         ("PYDISENT_FLAGS", json.dumps(" ".join(CXX_FLAGS))),
         ("PYDISENT_CUDA_REASON", json.dumps(reason)),
     ]
-    files, flags = ["csrc/module.cpp", *sources("cpu", "bind")], {"cxx": [*CXX_FLAGS]}
+    files, flags = ["csrc/module.cpp", *sources("cpu", "bind")], {"cxx": CXX_FLAGS + unrooted()}
     extension = CppExtension
     if not reason:
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", CUDA_ARCHS)
@@ -93,7 +101,7 @@ def kernels(reason: str):
             ("PYDISENT_CUDA_ARCHS", json.dumps(archs)),
         ]
         files += sources("cuda", suffixes=(".cu",))
-        flags["nvcc"] = [*NVCC_FLAGS]
+        flags["nvcc"] = NVCC_FLAGS + [f"-Xcompiler={flag}" for flag in unrooted()]
         extension = CUDAExtension
     return extension(
         "pydisent._C",

@@ -161,7 +161,8 @@ def _cell(told: Mapping[str, Any]) -> str:
         if not names:
             continue
         which = [
-            Diagnosis.KINDS[name] + (f" {_figure(told[name])}" if title == "wrong" else "")
+            Diagnosis.KINDS[name]
+            + (f"\N{NO-BREAK SPACE}{_figure(told[name])}" if title == "wrong" else "")
             for name in names
         ]
         if len(told) == 1:

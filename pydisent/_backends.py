@@ -8,6 +8,7 @@ import importlib.machinery
 import importlib.util
 import os
 import platform
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -42,12 +43,24 @@ def load_native() -> None:
             )
         _native_reason, fits = "", _native.fits
     except ModuleNotFoundError:
-        _native_reason = _failure_note() or (
-            "pydisent._C was never built; install pydisent with a C++ compiler present "
-            "(`pip install --no-build-isolation -e .`)"
-        )
+        _native_reason = _failure_note() or _never_built()
     except ImportError as error:
         _native_reason = f"pydisent._C was built but cannot be loaded: {error}"
+
+
+def _never_built() -> str:
+    """Say that there is no compiled module here, and where another installation has one."""
+    for folder in sys.path:
+        other = Path(folder, "pydisent")
+        if importlib.machinery.PathFinder.find_spec("pydisent._C", [str(other)]):
+            return (
+                f"pydisent was imported from the sources in {_FOLDER.parent}, where pydisent._C "
+                f"was never built; {other} has it: start Python in another folder"
+            )
+    return (
+        "pydisent._C was never built; install pydisent with a C++ compiler present "
+        "(`pip install --no-build-isolation -e .`)"
+    )
 
 
 @functools.cache

@@ -176,3 +176,38 @@ def test_other_commands_say_what_they_need():
     assert done.stderr.splitlines()[-1] == (
         f"pydisent: the command line needs the package tyro: {install_command('all')}"
     )
+
+
+#: What each extra is said to be enough for.
+ENOUGH = {
+    "train": "import pydisent.cli, pydisent.training.loop; pydisent.load('vae/sprites')",
+    "report": "from pydisent import explain, reports; reports.traverse; import PIL.Image",
+    "hub": "import pydisent, pydisent.training as t; pydisent.from_pretrained; t.push_to_hub",
+    "lightning": "from pydisent import metrics, reports; reports.traverse; metrics.dci",
+    "torchmetrics": "from pydisent.metrics.torchmetrics import DCI, MCC, MIG, SAP, InfoMEC",
+}
+BUNDLED = {"lightning": {"lightning-fabric"}}  # by pytorch-lightning
+
+
+def _brought_by(extra, listed):
+    """The packages of an extra and of those of pydisent's own that it names."""
+    found = set(BUNDLED.get(extra, ()))
+    for line in listed[extra]:
+        if own := re.match(r"pydisent\[([\w,]+)\]", line):
+            found |= {name for part in own[1].split(",") for name in _brought_by(part, listed)}
+        else:
+            found.add(re.match(r"[\w.-]+", line)[0])
+    return found
+
+
+@pytest.mark.parametrize("extra", ENOUGH)
+def test_an_extra_alone_is_enough(extra):
+    listed = tomllib.loads(PYPROJECT.read_text())["project"]["optional-dependencies"]
+    brought = _brought_by(extra, listed)
+    missing = [name for name in EXTRAS if DISTRIBUTIONS.get(name, name) not in brought]
+    # Others' packages first: they import some of these themselves, if they are there.
+    first = {"lightning": "import pytorch_lightning", "torchmetrics": "import torchmetrics"}
+    code = f"{first.get(extra, '')}\nimport sys\n"
+    code += f"for name in {missing!r}: sys.modules[name] = None\n{ENOUGH[extra]}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

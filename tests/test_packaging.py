@@ -1,5 +1,6 @@
 """How pydisent is built and shipped: what setup.py decides, and what the source archive holds."""
 
+import importlib.machinery
 import os
 import runpy
 import shutil
@@ -251,3 +252,44 @@ def test_falling_back_is_announced_once(monkeypatch):
     (warning,) = given
     assert "the compiler was on holiday" in str(warning.message)
     assert warning.filename == __file__
+
+
+def test_sources_beside_an_installation_with_kernels_say_where_that_is(tmp_path):
+    """As in a clone, in whose folder Python finds the sources first."""
+    for folder in ("clone", "site"):
+        shutil.copytree(ROOT / "pydisent", tmp_path / folder / "pydisent", ignore=_compiled)
+    code = "import pydisent; print(pydisent.backends()['cpu']['reason'])"
+    others = [entry for entry in sys.path if not Path(entry, "pydisent").is_dir()]
+
+    def reason():
+        env = os.environ | {"PYTHONPATH": f"{tmp_path / 'clone'}:{tmp_path / 'site'}"}
+        command = [sys.executable, "-S", "-c", f"import sys; sys.path += {others!r}; {code}"]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert reason().startswith("pydisent._C was never built; install pydisent with")
+    suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
+    (tmp_path / "site" / "pydisent" / f"_C{suffix}").touch()
+    assert reason() == (
+        f"pydisent was imported from the sources in {tmp_path / 'clone'}, where pydisent._C was "
+        f"never built; {tmp_path / 'site' / 'pydisent'} has it: start Python in another folder"
+    )
+
+
+def _compiled(folder, names):
+    return [name for name in names if name.startswith(("_C.", "_build_failure", "__pycache__"))]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
+def test_no_folder_of_the_machine_is_compiled_in(setup):
+    """The errors that checks raise name files by __FILE__."""
+    _, given = setup(PYDISENT_CUDA="0")
+    flags = given["ext_modules"][0].extra_compile_args["cxx"]
+    include = Path(torch.__file__).parent / "include" / "torch" / "a.h"
+    files = {ROOT / "csrc" / "a.cpp": "csrc/a.cpp", include: "torch/include/torch/a.h"}
+    for file, name in files.items():
+        source = f'# 1 "{file}"\n__FILE__\n'
+        command = ["g++", *flags, "-E", "-P", "-x", "c++", "-"]
+        done = subprocess.run(command, input=source, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == f'"{name}"'

@@ -267,5 +267,6 @@ class LocalWorker:
         said = [line.strip() for line in lines if line.strip()]
         own = [line.removeprefix("pydisent: ") for line in said if line.startswith("pydisent: ")]
         how = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
-        words = f"{(own or said)[-1]} ({how})" if own or said else how
+        last = own or ([] if code == -_SIGKILL else said)  # what is killed so says nothing of it
+        words = f"{last[-1]} ({how})" if last else how
         return f"{words}; see {self.job.output}"

@@ -1,11 +1,16 @@
 """Training on Lightning Fabric: plans, run folders, the loop, checkpoints and logs."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from pydisent._moved import alias_modules
-from pydisent.training.folder import RunFolder
-from pydisent.training.loop import Interrupted, NonFiniteError, train
-from pydisent.training.plan import Plan
-from pydisent.training.pretrained import from_pretrained, push_to_hub, save_pretrained
-from pydisent.training.run import Run, open_run
+
+if TYPE_CHECKING:
+    from pydisent.training.folder import RunFolder
+    from pydisent.training.loop import Interrupted, NonFiniteError, train
+    from pydisent.training.plan import Plan
+    from pydisent.training.pretrained import from_pretrained, push_to_hub, save_pretrained
+    from pydisent.training.run import Run, open_run
 
 __all__ = [
     "Interrupted",
@@ -20,6 +25,20 @@ __all__ = [
     "train",
 ]
 
+# Imported on first use: who only opens what was trained needs no package that training needs.
+_HOMES = {
+    "Interrupted": "pydisent.training.loop",
+    "NonFiniteError": "pydisent.training.loop",
+    "Plan": "pydisent.training.plan",
+    "Run": "pydisent.training.run",
+    "RunFolder": "pydisent.training.folder",
+    "from_pretrained": "pydisent.training.pretrained",
+    "open_run": "pydisent.training.run",
+    "push_to_hub": "pydisent.training.pretrained",
+    "save_pretrained": "pydisent.training.pretrained",
+    "train": "pydisent.training.loop",
+}
+
 alias_modules(
     __name__,
     {
@@ -31,3 +50,9 @@ alias_modules(
         "sweep": "pydisent.sweeps",
     },
 )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
