@@ -74,7 +74,8 @@ def unrooted() -> list[str]:
     """Return the flags by which errors name their place without this machine's folders."""
     import torch
 
-    folders = Path(torch.__file__).parents[1], ROOT  # of two that fit, the last counts
+    # Of two that fit the last counts, as where torch lies in the checkout's .venv.
+    folders = ROOT, Path(torch.__file__).parents[1]
     return [f"-fmacro-prefix-map={folder}/=" for folder in folders if "," not in str(folder)]
 
 

@@ -35,7 +35,7 @@ ORDERS = (
     ("first", ("forward", "reverse", "vmap")),
     ("second", ("double_backward", "forward_over_reverse", "reverse_over_forward",
                 "forward_over_forward", "vmapped_forward")),
-    ("∇‖J q‖²", ("penalty",)),
+    ("∇‖J\N{NO-BREAK SPACE}q‖²", ("penalty",)),
     ("third", ("third",)),
 )  # fmt: skip
 _FRONT = """# Derivatives that PyTorch has wrong
@@ -167,7 +167,8 @@ def _cell(told: Mapping[str, Any]) -> str:
         ]
         if len(told) == 1:
             which = [_figure(told[names[0]])] if title == "wrong" else []
-        parts.append(" ".join(filter(None, [title, ", ".join(which)])))
+        space = "\N{NO-BREAK SPACE}" if len(told) == 1 else " "
+        parts.append(space.join(filter(None, [title, ", ".join(which)])))
     return "; ".join(parts) or "right"
 
 
