@@ -105,11 +105,11 @@ def _explain(error: Exception) -> tuple[str, int]:
         return str(error), 2
     if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of pathlib
         return str(error), 2
-    from pydisent.systems import NotTrainedError
+    from pydisent.systems import LeftOutError, NotTrainedError
     from pydisent.training import Interrupted, NonFiniteError
     from pydisent.training.processes import ProcessLostError
 
-    if isinstance(error, NotTrainedError):
+    if isinstance(error, NotTrainedError | LeftOutError):
         return str(error), 2
     if isinstance(error, Interrupted):
         return str(error), 128 + error.signum

@@ -2,6 +2,7 @@
 
 from pydisent.systems._base import NotTrainedError, System
 from pydisent.systems._config import describe, override
+from pydisent.systems._left_out import LeftOutError
 from pydisent.systems._presets import PRESETS, Preset, Presets, Recipe
 from pydisent.systems._registry import (
     added_settings,
@@ -41,6 +42,7 @@ __all__ = [
     "FactorVAE",
     "InfoGAN",
     "JacobianAE",
+    "LeftOutError",
     "NotTrainedError",
     "Preset",
     "Presets",

@@ -1,7 +1,7 @@
 """The protocol that every system follows."""
 
 import abc
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pydisent import parallel
-from pydisent._checks import check
+from pydisent._checks import check, check_one_of
+from pydisent.systems._left_out import LeftOut, LeftOutError, left_out_words
 from pydisent.systems._presets import OTHER_DATA, DataSettings, Preset, Presets, Recipe
 from pydisent.systems._ranges import stage
 from pydisent.systems._size import require_memory
@@ -116,7 +117,14 @@ class System(nn.Module, abc.ABC):
 
     @property
     def optimizers(self) -> dict[str, Optimizer]:
-        """Return every optimiser by name."""
+        """Return every optimiser by name.
+
+        Raises
+        ------
+        LeftOutError
+            If parts were left out that only training uses.
+        """
+        self._require_all_parts()
         # PyTorch's optimisers import torch._dynamo, which only training should wait for.
         if self._optimizers is None:
             self._optimizers = self.make_optimizers()
@@ -142,6 +150,7 @@ class System(nn.Module, abc.ABC):
 
     def start_phase(self, phase: str) -> None:
         """Prepare for `phase`; deterministic given the configuration."""
+        self._require_all_parts()
         self.phase, self.phase_step = phase, 0
 
     def step(self, batch: Tensor, *attributes: Tensor) -> dict[str, Tensor]:
@@ -149,7 +158,13 @@ class System(nn.Module, abc.ABC):
 
         With several processes each takes its shard, and the logs are the scalars' means. A system
         that `needs_attributes` also takes those of the images, (B, A) in {-1, +1}.
+
+        Raises
+        ------
+        LeftOutError
+            If parts were left out that only training uses.
         """
+        self._require_all_parts()
         self.prepare_step()
         logs = self.update(batch, *attributes)
         self.phase_step += 1
@@ -213,7 +228,50 @@ class System(nn.Module, abc.ABC):
         """Return a name for each coordinate of the code: z1, z2, ..."""
         return [f"z{i + 1}" for i in range(self.latent_size)]
 
-    def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> Path:
+    @property
+    def training_parts(self) -> Sequence[str]:
+        """Return the names of the modules that only training uses, such as a discriminator.
+
+        `encode`, `decode`, `sample_code` and `code_masks` do without them.
+        """
+        return ()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Return the names of the `training_parts` that this system is without."""
+        return tuple(name for name, part in self.named_children() if isinstance(part, LeftOut))
+
+    def leave_out(self, parts: Iterable[str]) -> None:
+        """Remove parts that only training uses; the system cannot be trained on without them.
+
+        Parameters
+        ----------
+        parts : iterable of str
+            Some of `training_parts`.
+
+        Raises
+        ------
+        ValueError
+            If one is none of them.
+        """
+        parts = tuple(parts)
+        for part in parts:
+            check_one_of("parts", part, self.training_parts)
+        for part in parts:
+            setattr(self, part, LeftOut(self.name, part))
+
+    def _require_all_parts(self) -> None:
+        if parts := self.left_out:
+            raise LeftOutError(left_out_words(self.name, parts))
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        license: str | None = None,
+        inference_only: bool = False,
+        dtype: torch.dtype | None = None,
+    ) -> Path:
         """Write weights, configuration and a model card into a folder; return the folder.
 
         `pydisent.from_pretrained` reads it. `Run.save_pretrained` also records the training.
@@ -224,13 +282,20 @@ class System(nn.Module, abc.ABC):
             The folder, made if it is not there.
         license : str, optional
             Of the weights, by its name on the Hugging Face hub, such as ``"cc-by-4.0"``.
+        inference_only : bool
+            Whether `training_parts` are left out, without which it cannot be trained on.
+        dtype : dtype, optional
+            In which the parameters are stored, such as ``torch.float16``; by default their own.
+            Buffers keep theirs, and reading gives float32.
 
         Raises
         ------
         ValueError
-            If the folder is a file or the licence no name.
+            If the folder is a file, the licence no name, or a weight beyond the dtype's range.
         """
-        return write_pretrained(self, folder, license=license)
+        return write_pretrained(
+            self, folder, license=license, inference_only=inference_only, dtype=dtype
+        )
 
     @property
     def device(self) -> torch.device:

@@ -1,6 +1,6 @@
 """What the GANs of Jeon et al. (2021) share: settings, networks, noise, losses and presets."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -283,6 +283,11 @@ class GANFamily(Regularized):
             return images
         noisy = images + self.noise_std * parallel.randn_like(images)
         return noisy.clamp(-1, 1) if self.config.clamp_noise else noisy
+
+    @property
+    def training_parts(self) -> Sequence[str]:
+        """Return the discriminator, and its front unless the reconstructor takes its features."""
+        return ("discriminator", *(() if self.own_front is None else ("front",)))
 
     def encode(self, x: Tensor) -> Tensor:
         """Return Q(x), (N, n), for images x (N, C, H, W) in [0, 1]."""

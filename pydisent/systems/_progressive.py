@@ -1,6 +1,7 @@
 """Autoencoders that grow from phase to phase, the model before supervising the one after."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -20,6 +21,11 @@ class Progressive(System):
     def keep_as_teacher(self, model: nn.Module) -> None:
         """Make a frozen copy of `model` the teacher."""
         self.teacher = copy.deepcopy(model).requires_grad_(False).eval()
+
+    @property
+    def training_parts(self) -> Sequence[str]:
+        """Return the teacher, if there is one."""
+        return () if self.teacher is None else ("teacher",)
 
     def train(self, mode: bool = True) -> "Progressive":
         """Set the mode of all but the teacher, whose batch statistics must not move."""

@@ -1,5 +1,6 @@
 """Kim & Mnih (2018): a VAE whose total correlation is estimated by a discriminator."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -95,6 +96,11 @@ class FactorVAE(VAEFamily):
         betas = (c.discriminator_beta1, c.discriminator_beta2)
         own = adam(parameters(self.discriminator), c.discriminator_learning_rate, betas)
         return {**super().make_optimizers(), "discriminator": own}
+
+    @property
+    def training_parts(self) -> Sequence[str]:
+        """Return the discriminator."""
+        return ("discriminator",)
 
     @property
     def batches_per_step(self) -> int:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ _PLAN = {
     "held_out": "share of images held out",
     "note": "note",
 }
+_KNOWN = ("plan", "step", "seconds", "scores", "environment")
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 _MACHINE = ("pydisent", "torch", "python", "platform", "cpu", "gpu", "threads", "devices")
 
 
@@ -43,6 +45,8 @@ def write_pretrained(
     training: Mapping[str, Any] | None = None,
     license: str | None = None,
     source: str | None = None,
+    inference_only: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> Path:
     """Write a system into a folder, which is made if it is not there; return the folder.
 
@@ -56,19 +60,23 @@ def write_pretrained(
     folder : path
         The folder.
     training : mapping, optional
-        What is known of how it was trained: ``plan``, ``step``, ``scores`` (by metric, numbers)
-        and ``environment``, plain values for the configuration and the card.
+        What is known of how it was trained: ``plan``, ``step``, ``seconds``, ``scores`` (by
+        metric, numbers) and ``environment``, plain values for the configuration and the card.
     license : str, optional
         Of the weights, by its name on the hub, such as ``"cc-by-4.0"``; the card says so if none is
         stated.
     source : str, optional
         What the card loads from: the folder's name by default.
+    inference_only : bool
+        Whether the system's `training_parts` are left out, without which it cannot be trained on.
+    dtype : dtype, optional
+        In which the parameters are stored; by default their own. Buffers keep theirs.
 
     Raises
     ------
     ValueError
-        If the folder is a file or has files of these names that are not of a saved system, or the
-        licence is no name.
+        If the folder is a file or has files of these names that are not of a saved system, the
+        licence is no name, or a weight is beyond the range of `dtype`.
     """
     folder = Path(folder)
     _check_free(folder)
@@ -77,11 +85,9 @@ def write_pretrained(
     with optional("a saved system"):
         from safetensors.torch import save
 
-    own = {k: v.detach().to("cpu", copy=True) for k, v in system.state_dict().items()}
-    weights = save(
-        {k: v.contiguous(memory_format=torch.contiguous_format) for k, v in own.items()},
-        metadata={"format": "pt"},
-    )
+    left_out = tuple(system.training_parts if inference_only else system.left_out)
+    own = _tensors(system, left_out, dtype)
+    weights = save(own, metadata={"format": "pt"})
     known = dict(training or {})
     values = {
         "format": FORMAT,
@@ -93,8 +99,10 @@ def write_pretrained(
         "phase": system.phase,
         "phase_step": system.phase_step,
         "attribute_names": list(system.attribute_names),
+        "left_out": list(left_out),
+        "dtype": None if dtype is None else str(dtype).removeprefix("torch."),
         "sha256": hashlib.sha256(weights).hexdigest(),
-        **{name: known.get(name) for name in ("plan", "step", "scores", "environment")},
+        **{name: known.get(name) for name in _KNOWN},
     }
     card = model_card(values, license=license, source=source or folder.resolve().name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,6 +110,27 @@ def write_pretrained(
     write_atomic(folder / WEIGHTS, weights)
     write_atomic(folder / CARD, card)
     return folder
+
+
+def _tensors(
+    system: Any, left_out: Sequence[str], dtype: torch.dtype | None
+) -> dict[str, torch.Tensor]:
+    """Return copies of all tensors but those of the parts left out, parameters in `dtype`."""
+    check(dtype is None or dtype in _DTYPES, "dtype", f"None or one of {_DTYPES}", dtype)
+    parameters = {name for name, _ in system.named_parameters(remove_duplicate=False)}
+    tensors = {}
+    for name, value in system.state_dict().items():
+        if name.partition(".")[0] in left_out:
+            continue
+        kept = value.detach().to("cpu", copy=True)
+        if dtype is not None and name in parameters and kept.is_floating_point():
+            stored = kept.to(dtype)
+            within = bool((stored.isfinite() | ~kept.isfinite()).all())
+            largest = float(kept.nan_to_num(0, 0, 0).abs().max()) if len(kept.flatten()) else 0.0
+            check(within, "dtype", f"one that holds {name}, up to {largest:.3g}", dtype)
+            kept = stored
+        tensors[name] = kept.contiguous(memory_format=torch.contiguous_format)
+    return tensors
 
 
 def _check_free(folder: Path) -> None:
@@ -148,6 +177,7 @@ def model_card(values: Mapping[str, Any], *, license: str | None, source: str) -
         _program(source),
         "## Training",
         _table(("", ""), _training_rows(values, plan)) or "There is no record of it.",
+        *filter(None, [_storage_words(values)]),
         "## Settings",
         _table(("setting", "value"), settings),
         "## Scores",
@@ -179,9 +209,28 @@ def _training_rows(values: Mapping[str, Any], plan: Mapping[str, Any]) -> list[t
     rows = [(words, plan[name]) for name, words in _PLAN.items() if _is_told(name, plan)]
     if values.get("step") is not None:
         rows.append(("updates of these weights", values["step"]))
+    if values.get("seconds") is not None:
+        rows.append(("time of training", f"{values['seconds']:.0f} s"))
     if values["phase"] != "train":
         rows.append(("phase", values["phase"]))
     return rows
+
+
+def _storage_words(values: Mapping[str, Any]) -> str:
+    """Return what of the trained system the weights are, empty if they are all as trained."""
+    name, left_out, dtype = values["system"], values.get("left_out"), values.get("dtype")
+    said = []
+    if left_out:
+        said.append(
+            f"Left out: {', '.join(left_out)}, which only training uses. So `{name}` encodes and "
+            "decodes, but cannot be trained on."
+        )
+    if dtype not in (None, "float32"):
+        said.append(
+            f"Parameters are stored in {dtype} and computed with in float32. Scores below may have "
+            "been measured before they were rounded."
+        )
+    return " ".join(said)
 
 
 def _program(source: str) -> str:

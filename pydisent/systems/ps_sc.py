@@ -1,5 +1,6 @@
 """Zhu, Xu & Tao (2021): a GAN whose codes make simple changes (PS) inside regions (SC)."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -68,6 +69,7 @@ class PSSC(Regularized):
             "min_width": c.min_width,
             "resampling": c.resampling,
         }
+        self.average: ExponentialAverage | None = None
         self.generator = ConstrictedGenerator(
             c.codes,
             channels,
@@ -81,7 +83,6 @@ class PSSC(Regularized):
         self.discriminator = ResidualDiscriminator(channels, size, **shared)
         self.recogniser = ResidualRecogniser(self.latent_size, channels, size, **shared)
         channels_last_(self)
-        self.average: ExponentialAverage | None = None
         if c.ema_half_life:
             decay = 0.5 ** (c.batch_size / (1000 * c.ema_half_life))
             self.average = ExponentialAverage(self.generator, decay)
@@ -108,7 +109,14 @@ class PSSC(Regularized):
     @property
     def latent_size(self) -> int:
         """Return the size of the code: `codes` at each resolution."""
-        return self.generator.latent_size
+        return self._decoding.latent_size
+
+    @property
+    def _decoding(self) -> ConstrictedGenerator:
+        """Return the generator that decodes: its moving average, if there is one."""
+        generator = self.generator if self.average is None else self.average.module
+        assert isinstance(generator, ConstrictedGenerator)
+        return generator
 
     def update(self, batch: Tensor) -> dict[str, Tensor]:
         """Update G with Q, then D, once on the images (B, C, H, W); R1 where it is due."""
@@ -180,19 +188,22 @@ class PSSC(Regularized):
         self.descend(0.5 * self.config.r1_weight * self.config.r1_interval * r1, "discriminator")
         return {"r1": r1.detach()}
 
+    @property
+    def training_parts(self) -> Sequence[str]:
+        """Return the discriminator, and the generator where its moving average decodes."""
+        return ("discriminator", *(("generator",) if self.average is not None else ()))
+
     def encode(self, x: Tensor) -> Tensor:
         """Return Q(x), codes (N, d), of images x (N, C, H, W) in [0, 1]."""
         return self.recogniser(2 * x - 1)
 
     def decode(self, code: Tensor) -> Tensor:
         """Return images (N, C, H, W) in [0, 1] of codes (N, d), the noise inputs held fixed."""
-        return ((self.average or self.generator)(code) / 2 + 0.5).clamp(0, 1)
+        return (self._decoding(code) / 2 + 0.5).clamp(0, 1)
 
     def code_masks(self, code: Tensor) -> Tensor | None:
         """Return the learned mask (N, d, H, W) of each code in [0, 1]; None without SC."""
-        generator = self.generator if self.average is None else self.average.module
-        assert isinstance(generator, ConstrictedGenerator)
-        return generator.masks(code)
+        return self._decoding.masks(code)
 
 
 def _lazy(interval: int) -> float:

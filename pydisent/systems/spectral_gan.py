@@ -1,5 +1,6 @@
 """Ramesh, Choi & LeCun (2018): a GAN whose Jacobian's singular vectors align with the axes."""
 
+from collections.abc import Sequence
 from typing import ClassVar, cast
 
 import torch
@@ -273,6 +274,11 @@ class SpectralGAN(Regularized):
     def _noisy(self, images: Tensor, batches: int = 1) -> Tensor:
         std = self.config.instance_noise
         return images + std * parallel.randn_like(images, batches) if std else images
+
+    @property
+    def training_parts(self) -> Sequence[str]:
+        """Return the discriminator, and the generator where its moving average decodes."""
+        return ("discriminator", *(("generator",) if self.average is not None else ()))
 
     def encode(self, x: Tensor) -> Tensor:
         """Return codes (N, m) of images (N, C, H, W).

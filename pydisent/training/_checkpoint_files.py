@@ -25,6 +25,7 @@ _FIELDS: Types = {
     "step": (int,),
     "image_shape": (list,),
     "attribute_names": (list,),
+    "left_out": (list,),
     "phase": (str,),
     "phase_step": (int,),
     "seconds": NUMBER,
@@ -33,7 +34,8 @@ _FIELDS: Types = {
     "sha256": (dict,),
     "plan": (str,),
 }
-_ADDED_LATER = ("attribute_names", "sha256", "plan")  # missing from the oldest checkpoints
+# Missing from the oldest checkpoints.
+_ADDED_LATER = ("attribute_names", "left_out", "sha256", "plan")
 _LARGEST_SIDE = 2**16  # pixels
 
 
@@ -140,7 +142,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 def check_model(source: str, values: dict[str, Any]) -> None:
     """Raise ValueError unless image shape and attributes' names have entries as they must."""
-    for field, kind in (("image_shape", int), ("attribute_names", str)):
+    for field, kind in (("image_shape", int), ("attribute_names", str), ("left_out", str)):
         for value in values.get(field, ()):
             check_value(f"{source}: an entry of {field}", value, (kind,))
     if len(values["image_shape"]) != 3:

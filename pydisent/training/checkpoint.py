@@ -87,7 +87,8 @@ def save_checkpoint(
     temporary = folder / f".{final.name}.tmp"
     remove(temporary)
     temporary.mkdir(parents=True)
-    moments, settings = pack_optimizers(system.optimizers)
+    # A system without all its parts cannot be trained on, and has no optimisers.
+    moments, settings = pack_optimizers({} if system.left_out else system.optimizers)
     weights = {key: own_storage(value) for key, value in system.state_dict().items()}
     tensors = {WEIGHTS: save(weights), MOMENTS: save(moments)}
     state = {
@@ -95,6 +96,7 @@ def save_checkpoint(
         "step": step,
         "image_shape": list(system.image_shape),
         "attribute_names": list(system.attribute_names),
+        "left_out": list(system.left_out),
         "phase": system.phase,
         "phase_step": system.phase_step,
         "seconds": seconds,
@@ -244,6 +246,10 @@ def restore(system: System, file: Path, state: dict[str, Any], source: str) -> N
     check_one_of(f"{source}: phase", state["phase"], names)
     for phase in names[: names.index(state["phase"]) + 1]:
         system.start_phase(phase)
+    try:
+        system.leave_out(state.get("left_out", ()))
+    except ValueError as error:
+        raise ValueError(f"{source}: left_out: {error}") from None
     weights = load_file(file, device=str(system.device))
     try:
         system.load_state_dict(weights)
@@ -256,11 +262,12 @@ def restore(system: System, file: Path, state: dict[str, Any], source: str) -> N
 def load_training(checkpoint: Path, system: System, plan: str | None = None) -> dict[str, Any]:
     """Load weights and optimisers into `system` and return the saved state; see `load_weights`."""
     state = load_weights(checkpoint, system, plan)
+    optimizers = system.optimizers  # refuses a system without all its parts
     file = checkpoint / MOMENTS
     check_tensors(file, state)
     moments = load_file(file, device=str(system.device))
     with named(file):
-        unpack_optimizers(system.optimizers, moments, state["optimizers"])
+        unpack_optimizers(optimizers, moments, state["optimizers"])
     return state
 
 

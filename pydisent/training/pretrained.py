@@ -31,12 +31,16 @@ _FIELDS: Types = {
     "phase": (str,),
     "phase_step": (int,),
     "attribute_names": (list,),
+    "left_out": (list,),
+    "dtype": (str, _NONE),
     "sha256": (str,),
     "plan": (dict, _NONE),
     "step": (int, _NONE),
+    "seconds": (int, float, _NONE),
     "scores": (dict, _NONE),
     "environment": (dict, _NONE),
 }
+_ADDED_LATER = ("left_out", "dtype", "seconds")
 _PRIVATE = ("data_path", "factors", "command")  # of a plan: paths of the machine it ran on
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -120,7 +124,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         )
     if values.get("format") != FORMAT:
         raise ValueError(f"{file}: format must be {FORMAT}, got {values.get('format')!r:.40}")
-    check_fields(source, values, _FIELDS)
+    check_fields(source, values, _FIELDS, optional=_ADDED_LATER)
     values["config"] = completed(values)["config"]
     check_model(source, values)
     check_count(f"{source}: phase_step", values["phase_step"])
@@ -135,32 +139,41 @@ def save_pretrained(
     *,
     license: str | None = None,
     source: str | None = None,
+    inference_only: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> Path:
     """Write a system, or a run's with the record of its training, into a folder; return it.
 
     Parameters
     ----------
     model : System or Run
-        Of a run plan, updates, scores and machine are recorded as well, paths left out.
-    folder, license, source
+        Of a run plan, updates, time, scores and machine are recorded as well, paths left out.
+    folder, license, source, inference_only, dtype
         As of `pydisent.systems.pretrained.write_pretrained`.
 
     Raises
     ------
     ValueError
-        If the folder is a file or the licence no name.
+        If the folder is a file, the licence no name, or a weight beyond the range of `dtype`.
     """
+    how: dict[str, Any] = {
+        "license": license,
+        "source": source,
+        "inference_only": inference_only,
+        "dtype": dtype,
+    }
     if isinstance(model, System):
-        return write_pretrained(model, folder, license=license, source=source)
+        return write_pretrained(model, folder, **how)
     plan = {k: v for k, v in model.plan.to_json().items() if k not in _PRIVATE}
     scores = {name: float(entry["score"]) for name, entry in (model.scores or {}).items()}
     training = {
         "plan": plan,
         "step": model.step,
+        "seconds": model.log[-1]["seconds"] if model.log else None,
         "scores": scores,
         "environment": {k: v for k, v in model.environment.items() if k != "backends"},
     }
-    return write_pretrained(model.system, folder, training=training, license=license, source=source)
+    return write_pretrained(model.system, folder, training=training, **how)
 
 
 def push_to_hub(
@@ -170,6 +183,8 @@ def push_to_hub(
     license: str | None = None,
     private: bool | None = None,
     revision: str | None = None,
+    inference_only: bool = False,
+    dtype: torch.dtype | None = None,
     commit_message: str = "Upload a system of pydisent",
     api: Any = None,
 ) -> str:
@@ -189,6 +204,8 @@ def push_to_hub(
         Whether a new repository is private; None for the account's own default.
     revision : str, optional
         The branch to upload to.
+    inference_only, dtype
+        As of `save_pretrained`.
     commit_message : str
         Of the upload.
     api : object, optional
@@ -207,7 +224,14 @@ def push_to_hub(
 
         api = HfApi()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = save_pretrained(model, Path(temporary), license=license, source=repo_id)
+        folder = save_pretrained(
+            model,
+            Path(temporary),
+            license=license,
+            source=repo_id,
+            inference_only=inference_only,
+            dtype=dtype,
+        )
         address = api.create_repo(repo_id, private=private, exist_ok=True)
         api.upload_folder(
             repo_id=repo_id,

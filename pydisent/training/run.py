@@ -98,13 +98,14 @@ class Run:
             _html.table((name, _html.curve(values)) for name, values in curves.items()),
         )
 
-    def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> Path:
+    def save_pretrained(self, folder: str | Path, **options: Any) -> Path:
         """Write the system and the record of its training into a folder; return the folder.
 
         Weights, configuration and a model card, as on the Hugging Face hub;
-        `pydisent.from_pretrained` reads them. See `pydisent.training.save_pretrained`.
+        `pydisent.from_pretrained` reads them. For the options see
+        `pydisent.training.save_pretrained`.
         """
-        return pretrained.save_pretrained(self, folder, license=license)
+        return pretrained.save_pretrained(self, folder, **options)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload the same to the Hugging Face hub; see `pydisent.training.push_to_hub`."""

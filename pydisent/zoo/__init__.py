@@ -90,7 +90,12 @@ def unpack(name: str, folder: str | Path) -> Path:
     run.log.write_text("")
     write_json(run.config, plan.to_json())
     save_checkpoint(
-        run.checkpoints, system, described["step"], 0.0, [rng_state()], plan=run.plan_sum()
+        run.checkpoints,
+        system,
+        described["step"],
+        described.get("seconds") or 0.0,
+        [rng_state()],
+        plan=run.plan_sum(),
     )
     return run.path
 
