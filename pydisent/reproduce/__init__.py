@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pydisent._checks import check_one_of
-from pydisent.reproduce import jeon, kumar, lezama, ramesh, zhu
+from pydisent.reproduce import jeon, kumar, lezama, locatello, ramesh, zhu
 from pydisent.reproduce.entry import Case, Column, Entry, Figure, Row, Unavailable
 from pydisent.reproduce.reproduction import Reproduction, reproduce
 from pydisent.reproduce.runs import Runs, Scale
@@ -27,7 +27,14 @@ __all__ = [
     "unavailable",
 ]
 
-PAPERS = {"ramesh": ramesh, "kumar": kumar, "lezama": lezama, "zhu": zhu, "jeon": jeon}
+PAPERS = {
+    "ramesh": ramesh,
+    "kumar": kumar,
+    "lezama": lezama,
+    "zhu": zhu,
+    "jeon": jeon,
+    "locatello": locatello,
+}
 
 
 def entries() -> tuple[Entry, ...]:

@@ -183,7 +183,7 @@ class Entry:
     Attributes
     ----------
     name : str
-        PAPER/tableN or PAPER/figureN.
+        PAPER/tableN or PAPER/figureN, or PAPER/WORD for what the paper has no table of.
     title : str
         What it shows.
     claim : str

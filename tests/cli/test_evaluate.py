@@ -32,7 +32,7 @@ def test_evaluate(digits_run, capsys):
     assert main(["evaluate", str(digits_run), "--metrics", "z-diff"]) == 2
     assert "got 'z-diff', which needs" in error_line(capsys)
     assert main(["evaluate", str(digits_run), "--metrics", "z-score"]) == 2
-    assert "one of 'f-diagonal', 'z-diff', 'factor-vae', 'sap', 'mig'" in error_line(capsys)
+    assert "one of 'f-diagonal', 'f-diagonal-all', 'z-diff', 'factor-vae'" in error_line(capsys)
 
 
 def test_evaluate_draws_codes_against_factors(tmp_path, capsys, monkeypatch):

@@ -4,7 +4,9 @@ import pytest
 import torch
 from _fake_runs import LinearSystem, axis_matrix, fake_run
 
-from pydisent.evaluation import alignment_summary
+from pydisent.evaluation import alignment_summary, metrics  # noqa: F401  (registers them)
+from pydisent.evaluation.registry import METRICS
+from pydisent.evaluation.subject import Subject
 
 
 def test_axes_in_order_are_perfectly_aligned(tmp_path):
@@ -34,6 +36,16 @@ def test_rotated_axes(tmp_path):
     found = alignment_summary(fake_run(tmp_path, matrix=matrix), codes=5)
     torch.testing.assert_close(found["heatmap"], rotation.square(), atol=1e-5, rtol=0)
     assert found["mean"] == pytest.approx(math.cos(angle) ** 2, abs=1e-5)
+
+
+@pytest.mark.parametrize(("scales", "all_of_them"), [((9, 6, 3, 1), 1), ((9, 6, 1, 3), 0.5)])
+def test_the_score_of_all_codes_does_not_stop_at_k(tmp_path, scales, all_of_them):
+    run = fake_run(tmp_path, scales=scales)  # k = 2, whose eigenvectors are in order
+    run.system.latent_size = 4
+    found = {name: METRICS[name].measure(Subject(run)) for name in ("f-diagonal", "f-diagonal-all")}
+    assert found["f-diagonal"].score == pytest.approx(1, abs=1e-5)
+    assert found["f-diagonal-all"].score == pytest.approx(all_of_them, abs=1e-5)
+    assert len(found["f-diagonal-all"].details["diagonal"]) == 4
 
 
 class Curved(LinearSystem):

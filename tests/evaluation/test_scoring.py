@@ -163,7 +163,7 @@ def test_what_does_not_fit_is_refused_before_any_work():
         ("attributes", "for pixels on grid, got 'attributes', which needs a data set with attrib"),
         ("f-diagonal", "which needs a system with the setting k"),
         ("tpl", "for pixels on grid, got 'tpl', which needs images of one or three channels and"),
-        ("tpl-2", "metric must be one of 'f-diagonal', 'z-diff'.*, got 'tpl-2'"),
+        ("tpl-2", "metric must be one of 'f-diagonal', 'f-diagonal-all', 'z-diff'.*, got 'tpl-2'"),
     ):
         with pytest.raises(ValueError, match=words):
             score(run, ("mig", name))

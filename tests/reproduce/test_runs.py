@@ -72,6 +72,24 @@ def test_updates_may_differ_at_each_scale():
         assert Scale(name, data_paths=paths).plan(case, row, 0).steps == steps
 
 
+@pytest.mark.parametrize(
+    ("entry", "row", "other", "same"),
+    [
+        ("kumar/third-moments", "with-5", "kumar/figure1", "dip-vae-2-5"),
+        ("kumar/third-moments", "with-100", "kumar/figure1", "dip-vae-2-100"),
+        ("locatello/comparison", "factor-vae", "jeon/table1", "factor-vae"),
+        ("locatello/comparison", "dip-vae-1", "kumar/figure1", "dip-vae-1-1"),
+    ],
+)
+def test_runs_at_scale_small_that_entries_share(entry, row, other, same):
+    plans = []
+    for name, chosen in ((entry, row), (other, same)):
+        (found,) = reproduce.find(name)
+        case = next(case for case in found.cases if case.data == "dsprites")
+        plans.append(Runs.of(case, Scale("small"), Path()).plans[chosen, 0])
+    assert folder_name(plans[0]) == folder_name(plans[1])
+
+
 def test_a_student_that_begins_as_its_teacher_is_what_it_would_be(tmp_path):
     """A run that begins with a copy of its teacher's end ends like one that trained it."""
     settings = {"students": 1, "student_steps": 3}
