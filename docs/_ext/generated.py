@@ -112,7 +112,49 @@ def command_line() -> str:
     return "\n".join(lines)
 
 
-PAGES = {"ops": ops, "systems": system_page, "command-line": command_line}
+def models() -> str:
+    from pydisent import zoo
+    from pydisent.evaluation.scoring import metric_label
+    from pydisent.training.pretrained import read_description
+
+    lines = [
+        "# Trained models",
+        "",
+        "One for each system comes with the package: `pydisent.load(NAME)` opens it, and commands",
+        "that read runs take its name, as in `pydisent traverse NAME` or `pydisent explore NAME`.",
+        "They are small, trained in minutes on one core, and show what a system does, not how well",
+        "it can do it. Where several seeds were trained, the one of the highest scores is here.",
+        "Times are of a machine that had other work.",
+        "",
+    ]
+    rows, total = [], 0
+    for name in zoo.names():
+        folder = Path(zoo.__file__).parent / name
+        about = read_description(folder)
+        plan, size = about["plan"], sum(file.stat().st_size for file in folder.iterdir())
+        total += size
+        side = about["image_shape"][1]
+        scores = [f"{metric_label(key)} {value:.3g}" for key, value in about["scores"].items()]
+        rows.append([
+            f"`{name}`",
+            f"{plan['data']}, {side}×{side}",
+            f"{size / 1e6:.2f} MB",
+            ", ".join(scores),
+            str(plan["seed"]),
+            f"{about['seconds'] / 60:.0f} min",
+        ])  # fmt: skip
+    heads = ["name", "data", "size", "scores", "seed", "training"]
+    lines += [markdown(heads, rows), "", f"All together are {total / 1e6:.1f} MB.", ""]
+    lines += [
+        "What only training uses, such as a discriminator, is left out: `pydisent.load(NAME)` gives",
+        "a system that encodes and decodes, and whose `step` raises `LeftOutError`, unless nothing",
+        "was left out. Parameters are stored in float16 and loaded as float32.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+PAGES = {"ops": ops, "systems": system_page, "models": models, "command-line": command_line}
 
 
 def write(app: Sphinx) -> None:

@@ -1,7 +1,9 @@
 """Trained models that come with the package: ``pydisent.load("beta-tcvae/sprites")``.
 
 Each is a folder `SYSTEM/DATA` of weights, configuration and a card, as `Run.save_pretrained` writes
-it, with the scores that the run had.
+it, with the scores that the run had. What only training uses is left out, and parameters are stored
+in half precision; a system that lacks a part because of it raises `systems.LeftOutError` if it is
+trained on.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ def load(name: str, device: str | torch.device = "cpu") -> System:
     Returns
     -------
     System
-        In eval mode, with `encode`, `decode`, `sample_code` and `code_names`.
+        In eval mode and float32, with `encode`, `decode`, `sample_code` and `code_names`.
 
     Raises
     ------
