@@ -113,18 +113,18 @@ def command_line() -> str:
 
 
 def models() -> str:
-    from pydisent import zoo
-    from pydisent.evaluation.scoring import metric_label
+    from pydisent import systems, zoo
+    from pydisent.evaluation.scoring import metric_label, metric_names
     from pydisent.training.pretrained import read_description
 
     lines = [
         "# Trained models",
         "",
-        "One for each system comes with the package: `pydisent.load(NAME)` opens it, and commands",
-        "that read runs take its name, as in `pydisent traverse NAME` or `pydisent explore NAME`.",
-        "They are small, trained in minutes on one core, and show what a system does, not how well",
-        "it can do it. Where several seeds were trained, the one of the highest scores is here.",
-        "Times are of a machine that had other work.",
+        "They come with the package: `pydisent.load(NAME)` opens one, and commands that read runs",
+        "take its name, as in `pydisent traverse NAME` or `pydisent explore NAME`. They are small,",
+        "trained in minutes on one core, and show what a system does, not how well it can do it.",
+        "Where several seeds were trained, the one of the highest scores is here. Times are of a",
+        "machine that had other work.",
         "",
     ]
     rows, total = [], 0
@@ -134,7 +134,9 @@ def models() -> str:
         plan, size = about["plan"], sum(file.stat().st_size for file in folder.iterdir())
         total += size
         side = about["image_shape"][1]
-        scores = [f"{metric_label(key)} {value:.3g}" for key, value in about["scores"].items()]
+        # Those of few images are for the tests, unless there are no others.
+        named = {k: v for k, v in about["scores"].items() if k in metric_names()}
+        scores = [f"{metric_label(k)} {v:.3g}" for k, v in (named or about["scores"]).items()]
         rows.append([
             f"`{name}`",
             f"{plan['data']}, {side}×{side}",
@@ -145,10 +147,13 @@ def models() -> str:
         ])  # fmt: skip
     heads = ["name", "data", "size", "scores", "seed", "training"]
     lines += [markdown(heads, rows), "", f"All together are {total / 1e6:.1f} MB.", ""]
+    there = {name.partition("/")[0] for name in zoo.names()}
+    if missing := [name for name in systems.names() if name not in there]:
+        lines += [f"There is none yet of {', '.join(missing)}.", ""]
     lines += [
-        "What only training uses, such as a discriminator, is left out: `pydisent.load(NAME)` gives",
-        "a system that encodes and decodes, and whose `step` raises `LeftOutError`, unless nothing",
-        "was left out. Parameters are stored in float16 and loaded as float32.",
+        "What only training uses, such as a discriminator, is left out: the system encodes and",
+        "decodes, and its `step` raises `LeftOutError` where something was left out. Parameters",
+        "are stored in float16 and loaded as float32.",
         "",
     ]
     return "\n".join(lines)
