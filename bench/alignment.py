@@ -12,9 +12,8 @@ run on one machine, with the gradient checked against float64 first:
 - compiled: the same for ``torch.compile`` of the ``torch.func`` version, where it compiles.
 
 Run ``python bench/alignment.py [--device cuda]``; results go to
-``bench/results/<machine>/alignment.json``. ``--quick`` is a few minutes: the share, and Listing 1
-against the Gram route. ``--isa avx2`` measures as on a processor without AVX-512 and AMX, into
-``alignment_avx2.json``.
+``bench/results/<machine>/alignment.json``. ``--quick`` takes minutes: the share, and Listing 1
+against the Gram route. ``--isa avx2``, into ``alignment_avx2.json``, leaves out AVX-512 and AMX.
 """
 
 from __future__ import annotations
