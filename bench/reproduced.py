@@ -38,8 +38,10 @@ def table(result: dict) -> list[str]:
     ]
     for case, measured in cases_of(entry, result):
         size = f" at {measured['image_size']} px" if measured["image_size"] else ""
-        notes = "; ".join(measured["notes"])
-        lines += [f"On {measured['data']}{size}" + (f" ({notes})" if notes else "") + ":", ""]
+        said = [f"presets: {'; '.join(measured['notes'])}"] if measured["notes"] else []
+        said += [f"here: {'; '.join(entry.differences)}"] if entry.differences else []
+        lines += [f"On {measured['data']}{size}" + (f" ({'; '.join(said)})" if said else "") + ":"]
+        lines.append("")
         runs = measured["runs"]
         for found in (
             verdict_table(case, runs),

@@ -15,7 +15,7 @@ from pydisent.training import open_run
 from pydisent.training.pretrained import read_description
 
 FOLDER = Path(zoo.__file__).parent
-MISSING = {"dip-vae-1", "gan"}  # none is trained yet
+MISSING = {"gan"}  # none is trained yet
 
 
 def described(name):
