@@ -5,6 +5,7 @@ import math
 import secrets
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,13 @@ PICTURE_PIXELS = 2**25  # of a picture that is encoded
 _SHOWN = 8  # eigenvectors, unless more are aligned
 _MOST_SHOWN = 16
 _DRAWN = 4096  # codes that the sliders' ranges are read off
+
+
+def _as_typed(path: Path) -> str:
+    """Return how a command in this folder names a path; its last part if it is elsewhere."""
+    whole = path.resolve()
+    here = Path.cwd().resolve()
+    return str(whole.relative_to(here)) if whole.is_relative_to(here) else whole.name
 
 
 class Model:
@@ -84,7 +92,7 @@ class Model:
             "label": self.label,
             "system": self.system.name,
             "data": plan.data,
-            "folder": self.run.path.resolve().name,
+            "folder": _as_typed(self.run.path),
             "step": self.run.step,
             "shape": list(self.system.image_shape),
             "names": self.names,

@@ -40,6 +40,14 @@ def smoke(name, data="sprites", shape=(1, 16, 16)):
     return systems.build(name, systems.preset(name, "smoke", data).config, shape).eval()
 
 
+def test_a_run_is_named_as_a_command_would(model, run, monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "path", tmp_path / "runs" / "gan")
+    monkeypatch.chdir(tmp_path)
+    assert model.about()["folder"] == "runs/gan"
+    monkeypatch.setattr(run, "path", tmp_path.parent)
+    assert model.about()["folder"] == tmp_path.parent.name
+
+
 def test_a_frame_is_the_decoded_image_in_bytes(model, run):
     ((kind, pixels),) = model.frames(Z, mask=2)  # which this system has none of
     grey = (0.5 + run.system.matrix.double() @ Z.double()).clamp(0, 1).reshape(8, 8, 1) * 255
