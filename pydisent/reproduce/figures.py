@@ -153,7 +153,10 @@ def tradeoff(runs: Runs, rows: Sequence[str]) -> Drawn:
 
     known = {runs.path(*key): runs.record(*key) for key in runs.plans if key[0] in rows}
     found = [(path, record) for path, record in known.items() if record is not None]
-    drawn = draw_tradeoff(comparison_of([scored_run(p, r["plan"], r["scores"]) for p, r in found]))
+    # A run that other entries share has their scores, too.
+    own = [({k: v for k, v in r["scores"].items() if k in runs.case.metrics}, r) for _, r in found]
+    scored = [scored_run(path, r["plan"], s) for (path, _), (s, r) in zip(found, own)]
+    drawn = draw_tradeoff(comparison_of(scored))
     return {"tradeoff.png": drawn} if drawn else {}
 
 
