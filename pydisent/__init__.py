@@ -72,9 +72,15 @@ _HOMES = {
     "from_pretrained": "pydisent.training.pretrained",
     "load": "pydisent.zoo",
 }
+_PACKAGES = frozenset(
+    "data evaluation explore integrations metrics nn reports reproduce sweeps systems training "
+    "zoo".split()
+)
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"pydisent.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

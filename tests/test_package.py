@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import pydisent
 
 PACKAGE = Path(pydisent.__file__).parent
@@ -69,3 +71,11 @@ def test_a_private_import_is_seen(tmp_path, monkeypatch):
         "pydisent/nn/x.py:1 pydisent.ops._context.chosen",
         "pydisent/nn/x.py:4 .",
     ]
+
+
+def test_packages_are_reached_by_their_names_alone():
+    program = "import pydisent; print(pydisent.zoo.names()[0], pydisent.systems.names()[0])"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    with pytest.raises(AttributeError, match="no attribute 'zoos'"):
+        _ = pydisent.zoos
