@@ -197,8 +197,8 @@ ENTRIES = (
         ),
         differences=("four weights a system",),
         remarks=(
-            "at scale small, 32 px and 10,000 updates at ten times the published rate, β-VAE is "
-            "as good or better over three seeds; why is not known",
+            "at scale small, 32 px and 10,000 updates at ten times the learning rate, β-VAE is as "
+            "good or better over three seeds; why is not known",
             *_PARTS,
         ),
     ),

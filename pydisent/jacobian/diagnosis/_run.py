@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pydisent._checks import check
 from pydisent.jacobian._arguments import checked_keywords
 from pydisent.jacobian._draws import RandomState
-from pydisent.jacobian._eager import run_eagerly
+from pydisent.jacobian._eager import compiled_parts_run_eagerly, run_eagerly
 from pydisent.jacobian.corrections import correct_derivatives
 from pydisent.jacobian.decompositions import KEEP_STATISTICS
 from pydisent.jacobian.diagnosis._catalogue import Case, cases
@@ -102,8 +102,8 @@ def doctor(
     kwargs = checked_keywords(doctor, fn, z, kwargs, fn_kwargs)
     check(bool(torch.isfinite(z).all()), "z", "finite", "NaN or infinity")
     device = z.device
-    eager = torch.compiler.set_stance("force_eager")
-    with torch.inference_mode(False), torch.enable_grad(), _quiet(), eager:
+    eagerly = compiled_parts_run_eagerly()
+    with torch.inference_mode(False), torch.enable_grad(), _quiet(), eagerly:
         drawn = RandomState.now(device)
         recorder = _recorded(fn, z, args, kwargs)
         after = drawn.again()

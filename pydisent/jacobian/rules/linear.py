@@ -50,12 +50,12 @@ def jointly_linear(call: Call) -> Step:
 for _linear in (
     "view reshape flatten unflatten squeeze unsqueeze adjoint H mH tile "
     "repeat_interleave view_as reshape_as contiguous clone take "
-    "take_along_dim masked_select tensor_split hsplit vsplit dsplit diagonal diag diag_embed tril "
-    "triu flip fliplr flipud rot90 roll trace positive __pos__ hstack vstack dstack "
+    "take_along_dim masked_select tensor_split hsplit vsplit dsplit diagonal diag diag_embed "
+    "fliplr flipud rot90 trace positive __pos__ hstack vstack dstack "
     "column_stack row_stack atleast_1d atleast_2d atleast_3d unfold fold im2col col2im "
     "masked_fill index_fill index_add index_copy scatter scatter_add slice_scatter "
     "diagonal_scatter ravel real imag conj resolve_conj resolve_neg view_as_real view_as_complex "
-    "fft ifft rfft irfft fft2 ifft2 rfft2 irfft2 fftn ifftn rfftn irfftn fftshift ifftshift diff "
+    "fft2 ifft2 rfft2 irfft2 fftn ifftn rfftn irfftn fftshift ifftshift diff "
     "unsafe_split squeeze_copy"
 ).split():
     RULES[_linear] = jointly_linear
