@@ -40,6 +40,8 @@ def table(result: dict) -> list[str]:
         size = f" at {measured['image_size']} px" if measured["image_size"] else ""
         said = [f"presets: {'; '.join(measured['notes'])}"] if measured["notes"] else []
         said += [f"here: {'; '.join(entry.differences)}"] if entry.differences else []
+        seeds = {run["seed"] for run in measured["runs"]}
+        said[:0] = [counted(len(seeds), "seed")] if len(seeds) < len(result["seeds"]) else []
         lines += [f"On {measured['data']}{size}" + (f" ({'; '.join(said)})" if said else "") + ":"]
         lines.append("")
         runs = measured["runs"]
@@ -68,14 +70,18 @@ def pictures(folder: Path, question: str) -> list[str]:
 
 
 def keep(folder: Path) -> Path:
-    """Copy the result and the pictures of an entry."""
+    """Copy the result and the pictures of an entry; cases on other data, kept before, stay."""
     result = read_result(folder / "result.json")
     stem = result["entry"].replace("/", "_")
     to = RESULTS / machine_name(environment())
     to.mkdir(parents=True, exist_ok=True)
+    written = to / f"{stem}.json"
+    if written.exists():
+        new = {case["data"] for case in result["cases"]}
+        kept = json.loads(written.read_text())["cases"]
+        result["cases"] += [case for case in kept if case["data"] not in new]
     for picture in sorted(folder.glob("*.png")):
         shutil.copy(picture, to / f"{stem}-{picture.name}")
-    written = to / f"{stem}.json"
     written.write_text(json.dumps({"question": stem, **result}, indent=1) + "\n")
     return written
 

@@ -1,5 +1,6 @@
 """What two units of a code do together: grids of decoded images (Lezama 2019, Fig. 1)."""
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -58,6 +59,6 @@ def write_planes(planes: Mapping[str, Tensor], path: Path) -> Path:
             rows, columns, channels, height, width = plane.shape
             picture = plane.permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
             axis.imshow(picture.squeeze(-1), cmap="gray", vmin=0, vmax=1)
-            axis.set_title(name)
+            axis.set_title(textwrap.fill(name, 26))
             axis.set_axis_off()
         return write_files(path.parent, {path.name: figure_png(drawn)})[0]
