@@ -30,15 +30,19 @@ QUESTIONS = {entry.name.replace("/", "_"): entry for entry in reproduce.entries(
 def table(result: dict) -> list[str]:
     (entry,) = reproduce.find(result["entry"])
     about = result["environment"]
+    command = f"pydisent reproduce {entry.name} --scale {result['scale']}"
+    if result["seeds"] != [0]:
+        command += f" --seeds {','.join(map(str, result['seeds']))}"
     lines = [
-        f"**{entry.title}** (`pydisent reproduce {entry.name} --scale {result['scale']}`, "
-        f"{counted(len(result['seeds']), 'seed')}; {about['gpu'] or about['cpu']}, torch "
-        f"{about['torch']}):",
+        f"**{entry.title}** (`{command}`, {counted(len(result['seeds']), 'seed')}; "
+        f"{about['gpu'] or about['cpu']}, torch {about['torch']}):",
         "",
     ]
     for case, measured in cases_of(entry, result):
         size = f" at {measured['image_size']} px" if measured["image_size"] else ""
-        said = [f"presets: {'; '.join(measured['notes'])}"] if measured["notes"] else []
+        official = measured["data"] in {each.data for each in entry.cases}
+        said = [f"with `--official {measured['data']}=PATH`"] if official else []
+        said += [f"presets: {'; '.join(measured['notes'])}"] if measured["notes"] else []
         said += [f"here: {'; '.join(entry.differences)}"] if entry.differences else []
         seeds = {run["seed"] for run in measured["runs"]}
         said[:0] = [counted(len(seeds), "seed")] if len(seeds) < len(result["seeds"]) else []
