@@ -141,6 +141,8 @@ class Case:
         The length from which TPL by VGG16 considers a dimension active.
     small_rows : sequence of str
         The rows that scale "small" is limited to; all if empty.
+    small_size : int or None
+        The image size at scale "small"; None for the presets'.
     figures : sequence of Figure
         What is drawn.
     measure : callable or None
@@ -163,6 +165,7 @@ class Case:
     paper: Settings = field(default_factory=dict)
     threshold: float | None = None
     small_rows: Sequence[str] = ()
+    small_size: int | None = None
     figures: Sequence[Figure] = ()
     measure: Callable[[str, torch.device], dict[str, Any]] | None = None
     summary: Callable[[Sequence[dict[str, Any]]], dict[str, dict[str, float]]] | None = None

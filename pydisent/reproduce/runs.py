@@ -90,6 +90,7 @@ class Scale:
             data,
             PRESETS[self.name],
             data_path=path,
+            image_size=case.small_size if self.name == "small" else None,
             seed=seed,
             steps=self._steps(row),
             settings=settings,
