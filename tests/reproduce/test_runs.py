@@ -78,7 +78,7 @@ def test_updates_may_differ_at_each_scale():
         ("kumar/third-moments", "with-5", "kumar/figure1", "dip-vae-2-5"),
         ("kumar/third-moments", "with-100", "kumar/figure1", "dip-vae-2-100"),
         ("locatello/comparison", "factor-vae", "jeon/table1", "factor-vae"),
-        ("locatello/comparison", "dip-vae-1", "kumar/figure1", "dip-vae-1-1"),
+        ("locatello/comparison", "beta-vae", "jeon/table1", "beta-vae"),
     ],
 )
 def test_runs_at_scale_small_that_entries_share(entry, row, other, same):
@@ -88,6 +88,13 @@ def test_runs_at_scale_small_that_entries_share(entry, row, other, same):
         case = next(case for case in found.cases if case.data == "dsprites")
         plans.append(Runs.of(case, Scale("small"), Path()).plans[chosen, 0])
     assert folder_name(plans[0]) == folder_name(plans[1])
+
+
+@pytest.mark.parametrize(("scale", "size"), [("small", 64), ("smoke", 16)])
+def test_a_case_may_have_an_image_size_of_its_own_at_scale_small(scale, size):
+    (found,) = reproduce.find("kumar/figure1")
+    (case,) = found.cases
+    assert {Scale(scale).plan(case, row, 0).image_size for row in case.rows} == {size}
 
 
 def test_a_student_that_begins_as_its_teacher_is_what_it_would_be(tmp_path):
