@@ -18,27 +18,50 @@ from torch import Tensor
 # rounding takes over.
 TOLERANCE = 1e-3
 _ROUNDINGS = 30
+# Of the norm of J v: <u, J v> can be nearly zero, of terms that are rounded.
+_CANCELLED = 3e-5
 
 _right: set[Any] = set()
 _MOST = 10_000  # kinds remembered
 
 
+def coarsest(tensors: Iterable[Tensor]) -> float:
+    """The machine epsilon of the coarsest of some tensors."""
+    return max(torch.finfo(tensor.dtype).eps for tensor in tensors)
+
+
+def adjoint_holds(
+    u: Sequence[Tensor],
+    moved: Sequence[Tensor],
+    pulled: Sequence[Tensor | None],
+    v: Sequence[Tensor],
+    rounding: float,
+) -> bool:
+    """Whether <u, J v> = <J'u, v> for normal u, with J v ``moved`` and J'u ``pulled``.
+
+    None of ``pulled`` stands for zeros; ``rounding`` is the machine epsilon of what was computed.
+    """
+    forward = [inner(a, b) for a, b in zip(u, moved, strict=True)]
+    reverse = [inner(a, b) for a, b in zip(pulled, v, strict=True) if a is not None]
+    norm = torch.stack([inner(x, x) for x in moved]).sum().sqrt()
+    return modes_agree(forward, reverse, rounding, 1e-12 + _CANCELLED * norm)
+
+
 def modes_agree(
     forward: Sequence[Tensor],
     reverse: Sequence[Tensor],
-    rounded: Iterable[Tensor],
-    floor: float = 1e-12,
+    rounding: float,
+    floor: float | Tensor,
 ) -> bool:
     """Whether the sums of the inner products <u, J v> and <J'u, v> are equal to rounding.
 
-    ``rounded`` are tensors in the dtypes that were computed in; a difference below ``floor`` is
-    none. An infinite derivative agrees: it is infinite in every mode.
+    ``rounding`` is the machine epsilon of what was computed; a difference below ``floor`` is none.
+    An infinite derivative agrees: it is infinite in every mode.
     """
     size = torch.stack([part.abs() for part in (*forward, *reverse)]).sum()
     difference = torch.stack(list(forward)).sum()
     if reverse:
         difference = difference - torch.stack(list(reverse)).sum()
-    rounding = max(torch.finfo(tensor.dtype).eps for tensor in rounded)
     bound = max(TOLERANCE, _ROUNDINGS * rounding) * size + floor
     return bool((difference.abs() <= bound) | ~size.isfinite())
 

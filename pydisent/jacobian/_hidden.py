@@ -22,7 +22,13 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge
 
-from pydisent.jacobian._adjoint import bent_by_reverse, inner, modes_agree, normal_like, once
+from pydisent.jacobian._adjoint import (
+    adjoint_holds,
+    bent_by_reverse,
+    coarsest,
+    normal_like,
+    once,
+)
 from pydisent.jacobian._call import DerivativeError
 from pydisent.jacobian._hooks import Hooks
 from pydisent.jacobian._modes import is_capturing
@@ -261,8 +267,7 @@ def _check_push(push: Push, pulled_along: Callable, output: Tensor, name: str) -
             f"'{name}' cannot be differentiated twice, which J v by its reverse mode needs "
             f"(is it marked once_differentiable?): {error}"
         ) from error
-    reverse = [inner(p, t) for p, t in zip(pulled, tangents) if p is not None]
-    if not modes_agree([inner(u, moved)], reverse, (output, *tangents)):
+    if not adjoint_holds([u], [moved], pulled, tangents, coarsest([output, *tangents])):
         raise DerivativeError(
             f"the backward of '{name}' does not depend on its cotangent as a differentiable "
             "function: J v by its reverse mode would be wrong. Write it in torch operations, so "

@@ -181,3 +181,16 @@ def test_a_derivative_of_zero_says_nothing_about_a_function():
     exact_penalty(lambda z: z.sin() + ClippedOnce.apply(layer(z) - far), draw_codes())
     with pytest.raises(DerivativeError, match="ClippedOnce"):
         exact_penalty(lambda z: z.sin() + ClippedOnce.apply(layer(z) + far), draw_codes())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_backward_that_loses_its_cotangent_is_refused(method):
+    """Sampling by implicit derivatives: its backward is not a function of torch operations."""
+
+    def fn(z):
+        torch.manual_seed(0)
+        return torch.distributions.Dirichlet((z @ weight).exp()).rsample() + z.sum(1, keepdim=True)
+
+    weight = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with pytest.raises(DerivativeError, match="cotangent"):
+        pydisent.alignment_penalty(fn, draw_codes(), k=2, iterations=2, method=method)

@@ -216,6 +216,17 @@ def test_random_leaky_relu_in_training_mode():
     assert slopes.std() > 0.02
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_random_leaky_relu_draws_what_pytorch_draws(dtype):
+    x = draw_real(1000).to(dtype)
+    torch.manual_seed(3)
+    expected, after = F.rrelu(x, 0.2, 0.3, training=True), torch.rand(3)
+    torch.manual_seed(3)
+    with DecomposedFunctions():
+        torch.testing.assert_close(F.rrelu(x, 0.2, 0.3, training=True), expected)
+    assert torch.equal(torch.rand(3), after)
+
+
 def test_distances_between_equal_points_have_a_zero_derivative():
     x = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
     with DecomposedFunctions():

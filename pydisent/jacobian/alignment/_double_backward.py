@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from pydisent.jacobian._adjoint import adjoint_holds, normal_like
 from pydisent.jacobian._arguments import Coupled
 from pydisent.jacobian._call import DerivativeError, differentiable, tensors_in
 from pydisent.jacobian._coupling import keep_samples_apart, refuse_coupled
@@ -78,7 +79,9 @@ class DoubleBackward:
         #: Machine epsilon of the coarsest dtype in which the function computed.
         self.rounding = max(coarsest.rounding, torch.finfo(self.dtype).eps)
         self._outputs = [output for output in outputs if output.requires_grad]
-        self._probes = [torch.zeros_like(o, requires_grad=True) for o in self._outputs]
+        # Not zeros, so that what comes back can be held to the adjoint identity.
+        generator = torch.Generator("cpu").manual_seed(0)
+        self._probes = [normal_like(o, generator).requires_grad_() for o in self._outputs]
         with self._hooks.silent():
             pulled = self._outputs and torch.autograd.grad(
                 self._outputs, self._z, self._probes, create_graph=True, allow_unused=True
@@ -86,6 +89,19 @@ class DoubleBackward:
         if not self._outputs or pulled[0] is None:
             raise ValueError(CONSTANT)
         self._pulled = pulled[0]
+        self._check_adjoint(normal_like(z, generator))
+
+    @torch.no_grad()
+    def _check_adjoint(self, v: Tensor) -> None:
+        """Raise DerivativeError unless <u, J v> = <J'u, v>.
+
+        A backward that is not differentiable where it should be loses derivatives without a word.
+        """
+        if not adjoint_holds(self._probes, self._push(v), [self._pulled], [v], self.rounding):
+            raise DerivativeError(
+                "J v by double backward is not the transpose of J'u: the backward of an operation "
+                "of fn is not a differentiable function of its cotangent; use another method"
+            )
 
     @property
     def samples_are_apart(self) -> bool:

@@ -35,8 +35,9 @@ def rrelu(
     inplace: bool = False,
 ) -> Tensor:
     """Randomized leaky ReLU: slopes are uniform in [lower, upper], or their mean in evaluation."""
-    if training:
-        slope: Any = torch.empty_like(input.detach()).uniform_(lower, upper)
+    if training:  # with the numbers that PyTorch draws, for what is negative alone
+        fixed = input.detach()
+        slope: Any = torch.where(fixed < 0, torch.rrelu(fixed, lower, upper, True) / fixed, 1.0)
     else:
         slope = (lower + upper) / 2
     out = torch.where(input > 0, input, input * slope)

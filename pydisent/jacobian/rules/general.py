@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pydisent.jacobian._adjoint import bent_by_reverse, inner, modes_agree, normal_like, once
+from pydisent.jacobian._adjoint import (
+    adjoint_holds,
+    bent_by_reverse,
+    coarsest,
+    inner,
+    modes_agree,
+    normal_like,
+    once,
+)
 from pydisent.jacobian._call import Call, DerivativeError, differentiable, is_foreign
 from pydisent.jacobian._modes import is_capturing
 from pydisent.jacobian._program import as_dtype
@@ -115,17 +123,15 @@ def _forward_mode_is_right(call: Call, apply: Apply, step: Step) -> bool:
     if call.drawn is not None and not _equal(outputs, step.outputs):
         return False
     along = [normal_like(o.detach(), generator) for o in outputs]
-    forward = [inner(u, t) for t, u in zip(moved, along, strict=True)]
     pulling = [(o, u) for o, u in zip(outputs, along) if o.requires_grad]
-    pulled: Sequence[Tensor] = ()
+    pulled: Sequence[Tensor | None] = [None] * len(v)
     if pulling:
         ends, cotangents = zip(*pulling)
         try:
             pulled = torch.autograd.grad(ends, inputs, cotangents, materialize_grads=True)
         except RuntimeError:  # not along all cotangents, as for the phases of singular vectors
             return not is_foreign(call.func)
-    reverse = [inner(p, t) for p, t in zip(pulled, v)]
-    return modes_agree(forward, reverse, (*outputs, *primals))
+    return adjoint_holds(along, moved, pulled, v, coarsest([*outputs, *primals]))
 
 
 class _Bend:
@@ -201,8 +207,9 @@ class _Bend:
 
         def agrees() -> bool:
             other = self._probed(self._reverse, wide)
+            rounding = coarsest(wide)
             return other is None or all(
-                modes_agree([x], [y], wide, floor=1e-8) for x, y in zip(found, other, strict=True)
+                modes_agree([x], [y], rounding, 1e-8) for x, y in zip(found, other, strict=True)
             )
 
         if not once(self._kind and ("second", *self._kind), agrees):
