@@ -146,8 +146,8 @@ def _train(plan: "Plan", path: Path, **options: Any) -> None:
     from pydisent.training import Interrupted, train
 
     say(f"{plan.system} on {plan.data}, preset {plan.preset}, seed {plan.seed} -> {path}")
-    if plan.note:
-        say(f"preset {plan.preset}: {plan.note}")
+    if remark := plan.remark():
+        say(f"preset {plan.preset}: {remark}")
     try:
         train(plan, path, **options)
     except Interrupted:

@@ -236,6 +236,19 @@ class Plan:
             command=command,
         )
 
+    def remark(self) -> str:
+        """Return the note, and the size, steps and settings that differ from the preset's."""
+        preset = systems.preset(self.system, self.preset, self.data)
+        own = {name: value for name, _, value in systems.describe(preset.config)}
+        given = {name: value for name, _, value in systems.describe(self.config)}
+        own |= {"image_size": preset.image_size, "steps": preset.steps}
+        given |= {"image_size": self.image_size, "steps": self.steps}
+        changed = [
+            f"{name} = {setting_text(value)}" for name, value in given.items() if value != own[name]
+        ]
+        here = f"here {', '.join(changed)}" if changed else ""
+        return self.note if here in self.note else "; ".join(filter(None, (self.note, here)))
+
     def data_arguments(self) -> dict[str, Any]:
         """Return the arguments of `pydisent.data.load`."""
         return {

@@ -165,6 +165,7 @@ def save_pretrained(
     if isinstance(model, System):
         return write_pretrained(model, folder, **how)
     plan = {k: v for k, v in model.plan.to_json().items() if k not in _PRIVATE}
+    plan["note"] = model.plan.remark()
     scores = {name: float(entry["score"]) for name, entry in (model.scores or {}).items()}
     training = {
         "plan": plan,

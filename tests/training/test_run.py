@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -100,3 +101,16 @@ def test_a_run_opens_its_data_as_it_trained_on_them(tmp_path, monkeypatch, recor
     assert run.dataset == "the data"
     assert run.held_out is None
     assert asked == 2 * [{"name": "celeba", "path": str(tmp_path), **named}]
+
+
+def test_a_remark_tells_what_differs_from_the_preset():
+    plan = Plan.from_preset("spectral-gan", "sprites")
+    assert plan.remark() == plan.note
+    changed = Plan.from_preset(
+        "spectral-gan", "sprites", image_size=64, steps=20, settings={"k": 6, "penalty_weight": 0.5}
+    )
+    assert changed.note == plan.note
+    said = changed.remark().removeprefix(plan.note)
+    assert said == "; here penalty_weight = 0.5, k = 6, image_size = 64, steps = 20"
+    assert replace(changed, note=changed.remark()).remark() == changed.remark()
+    assert replace(changed, note="").remark() == said.removeprefix("; ")
