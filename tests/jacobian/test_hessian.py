@@ -5,24 +5,11 @@ import itertools
 import pytest
 import torch
 from _probe import central_difference
+from _smooth_net import D, M, draw_codes, gradients, smooth_net
 from torch import nn
 
 import pydisent
 from pydisent import hessian_penalty
-from pydisent.jacobian import HessianPenalty
-
-D = torch.float64
-M = 5
-
-
-def smooth_net(m=M, out=7, dtype=D):
-    torch.manual_seed(0)
-    layers = [nn.Linear(m, 12), nn.Tanh(), nn.Linear(12, 12), nn.SiLU(), nn.Linear(12, out)]
-    return nn.Sequential(*layers).to(dtype)
-
-
-def draw_codes(batch=3, m=M, dtype=D):
-    return torch.randn(batch, m, generator=torch.Generator().manual_seed(1), dtype=D).to(dtype)
 
 
 def hessians(net, z):
@@ -34,10 +21,6 @@ def energies(h):
     """Sums of all squares and of the off-diagonal ones, (B, n) each."""
     whole = h.square().sum((-2, -1))
     return whole, whole - h.diagonal(dim1=-2, dim2=-1).square().sum(-1)
-
-
-def gradients(value, net, z):
-    return torch.autograd.grad(value, [z, *net.parameters()], materialize_grads=True)
 
 
 REDUCTIONS = {
@@ -203,167 +186,3 @@ def test_it_is_a_hundred_times_as_exact_as_differences_in_float32():
         )
     errors = [(found.double() - exact).norm().item() for found in (ours, published)]
     assert 500 * errors[0] <= errors[1]
-
-
-# -- functions ---------------------------------------------------------------------------------
-
-
-def by_hand(x):
-    return (x - x.mean(0)) * torch.rsqrt(x.var(0, correction=0) + 1e-5)
-
-
-def test_coupled_samples_are_refused_or_held():
-    first, last, norm = nn.Linear(M, 8), nn.Linear(8, 5), nn.BatchNorm1d(8, affine=False)
-    first, last, norm = first.double(), last.double(), norm.double()
-    values = []
-    for normalize in (norm, by_hand):
-        z = draw_codes().requires_grad_()
-        value = hessian_penalty(lambda z, n=normalize: last(n(first(z)).tanh()), z, coupled="hold")
-        wanted = [first.weight, last.weight, z]
-        values.append([value, *torch.autograd.grad(value, wanted, materialize_grads=True)])
-    torch.testing.assert_close(*values)
-    with pytest.raises(ValueError, match="mixes the samples"):
-        hessian_penalty(lambda z: by_hand(first(z)).tanh(), draw_codes())
-
-
-@pytest.mark.parametrize("options", [{}, {"directions": 2}, {"directions": 2, "chunk": 1}])
-def test_the_function_is_called_once_and_draws_once(options):
-    net, calls = smooth_net(), []
-
-    def fn(z, shift, *, scale):
-        calls.append(1)
-        return nn.functional.dropout(net(z), 0.5).tanh() * scale + shift
-
-    z = draw_codes().requires_grad_()
-    value = hessian_penalty(fn, z, 1.0, scale=2.0, **options)
-    value.backward()
-    assert calls == [1]
-    assert z.grad.any()
-
-
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_without_gradients_it_has_no_graph(mode):
-    net, z = smooth_net(), draw_codes()
-    expected = hessian_penalty(net, z)
-    with mode():
-        value = hessian_penalty(net, z)
-        assert not value.requires_grad
-        torch.testing.assert_close(value, expected.detach())
-
-
-class Cube(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x**3
-
-    @staticmethod
-    def backward(ctx, cotangent):
-        (x,) = ctx.saved_tensors
-        return 3 * x**2 * cotangent
-
-
-@pytest.mark.parametrize("chunk", [None, 1])
-def test_a_custom_function_is_differentiated_by_its_backward(chunk):
-    net, values = smooth_net(), []
-    for cube in (Cube.apply, lambda x: x**3):
-        z = draw_codes().requires_grad_()
-        value = hessian_penalty(lambda z, c=cube: c(net(z)).tanh(), z, chunk=chunk)
-        values.append([value, *gradients(value, net, z)])
-    torch.testing.assert_close(*values)
-
-
-def test_a_second_derivative_that_is_not_finite_is_an_error():
-    z = torch.tensor([[0.0, 1.0]])
-    with pytest.raises(ValueError, match="second derivatives of fn are not finite, from 'pow'"):
-        hessian_penalty(lambda z: z**1.5 * z.flip(1), z)
-    with pytest.raises(ValueError, match="Jacobian of fn has NaN or infinity in it, from 'sqrt'"):
-        hessian_penalty(lambda z: z.sqrt(), z)
-
-
-def test_recomputed_gradients_are_not_differentiated_again():
-    net, z = smooth_net(), draw_codes().requires_grad_()
-    value = hessian_penalty(net, z, chunk=1)
-    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
-        torch.autograd.grad(value, z, create_graph=True)
-
-
-# -- arguments ---------------------------------------------------------------------------------
-
-BAD = [
-    ("directions", {"directions": 1}),
-    ("directions", {"directions": 2.0}),
-    ("directions", {"directions": "all"}),
-    ("directions", {"directions": torch.ones(2, 3, M + 1)}),
-    ("directions", {"directions": torch.ones(1, 3, M)}),
-    ("directions", {"directions": torch.ones(2, 3, M), "normalized": True}),
-    ("directions", {"directions": torch.ones(2, 3, M, dtype=torch.complex64)}),
-    ("reduction", {"reduction": "median"}),
-    ("normalized", {"normalized": 1}),
-    ("latent_scale", {"latent_scale": torch.ones(M + 1)}),
-    ("latent_scale", {"latent_scale": 2.0}),
-    ("latent_scale", {"latent_scale": torch.ones(M, dtype=torch.long)}),
-    ("chunk", {"chunk": 0}),
-    ("compute_dtype", {"compute_dtype": torch.int8}),
-    ("coupled", {"coupled": "ignore"}),
-]
-
-
-@pytest.mark.parametrize(("name", "given"), BAD, ids=[f"{n}-{i}" for i, (n, _) in enumerate(BAD)])
-def test_bad_options_are_named(name, given):
-    called = []
-
-    def fn(z):
-        called.append(1)
-        return z.sin()
-
-    with pytest.raises((ValueError, TypeError), match=name):
-        hessian_penalty(fn, draw_codes(), **given)
-    assert not called, "an error must come before any work"
-
-
-@pytest.mark.parametrize(
-    ("name", "given"),
-    [
-        ("directions", {"directions": torch.full((2, 3, M), torch.nan)}),
-        ("latent_scale", {"latent_scale": torch.full((M,), torch.inf)}),
-    ],
-)
-def test_what_is_not_finite_is_named(name, given):
-    with pytest.raises(ValueError, match=f"^{name} must be finite, got NaN or infinity"):
-        hessian_penalty(smooth_net(), draw_codes(), **given)
-
-
-OF_A_MODULE = [
-    (name, given) for name, given in BAD if not torch.is_tensor(next(iter(given.values())))
-]
-
-
-@pytest.mark.parametrize(("name", "given"), OF_A_MODULE, ids=[f"{g}" for _, g in OF_A_MODULE])
-def test_a_module_names_bad_options_when_it_is_made(name, given):
-    with pytest.raises((ValueError, TypeError), match=name):
-        HessianPenalty(**given)
-
-
-def test_directions_of_a_derivative_are_checked():
-    z = draw_codes()
-    for directions in (z, torch.ones(0, *z.shape), [1.0]):
-        with pytest.raises(ValueError, match=r"directions must have shape \(K, 3, 5\)"):
-            pydisent.second_directional_derivative(torch.sin, z, directions)
-    with pytest.raises(TypeError, match=r"directions must be a real tensor, got dtype torch\.comp"):
-        pydisent.second_directional_derivative(torch.sin, z, torch.ones(2, *z.shape) + 0j)
-
-
-def test_as_a_module():
-    net, z = smooth_net(), draw_codes()
-    scale = torch.rand(M, dtype=D)
-    penalty = HessianPenalty(normalized=True, latent_scale=scale)
-    expected = hessian_penalty(net, z, normalized=True, latent_scale=scale)
-    torch.testing.assert_close(penalty(net, z), expected)
-    assert torch.equal(penalty.state_dict()["latent_scale"], scale)
-    assert "normalized=True" in repr(penalty)
-    assert penalty(lambda z, *, chunk: net(z) * chunk, z, chunk=1.0) == penalty(net, z)
-    with pytest.raises(TypeError, match="directions"):
-        HessianPenalty(directions=torch.ones(2, 3, M))
-    with pytest.raises(ValueError, match="reduction"):
-        HessianPenalty(reduction="median")
