@@ -196,7 +196,10 @@ ENTRIES = (
                 figures=(_TRADEOFF,),
             ),
         ),
-        differences=("four weights a system, the published ones, at the published 64 px",),
+        differences=(
+            "images of 64 px, as published, in place of the presets' 32",
+            "four of the published weights a system",
+        ),
         remarks=_PARTS,
     ),
     Entry(
@@ -221,6 +224,7 @@ ENTRIES = (
                 figures=(_TRADEOFF,),
             ),
         ),
+        differences=("images of 64 px, as published, in place of the presets' 32",),
         remarks=("the paper has the penalty without a comparison", *_PARTS),
     ),
     Entry(
