@@ -66,7 +66,7 @@ __all__ = [
     "trace_eigenpath",
 ]
 
-# Imported on first use: they are of layers above the others, and need packages of extras.
+# Imported on first use: these belong to higher layers and need optional packages.
 _HOMES = {
     "explain": "pydisent.reports.explanation",
     "from_pretrained": "pydisent.training.pretrained",

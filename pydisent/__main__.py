@@ -4,10 +4,10 @@ import sys
 
 
 def main() -> int:
-    """Run the command line; `info` also where it is not fully installed."""
+    """Run the command line; `info` works even without the optional packages."""
     try:
         return _main()
-    except KeyboardInterrupt:  # while torch is imported
+    except KeyboardInterrupt:  # while torch is being imported
         print("pydisent: interrupted", file=sys.stderr)
         return 130
 
@@ -32,8 +32,8 @@ def _info() -> int:
     try:
         info()
         sys.stdout.flush()
-    except OSError as error:  # a reader that has gone, a full disk
-        sys.stdout = None  # or it would be flushed once more
+    except OSError as error:  # a closed pipe, a full disk
+        sys.stdout = None  # or the interpreter would flush it again at exit
         print(f"pydisent: {error}", file=sys.stderr)
         return 2
     return 0

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# What open and fsync fail with where folders cannot be flushed.
+# Errors from open and fsync on systems where folders cannot be flushed.
 NO_FOLDER_SYNC = (errno.EACCES, errno.EPERM, errno.EBADF, errno.EINVAL, errno.ENOTSUP)
 
 
@@ -21,8 +21,8 @@ def replacing(path: Path, *, concurrent: bool = False) -> Iterator[Path]:
     path : Path
         The file.
     concurrent : bool
-        Whether several processes may write it at once. If so, the temporary file gets a random
-        name; otherwise a fixed one, so that the leftover of a killed process is overwritten.
+        Whether several processes may write the file at once. If so, the temporary file gets a
+        random name; otherwise a fixed one, so that a killed process's leftover is overwritten.
     """
     token = f".{secrets.token_hex(4)}" if concurrent else ""
     temporary = path.with_name(f".{path.name}{token}.tmp")
@@ -44,7 +44,7 @@ def write_atomic(path: Path, data: str | bytes, *, concurrent: bool = False) -> 
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """Create a file and flush it to the disk; an OSError names it."""
+    """Create a file and flush it to disk; any OSError names the file."""
     try:
         with path.open("xb") as file:
             file.write(data)
@@ -56,9 +56,9 @@ def write_new(path: Path, data: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file to the disk, or a folder where the file system supports that.
+    """Flush a file to disk, or a folder where the file system supports it.
 
-    Windows cannot open folders, and flushes only files that are open for writing.
+    Windows cannot open folders and flushes only files opened for writing.
     """
     folder = path.is_dir()
     try:
@@ -73,7 +73,7 @@ def sync(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file, a link or a folder with its contents, if there is one."""
+    """Delete a file, a link or a folder with its contents, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -20,23 +20,24 @@ _FOLDER = Path(__file__).parent
 #: Written by ``setup.py`` when the compiled module, or the CUDA kernels in it, could not be built.
 _FAILURE_NOTE = _FOLDER / "_build_failure.txt"
 
-#: ``pydisent._C.fits``, of which it is no sign that it says no, and which no graph can hold.
+#: ``pydisent._C.fits``: a quick test that arguments are valid. False only means that they need the
+#: full checks. ``torch.compile`` cannot trace it.
 fits: Callable[..., bool] = lambda pattern, *tensors: False  # noqa: E731
 _native: ModuleType | None = None
 _native_reason = "pydisent.ops has not been imported"
 
 
 def load_native() -> None:
-    """Import ``pydisent._C``, which registers the compiled kernels, or keep the reason why not."""
+    """Import ``pydisent._C``, which registers the compiled kernels, or record why it failed."""
     global _native, _native_reason, fits
     if _native is not None:
         return
     try:
-        # Beside this file alone: an editable install elsewhere would lend a module of its own.
+        # Only beside this file: an editable install elsewhere would supply its own module.
         if not importlib.machinery.PathFinder.find_spec("pydisent._C", [str(_FOLDER)]):
             raise ModuleNotFoundError(name="pydisent._C")
         _native = importlib.import_module("pydisent._C")
-        if not hasattr(_native, "fits"):  # its kernels are registered all the same
+        if not hasattr(_native, "fits"):  # its kernels are registered nevertheless
             raise RuntimeError(
                 "pydisent._C was built from another version's sources; build it again "
                 "(`pip install --no-build-isolation -e .`)"
@@ -49,7 +50,7 @@ def load_native() -> None:
 
 
 def _never_built() -> str:
-    """Say that there is no compiled module here, and where another installation has one."""
+    """Explain that there is no compiled module here, and which other installation has one."""
     for folder in sys.path:
         other = Path(folder, "pydisent")
         if importlib.machinery.PathFinder.find_spec("pydisent._C", [str(other)]):
@@ -93,7 +94,7 @@ def triton_reason(device: str) -> str:
 
 
 def is_strict() -> bool:
-    """Tell whether ``PYDISENT_STRICT`` asks for an error where an op would fall back."""
+    """Return whether ``PYDISENT_STRICT`` turns fallbacks of ops into errors."""
     return os.environ.get("PYDISENT_STRICT", "0") not in ("", "0")
 
 
@@ -109,15 +110,15 @@ def _library_version(name: str) -> str | None:
 
 
 class Active(TypedDict):
-    """Whether an implementation can run, and why not: "" if it can."""
+    """Whether an implementation can run, and the reason if not ("" if it can)."""
 
     active: bool
     reason: str
-    instruction_set: NotRequired[str]  # of the CPU
+    instruction_set: NotRequired[str]  # CPU only
 
 
 class Backends(TypedDict):
-    """What :func:`backends` reports."""
+    """The report of :func:`backends`."""
 
     reference: Active
     cpu: Active
@@ -140,7 +141,7 @@ def _device_report(device: str) -> Active:
 
 
 def backends() -> Backends:
-    """Report the implementations of every op: what is active, which versions, and why not.
+    """Report which implementations of the ops are active, why others are not, and versions.
 
     Returns
     -------

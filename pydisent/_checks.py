@@ -1,6 +1,6 @@
-"""Argument checks, whose errors all read ``NAME must be RULE, got VALUE``.
+"""Argument checks; their errors all read ``NAME must be RULE, got VALUE``.
 
-A value of the wrong type raises TypeError, any other bad value ValueError.
+A value of the wrong type raises TypeError; any other bad value raises ValueError.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def check_one_of(name: str, value: Any, accepted: Sequence[str]) -> None:
 def check_integer(name: str, value: Any, *, at_least: int, at_most: int | None = None) -> None:
     """Raise unless `value` is an integer in [at_least, at_most]."""
     if type(value) is int and at_least <= value and (at_most is None or value <= at_most):
-        return  # before any text is made: ops check their arguments at every call
+        return  # before formatting any text: ops check their arguments at every call
     rule = f"an integer {_interval(None, at_least, None, at_most)}"
     _check_whole(name, value, rule)
     within = at_least <= int(value) and (at_most is None or int(value) <= at_most)
@@ -68,9 +68,9 @@ def check_number(
     at_most: float | None = None,
     finite: bool = True,
 ) -> None:
-    """Raise unless `value` is a real number within the bounds, and finite unless that is waived.
+    """Raise unless `value` is a real number within the bounds, and finite if so required.
 
-    A tensor is refused: as a setting it would get no gradient.
+    A tensor is refused, because a setting gets no gradient.
     """
     real = type(value) is float or (isinstance(value, numbers.Real) and not isinstance(value, bool))
     accepted = (
@@ -97,11 +97,11 @@ def check_batch(name: str, x: Tensor, *shape: int) -> None:
 
 
 def check_tensor(name: str, x: Any) -> None:
-    """Raise TypeError unless x is a tensor with strides, which the kernels read memory by."""
+    """Raise TypeError unless x is a strided tensor, the only layout that the kernels read."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
     if x.layout != torch.strided or x.is_nested:
-        layout = "nested" if x.is_nested else x.layout  # some nested tensors say torch.strided
+        layout = "nested" if x.is_nested else x.layout  # some nested tensors report torch.strided
         raise TypeError(f"{name} must be a strided tensor, got layout {layout}")
 
 
@@ -113,7 +113,7 @@ def check_floating(name: str, x: Any) -> None:
 
 
 def check_device(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
-    """Raise ValueError unless x is on the other's device."""
+    """Raise ValueError unless x and `other` are on the same device."""
     if x.device != other.device:
         raise ValueError(
             f"{name} must be on {other.device}, the device of {other_name}, got {x.device}"
@@ -121,7 +121,7 @@ def check_device(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
 
 
 def check_matching(name: str, x: Any, other_name: str, other: Tensor, shape: bool = True) -> None:
-    """Raise unless x is floating (TypeError), with the other's device and shape (ValueError)."""
+    """Raise unless x is floating (TypeError) with the device and shape of `other` (ValueError)."""
     check_floating(name, x)
     check_device(name, x, other_name, other)
     if shape and x.shape != other.shape:
@@ -129,12 +129,12 @@ def check_matching(name: str, x: Any, other_name: str, other: Tensor, shape: boo
 
 
 def shape_error(name: str, shape: Any, x: Tensor) -> ValueError:
-    """The error that a tensor does not have the shape, in words or as a tuple, that it must."""
+    """The error for a tensor that lacks the required shape, a tuple or a description."""
     return ValueError(f"{name} must have shape {shape}, got {tuple(x.shape)}")
 
 
 def shown(value: Any) -> str:
-    """Return a value as error messages give it: numbers and text, and others by their type."""
+    """Format a value for an error message: numbers and strings as such, others by their type."""
     if isinstance(value, numbers.Number) and not isinstance(value, Tensor):
         return str(value)
     return repr(value) if value is None or isinstance(value, str) else type(value).__name__

@@ -1,4 +1,4 @@
-"""The versions and the machine a run used."""
+"""Versions and hardware, for the record of a run."""
 
 import os
 import platform

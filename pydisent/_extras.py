@@ -1,10 +1,10 @@
-"""What is imported only where it is used, and what to install where it is missing."""
+"""Optional packages, imported where they are used, and how to install missing ones."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: The extra of pyproject.toml that brings a package, by the name under which it is imported.
+#: The extra in pyproject.toml that provides each package, by import name.
 EXTRAS = {
     "h5py": "data",
     "huggingface_hub": "hub",
@@ -36,7 +36,7 @@ class MissingPackageError(ModuleNotFoundError):
 
 
 def install_command(extra: str) -> str:
-    """Return the command that installs an extra, from the checkout if this is one."""
+    """Return the command that installs an extra, from the source checkout if there is one."""
     checkout = Path(__file__).parents[1]
     if (checkout / "pyproject.toml").is_file() and (checkout / "setup.py").is_file():
         return f"pip install --no-build-isolation -e '{checkout}[{extra}]'"
@@ -45,12 +45,12 @@ def install_command(extra: str) -> str:
 
 @contextmanager
 def optional(what: str = "this") -> Iterator[None]:
-    """Say in the block's imports which package `what` needs, and how to install it.
+    """Make failed imports in the block name the package that `what` needs and how to install it.
 
     Raises
     ------
     MissingPackageError
-        If an import of the block finds a package of an extra missing.
+        If an import in the block fails because the package of an extra is missing.
     """
     try:
         yield

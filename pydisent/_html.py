@@ -1,4 +1,4 @@
-"""Small pieces of HTML by which results show themselves in notebooks: escaped, without scripts."""
+"""HTML fragments for displaying results in notebooks: escaped, without scripts."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -6,17 +6,17 @@ from html import escape
 from typing import Any
 
 _CELL = "padding:1px 8px;text-align:left"
-_LARGEST = 24  # rows and columns of a matrix that is drawn
+_LARGEST = 24  # rows or columns of a matrix that is still drawn
 _BLUE = "0,114,178"
 
 
 def block(title: str, *parts: str) -> str:
-    """Return parts that are HTML, below a title that is text."""
+    """Return HTML parts below a plain-text title."""
     return f"<div><strong>{escape(title)}</strong>{''.join(parts)}</div>"
 
 
 def table(rows: Iterable[tuple[str, Any]]) -> str:
-    """Return a table of names and values; nothing if there are no rows."""
+    """Return a table of names and values; an empty string if there are no rows."""
     lines = []
     for name, value in rows:
         shown = value if isinstance(value, Markup) else escape(text(value))
@@ -35,11 +35,11 @@ def text(value: Any) -> str:
 
 
 class Markup(str):
-    """Text that is HTML already."""
+    """A string that is already HTML."""
 
 
 def is_matrix(value: Any) -> bool:
-    """Return whether a value is lists of numbers, all of one length, and small enough to draw."""
+    """Return whether a value is a list of equally long lists of numbers, small enough to draw."""
     if not isinstance(value, list) or not 0 < len(value) <= _LARGEST:
         return False
     if not all(isinstance(row, list) and 0 < len(row) <= _LARGEST for row in value):
@@ -57,7 +57,7 @@ def matrix(
     rows: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
 ) -> Markup:
-    """Return a matrix of non-negative numbers with cells as dark as they are large."""
+    """Return a matrix of non-negative numbers, its cells shaded by value."""
     finite = [v for row in values for v in row if math.isfinite(v)]
     largest = max(finite, default=0.0)
     head = ""
@@ -77,7 +77,7 @@ def _shaded(value: float, largest: float) -> str:
 
 
 def curve(values: Sequence[float], *, width: int = 160, height: int = 24) -> Markup:
-    """Return a curve of values as a drawing; those that are not finite are left out."""
+    """Return a line plot of values as SVG, without those that are not finite."""
     points = [(i, float(v)) for i, v in enumerate(values) if math.isfinite(v)]
     points = points[:: max(1, len(points) // width)]
     low, high = (pick((v for _, v in points), default=0.0) for pick in (min, max))

@@ -1,4 +1,4 @@
-"""`pydisent info`, which needs nothing that may not be installed."""
+"""`pydisent info`, which needs no optional packages."""
 
 import importlib.metadata
 import json
@@ -9,7 +9,7 @@ PACKAGES = ("lightning-fabric", "safetensors", "tensorboard", "scikit-learn", "m
 
 
 def info() -> None:
-    """Say what is installed, which kernels are active, and why any is not."""
+    """Print what is installed, which kernels are active, and why others are not."""
     found = environment()
     backends = found.pop("backends")
     for package in (*PACKAGES, "triton", "nvtx"):

@@ -7,16 +7,16 @@ from typing import Any
 
 
 def alias_modules(package: str, moved: dict[str, str]) -> None:
-    """Make the modules of a package that moved importable under their former names.
+    """Make modules that moved out of a package importable under their former names.
 
-    An alias imports its module when an attribute is first asked for.
+    An alias imports its module on first attribute access.
 
     Parameters
     ----------
     package : str
-        The package that they have left.
+        The package they moved out of.
     moved : dict of str to str
-        The present module of each former name in the package.
+        Former names in the package, mapped to the present modules.
     """
     for name, target in moved.items():
         alias = _Alias(f"{package}.{name}", target)
@@ -30,6 +30,6 @@ class _Alias(ModuleType):
         self._target = target
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # asked of every module, such as by inspect
+        if name.startswith("__"):  # looked up on every module, for example by inspect
             raise AttributeError(name)
         return getattr(import_module(self._target), name)

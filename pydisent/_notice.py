@@ -10,19 +10,19 @@ _given: set[str] = set()
 
 
 def warn(message: str) -> None:
-    """Warn in the first line up the stack that is neither pydisent's nor torch's."""
+    """Warn at the innermost stack frame that is neither in pydisent nor in torch."""
     warnings.warn(f"pydisent: {message}", stacklevel=_callers_level())
 
 
 def warn_once(message: str) -> None:
-    """Warn as `warn` does, but only the first time in this process."""
+    """As `warn`, but only once per process for each message."""
     if message not in _given:
         _given.add(message)
         warnings.warn(f"pydisent: {message}", stacklevel=_callers_level())
 
 
 def _callers_level() -> int:
-    """How far up the first frame is that is neither pydisent's nor torch's."""
+    """The `stacklevel` of the innermost frame that is neither in pydisent nor in torch."""
     inside = tuple(
         os.path.dirname(os.path.abspath(module.__file__ or "")) + os.sep
         for module in (sys.modules["pydisent"], torch)

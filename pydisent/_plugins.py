@@ -1,12 +1,12 @@
 """Registries of systems, data sets and metrics, and the plug-ins that add to them.
 
-A plug-in is a module that registers something when it is imported. It is found by an entry point of
-an installed package, in the groups `pydisent.systems`, `pydisent.data` and `pydisent.metrics` (the
-name is that of what is registered, the value a module, or an object in one), or by the environment
-variable PYDISENT_PLUGINS: modules and paths of .py files, separated by commas. Processes that are
-started, such as a sweep's, inherit the variable; machines of a Ray cluster that is joined must have
-it themselves. Plug-ins are imported when a name is not found among those that there are, or all are
-asked for.
+A plug-in is a module that registers something when it is imported. It is found through an entry
+point of an installed package, in the groups `pydisent.systems`, `pydisent.data` and
+`pydisent.metrics` (the entry point is named after what it registers; its value is a module, or an
+object in one), or through the environment variable PYDISENT_PLUGINS: modules and paths of .py
+files, separated by commas. Child processes, such as those of a sweep, inherit the variable; the
+machines of an existing Ray cluster must set it themselves. Plug-ins are imported when a name is not
+yet registered, or when all names are listed.
 """
 
 import importlib
@@ -24,20 +24,20 @@ from pydisent._notice import warn
 
 VARIABLE = "PYDISENT_PLUGINS"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.+-]*", re.IGNORECASE)
-_imported: set[str] = set()  # what of the variable was imported, or could not be
+_imported: set[str] = set()  # items of the variable that were tried, even if they failed
 
 T = TypeVar("T")
 
 
 class Registry(MutableMapping[str, T]):
-    """What is known by name, in the order of registration; plug-ins add to it.
+    """Entries by name, in the order of registration; plug-ins can add to them.
 
     Parameters
     ----------
     kind : str
-        What its entries are, for messages.
+        What the entries are, for messages.
     group : str
-        The group of entry points that add to it.
+        The entry-point group of plug-ins.
     """
 
     def __init__(self, kind: str, group: str) -> None:
@@ -47,12 +47,13 @@ class Registry(MutableMapping[str, T]):
         self._asked = False
 
     def add(self, name: str, entry: T, owner: str) -> None:
-        """Register an entry of the module `owner`, which may replace its own.
+        """Register an entry of the module `owner`, which may replace its own entries.
 
         Raises
         ------
         ValueError
-            If the name is not letters, digits and - _ . +, or is another module's.
+            If the name has characters other than letters, digits and - _ . +, or belongs to
+            another module.
         """
         fits = isinstance(name, str) and _NAME.fullmatch(name) is not None
         check(fits, f"name of a {self.kind}", "letters, digits, dashes and dots", shown(name))
@@ -62,7 +63,7 @@ class Registry(MutableMapping[str, T]):
         self._entries[name], self._owners[name] = entry, owner
 
     def find(self, name: str) -> T:
-        """Return an entry; ValueError, with all names, if there is none."""
+        """Return an entry; ValueError, listing all names, if there is none."""
         if name not in self:
             check_one_of(self.kind, name, tuple(self))
         return self[name]
@@ -105,7 +106,7 @@ class Registry(MutableMapping[str, T]):
         said = f"the plug-in {point.name} = {point.value} ({self.group}){owner}"
         try:
             point.load()
-        except (Exception, SystemExit) as error:  # of anyone's code
+        except (Exception, SystemExit) as error:  # third-party code may raise anything
             warn(f"{said} is left out: {type(error).__name__}: {error}")
         else:
             if point.name not in self._entries:
@@ -113,20 +114,20 @@ class Registry(MutableMapping[str, T]):
 
 
 def _import_named() -> None:
-    """Import the modules and files that the environment variable names, each once."""
+    """Import the modules and files named by the environment variable, each once."""
     for item in os.environ.get(VARIABLE, "").split(","):
         name = item.strip()
         if not name or name in _imported:
             continue
-        _imported.add(name)  # before: it may ask for names itself
+        _imported.add(name)  # first, as the import itself may look up names
         try:
             _import_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
-        except (Exception, SystemExit) as error:  # of anyone's code
+        except (Exception, SystemExit) as error:  # third-party code may raise anything
             warn(f"the plug-in {name} ({VARIABLE}) is left out: {type(error).__name__}: {error}")
 
 
 def _import_file(file: Path) -> None:
-    """Import a file as the module of its name, unless it runs or is imported already."""
+    """Import a file as the module of its name, unless it is running or already imported."""
     for name in ("__main__", file.stem):
         there = sys.modules.get(name)
         if Path(getattr(there, "__file__", None) or "").resolve() == file.resolve():

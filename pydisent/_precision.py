@@ -1,4 +1,4 @@
-"""Where bfloat16 is worth computing in."""
+"""Devices on which computing in bfloat16 pays off."""
 
 import os
 import platform
@@ -8,16 +8,17 @@ import torch
 from pydisent._backends import is_strict
 from pydisent._notice import warn_once
 
-# Values of ONEDNN_MAX_CPU_ISA that keep oneDNN, which multiplies matrices and convolves for torch,
-# from the instructions for bfloat16; it reads others as these, or as no limit.
+# Values of ONEDNN_MAX_CPU_ISA that keep oneDNN, which computes torch's matrix products and
+# convolutions, from using bfloat16 instructions; it reads any other value as one of these, or as no
+# limit.
 _WITHOUT_BF16 = "sse41 avx avx2 avx2_vnni avx2_vnni_2 avx512_core avx512_core_vnni".split()
 
 
 def has_native_bf16(device: torch.device | str = "cpu") -> bool:
-    """Return whether products of bfloat16 matrices have instructions of their own on a device.
+    """Return whether a device has native instructions for products of bfloat16 matrices.
 
-    Elsewhere they are computed all the same, but 7 to 100 times as slowly as in float32. On x86
-    the instructions are AVX512_BF16 and AMX; ``ONEDNN_MAX_CPU_ISA`` can forbid them.
+    Other devices emulate them, 7 to 100 times as slowly as in float32. On x86 the instructions are
+    AVX512_BF16 and AMX; ``ONEDNN_MAX_CPU_ISA`` can disable them.
     """
     kind = torch.device(device).type
     if kind == "cuda":
@@ -26,15 +27,15 @@ def has_native_bf16(device: torch.device | str = "cpu") -> bool:
 
 
 def bf16_devices() -> list[str]:
-    """Return the device types that have it natively here, for records of a machine."""
+    """Return the device types of this machine with native bfloat16, for its records."""
     return [kind for kind in ("cpu", "cuda") if has_native_bf16(kind)]
 
 
 def affordable_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype | None:
-    """Return the dtype to compute in where `dtype` is asked for.
+    """Return the dtype to compute in when `dtype` is requested.
 
-    It is float32, with a warning, for bfloat16 on a CPU that does not have it natively, unless
-    ``PYDISENT_STRICT`` asks for no such replacement.
+    On a CPU without native bfloat16, it is float32 instead of bfloat16, with a warning, unless
+    ``PYDISENT_STRICT`` is set.
     """
     if dtype != torch.bfloat16 or device.type != "cpu" or has_native_bf16(device) or is_strict():
         return dtype
@@ -50,7 +51,7 @@ def _cpu_has_bf16() -> bool:
         return False
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return True
-    # On x86 oneDNN also says so of AVX512 alone, where it goes by way of float32.
+    # On x86 oneDNN also reports support with AVX512 alone, where it converts to float32.
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
     has = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return has and limit.lower() not in _WITHOUT_BF16

@@ -1,4 +1,4 @@
-"""Refuses a torch that is too old, before anything fails in a way that says less."""
+"""Refuse a torch that is too old, before anything fails with a less helpful error."""
 
 import re
 

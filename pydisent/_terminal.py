@@ -1,4 +1,4 @@
-"""Text for terminals: commands to copy, and what a terminal without Unicode is given."""
+"""Text for terminals: commands to copy, and replacements where Unicode is missing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-NAME = "pydisent.plain"  # of the codecs' error handler
+NAME = "pydisent.plain"  # the error handler registered with codecs
 PLAIN = {
     "–": "-", "−": "-", "±": "+-", "×": "x", "…": "...", "→": "->", "≥": ">=", "≤": "<=", "•": "*",
 }  # fmt: skip
 
 
 def command(*words: str | os.PathLike[str]) -> str:
-    """Return a command line of pydisent that a shell reads as these words."""
+    """Return a pydisent command line, quoted for a shell."""
     # A path that begins with a dash would be taken for an option.
     plain = (str(w) if isinstance(w, str) or str(w)[:1] != "-" else f"./{w}" for w in words)
     return shlex.join(["pydisent", *plain])
@@ -27,9 +27,9 @@ def command(*words: str | os.PathLike[str]) -> str:
 
 @contextlib.contextmanager
 def readable_output() -> Iterator[None]:
-    """Print what the streams' encoding lacks in plain characters, or escaped, instead of failing.
+    """Print characters that a stream cannot encode as ASCII or escaped, instead of failing.
 
-    So are bytes of file names that no encoding has.
+    This includes undecodable bytes in file names.
     """
     streams = [s for s in (sys.stdout, sys.stderr) if isinstance(s, io.TextIOWrapper)]
     kept = [(stream, stream.errors) for stream in streams]
@@ -39,14 +39,14 @@ def readable_output() -> Iterator[None]:
         yield
     finally:
         for stream, errors in kept:
-            # What is closed, or a pipe whose reader has gone, is not told.
+            # The stream may be closed, or a broken pipe.
             with contextlib.suppress(OSError, ValueError):
                 stream.reconfigure(errors=errors)
 
 
 @contextlib.contextmanager
 def warnings_of_one_line() -> Iterator[None]:
-    """Print pydisent's own warnings without a place in its code, which says users nothing."""
+    """Print pydisent's own warnings without their source line, which tells users nothing."""
     usual = warnings.formatwarning
 
     def formatted(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:

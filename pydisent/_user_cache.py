@@ -1,4 +1,4 @@
-"""Where files are kept that may be made anew at any time."""
+"""The user's cache folder, for files that can be recreated at any time."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def cache_folder() -> Path | None:
-    """Return the user's cache folder of pydisent, or None if nothing is to be kept.
+    """Return pydisent's cache folder, or None if caching is off.
 
-    The environment variable PYDISENT_CACHE names the folder, or is "off"; by default it is
-    pydisent in XDG_CACHE_HOME or ~/.cache. Anything in it may be deleted at any time.
+    The environment variable PYDISENT_CACHE names the folder or is "off"; the default is pydisent in
+    XDG_CACHE_HOME or ~/.cache. Anything in the folder may be deleted at any time.
     """
     chosen = os.environ.get("PYDISENT_CACHE")
     if chosen == "off":

@@ -1,13 +1,13 @@
-"""Data parallelism with the results of a single process that has the whole batch.
+"""Data parallelism with the same results as a single process that has the whole batch.
 
 Inside `data_parallel` every process has a shard of each batch, in the order of ranks. Backward
-passes differentiate the sum of the processes' losses, and `average_gradients` makes of it the
-gradient of their mean. So a loss is right if it is a mean over the process's shard, or if it is
-computed from the whole batch, which `gather` returns, and is thus the same on all processes.
+passes differentiate the sum of the processes' losses, and `average_gradients` turns the result into
+the gradient of their mean. So a loss is right if it is a mean over the process's shard, or if it is
+computed from the whole batch, as returned by `gather`, and is thus the same on all processes.
 
-Random numbers are drawn for the whole batch by generators in the same state on all processes, and
-each keeps its shard: `draw` and `randn_like`. Anything drawn otherwise must not depend on the size
-of the shard.
+With `draw` and `randn_like`, random numbers are drawn for the whole batch from generators that are
+in the same state on all processes, and each process keeps its shard. Any other draw must not depend
+on the size of the shard.
 
 Outside `data_parallel` there is a single process, and no function waits for others.
 """
@@ -47,7 +47,7 @@ def data_parallel(timeout: timedelta | None = None) -> Iterator[None]:
     Parameters
     ----------
     timeout : timedelta, optional
-        For messages that do not go through a GPU; PyTorch's limit by default.
+        Timeout of messages that do not go through a GPU; PyTorch's default if omitted.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def processes() -> int:
 
 
 def is_first() -> bool:
-    """Return whether this process has rank 0, also before `torch.distributed` is initialised."""
+    """Return whether this process has rank 0; works before `torch.distributed` is initialised."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return True
     return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
@@ -92,12 +92,12 @@ def own_rows(whole: Tensor, batches: int = 1) -> Tensor:
     whole : Tensor
         The whole batch, or several of the same size, concatenated.
     batches : int
-        Number of batches, of each of which the process has a shard.
+        Number of concatenated batches; the process has a shard of each.
 
     Raises
     ------
     ValueError
-        If the rows cannot be shared equally.
+        If the rows cannot be divided equally.
     """
     if _now.count == 1:
         return whole
@@ -131,11 +131,11 @@ def draw(sample: Callable[[int], Tensor], rows: int, batches: int = 1) -> Tensor
     Parameters
     ----------
     sample : callable
-        Draws from a generator that is in the same state on all processes, such as PyTorch's own.
+        Draws from a generator in the same state on all processes, such as PyTorch's own.
     rows : int
         Number of rows of the shard.
     batches : int
-        Number of concatenated batches that they belong to.
+        Number of concatenated batches in the shard.
     """
     return own_rows(sample(rows * _now.count), batches)
 
@@ -146,9 +146,9 @@ def randn_like(x: Tensor, batches: int = 1) -> Tensor:
     Parameters
     ----------
     x : Tensor
-        This process's shard (n, ...), whose shape and memory layout the noise has.
+        This process's shard (n, ...); the noise has its shape and memory layout.
     batches : int
-        Number of concatenated batches that it belongs to.
+        Number of concatenated batches in the shard.
     """
     if _now.count == 1:
         return torch.randn_like(x)
@@ -198,9 +198,9 @@ def _summed(x: Tensor) -> Tensor:
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replace every parameter's gradient by its mean over processes.
+    """Replace each parameter's gradient by its mean over processes.
 
-    All processes run the same program: a parameter has a gradient on all of them, or on none.
+    All processes run the same program, so a parameter has a gradient on all of them or on none.
     """
     if _now.count > 1:
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -215,7 +215,7 @@ def copy_from_first(tensors: Iterable[Tensor]) -> None:
 
 @torch.no_grad()
 def _at_once(tensors: Sequence[Tensor], communicate: Callable[[Tensor], Any]) -> None:
-    """Communicate the tensors in one call per dtype, as each call waits for the network."""
+    """Communicate the tensors in one call per dtype, as every call waits for the network."""
     for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
         same = [tensor for tensor in tensors if tensor.dtype == dtype]
         flat = torch.cat([tensor.reshape(-1) for tensor in same])
@@ -246,7 +246,7 @@ def highest(value: int) -> int:
 def together() -> Iterator[None]:
     """Wait for all processes at the end of the block; an error on one is raised on all.
 
-    Each raises its own error, or else that of the first process that has one. Inside the block
+    Each process raises its own error, or else that of the first process with one. Inside the block
     processes must not wait for each other.
     """
     error: Exception | None = None
