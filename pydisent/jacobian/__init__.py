@@ -2,14 +2,14 @@
 
 In reading order: ``linearize`` checks its arguments (``_arguments``) and traces the function
 (``_trace``). Each torch call (``_call``) becomes a linear step (``_step``), by a rule (``rules``)
-or, where only the autograd graph shows it, by reverse mode (``_hidden``). The steps make a program
-(``_program``), from which a ``Linearization`` computes products. Functions of the Gram matrix
-J'J have one way to their gradient (``_gram``, ``_directions``, ``_gradient``): ``gram`` and
-``alignment``. ``path_length``, ``directional`` and ``eigen`` are built on a ``Linearization``, too.
-Second derivatives (``taylor``, ``hessian``) are pushed with the first ones (``_taylor``), through
-steps that know how they change with their inputs.
-``decompositions`` replace what PyTorch differentiates wrongly; ``corrections`` lends them to other
-code, and ``diagnosis`` finds out where they are needed.
+or, if it is visible only in the autograd graph, by reverse mode (``_hidden``). The steps form a
+program (``_program``), from which a ``Linearization`` computes products. Functions of the Gram
+matrix J'J (``gram``, ``alignment``) share the computation of their gradient (``_gram``,
+``_directions``, ``_gradient``). ``path_length``, ``directional`` and ``eigen`` also build on a
+``Linearization``. Second derivatives (``taylor``, ``hessian``) are pushed together with first ones
+(``_taylor``), through steps that have their own second derivatives.
+``decompositions`` replace operations that PyTorch differentiates wrongly; ``corrections`` makes
+them available to other code, and ``diagnosis`` finds out where they are needed.
 """
 
 from pydisent.jacobian._call import DerivativeError

@@ -1,7 +1,7 @@
-"""Whether forward and reverse mode agree on a derivative: <u, J v> = <J'u, v> for random u, v.
+"""The adjoint identity <u, J v> = <J'u, v> at random u, v: forward and reverse mode must agree.
 
-PyTorch's derivatives are not all there and not all right, so an operation without a rule is held
-to this identity before its derivative is used.
+Some of PyTorch's derivatives are missing or wrong, so an operation without a rule is tested against
+this identity before its derivative is used.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# A formula that is wrong misses by 4 % or more, by what ``tests/jacobian/test_torch_probes.py``
-# measured; one that is right, by rounding alone: about 1e-5 in float32. For the half types
-# rounding takes over.
+# ``tests/jacobian/test_torch_probes.py`` measured errors of 4 % or more for wrong formulas, and of
+# rounding alone, about 1e-5 in float32, for right ones. For half types rounding dominates.
 TOLERANCE = 1e-3
 _ROUNDINGS = 30
-# Of the norm of J v: <u, J v> can be nearly zero, of terms that are rounded.
+# Relative to the norm of J v: the terms of <u, J v> may cancel but for their rounding.
 _CANCELLED = 3e-5
 
 _right: set[Any] = set()
@@ -39,7 +38,7 @@ def adjoint_holds(
 ) -> bool:
     """Whether <u, J v> = <J'u, v> for normal u, with J v ``moved`` and J'u ``pulled``.
 
-    None of ``pulled`` stands for zeros; ``rounding`` is the machine epsilon of what was computed.
+    None in ``pulled`` stands for zeros; ``rounding`` is the machine epsilon of the computation.
     """
     forward = [inner(a, b) for a, b in zip(u, moved, strict=True)]
     reverse = [inner(a, b) for a, b in zip(pulled, v, strict=True) if a is not None]
@@ -55,8 +54,8 @@ def modes_agree(
 ) -> bool:
     """Whether the sums of the inner products <u, J v> and <J'u, v> are equal to rounding.
 
-    ``rounding`` is the machine epsilon of what was computed; a difference below ``floor`` is none.
-    An infinite derivative agrees: it is infinite in every mode.
+    ``rounding`` is the machine epsilon of the computation; a difference below ``floor`` counts as
+    zero. An infinite derivative agrees: it is infinite in every mode.
     """
     size = torch.stack([part.abs() for part in (*forward, *reverse)]).sum()
     difference = torch.stack(list(forward)).sum()
@@ -67,7 +66,7 @@ def modes_agree(
 
 
 def once(kind: Any, check: Callable[[], bool]) -> bool:
-    """The result of ``check``, which is run only once for a ``kind`` other than None if true."""
+    """The result of ``check``, not run again for a ``kind``, other than None, that has passed."""
     if kind is not None and kind in _right:
         return True
     if not check():
@@ -78,7 +77,7 @@ def once(kind: Any, check: Callable[[], bool]) -> bool:
 
 
 def normal_like(like: Tensor, generator: torch.Generator, *front: int) -> Tensor:
-    """Normal numbers, (*front, *like.shape), of the dtype and on the device of ``like``."""
+    """Standard normal numbers (*front, *like.shape), with the dtype and device of ``like``."""
     dtype, shape = torch.promote_types(like.dtype, torch.float32), (*front, *like.shape)
     return torch.randn(shape, generator=generator, dtype=dtype, device="cpu").to(like)
 
@@ -99,10 +98,11 @@ def bent_by_reverse(
     keep: bool,
     cut: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> list[Tensor]:
-    """D²f[a, b] of ``ends``, shaped as ``like``, by reverse mode; with a graph if ``keep``.
+    """D²f[a, b] of ``ends``, shaped like ``like``, by reverse mode; with a graph if ``keep``.
 
-    <u, D²f[a, b]> is the derivative of <J'u, a> along b: a function that is linear in u, whose
-    gradient by u is D²f[a, b]. Grad mode must be on; in ``cut`` no gradient passes the sources.
+    <u, D²f[a, b]> is the derivative of <J'u, a> along b: a linear function of u, whose gradient
+    with respect to u is D²f[a, b]. Grad mode must be on; in ``cut`` no gradient flows past the
+    sources.
     """
 
     def slope(ends: Any, seeds: Any, tangents: Sequence[Tensor]) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""What is said once of a function that is differentiated."""
+"""One-time warnings about a differentiated function."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ _announced: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary
 
 
 def announce(fn: Callable[..., Any], hidden: list[str], *, has_hooks: bool) -> None:
-    """Warn of the operations that only the autograd graph shows, and of hooks on gradients."""
+    """Warn about operations visible only in the autograd graph, and about gradient hooks."""
     if hidden:
         _once(
             fn,
-            f"cannot be traced in all its parts ({'; '.join(dict.fromkeys(hidden))}); these are "
+            f"cannot be traced completely ({'; '.join(dict.fromkeys(hidden))}); these parts are "
             "differentiated by reverse mode twice, which is right but slower",
         )
     if has_hooks:
         _once(
             fn,
-            "registers hooks on gradients: its Jacobian is that of what it computes, which no hook "
-            "changes; the gradient of a penalty passes through them",
+            "registers hooks on gradients: these change neither what it computes nor its Jacobian; "
+            "the gradient of a penalty passes through them",
         )
 
 
 def _once(fn: Callable[..., Any], what: str) -> None:
-    # Once per code object: a closure may be made anew at each step.
+    # Once per code object: a closure may be recreated at each step.
     code = getattr(getattr(fn, "__func__", fn), "__code__", fn)
     try:
         hash(weakref.ref(code))

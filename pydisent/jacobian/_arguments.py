@@ -1,6 +1,6 @@
-"""Checks of the arguments that the engine's public functions share.
+"""Checks of the arguments shared by the engine's public functions.
 
-The function that the caller calls checks them, once; what it calls takes them as checked.
+The public function that is called checks them once; internal functions rely on that.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def checked_keywords(
 
 
 def check_options(compute_dtype: Any, chunk: Any, coupled: Any) -> None:
-    """Raise TypeError or ValueError unless these are options of the engine."""
+    """Raise TypeError or ValueError unless these options of the engine are valid."""
     if compute_dtype is not None and not (
         isinstance(compute_dtype, torch.dtype) and compute_dtype.is_floating_point
     ):
@@ -58,7 +58,7 @@ def check_options(compute_dtype: Any, chunk: Any, coupled: Any) -> None:
 
 
 def refuse_transforms() -> None:
-    """Raise RuntimeError inside ``torch.func.grad``, ``vmap`` and their like, or forward mode."""
+    """Raise RuntimeError inside a ``torch.func`` transform or forward-mode AD."""
     if torch._C._functorch.peek_interpreter_stack() is not None:
         found = "a torch.func transform (grad, vmap)"
     elif torch.autograd.forward_ad._current_level >= 0:  # its tangents would be dropped
@@ -66,8 +66,8 @@ def refuse_transforms() -> None:
     else:
         return
     raise RuntimeError(
-        f"pydisent's Jacobian engine cannot run inside {found}; call it outside of one and take "
-        "gradients with backward() or torch.autograd.grad"
+        f"pydisent's Jacobian engine cannot run inside {found}; call it outside and take gradients "
+        "with backward() or torch.autograd.grad"
     )
 
 
@@ -97,7 +97,7 @@ def check_tangents(tangents: Any, latent: torch.Size) -> None:
 def checked_cotangents(
     cotangents: Any, structure: pytree.TreeSpec, outputs: Sequence[torch.Size]
 ) -> list[Tensor]:
-    """The cotangents of the outputs; TypeError or ValueError unless they are real, (K, B, *out)."""
+    """The given cotangents as a list; TypeError or ValueError unless real and (K, B, *out)."""
     found, own = pytree.tree_flatten(cotangents)
     leaves = [leaf for leaf in found if leaf is not None]
     shapes = [tuple(shape) for shape in outputs]
@@ -109,7 +109,7 @@ def checked_cotangents(
         raise ValueError(f"cotangents must have shapes (K, *s) for s in {shapes}, got {got}")
     if len({len(leaf) for leaf in leaves}) > 1:
         got = [tuple(leaf.shape) for leaf in leaves]
-        raise ValueError(f"cotangents must be of one number K for all outputs, got shapes {got}")
+        raise ValueError(f"cotangents must have the same K for all outputs, got shapes {got}")
     for leaf in leaves:
         if leaf.is_complex():
             raise TypeError(f"cotangents must be real tensors, got dtype {leaf.dtype}")
@@ -119,10 +119,10 @@ def checked_cotangents(
 def check_keywords(
     fn: Callable[..., Any], kwargs: dict[str, Any], *own: Callable[..., Any]
 ) -> None:
-    """Raise TypeError on a keyword that neither ``fn`` nor the function called, ``own[0]``, takes.
+    """Raise TypeError for a keyword that neither ``fn`` nor the called ``own[0]`` accepts.
 
-    The error suggests the nearest keyword of ``own``. If the signature of ``fn`` cannot be read,
-    all keywords pass.
+    The error suggests the most similar keyword of ``own``. If the signature of ``fn`` cannot be
+    read, all keywords pass.
     """
     if not kwargs:
         return
@@ -143,7 +143,7 @@ def check_keywords(
     hint = f"; did you mean {near[0]!r}?" if near and near[0] != unknown[0] else ""
     raise TypeError(
         f"{own[0].__qualname__} got an unexpected keyword argument {unknown[0]!r}, which fn does "
-        f"not accept, either{hint}"
+        f"not accept either{hint}"
     )
 
 

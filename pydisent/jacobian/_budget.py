@@ -1,4 +1,4 @@
-"""How much of a device the tangents that are pushed at once may take."""
+"""Memory budget for tangents pushed at once."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 
 
 class Budget(NamedTuple):
-    """What one chunk of tangents, and the Jacobian, may take."""
+    """Limits on one chunk of tangents, and on the Jacobian."""
 
     rows: int
     """Rows (tangents times batch) past which a larger chunk only costs memory."""
     tangents: int
-    """Bytes that the tangents of one chunk may take at once."""
+    """Bytes for the tangents of one chunk."""
 
     @property
     def jacobian(self) -> int:
@@ -22,10 +22,10 @@ class Budget(NamedTuple):
 
 
 def budget_of(device: torch.device) -> Budget:
-    """256 rows and 256 MiB on a CPU; on a GPU 32 rows a multiprocessor and 1/16 of its memory.
+    """256 rows and 256 MiB on a CPU; 32 rows per multiprocessor and 1/16 of the memory on a GPU.
 
-    Of its whole memory, not of what is free: a chunk's size decides how sums are rounded, which
-    must be the same at each run.
+    This counts total memory, not free memory: the size of a chunk determines how sums are rounded,
+    which must not change between runs.
     """
     if device.type != "cuda":
         return Budget(256, 256 * 2**20)

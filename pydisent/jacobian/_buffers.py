@@ -1,4 +1,4 @@
-"""Calls of a module that leave its buffers as they are."""
+"""Calls of modules that leave their buffers unchanged."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 @contextmanager
 def spare_buffers(*callables: Any) -> Iterator[None]:
-    """Lend modules, and those whose methods are given, copies of their buffers.
+    """Give modules, and those whose methods are passed, temporary copies of their buffers.
 
-    A call may write into these, as running statistics and power iterations are, or put others in
-    their place; afterwards the modules have their own tensors, which nothing wrote into.
+    A call may write into the copies, as it does for running statistics and power iterations, or
+    replace them; afterwards the modules have their original tensors back, unchanged.
     """
     spares: dict[int, Tensor] = {}
     before: dict[nn.Module, dict[str, Tensor | None]] = {}

@@ -18,11 +18,11 @@ from pydisent.jacobian._step import Step
 
 
 class DerivativeError(RuntimeError):
-    """A function uses an operation whose derivative PyTorch lacks or gets wrong; it is named."""
+    """PyTorch's derivative of an operation, which the message names, is missing or wrong."""
 
 
 class NoRuleError(Exception):
-    """A rule does not cover the arguments at hand; the general one takes over."""
+    """A rule does not cover the given arguments; the general rule takes over."""
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class Call:
         return self.kwargs.get(name, default)
 
     def hold(self, values: list[Any]) -> list[Any]:
-        """Protect the tensors of a list from later writes in place."""
+        """Protect the tensors of a list from later in-place writes."""
         self.held = [*(self.held or ()), values]
         return values
 
@@ -72,7 +72,7 @@ def differentiable(value: Any) -> bool:
 
 @functools.lru_cache(4096)
 def name_of(func: Callable) -> str:
-    """A function's name in the table of rules (``rfft``); a custom operator's has its namespace."""
+    """A function's name in the table of rules (``rfft``), with namespace for custom operators."""
     if isinstance(func, (OpOverload, OpOverloadPacket)):
         full = str(func)
         return full.split(".")[1] if full.startswith("aten.") else full
@@ -93,8 +93,8 @@ def is_foreign(func: Callable) -> bool:
 
 
 def owner_of(types: Iterable[type]) -> Any:
-    """The first of the types of a call's arguments that say themselves what the call does."""
-    if not torch._C._is_torch_function_enabled():  # what such a type calls itself
+    """The first argument type that overrides ``__torch_function__``, or None."""
+    if not torch._C._is_torch_function_enabled():  # inside such an override
         return None
     for kind in types:
         handler: Any = getattr(kind, "__torch_function__", None)
@@ -123,7 +123,7 @@ _NUMPY_NAMES = {
 
 
 def bind(func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    """Move keyword arguments to their positions, as far as no earlier argument is omitted."""
+    """Move keyword arguments to their positions, up to the first omitted argument."""
     if not kwargs:
         return args, kwargs
     named = dict(kwargs)
@@ -145,7 +145,7 @@ def bind(func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, di
 
 @functools.lru_cache(4096)
 def _positions(func: Callable) -> tuple[tuple[str, ...], ...]:
-    """The names of a function's positional arguments, one tuple an overload."""
+    """The names of a function's positional arguments, one tuple per overload."""
     try:
         parameters = inspect.signature(func).parameters.values()
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -177,7 +177,7 @@ _CONTAINERS = frozenset((list, tuple, dict, slice))
 
 
 def settled(value: Any) -> Any:
-    """A copy of arguments that the caller's later changes of lists and counters do not reach."""
+    """A copy of arguments that is not affected when the caller later changes lists or counters."""
     kind = type(value)
     if kind is tuple and not any(type(part) in _CONTAINERS for part in value):
         return value
@@ -192,7 +192,7 @@ def settled(value: Any) -> Any:
 
 
 def _settled_number(name: str, value: Any) -> Any:
-    """As ``settled``; a factor that a tensor holds is the number that it is now."""
+    """As ``settled``; a factor given as a tensor is replaced by its current value."""
     if name in ("alpha", "beta") and isinstance(value, Tensor) and value.dim() == 0:
         return value.item()
     return settled(value)

@@ -1,4 +1,4 @@
-"""Activation checkpointing inside a traced function, which has to be disabled."""
+"""Disabling activation checkpointing inside a traced function."""
 
 from __future__ import annotations
 

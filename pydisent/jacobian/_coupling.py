@@ -1,8 +1,8 @@
-"""Whether each sample's output depends on its own latent code alone, or no sample has a Jacobian.
+"""Whether each sample's output depends only on its own latent code, as its Jacobian requires.
 
-Two tangents tell: v, and v with sample b scaled by s_b. If samples are independent, the image of
-the second is that of the first scaled by s_b; an element that depends on several samples is a sum
-that no single s_b explains.
+Two tangents reveal it: v, and v with sample b scaled by s_b. If samples are independent, the image
+of the second is that of the first scaled by s_b; an element that depends on several samples is a
+sum that no single s_b explains.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def probing_tangents(shape: torch.Size, dtype: torch.dtype, device: torch.device
 
 
 def keep_samples_apart(derivative: Derivative, coupled: Coupled) -> None:
-    """Refuse, or hold constant, what couples samples, if anything does."""
+    """Refuse any operations that couple samples, or hold them constant."""
     if not derivative.samples_are_apart and not is_capturing() and _is_coupled(derivative):
         derivative.decouple(coupled)
 
@@ -51,7 +51,7 @@ def _is_coupled(derivative: Derivative) -> bool:
         expected = plain * _column(scales, plain.dim())
         error = (scaled - expected).abs().amax() - max(roundings) * tangents.abs().amax()
         bound = 10 * max(roundings) ** 0.75 * torch.maximum(plain, scaled).abs().amax()
-        if bool(error > bound):  # false for NaN, which has an error of its own
+        if bool(error > bound):  # false for NaN, for which there is another error
             return True
     return False
 
@@ -60,9 +60,9 @@ def _is_coupled(derivative: Derivative) -> bool:
 def mixes_columns(
     images: Sequence[Tensor], columns: Sequence[Tensor], w: Tensor, rounding: float
 ) -> bool:
-    """Whether J w is not the sum of w_i J e_i, as it is if no sample moves another.
+    """Whether J w differs from the sum of w_i J e_i, to which it is equal for independent samples.
 
-    ``w`` is (B, m), each e_i that axis in every sample, ``columns`` (B, m, *out) for each output.
+    ``w`` is (B, m), e_i is axis i in every sample, and ``columns`` is (B, m, *out) for each output.
     """
     rounding = max(rounding, torch.finfo(w.dtype).eps)
     found = []
@@ -89,9 +89,9 @@ def refuse_coupled(operations: Sequence[str]) -> NoReturn:
 def mixing_steps(
     program: Program, shape: torch.Size, device: torch.device
 ) -> tuple[list[Step[int]], bool]:
-    """The steps whose results mix samples, each held constant before the next is looked at.
+    """The steps whose results mix samples, each held constant before the next is tested.
 
-    Also whether, with all of them held, some output still depends on another sample's code.
+    Also whether some output still depends on another sample's code when all of them are held.
     """
     tangents, scales = probing_tangents(shape, torch.float64, device)
     found: list[Step[int]] = []
@@ -100,7 +100,7 @@ def mixing_steps(
 
     def watch(step: Step[int], results: list[Tensor]) -> list[Tensor]:
         nonlocal largest
-        floor = 1e-6 * rounding * largest  # rounding is left where a difference cancels
+        floor = 1e-6 * rounding * largest  # differences that cancel leave rounding errors
         largest = torch.stack([largest, *(r.abs().amax() for r in results if r.numel())]).amax()
         if not step.by_rows and any(_mixes(r, scales, rounding, floor) for r in results):
             found.append(step)

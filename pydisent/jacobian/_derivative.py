@@ -1,4 +1,4 @@
-"""What the engine's checks ask of a derivative, however it is computed."""
+"""The interface of a derivative that the engine's checks use, however it is computed."""
 
 from __future__ import annotations
 
@@ -37,4 +37,4 @@ class Derivative(Protocol):
         """Hold constant what mixes samples, or raise ValueError."""
 
     def why_not_finite(self) -> str:
-        """The message of an error that J, or J'J, is not finite."""
+        """The error message for a J, or J'J, that is not finite."""

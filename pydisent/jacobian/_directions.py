@@ -24,7 +24,7 @@ class Keep(NamedTuple):
 
     @classmethod
     def of(cls, tolerance: float | None, rank: int | None) -> Keep:
-        """What the arguments of a penalty say; raises if they are wrong or contradictory."""
+        """From the arguments of a penalty; raises if they are invalid or contradictory."""
         if rank is None:
             tolerance = 1e-3 if tolerance is None else tolerance
             check_number("tolerance", tolerance, at_least=0, below=1)
@@ -36,10 +36,10 @@ class Keep(NamedTuple):
 
 @dataclass(frozen=True)
 class Directions:
-    """Where the penalty's gradient is that of Σ_r <seed_r, J q_r>, or of Σ_r λ_r ‖J q_r‖².
+    """The q for which the penalty's gradient is that of Σ_r <seed_r, J q_r> or Σ_r λ_r ‖J q_r‖².
 
-    ``tangents`` are the q, ``seeds`` are (B, r, *out) for each output or None, and then ``weights``
-    are λ. ``known`` are tangents along the q at some slots of the program.
+    ``tangents`` are the q. ``seeds`` are (B, r, *out) for each output, or None if ``weights``, the
+    λ, are given. ``known`` are the tangents along the q at some slots of the program.
     """
 
     tangents: Tensor  # (r, B, m)
@@ -54,8 +54,8 @@ def leading_directions(
     """The best low-rank form of J C: q (B, r, K), and seeds 2 J C q for each output.
 
     The q are right-singular vectors of J C, from the eigenvectors of C M C, in coordinates of the
-    basis along which ``columns`` are J; ``grams`` and ``slopes``, M and 2 C (B, K, K), are those of
-    all outputs, or one of each.
+    basis that J maps to ``columns``. ``grams`` and ``slopes``, M and 2 C (B, K, K), hold one matrix
+    for all outputs together, or one for each.
     """
     if keep.rank is not None:
         vectors = _leading_of(grams, slopes, keep.rank).to(slopes[0].dtype)
@@ -70,7 +70,7 @@ def leading_directions(
         vectors = vectors[..., : _rank(energy, keep.tolerance**2)]
     rows = vectors.mT
     images = [rows @ slope for slope in slopes]
-    images *= len(columns) // len(images)  # where one slope is of all outputs
+    images *= len(columns) // len(images)  # if the outputs share one slope
     return rows, [_seed(part, image) for part, image in zip(columns, images)]
 
 
@@ -82,14 +82,14 @@ def _seed(part: Tensor, images: Tensor) -> Tensor:
 
 
 def _energy(grams: Sequence[Tensor], slopes: Sequence[Tensor]) -> Tensor:
-    """C M C up to a factor, summed over the outputs, in float64, which holds powers of float32."""
+    """C M C up to a factor, summed over outputs, in float64, whose range holds float32 powers."""
     wide = [(slope.double(), gram.double()) for slope, gram in zip(slopes, grams)]
     products = [slope @ gram @ slope for slope, gram in wide]
     return sum(products[1:], products[0])
 
 
 def _trace(matrix: Tensor) -> Tensor:
-    """The traces (B, 1, 1) of semidefinite matrices, made positive."""
+    """The traces (B, 1, 1) of semidefinite matrices, clamped to be positive."""
     trace = matrix.diagonal(dim1=1, dim2=2).sum(-1)[:, None, None]
     return trace.clamp_min(torch.finfo(trace.dtype).tiny)
 
@@ -99,7 +99,7 @@ def _leading_of(grams: Sequence[Tensor], slopes: Sequence[Tensor], rank: int) ->
 
 
 def pushed_directions(linear: Linearization, gram: Tensor, slope: Tensor, rank: int) -> Directions:
-    """As ``leading_directions`` of a given rank, where the columns of J are not kept."""
+    """As ``leading_directions`` for a given rank, if the columns of J are not kept."""
     vectors = _leading_of([gram], [slope], rank)
     return _directions_by(linear, vectors, slope.double() @ vectors)
 
@@ -112,7 +112,7 @@ def _directions_by(linear: Linearization, vectors: Tensor, images: Tensor) -> Di
 
 
 def leading_eigenvectors(slope: Tensor, tolerance: float) -> Directions:
-    """C = Σ λ q q', the smallest |λ| left out."""
+    """C = Σ λ q q' without the smallest |λ|."""
     weights, vectors = torch.linalg.eigh(slope)
     order = weights.abs().argsort(-1, descending=True)
     weights = weights.gather(-1, order)
@@ -123,15 +123,15 @@ def leading_eigenvectors(slope: Tensor, tolerance: float) -> Directions:
 
 
 def _rank(magnitudes: Tensor, fraction: float) -> int:
-    """How many of the (B, m) descending magnitudes to keep so that the rest sum to a fraction."""
+    """How many of the (B, m) descending magnitudes to keep so that the rest sum to ``fraction``."""
     sums = parallel.total(magnitudes.sum(0).double())
-    left_out = sums.flip(0).cumsum(0).flip(0)  # from each one on
+    left_out = sums.flip(0).cumsum(0).flip(0)  # sums from each index on
     total = left_out[0]
     return max(1, int((left_out > fraction * total).sum()))
 
 
 def leading_eigenvectors_of_product(left: Tensor, right: Tensor, tolerance: float) -> Directions:
-    """Eigenvectors of sym(left right'), in the span of the factors where that is the smaller."""
+    """Eigenvectors of sym(left right'), computed in the span of the factors if that is smaller."""
     factors = torch.cat([left, right], -1)
     if factors.shape[-1] >= factors.shape[-2]:
         product = left @ right.mT

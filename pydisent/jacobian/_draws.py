@@ -1,4 +1,4 @@
-"""Snapshots of the random generators, by which draws are repeated."""
+"""Snapshots of random number generators, for replaying draws."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pydisent.jacobian._modes import is_capturing
 class RandomState:
     """The states of torch's default generators, NumPy's, Python's, and given ``torch.Generator``s.
 
-    Compared by value: two states are equal if nothing was drawn between them.
+    States compare by value: two are equal if nothing was drawn in between.
     """
 
     torch_state: Tensor
@@ -37,7 +37,7 @@ class RandomState:
 
         ``torch_alone`` omits NumPy and Python, from which torch's own functions do not draw.
         """
-        # While a CUDA graph is captured nothing can be read from the device's generator.
+        # The device's generator cannot be read during CUDA graph capture.
         readable = device.type not in ("cpu", "meta") and not is_capturing()
         return cls(
             torch.get_rng_state(),
@@ -72,7 +72,7 @@ class RandomState:
         if is_capturing():
             raise RuntimeError(
                 "fn must be traceable and draw no random numbers while a CUDA graph is captured, "
-                "as what is drawn cannot be drawn again"
+                "because draws cannot be replayed"
             )
         torch.set_rng_state(self.torch_state)
         if self.device_state is not None:

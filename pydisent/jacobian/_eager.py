@@ -1,4 +1,4 @@
-"""Functions that `torch.compile` leaves alone, or that do without it."""
+"""Keeping `torch.compile` out of functions and contexts."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,27 +9,27 @@ import torch
 import torch._compile
 
 _WHY = (
-    "torch.compile cannot trace what differentiates a function call by call: leave out "
-    "fullgraph=True and the rest is compiled around it, or capture the whole step as a CUDA graph"
+    "torch.compile cannot trace code that differentiates a function call by call: leave out "
+    "fullgraph=True to compile the rest around it, or capture the whole step as a CUDA graph"
 )
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-# torch.compiler.disable imports the compiler, which takes a second, as soon as it decorates a
-# function; torch's own way, as that is called.
+# torch.compiler.disable imports the compiler, which takes a second, when it decorates a function;
+# torch's internal decorator, only when the function is called.
 _disable: Callable = getattr(torch._compile, "_disable_dynamo", torch.compiler.disable)
 
 
 def run_eagerly(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Keep a function and what it calls out of `torch.compile`, which says why if it must not."""
+    """Exclude a function and its callees from `torch.compile`, whose errors then say why."""
     disabled: Callable = _disable(function)
     disabled._torchdynamo_disable = True  # type: ignore[attr-defined]
     disabled._torchdynamo_disable_msg = _WHY  # type: ignore[attr-defined]
     return disabled
 
 
-# The compiler's stance is the process's own: the first thread that comes changes it, and the last
-# that goes changes it back.
+# The compiler's stance is global to the process: the first thread to enter changes it, and the last
+# to leave restores it.
 _lock = threading.Lock()
 _stance = ExitStack()
 _inside = 0
@@ -37,7 +37,7 @@ _inside = 0
 
 @contextmanager
 def compiled_parts_run_eagerly() -> Iterator[None]:
-    """A context in which parts that `torch.compile` has compiled show their operations."""
+    """A context in which compiled parts run eagerly, so that their operations are visible."""
     global _inside
     with _lock:
         if _inside == 0:

@@ -1,4 +1,4 @@
-"""Finite values may have a Jacobian that is not: the error names the operation where it begins."""
+"""Detection of Jacobians that are not finite, and of the first operation responsible."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_finite(values: Tensor) -> bool:
 
 
 def refuse_infinite(result: Tensor, derivative: Derivative) -> None:
-    """Raise ValueError if what was computed from J is not finite; a captured graph cannot."""
+    """Raise ValueError if a result computed from J is not finite, except during graph capture."""
     if not is_capturing() and not is_finite(result):
         raise ValueError(derivative.why_not_finite())
 

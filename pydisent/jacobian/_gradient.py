@@ -14,12 +14,12 @@ from pydisent.jacobian.linearization import Linearization
 def with_gradient(
     value: Tensor, z: Tensor, linear: Linearization, directions: Directions
 ) -> Tensor:
-    """Attach to the value the gradient that flows to whatever the function read."""
+    """Attach the penalty's gradient to its value; it flows to everything that the function read."""
     return _Gradient.apply(value, z, linear, directions, *linear.program.captured)
 
 
 def refuse_double_backward(_gradient: Tensor | None = None) -> None:
-    if torch.is_grad_enabled():  # what create_graph=True does
+    if torch.is_grad_enabled():  # as it is with create_graph=True
         raise RuntimeError(
             "the gradient of a Jacobian penalty cannot be differentiated again "
             '(create_graph=True); that of alignment_penalty with method="autograd" can'
@@ -27,9 +27,9 @@ def refuse_double_backward(_gradient: Tensor | None = None) -> None:
 
 
 def once_differentiable(value: Tensor, z: Tensor) -> Tensor:
-    """A value in the graph of what it was made of, whose gradient cannot be differentiated.
+    """The value with its graph, through which gradients cannot be differentiated again.
 
-    Where J is constant there is no graph, but the value still has a backward if ``z`` has one.
+    If J is constant there is no graph, but the value still has a backward if ``z`` has one.
     """
     if not value.requires_grad:
         return value + z.flatten()[:0].sum() if z.requires_grad else value
@@ -44,7 +44,7 @@ class _Gradient(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, value, z, linear, directions, *captured):  # z: where J does not depend on it
+    def forward(ctx, value, z, linear, directions, *captured):  # z: for a J that is constant
         ctx.linear, ctx.directions = linear, directions
         ctx.save_for_backward(*captured)
         return value.clone()
@@ -58,11 +58,11 @@ class _Gradient(torch.autograd.Function):
             no_gradient(saved) if g is None else (g * cotangent.to(g.dtype)).to(saved.dtype)
             for g, saved in zip(gradients, ctx.saved_tensors)
         ]
-        return (cotangent, None, None, None, *scaled)  # on to what the value itself was made of
+        return (cotangent, None, None, None, *scaled)  # the cotangent goes on to the value's graph
 
 
 def no_gradient(tensor: Tensor) -> Tensor | None:
-    """No gradient; zeros where the caller has hooked a value, as a hook expects a tensor."""
+    """No gradient, or zeros for a value with the caller's hooks, which expect a tensor."""
     hooked = tensor.grad_fn is not None and tensor._backward_hooks
     return tensor.new_zeros(()).expand_as(tensor) if hooked else None
 
@@ -103,7 +103,7 @@ def _form_gradient(
 
 
 def _seed(output: Tensor, directions: Directions, index: int, start: int) -> Tensor:
-    """The cotangent at an output of one chunk of directions, laid out as the output is."""
+    """The cotangent of an output for one chunk of directions, in the output's memory layout."""
     part = slice(start, start + len(output))
     if directions.weights is not None:
         weights = 2 * directions.weights[:, part].mT

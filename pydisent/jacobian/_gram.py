@@ -1,6 +1,6 @@
-"""A function R of the Gram matrices of a Jacobian, and where its gradient needs dJ.
+"""A function R of a Jacobian's Gram matrices, and the directions along which dR needs dJ.
 
-With C = dR/dM, small matrices of a sample, dR = Σ <C, dM> = 2 Σ <J C, dJ>.
+With C = dR/dM, a small matrix per sample, dR = Σ <C, dM> = 2 Σ <J C, dJ>.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def gram_form(
     basis: Tensor | None = None,
     each: bool = False,
 ) -> tuple[Tensor, Directions | None]:
-    """R, with a graph to what else ``objective`` reads, and the directions of its gradient.
+    """R, with a graph to anything else ``objective`` reads, and the directions of its gradient.
 
-    ``objective`` takes M (B, m, m), or V'M V (B, K, K) for a ``basis`` V (K, B, *latent), to a
-    scalar; with ``each``, R is the sum over the outputs. With neither J need not fit into memory.
+    ``objective`` maps M (B, m, m), or V'M V (B, K, K) for a ``basis`` V (K, B, *latent), to a
+    scalar; with ``each``, R is the sum over the outputs. With neither, J need not fit into memory.
     """
     tangents = linear.basis() if basis is None else basis.to(linear.dtype)
     columns: list[Tensor] | None = None
@@ -71,9 +71,9 @@ def gram_form(
 
 
 def fits_one_graph(linear: Linearization, keep: Keep, basis: Tensor | None) -> bool:
-    """Whether ``gram_in_one_graph`` takes less time and memory for it than ``gram_form``.
+    """Whether ``gram_in_one_graph`` takes less time and memory than ``gram_form``.
 
-    That is so if no direction would be left out, as along a few that were drawn.
+    It does if no direction would be dropped, for example with a few random directions.
     """
     program = linear.program
     whole = basis is not None or (keep.tolerance == 0 and linear.jacobian_fits)
@@ -93,7 +93,7 @@ def gram_in_one_graph(
     basis: Tensor | None = None,
     each: bool = False,
 ) -> Tensor:
-    """R as of ``gram_form``, with its gradient: that of Σ <C, M> in the graph of the function.
+    """R as in ``gram_form``, with its gradient: that of Σ <C, M> in the graph of the function.
 
     The tangents are pushed once, with their graph.
     """
@@ -104,7 +104,7 @@ def gram_in_one_graph(
         columns = [image.transpose(0, 1) for image in moved]
         grams = [gram_of_columns(part) for part in ([[c] for c in columns] if each else [columns])]
         still = len(linear.program.output_shapes) - len(moved) if each else 0
-        zeros = [torch.zeros_like(grams[0])] * still  # of outputs that are constant
+        zeros = [torch.zeros_like(grams[0])] * still  # for constant outputs
         value, slopes = _with_slopes(linear, objective, [g.detach() for g in (*grams, *zeros)])
         form = sum((slope * gram).sum() for slope, gram in zip(slopes, grams))
         assert isinstance(form, Tensor)
@@ -114,7 +114,7 @@ def gram_in_one_graph(
 def _with_slopes(
     linear: Linearization, objective: Objective, grams: Sequence[Tensor]
 ) -> tuple[Tensor, Sequence[Tensor]]:
-    """R, with a graph to what else ``objective`` reads, and dR/dM of each M."""
+    """R, with a graph to anything else ``objective`` reads, and dR/dM for each M."""
     for gram in grams:
         refuse_infinite(gram, linear)
     with torch.enable_grad():
@@ -130,7 +130,7 @@ def _total(objective: Objective, grams: Sequence[Tensor]) -> Tensor:
 
 
 def reads_more(value: Tensor, sources: Sequence[Tensor]) -> bool:
-    """Whether the gradient of the value flows to a leaf besides the sources."""
+    """Whether the gradient of the value flows to a leaf other than the sources."""
     queue, seen = [value.grad_fn], set()
     while queue:
         node = queue.pop()

@@ -1,9 +1,9 @@
-"""Operations that only the autograd graph shows, differentiated by reverse mode twice.
+"""Operations visible only in the autograd graph, differentiated by reverse mode twice.
 
 A custom ``autograd.Function``, TorchScript, a ``torch.func`` transform or ``torch.autograd.grad``
 inside a function are invisible to a ``TorchFunctionMode``. The part of the autograd graph that they
 leave between traced values becomes one step of the program. It is a live piece of the function's
-graph: nothing is run again, and gradients of what it pushes flow through that graph to its leaves
+graph: nothing is run again, and gradients of pushed tangents flow through that graph to its leaves
 rather than to captured values.
 """
 
@@ -35,11 +35,11 @@ from pydisent.jacobian._modes import is_capturing
 from pydisent.jacobian._step import Bending, Push
 from pydisent.jacobian.decompositions import NATIVE_WRONG
 
-Edge = tuple[Any, int]  # a node of the autograd graph, and which of its results
+Edge = tuple[Any, int]  # a node of the autograd graph, and the number of its output
 
 
 def edge_of(tensor: Tensor) -> Edge | None:
-    """A tensor's place in the autograd graph, by which it is known while the graph lives."""
+    """A tensor's edge in the autograd graph, which identifies it while the graph is alive."""
     node = tensor.grad_fn
     return None if node is None else (node, tensor.output_nr)
 
@@ -53,7 +53,7 @@ class Region:
 
     @classmethod
     def behind(cls, node: Any, is_known: Callable[[Edge], bool], apart: Container) -> Region:
-        """Walk back from ``node`` until traced values, nodes ``apart``, or the graph's ends."""
+        """Walk back from ``node`` to traced values, nodes in ``apart``, or the graph's ends."""
         pending, nodes = [node], {node: None}
         boundary: dict[Edge, None] = {}
         while pending:
@@ -92,7 +92,7 @@ def function_name(node: Any) -> str:
 
 @contextmanager
 def cut_at(edges: Sequence[Edge]) -> Iterator[None]:
-    """A context in which gradients stop at the given places in the autograd graph."""
+    """A context in which gradients stop at the given edges of the autograd graph."""
     with ExitStack() as stack:
         for node, number in edges:
             stack.callback(node.register_prehook(without(number)).remove)
@@ -145,7 +145,7 @@ def live_push(output: Tensor, region: Region, name: str, hooks: Hooks) -> Push:
     """J v of a region of the autograd graph, by reverse mode twice; checked at a random v."""
     edges = [GradientEdge(node, number) for node, number in region.boundary]
     assert output.grad_fn is not None
-    end = GradientEdge(output.grad_fn, output.output_nr)  # the tensor may be written later
+    end = GradientEdge(output.grad_fn, output.output_nr)  # the tensor may be overwritten later
     rows = _Rows()
     shape, dtype, device = output.shape, output.dtype, output.device
 
@@ -173,7 +173,7 @@ def live_push(output: Tensor, region: Region, name: str, hooks: Hooks) -> Push:
             with hooks.silent():
                 return rows(parts, probe, tangents, keep)
 
-    if not is_capturing():  # when nothing can be read back
+    if not is_capturing():  # which forbids reading back
         kinds = tuple(map(_kind_of, region.nodes))
         kind = None if None in kinds else (*kinds, len(edges), shape, dtype, device.type)
         once(kind, lambda: _check_push(push, pulled_along, output.detach(), name))
@@ -181,14 +181,14 @@ def live_push(output: Tensor, region: Region, name: str, hooks: Hooks) -> Push:
 
 
 def _kind_of(node: Any) -> Any:
-    """What determines a node's derivative formula, or None where that may depend on more."""
+    """What determines a node's derivative formula, or None if that may depend on more."""
     if not is_custom(node):
         return node.name() if _NATIVE.fullmatch(node.name()) else None
     plain = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.Size)
-    told = vars(node)  # what its forward left for its backward, besides saved tensors
+    told = vars(node)  # what its forward saved for its backward, besides tensors
     if not all(type(value) in plain for value in told.values()):
         return None
-    own = weakref.ref(node._forward_cls)  # a class may be made anew at each step
+    own = weakref.ref(node._forward_cls)  # a class may be recreated at each step
     return own, tuple(told.items()), node.needs_input_grad
 
 
@@ -216,7 +216,7 @@ _NATIVE = re.compile(r"[A-Za-z]\w*Backward\d*|torch::autograd::AccumulateGrad")
 
 
 class _Rows:
-    """K pulled-back cotangents (K, *source.shape): by vmap, or one by one where that fails."""
+    """K pulled-back cotangents (K, *source.shape), by vmap, or one by one if that fails."""
 
     def __init__(self) -> None:
         self._at_once = True
@@ -245,10 +245,10 @@ class _Rows:
 
 
 def _check_push(push: Push, pulled_along: Callable, output: Tensor, name: str) -> bool:
-    """Raise DerivativeError if reverse mode hides its cotangent, so that it has no transpose.
+    """Raise DerivativeError if reverse mode is not differentiable in its cotangent.
 
-    For v and w at once, as <u, J v + 2 J w>: vmap must not mix them up, either. False if that was
-    nothing but zeros, which say nothing.
+    Tests v and w together, by <u, J v + 2 J w>, to detect a vmap that mixes them up. Returns False
+    if all values were zero, which proves nothing.
     """
     generator = torch.Generator("cpu").manual_seed(0)
     try:
@@ -264,7 +264,7 @@ def _check_push(push: Push, pulled_along: Callable, output: Tensor, name: str) -
             moved, tangents = both[0] + 2 * both[1], [pair[0] + 2 * pair[1] for pair in pairs]
     except (RuntimeError, NotImplementedError) as error:
         raise DerivativeError(
-            f"'{name}' cannot be differentiated twice, which J v by its reverse mode needs "
+            f"'{name}' cannot be differentiated twice, as J v by reverse mode requires "
             f"(is it marked once_differentiable?): {error}"
         ) from error
     if not adjoint_holds([u], [moved], pulled, tangents, coarsest([output, *tangents])):

@@ -1,7 +1,7 @@
-"""The gradient hooks that a function registers on its values: silent while J is computed.
+"""Gradient hooks that a function registers on its values, silenced while J is computed.
 
-A hook changes gradients on their way back, not the function, so that J by reverse mode must not
-pass it; the gradient of a penalty does.
+A hook changes gradients, not the function, so J by reverse mode must bypass it; the gradient of a
+penalty does not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class Hooks(TorchFunctionMode):
-    """As a mode, it makes the hooks that are registered inside it silent on demand."""
+    """A mode in which hooks registered by the function can be silenced."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Hooks(TorchFunctionMode):
 
 
 def behind_module_hooks(node: Any, number: int) -> tuple[Any, int]:
-    """The place in the autograd graph of the value that a module's backward hooks hand through."""
+    """The edge in the autograd graph of the value that a module's backward hooks pass through."""
     while getattr(node, "_forward_cls", None) is BackwardHookFunction:
         node, number = node.next_functions[number]
     return node, number

@@ -1,4 +1,4 @@
-"""Tangents of the basis, kept where recombining them is cheaper than pushing others."""
+"""Tangents of the basis, kept where recombining them is cheaper than pushing new ones."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor
 from pydisent.jacobian._layout import in_memory_order, like_columns
 from pydisent.jacobian._program import Program
 
-# At least this many times the multiplications of recombining; in half precision products are cheap
-# beside the reads that recombining takes.
+# Least ratio of the multiplications saved to those of recombining; in half precision products are
+# cheap compared with the reads of recombining.
 _WORTH, _WORTH_IN_HALF = 2, 16
-_COLUMNS = 1 << 14  # of a sample's elements at once, so that sums over chunks stay in the cache
+_COLUMNS = 1 << 14  # elements of a sample at once, so that sums over chunks stay in the cache
 
 
 def slots_to_keep(
     program: Program, size: int, elements: int, dtype: torch.dtype
 ) -> dict[int, list[Tensor]]:
-    """The slots that save most for their memory, up to so many elements of a basis of ``size``."""
+    """The slots that save most for their memory, up to ``elements`` for a basis of ``size``."""
     worth = _WORTH_IN_HALF if dtype.itemsize == 2 else _WORTH
     chosen: dict[int, list[Tensor]] = {}
     slots = program.recallable().items()
@@ -31,7 +31,7 @@ def slots_to_keep(
 
 
 def recombined(kept: dict[int, list[Tensor]], weights: Tensor) -> dict[int, Tensor]:
-    """For each slot the tangents along r directions, given in the basis (B, r, m), (r, B, *out).
+    """The tangents (r, B, *out) at each slot along r directions, given by weights (B, r, m).
 
     Empties the lists.
     """
@@ -43,7 +43,7 @@ def recombined(kept: dict[int, list[Tensor]], weights: Tensor) -> dict[int, Tens
 
 
 def _combination(parts: list[Tensor], weights: Tensor) -> Tensor:
-    """The sums over chunks (K, B, *out) of the basis with weights (B, r, m): (r, B, *out)."""
+    """Weighted sums (r, B, *out) over chunks (K, B, *out) of the basis, by weights (B, r, m)."""
     out = like_columns(parts[0], weights.shape[1], len(weights), parts[0].dtype)
     by_columns = in_memory_order(out).transpose(0, 1).split(_COLUMNS, -1)
     sources: Iterable = zip(

@@ -1,4 +1,4 @@
-"""Columns of a Jacobian, (B, K, *out), with images in memory as the network computes them."""
+"""Columns of a Jacobian, (B, K, *out), with images in the network's own memory format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def like_columns(column: Tensor, batch: int, count: int, dtype: torch.dtype) -> Tensor:
-    """An empty (batch, count, *out), its images in memory as those of ``column`` (·, ·, *out)."""
+    """An empty (batch, count, *out), in the memory format of ``column`` (·, ·, *out)."""
     shape = column.shape[2:]
     if is_channels_last(column):
         channels, height, width = shape
@@ -19,7 +19,7 @@ def like_columns(column: Tensor, batch: int, count: int, dtype: torch.dtype) -> 
 
 
 def in_memory_order(part: Tensor) -> Tensor:
-    """A result of ``like_columns`` as (B, K, n), its elements in the order in which they lie."""
+    """A result of ``like_columns`` as (B, K, n), its elements in memory order."""
     return flat(part.permute(0, 1, 3, 4, 2) if is_channels_last(part) else part)
 
 
@@ -36,7 +36,7 @@ def gram_of_columns(columns: Sequence[Tensor]) -> Tensor:
 
 
 def _gram(part: Tensor) -> Tensor:
-    if part.dtype.itemsize < 4:  # on a GPU alone: the columns are read as they are
+    if part.dtype.itemsize < 4:  # only on a GPU: the columns are read without a cast
         return torch.bmm(part, part.mT, out_dtype=torch.float32)
     return part @ part.mT
 

@@ -1,4 +1,4 @@
-"""The tensors that steps read after the function has run, safe from later writes in place."""
+"""Tensors that steps read after the function has run, protected from in-place writes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pydisent.jacobian._step import Step
 
 
 class Memory:
-    """Tensors captured by steps, and who reads which address.
+    """Tensors captured by steps, and the readers of each address.
 
-    A tensor is copied when, and only if, its memory is about to be overwritten.
+    A tensor is copied only when its memory is about to be overwritten.
     """
 
     def __init__(self) -> None:
         self.captured: list[Tensor] = []
         self._versions: list[int] = []
-        self._own: list[Tensor] = []  # kept, as their ids are read
+        self._own: list[Tensor] = []  # kept alive, so that ids stay valid
         self._index: dict[int, int] = {}
         self._readers: dict[int, list[tuple[list[Any], int]]] = {}  # by address
 
@@ -38,7 +38,7 @@ class Memory:
         return index
 
     def keep(self, holder: list[Any], place: int) -> None:
-        """Replace ``holder[place]`` by a copy should its memory be written."""
+        """Register ``holder[place]``, to replace it by a copy before its memory is overwritten."""
         address = address_of(holder[place])
         if address is not None:
             self._readers.setdefault(address, []).append((holder, place))
@@ -47,7 +47,7 @@ class Memory:
         """Copy what is about to be overwritten, for the steps that read it later."""
         for holder, place in self._readers.pop(address_of(target) or 0, ()):
             old = holder[place]
-            with torch.enable_grad():  # a copy leads where the original does
+            with torch.enable_grad():  # the copy stays in the original's graph
                 holder[place] = old.clone()
             if holder is self.captured:
                 self._index.pop(id(self._own[place]), None)
@@ -57,7 +57,7 @@ class Memory:
             self.keep(holder, place)
 
     def refuse_unseen_writes(self, steps: Iterable[Step[int]]) -> None:
-        """Raise DerivativeError if a captured tensor was written without a call that shows it."""
+        """Raise DerivativeError if a captured tensor was written without a visible call."""
         for index, (tensor, version) in enumerate(zip(self.captured, self._versions, strict=True)):
             if version_of(tensor) != version:
                 reader = next(step.name for step in steps if index in step.captured)
@@ -69,7 +69,7 @@ class Memory:
 
 
 def address_of(tensor: Any) -> int | None:
-    """Where the memory of a tensor begins, or None if it has none of its own."""
+    """The address of a tensor's memory, or None if it has none of its own."""
     try:
         return tensor.untyped_storage().data_ptr() or None
     except (RuntimeError, NotImplementedError, ValueError):
@@ -78,7 +78,7 @@ def address_of(tensor: Any) -> int | None:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """The same tensor, of no type that says itself what torch functions do to it."""
+    """The same tensor, without a subclass that overrides ``__torch_function__``."""
     if type(tensor) in (Tensor, torch.nn.Parameter):
         return tensor
     with torch._C.DisableTorchFunctionSubclass(), torch.enable_grad():
@@ -86,5 +86,5 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def version_of(tensor: Tensor) -> int:
-    """How often a tensor was written, as far as that is counted."""
+    """The count of in-place writes to a tensor, or -1 if they are not counted."""
     return -1 if tensor.is_inference() else tensor._version

@@ -1,10 +1,10 @@
-"""What torch functions do to tangents, by their names, where no rule says it."""
+"""Names of torch functions that the tracer treats specially."""
 
 from __future__ import annotations
 
 import operator
 
-# Results that carry no tangent, whatever the arguments: such calls are not looked into.
+# Functions whose results carry no tangent, whatever the arguments: their calls are ignored.
 QUERIES = frozenset(
     "detach detach_ item tolist numpy size stride dim numel nelement ndimension element_size "
     "storage_offset untyped_storage storage data_ptr get_device is_floating_point is_complex "
@@ -13,7 +13,7 @@ QUERIES = frozenset(
     "rename_ backward grad zeros_like ones_like empty_like full_like rand_like randn_like "
     "randint_like new new_zeros new_ones new_full new_empty new_tensor".split()
 )
-# Boolean or integer results, unless they are written into ``out``.
+# Functions with boolean or integer results, unless these are written into ``out``.
 PREDICATES = frozenset(
     "lt gt le ge eq ne __lt__ __gt__ __le__ __ge__ __eq__ __ne__ __bool__ less greater less_equal "
     "greater_equal not_equal equal allclose isclose isnan isinf isfinite isposinf isneginf isreal "
@@ -22,12 +22,12 @@ PREDICATES = frozenset(
 )
 # Piecewise constant functions; autograd gives them a derivative of zero.
 STEPWISE = frozenset("round floor ceil trunc fix sign heaviside floor_divide __floordiv__".split())
-# Piecewise constant functions, or the identity, to which torch gives no node in the graph.
+# Piecewise constant functions, or the identity, for which torch adds no node to the graph.
 NO_SLOPE = frozenset(
     "to type_as expand_as view_as reshape_as nextafter histc histogram bincount frexp bernoulli "
     "multinomial".split()
 )
-# Functions that draw random numbers and have a rule; those without one are watched.
+# Functions with a rule that draw random numbers; without a rule, draws are detected.
 RANDOM = frozenset(
     "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout "
     "rrelu native_dropout".split()

@@ -35,6 +35,6 @@ def output_tensors(value: Any, z: Tensor) -> list[Tensor]:
 
 
 def check_finite(outputs: Sequence[Tensor]) -> None:
-    """Raise ValueError if ``fn`` returned NaN or infinity; a captured CUDA graph cannot."""
+    """Raise ValueError if ``fn`` returned NaN or infinity, except during CUDA graph capture."""
     if not is_capturing() and not all(map(is_finite, outputs)):
         raise ValueError("fn must return finite values, but its output has NaN or infinity in it")

@@ -1,4 +1,4 @@
-"""What the steps of a program read, for all products with one derivative."""
+"""The tensors that a program's steps read, cast once for all products with one derivative."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydisent.jacobian._program import Program
 
 
 class Prepared:
-    """The captured tensors of a program in one dtype, as long as nobody writes into them."""
+    """The captured tensors of a program in one dtype, valid until one of them is written to."""
 
     def __init__(self, program: Program, dtype: torch.dtype) -> None:
         self._program, self._dtype = program, dtype
