@@ -264,7 +264,7 @@ def _check_push(push: Push, pulled_along: Callable, output: Tensor, name: str) -
             moved, tangents = both[0] + 2 * both[1], [pair[0] + 2 * pair[1] for pair in pairs]
     except (RuntimeError, NotImplementedError) as error:
         raise DerivativeError(
-            f"'{name}' cannot be differentiated twice, as J v by reverse mode requires "
+            f"'{name}' cannot be differentiated twice, which J v by its reverse mode needs "
             f"(is it marked once_differentiable?): {error}"
         ) from error
     if not adjoint_holds([u], [moved], pulled, tangents, coarsest([output, *tangents])):

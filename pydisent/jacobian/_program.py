@@ -31,9 +31,9 @@ Watch = Callable[[Step[int], list[Tensor]], list[Tensor]]
 class Program:
     """The derivative of a traced function at one point, as a list of linear steps.
 
-    Running it forward gives J v for K tangents at once; being made of differentiable operations
-    that are linear in the tangents, autograd transposes it (J' u) and differentiates it with
-    respect to what it captured (the gradient of a Jacobian penalty).
+    Running it forward gives J v for K tangents at once. As its operations are differentiable and
+    linear in the tangents, autograd can transpose it (J'u), and differentiate it with respect to
+    the captured tensors (the gradient of a Jacobian penalty).
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Program:
         self.output_shapes = output_shapes
         self.input_slot = input_slot
         self.steps = _drop_unused(steps, self.results)
-        # One entry per tensor and dtype: its own, or that of the tangents.
+        # One entry per tensor and dtype, which is its own or that of the tangents.
         reads = dict.fromkeys((i, step.keep) for step in self.steps for i in _read_by(step))
         self.captured = [captured[index] for index, _ in reads]
         self._kept = [keep for _, keep in reads]
@@ -85,7 +85,7 @@ class Program:
 
     @property
     def elements_saved(self) -> int:
-        """Elements that a tangent of the whole batch keeps in memory for a reverse pass."""
+        """Elements kept in memory for a reverse pass, for one tangent of the whole batch."""
         slots = {slot for step in self.steps for slot in step.outputs}
         return sum(self._slot_sizes[slot] for slot in slots)
 
@@ -107,9 +107,9 @@ class Program:
         return self._slot_sizes[side] * (weight.numel() // max(1, weight.shape[0]))
 
     def recallable(self) -> dict[int, tuple[int, int]]:
-        """Products that need no push for their reverse pass, if their tangents are known.
+        """Products whose reverse pass needs no push if their tangents are known.
 
-        For the slot of each, its elements and its multiplications. There a sample's tangent is a
+        Maps the slot of each to its elements and multiplications. A sample's tangent there is a
         linear function of that sample's direction alone.
         """
         apart, found = {self.input_slot}, {}
@@ -123,7 +123,7 @@ class Program:
 
     @property
     def elements_peak(self) -> int:
-        """Elements of a tangent of the whole batch in memory at once in a forward pass."""
+        """Peak number of elements in a forward pass, for one tangent of the whole batch."""
         largest = 1
         for step in self.steps:
             slots = {*step.inputs, *step.outputs}
@@ -142,7 +142,7 @@ class Program:
 
     @contextmanager
     def _cut_at_the_input(self) -> Iterator[None]:
-        """A context in which no gradient flows through the function's input to what made it.
+        """A context in which no gradient flows past the function's input.
 
         The caller's graph accounts for that part.
         """
@@ -170,7 +170,7 @@ class Program:
         ]
         for step in self.steps:
             if step.name in _IMAGE_CONVOLUTIONS and read[step.captured[0]].device.type != "cpu":
-                weight = read[step.captured[0]]  # which cuDNN would lay out so at each call
+                weight = read[step.captured[0]]  # or cuDNN would convert it at each call
                 if weight.dim() == 4:
                     read[step.captured[0]] = weight.contiguous(memory_format=torch.channels_last)
         return read + self.captured[len(self._kept) :]
@@ -183,7 +183,7 @@ class Program:
     def leaves(
         self, prepared: Sequence[Tensor], needed: Sequence[bool]
     ) -> tuple[list[Tensor], list[int]]:
-        """What ``prepare`` gave as leaves of a new graph, and which of them need a gradient."""
+        """The prepared tensors as leaves of a new graph, and which of them need a gradient."""
         leaves = list(prepared)
         wanted = [i for i, need in enumerate(needed) if need and differentiable(leaves[i])]
         for i in wanted:
@@ -199,7 +199,7 @@ class Program:
         *,
         keep_graph: bool = False,
     ) -> tuple[Tensor | None, ...]:
-        """Gradients of outputs of ``push`` by leaves; DerivativeError if a step has none."""
+        """Gradients of outputs with respect to leaves; DerivativeError if a step has none."""
         try:
             with self._cut_at_the_input():
                 return torch.autograd.grad(
@@ -225,8 +225,8 @@ class Program:
 
         ``overwrite`` lets steps write into tangents that are not read again; grad mode must be off.
         ``watch`` is called with each step's results and returns those to use. Tangents of the slots
-        in ``keep`` are appended to its lists. Those of ``known``, whose steps have a ``pull``, are
-        not computed again.
+        in ``keep`` are appended to its lists. Tangents in ``known``, whose steps have a ``pull``,
+        are not recomputed.
         """
         values, kept = {self.input_slot: tangents}, list[Tensor]()
         dtype = tangents.dtype
@@ -259,7 +259,7 @@ class Program:
 def of_type(
     step: Step[int], results: Tensor | Sequence[Tensor], dtype: torch.dtype
 ) -> list[Tensor]:
-    """The tangents that a step made, of the precision of ``dtype`` and complex where they must."""
+    """A step's results in the precision of ``dtype``, complex if the step's outputs are."""
     if isinstance(results, Tensor):
         results = (results,)
     results = [r if r.dtype is dtype else as_dtype(r, dtype) for r in results]
@@ -285,7 +285,7 @@ def as_dtype(value: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _lay_out(captured: Sequence[Tensor], places: Sequence[int], tangent: Tensor) -> None:
-    """Lay primal values out as the tangents that they meet, once for all chunks."""
+    """Give primal values the memory format of a step's tangents, once for all chunks."""
     for place in places:
         value = captured[place]
         if value.shape == tangent.shape[1:] and not value.requires_grad:

@@ -30,8 +30,8 @@ Bending = Callable[
 class Bend(Generic[Place]):
     """The second derivative of an operation, D²f[a, b]: bilinear and symmetric.
 
-    Of a step with one input and one output, ``together`` may take K first derivatives, followed by
-    K second ones along the same directions or by none, to those of the output; or to None.
+    For a step with one input and one output, ``together`` may map K first derivatives, followed by
+    K second ones along the same directions or by none, to those of the output, or return None.
     """
 
     reads: Sequence[Place]  # like ``Step.captured``
@@ -45,8 +45,8 @@ class Step(Generic[Place]):
 
     A rule names the values themselves (``Step[Tensor]``); in a program (``Step[int]``) inputs and
     outputs are numbered slots for tangents, and captured tensors positions in
-    ``Program.captured``. An elementwise map has a ``scale``: the factor of its output, where each
-    tangent is its factor times one that all inputs share.
+    ``Program.captured``. An elementwise map has a ``scale``: the factor of its output, if each
+    tangent is a factor times one tangent that all inputs share.
     """
 
     inputs: Sequence[Place]
@@ -55,7 +55,7 @@ class Step(Generic[Place]):
     outputs: Sequence[Place] = ()  # by default all floating-point results
     keep: bool = False  # captured tensors stay in their own dtype
     overwrites: Push | None = None  # a form of the map that writes into its tangent
-    pull: Pull | None = None  # of its only output
+    pull: Pull | None = None  # for a step with one output
     scale: Scale | None = None
     is_identity: bool = False
     by_rows: bool = False  # row b of the outputs depends on row b of the inputs alone
@@ -66,7 +66,7 @@ class Step(Generic[Place]):
     bend: Bend[Place] | None = None  # by default the derivative of the map by what it captured
 
     def known_as(self, value: Tensor) -> Push:
-        """The map where its result is known to be ``value``, with its derivatives."""
+        """A map with the same derivatives that returns the known result ``value``."""
         return lambda captured, tangents: _Known.apply(value, self.pull, *captured, *tangents)
 
 

@@ -1,4 +1,4 @@
-"""The leading eigenvectors of small matrices without an eigensolver, which a GPU would wait for."""
+"""Leading eigenvectors of small matrices without an eigensolver, which would block the GPU."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _EPS, _TINY = torch.finfo(torch.float64).eps, torch.finfo(torch.float64).tiny
 def leading_subspace(matrix: Tensor, rank: int) -> Tensor:
     """About the ``rank`` leading eigenvectors of semidefinite matrices (B, m, m): (B, m, rank).
 
-    Block power steps from a fixed start, in double precision: the columns are orthonormal up to a
-    rotation that mixes them, and zero along what the matrices annihilate.
+    Block power steps from a fixed start, in double precision: the columns are orthonormal, mixed by
+    a rotation, and have no component that the matrices annihilate.
     """
     batch, size = matrix.shape[:2]
     if rank >= size:  # any basis will do; the axes have no rounding
@@ -26,7 +26,7 @@ def leading_subspace(matrix: Tensor, rank: int) -> Tensor:
     matrix = matrix.double()
     trace = matrix.diagonal(dim1=1, dim2=2).sum(-1).clamp_min(_TINY)
     matrix = matrix / trace[:, None, None]
-    # What is made while a CUDA graph is captured belongs to that graph.
+    # A tensor created while a CUDA graph is captured belongs to that graph: it must not be cached.
     start = (_start if is_capturing() else _cached_start)(size, rank, matrix.device)
     basis = start.expand(batch, size, rank)
     shift = shift_of(basis)
@@ -36,18 +36,18 @@ def leading_subspace(matrix: Tensor, rank: int) -> Tensor:
 
 
 def shift_of(columns: Tensor) -> Tensor:
-    """A multiple of the identity (r, r) beyond the rounding of products of columns (B, m, r)."""
+    """A multiple of the identity (r, r) above the rounding of products of columns (B, m, r)."""
     _, size, count = columns.shape
     return torch.eye(count, dtype=torch.float64, device=columns.device) * (4 * size * _EPS)
 
 
 def orthonormalized(columns: Tensor, shift: Tensor) -> Tensor:
-    """A basis of the span of the columns (B, m, r), whose squares sum to 1 at the most.
+    """An orthonormal basis of the span of columns (B, m, r) whose squares sum to at most 1.
 
-    Cholesky-QR twice, shifted by as much as the products are rounded, so that it never breaks down
-    (Fukaya et al. 2020). ``torch.linalg.qr`` calls cuSOLVER for each matrix of a batch in turn.
+    Cholesky-QR twice, shifted by the rounding of the products so that it never breaks down (Fukaya
+    et al. 2020). ``torch.linalg.qr`` calls cuSOLVER for each matrix of a batch in turn.
     """
-    for bound in (1, len(shift)):  # of the sum of squares: the second time, columns are near 1
+    for bound in (1, len(shift)):  # on the sum of squares: in the second pass norms are near 1
         gram = torch.baddbmm(shift, columns.mT, columns, beta=bound)
         factor, _ = torch.linalg.cholesky_ex(gram)
         columns = torch.linalg.solve_triangular(factor.mT, columns, upper=True, left=False)
@@ -55,7 +55,7 @@ def orthonormalized(columns: Tensor, shift: Tensor) -> Tensor:
 
 
 def _start(size: int, rank: int, device: torch.device) -> Tensor:
-    """Fixed numbers (m, rank) without a pattern that eigenvectors may have: a chirp's phases."""
+    """Fixed numbers (m, rank) without a pattern that eigenvectors may share: a chirp."""
     places = torch.arange(size * rank, dtype=torch.float64, device=device).reshape(size, rank)
     return torch.cos((places.square() * ((math.sqrt(5) - 1) / 2)).frac() * (2 * math.pi))
 

@@ -1,9 +1,9 @@
 """Taylor mode: second directional derivatives, pushed through a program with the first ones.
 
-Along directions v and w an operation f takes the second derivative h_vw of its input, and the
-first ones h_v and h_w, to J h_vw + D²f[h_v, h_w]. J is the step's linear map, applied to the first
+Along directions v and w an operation f maps the second derivative h_vw of its input, and the first
+derivatives h_v and h_w, to J h_vw + D²f[h_v, h_w]. J is the step's linear map, applied to the first
 and second derivatives of all directions at once; D²f is its ``Bend``: a rule's own, or the
-derivative of the map by the primal values that it captured, along those values' tangents.
+derivative of the map with respect to the captured primal values, along their tangents.
 """
 
 from __future__ import annotations
@@ -34,16 +34,17 @@ class Pairs:
         return len(tangents if self._left is None else self._left)
 
     def of(self, tangents: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Tangents (K, ...) along the first and along the second of each pair, (P, ...)."""
+        """Tangents (P, ...) along the first and along the second of each pair, from (K, ...)."""
         if self._left is None or self._right is None:
             return list(tangents), list(tangents)
         return [t[self._left] for t in tangents], [t[self._right] for t in tangents]
 
 
 class _Jet:
-    """First derivatives along K directions and second ones along P pairs, or none: all zero.
+    """First derivatives along K directions, and second ones along P pairs, or none if all are zero.
 
-    They are kept in one tensor (K + P, *primal.shape) and apart, each made when it is asked for.
+    They are available as one tensor (K + P, *primal.shape) and separately; each form is created on
+    demand.
     """
 
     def __init__(self, count: int, both: Tensor | None, parts: tuple[Tensor, ...] = ()) -> None:
@@ -60,7 +61,7 @@ class _Jet:
 
     @property
     def both(self) -> Tensor:
-        """All of them."""
+        """First and second derivatives in one tensor."""
         if self._both is None:
             self._both = _joined(self._parts)
         return self._both
@@ -74,7 +75,7 @@ class _Jet:
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """Tangents one after the other, images in the memory format that they have."""
+    """Tangents concatenated, images in their own memory format."""
     if parts[0].dim() != 5:
         return torch.cat(list(parts))
     return torch.cat([p.flatten(0, 1) for p in parts]).unflatten(0, (-1, parts[0].shape[1]))

@@ -1,11 +1,11 @@
-"""Tracing: run a function once and record what each of its operations does to a tangent.
+"""Tracing: run a function once and record how each of its operations maps tangents.
 
-The function runs for real, on ordinary tensors, under a ``TorchFunctionMode`` that sees every
-torch call. So Python control flow, closures, parametrizations, hooks and shapes work as they
-do in eager mode, and nothing of the caller's is patched. A traced value is known by its place in
-the autograd graph, which is where PyTorch itself keeps what depends on what: writes in place and
-views are followed there, and whatever reaches a value by a way that the mode cannot see (a custom
-``autograd.Function``, TorchScript) is found there and becomes a step of its own.
+The function really runs, on ordinary tensors, under a ``TorchFunctionMode`` that sees every torch
+call. So Python control flow, closures, parametrizations, hooks and shapes work as in eager mode,
+and none of the caller's objects is patched. A traced value is identified by its edge in the
+autograd graph, where PyTorch itself tracks dependencies: in-place writes and views are followed
+there, and any computation that the mode cannot see (a custom ``autograd.Function``, TorchScript) is
+found there and becomes a separate step.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def trace(
 ) -> tuple[Program, Any, Tensor]:
     """The derivative of ``fn`` at ``z``, its value, and the input that its graph starts from.
 
-    With ``order`` 2, steps have their second derivatives, too.
+    With ``order`` 2, steps also have second derivatives.
     """
     with torch.inference_mode(False), torch.enable_grad():
         source = z.clone() if z.is_inference() else z
@@ -88,7 +88,7 @@ class Tracer(TorchFunctionMode):
     rules, general
         The tangent rules by name, and the one for all other operations.
     order
-        2 if steps are to have their second derivatives, too.
+        2 if steps also need second derivatives.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Tracer(TorchFunctionMode):
 
     @property
     def hidden(self) -> list[str]:
-        """The operations that only the autograd graph showed."""
+        """The operations that were visible only in the autograd graph."""
         return self._values.hidden
 
     @property
@@ -117,7 +117,7 @@ class Tracer(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if types and (owner := owner_of(types)) is not None:
-            with self:  # which sees what it calls
+            with self:  # sees the calls that the override makes
                 return owner.__torch_function__(func, types, args, kwargs)
         if transforms_are_active():
             # A torch.func transform wraps tensors: its result is found in the graph.
@@ -127,7 +127,7 @@ class Tracer(TorchFunctionMode):
         if name == "__get__":
             return self._get(func, args, kwargs)
         if name == "__set__":
-            # Torch holds the lock on grad_fn while it sets an attribute, so it must not be read.
+            # Torch holds a lock while it sets an attribute, so grad_fn must not be read.
             if getattr(getattr(func, "__self__", None), "__name__", "") == "data":
                 self._memory.preserve(args[0])
             return func(*args, **kwargs)
@@ -170,9 +170,9 @@ class Tracer(TorchFunctionMode):
     # -- recording ---------------------------------------------------------------------------
 
     def _record(self, func, name, args, kwargs, out=None, before=None):
-        """Run a call, unless ``out`` is its result already, and append its step."""
+        """Run a call, unless its result ``out`` is given, and append its step."""
         foreign = is_foreign(func)
-        if not foreign:  # which may write into its arguments
+        if not foreign:  # a foreign function may write into its arguments
             args, kwargs = settled(args), settled(kwargs) if kwargs else kwargs
         rule = None if foreign else self._rules.get(name)
         decomposed = self._is_decomposed(func)
@@ -220,9 +220,9 @@ class Tracer(TorchFunctionMode):
         return outputs
 
     def _append(self, call: Call, step: Step[Tensor], general: bool) -> None:
-        """Append a rule's step to the program, its values replaced by slots."""
+        """Append a rule's step to the program, with slots in place of values."""
         values = self._values
-        # By default all results, though some of a linear map's may not move.
+        # By default all results, though some results of a linear map may not move.
         outputs = step.outputs or [t for t in tensors_in(call.out) if differentiable(t)]
         inputs = tuple(values.slots[edge_of(tensor)] for tensor in step.inputs)  # type: ignore[index]
         captured = tuple(map(self._memory.capture, step.captured))
@@ -280,7 +280,7 @@ class Tracer(TorchFunctionMode):
         base = target._base if target._is_view() else None
         source = None if base is None else edge_of(base)
         if source is not None and source not in values.slots and source[0] not in values.apart:
-            base = None  # inside another operation, where nobody sees it
+            base = None  # internal to another operation, and not visible outside
         old = values.copies(target, (write.args, write.kwargs))
         plain = "" if write.func is None else name_of(write.func)
         known = plain in self._rules and plain not in RANDOM and not is_foreign(func)
@@ -288,11 +288,11 @@ class Tracer(TorchFunctionMode):
         out = func(*args, **kwargs)
         if write.func is None or not values.is_new(target) or overlaps_itself(target):
             values.shown.update((t.grad_fn, name) for t in write.targets if values.is_new(t))
-            return out  # found in the graph, if it did anything
+            return out  # found in the graph, if it had an effect
         plain_args, plain_kwargs = _with_copies((write.args, write.kwargs or {}), old)
         result = self._record(write.func, plain, plain_args, plain_kwargs, target, before)
         slot = values.slot_of(result)
-        if result is not target and slot is not None:  # recorded by way of a decomposition
+        if result is not target and slot is not None:  # recorded through a decomposition
             values.slots[edge_of(target)] = slot  # type: ignore[index]
         if base is not None and slot is not None:
             values.write_through(target, base, values.slots.get(source) if source else None)
@@ -321,7 +321,7 @@ class Tracer(TorchFunctionMode):
 
 
 def _with_copies(value: Any, copies: dict[int, Tensor]) -> Any:
-    """Arguments with copies, by id, in place of tensors."""
+    """Arguments with tensors replaced by their copies, which are given by id."""
     if isinstance(value, Tensor):
         return copies.get(id(value), value)
     if type(value) in (tuple, list):

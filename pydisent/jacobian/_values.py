@@ -1,4 +1,4 @@
-"""The values that depend on z, known by their place in the autograd graph."""
+"""The values that depend on z, identified by their edges in the autograd graph."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Values:
         self.sizes: dict[int, int] = {}  # elements of the value of each slot
         self.apart: set[Any] = {None}  # nodes of the autograd graph that z does not reach
         self.shown: dict[Any, str] = {}  # names of calls without a step, by their nodes
-        self.hidden: list[str] = []  # operations that only the autograd graph shows
+        self.hidden: list[str] = []  # operations visible only in the autograd graph
         self.live: dict[int, Tensor] = {}  # leaves that steps read through the graph
         self.hooks = Hooks()
         self.rounding = 0.0  # machine epsilon of the coarsest dtype of a value
@@ -56,7 +56,7 @@ class Values:
         return self.slot_of(value) is not None
 
     def reach(self, values: Iterable[Any]) -> bool:
-        """Whether a tensor among arguments is traced: an unrolled ``tensors_in``, for speed."""
+        """Whether any tensor among the arguments is traced; unrolls ``tensors_in`` for speed."""
         for value in values:
             if isinstance(value, Tensor):
                 if self.slot_of(value) is not None:
@@ -69,7 +69,7 @@ class Values:
         return False
 
     def is_new(self, value: Any) -> bool:
-        """Whether a result is differentiable and not an argument handed through."""
+        """Whether a result is differentiable and not just a returned argument."""
         return (
             isinstance(value, Tensor)
             and value.grad_fn is not None
@@ -88,7 +88,7 @@ class Values:
         return slot
 
     def _discover(self, tensor: Tensor, node: Any) -> int | None:
-        """Record a value that no call showed: a view of a traced value, or a hidden operation."""
+        """Record a value not seen in any call: a view of a traced value, or a hidden operation."""
         known = self.slots.get(behind_module_hooks(node, tensor.output_nr))
         if known is not None:
             self.slots[node, tensor.output_nr] = known
@@ -128,7 +128,7 @@ class Values:
         return slot
 
     def copies(self, target: Tensor, arguments: Any) -> dict[int, Tensor]:
-        """Copies, by id, of the arguments in the memory of ``target``, which is to be written."""
+        """Copies, by id, of the arguments that share memory with ``target``, before a write."""
         address = address_of(target)
         copies: dict[int, Tensor] = {}
         for tensor in tensors_in(arguments):
@@ -141,7 +141,7 @@ class Values:
         return copies
 
     def write_through(self, view: Tensor, base: Tensor, source: int | None) -> None:
-        """Record that a view was written, and so its part of ``base``, found at slot ``source``."""
+        """Record a write into a view as one into its part of ``base``, whose slot is ``source``."""
         places = view_places(view, base)
         edge = edge_of(base)
         if places is None or edge is None or edge in self.slots:
@@ -160,7 +160,7 @@ class Values:
 
 
 class LostDerivatives:
-    """Floating-point results that torch detaches from the graph for want of a derivative."""
+    """Floating-point results that torch detaches from the graph for lack of a derivative."""
 
     def __init__(self) -> None:
         self.results: dict[int, tuple[Tensor, str]] = {}
@@ -178,5 +178,5 @@ class LostDerivatives:
                 origin = self.results[id(tensor)][1]
                 raise DerivativeError(
                     f"torch has no derivative of '{origin}', whose result '{name}' reads: it would "
-                    "count as a constant. If that is what is meant, detach() it"
+                    "count as a constant. If that is intended, detach() it"
                 )

@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def view_places(view: Tensor, base: Tensor) -> Tensor | None:
-    """For each element of ``view`` its index into the flattened ``base``.
+    """For each element of ``view``, its index into the flattened ``base``.
 
-    None if there is no such index, as for a view of another dtype or one that conjugates.
+    None if there is no such index, as for a view with another dtype or a conjugate view.
     """
     flags = [(t.dtype, t.is_conj(), t.is_neg(), t.layout) for t in (view, base)]
     if flags[0] != flags[1] or view.layout != torch.strided:
@@ -29,7 +29,7 @@ def overlaps_itself(tensor: Tensor) -> bool:
     """Whether two elements of a strided tensor may share memory."""
     if tensor.layout != torch.strided:
         return False
-    reach = 0  # of the axes with smaller strides, in elements
+    reach = 0  # extent of the axes with smaller strides, in elements
     for stride, size in sorted(zip(tensor.stride(), tensor.shape)):
         if size > 1:
             if stride <= reach:

@@ -1,4 +1,4 @@
-"""Writes in place: which calls write, and into what."""
+"""In-place writes: which calls write, and into what."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NO_WRITE = frozenset(
 
 @dataclass(slots=True)
 class Write:
-    """A call that writes into ``targets``, and the out-of-place call for the new value, if any."""
+    """A call that writes into ``targets``, and the equivalent out-of-place call, if any."""
 
     targets: list[Tensor]
     func: Callable | None = None
@@ -35,7 +35,7 @@ class Write:
 
 
 def write_of(func: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Write | None:
-    """What a call writes into, or None."""
+    """The write that a call performs, or None."""
     if not kwargs and not _can_write(func, name):
         return None
     if name == "__setitem__":
@@ -64,7 +64,7 @@ def write_of(func: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> 
 
 @functools.lru_cache(4096)
 def _can_write(func: Callable, name: str) -> bool:
-    """Whether a call may write even if it is given positional arguments alone."""
+    """Whether a call with only positional arguments may write."""
     named = name in _AUGMENTED or name == "__setitem__" or name.endswith("_")
     return named or _inplace_position(func) >= 0
 
@@ -89,7 +89,7 @@ def _out_of_place(func: Callable, name: str) -> Callable | None:
 
 @functools.lru_cache(4096)
 def _inplace_position(func: Callable) -> int:
-    """Where a Python function has its argument ``inplace``, or -1."""
+    """The position of a Python function's argument ``inplace``, or -1."""
     try:
         names = list(inspect.signature(func).parameters)
     except (TypeError, ValueError):
@@ -105,5 +105,5 @@ def set_item(target: Tensor, index: Any, value: Any) -> Tensor:
 
 
 def copied(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
-    """What ``target.copy_(source)`` leaves in ``target``."""
+    """The value of ``target`` after ``target.copy_(source)``."""
     return source.to(target.device, target.dtype).expand_as(target)

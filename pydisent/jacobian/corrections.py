@@ -13,31 +13,32 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class correct_derivatives(ContextDecorator):
-    """Make PyTorch's own derivatives right while this context is active, or a function decorated.
+    """Make PyTorch's own derivatives right inside this context, or inside a decorated function.
 
-    Calls of the operations that PyTorch differentiates wrongly, or not at all, run composed of
-    others: layer, instance and batch norm, attention, determinants, linear solves and the others in
-    ``pydisent.jacobian.decompositions.DECOMPOSITIONS``, which is what the Jacobian engine itself
-    runs. Values are those of the native calls to rounding; running statistics are updated.
-    Derivatives of any order are then right by backward, ``torch.func`` and forward mode. See
-    :func:`pydisent.doctor` for what is wrong without.
+    Operations that PyTorch differentiates wrongly, or not at all, run as compositions of others:
+    layer, instance and batch norm, attention, determinants, linear solves and the rest of
+    ``pydisent.jacobian.decompositions.DECOMPOSITIONS``, which the Jacobian engine itself uses.
+    Values equal those of the native calls up to rounding; running statistics are updated.
+    Derivatives of any order are then right with backward, ``torch.func`` and forward mode.
+    :func:`pydisent.doctor` shows what is wrong otherwise.
 
     Notes
     -----
-    The context must be active where the function is *evaluated*, inside a ``torch.func`` transform
-    or before a backward pass, which may come later. It is of one thread, and may be nested.
-    Activation checkpointing inside it is switched off, as recomputing would use native kernels.
-    Functions of ``torch.compile`` are compiled anew for it. TorchScript calls native kernels out of
-    its reach: those with wrong derivatives raise RuntimeError. Fused kernels are not used, so that
-    calls take longer and attention takes memory for its weights. Under autocast the decompositions
-    compute in float32, and results have the dtype of the native call.
+    The context must be active where the function is *evaluated*: inside a ``torch.func`` transform,
+    or before a backward pass, which may itself run later. It applies to the current thread only,
+    and may be nested. Activation checkpointing is disabled inside it, as recomputation would use
+    native kernels. Functions compiled by ``torch.compile`` are recompiled for it. It cannot
+    intercept native kernels that TorchScript calls: those with wrong derivatives raise
+    RuntimeError. Fused kernels are not used, so calls take longer and attention stores its weights.
+    Under autocast the decompositions compute in float32, and results have the dtype of the native
+    call.
 
     Raises
     ------
     TypeError
-        If what is decorated is a generator or a coroutine function, whose body would run outside.
+        If a generator or coroutine function is decorated, whose body would run outside the context.
     RuntimeError
-        Where TorchScript reaches a native kernel whose higher derivatives are wrong.
+        If TorchScript calls a native kernel whose higher derivatives are wrong.
 
     Examples
     --------
@@ -77,7 +78,7 @@ class correct_derivatives(ContextDecorator):
         self._active.pop().__exit__(*error)
 
     def __call__(self, func: _F) -> _F:
-        """Decorate a function, each call of which is in a context of its own."""
+        """Decorate a function, so that each call enters a new context."""
         kinds = (
             inspect.isgeneratorfunction,
             inspect.iscoroutinefunction,
@@ -85,10 +86,10 @@ class correct_derivatives(ContextDecorator):
         )
         if any(is_kind(func) for is_kind in kinds):
             raise TypeError(
-                "correct_derivatives can decorate plain functions alone, got a generator or "
+                "correct_derivatives can only decorate plain functions, got a generator or "
                 f"coroutine function {func!r}: enter the context inside it"
             )
         return super().__call__(func)
 
     def _recreate_cm(self) -> correct_derivatives:
-        return type(self)()  # threads may call a decorated function side by side
+        return type(self)()  # threads may call a decorated function concurrently

@@ -1,4 +1,4 @@
-"""The cost of the routes to the penalty, from counts of work and this machine's constants.
+"""Cost estimates for the routes to the penalty, from counted work and this machine's constants.
 
 Pushing K tangents through a program takes a fixed time per step, and a time per multiplication and
 per number read or written. The constants are measured once per machine and kept in the user's
@@ -63,9 +63,9 @@ def machine(device: torch.device) -> Machine:
 
 @functools.cache
 def load_or_measure(device: str, threads: int) -> Machine:
-    """The machine's constants from the user's cache, measured if they are not there."""
+    """The machine's constants from the user's cache, measured if they are missing."""
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor()
-    # The host name, too: machines may share a home directory.
+    # With the host name, as machines may share a home directory.
     key = " ".join(
         map(str, (torch.__version__, platform.node(), platform.machine(), name, _cpu(), device))
     )
@@ -93,7 +93,7 @@ def _cpu() -> str:
 
 
 def measure(device: torch.device) -> Machine:
-    """Time a long narrow network, a matrix product and a sum."""
+    """Time a long narrow network, a matrix product and an addition."""
     from pydisent.jacobian.linearization import linearize
 
     with torch.random.fork_rng(), torch.inference_mode(False), torch.no_grad():

@@ -1,4 +1,4 @@
-"""``directional_derivative``: J v with a graph, to train on what a function's Jacobian does."""
+"""``directional_derivative``: J v with a graph, for losses on a function's Jacobian."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def directional_derivative(
 ) -> tuple[Tensor, Tensor]:
     """Return fn(z) and J v, one direction v per sample; both can be differentiated once more.
 
-    Gradients flow to ``z``, to ``tangents`` and to whatever ``fn`` closes over, through the norms
-    that PyTorch's forward mode gets wrong, too (see :func:`pydisent.linearize`).
+    Gradients flow to ``z``, to ``tangents`` and to whatever ``fn`` closes over, even through the
+    norms that PyTorch's forward mode gets wrong (see :func:`pydisent.linearize`).
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def directional_derivative(
     args, kwargs
         Passed to ``fn`` after ``z`` and not differentiated.
     coupled, fn_kwargs
-        As of :func:`pydisent.linearize`.
+        As in :func:`pydisent.linearize`.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def directional_derivative(
         If ``z`` or ``tangents`` is not a floating (B, m) tensor with B, m >= 1, or the output of
         ``fn`` is not one tensor, not finite, does not depend on ``z`` or mixes samples.
     DerivativeError
-        If PyTorch's derivative of an operation in ``fn`` is missing or wrong; it is named.
+        If PyTorch's derivative of an operation in ``fn`` is missing or wrong; the message names it.
 
     Examples
     --------

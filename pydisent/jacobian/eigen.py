@@ -28,7 +28,7 @@ def eigenvectors(
 ) -> tuple[Tensor, Tensor]:
     """Eigenvalues (B, m), descending, and eigenvectors (B, m, m), in columns, of M = J'J at ``z``.
 
-    A column's sign is that which makes its largest entry in magnitude positive. Arguments and
+    Each column has the sign that makes its entry of largest magnitude positive. Arguments and
     errors are those of :func:`linearize`.
     """
     kwargs = checked_keywords(
@@ -99,9 +99,9 @@ def trace_eigenpath(
     Parameters
     ----------
     fn, args, kwargs, compute_dtype, chunk, coupled, fn_kwargs
-        As of :func:`linearize`.
+        As in :func:`linearize`.
     z
-        Where the paths begin, (B, *latent), with m numbers a code.
+        Starting points of the paths, (B, *latent), with m numbers per code.
     ordinals
         Which eigenvectors to follow, from 1 for the leading one to m.
     step_size
@@ -114,8 +114,9 @@ def trace_eigenpath(
     Returns
     -------
     Tensor
-        The paths, (len(ordinals), B, N + 1, *latent), starting with ``z``. The first eigenvector
-        has the sign that makes its largest entry positive; after that a path never turns back.
+        The paths, (len(ordinals), B, N + 1, *latent), starting at ``z``. The first eigenvector
+        has the sign that makes its entry of largest magnitude positive; after that a path never
+        turns back.
 
     Raises
     ------
@@ -139,8 +140,8 @@ def trace_eigenpath(
         linear = linearize_checked(fn, z, args, kwargs, compute_dtype, chunk, coupled)
         return _eigenvectors(linear)[1]
 
-    # Each path has calls of its own, as only the caller knows which arguments, and what of that
-    # which fn closes over, belong to one sample each.
+    # Paths are not batched together: only the caller knows which arguments, and which values that
+    # fn closes over, belong to one sample each.
     return torch.stack(
         [path_along(vectors_at, z.detach(), i - 1, step_size, decay, steps) for i in ordinals]
     )
@@ -154,7 +155,7 @@ def path_along(
     decay: float,
     steps: int,
 ) -> Tensor:
-    """The paths (B, N + 1, *latent) of a column of what ``vectors_at`` gives at codes."""
+    """The paths (B, N + 1, *latent) along one column of the vectors from ``vectors_at``."""
     position, path, direction = z, [z], None
     for _ in range(steps):
         direction = next_direction(vectors_at(position)[..., column].to(z.dtype), direction, decay)
@@ -166,8 +167,8 @@ def path_along(
 def next_direction(vector: Tensor, previous: Tensor | None, decay: float = 0.0) -> Tensor:
     """Return w_i of Algorithm 1 for the eigenvectors v (B, m) at a point, (B, m).
 
-    v has the sign with which the path does not turn back, and w_i = ρ w_{i−1} + (1 − ρ) v for the
-    decay ρ. At the beginning, with no `previous` w_{i−1} (B, m), it is v.
+    The sign of v is chosen so that the path does not turn back, and w_i = ρ w_{i−1} + (1 − ρ) v for
+    the decay ρ. At the start, without a `previous` w_{i−1} (B, m), it is v.
     """
     if previous is None:
         return vector

@@ -1,6 +1,6 @@
 """``gram_penalty``: any function of the Gram matrix of a function's Jacobian, with its gradient.
 
-With M = J'J and C = dR/dM, small matrices of a sample, dR = Σ <C, dM> = 2 Σ <J C, dJ>: after one
+With M = J'J and C = dR/dM, small matrices per sample, dR = Σ <C, dM> = 2 Σ <J C, dJ>: after one
 pass for J the gradient takes a few Jacobian-vector products along the leading directions of J C,
 and one reverse pass through them, whatever R is.
 """
@@ -49,22 +49,22 @@ def gram_penalty(
     Parameters
     ----------
     fn, z, args, kwargs, compute_dtype, chunk, coupled, fn_kwargs
-        As of :func:`pydisent.alignment_penalty`.
+        As in :func:`pydisent.alignment_penalty`.
     objective
-        A differentiable function of M (B, m, m), in float32 or wider, to (B,), whose mean is the
-        penalty, or to a scalar; such as those of :mod:`pydisent.jacobian.objectives`. Gradients
-        flow to what else it reads, too.
+        A differentiable function that maps M (B, m, m), in float32 or wider, to (B,), whose mean is
+        the penalty, or to a scalar, such as those in :mod:`pydisent.jacobian.objectives`. Gradients
+        also flow to anything else that it reads.
     directions
-        V, (K, B, *latent), or the number K of random signs (Rademacher) from PyTorch's global
+        V, (K, B, *latent), or a number K of random sign vectors (Rademacher) from PyTorch's global
         generator: ``objective`` then gets V'M V (B, K, K), which takes K Jacobian-vector products
         instead of m.
     each
-        Whether the penalty is the sum of that of each output of ``fn``, where it returns a list.
+        Whether to sum the penalties of the individual outputs of ``fn``, if it returns a list.
     tolerance
         The relative Frobenius norm of the part of J C that the gradient may leave out, in [0, 1),
         by default 1e-3; 0 is exact.
     rank
-        A number of directions to keep instead, as of :func:`pydisent.alignment_penalty`.
+        A number of directions to keep instead, as in :func:`pydisent.alignment_penalty`.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def gram_penalty(
         If an argument is not as above; for what :func:`pydisent.linearize` refuses; if the
         Jacobian, the value of ``objective`` or its derivative is not finite.
     DerivativeError
-        If PyTorch's derivative of an operation in ``fn`` is missing or wrong; it is named.
+        If PyTorch's derivative of an operation in ``fn`` is missing or wrong; the message names it.
 
     Notes
     -----
@@ -90,7 +90,7 @@ def gram_penalty(
     >>> z = torch.randn(4, 8)
     >>> gram_penalty(generator, z, objectives.orthogonal_jacobian).backward()
 
-    The published estimator with two directions, and an objective of one's own.
+    The published estimator with two directions, and a custom objective.
 
     >>> estimate = objectives.orthogonal_jacobian_estimate
     >>> gram_penalty(generator, z, estimate, directions=2).backward()
@@ -142,21 +142,21 @@ def _tangents(directions: int | Tensor | None, z: Tensor) -> Tensor | None:
 
 
 class _Checked:
-    """The mean of an objective over the whole batch, of all processes, checked to be usable."""
+    """The mean of an objective over the whole batch, of all processes, with checks."""
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
 
     def __call__(self, gram: Tensor) -> Tensor:
-        whole = parallel.gather(gram).clone()  # which an objective may write to
+        whole = parallel.gather(gram).clone()  # an objective may write into it
         found = self.objective(whole)
         if not isinstance(found, Tensor) or found.shape not in ((), whole.shape[:1]):
             got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise ValueError(f"objective must return (B,) = ({len(whole)},) or a scalar, got {got}")
         if not found.is_floating_point() or (gram.requires_grad and not found.requires_grad):
             raise ValueError(
-                "objective must return floating-point numbers with a derivative by M = J'J, got "
-                f"{found.dtype} without one"
+                "objective must return floating-point numbers that depend differentiably on "
+                f"M = J'J, got {found.dtype} without a derivative"
             )
         value = found.mean()
         if not is_capturing():

@@ -20,7 +20,7 @@ from pydisent.jacobian.alignment import random_signs
 from pydisent.jacobian.taylor import Curve, check_directions
 
 Reduction = Literal["max", "mean", "sum"]
-SMALL = 8  # latents up to which all pairs of axes are taken by default
+SMALL = 8  # largest m for which all pairs of axes are taken by default
 
 
 @run_eagerly
@@ -42,31 +42,30 @@ def hessian_penalty(
 
     For an output y the penalty is Var_v(v'H v) = 2 Σ_{i≠j} H_ij² over random signs v, where H is
     d²y/dz² (Eqs. 1 and 4). Second derivatives are exact, by Taylor mode; the paper's code takes
-    finite differences of step 0.1. Where ``fn`` returns a list (its activations), penalties add.
+    finite differences of step 0.1. If ``fn`` returns a list (of activations), penalties add.
 
     Parameters
     ----------
     fn, z, args, kwargs, compute_dtype, coupled, fn_kwargs
-        As of :func:`pydisent.linearize`.
+        As in :func:`pydisent.linearize`.
     directions
         "axes" for the exact sum over all pairs of axes, m (m + 1) / 2 tangents; a number K >= 2 of
-        random signs, from PyTorch's global generator, for the published estimator, the unbiased
-        variance along them (the paper's code has 2), which takes 2 K tangents; or these directions
-        themselves, (K, B, *latent). By default "axes" for m <= 8 and 2 for more.
+        random sign vectors, from PyTorch's global generator, for the published estimator, the
+        unbiased variance along them (the paper's code uses 2), which takes 2 K tangents; or the
+        directions themselves, (K, B, *latent). By default "axes" for m <= 8 and 2 above.
     reduction
-        Of the elements of an output (B, *out): "max" over all of them, as in the paper's code;
-        "mean"; or "sum", whose mean over the batch is taken. "max" by default, or "mean" if
-        ``normalized``.
+        How to reduce an output (B, *out): "max" over all elements, as in the paper's code; "mean";
+        or "sum", averaged over the batch. By default "max", or "mean" if ``normalized``.
     normalized
-        Whether to take Σ_{i≠j} H_ij² / Σ_ij H_ij², each summed over a sample's elements, instead:
-        the normalised penalty of Tripod (Hsu et al. 2024), which does not change if the output is
-        scaled. Then "max" and "mean" are over samples. Along K random signs the denominator is
+        Whether to use Σ_{i≠j} H_ij² / Σ_ij H_ij² instead, each summed over a sample's elements: the
+        normalised penalty of Tripod (Hsu et al. 2024), which is invariant to the output's scale.
+        Then "max" and "mean" are over samples. With K random sign vectors the denominator is
         estimated along K further normal directions, as in the authors' code.
     latent_scale
-        σ, (*latent): H_ij becomes σ_i σ_j H_ij. Tripod's are the standard deviations of the codes.
+        σ, (*latent): H_ij becomes σ_i σ_j H_ij. Tripod uses the standard deviations of the codes.
     chunk
-        Tangents pushed at once; by default as many as 256 MiB hold, on a GPU 1/16 of its memory,
-        and at least 4. If all do not fit, their graph is made in backward, a chunk at a time.
+        Tangents pushed at once; by default as many as fit into 256 MiB, or 1/16 of a GPU's memory,
+        but at least 4. If not all fit, their graph is built in backward, one chunk at a time.
 
     Returns
     -------
@@ -80,7 +79,7 @@ def hessian_penalty(
         If an argument is not as above; for what :func:`pydisent.linearize` refuses; if a second
         derivative is not finite.
     DerivativeError
-        If PyTorch's derivative of an operation in ``fn`` is missing or wrong; it is named.
+        If PyTorch's derivative of an operation in ``fn`` is missing or wrong; the message names it.
 
     Notes
     -----
@@ -104,7 +103,7 @@ def hessian_penalty(
     keeps_graph = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.set_grad_enabled(keeps_graph):
         z = z.clone() if z.is_inference() else z
-        # Drawn before fn is called, as fn may draw, too.
+        # Drawn before fn is called, as fn may also draw.
         along = None if directions == "axes" else _drawn(directions, normalized, z)
         curve = Curve(fn, z, args, kwargs, compute_dtype, coupled)
         with torch.autocast(z.device.type, enabled=False):
@@ -115,7 +114,7 @@ def hessian_penalty(
             else:
                 energies = _estimated(curve, [v.to(weights) * weights for v in along], chunk)
             value = sum(_reduced(parts, reduction) for parts in energies)
-        assert isinstance(value, Tensor)  # an output that moves there is
+        assert isinstance(value, Tensor)  # at least one output moves
         if not is_capturing() and not is_finite(value):
             for name, given in (("directions", directions), ("latent_scale", latent_scale)):
                 finite = not isinstance(given, Tensor) or is_finite(given)
@@ -127,7 +126,7 @@ def hessian_penalty(
 def _checked(
     directions: Any, reduction: Any, normalized: Any, scale: Any, z: Tensor
 ) -> int | Tensor | Literal["axes"]:
-    """The directions, of which None is made a number or "axes"; raises on bad arguments."""
+    """The directions, with None replaced by a number or "axes"; raises on bad arguments."""
     if reduction is not None:
         check_one_of("reduction", reduction, get_args(Reduction))
     if not isinstance(normalized, bool):
@@ -162,7 +161,7 @@ def _drawn(directions: Any, normalized: bool, z: Tensor) -> list[Tensor]:
 
 
 def _estimated(curve: Curve, along: Sequence[Tensor], chunk: int | None) -> list[list[Tensor]]:
-    """Var_v(v'H v), (B, *out), for each kind of directions; a list for each output that moves."""
+    """Var_v(v'H v), (B, *out), for each set of directions; a list for each output that moves."""
     whole = torch.cat(list(along))
     size = max(1, curve.tangents_at_once(chunk) // 2)
     parts = whole.split(size)
@@ -175,17 +174,17 @@ def _estimated(curve: Curve, along: Sequence[Tensor], chunk: int | None) -> list
 
 
 def _variance(x: Tensor) -> Tensor:
-    """``x.var(0)``, which is slow along the first axis."""
+    """``x.var(0)``, which PyTorch computes slowly along the first axis."""
     return (x - x.mean(0)).square().sum(0) / (len(x) - 1)
 
 
 def _exact(
     curve: Curve, weights: Tensor, chunk: int | None, normalized: bool
 ) -> list[list[Tensor]]:
-    """2 Σ_{i≠j} H_ij², and if normalised 2 Σ_ij H_ij², as of ``_estimated``."""
+    """2 Σ_{i≠j} H_ij², and if normalised 2 Σ_ij H_ij², in the form of ``_estimated``."""
     axes = curve.linear.basis() * weights
     blocks = list(_blocks(len(axes), curve.tangents_at_once(chunk), diagonal=normalized))
-    if not blocks:  # of one latent
+    if not blocks:  # m is 1
         shapes = [curve.program.output_shapes[i] for i in curve.program.moved]
         return [[curve.still(1, shape)[0]] for shape in shapes]
     totals: list[Tensor] = []
@@ -199,7 +198,7 @@ def _exact(
             return [torch.tensordot(f.to(s), s, 1) for s in squares for f in factors]
 
         found = curve.reduced(axes[places], Pairs(*pairs), reduce, recompute=len(blocks) > 1)
-        # Added as they come: there may be thousands of blocks, each as large as the outputs.
+        # Summed block by block: there may be thousands, each as large as the outputs.
         totals = [before + new for before, new in zip(totals, found)] if totals else found
     count = 1 + normalized
     return [totals[i : i + count] for i in range(0, len(totals), count)]
@@ -208,7 +207,7 @@ def _exact(
 def _blocks(
     size: int, at_once: int, *, diagonal: bool
 ) -> Iterator[tuple[list[int], list[int], list[int]]]:
-    """Pairs of axes i <= j in blocks: the axes of a block, and its pairs as places among these.
+    """Pairs of axes i <= j in blocks: the axes of a block, and its pairs as positions in these.
 
     A square block of n x n pairs takes n² + 2 n tangents.
     """
@@ -244,12 +243,13 @@ def _reduced(energies: Sequence[Tensor], reduction: str) -> Tensor:
 
 
 class HessianPenalty(nn.Module):
-    """:func:`hessian_penalty` with its options as a module.
+    """:func:`hessian_penalty` as a module that holds its options.
 
     Parameters
     ----------
     directions, reduction, normalized, latent_scale, compute_dtype, chunk, coupled
-        As of :func:`hessian_penalty`, but ``directions`` is no tensor; ``latent_scale`` a buffer.
+        As in :func:`hessian_penalty`, but ``directions`` cannot be a tensor; ``latent_scale`` is a
+        buffer.
 
     Examples
     --------

@@ -45,24 +45,24 @@ def linearize(
     ----------
     fn
         Any callable of a (B, *latent) tensor that returns a tensor (B, ...) or a list of such
-        tensors, each sample's output depending on its own code alone. It is called once, with its
-        side effects; random draws (dropout, noise) are those of that call for every product.
+        tensors, each sample's output depending only on its own code. It is called once, with its
+        side effects; every product uses the random draws (dropout, noise) of that call.
     z
-        Latent codes, (B, *latent), floating point: (B, m), or any shape of m numbers a code.
+        Latent codes, (B, *latent), floating point: (B, m), or any shape with m numbers per code.
     args, kwargs
         Passed to ``fn`` after ``z`` and not differentiated.
     compute_dtype
         Dtype of the tangents; by default that of ``z``, or float32 if that is a half type. On a
-        CPU without native bfloat16 products of that dtype are computed in float32, which is many
-        times faster there, and a warning says so once.
+        CPU without native bfloat16, products in that dtype are computed in float32, which is many
+        times faster there, with a one-time warning.
     chunk
-        Tangents pushed at once; by default as many as 256 MiB hold, on a GPU 1/16 of its memory.
+        Tangents pushed at once; by default as many as fit into 256 MiB, or 1/16 of a GPU's memory.
     coupled
-        What to do if a sample's output depends on another sample's code, as by batch statistics
-        written by hand: "error", or "hold" what mixes samples constant, as is done for
-        ``nn.BatchNorm`` in training mode.
+        What to do if a sample's output depends on another sample's code, for example through
+        hand-written batch statistics: "error", or "hold" to hold what mixes samples constant, as is
+        done for ``nn.BatchNorm`` in training mode.
     fn_kwargs
-        More keyword arguments of ``fn``, whose names may be those of this function's own.
+        Further keyword arguments of ``fn``, which may share the names of this function's own.
 
     Raises
     ------
@@ -70,17 +70,18 @@ def linearize(
         If ``z`` is not a floating (B, *latent) tensor with B, m >= 1, or the output of ``fn`` is
         not finite, does not depend on ``z``, lacks the batch dimension or mixes samples.
     DerivativeError
-        If PyTorch's derivative of an operation in ``fn`` is missing or wrong; it is named.
+        If PyTorch's derivative of an operation in ``fn`` is missing or wrong; the message names it.
 
     Notes
     -----
     Batch norm in training mode is an affine map with the batch's statistics held constant:
     otherwise the per-sample Jacobian is not defined. A custom ``autograd.Function`` is one
-    operation, differentiated by its own ``backward``, which must be differentiable itself. So is
-    what torch functions do not show (TorchScript, ``torch.func`` inside ``fn``); a warning says so.
+    operation, differentiated by its own ``backward``, which must itself be differentiable. So are
+    operations invisible to torch functions (TorchScript, ``torch.func`` inside ``fn``), with a
+    warning.
 
-    Hooks on gradients (``register_hook``) are no part of J. Products are those of the weights at
-    the call; once these were written in place, as by an optimizer, they raise RuntimeError.
+    Gradient hooks (``register_hook``) are not part of J. Products use the weights at the time of
+    the call; after an in-place write to these, as by an optimizer, they raise RuntimeError.
 
     Examples
     --------
@@ -167,7 +168,7 @@ class Linearization(Generic[_V]):
 
     @property
     def captured(self) -> list[Tensor]:
-        """What the steps read, cast once; each chunk leaves it laid out for the next."""
+        """The tensors that steps read, cast once; chunks share the memory layout of the first."""
         return self._prepared.tensors()
 
     # -- products ------------------------------------------------------------------------------
@@ -233,7 +234,7 @@ class Linearization(Generic[_V]):
             return self.program.push(tangents, captured, overwrite=True)
 
     def decouple(self, coupled: Coupled) -> None:
-        """Hold the steps that mix samples, or raise ValueError in their names."""
+        """Hold the steps that mix samples constant, or raise ValueError naming them."""
         steps, crossed = mixing_steps(self.program, self.latent_shape, self.device)
         if not steps and not crossed:  # rounding of a zero derivative
             return
@@ -243,7 +244,7 @@ class Linearization(Generic[_V]):
         refuse_coupled([step.name for step in steps])
 
     def why_not_finite(self) -> str:
-        """The message of an error that J, or J'J, is not finite."""
+        """The error message for a J, or J'J, that is not finite."""
         operation = first_not_finite(self.program, self.chunks(self.basis()))
         if operation is None:
             return (
@@ -261,19 +262,19 @@ class Linearization(Generic[_V]):
         return self.jacobian_bytes() <= budget_of(self.device).jacobian
 
     def jacobian_bytes(self) -> int:
-        """Size of all columns of J, as they are kept."""
+        """Size in bytes of all columns of J, as they are stored."""
         count = self.latent_shape[1:].numel() * sum(shape.numel() for shape in self._shapes)
         return count * self._column_dtype.itemsize
 
     @property
     def _column_dtype(self) -> torch.dtype:
-        """float32 or wider; half types stay where products of them may sum in float32."""
+        """float32 or wider; half types are kept where their products can sum in float32."""
         if self.device.type in ("cuda", "meta"):
             return self.dtype
         return torch.promote_types(self.dtype, torch.float32)
 
     def columns(self, tangents: Tensor, keep: Kept = NOTHING) -> list[Tensor]:
-        """J V with the batch in front, (B, K, *out) for each output, as ``gram_of_columns`` is."""
+        """J V with the batch in front, (B, K, *out) for each output, for ``gram_of_columns``."""
         count, batch = tangents.shape[:2]
         parts: list[Tensor] = []
         start = 0
@@ -334,6 +335,6 @@ class Linearization(Generic[_V]):
 
     def structured(self, tensors: list[Tensor]) -> _V:
         """Tensors, one for each output, in the structure of ``value``."""
-        queue = iter(tensors)  # leaves that are not tensors stay
+        queue = iter(tensors)  # other leaves are kept
         leaves = [next(queue) if isinstance(leaf, Tensor) else leaf for leaf in self._leaves]
         return pytree.tree_unflatten(leaves, self._structure)

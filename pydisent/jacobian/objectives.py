@@ -1,8 +1,8 @@
 """Objectives of :func:`pydisent.gram_penalty`: functions of M = J'J, or of V'M V along directions.
 
-Each takes M (B, m, m) and returns (B,), or a scalar where it is defined on the batch as a whole.
-Those that end in ``_estimate`` are the published estimators: they take V'M V (B, K, K) for K random
-directions V and read its diagonal, ‖J v‖², alone.
+Each takes M (B, m, m) and returns (B,), or a scalar if it is defined on the whole batch. Those
+ending in ``_estimate`` are the published estimators: they take V'M V (B, K, K) for K random
+directions V and read only its diagonal, ‖J v‖².
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def orthogonal_jacobian_estimate(gram: Tensor) -> Tensor:
 
 
 def isometry(gram: Tensor) -> Tensor:
-    """‖M − I‖²_F, zero where the function keeps lengths and angles."""
+    """‖M − I‖²_F, zero where the function preserves lengths and angles."""
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     return (gram - eye).square().sum((-2, -1))
 
@@ -64,29 +64,29 @@ def isometry_estimate(gram: Tensor) -> Tensor:
 def scaled_isometry(gram: Tensor) -> Tensor:
     """E tr M² / (E tr M)² over the batch, a scalar (Lee et al. 2022, Eq. 8).
 
-    It is least, 1/m, where all M are one multiple of I.
+    Its minimum, 1/m, is attained if all M are the same multiple of I.
     """
-    relative = gram / _trace(gram).mean()  # whose squares neither overflow nor vanish
+    relative = gram / _trace(gram).mean()  # so that squares neither overflow nor underflow
     return relative.square().sum((-2, -1)).mean()
 
 
 def jacobian_clamping(gram: Tensor, low: float = 1.0, high: float = 20.0) -> Tensor:
-    """Mean over singular values of how far each is outside of [low, high], squared.
+    """Mean over singular values of their squared distance to [low, high].
 
-    The exact form of Odena et al. 2018, Algorithm 1, where a random direction stands for all.
+    The exact form of Odena et al. 2018, Algorithm 1, which takes one random direction instead.
     """
     return _outside(singular_values(gram), low, high)
 
 
 def jacobian_clamping_estimate(gram: Tensor, low: float = 1.0, high: float = 20.0) -> Tensor:
-    """The same of ‖J u‖ along unit directions u (Odena et al. 2018, Algorithm 1)."""
+    """The same for ‖J u‖ along unit directions u (Odena et al. 2018, Algorithm 1)."""
     return _outside(_squared_lengths(gram).sqrt(), low, high)
 
 
 def log_determinant(gram: Tensor) -> Tensor:
-    """½ log det M, the log of the volume that a unit of latent space is mapped to.
+    """½ log det M, the log of the volume that a unit volume of latent space is mapped to.
 
-    It is the change of density of an injective flow. NaN where M is not positive definite.
+    It is the change in log density of an injective flow. NaN where M is not positive definite.
     """
     factor, info = torch.linalg.cholesky_ex(gram)
     logs = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
@@ -94,19 +94,19 @@ def log_determinant(gram: Tensor) -> Tensor:
 
 
 def path_length(gram: Tensor, target: float = 0.0) -> Tensor:
-    """(√tr M − a)²: StyleGAN2's path length (Karras et al. 2020, Eq. 4) without its sampling.
+    """(√tr M − a)²: StyleGAN2's path length (Karras et al. 2020, Eq. 4) without sampling.
 
     tr M = E ‖J'y‖² over y ~ N(0, I); :func:`pydisent.path_length_penalty` samples y.
     """
     check_number("target", target, at_least=0)
     trace = _trace(gram)
-    # At a = 0 the root, which has no derivative where J is zero, cancels.
+    # At a = 0 the root cancels, which has no derivative where J is zero.
     return trace if target == 0 else (trace.sqrt() - target).square()
 
 
 def spectral_norm(gram: Tensor) -> Tensor:
     """The largest singular value of J."""
-    # The root of the largest alone: those of singular values that are zero have no derivative.
+    # Only the root of the largest is taken, as the root of zero has no derivative.
     return torch.linalg.eigvalsh(gram)[..., -1].clamp_min(0).sqrt()
 
 

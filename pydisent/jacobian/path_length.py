@@ -41,14 +41,14 @@ def path_length_penalty(
     Parameters
     ----------
     fn, z, args, kwargs, chunk, coupled, fn_kwargs
-        As of :func:`pydisent.alignment_penalty`; ``z`` are the codes by which lengths are measured,
-        StyleGAN2's w.
+        As in :func:`pydisent.alignment_penalty`; ``z`` are the codes with respect to which lengths
+        are measured, w in StyleGAN2.
     target
-        a: a number, a scalar tensor, or a function of the lengths ‖J'y‖ (B,) that returns one, as a
-        running mean does; gradients flow through such a function.
+        a: a number, a scalar tensor, or a function of the lengths ‖J'y‖ (B,) that returns one, such
+        as a running mean; gradients flow through such a function.
     cotangents
         y for each output of ``fn``, in its shape; by default normal numbers from PyTorch's global
-        generator, over √(H W) for images (B, C, H, W), as in the authors' code.
+        generator, divided by √(H W) for images (B, C, H, W), as in the authors' code.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def path_length_penalty(
     Raises
     ------
     TypeError, ValueError, DerivativeError
-        As of :func:`pydisent.gram_penalty`.
+        As in :func:`pydisent.gram_penalty`.
 
     Examples
     --------
@@ -116,15 +116,15 @@ def _cotangents(linear: Linearization, given: Sequence[Tensor] | None) -> list[T
 
 
 class PathLengthPenalty(nn.Module):
-    """StyleGAN2's path length regularization, whose target is a running mean of the lengths.
+    """StyleGAN2's path length regularization, with a running mean of the lengths as its target.
 
     Parameters
     ----------
     decay
         The weight of the batch's mean length in the running mean, in (0, 1]; StyleGAN2's is 0.01.
-        In evaluation mode the running mean stays.
+        In evaluation mode the running mean does not change.
     chunk, coupled
-        As of :func:`path_length_penalty`.
+        As in :func:`path_length_penalty`.
 
     Attributes
     ----------
@@ -154,7 +154,7 @@ class PathLengthPenalty(nn.Module):
         return path_length_penalty(fn, z, self._target, *args, **self.options, fn_kwargs=kwargs)
 
     def _target(self, lengths: Tensor) -> Tensor:
-        """The running mean with this batch's, whose own gradient counts, as in StyleGAN2."""
+        """The updated running mean, with the gradient of this batch's mean, as in StyleGAN2."""
         if not self.training:
             return self.mean.to(lengths)
         mean = torch.lerp(self.mean.to(lengths), parallel.average(lengths.mean()), self.decay)

@@ -43,20 +43,20 @@ def second_directional_derivative(
     Parameters
     ----------
     fn, z, args, kwargs, compute_dtype, coupled, fn_kwargs
-        As of :func:`pydisent.linearize`.
+        As in :func:`pydisent.linearize`.
     directions
         (K, B, *latent).
 
     Returns
     -------
     value, first, second
-        What ``fn`` returned, (B, *out), and twice the same structure with (K, B, *out) in the place
-        of each tensor.
+        The result of ``fn``, (B, *out), and two results of the same structure with (K, B, *out) in
+        place of each tensor.
 
     Raises
     ------
     TypeError, ValueError, DerivativeError
-        As of :func:`pydisent.hessian_penalty`.
+        As in :func:`pydisent.hessian_penalty`.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def second_directional_derivative(
     leaves, structure = pytree.tree_flatten(value)
 
     def structured(tensors: list[Tensor]) -> Any:
-        queue = iter(tensors)  # leaves that are not tensors stay
+        queue = iter(tensors)  # other leaves are kept
         return pytree.tree_unflatten(
             [next(queue) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure
         )
@@ -130,15 +130,15 @@ class Curve:
         return torch.zeros((), dtype=self.dtype, device=self.device).expand(count, *shape)
 
     def push(self, directions: Tensor, pairs: Pairs) -> list[tuple[Tensor, Tensor | None]]:
-        """First and second derivatives with their graph, None where these are zero."""
+        """First and second derivatives with their graph, None for second ones that are zero."""
         return push_second(self.program, directions, pairs, self.program.attached(self.dtype))
 
     def reduced(
         self, directions: Tensor, pairs: Pairs, reduce: Reduce, *, recompute: bool
     ) -> list[Tensor]:
-        """``reduce`` of the second derivatives of the outputs that move.
+        """``reduce`` applied to the second derivatives of the outputs that move.
 
-        With ``recompute`` their graph is made only in backward, and for them alone.
+        With ``recompute`` their graph is built only in backward, for these directions alone.
         """
         shapes = [self.program.output_shapes[i] for i in self.program.moved]
 
@@ -158,7 +158,7 @@ class Curve:
 
     @torch.no_grad()
     def why_not_finite(self) -> str:
-        """The message of an error that second derivatives are not finite."""
+        """The error message for second derivatives that are not finite."""
         axes = self.linear.basis()
         if first_not_finite(self.program, self.linear.chunks(axes)) is not None:
             return self.linear.why_not_finite()
@@ -175,14 +175,14 @@ class Curve:
         return f"the second derivatives of fn are not finite{where}, though its values are"
 
     def tangents_at_once(self, chunk: int | None) -> int:
-        """How many tangents to push at once: as many as were asked for, or fit, and 4 do."""
+        """Tangents to push at once: ``chunk`` if given, else as many as fit, but at least 4."""
         if chunk is not None:
             return int(chunk)
         one = max(1, self.program.elements_saved) * self.dtype.itemsize
         return max(4, budget_of(self.device).tangents // one)
 
     def attached(self, value: Tensor, z: Tensor) -> Tensor:
-        """A penalty, with a graph in grad mode also where nothing bends and its gradient is 0."""
+        """A penalty with a graph in grad mode, even if nothing bends and its gradient is 0."""
         if value.requires_grad or not torch.is_grad_enabled():
             return value
         return _Straight.apply(value, z, *self.program.captured)
@@ -200,7 +200,7 @@ class _Straight(torch.autograd.Function):
 
 
 class _Recomputed(torch.autograd.Function):
-    """A function of what a program captured, which runs again in backward."""
+    """A function of a program's captured tensors, recomputed in backward."""
 
     @staticmethod
     def forward(ctx, run, program, dtype, *captured):

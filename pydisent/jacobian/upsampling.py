@@ -1,8 +1,8 @@
-"""DCGAN's transposed convolution (kernel 4, stride 2, padding 1) where oneDNN is slow at it.
+"""DCGAN's transposed convolution (kernel 4, stride 2, padding 1) for shapes where oneDNN is slow.
 
-Each pixel of the input gives a 4×4 block of the output: one matrix product holds the blocks of all
-pixels, and those of neighbours overlap by half. This is faster in a decoder's first layer, of tiny
-images, whose gradients are such products, too, and in its last, of few channels.
+Each input pixel adds a 4×4 block to the output: one matrix product computes the blocks of all
+pixels, and the blocks of neighbours overlap by half. This is faster in a decoder's first layer,
+with tiny images, where gradients are such products as well, and in its last, with few channels.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pydisent.ops import doubling_convolution
 from pydisent.reference.doubling import doubling_gradients
 
 _TINY = 16  # pixels of an input image; at 8×8 oneDNN is as fast
-_FEW = 4  # output channels for which there is a kernel
-_BLOCKS = 1 << 19  # elements of blocks at once, which stay in the cache
+_FEW = 4  # most output channels for which there is a kernel
+_BLOCKS = 1 << 19  # elements of blocks at once, so that they stay in the cache
 
 
 def is_doubling(
@@ -31,7 +31,7 @@ def is_doubling(
     groups: int = 1,
     dilation: Any = 1,
 ) -> bool:
-    """Whether these arguments of ``conv_transpose2d`` (but its bias) are DCGAN's, on the CPU."""
+    """Whether these arguments of ``conv_transpose2d``, bias aside, are DCGAN's, on the CPU."""
     expected = ((stride, 2), (padding, 1), (output_padding, 0), (dilation, 1))
     return (
         source.device.type == "cpu"
@@ -62,7 +62,7 @@ def is_projection(
 
 
 def double(rows: Tensor, weight: Tensor) -> Tensor:
-    """``conv_transpose2d(rows, weight, stride=2, padding=1)``, the fastest way; (C, D, 4, 4)."""
+    """``conv_transpose2d(rows, weight, stride=2, padding=1)``, fastest; ``weight`` (C, D, 4, 4)."""
     if weight.shape[1] <= _FEW or _is_tiny(rows):
         return _Double.apply(rows, weight)
     return F.conv_transpose2d(rows, weight, stride=2, padding=1)
@@ -71,7 +71,7 @@ def double(rows: Tensor, weight: Tensor) -> Tensor:
 def gradients(
     rows: Tensor, weight: Tensor, cotangent: Tensor, needed: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Those of ``double`` by its arguments, where needed; differentiable in grad mode."""
+    """Gradients of ``double`` by each needed argument; differentiable in grad mode."""
     if not _is_tiny(rows) or torch.is_grad_enabled():
         cotangent = cotangent.contiguous(memory_format=torch.channels_last)  # so are the gradients
         return doubling_gradients(rows, weight, cotangent, needed)
@@ -114,7 +114,7 @@ def _by_blocks(rows: Tensor, weight: Tensor) -> Tensor:
     size = _images_at_once(rows, weight)
     for x, images in zip(rows.permute(0, 2, 3, 1).split(size), out.split(size)):
         blocks = (x.flatten(0, 2) @ taps).view(len(x), height, width, 4, 4, weight.shape[1])
-        # The outer half of a block lies on the inner half of its neighbours'.
+        # The outer half of a block overlaps the inner halves of its neighbours.
         blocks[:, :, 1:, :, 1] += blocks[:, :, :-1, :, 3]
         blocks[:, :, :-1, :, 2] += blocks[:, :, 1:, :, 0]
         inner = blocks[:, :, :, :, 1:3]

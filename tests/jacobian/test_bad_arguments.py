@@ -119,7 +119,7 @@ def test_bad_tangents_are_named(message):
 
 _COTANGENTS = {
     r"shapes .*got \[\(2, 5\)\]": torch.ones(2, 5),
-    r"one number K .*\(2, 3, 5\), \(4, 3, 2\)": [torch.ones(2, 3, 5), torch.ones(4, 3, 2)],
+    r"the same K .*\(2, 3, 5\), \(4, 3, 2\)": [torch.ones(2, 3, 5), torch.ones(4, 3, 2)],
     "real tensors, got dtype torch.complex64": [torch.ones(2, 3, 5), torch.ones(2, 3, 2) * 1j],
 }
 

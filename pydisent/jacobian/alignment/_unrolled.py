@@ -90,7 +90,7 @@ class _Apart(torch.autograd.Function):
     """The value of a graph that starts from ``leaves``, copies of the captured tensors."""
 
     @staticmethod
-    def forward(ctx, value, z, inside, program, leaves, wanted, *captured):  # z as of _Gradient
+    def forward(ctx, value, z, inside, program, leaves, wanted, *captured):  # z as in _Gradient
         ctx.inside, ctx.program, ctx.leaves, ctx.wanted = inside, program, leaves, wanted
         ctx.save_for_backward(*captured)
         return value

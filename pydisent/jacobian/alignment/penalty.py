@@ -103,11 +103,11 @@ def alignment_penalty(
         Dtype of the tangents, such as ``torch.bfloat16``; sums and small matrices stay in float32.
         On a CPU without native bfloat16 it is float32 all the same, and a warning says so once.
     chunk
-        Tangents in memory at once; by default as of :func:`linearize`.
+        Tangents in memory at once; by default as in :func:`linearize`.
     coupled
-        "error" or "hold": as of :func:`linearize`.
+        "error" or "hold": as in :func:`linearize`.
     fn_kwargs
-        More keyword arguments of ``fn``, whose names may be those of this function's own.
+        Further keyword arguments of ``fn``, which may share the names of this function's own.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def alignment_penalty(
         If an argument is not as above; if ``fn`` returns values that are not finite, do not depend
         on ``z``, lack the batch dimension or mix samples; if its Jacobian is not finite.
     DerivativeError
-        If PyTorch's derivative of an operation in ``fn`` is missing or wrong; it is named.
+        If PyTorch's derivative of an operation in ``fn`` is missing or wrong; the message names it.
 
     Notes
     -----
@@ -173,7 +173,7 @@ class AlignmentPenalty(nn.Module):
     Parameters
     ----------
     k, iterations, reweight, method, tolerance, rank, compute_dtype, chunk, coupled
-        As of :func:`alignment_penalty`.
+        As in :func:`alignment_penalty`.
     interval
         Compute it in every n-th call, n >= 1, the first included, multiplied by n, so that the mean
         over calls stays; in the others return 0 and leave ``fn`` uncalled, as lazy R1 does (Karras

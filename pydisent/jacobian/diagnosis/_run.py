@@ -70,7 +70,7 @@ def doctor(
         Also compare the derivatives of ``fn`` itself, by ``z`` and, if it is a module, by its
         parameters: operations may be wrong in combination, or hidden from torch functions.
     fn_kwargs
-        More keyword arguments of ``fn``, whose names may be those of this function's own.
+        Further keyword arguments of ``fn``, which may share the names of this function's own.
 
     Returns
     -------

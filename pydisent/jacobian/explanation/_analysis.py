@@ -155,7 +155,7 @@ def analyse(
     names: Sequence[str] | None = None,
     progress: Report = lambda name, done, total: None,
 ) -> Analysis:
-    """Find out what a generator does, without a page; arguments as of `pydisent.explain`."""
+    """Find out what a generator does, without a page; arguments as in `pydisent.explain`."""
     refuse_transforms()
     options = Options(
         k, regions, region_nullspace, points, paths, length, value_range, picture_size, method,
