@@ -205,7 +205,7 @@ def test_what_would_run_outside_of_the_context_is_refused():
         pass
 
     for function in (generator, coroutine):
-        with pytest.raises(TypeError, match="only decorate plain functions, got a generator or coroutine"):
+        with pytest.raises(TypeError, match="plain functions, got a generator or coroutine"):
             correct_derivatives()(function)
     with pytest.raises(TypeError, match="takes no arguments, got 3"):
         correct_derivatives(3)
