@@ -50,7 +50,7 @@ _cached_constants = functools.lru_cache(16)(_constants)  # small, and the same a
 
 @dataclass(frozen=True)
 class Problem:
-    """What Algorithm 3 takes besides the Jacobian."""
+    """The inputs of Algorithm 3 besides the Jacobian."""
 
     probe: Tensor  # (B, m, k)
     mask: Tensor  # (m, k)
@@ -65,7 +65,7 @@ class Problem:
         dtype, device = torch.promote_types(derivative.dtype, torch.float32), derivative.device
         if probe is None:
             probe = parallel.draw(lambda n: random_signs((n, size, k), device), batch)
-        # What is made while a CUDA graph is captured belongs to that graph.
+        # A tensor created during CUDA graph capture belongs to that graph: it must not be cached.
         constants = _constants if is_capturing() else _cached_constants
         mask, signs = constants(size, k, bool(reweight), dtype, device)
         return cls(probe.detach().to(device, dtype), mask, signs, iterations)
@@ -88,5 +88,5 @@ class Problem:
 
 
 def random_signs(shape: Sequence[int], device: torch.device) -> Tensor:
-    """Rademacher numbers from PyTorch's global generator of ``device``."""
+    """Rademacher numbers from PyTorch's global generator for ``device``."""
     return torch.randint(0, 2, tuple(shape), device=device) * 2.0 - 1.0

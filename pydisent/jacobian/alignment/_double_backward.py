@@ -1,4 +1,4 @@
-"""``method="autograd"``: the algorithm unrolled, with J by reverse mode twice."""
+"""``method="autograd"``: the unrolled algorithm, with J by reverse mode twice."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def penalty(
     reweight: bool,
     probe: Tensor | None,
 ) -> Tensor:
-    """The penalty, all of it in the graph of ``fn``."""
+    """The penalty, computed entirely in the graph of ``fn``."""
     derivative = DoubleBackward(fn, z, args, kwargs)
     keep_samples_apart(derivative, "error")
     problem = Problem.of(derivative, k, iterations, reweight, probe)
@@ -45,7 +45,7 @@ def penalty(
 
 
 class _Coarsest(TorchFunctionMode):
-    """Notes the coarsest floating type in which a function computes."""
+    """Records the coarsest floating-point dtype in which a function computes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class DoubleBackward:
         #: Machine epsilon of the coarsest dtype in which the function computed.
         self.rounding = max(coarsest.rounding, torch.finfo(self.dtype).eps)
         self._outputs = [output for output in outputs if output.requires_grad]
-        # Not zeros, so that what comes back can be held to the adjoint identity.
+        # Not zeros, so that the result can be tested against the adjoint identity.
         generator = torch.Generator("cpu").manual_seed(0)
         self._probes = [normal_like(o, generator).requires_grad_() for o in self._outputs]
         with self._hooks.silent():
@@ -95,7 +95,7 @@ class DoubleBackward:
     def _check_adjoint(self, v: Tensor) -> None:
         """Raise DerivativeError unless <u, J v> = <J'u, v>.
 
-        A backward that is not differentiable where it should be loses derivatives without a word.
+        A backward that is not differentiable where it should be loses derivatives silently.
         """
         if not adjoint_holds(self._probes, self._push(v), [self._pulled], [v], self.rounding):
             raise DerivativeError(
@@ -105,7 +105,7 @@ class DoubleBackward:
 
     @property
     def samples_are_apart(self) -> bool:
-        """Nothing is known of the function."""
+        """False, as nothing is known about the function."""
         return False
 
     def images(self, tangents: Tensor) -> list[Tensor]:
@@ -113,11 +113,11 @@ class DoubleBackward:
         return [torch.stack(rows) for rows in zip(*map(self._push, tangents))]
 
     def decouple(self, coupled: Coupled) -> None:
-        """Raise ValueError: no operation can be held constant alone."""
+        """Raise ValueError, as no single operation can be held constant."""
         refuse_coupled([])
 
     def why_not_finite(self) -> str:
-        """The message of an error that J, or J'J, is not finite."""
+        """The error message for a J, or J'J, that is not finite."""
         return "the Jacobian J of fn, or J'J, has NaN or infinity in it"
 
     def gram_product(self, vectors: Tensor) -> Tensor:

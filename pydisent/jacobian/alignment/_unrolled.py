@@ -1,4 +1,4 @@
-"""The penalty of a small problem: all of it in one graph."""
+"""The penalty of a small problem, computed in one graph."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from pydisent.jacobian.linearization import Linearization
 def unrolled(linear: Linearization, problem: Problem, z: Tensor, coupled: Coupled) -> Tensor:
     """All of J, and Algorithm 3 on its Gram matrix, in the graph: the fewest calls.
 
-    For small problems, where calls cost more than what they compute. Steps without a rule are
-    differentiated apart from the function, so that an error can name them.
+    For small problems, where calls cost more than their arithmetic. Steps without a rule are
+    differentiated separately from the function, so that an error can name them.
     """
     program = linear.program
     apart = bool(program.live or program.general)
@@ -45,7 +45,7 @@ def unrolled(linear: Linearization, problem: Problem, z: Tensor, coupled: Couple
 def _columns_in_the_graph(
     linear: Linearization, captured: Sequence[Tensor], coupled: Coupled
 ) -> list[Tensor]:
-    """J (B, m, *out) for each output, with one more tangent to see whether samples are coupled."""
+    """J (B, m, *out) for each output, with an additional tangent to detect coupled samples."""
     program, basis = linear.program, linear.basis()
 
     def pushed(tangents: Tensor) -> list[Tensor]:
@@ -63,7 +63,7 @@ def _columns_in_the_graph(
 
 
 class _OfGram(torch.autograd.Function):
-    """Algorithm 3 on the Gram matrix, whose slope is found with its value."""
+    """Algorithm 3 on the Gram matrix, with its gradient computed in the forward pass."""
 
     @staticmethod
     def forward(ctx, gram, problem):

@@ -1,4 +1,4 @@
-"""The public function and module, and their arguments."""
+"""``alignment_penalty`` and its module, with checks of their arguments."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def alignment_penalty(
 
     Ramesh et al. 2018, Algorithm 3: T masked power iterations estimate the k leading eigenvectors
     V of M = J'J at each latent code, and the penalty is the mean over the batch of
-    sum(S ∘ V ∘ V), with S of Eq. 12 and its columns weighted by Eq. 13.
+    sum(S ∘ V ∘ V), with S from Eq. 12 and its columns weighted by Eq. 13.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def alignment_penalty(
         tensors (their squared norms add). It is called once. The gradient flows to whatever it
         reads.
     z
-        Latent codes, (B, m), or (B, *latent) with m numbers a code, floating point; they get a
+        Latent codes, (B, m), or (B, *latent) with m numbers per code, floating point; they get a
         gradient if they require one.
     args, kwargs
         Passed to ``fn`` after ``z``, not differentiated (labels, noise).
@@ -80,28 +80,30 @@ def alignment_penalty(
     method
         "gram": the Gram matrix from m Jacobian-vector products, best for a moderate m.
         "matrix_free": products with M only, for a large m. "autograd": plain double backward
-        through the unrolled algorithm, slow, the only one whose own gradient can be taken.
+        through the unrolled algorithm; slow, but the only method that can be differentiated twice.
         "auto": the cheapest of the first two and, for small problems, the algorithm unrolled on the
-        Gram matrix in one graph, by the counted work of ``fn`` and this machine's constants, which
-        are measured once and kept in the user's cache; with ``rank``, that of the first two that
-        pushes fewer rows, so that a captured step does what an eager one does.
+        Gram matrix in one graph, estimated from the work counted in ``fn`` and this machine's
+        constants, which are measured once and kept in the user's cache; with ``rank``, whichever of
+        the first two pushes fewer rows, so that captured and eager steps use the same route.
     tolerance
-        How much of the gradient may be left out, in [0, 1); 0 is exact, 1e-3 the default. On the
-        Gram route it bounds the relative Frobenius norm of the rest of J C, on the matrix-free
-        route the share of the sum of the magnitudes of C's eigenvalues. The number of directions is
-        read from the GPU, so while a CUDA graph is captured it must be 0, and the method "gram" or
-        "auto", unless ``rank`` is given. Values are not checked to be finite there.
+        How much of the gradient may be dropped, in [0, 1); 0 is exact, 1e-3 the default. On the
+        Gram route it bounds the relative Frobenius norm of the dropped part of J C, on the
+        matrix-free route the dropped share of the sum of the magnitudes of C's eigenvalues. The
+        number of directions is read from the GPU, so during CUDA graph capture it must be 0, and
+        the method "gram" or "auto", unless ``rank`` is given. Values are not checked to be finite
+        during capture.
     rank
-        Keep this many directions, 1 <= rank <= m, instead of as many as ``tolerance`` asks for,
-        which must then be None; not with "autograd". Block power steps find them, not eigenvectors:
-        nothing is read from the GPU, so that a CUDA graph can hold the penalty on either route.
-        What they leave out of J C (of C, matrix-free) had at most 1.1 times the Frobenius norm of
-        what as many singular vectors would, or 1e-5 of the whole, for a rank up to m / 2 at m = 64
-        and above; up to 1.7 times for m of 4 to 16. How much that is depends on the spectrum: for a
-        DCGAN with m = 128 and k = T = 8 about 3e-3 at 32.
+        Keep this many directions, 1 <= rank <= m, instead of as many as ``tolerance`` requires,
+        which must then be None; not with "autograd". They are found by block power steps, not as
+        eigenvectors: nothing is read from the GPU, so a CUDA graph can capture the penalty on
+        either route. As measured, the part of J C (of C, matrix-free) that they drop had at most
+        1.1 times the Frobenius norm of the part that as many singular vectors drop, or 1e-5 of the
+        whole, for ranks up to m / 2 and m >= 64; up to 1.7 times for m from 4 to 16. The dropped
+        part depends on the spectrum: for a DCGAN with m = 128 and k = T = 8 it is about 3e-3 at
+        rank 32.
     compute_dtype
         Dtype of the tangents, such as ``torch.bfloat16``; sums and small matrices stay in float32.
-        On a CPU without native bfloat16 it is float32 all the same, and a warning says so once.
+        On a CPU without native bfloat16 it is replaced by float32, with a one-time warning.
     chunk
         Tangents in memory at once; by default as in :func:`linearize`.
     coupled
@@ -167,23 +169,24 @@ class AlignmentPenalty(nn.Module):
     """The alignment penalty as a module: ``AlignmentPenalty(k, iterations)(fn, z, *args)``.
 
     On the Gram route the penalty and its gradient take about as much work as (m + 3r) / 3 updates
-    of ``fn`` without them, for r directions: 75 for m = 128 and r = 32. ``interval`` divides the
-    mean of that by n, ``sub_batch`` by the share of the batch, at the price of a noisier gradient.
+    of ``fn`` without them, for r directions: 75 for m = 128 and r = 32. ``interval`` divides this
+    by n on average, and ``sub_batch`` reduces it to the share of the batch that is used, both at
+    the cost of a noisier gradient.
 
     Parameters
     ----------
     k, iterations, reweight, method, tolerance, rank, compute_dtype, chunk, coupled
         As in :func:`alignment_penalty`.
     interval
-        Compute it in every n-th call, n >= 1, the first included, multiplied by n, so that the mean
-        over calls stays; in the others return 0 and leave ``fn`` uncalled, as lazy R1 does (Karras
-        et al. 2020). Calls in training mode are counted, by ``calls``, which ``state_dict`` holds:
-        so a resumed run goes on in step, and data-parallel processes, which call alike, agree.
-        Calls are counted whatever becomes of their gradients, be it several to one update or an
-        update that a gradient scaler skips. In eval mode each call gives the penalty itself.
+        Compute the penalty only in every n-th call, n >= 1, starting with the first, and multiply
+        it by n to keep the mean over calls; other calls return 0 without calling ``fn``, as in lazy
+        R1 regularization (Karras et al. 2020). ``calls`` counts the calls in training mode and is
+        part of ``state_dict``: a resumed run stays in step, and so do data-parallel processes,
+        which make the same calls. Every call counts, whether several share one update or a gradient
+        scaler skips the update. In eval mode each call returns the penalty itself.
     sub_batch
-        Take the first codes of ``z`` alone, at most this many; ``args``, keywords and ``probe`` are
-        to be those of these codes.
+        Use only the first codes of ``z``, at most this many; ``args``, keywords and ``probe`` must
+        be those of these codes.
 
     Examples
     --------

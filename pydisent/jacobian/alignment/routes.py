@@ -38,7 +38,7 @@ def penalty(
     coupled: Coupled,
     wants_gradient: bool,
 ) -> Tensor:
-    """The penalty by a route, attached to its gradient."""
+    """The penalty computed by one of the routes, with its gradient attached."""
     route: str = method
     if method == "auto":
         if keep.rank is not None:
@@ -73,7 +73,7 @@ def _check_capturable(linear: Linearization, method: str, keep: Keep) -> None:
 
 
 def _cheaper(linear: Linearization, problem: Problem, exact: bool, wants_gradient: bool) -> str:
-    """The route that takes the least time by the estimates of ``cost``."""
+    """The route with the least time as estimated by ``cost``."""
     k, iterations = problem.probe.shape[-1], problem.iterations
     work, costs = linear.program.work(), machine(linear.device)
     size = linear.latent_shape[1:].numel()
@@ -94,7 +94,7 @@ def _cheaper(linear: Linearization, problem: Problem, exact: bool, wants_gradien
 
 
 def _of_fewer_rows(linear: Linearization, problem: Problem, rank: int) -> str:
-    """The route that pushes fewer rows, a reverse pass counted as two: eager or captured."""
+    """The route that pushes fewer rows, eager or captured, counting a reverse pass as two."""
     size = linear.latent_shape[1:].numel()
     gram = size if linear.jacobian_fits else 3 * size + rank
     turns = 3 * problem.probe.shape[-1] * (2 * problem.iterations - 1) + rank
@@ -104,7 +104,7 @@ def _of_fewer_rows(linear: Linearization, problem: Problem, rank: int) -> str:
 def gram_route(
     linear: Linearization, problem: Problem, keep: Keep, wants_gradient: bool
 ) -> tuple[Tensor, Directions | None]:
-    """All of J, a chunk of columns at a time; then everything on (m, m)."""
+    """All of J, in chunks of columns; then everything on (m, m) matrices."""
 
     def objective(gram: Tensor) -> Tensor:
         vectors, _ = masked_power_iteration(
@@ -150,7 +150,7 @@ def matrix_free_route(
 
 
 def _normalise_adjoint(cotangent: Tensor, image: Tensor, norm: Tensor) -> Tensor:
-    """Adjoint of w / (‖w‖ + eps), with no contribution of the norm where it is zero."""
+    """Adjoint of w / (‖w‖ + eps), without the norm's contribution where the norm is zero."""
     guarded = norm + EPS
     along = (image * cotangent).sum(-1, keepdim=True)
     inverse = torch.where(norm > 0, 1 / (norm * guarded.square()), torch.zeros_like(norm))

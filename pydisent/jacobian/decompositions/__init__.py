@@ -1,12 +1,12 @@
 """Functions whose higher derivatives PyTorch gets wrong or lacks, composed of others.
 
-Every function here takes the arguments of the native one, returns its values to rounding, and is
-composed of operations whose derivatives of every order are right: ``tests/jacobian/
+Every function here takes the arguments of the native one, returns the same values up to rounding,
+and is composed of operations whose derivatives of every order are right: ``tests/jacobian/
 test_torch_probes.py`` measures both against central differences. The gradient of ‖J q‖² through the
 native layer norm, instance norm, determinant, linear solve or weight norm is silently wrong in at
 least one mode of differentiation; through the others it raises. (Recurrent cells are right; they
-are decomposed because tangents pass faster through their parts.) Running statistics are read and
-not written, unless `DecomposedFunctions` is told to.
+are decomposed because it is faster to push tangents through their parts.) Running statistics are
+read but not written; modes such as `DecomposedFunctions` may update them.
 """
 
 from pydisent.jacobian.decompositions._registry import DECOMPOSITIONS, traced, widen

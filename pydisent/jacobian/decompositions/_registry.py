@@ -1,4 +1,4 @@
-"""The table of decompositions, and what several of them share."""
+"""The table of decompositions, and helpers that several of them share."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 DECOMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {}
 """Native function -> its decomposition, which takes the same arguments."""
 
-# Whether a tracer sees what a decomposition calls, so that this may be native again.
+# Whether a tracer sees the calls that a decomposition makes, so that these may be native.
 traced: ContextVar[bool] = ContextVar("pydisent_traced_decomposition", default=False)
 
-# Whether batch norms in training mode differentiate their batch's statistics, as PyTorch does; the
-# Jacobian engine, whose samples are apart, holds them constant.
+# Whether batch norms in training mode differentiate their batch statistics, as PyTorch does; the
+# Jacobian engine, which needs independent samples, holds them constant.
 differentiate_statistics: ContextVar[bool] = ContextVar(
     "pydisent_differentiate_statistics", default=False
 )
@@ -36,5 +36,5 @@ def decomposes(*natives: Callable[..., Any]) -> Callable[[_F], _F]:
 
 
 def widen(x: Tensor) -> Tensor:
-    """Half precision in float32, in which the native kernels sum it."""
+    """Half precision as float32, in which native kernels accumulate."""
     return x.float() if x.dtype in _HALVES else x

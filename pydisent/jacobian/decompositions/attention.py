@@ -26,7 +26,7 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     """Attention of ``query`` (..., L, E) to ``key`` (..., S, E) and ``value`` (..., S, Ev).
 
-    A row whose keys are all masked gives zero, as the native one does.
+    A row whose keys are all masked gives zero, as in the native function.
     """
     if is_causal and attn_mask is not None:
         raise ValueError("attn_mask must be None when is_causal is True, got a tensor")
@@ -151,7 +151,7 @@ def _attend(
 def _keys(
     x: Tensor, bias: Tensor | None, static: Tensor | None, add_zero: bool, heads: int
 ) -> Tensor:
-    """Keys or values (S, B, E) as (B, heads, S', E / heads), with those that are appended."""
+    """Keys or values (S, B, E) as (B, heads, S', E / heads), including any that are appended."""
     if bias is not None:
         x = torch.cat([x, bias.expand(1, x.shape[1], -1)])
     batch = x.shape[1]
@@ -174,7 +174,7 @@ def _merge_masks(
     extra: int,
     dtype: torch.dtype,
 ) -> Tensor | None:
-    """Sum the two masks as an additive one; the ``extra`` appended keys are open to all."""
+    """Combine both masks into an additive one; the ``extra`` appended keys are never masked."""
 
     def additive(mask: Tensor) -> Tensor:
         if mask.dtype == torch.bool:
@@ -194,7 +194,7 @@ def _merge_masks(
 
 @decomposes(torch.ops.aten._safe_softmax, torch.ops.aten._safe_softmax.default)
 def safe_softmax(self: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
-    """Softmax, and zero where all of a row is −∞."""
+    """Softmax, with zeros for rows that are −∞ throughout."""
     x = self if dtype is None else self.to(dtype)
     closed = (x.detach() == -torch.inf).all(dim, keepdim=True)
     return torch.softmax(x.masked_fill(closed, 0.0), dim).masked_fill(closed, 0.0)

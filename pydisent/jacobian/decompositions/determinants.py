@@ -1,4 +1,4 @@
-"""Determinants, with derivatives at singular matrices, too."""
+"""Determinants, with derivatives even at singular matrices."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def slogdet(A: Tensor) -> Any:
     pivots, parity = _pivots(A)
     if A.is_complex():
         signs = pivots / pivots.abs().masked_fill(pivots == 0, 1.0)
-    else:  # of which the sign has no derivative
+    else:  # the sign of a real number has no derivative
         signs = pivots.detach().sgn()
     named: Any = torch.return_types
     return named.linalg_slogdet((parity * signs.prod(-1), pivots.abs().log().sum(-1)))
@@ -37,9 +37,9 @@ def logdet(A: Tensor) -> Tensor:
 
 @decomposes(torch.linalg.det, torch.det, Tensor.det)
 def det(A: Tensor) -> Tensor:
-    """Determinant of ``A`` (..., n, n), with its derivatives where ``A`` is singular too.
+    """Determinant of ``A`` (..., n, n), with derivatives even where ``A`` is singular.
 
-    Past 8 rows, `torch.linalg.inv` may raise where the rank is below n - 8.
+    For n > 8, `torch.linalg.inv` may raise where the rank is below n - 8.
     """
     _check_square("det", A)
     head_size = max(A.shape[-1] - _EXPANDED, 0)
@@ -48,8 +48,8 @@ def det(A: Tensor) -> Tensor:
         order = _independent_first(A)
         parity, A = _factors(order)[2], A @ order
     rows, lower, row_parity = _factors(A)
-    # ``lower`` is constant, so this is linear in A, and triangular there: expanded by minors its
-    # determinant is as exact as the product of pivots, and divides by none of them.
+    # ``lower`` is constant, so this is linear in A, and at A it is triangular: its determinant by
+    # expansion is as accurate as the product of pivots, but divides by none of them.
     upper = torch.linalg.solve_triangular(lower, rows.mT @ A, upper=False, unitriangular=True)
     (head, right), (below, tail) = (
         half.tensor_split([head_size], -1) for half in upper.tensor_split([head_size], -2)
@@ -81,7 +81,7 @@ def _factors(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _independent_first(A: Tensor) -> Tensor:
-    """Permutation matrix that puts the columns of ``A`` last that depend on the others."""
+    """Permutation matrix that moves columns of ``A`` that depend on others to the end."""
     packed, swaps, _ = torch.linalg.lu_factor_ex(A.detach().mT)
     places = packed.diagonal(dim1=-2, dim2=-1).abs().argsort(-1, descending=True)
     return torch.lu_unpack(packed, swaps)[0].take_along_dim(places.unsqueeze(-2), -1)
@@ -105,9 +105,9 @@ def _expand_by_minors(A: Tensor) -> Tensor:
 
 @functools.cache
 def _minors(k: int) -> list[list[list[tuple[int, int]]]]:
-    """For every row and set of as many columns: each column, and the place of the set without it.
+    """For each size and set of that many columns: its columns, and the index of the set without it.
 
-    Sets of a size are in lexicographic order.
+    Sets of equal size are in lexicographic order.
     """
     tables: list[list[list[tuple[int, int]]]] = []
     smaller: dict[tuple[int, ...], int] = {(): 0}

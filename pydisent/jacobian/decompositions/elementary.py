@@ -1,4 +1,4 @@
-"""Elementary functions, random draws and a write of a slice."""
+"""Elementary functions, random draws and writing a slice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
 
 @decomposes(torch.logaddexp, Tensor.logaddexp)
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:
-    """Log of the sum of two exponentials, with derivatives of zero where both are zero."""
+    """Log of the sum of two exponentials, with zero derivatives where both are zero."""
     a, b = torch.broadcast_tensors(input, other)
     closed = (a.detach() == -torch.inf) & (b.detach() == -torch.inf)
     both = torch.stack([a.masked_fill(closed, 0.0), b.masked_fill(closed, 0.0)])
@@ -42,7 +42,7 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
 
 
 def _on_branch(logs: Tensor, native: Callable[[], Tensor]) -> Tensor:
-    """Complex logarithms on the branch that a native kernel is on."""
+    """Complex logarithms on the same branch as those of a native kernel."""
     with torch.no_grad():
         turns = ((native() - logs).imag / (2 * math.pi)).round().nan_to_num()
     return logs + torch.complex(torch.zeros_like(turns), 2 * math.pi * turns)
@@ -63,7 +63,7 @@ def sinc(input: Tensor) -> Tensor:
 
 @decomposes(torch.polar)
 def polar(abs: Tensor, angle: Tensor) -> Tensor:
-    """Return the complex number abs exp(i angle), where ``abs`` may be negative, too."""
+    """Return the complex number abs exp(i angle); ``abs`` may be negative."""
     return torch.complex(abs * torch.cos(angle), abs * torch.sin(angle))
 
 
@@ -88,7 +88,7 @@ def normal(
     generator: torch.Generator | None = None,
     **kwargs: Any,
 ) -> Tensor:
-    """Draw from N(mean, std²) as mean + std ε: PyTorch takes the draw as a constant."""
+    """Draw from N(mean, std²) as mean + std ε: PyTorch treats the draw as a constant."""
     if not (isinstance(mean, Tensor) or isinstance(std, Tensor)):
         return torch.normal(mean, std, size, generator=generator, **kwargs)  # type: ignore[arg-type]
     like = mean if isinstance(mean, Tensor) else std

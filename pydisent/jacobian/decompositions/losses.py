@@ -23,7 +23,7 @@ def poisson_nll_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Negative log-likelihood of counts ``target``; Stirling's term above 1 alone."""
+    """Negative log-likelihood of counts ``target``; Stirling's term only for counts above 1."""
     loss = input.exp() - target * input if log_input else input - target * (input + eps).log()
     if full:
         large = target.detach() > 1
@@ -37,7 +37,7 @@ def poisson_nll_loss(
 def linear_cross_entropy(
     input: Tensor, linear_weight: Tensor, target: Tensor, *, options: Any = None, **kwargs: Any
 ) -> Tensor:
-    """Cross-entropy of a linear layer, not in chunks: their second derivative is wrong."""
+    """Cross-entropy of a linear layer without chunks, whose second derivative is wrong."""
     return F.linear_cross_entropy(input, linear_weight, target, **kwargs)
 
 
@@ -85,6 +85,6 @@ def multilabel_margin_loss(
 def _reduce(
     losses: Tensor, size_average: bool | None, reduce: bool | None, reduction: str
 ) -> Tensor:
-    if size_average is not None or reduce is not None:  # torch's former way to say it
+    if size_average is not None or reduce is not None:  # deprecated in torch
         reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
     return {"none": losses, "mean": losses.mean(), "sum": losses.sum()}[reduction]

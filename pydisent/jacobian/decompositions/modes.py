@@ -38,21 +38,21 @@ NATIVE_WRONG = {
     "".join(part.capitalize() for part in name.split("_")) + "Backward": public
     for name, public in _REFUSED.items()
 } | {name + "BatchNormBackward": "batch_norm" for name in ("Native", "Cudnn", "Miopen")}
-"""Prefixes of the names of graph nodes whose higher derivatives are wrong: public name."""
+"""Prefixes of the names of graph nodes with wrong higher derivatives, and their public names."""
 
 
 class DecomposedFunctions(TorchFunctionMode):
     """While active, native calls in `DECOMPOSITIONS` run their decompositions instead.
 
-    PyTorch's fused fast paths of attention and transformer layers switch themselves off while any
-    such mode is active. Scripted functions call the native kernels from C++, out of this mode's
-    reach: `RefuseWrongDerivatives` finds those.
+    PyTorch disables its fused fast paths of attention and transformer layers while any such mode is
+    active. Scripted functions call native kernels from C++, which this mode cannot intercept:
+    `RefuseWrongDerivatives` detects those.
 
     Parameters
     ----------
     write_statistics
         Let batch and instance norms update their running statistics as native calls would; for
-        the one call of a function that stands for all others.
+        a function that is called once, in place of several calls.
     """
 
     def __init__(self, *, write_statistics: bool = False) -> None:
@@ -75,16 +75,16 @@ class DecomposedFunctions(TorchFunctionMode):
 
 
 class CorrectedFunctions(TorchFunctionMode):
-    """As `DecomposedFunctions`, for code of PyTorch's own: it computes what the native calls would.
+    """As `DecomposedFunctions`, for plain PyTorch code: it computes what the native calls would.
 
-    Running statistics are written, and batch norms in training mode are differentiated through the
-    statistics of their batch.
+    Running statistics are written, and batch norms in training mode are differentiated through
+    their batch statistics.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.calls = 0
-        """How many calls are in progress that this mode saw."""
+        """The number of calls in progress that this mode has seen."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -106,7 +106,7 @@ class CorrectedFunctions(TorchFunctionMode):
             self.calls -= 1
 
 
-# Which may write in place, and which autocast leaves alone.
+# Functions that may write in place, and whose dtype autocast does not change.
 _OF_ITS_DTYPE = (F.hardsigmoid, torch._C._nn.hardsigmoid, F.rrelu, torch.rrelu)
 
 
@@ -127,7 +127,7 @@ def _decomposed(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
 
 
 def _autocast_device(args: tuple) -> str | None:
-    """Where autocast would choose the dtype of a call."""
+    """The device type for which autocast chooses the dtype of a call, or None."""
     for leaf in pytree.tree_leaves(args):
         if isinstance(leaf, Tensor):
             kind = leaf.device.type
@@ -137,7 +137,7 @@ def _autocast_device(args: tuple) -> str | None:
 
 def _in_autocast(func: Any, args: tuple, kwargs: dict[str, Any], device: str) -> Any:
     """A decomposition in float32 or wider, its results in the dtypes of the native call."""
-    devices: list[int] | None = [] if device == "cpu" else None  # by default all of the kind
+    devices: list[int] | None = [] if device == "cpu" else None  # None for all of that type
     with torch.random.fork_rng(devices, device_type="cuda" if device == "cpu" else device):
         native = _native(func, args, kwargs)
     with torch.autocast(device, enabled=False):
@@ -159,8 +159,8 @@ class RefuseWrongDerivatives(TorchDispatchMode):
     Parameters
     ----------
     seen
-        The mode that replaces calls, if backward passes and other torch calls than the replaced
-        ones run, too: their formulas may use kernels of linear algebra, and rightly.
+        The mode that replaces calls, if backward passes and calls that are not replaced run as
+        well: their formulas may rightly use linear algebra kernels.
     """
 
     supports_higher_order_operators = True  # such as torch.cond

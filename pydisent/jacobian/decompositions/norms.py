@@ -39,7 +39,7 @@ def layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Layer normalization of ``input`` (..., *normalized_shape), as `torch.nn.functional`."""
+    """Layer normalization of ``input`` (..., *normalized_shape), as in `torch.nn.functional`."""
     _check_tail("layer_norm", input, normalized_shape)
     x = _standardize(widen(input), tuple(range(-len(normalized_shape), 0)), eps)
     if weight is not None:
@@ -241,7 +241,7 @@ def native_batch_norm(
 def batch_norm_legit(
     input: Tensor, weight: Tensor | None, bias: Tensor | None, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As :func:`native_batch_norm`, with running statistics or without an argument for them."""
+    """As :func:`native_batch_norm`, with or without running statistics as arguments."""
     mean, variance, training, momentum, eps = rest if len(rest) == 5 else (None, None, *rest)
     return native_batch_norm(input, weight, bias, mean, variance, training, momentum, eps)
 
@@ -256,14 +256,14 @@ def batch_norm_with_update(
     momentum: float,
     eps: float,
 ) -> tuple[Tensor, ...]:
-    """As :func:`native_batch_norm` in training mode, and an empty tensor."""
+    """As :func:`native_batch_norm` in training mode, with an additional empty tensor."""
     results = native_batch_norm(input, weight, bias, running_mean, running_var, True, momentum, eps)
     return *results, input.new_empty(0)
 
 
 @decomposes(torch._weight_norm)
 def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
-    """Weight normalization g v / ‖v‖; one norm per index of axis ``dim``, or one in all for -1."""
+    """Weight normalization g v / ‖v‖; one norm per index of axis ``dim``, or one norm for -1."""
     dims = tuple(range(v.dim())) if dim == -1 else tuple(d for d in range(v.dim()) if d != dim)
     x = widen(v)
     norms = (x * x).sum(dims, keepdim=True).sqrt()

@@ -13,12 +13,12 @@ from pydisent.jacobian.decompositions._registry import decomposes, widen
 
 @decomposes(torch.cumprod, Tensor.cumprod)
 def cumprod(input: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
-    """Running product along ``dim``, of products of pairs where a factor is zero."""
+    """Running product along ``dim``, from products of pairs if a factor is zero."""
     x = input if dtype is None else input.to(dtype)
     if not _has_zeros(x):
         return torch.cumprod(input, dim, dtype=dtype)
     products, reach = widen(x).movedim(dim, -1), 1
-    while reach < products.shape[-1]:  # each is of the last ``reach`` factors
+    while reach < products.shape[-1]:  # each is the product of the last ``reach`` factors
         later = products[..., reach:] * products[..., :-reach]
         products = torch.cat([products[..., :reach], later], -1)
         reach *= 2
@@ -29,7 +29,7 @@ def cumprod(input: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Ten
 def prod(
     input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Tensor:
-    """Product of all numbers, or along ``dim``, of products of pairs where a factor is zero."""
+    """Product of all numbers, or along ``dim``, from products of pairs if a factor is zero."""
     x = input if dtype is None else input.to(dtype)
     if not _has_zeros(x):
         if dim is None:
@@ -44,6 +44,6 @@ def prod(
 
 
 def _has_zeros(x: Tensor) -> bool:
-    """Whether there are zeros, which cannot be read while a CUDA graph is captured."""
+    """Whether there are zeros; False during CUDA graph capture, when they cannot be read."""
     plain = x.dim() == 0 or not (x.is_floating_point() or x.is_complex()) or is_capturing()
     return not plain and bool((x.detach() == 0).any())

@@ -1,4 +1,4 @@
-"""Sampling of images at places between their pixels."""
+"""Sampling of images at points between their pixels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pydisent.jacobian.decompositions._registry import decomposes, widen
 
-# In the order of the numbers that torch.grid_sampler takes.
+# In the order of the integers by which torch.grid_sampler denotes them.
 _MODES = ("bilinear", "nearest", "bicubic")
 _PADDINGS = ("zeros", "border", "reflection")
 
@@ -59,8 +59,8 @@ def _check_grid(input: Tensor, grid: Tensor, mode: str, padding_mode: str) -> No
         input.dim() - 2,
     ):
         raise ValueError(
-            f"grid must have {input.dim()} axes, the first of {input.shape[0]} and "
-            f"the last of {input.dim() - 2} as input has, got {tuple(grid.shape)}"
+            f"grid must have {input.dim()} axes, the first of size {input.shape[0]} and "
+            f"the last of size {input.dim() - 2} to match input, got {tuple(grid.shape)}"
         )
     modes = _MODES[: 3 if input.dim() == 4 else 2]
     if mode not in modes:
@@ -81,7 +81,7 @@ def _taps(
 ) -> list[tuple[Tensor, Tensor]]:
     """Indices and weights of the pixels along one axis that a coordinate reads."""
     place = (x + 1) / 2 * (size - 1) if corners else ((x + 1) * size - 1) / 2
-    if mode != "bicubic":  # whose pixels are padded one by one
+    if mode != "bicubic":  # which pads pixels one by one
         place = _pad_place(place, size, padding_mode, corners)
     if mode == "nearest":
         first = place.round()
@@ -100,15 +100,15 @@ def _taps(
 
 
 def _pad_place(place: Tensor, size: int, padding_mode: str, corners: bool) -> Tensor:
-    """Bring a place in units of pixels into the image, unless padding is by zeros."""
+    """Move a coordinate in units of pixels into the image, unless padding is by zeros."""
     if padding_mode == "zeros":
         return place
     if padding_mode == "reflection":
         low, span = (0.0, size - 1) if corners else (-0.5, size)
-        # From ``low`` on, the pattern goes up for ``span`` and down again. One pixel has no span.
+        # From ``low`` on, the pattern rises for ``span`` and falls again. One pixel has no span.
         along = torch.fmod((place - low).abs(), 2 * max(span, 1))
         place = torch.where(along < span, along, 2 * span - along) + low
-    # Unlike clamp's, the derivative at the border itself is zero, as the native one; NaN goes to 0.
+    # Unlike clamp's, the derivative at the border itself is zero, as in PyTorch; NaN becomes 0.
     return place.where(place < size - 1, size - 1.0).where(place > 0, 0.0)
 
 
@@ -117,7 +117,7 @@ def _linear(t: Tensor) -> list[Tensor]:
 
 
 def _cubic(t: Tensor) -> list[Tensor]:
-    """Weights of cubic convolution with A = -3/4 for four pixels, ``t`` past the second."""
+    """Weights of cubic convolution with A = -3/4 for four pixels, at ``t`` past the second."""
     a = -0.75
 
     def near(t: Tensor) -> Tensor:

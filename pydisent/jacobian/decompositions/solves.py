@@ -1,4 +1,4 @@
-"""Linear systems, by Cholesky factors, too, eigenvalues and Householder products."""
+"""Linear systems (also given Cholesky factors), eigenvalues and Householder products."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydisent.jacobian.decompositions._registry import decomposes
 
 @decomposes(torch.linalg.solve)
 def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
-    """Solution of A X = B (or of X A = B), through the inverse: its derivatives are right."""
+    """Solution of A X = B (or of X A = B), by way of the inverse, whose derivatives are right."""
     inverse = torch.linalg.inv(A)
     if B.dim() == 1 or (B.dim() == A.dim() - 1 and B.shape == A.shape[:-1]):
         row_or_column = inverse if left else inverse.mT
@@ -25,7 +25,7 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
 def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
     """Eigenvalues of symmetric matrices, by `torch.linalg.eigh`.
 
-    The second derivatives of the native one differ, by mode, along what is not symmetric.
+    The native function's second derivatives along asymmetric directions differ between modes.
     """
     eigenvalues: Tensor = torch.linalg.eigh(A, UPLO)[0]
     return eigenvalues
@@ -35,7 +35,7 @@ def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
 def solve_ex(
     A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """As :func:`solve`, and what LAPACK says of each matrix."""
+    """As :func:`solve`, with LAPACK's status code for each matrix."""
     with torch.no_grad():
         info = torch.linalg.solve_ex(A, B, left=left, check_errors=check_errors)[1]
     named: Any = torch.return_types

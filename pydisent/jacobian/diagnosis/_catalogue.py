@@ -1,4 +1,4 @@
-"""The catalogue: layers that generators are made of, and other functions that PyTorch has wrong."""
+"""The catalogue: layers used in generators, and other functions that PyTorch gets wrong."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Case:
     prepare: Callable[[Tensor], Tensor] | None = None  # for the first operand
 
     def operands(self) -> list[Tensor]:
-        """The same normal numbers each time, in float64."""
+        """Operands from standard normal numbers in float64, the same each time."""
         generator = torch.Generator("cpu").manual_seed(0)
         drawn = [torch.randn(s, generator=generator, dtype=torch.float64) for s in self.shapes]
         return drawn if self.prepare is None else [self.prepare(drawn[0]), *drawn[1:]]

@@ -1,4 +1,4 @@
-"""Directional derivatives from values alone, and where a function has them.
+"""Directional derivatives from values alone, and the outputs at which they exist.
 
 Along a direction v, f(x + t v) is evaluated at t = ±h, ..., ±4h. Stencils of nine and of seven
 points give the first four derivatives twice: their difference estimates the error, and is large at
@@ -15,18 +15,18 @@ import torch
 from torch import Tensor
 
 Values = Callable[[Sequence[Tensor]], Tensor]
-"""A function of several tensors that gives all its outputs as one vector of real numbers."""
+"""A function of several tensors that returns all its outputs as one vector of real numbers."""
 
 STEPS = (2e-2, 2e-3, 1e-4)
-"""Steps relative to the size of the operands; the first at which enough outputs are smooth."""
+"""Steps relative to the size of the operands; the first with enough smooth outputs is used."""
 
-# Shares of smooth outputs that are enough, by orders: rounding forbids small steps at the third.
+# Shares of smooth outputs that are enough, by order: rounding forbids small steps at the third.
 _ENOUGH = (0.95, 0.9, 0.25)
 _REACH = 4
 # Differences of the two stencils, relative to a derivative and to those of most other outputs,
-# above which an output is not smooth: a kink makes it 3 per cent or more.
+# above which an output is not smooth: a kink causes a difference of 3 per cent or more.
 _KINK, _KINK_OF_OTHERS = 1e-4, 1e-5
-# What derivatives are compared with where they are zero, relative to the values, by orders.
+# Sizes that errors are compared with if derivatives are zero, relative to the values, by order.
 _FLOORS = (1e-7, 1e-4, 1e-3)
 _EPSILON = torch.finfo(torch.float64).eps
 
@@ -35,17 +35,17 @@ _EPSILON = torch.finfo(torch.float64).eps
 class Differences:
     """D^k f [v, ..., v] and its error, for k = 1, ..., 4, at one step."""
 
-    wide: list[Tensor]  # by nine points
-    narrow: list[Tensor]  # by seven
-    noise: list[float]  # of rounding
-    size: float  # of the values, a root mean square
+    wide: list[Tensor]  # from nine points
+    narrow: list[Tensor]  # from seven
+    noise: list[float]  # rounding errors
+    size: float  # root mean square of the values
 
     def smooth_to(self, order: int) -> Tensor:
-        """Which outputs have derivatives up to ``order``, by those of one order more."""
+        """Which outputs have derivatives up to ``order``, judged up to one order higher."""
         size, smooth = 0.0, torch.ones_like(self.wide[0], dtype=torch.bool)
         for k in range(order + 1):
             a, b, noise = self.wide[k], self.narrow[k], self.noise[k]
-            # Of most outputs, as those with a kink are large.
+            # A median, as derivatives at a kink are large.
             usual = a.abs().nanmedian().item() if len(a) else 0.0
             size = max(size, usual)
             bound = _KINK * a.abs() + _KINK_OF_OTHERS * (usual + 1e-3 * size) + 10 * noise
@@ -89,8 +89,8 @@ class Reference:
     """Derivatives along v and w up to one order, at the outputs where they exist.
 
     ``first`` holds D f[v] and D f[w], ``mixed`` D²f[v, w], and ``third`` 3 D³f[v, v, w] +
-    D³f[w, w, w]; all are of the outputs in ``smooth`` alone, and ``error`` is that of the last.
-    ``floor`` is a size at which a derivative of the order is none.
+    D³f[w, w, w], all at the outputs in ``smooth`` alone. ``error`` is that of the highest order
+    asked for; a derivative of that order counts as zero at the size ``floor``.
     """
 
     smooth: Tensor
@@ -102,11 +102,11 @@ class Reference:
 
     @property
     def count(self) -> int:
-        """How many outputs are smooth."""
+        """The number of smooth outputs."""
         return int(self.smooth.sum())
 
     def scale(self, order: int) -> float:
-        """What an error of a derivative of ``order`` is relative to."""
+        """The scale of errors of a derivative of ``order``."""
         first, mixed, third = (
             float(t.norm()) for t in (torch.cat(self.first), self.mixed, self.third)
         )
@@ -136,7 +136,7 @@ def reference(
 
 
 def _is_linear(along: Sequence[Differences], between: Differences) -> Tensor:
-    """Where D f[p] + D f[m] = 2 D f[v]: not so for the middle one of three equal numbers."""
+    """Where D f[p] + D f[m] = 2 D f[v], which fails for the median of three equal numbers."""
     sums, alone = along[0].wide[0] + along[1].wide[0], 2 * between.wide[0]
     parts = (along[0].wide[0], along[1].wide[0], alone)
     size = torch.stack([part.abs() for part in parts]).amax(0)

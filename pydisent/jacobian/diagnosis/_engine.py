@@ -1,4 +1,4 @@
-"""What the Jacobian engine itself does about an operation."""
+"""How the Jacobian engine itself handles an operation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HELD = "batch statistics held constant"
 
 
 def _of_one_code(point: Point) -> tuple[Callable[[Tensor], Tensor], list[Tensor]]:
-    """``point.f`` as a function of one code of all operands, (1, m); and x, v and w as such."""
+    """``point.f`` as a function of one code (1, m) of all operands, and x, v and w as codes."""
     sizes = [t.numel() for t in point.x]
 
     def fn(codes: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A whole function in float64, which may be called again without a trace of it."""
+"""A whole function in float64, which can be called repeatedly without side effects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pydisent.jacobian.diagnosis._operation import floating, vector, widened
 
 
 class Model:
-    """``fn`` of z, and of its parameters if it is a module, to one vector of all it returns.
+    """``fn`` as a map from z, and from its parameters if it is a module, to one vector of outputs.
 
     Parameters
     ----------
@@ -53,11 +53,11 @@ class Model:
                 out = torch.func.functional_call(fn, given, args, self._kwargs)
             else:
                 out = fn(*args, **self._kwargs)
-            return vector(floating(out)).clone()  # as what was written is restored
+            return vector(floating(out)).clone()  # as in-place writes are undone on exit
 
 
 class _InDoublePrecision(TorchFunctionMode):
-    """Every call computes in float64, and what it writes is restored when the context ends."""
+    """Every call computes in float64, and in-place writes are undone when the context ends."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,13 +76,13 @@ class _InDoublePrecision(TorchFunctionMode):
         args, kwargs = pytree.tree_map(
             lambda leaf: leaf if id(leaf) in own else widened(leaf), (args, kwargs)
         )
-        if func in KEEP_STATISTICS:  # copies of the running ones are updated
+        if func in KEEP_STATISTICS:  # only copies of running statistics are updated
             args, kwargs = pytree.tree_map_only(Tensor, Tensor.clone, (args, kwargs))
         out = func(*args, **kwargs)
         return out if targets else pytree.tree_map(widened, out)
 
     def _preserve(self, target: Tensor) -> None:
-        # Only what was there before the call matters, such as buffers: it has no graph.
+        # Only tensors from before the call matter, such as buffers: they have no graph.
         is_wrapper = torch._C._functorch.is_functorch_wrapped_tensor(target)
         if target.grad_fn is None and not is_wrapper and id(target) not in self._before:
             self._before[id(target)] = target, target.detach().clone()

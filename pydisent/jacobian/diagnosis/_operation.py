@@ -22,12 +22,12 @@ _NARROW = {
     torch.complex32: torch.complex128,
     torch.complex64: torch.complex128,
 }
-# Which only say in what dtype to go on.
+# Functions that only change the dtype.
 CASTS = frozenset("to type type_as float double half bfloat16".split())
 
 
 def widened(value: Any) -> Any:
-    """A tensor, or a dtype, in double precision; other values as they are."""
+    """A tensor, or a dtype, in double precision; other values unchanged."""
     if isinstance(value, torch.dtype):
         return _NARROW.get(value, value)
     if isinstance(value, Tensor) and value.dtype in _NARROW:
@@ -43,8 +43,8 @@ class Operation:
     name: str
     leaves: list[Any]
     spec: Any
-    moving: list[list[int]]  # where the leaves are that are differentiated, each with its aliases
-    target: int | None  # which it writes into
+    moving: list[list[int]]  # positions of each differentiated leaf and its aliases
+    target: int | None  # the leaf that it writes into
     place: str
     drawn: RandomState | None  # before the call, if it drew random numbers
     count: int = 1
@@ -63,7 +63,7 @@ class Operation:
         return [_real(widened(self.leaves[places[0]])) for places in self.moving]
 
     def function(self) -> Callable[[Sequence[Tensor]], Tensor]:
-        """The call as a function of its operands, to one vector of all that they move."""
+        """The call as a map from its operands to one vector of all outputs that they move."""
         fixed = [widened(leaf) for leaf in self.leaves]
         complexes = [fixed[places[0]].is_complex() for places in self.moving]
         keeps = self.target is None and self.func not in KEEP_STATISTICS

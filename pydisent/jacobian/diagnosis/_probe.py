@@ -21,8 +21,8 @@ UNMEASURED = "not measured"
 
 TOLERANCE = 1e-6
 _OWN_ERRORS = 50  # times the estimated error of the differences themselves
-_SEED = 0x5EED_D0C7  # unlike those by which users draw their codes, or v would be one of them
-_UNCLEAR = 0.1  # a tolerance above which nothing is said
+_SEED = 0x5EED_D0C7  # unlike the seeds of users' codes, or v would be one of the codes
+_UNCLEAR = 0.1  # a tolerance above which there is no verdict
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Verdict:
         Relative to the norm of the derivative by differences; None where there is none, and NaN
         where PyTorch's derivative is not a number.
     message
-        Of the exception, or why nothing was measured.
+        That of the exception, or why nothing was measured.
     """
 
     outcome: str
@@ -56,15 +56,15 @@ ENGINE = Kind("pydisent", 2, penalty_gradient)
 
 
 class Unmeasurable(Exception):
-    """A function cannot be evaluated in double precision, or not again with the same result."""
+    """A function cannot be evaluated in double precision, or does not repeat its result."""
 
 
 class Probe:
     """A function at the point ``x``, in float64, and its derivatives there from values.
 
-    ``f`` maps tensors like those in ``x`` to one vector. In front of it is put a curved map that
-    leaves ``x`` as it is, so that a linear function has second derivatives to carry, too. Other
-    directions have another ``seed``; ``away`` moves the point by as much of its size.
+    ``f`` maps tensors like those in ``x`` to one vector. It is composed with a curved map that
+    leaves ``x`` fixed, so that even a linear function has second derivatives. Each ``seed`` gives
+    other directions; ``away`` moves the point by that fraction of its size.
     """
 
     def __init__(self, f: Values, x: Sequence[Tensor], *, seed: int = 0, away: float = 0.0) -> None:
@@ -89,12 +89,12 @@ class Probe:
         self.u = normal_like(value, generator)
 
     def bent(self, x: Sequence[Tensor]) -> Tensor:
-        """``f`` behind the curved map."""
+        """``f`` after the curved map."""
         moved = [a - b for a, b in zip(x, self.x)]
         return self._f([b + d + 0.5 * c * d * d for b, d, c in zip(self.x, moved, self._bends)])
 
     def point(self, order: int) -> Point:
-        """What a derivative of an order is computed of, at the outputs where it exists."""
+        """The function and directions for derivatives of an order, at outputs that have them."""
         if order not in self._points:
             self._points[order] = self._point(order)
         return self._points[order]
@@ -109,7 +109,7 @@ class Probe:
         return Point(f, self.x, self.v, self.w, self.u[found.smooth], found)
 
     def verdict(self, kind: Kind) -> Verdict:
-        """What one derivative of PyTorch's is worth, or `ENGINE`."""
+        """The verdict on one of PyTorch's derivatives, or on `ENGINE`."""
         return self._verdict(kind.order, kind.error)
 
     def is_smooth(self, order: int) -> bool:
@@ -130,7 +130,7 @@ class Probe:
             with warnings.catch_warnings(), torch.enable_grad():
                 warnings.simplefilter("ignore")
                 missed = error_of(point)
-        except Exception as problem:  # whatever PyTorch raises is what is to be told
+        except Exception as problem:  # whatever PyTorch raises is the finding
             return Verdict(RAISES, message=_first_line(problem))
         return Verdict(RIGHT if missed <= tolerance else WRONG, missed)
 
@@ -138,8 +138,8 @@ class Probe:
 class Probes:
     """Probes of ``f`` at ``x`` along several directions, made as they are needed.
 
-    A derivative counts as wrong if it is so along other directions, too, and where some outputs
-    have kinks, at a point beside it, as directions may miss a kink. Raises Unmeasurable.
+    A derivative counts as wrong if it is also wrong along other directions and, if some outputs
+    have kinks, at a nearby point, as directions may miss a kink. Raises Unmeasurable.
     """
 
     def __init__(self, f: Values, x: Sequence[Tensor]) -> None:
@@ -153,15 +153,15 @@ class Probes:
         return self._made[seed]
 
     def verdicts(self, kinds: Mapping[str, Kind]) -> dict[str, Verdict]:
-        """What several derivatives are worth."""
+        """The verdicts on several derivatives."""
         return {name: self.verdict(kind) for name, kind in kinds.items()}
 
     def verdict(self, kind: Kind) -> Verdict:
-        """What one derivative is worth."""
+        """The verdict on one derivative."""
         verdict = self.first.verdict(kind)
         if verdict.outcome != WRONG:
             return verdict
-        for seed in (1, 2):  # along one of which an error may be missed by chance
+        for seed in (1, 2):  # along one of them an error may be missed by chance
             other = self._probe(seed)
             again = other.verdict(kind)
             if again.outcome == WRONG:

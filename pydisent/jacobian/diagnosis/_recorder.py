@@ -1,4 +1,4 @@
-"""The torch operations that a function calls on its way from z, with what they are given."""
+"""The torch operations that a function applies to values that depend on z, and their arguments."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _OWN = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]))
 class Recorder(TorchFunctionMode):
     """Records, while a function runs, each differentiable operation on a value that depends on z.
 
-    Equal calls are recorded once and counted: of one function, with tensors of the same shapes and
-    dtypes and equal other arguments.
+    Equal calls are recorded once and counted: calls of the same function, with tensors of the same
+    shapes and dtypes and equal other arguments.
 
     Parameters
     ----------
     z
-        The input, which requires a gradient and is no leaf.
+        The input, which requires a gradient and is not a leaf.
     names
-        What to call the parts of a model in which an operation is called, by their ``id``.
+        Names of the modules of a model in which operations may be called, by their ``id``.
     """
 
     def __init__(self, z: Tensor, names: dict[int, str]) -> None:
@@ -50,7 +50,7 @@ class Recorder(TorchFunctionMode):
         self.operations: dict[Any, Operation] = {}
         self.in_transforms = False
         self.inside = False
-        """Whether an operation that was recorded is running, as whose part others may be called."""
+        """Whether a recorded operation is running; operations called inside it are part of it."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -83,7 +83,7 @@ class Recorder(TorchFunctionMode):
         )
 
     def _reaches(self, node: Any) -> bool:
-        """Whether a node of the autograd graph is behind z, walked once."""
+        """Whether a node of the autograd graph depends on z; each node is visited once."""
         pending = [node]
         while pending:
             at = pending[-1]
@@ -100,7 +100,7 @@ class Recorder(TorchFunctionMode):
         return self._reached[node]
 
     def begin(self, func: Callable, name: str, args: tuple, kwargs: dict) -> _Begun:
-        """Note a call before it runs; of a new kind with copies of what it is given."""
+        """Note a call before it runs, with copies of its arguments if it is of a new kind."""
         leaves, spec = pytree.tree_flatten((args, kwargs))
         first = {id(leaf): i for i, leaf in reversed(list(enumerate(leaves)))}
         key = (func, repr(spec), *((_key(leaf), first[id(leaf)]) for leaf in leaves))
@@ -137,7 +137,7 @@ class Recorder(TorchFunctionMode):
             self.operations[call.key] = operation
 
     def _place(self) -> str:
-        """The line of the user's that calls an operation, or else the part of the model."""
+        """The part of the model, and the line of the user's code, that calls an operation."""
         frame: FrameType | None = sys._getframe(2)
         part = ""
         while frame is not None:
@@ -174,7 +174,7 @@ class _Begun:
 class _CustomFunctions(contextlib.AbstractContextManager[None]):
     """Shows a recorder the calls of ``autograd.Function.apply``, which no mode sees.
 
-    Python's profiler sees them, and changes nothing of the caller's.
+    Python's profiler sees them without patching the caller's objects.
     """
 
     def __init__(self, recorder: Recorder) -> None:

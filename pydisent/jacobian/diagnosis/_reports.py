@@ -1,8 +1,8 @@
-"""PyTorch's own reports about the operations whose derivatives are wrong."""
+"""Issues in PyTorch's tracker about operations whose derivatives are wrong."""
 
 from __future__ import annotations
 
-# Each says of the operation what is measured here: a wrong or missing derivative.
+# Each reports what is measured here for the operation: a wrong or missing derivative.
 REPORTS: dict[str, tuple[int, ...]] = {
     "layer_norm": (175754, 196700),
     "batch_norm": (186256, 196699),
@@ -22,7 +22,7 @@ _ALIASES = {"native_layer_norm": "layer_norm", "native_batch_norm": "batch_norm"
 
 
 def reports_of(name: str) -> tuple[str, ...]:
-    """The reports about an operation, such as ``pytorch#175754``."""
+    """The issues about an operation, such as ``pytorch#175754``."""
     for prefix in ("linalg_", "linalg."):
         name = name.removeprefix(prefix)
     return tuple(f"pytorch#{n}" for n in REPORTS.get(_ALIASES.get(name, name), ()))

@@ -1,4 +1,4 @@
-"""A diagnosis: a row an operation, as text, HTML and JSON."""
+"""A diagnosis with one row per operation, as text, HTML and JSON."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class Row:
     count
         How often it is called, with arguments of these shapes.
     place
-        The line or the part of the model where it is called first.
+        The part of the model and the line where it is first called.
     shapes
-        Of its tensors.
+        The shapes of its tensors.
     native
-        Verdicts on PyTorch's derivatives by their names, those of ``Diagnosis.KINDS``.
+        Verdicts on PyTorch's derivatives, by the names in ``Diagnosis.KINDS``.
     corrected
-        The same inside `correct_derivatives`; None where native ones are as good as can be.
+        The same inside `correct_derivatives`; None if no native derivative is wrong or raises.
     engine
         The verdict on the Jacobian engine's gradient of ‖J q‖².
     means
         How the engine differentiates the operation.
     reports
-        PyTorch's own reports of what is wrong.
+        Issues in PyTorch's tracker about what is wrong.
     """
 
     operation: str
@@ -63,7 +63,7 @@ class Row:
 
     @property
     def remedy(self) -> str:
-        """What pydisent does about it."""
+        """How pydisent handles it."""
         engine = self.means
         if self.engine.outcome == RAISES:
             engine = "refused"
@@ -79,7 +79,7 @@ class Row:
         return f"{engine}; {mended}"
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, of types that JSON has."""
+        """The row as JSON-serialisable values."""
         return {
             "operation": self.operation,
             "count": self.count,
@@ -118,13 +118,13 @@ class Diagnosis:
     Attributes
     ----------
     rows
-        A `Row` an operation, in the order of calls.
+        One `Row` per operation, in the order of calls.
     model
-        That of the function as a whole, or None if it was left out.
+        The row of the function as a whole, or None if it was left out.
     torch
         The version of PyTorch.
     remarks
-        What could not be looked into.
+        What could not be examined.
     """
 
     rows: Sequence[Row]
@@ -133,15 +133,15 @@ class Diagnosis:
     remarks: Sequence[str] = field(default=())
 
     KINDS = {name: kind.title for name, kind in KINDS.items()}  # noqa: RUF012
-    """The derivatives that are checked: names in JSON, and headings."""
+    """The derivatives that are checked: names as in JSON, and headings."""
 
     @property
     def wrong(self) -> list[Row]:
-        """The rows, also that of the whole, of which a derivative of PyTorch is silently wrong."""
+        """The rows, including that of the whole, with a silently wrong derivative of PyTorch's."""
         return [row for row in self.table() if row.wrong]
 
     def table(self) -> list[Row]:
-        """All rows, that of the whole last."""
+        """All rows; that of the whole comes last."""
         return [*self.rows, *([] if self.model is None else [self.model])]
 
     def header(self) -> list[str]:
@@ -149,7 +149,7 @@ class Diagnosis:
         return ["operation", "calls", *self.KINDS.values(), "pydisent", "reports"]
 
     def cells(self, row: Row) -> list[str]:
-        """A row of the table."""
+        """The cells of a row of the table."""
         verdicts = [str(row.native[name]) for name in self.KINDS]
         reports = " ".join(row.reports)
         return [row.operation, str(row.count), *verdicts, row.remedy, reports]
@@ -165,7 +165,7 @@ class Diagnosis:
         return "\n".join([*lines, "", *self.notes()])
 
     def notes(self) -> Iterable[str]:
-        """What the table's cells mean, and where what is wrong is called."""
+        """What the table's cells mean, and where operations that are wrong are called."""
         yield (
             f"torch {self.torch}: ok is right against central differences; a number is the "
             "relative error of a derivative that is silently wrong"
@@ -193,7 +193,7 @@ class Diagnosis:
         return f"<table>{''.join(rows)}</table>{notes}"
 
     def to_json(self) -> str:
-        """All of it as JSON."""
+        """The diagnosis as JSON."""
         found = {
             "torch": self.torch,
             "rows": [row.to_json() for row in self.rows],
@@ -203,7 +203,7 @@ class Diagnosis:
         return json.dumps(found, indent=1, ensure_ascii=False)
 
     def by_outcome(self) -> Mapping[str, int]:
-        """How many operations have which as the worst of their verdicts."""
+        """The number of operations by their worst verdict."""
         worst = [
             next(o for o in _ORDER if any(v.outcome == o for v in row.native.values()))
             for row in self.rows

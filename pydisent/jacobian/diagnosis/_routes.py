@@ -1,4 +1,4 @@
-"""How PyTorch computes a derivative: each way, held to the same derivative from values."""
+"""The ways in which PyTorch computes a derivative, each compared with differences of values."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Kind:
-    """A derivative that programs use, of an order, by a route."""
+    """A derivative that programs use: its order, and its error by one route."""
 
     title: str
     order: int
@@ -80,7 +80,7 @@ def _reverse(p: Point) -> float:
 
 
 def _second(p: Point, got: Tensor) -> float:
-    """Of ⟨u, D²f[v, w]⟩."""
+    """The error of ⟨u, D²f[v, w]⟩."""
     return _error(got, p.u @ p.reference.mixed, p.reference.scale(2))
 
 
@@ -108,7 +108,7 @@ def _forward_over_forward(p: Point) -> float:
 
 
 def _penalty(p: Point) -> float:
-    """The derivative along w of ‖J v‖², with J v by reverse mode twice."""
+    """The error of the derivative along w of ‖J v‖², with J v by reverse mode twice."""
     x = p.leaves()
     y = p.f(x)
     got = torch.zeros((), dtype=y.dtype, device=y.device)
@@ -120,7 +120,7 @@ def _penalty(p: Point) -> float:
 
 
 def _third(p: Point) -> float:
-    """Of ⟨u, 3 D³f[v, v, w] + D³f[w, w, w]⟩, by reverse mode three times."""
+    """The error of ⟨u, 3 D³f[v, v, w] + D³f[w, w, w]⟩, by reverse mode three times."""
     x = p.leaves()
     first = _grad(p.f(x), x, p.u, graph=True)
     parts = []
@@ -131,7 +131,7 @@ def _third(p: Point) -> float:
 
 
 def _vmap(p: Point) -> float:
-    """J v and J'u for two at once, and the gradient through the first where that is right alone."""
+    """The error of J v and J'u, each for two vectors at once."""
     vmap = torch.func.vmap
     pairs = tuple(torch.stack([a, b]) for a, b in zip(p.v, p.w))
     moved = vmap(lambda *t: _jvp(p.f, p.x, t), randomness="same")(*pairs)

@@ -49,33 +49,33 @@ def doctor(
     fn_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Diagnosis:
-    """Find out which derivatives of a function's operations PyTorch has wrong.
+    """Find out which derivatives of a function's operations PyTorch gets wrong.
 
-    Each torch operation between ``z`` and the result is run again on what ``fn`` gave it, in
-    float64: derivatives of first, second and third order, by forward and reverse mode and their
+    Each torch operation between ``z`` and the result is run again on its recorded arguments, in
+    float64: derivatives of first, second and third order, by forward and reverse mode, by their
     compositions and under ``vmap``, are compared with differences of the operation's values along
-    random directions. So is the Jacobian engine's gradient of ‖J q‖², and where anything is wrong
-    or missing, what `correct_derivatives` gives.
+    random directions. So are the Jacobian engine's gradient of ‖J q‖² and, where anything is wrong
+    or missing, the derivatives inside `correct_derivatives`.
 
     Parameters
     ----------
     fn
         Any callable of a (B, *latent) tensor. It is called once, with its side effects, and if
-        ``whole`` some hundred times more, without those on tensors and random generators.
+        ``whole`` some hundred times more, without side effects on tensors and random generators.
     z
-        Latent codes, (B, *latent), floating point. A few codes are enough, and quicker.
+        Latent codes, (B, *latent), floating point. A few codes are enough, and faster.
     args, kwargs
         Passed to ``fn`` after ``z``.
     whole
-        Also compare the derivatives of ``fn`` itself, by ``z`` and, if it is a module, by its
-        parameters: operations may be wrong in combination, or hidden from torch functions.
+        Also compare the derivatives of ``fn`` itself, with respect to ``z`` and, if it is a module,
+        to its parameters: operations may be wrong in combination, or hidden from torch functions.
     fn_kwargs
         Further keyword arguments of ``fn``, which may share the names of this function's own.
 
     Returns
     -------
     Diagnosis
-        A row an operation; printed, it is a table. ``.wrong`` are those silently wrong.
+        One row per operation; prints as a table. ``.wrong`` are the rows that are silently wrong.
 
     Raises
     ------
@@ -85,10 +85,10 @@ def doctor(
 
     Notes
     -----
-    A derivative is wrong if its error, relative to its norm, is above 1e-6 and fifty times the
-    error of the differences, which two stencils estimate, along each of two sets of random
-    directions. Outputs at which the stencils disagree have a kink there and are left out; where
-    none is left, the operation is "not differentiable here".
+    A derivative is wrong if its error, relative to its norm, exceeds 1e-6 and fifty times the error
+    of the differences, which two stencils estimate, along each of two sets of random directions.
+    Outputs at which the stencils disagree have a kink there and are left out; if none remains, the
+    operation is "not differentiable here".
 
     Examples
     --------
@@ -114,7 +114,7 @@ def doctor(
             after.restore()
     remarks = []
     if recorder.in_transforms:
-        remarks.append("operations inside torch.func transforms of fn were not looked into")
+        remarks.append("operations inside torch.func transforms of fn were not examined")
     return Diagnosis(rows, model, torch.__version__, remarks)
 
 
@@ -173,7 +173,7 @@ class _Found:
         return any(v.outcome in (WRONG, RAISES) for v in self.native.values())
 
     def reports_of(self, name: str) -> tuple[str, ...]:
-        """Reports are named where what they say is seen."""
+        """The issues about an operation, if a derivative of it is wrong or raises."""
         return reports_of(name) if self.is_off else ()
 
 
@@ -191,7 +191,7 @@ def examined(func: Any, name: str, f: Values, x: Sequence[Tensor]) -> _Found:
             corrected = probes.verdicts(KINDS)
     by = _means(func, name, probes.first)
     if func in KEEP_STATISTICS and engine.outcome == WRONG:
-        engine, by = Verdict(RIGHT), HELD  # on purpose: J is of a sample alone
+        engine, by = Verdict(RIGHT), HELD  # on purpose: J is defined per sample
     return _Found(native, corrected, engine, by)
 
 
@@ -203,18 +203,18 @@ def _means(func: Any, name: str, probe: Probe) -> str:
         return TWICE
     try:
         return means(func, name, probe.point(2))
-    except Exception:  # the engine's verdict says what
+    except Exception:  # the engine's verdict reports it
         return ""
 
 
 @run_eagerly
 def catalogue(names: Sequence[str] | None = None) -> Diagnosis:
-    """As `doctor`, for the layers that generators are made of and what else PyTorch has wrong.
+    """As `doctor`, for layers used in generators and other functions that PyTorch gets wrong.
 
     Parameters
     ----------
     names
-        Which entries; all by default.
+        Entries of the catalogue; all by default.
 
     Raises
     ------
@@ -224,7 +224,7 @@ def catalogue(names: Sequence[str] | None = None) -> Diagnosis:
     found = cases()
     unknown = sorted(set(names or ()) - found.keys())
     if unknown:
-        raise ValueError(f"names must be of {', '.join(found)}, got {', '.join(unknown)}")
+        raise ValueError(f"names must be among {', '.join(found)}, got {', '.join(unknown)}")
     with torch.inference_mode(False), torch.enable_grad(), _quiet():
         rows = [_case_row(name, found[name]) for name in names or found]
     return Diagnosis(rows, None, torch.__version__)

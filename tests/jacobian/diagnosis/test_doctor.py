@@ -23,7 +23,7 @@ from pydisent.jacobian.diagnosis import Diagnosis, Verdict, catalogue
 def test_bad_arguments(arguments, named):
     with pytest.raises((TypeError, ValueError), match=named):
         doctor(*arguments)
-    with pytest.raises(ValueError, match=r"names must be of layer_norm, .* got norm_layer"):
+    with pytest.raises(ValueError, match=r"names must be among layer_norm, .* got norm_layer"):
         catalogue(["norm_layer"])
 
 

@@ -110,5 +110,5 @@ def test_what_a_transform_hides_is_told():
         return torch.func.vmap(torch.sin)(z) + z
 
     found = doctor(fn, draw(2, 3))
-    assert found.remarks == ["operations inside torch.func transforms of fn were not looked into"]
+    assert found.remarks == ["operations inside torch.func transforms of fn were not examined"]
     assert outcomes(found, found.model.operation) == {"right"}
