@@ -1,10 +1,10 @@
 """What a generator does, as directions of its codes: the computation behind `pydisent.explain`.
 
-In reading order: ``_generator`` makes one kind of any source of images; ``_leading`` finds the
+In reading order: ``_generator`` gives any source of images one interface; ``_leading`` finds the
 leading eigenvectors of M = J'J from products with it; ``_points`` does so at each code and for all
-of them together, ``_regions`` for parts of the image; ``_pictures`` and ``_paths`` decode along
-them. ``_work`` holds what these share, ``_budget`` what they may take, and ``_analysis`` calls
-them one after another.
+codes together, ``_regions`` for parts of the image; ``_pictures`` and ``_paths`` decode along them.
+``_work`` holds their shared state, ``_budget`` their limits on time and memory, and ``_analysis``
+calls them one after another.
 """
 
 from pydisent.jacobian._arguments import Coupled

@@ -1,4 +1,4 @@
-"""``analyse``: what a generator does, as directions of its codes and what these change."""
+"""``analyse``: a generator's behaviour as directions of its codes, and what these change."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _BATCH_SHARE = 0.1  # of the time limit, for the codes of one batch
 
 @dataclass(frozen=True)
 class Directions:
-    """Directions q of codes, orthonormal, the first the strongest.
+    """Orthonormal directions q of codes, the strongest first.
 
     Attributes
     ----------
     values : Tensor
-        What they are ranked by, (k,).
+        The eigenvalues that rank them, (k,).
     vectors : Tensor
         (k, *latent).
     shares : Tensor
-        Of the average directions, how much of all change is along them, q'M̄ q / tr M̄; of the
+        For average directions, the share of all change that is along them, q'M̄ q / tr M̄; for
         common ones, ``values``; (k,) in [0, 1].
     residuals : Tensor or None
-        Relative errors ‖M̄ q − λ q‖ / λ, (k,); NaN where they are not known.
+        Relative errors ‖M̄ q − λ q‖ / λ, (k,); NaN if unknown.
     """
 
     values: Tensor
@@ -55,31 +55,32 @@ class Directions:
 
 @dataclass(eq=False)
 class Analysis:
-    """What `analyse` found, as tensors on the CPU.
+    """The results of `analyse`, as tensors on the CPU.
 
     Attributes
     ----------
     codes : Tensor
-        z, (B, *latent): those at which directions were found.
+        z, (B, *latent): the codes at which directions were found.
     eigenvalues : Tensor
-        Of M = J'J at each code, descending, (B, r): all m if M was known whole, else the k leading.
+        Eigenvalues of M = J'J at each code, descending, (B, r): all m if M was computed as a whole,
+        else the k leading ones.
     eigenvectors : Tensor
-        The k leading at each code, (B, k, *latent), float64.
+        The k leading ones at each code, (B, k, *latent), float64.
     residuals : Tensor
         ‖M v − λ v‖ / λ of these, (B, k).
     traces, trace_errors : Tensor
-        tr M at each code and the standard errors of that, 0 where it is exact, (B,).
+        tr M at each code and its standard error, 0 where it is exact, (B,).
     heatmap : Tensor
-        F = E V ∘ V (Ramesh et al., Eq. 6), (m, r), r as that of ``eigenvalues``.
+        F = E V ∘ V (Ramesh et al., Eq. 6), (m, r), with r as in ``eigenvalues``.
     average : Directions
         The leading eigenvectors of M̄ = (1/B) Σ_b J_b'J_b: the right-singular vectors of the
         Jacobians of all codes, stacked.
     common : Directions
-        Those of P̄ = (1/B) Σ_b V_b V_b', V_b the k leading eigenvectors at a code: the left
-        singular vectors of all V_b side by side. The eigenvalue is how much of the direction lies
-        among the k leading ones at a code, on average.
+        Those of P̄ = (1/B) Σ_b V_b V_b', with V_b the k leading eigenvectors at a code: the left
+        singular vectors of all V_b side by side. The eigenvalue is the share of the direction in
+        the span of the k leading ones at a code, on average.
     pictures : Pictures or None
-        Images along directions, and where these act, if the generator makes images.
+        Images along directions, and where these act, if the generator returns images.
     regions : dict of str to Region
         Directions of regions of the image.
     paths : Eigenpaths or None
@@ -87,17 +88,17 @@ class Analysis:
     method : str
         "exact" or "subspace".
     products : int
-        Columns that M was multiplied with at a code, the fewest; 0 if it was known whole.
+        The fewest columns that M was multiplied with at a code; 0 if it was computed as a whole.
     output_shapes : list of Size
-        Of the tensors that the generator makes of a code.
+        Shapes of the generator's outputs for one code.
     notes : list of str
-        What a reader must know, such as what was left out.
+        Notes for the reader, such as what was left out.
     seconds : float
-        How long it took.
+        The time taken.
     settings : dict
         The arguments.
     names : list of str or None
-        Of the m coordinates of a code.
+        Names of the m coordinates of a code.
     """
 
     codes: Tensor
@@ -122,7 +123,7 @@ class Analysis:
 
     @property
     def m(self) -> int:
-        """How many numbers a code has."""
+        """The number of coordinates of a code."""
         return self.codes[0].numel()
 
     @property
@@ -155,7 +156,7 @@ def analyse(
     names: Sequence[str] | None = None,
     progress: Report = lambda name, done, total: None,
 ) -> Analysis:
-    """Find out what a generator does, without a page; arguments as in `pydisent.explain`."""
+    """Analyse a generator without making a page; arguments as in `pydisent.explain`."""
     refuse_transforms()
     options = Options(
         k, regions, region_nullspace, points, paths, length, value_range, picture_size, method,
@@ -185,7 +186,7 @@ def analyse(
 def _looked_at(
     work: Work, options: Options, codes: Tensor
 ) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """The masks of the regions, and what the generator makes of the first code."""
+    """The masks of the regions, and the generator's outputs for the first code."""
     generator, m = work.generator, codes[0].numel()
     generator.refuse_batch_statistics()
     first = generator.look_at(codes[:1])
@@ -200,11 +201,11 @@ def _looked_at(
 
 
 def _prepared(work: Work, options: Options, codes: Tensor) -> Linearization:
-    """The linearization at the first code; sets the sizes of batches, and the method, by it."""
+    """The linearization at the first code, by which batch sizes and the method are set."""
     one, m, memory = work.linear(codes[:1]), codes[0].numel(), work.memory
     begin = work.clock.elapsed
     one.jvp(work.signs(m).to(one.dtype).reshape(1, *one.latent_shape))
-    each = max(work.clock.elapsed - begin, 1e-9)  # seconds a tangent; clocks may be coarse
+    each = max(work.clock.elapsed - begin, 1e-9)  # seconds per tangent; clocks may be coarse
     whole = each * m * (1 if memory.holds_jacobian(one) else 2)
     in_time = whole * len(codes) <= _EXACT_SHARE * work.clock.limit
     suits = m <= _SURELY_EXACT or (m <= _AT_MOST_EXACT and in_time)
@@ -227,7 +228,7 @@ def _finished(
     masks: dict[str, Tensor],
     first: list[Tensor],
 ) -> Analysis:
-    """What follows from the directions at codes."""
+    """The analysis that follows from the directions at codes."""
     k, latent = work.k, codes.shape[1:]
     mean = average(work, codes, found).head(k)
     shown = codes[: options.points]
@@ -280,7 +281,7 @@ def _common_directions(found: Points, k: int, latent: torch.Size) -> Directions:
 
 
 def _range(work: Work, options: Options, shown: Tensor) -> tuple[float, float] | None:
-    """What is drawn black and white, if the generator makes images."""
+    """The values drawn black and white, or None if the generator returns no images."""
     if work.generator.image is None:
         return None
     if options.value_range is not None:

@@ -15,7 +15,7 @@ Method = Literal["auto", "exact", "subspace"]
 
 @dataclass(frozen=True)
 class Options:
-    """What `analyse` takes beside the generator and the codes; see there."""
+    """The arguments of `analyse` besides the generator and the codes; see there."""
 
     k: int | None
     regions: Any

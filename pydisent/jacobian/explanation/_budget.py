@@ -1,4 +1,4 @@
-"""What an explanation may take: seconds, and bytes."""
+"""Limits on the time and memory of an explanation."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pydisent.jacobian.linearization import Linearization
 
 Report = Callable[[str, int, int], None]
 _BATCH = 64  # codes linearised at once, at most
-_SPARE = 1.3  # temporary tensors beside those that are counted
+_SPARE = 1.3  # allows for temporary tensors that are not counted
 
 
 @dataclass
 class Clock:
-    """The time that is left of a limit in seconds, of which each stage may use up to a share."""
+    """The time left of a limit in seconds; each stage may run until a share of it has passed."""
 
     limit: float = math.inf
     start: float = field(default_factory=lambda: time.monotonic())
@@ -37,7 +37,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes for tangents and what they read, or None for what the engine takes by itself."""
+    """A limit in bytes for tangents and the tensors they read, or None for the engine's own."""
 
     limit: int | None
     device: torch.device
@@ -48,7 +48,7 @@ class Memory:
         return budget_of(self.device).jacobian if self.limit is None else self.limit
 
     def codes(self, one: Linearization) -> int:
-        """How many codes to linearise at once, from the linearization at one."""
+        """How many codes to linearise at once, given the linearization at one."""
         if not one.samples_are_apart:
             return 1
         per_code = _captured(one) + _per_tangent(one)

@@ -1,4 +1,4 @@
-"""A generator as the engine takes it: any callable, or object with a method ``decode``."""
+"""A generator in the form the engine uses: any callable, or object with a method ``decode``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydisent.jacobian._arguments import Coupled
 from pydisent.jacobian._buffers import spare_buffers
 from pydisent.jacobian.linearization import Linearization, linearize
 
-#: Attributes that say the shape of a code, as an integer or a tuple of integers.
+#: Attributes that may give the shape of a code, as an integer or a tuple of integers.
 SIZES = ("z_dim", "latent_dim", "latent_size", "dim_z")
 
 
@@ -26,13 +26,13 @@ class Generator:
     Parameters
     ----------
     source
-        What the user gave.
+        The user's generator.
     decode
         How codes are decoded; the method ``decode`` of ``source`` by default, if it has one.
     keywords
         Passed at each call.
     seed
-        Of the random numbers, which are the same for all images and derivatives.
+        Seed of the random numbers, which are the same for all images and derivatives.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class Generator:
         self.source, self._decode, self._keywords = source, found, dict(keywords or {})
         self._seed = seed
         self.draws = False  # whether it draws random numbers
-        self.image: int | None = None  # which of the tensors are images
+        self.image: int | None = None  # which of the outputs holds images
 
     def __call__(self, z: Tensor) -> list[Tensor]:
         with spare_buffers(self.source, self._decode):
             return tensors_of(self._decode(z, **self._keywords))
 
     def look_at(self, z: Tensor) -> list[Tensor]:
-        """Decode codes, and find out which output holds images, and whether numbers are drawn."""
+        """Decode codes; find out which output holds images, and whether decoding is random."""
         with torch.no_grad():
             found, again = (self._drawn(z, self._seed + i) for i in range(2))
         self.draws = any(_differ(a, b) for a, b in zip(found, again))
@@ -97,7 +97,7 @@ class Generator:
             return self(z)
 
     def refuse_batch_statistics(self) -> None:
-        """Raise ValueError if an image depends on the others of its batch, by a batch norm."""
+        """Raise ValueError if a batch norm makes images depend on the others of their batch."""
         parts = (self.source, self._decode, getattr(self._decode, "__self__", None))
         for part in parts:
             for module in part.modules() if isinstance(part, nn.Module) else ():
@@ -109,15 +109,15 @@ class Generator:
 
 
 def sampled(source: Any, count: Any, seed: int) -> Tensor:
-    """``count`` codes of a generator that says how they are made.
+    """``count`` codes of a generator that defines how they are sampled.
 
-    By its method ``sample_code(n, generator)``, or from N(0, I) in the shape that one of `SIZES`
-    has.
+    They come from its method ``sample_code(n, generator)``, or from N(0, I) in the shape that one
+    of `SIZES` gives.
 
     Raises
     ------
     TypeError
-        If ``count`` is no integer, or the generator has none of these.
+        If ``count`` is not an integer, or the generator has none of these.
     ValueError
         If ``count`` is below 1.
     """
@@ -140,9 +140,9 @@ def sampled(source: Any, count: Any, seed: int) -> Tensor:
 
 
 def tensors_of(value: Any) -> list[Tensor]:
-    """The floating-point tensors of what a generator returned.
+    """The floating-point tensors in a generator's output.
 
-    That is a tensor, lists or dicts of them, or an object whose ``sample`` is one.
+    The output is a tensor, lists or dicts of them, or an object whose ``sample`` is one.
     """
     if isinstance(sample := getattr(value, "sample", None), Tensor):
         return [sample]
@@ -170,7 +170,7 @@ def shrunk(images: Tensor, side: int) -> Tensor:
 
 @contextmanager
 def same_draws(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw the numbers of a seed from torch's generators, and leave these as they were."""
+    """Seed torch's generators inside the context, and restore their states afterwards."""
     devices = [device] if device.type not in ("cpu", "meta") else []
     with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):
         torch.default_generator.manual_seed(seed)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 Product = Callable[[Tensor], Tensor]
-_FLOOR = 1e-6  # of the largest eigenvalue: below it, float32 has no eigenvectors
+_FLOOR = 1e-6  # of the largest eigenvalue: below it, float32 does not resolve eigenvectors
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Leading:
     residuals : Tensor
         ‖M v − λ v‖ / λ of each pair, (B, r).
     products : int
-        How many columns M was multiplied with; 0 if it was known whole.
+        The number of columns that M was multiplied with; 0 if M itself was given.
     """
 
     values: Tensor
@@ -71,11 +71,11 @@ def leading_of_products(
     count
         Pairs that must converge.
     tolerance
-        The largest residual of these to stop at.
+        Stop when no residual of these is larger.
     most
         The largest number of columns in all, at least ``count``.
     go_on
-        Whether to take another product, told how many columns there are; asked from ``count`` on.
+        Whether to take another product, given the number of columns, once that is ``count``.
     """
     size, images = start.shape[1], []
     basis = start.new_zeros(*start.shape[:2], 0).double()
@@ -95,7 +95,7 @@ def leading_of_products(
 
 
 def rest_of_trace(squares: Callable[[Tensor], Tensor], basis: Tensor, probes: Tensor) -> Tensor:
-    """Estimates of tr M − tr Q'M Q, one a probe, (B, g): ‖J (I − Q Q') g‖² (Hutch++).
+    """Estimates of tr M − tr Q'M Q, one per probe, (B, g): ‖J (I − Q Q') g‖² (Hutch++).
 
     Parameters
     ----------
@@ -111,21 +111,21 @@ def rest_of_trace(squares: Callable[[Tensor], Tensor], basis: Tensor, probes: Te
 
 
 def signed(vectors: Tensor) -> Tensor:
-    """Columns with the sign that makes the largest entry in magnitude positive."""
+    """Columns with the sign that makes their entry of largest magnitude positive."""
     largest = vectors.gather(-2, vectors.abs().argmax(-2, keepdim=True))
     return vectors * torch.where(largest < 0, -1.0, 1.0).to(vectors)
 
 
 def _orthonormal(columns: Tensor, basis: Tensor) -> Tensor:
-    """Orthonormal columns orthogonal to the basis; in place of dependent ones, any others."""
-    for _ in range(3):  # after the first two those that were dependent are rounding, normalised
+    """Orthonormal columns orthogonal to the basis; dependent ones are replaced by any others."""
+    for _ in range(3):  # after two passes the dependent columns are normalised rounding errors
         columns = columns - basis @ (basis.mT @ columns)
         columns = torch.linalg.qr(columns).Q
     return columns
 
 
 def _ritz(basis: Tensor, images: Tensor) -> Leading:
-    """Eigenpairs of Q'M Q, and the residuals of the vectors that they stand for."""
+    """Ritz pairs of M, from the eigenpairs of Q'M Q, and their residuals."""
     small = basis.mT @ images
     values, mixed = torch.linalg.eigh((small + small.mT) / 2)
     values, mixed = values.flip(-1), mixed.flip(-1)

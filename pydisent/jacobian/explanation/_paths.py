@@ -1,4 +1,4 @@
-"""Eigenpaths of generators whose J'J may be too large: Algorithm 1 of Ramesh et al. (2018)."""
+"""Eigenpaths, even where J'J is too large to compute: Algorithm 1 of Ramesh et al. (2018)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydisent.jacobian.explanation._work import PATHS, OutOfTime, Work
 _STEPS = 24
 _FEWEST = 4
 _SHOWN = 7
-_BESIDE = 2  # vectors that are followed beside those wanted
+_BESIDE = 2  # vectors to follow beyond those wanted
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Eigenpaths:
     images : Tensor or None
         At ``shown`` of the N + 1 codes, (paths, S, C, h, w).
     shown : list of int
-        Which these are.
+        The indices of these codes.
     """
 
     codes: Tensor
@@ -41,12 +41,12 @@ class Eigenpaths:
 
 
 def eigenpaths(work: Work, z: Tensor, start: Tensor, paths: int, total: float) -> Eigenpaths | None:
-    """Follow the first eigenvectors from a code, as far as time goes.
+    """Follow the first eigenvectors from a code, as far as time allows.
 
     Parameters
     ----------
     work
-        The explanation.
+        The explanation in progress.
     z
         (1, *latent).
     start
@@ -60,7 +60,7 @@ def eigenpaths(work: Work, z: Tensor, start: Tensor, paths: int, total: float) -
     image_seconds = shown * work.image_seconds if work.generator.image is not None else 0.0
     for count in range(paths, 0, -1):
         left = work.clock.left(PATHS) - count * image_seconds
-        each = _seconds(work, z, start, count)  # of a step of all paths
+        each = _seconds(work, z, start, count)  # per step of all paths
         steps = _STEPS if each <= 0 else int(max(0.0, min(_STEPS, left / each)))
         if steps >= _FEWEST:
             break
@@ -89,7 +89,7 @@ def eigenpaths(work: Work, z: Tensor, start: Tensor, paths: int, total: float) -
 
 
 def _seconds(work: Work, z: Tensor, start: Tensor, count: int) -> float:
-    """About how long a step of the first ``count`` paths takes."""
+    """Estimated seconds of one step of the first ``count`` paths."""
     if work.exact:
         begin = work.clock.elapsed
         _vectors_at(work, start)(z)
@@ -99,9 +99,9 @@ def _seconds(work: Work, z: Tensor, start: Tensor, count: int) -> float:
 
 
 def _vectors_at(work: Work, start: Tensor) -> Callable[[Tensor], Tensor]:
-    """What gives the leading vectors (1, m, r) at codes near one where they are ``start``.
+    """A function that returns leading vectors (1, m, r) at codes near one where they are ``start``.
 
-    Each call takes one product with the vectors of the call before: Rayleigh-Ritz among them, then
+    Each call takes one product with the vectors of the previous call: Rayleigh-Ritz on these, then
     a power step.
     """
     columns = start[None].double()

@@ -12,9 +12,9 @@ from pydisent.jacobian.explanation._points import Points
 from pydisent.jacobian.explanation._regions import Region
 from pydisent.jacobian.explanation._work import PICTURES, Work, maps_of
 
-_CHANGE = 0.15  # of the range: root mean square along the first direction at the largest step
-_USED = 0.25  # of a range, at least, by images that are said to have it
-_LONGER = 4.0  # a step along a weak direction is than that along the first, at most
+_CHANGE = 0.15  # root mean square change at the longest first step, as a share of the range
+_USED = 0.25  # least share of a usual range that images must use to have it
+_LONGER = 4.0  # greatest ratio of a step along a weak direction to that along the first
 _FRACTIONS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 
@@ -27,23 +27,23 @@ class Pictures:
     fractions : list of float
         Images are those of z + fraction · length · q at these S fractions.
     lengths : Tensor
-        Of the longest step along each direction, (k,).
+        Length of the longest step along each direction, (k,).
     value_range : (float, float)
-        What is drawn black and white.
+        The values drawn black and white.
     local : Tensor
-        Along the directions at a code, at the first P codes, (P, k, S, C, h, w).
+        Images along the directions at a code, at the first P codes, (P, k, S, C, h, w).
     local_maps : Tensor
         Where in the image these act, (J q)² summed over channels, at the first P' >= P codes, (P',
         k, h, w).
     average : Tensor
-        Along the average directions, at the first P'' codes, (P'', k, S, C, h, w); none if there is
-        but one code, whose own directions these are.
+        Images along the average directions, at the first P'' codes, (P'', k, S, C, h, w); none if
+        there is only one code, whose own directions these are.
     average_maps : Tensor
         Where these act at these codes, (P'', k, h, w).
     regions : dict of str to Tensor
-        Along the directions of a region at the first code, (k, S, C, h, w).
+        Images along the directions of a region at the first code, (k, S, C, h, w).
     region_lengths : dict of str to Tensor
-        Of the longest steps along these, (k,).
+        Lengths of the longest steps along these, (k,).
     """
 
     fractions: list[float]
@@ -58,7 +58,7 @@ class Pictures:
 
 
 def step_length(values: Tensor, outputs: int, extent: float, codes: Tensor) -> float:
-    """The step whose linear image changes by a share of the range along the first direction.
+    """The step along the first direction that, linearly, changes images by a share of the range.
 
     At most the mean length of a code, unless that is 0.
     """
@@ -80,7 +80,7 @@ def step_lengths(length: float, strongest: float, values: Tensor) -> Tensor:
 
 
 def usual_range(images: Tensor) -> tuple[float, float]:
-    """[0, 1] or [−1, 1] if images are about in it and use much of it, else what 98 % are in."""
+    """[0, 1] or [−1, 1] if images roughly lie in it and use much of it, else their central 98 %."""
     flat = images.flatten()[:: max(1, images.numel() // 100_000)].float()
     low, high = (float(flat.quantile(q)) for q in (0.01, 0.99))
     for ends, slack in (((0.0, 1.0), 0.02), ((-1.0, 1.0), 0.3)):
@@ -99,20 +99,20 @@ def draw(
     lengths: tuple[Tensor, dict[str, Tensor]],
     value_range: tuple[float, float],
 ) -> Pictures:
-    """Decode images along directions from the codes drawn, as far as time goes.
+    """Decode images along directions from the given codes, as far as time allows.
 
     Parameters
     ----------
     work
-        The explanation.
+        The explanation in progress.
     codes
-        Those to draw, (P, *latent).
+        The codes to draw, (P, *latent).
     points, mean_vectors, regions
         The directions at codes, the average ones (m, k), and those of regions.
     lengths
-        Of the longest steps along k directions, and along those of regions.
+        Lengths of the longest steps along k directions, and along those of regions.
     value_range
-        What is drawn black and white.
+        The values drawn black and white.
     """
     steps, by_name = lengths
     local: list[Tensor] = []
@@ -127,7 +127,7 @@ def draw(
         if number and _lacks_time(work):
             break
         local.append(_sheet(work, code, vectors[number], steps))
-        if points.count > 1:  # of one code the average directions are its own
+        if points.count > 1:  # for one code the average directions are its own
             if _lacks_time(work):
                 break
             average.append(_sheet(work, code, mean_vectors, steps))
@@ -152,13 +152,13 @@ def draw(
 
 
 def _lacks_time(work: Work) -> bool:
-    """Whether there is none for images of k directions, and a map of where they act."""
+    """Whether there is no time for images of k directions and a map of where they act."""
     images = work.k * (len(_FRACTIONS) - 1) * work.image_seconds
     return work.clock.left(PICTURES) < images + work.linear_seconds + work.k * work.column_seconds
 
 
 def _sheet(work: Work, code: Tensor, vectors: Tensor, lengths: Tensor) -> Tensor:
-    """Images (k, S, C, h, w) along the columns of (m, k) from a code; that at 0 is decoded once."""
+    """Images (k, S, C, h, w) along the columns of (m, k) from a code, itself decoded only once."""
     fractions = torch.tensor([each for each in _FRACTIONS if each], dtype=torch.float64)
     moves = fractions[:, None] * (lengths.double() * vectors.cpu().double()).mT[:, None]
     there = code.cpu().double() + moves.reshape(*moves.shape[:2], *code.shape)

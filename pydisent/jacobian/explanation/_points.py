@@ -28,13 +28,13 @@ from pydisent.jacobian.explanation._work import (
 )
 from pydisent.jacobian.linearization import Linearization
 
-_PROBES = 4  # of the trace
-_MOST = 64  # columns of products at a code, or twice the number of directions
+_PROBES = 4  # for the trace
+_MOST = 64  # most columns of products at a code, or twice the number of directions
 
 
 @dataclass
 class Points:
-    """What was found at the codes so far, on the CPU; sums are over codes."""
+    """Results at the codes so far, on the CPU; sums are over codes."""
 
     found: list[Leading] = field(default_factory=list)
     traces: list[Tensor] = field(default_factory=list)  # with standard errors, (B, 2)
@@ -74,18 +74,18 @@ class Points:
 
 
 def at_points(work: Work, codes: Tensor, one: Linearization | None, drawn: int) -> Points:
-    """Find the directions at each code, as far as time goes.
+    """Find the directions at each code, as far as time allows.
 
     Parameters
     ----------
     work
-        The explanation.
+        The explanation in progress.
     codes
         (B, *latent).
     one
-        The linearization at the first.
+        The linearization at the first code.
     drawn
-        Of how many codes to keep maps of where the directions act.
+        The number of codes for which to keep maps of where the directions act.
     """
     points, batches, least = Points(), codes.split(work.codes), 0.0
     for number, z in enumerate(batches):
@@ -93,9 +93,9 @@ def at_points(work: Work, codes: Tensor, one: Linearization | None, drawn: int) 
         if number and work.clock.left(DIRECTIONS) < least:
             break
         linear = one if one is not None and len(z) == 1 else work.linear(z)
-        one = None  # two at once may not fit
+        one = None  # two linearizations at once may not fit into memory
         share = work.clock.left(DIRECTIONS) / (len(batches) - number)
-        until = work.clock.elapsed + 0.8 * share  # the rest is for what follows the products
+        until = work.clock.elapsed + 0.8 * share  # the rest is for the work after the products
         try:
             with work.within(DIRECTIONS if number else None):
                 leading, trace, gram = _solved(work, linear, until)
@@ -109,7 +109,7 @@ def at_points(work: Work, codes: Tensor, one: Linearization | None, drawn: int) 
         del linear
         work.report("directions", points.count, len(codes))
         least = work.clock.elapsed - begin
-        if gram is None:  # as little as may be done at the next
+        if gram is None:  # the least work possible at the next code
             least -= (leading.products - work.k - MORE) * work.column_seconds
     if points.count < len(codes):
         work.leave_out(f"{len(codes) - points.count} of {len(codes)} codes")
@@ -128,9 +128,9 @@ def _solved(
 
     def go_on(columns: int) -> bool:
         next_one = work.clock.elapsed + WIDTH * work.column_seconds
-        return columns < work.k + MORE or next_one <= until  # fewer would mean nothing
+        return columns < work.k + MORE or next_one <= until  # fewer would be meaningless
 
-    # The same at each code, so that what is found does not depend on how codes are batched.
+    # The same at each code, so that results do not depend on how codes are batched.
     draws = work.signs(1, m, min(m, WIDTH) + _PROBES).expand(batch, -1, -1)
     leading = leading_of_products(
         work.product(linear), draws[..., _PROBES:], work.k,
@@ -145,9 +145,9 @@ def _solved(
 
 
 def average(work: Work, codes: Tensor, points: Points) -> Leading:
-    """The leading pairs of the mean M over codes, (1, ...); residuals are NaN if not known.
+    """The leading pairs of the mean M over codes, (1, ...); residuals are NaN if unknown.
 
-    Where M is not known, they are searched from Σ_b V_b Λ_b V_b', by products with all M_b.
+    If M is unknown, the search starts from Σ_b V_b Λ_b V_b' and takes products with all M_b.
     """
     k, count = work.k, points.count
     if points.gram is not None:

@@ -21,12 +21,12 @@ from pydisent.jacobian.explanation._work import MORE, REGIONS, WIDTH, Work, maps
 from pydisent.jacobian.linearization import Linearization
 
 _DIRECTIONS = 4  # of a region, at most
-_MOST = 32  # columns of products, or twice as many as are wanted
+_MOST = 32  # most columns of products, or twice the number of directions
 
 
 @dataclass(frozen=True)
 class Region:
-    """Directions q at each code that maximise ‖w ∘ J q‖², w the mask.
+    """Directions q at each code that maximise ‖w ∘ J q‖², with w the mask.
 
     Attributes
     ----------
@@ -39,9 +39,9 @@ class Region:
     residuals : Tensor
         Relative errors as eigenvectors, (Q, k).
     inside : Tensor
-        How much of the change falls in the region, ‖w ∘ J q‖² / ‖J q‖², (Q, k) in [0, 1].
+        The share of the change in the region, ‖w ∘ J q‖² / ‖J q‖², (Q, k) in [0, 1].
     maps : Tensor
-        Where they act, as the maps of other directions, (Q, k, h, w).
+        Where they act, like the maps of other directions, (Q, k, h, w).
     """
 
     mask: Tensor
@@ -84,7 +84,7 @@ def _mask(name: str, of: Any, height: int, width: int) -> Tensor:
 def in_regions(
     work: Work, codes: Tensor, masks: Mapping[str, Tensor], nullspace: int
 ) -> dict[str, Region]:
-    """Find the directions of each region at codes, one after another, as far as time goes.
+    """Find the directions of each region at codes, one after another, as far as time allows.
 
     They are the leading eigenvectors of P J' D² J P, D the mask, where P = I − U U' projects out
     the ``nullspace`` leading eigenvectors U of J' (1 − D)² J: what changes the rest of the image.

@@ -1,4 +1,4 @@
-"""What the stages of an explanation share: the generator, the limits, and what was left out."""
+"""State shared by the stages of an explanation: the generator, limits, and what was left out."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from pydisent.jacobian.explanation._generator import Generator, shrunk
 from pydisent.jacobian.explanation._leading import Product
 from pydisent.jacobian.linearization import Linearization
 
-# The shares of the time limit by whose end each stage must be over.
+# The shares of the time limit within which each stage must end.
 DIRECTIONS, AVERAGE, REGIONS, PICTURES, PATHS = 0.5, 0.65, 0.75, 0.88, 1.0
-# Columns of a block: a narrow one reaches deeper for the same number of columns in all.
+# Columns of a block: a narrow one reaches higher powers of M with the same total of columns.
 WIDTH = 4
 MORE = 4  # columns beyond those wanted, which converge last
 
 
 class OutOfTime(Exception):
-    """A stage goes on beyond its share of the time."""
+    """A stage has exceeded its share of the time."""
 
 
 @dataclass
 class Work:
-    """One explanation as it is made.
+    """An explanation in progress.
 
     Attributes
     ----------
     k : int
         Number of directions.
     exact : bool
-        Whether M is computed whole.
+        Whether M is computed as a whole.
     codes, chunk : int, int or None
         Codes to linearise at once, and tangents to push at once.
     side : int
-        Of the images that are kept, at most.
+        The longest side of the images that are kept.
     latent : Size
         The shape of a code.
     decoded : int
         Codes to decode at once.
     linear_seconds, column_seconds, image_seconds : float
-        How long a linearization, a column of a product with M, and an image last took.
+        How long the last linearization, column of a product with M, and image took.
     notes : list of str
-        What a reader must know, such as what was left out.
+        Notes for the reader, such as what was left out.
     """
 
     generator: Generator
@@ -73,12 +73,12 @@ class Work:
     _share: float | None = None
 
     def leave_out(self, what: str) -> None:
-        """Note what there was no time for."""
+        """Note what was left out for lack of time."""
         self.notes.append(f"left out for lack of time: {what}")
 
     @contextmanager
     def within(self, share: float | None) -> Iterator[None]:
-        """Products raise `OutOfTime` once this share of the limit has passed; None for never."""
+        """Make products raise `OutOfTime` once this share of the limit has passed; None: never."""
         before, self._share = self._share, share
         try:
             yield
@@ -97,7 +97,7 @@ class Work:
         return found
 
     def product(self, linear: Linearization) -> Product:
-        """M V of columns (B, m, b)."""
+        """The map from columns V (B, m, b) to M V."""
 
         def product(columns: Tensor) -> Tensor:
             self._keep_time()
@@ -111,7 +111,7 @@ class Work:
         return product
 
     def gram(self, linear: Linearization) -> Tensor:
-        """M (B, m, m), by J where it fits."""
+        """M (B, m, m), from J if that fits."""
         self._keep_time()
         if self.memory.holds_jacobian(linear):
             found = linear.gram_matrix().double()
@@ -131,7 +131,7 @@ class Work:
         return images.reshape(*codes.shape[: codes.dim() - len(latent)], *images.shape[1:])
 
     def signs(self, *shape: int) -> Tensor:
-        """Random signs of the seed, float64."""
+        """Random signs from the seed, float64."""
         random = torch.Generator("cpu").manual_seed(self.seed)
         drawn = torch.randint(0, 2, shape, generator=random, dtype=torch.float64, device="cpu")
         return (drawn * 2 - 1).to(self.memory.device)

@@ -18,14 +18,14 @@ from pydisent.jacobian._modes import is_capturing, transforms_are_active
 from pydisent.jacobian._step import Bend, Push, Scale, Step
 from pydisent.jacobian._views import overlaps_itself
 
-#: What PyTorch raises where a transform does not cover an operation.
+#: Errors that PyTorch raises if a transform does not support an operation.
 FAILURES = (RuntimeError, NotImplementedError, TypeError, ValueError, LookupError)
 
 RULES: dict[str, Rule] = {}
-#: The second derivative of a function whose slope is constant in pieces.
+#: The second derivative of a piecewise linear function.
 FLAT: Bend[Tensor] = Bend((), lambda read, a, b: ())
-#: Of rules whose function has a decomposition, too: which arguments they cover, asked before the
-#: function runs, as it may draw random numbers.
+#: For rules whose function also has a decomposition: whether the rule covers a call, asked before
+#: the function runs, as it may draw random numbers.
 COVERED: dict[str, Callable[[Call], bool]] = {}
 
 
@@ -41,8 +41,8 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 def over_tangents(function: Callable, tangents: Sequence[Tensor], kind: Any) -> Any:
     """Apply ``function`` to each of the K tangents: by vmap, or one by one where vmap cannot.
 
-    What vmap makes is held to two of them once for each ``kind`` of call, by ``vmap_kind``: some
-    of its rules are wrong where K happens to be another size, too.
+    The result of vmap is compared with two single ones once for each ``kind`` of call (see
+    ``vmap_kind``), as some of its rules are wrong if K coincides with another size.
     """
     count, found = len(tangents[0]), None
     if count > 1 and not transforms_are_active():
@@ -57,16 +57,16 @@ def over_tangents(function: Callable, tangents: Sequence[Tensor], kind: Any) -> 
 
 
 def vmap_kind(func: Any, leaves: Sequence[Any], spec: Any, *more: Any) -> Any:
-    """What determines whether vmap is right: the call, shapes, and how many tangents there are."""
+    """What determines whether vmap is right: the call, shapes, and the number of tangents."""
     told = ((x.dtype, x.shape) if isinstance(x, Tensor) else repr(x) for x in leaves)
     return "vmap", func, repr(spec), *told, *more
 
 
 @torch.no_grad()
 def _is_each(found: Any, function: Callable, tangents: Sequence[Tensor]) -> bool:
-    """Whether the first and the last of the results are those of the function alone.
+    """Whether the first and the last of the results equal those of the function alone.
 
-    Of tangents that are not nothing but zeros, which say nothing; False if there are none.
+    Tangents that are all zero prove nothing and do not count; False if there are no others.
     """
     moves = [t.unsqueeze(-1).flatten(1).any(1) for t in tangents]
     moving = torch.stack(moves).any(0).nonzero().flatten()

@@ -1,8 +1,8 @@
-"""A rule for attention by blocks: memory is linear in the number of queries and of keys.
+"""A rule for attention in blocks, with memory linear in the numbers of queries and keys.
 
 With P = softmax(S) and S = s Q K', a tangent of the result is dO = P dV + (P ∘ (dS − a)) V, where
-a = Σ_j P dS of each row. Like P itself (Dao et al. 2022) it is made a block at a time, from the
-logsumexp of each row; so is its adjoint, which makes the blocks anew.
+a = Σ_j P dS of each row. Like P itself (Dao et al. 2022) it is computed block by block, from the
+logsumexp of each row; so is its adjoint, which recomputes the blocks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydisent.jacobian._step import Step
 from pydisent.jacobian.decompositions import widen
 from pydisent.jacobian.rules._base import COVERED, rule
 
-#: Scores up to which the decomposition, which is made of fewer calls, is kept whole.
+#: Number of scores up to which the decomposition, unblocked and with fewer calls, is used.
 SMALL = 256 * 256
 _SIDE = 256  # queries and keys of a block
 _ELEMENTS = 1 << 21  # of all tangents of a block
@@ -82,7 +82,7 @@ class _Block(NamedTuple):
 
 
 class _Scores:
-    """The matrices of one attention, its batch in one axis, with its mask, a block at a time."""
+    """The matrices and mask of one attention, with a single batch axis, one block at a time."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class _Scores:
         self.causal, self.scale, self.tangents = causal, scale, tangents
 
     def blocks(self) -> Iterator[_Block]:
-        """All blocks in which a score is open, those of the same queries in turn."""
+        """All blocks with a score that is not masked; those of the same queries are consecutive."""
         count, queries, keys = *self.query.shape[:2], self.key.shape[1]
         group = max(1, _ELEMENTS // (self.tangents * _SIDE * _SIDE))
         for first in range(0, count, group):
@@ -131,7 +131,7 @@ class _Scores:
         return scores
 
     def log_sums(self) -> Tensor:
-        """The logsumexp of each row, ∞ where it is all masked, so that its weights are zero."""
+        """The logsumexp of each row; ∞ if the row is all masked, so that its weights are zero."""
         sums = self.query.new_full(self.query.shape[:2], -torch.inf)
         for block in self.blocks():
             part = sums[block.matrices, block.queries]
@@ -143,7 +143,7 @@ class _Scores:
         return (self.scores(block) - log_sums[block.matrices, block.queries, None]).exp_()
 
     def moved(self, block: _Block, query: Tensor | None, key: Tensor | None) -> Tensor | float:
-        """DS of a block for each tangent."""
+        """The dS of a block for each tangent."""
         matrices, queries, keys = block
         parts = []
         if query is not None:
@@ -219,8 +219,8 @@ def _adjoint(
 ) -> list[Any]:
     """Gradients of the query, key, value, their tangents and the bias.
 
-    dO depends on a row's scores also through its a and its logsumexp, whose cotangents are
-    −O · G and −Σ (dO · G + a of that), G being the cotangent of dO.
+    dO also depends on a row's scores through its a and its logsumexp, whose cotangents are
+    ā = −O · G and −Σ (dO · G + a ā), with G the cotangent of dO.
     """
     query, key, value, *moving, bias = inputs
     lead, (closed, causal, scale) = query.shape[:-2], options
@@ -262,6 +262,6 @@ def _adjoint(
 
 
 def _merged(x: Tensor, lead: torch.Size) -> Tensor:
-    """The leading axes of matrices (..., *lead, L, E) in one, and what is before it as it is."""
+    """Matrices (..., *lead, L, E) with the axes of ``lead`` merged into one."""
     before = x.shape[: x.dim() - len(lead) - 2]
     return x.reshape(*before, lead.numel(), *x.shape[-2:])

@@ -1,4 +1,4 @@
-"""The second derivatives of steps: a rule's own, or that of its linear map by what it captured."""
+"""Second derivatives of steps: a rule's own, or the derivative of its map by captured tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydisent.jacobian.rules._base import FLAT, dense, over_tangents, vmap_kind
 def add_bend(
     recorded: Step[int], step: Step[Tensor], values: Values, capture: Callable[[Tensor], int]
 ) -> None:
-    """Give a recorded step its second derivative; DerivativeError if it cannot be had."""
+    """Give a recorded step its second derivative; DerivativeError if there is none."""
     if step.bend is FLAT:
         return
     if step.bend is not None:
@@ -57,11 +57,11 @@ def _slot_of(tensor: Tensor, values: Values, name: str) -> int | None:
 
 
 def _derivative_of(name: str, push: Push, count: int, places: Sequence[int | None]) -> Bending:
-    """The derivative of a linear map by what it captured, by forward mode."""
+    """The derivative of a linear map with respect to captured tensors, by forward mode."""
     moving = [i for i, place in enumerate(places) if place is not None]
 
     def apply(read: Sequence[Tensor], a: Sequence[Tensor], b: Sequence[Tensor]) -> tuple:
-        read = [x.resolve_conj() for x in read]  # forward mode asserts that no view is conjugate
+        read = [x.resolve_conj() for x in read]  # forward mode does not accept conjugate views
         primals = tuple(dense(read[i]) for i in moving)
         along = [b[places[i]].to(read[i].dtype).resolve_conj() for i in moving]  # type: ignore[index]
 

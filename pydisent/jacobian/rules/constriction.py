@@ -1,7 +1,8 @@
 """The rule for spatial constriction: K tangents share the primal's statistics and weights.
 
 out = A x + Σ_n w_n (scale_n x̂ + shift_n), with the masks' weights w_n = m_n Π_{k>n} (1 − m_k)
-and A = Π_n (1 − m_n). So K maps are read and written a few times, whatever N codes compute on B.
+and A = Π_n (1 − m_n). So the K tangent maps are read and written only a few times; most work for
+the N codes is on the B primal maps.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from pydisent.reference.dtypes import compute_dtype
 
 
 def _normalized(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Return x̂ (B, C, H, W) and 1 / std (B, C), of primitives alone."""
+    """Return x̂ (B, C, H, W) and 1 / std (B, C), composed of primitives only."""
     centred = x - x.mean((2, 3), keepdim=True)
-    centred = centred - centred.mean((2, 3), keepdim=True)  # what rounding left of a large mean
+    centred = centred - centred.mean((2, 3), keepdim=True)  # what rounding leaves of a large mean
     rstd = (centred.square().mean((2, 3)) + eps).rsqrt()
     return centred * rstd[..., None, None], rstd
 
@@ -69,7 +70,7 @@ def _spatial_constriction(call: Call) -> Step:
         narrow = lambda value: like_tangent(value.to(tangents[0].dtype), like)  # noqa: E731
         normalized, total = narrow(normalized), None
         if of_x is not None:
-            # x̂ moves by (t − ⟨t⟩ − x̂ ⟨x̂ t⟩) / std: the means act as tangents of the styles do.
+            # x̂ moves by (t − ⟨t⟩ − x̂ ⟨x̂ t⟩) / std: the means act like tangents of the styles.
             scaled = rstd[:, None] * scales
             slope = narrow(scaled)
             mean, along = of_x.mean((3, 4)), (of_x * normalized).mean((3, 4))

@@ -1,4 +1,4 @@
-"""Rules for convolutions, with K and B as one batch."""
+"""Rules for convolutions, with K and B merged into one batch."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _convolution(call: Call) -> Step:
 
 
 def _pull(gradients: Callable) -> Pull:
-    """``gradients``, of (rows, weight, cotangent, needed), as a step's."""
+    """``gradients(rows, weight, cotangent, needed)`` as the ``pull`` of a step."""
 
     def pull(captured, tangents, cotangent, needed):
         rows, image = [as_rows(x) for x in (tangents[0], cotangent)]
@@ -65,7 +65,7 @@ def _pull(gradients: Callable) -> Pull:
 
 
 def _gradients(call: Call, dim: int) -> Callable | None:
-    """PyTorch's gradients of a convolution, where its arguments are numbers."""
+    """PyTorch's gradients of a convolution, or None if its padding is given by name."""
     transposed = "transpose" in call.name
     names = ["stride", "padding", *(["output_padding", "groups", "dilation"] if transposed
              else ["dilation", "groups"])]  # fmt: skip
@@ -92,7 +92,7 @@ def _gradients(call: Call, dim: int) -> Callable | None:
 
 
 def _convolution_by_traced(call: Call, source: Tensor, weight: Tensor) -> Step:
-    """A convolution whose weight moves, as a modulated one: K weights are K times the channels."""
+    """A convolution with a moving (modulated) weight: K weights are K times the channels."""
     function, rest, named = call.func, call.args[3:], call.kwargs
     groups = call.argument(6, "groups", 1)
     transposed = "transpose" in call.name

@@ -20,7 +20,7 @@ from pydisent.jacobian.rules._base import (
     rule,
 )
 
-# f'(x) from x and f(x), as PyTorch has it; of other functions forward mode finds it, in more calls.
+# f'(x) from x and f(x), as in PyTorch; for other functions forward mode finds it, in more calls.
 _SLOPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "exp": lambda x, y: y,
     "log": lambda x, y: x.reciprocal(),
@@ -76,7 +76,7 @@ def _slope(call: Call) -> Tensor | None:
 
 
 def _elementwise(call: Call) -> Step:
-    """f(x) with numbers for the rest: multiply by f'(x), computed once for all tangents."""
+    """f(x), other arguments being numbers: multiply by f'(x), computed once for all tangents."""
     leaves, _, traced = flattened(call)
     if len(traced) != 1 or traced[0] is not call.args[0] or call.out.shape != traced[0].shape:
         raise NoRuleError
@@ -127,7 +127,7 @@ for _function in (
 
 @rule("pow", "__pow__")
 def _power(call: Call) -> Step:
-    """Of a constant tensor as the exponent: PyTorch's takes the logarithm of the base, too."""
+    """For a constant tensor as exponent; PyTorch's formula also takes the logarithm of the base."""
     source, exponent = call.args[0], call.argument(1, "exponent")
     if not isinstance(exponent, Tensor):
         return _elementwise(call)
@@ -171,7 +171,7 @@ def _rrelu(call: Call) -> Step:
 
 @rule("copysign")
 def _copysign(call: Call) -> Step:
-    """±x, zero times it where x is zero, as PyTorch has it; the other's sign has no tangent."""
+    """±x, with a slope of zero where x is zero, as in PyTorch; the other's sign has no tangent."""
     source = call.args[0]
     if not call.is_traced(source):
         raise NoRuleError

@@ -14,7 +14,7 @@ from pydisent.reference.gates import falling, rising
 
 
 def _sums_tangent(logits: Tensor, tangent: Tensor) -> Tensor:
-    """The tangent of cumax: that of the softmax, summed."""
+    """The tangent of cumax: the cumulative sum of that of the softmax."""
     p = logits.softmax(-1)
     return (p * (tangent - (p * tangent).sum(-1, keepdim=True))).cumsum(-1)
 
@@ -32,7 +32,7 @@ def _gate_tangent(
 
 
 def moving(call: Call, count: int) -> tuple[list[Tensor], list[Tensor], list[int]]:
-    """The first ``count`` arguments, those of them that are traced, and the places of these."""
+    """The first ``count`` arguments, those among them that are traced, and their positions."""
     tensors = list(call.args[:count])
     places = [i for i, tensor in enumerate(tensors) if call.is_traced(tensor)]
     return tensors, [tensors[i] for i in places], places
@@ -45,7 +45,7 @@ def placed(tangents: list[Tensor], places: list[int], count: int) -> list[Tensor
 
 
 def _wide(captured: Sequence[Tensor], tangents: Sequence[Tensor]) -> tuple[list[Tensor], ...]:
-    """Both in the dtype of the primal's arithmetic: rounded logits are other softmaxes."""
+    """Both in the dtype of the primal's arithmetic: rounding the logits changes the softmax."""
     dtype = compute_dtype(captured[0])
     return [x.to(dtype) for x in captured], [tangent.to(dtype) for tangent in tangents]
 
@@ -68,7 +68,7 @@ def _band_gate(call: Call) -> Step:
     def push(captured, tangents):
         (rise, fall), wide = _wide(captured, tangents)
         moved = _gate_tangent(rise, fall, *placed(wide, places, 2))
-        assert moved is not None  # a call of which nothing moves is not traced
+        assert moved is not None  # a call without moving arguments is not traced
         return moved.to(tangents[0].dtype)
 
     return Step(inputs, tensors, push, keep=True, by_rows=True)

@@ -1,4 +1,4 @@
-"""The general rule: any operation, differentiated on its own by forward mode."""
+"""The general rule: any operation, differentiated by itself in forward mode."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ Apply = Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, ...]]
 
 
 def general(call: Call) -> Step | None:
-    """Any operation, by ``torch.func.jvp`` on it alone; None where that is missing or wrong.
+    """Any operation, by ``torch.func.jvp`` on it alone; None if that is missing or wrong.
 
-    An operation without a step is then found in the autograd graph.
+    An operation without a step is later found in the autograd graph.
     """
     leaves, spec, _ = flattened(call)
     places = [i for i, leaf in enumerate(leaves) if differentiable(leaf)]
@@ -39,7 +39,7 @@ def general(call: Call) -> Step | None:
     order = traced + [i for i in places if i not in traced]
     inputs, captured = [leaves[i] for i in traced], [leaves[i] for i in order]
     for i in order:
-        leaves[i] = None  # read from what is captured
+        leaves[i] = None  # read from the captured tensors
     outputs = [leaf for leaf in pytree.tree_leaves(call.out) if _moves(leaf)]
     moving = [i for i, leaf in enumerate(pytree.tree_leaves(call.out)) if _moves(leaf)]
     func, dtypes = call.func, [tensor.dtype for tensor in inputs]
@@ -75,7 +75,7 @@ def general(call: Call) -> Step | None:
 def _kind(call: Call, leaves: list, spec: Any, tensors: Sequence[Tensor], traced: int) -> Any:
     """What determines PyTorch's derivative formula: the operator, dtypes, shapes, other arguments.
 
-    None where it may depend on more: random draws, custom operators, arguments of other types.
+    None if it may depend on more: random draws, custom operators, arguments of other types.
     """
     plain = (int, float, bool, str, complex, type(None), torch.dtype, torch.device)
     if call.drawn is not None or is_foreign(call.func):
@@ -101,8 +101,8 @@ def _forward_mode_is_right(call: Call, apply: Apply, step: Step) -> bool:
     """Whether forward mode exists and agrees with reverse mode at random vectors.
 
     Some operations have only a reverse formula; a custom operator may have a jvp that silently
-    returns zero, and a random one may draw other numbers for K tangents at once. For v and w, as
-    <u, J v + 2 J w>: vmap must not mix them up, either.
+    returns zero, and a random one may draw other numbers for K tangents at once. Tests v and w
+    together, by <u, J v + 2 J w>, to detect a vmap that mixes them up.
     """
     captured = [tensor.detach() for tensor in step.captured]
     count = len(step.inputs)
@@ -129,7 +129,7 @@ def _forward_mode_is_right(call: Call, apply: Apply, step: Step) -> bool:
         ends, cotangents = zip(*pulling)
         try:
             pulled = torch.autograd.grad(ends, inputs, cotangents, materialize_grads=True)
-        except RuntimeError:  # not along all cotangents, as for the phases of singular vectors
+        except RuntimeError:  # defined for some cotangents only, as with phases of singular vectors
             return not is_foreign(call.func)
     return adjoint_holds(along, moved, pulled, v, coarsest([*outputs, *primals]))
 
@@ -172,7 +172,7 @@ class _Bend:
     ) -> tuple[Tensor, ...]:
         keep = torch.is_grad_enabled()
         with torch.enable_grad():
-            # Places of their own in the graph: values, and their tangents, depend on each other.
+            # Separate edges in the graph, as values and their tangents depend on each other.
             inputs = [
                 x.view_as(x) if keep and x.requires_grad else x.detach().requires_grad_()
                 for x in read[: self._count]
@@ -187,14 +187,14 @@ class _Bend:
         return tuple(map(torch.stack, zip(*rows)))
 
     def _is_right_by_forward(self, read: Sequence[Tensor]) -> bool:
-        """Whether forward mode has the second derivative, and reverse mode that one's gradient.
+        """Whether forward mode gives the second derivative, and reverse mode its gradient.
 
-        DerivativeError if neither has it, or if reverse mode has another one. Where that has none,
-        forward mode is taken.
+        DerivativeError if neither mode gives it, or if that of reverse mode differs. If reverse
+        mode gives none, forward mode is used.
         """
         if is_capturing():
             return True
-        wide = [as_dtype(x, torch.float64) for x in read]  # without the rounding of what is zero
+        wide = [as_dtype(x, torch.float64) for x in read]  # so that zeros are not rounding errors
         found = self._probed(self._forward, wide)
         if found is None:
             wide, found = list(read), self._probed(self._forward, read)

@@ -1,4 +1,4 @@
-"""Rules for linear operations on images, with K and B as one batch."""
+"""Rules for linear operations on images, with K and B merged into one batch."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _pad(call: Call) -> Step:
     if mode == "constant":  # the border's value has no tangent
         by_rows = len(pad) < 2 * source.dim()
         return Step([source], [], lambda _, t: F.pad(t[0], pad), by_rows=by_rows)
-    if len(pad) > 2 * (source.dim() - 2):  # no batch dimension is left in front
+    if len(pad) > 2 * (source.dim() - 2):  # leaves no batch dimension in front
         raise NoRuleError
     return Step(
         [source], [], lambda _, t: on_rows(lambda r: F.pad(r, pad, mode), t[0]), by_rows=True

@@ -1,4 +1,4 @@
-"""Rules for operations that are linear in all their traced arguments together."""
+"""Rules for operations that are jointly linear in all their traced arguments."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def from_the_end(dims: Any, size: int) -> list[int] | None:
     "cpu",
 )
 def _convert(call: Call) -> Step:
-    """A conversion of dtype does not concern tangents, which have that of the computation."""
+    """A conversion of dtype does not affect tangents, which have that of the computation."""
     source = call.args[0]
     if not call.is_traced(source) or source.is_complex() != call.out.is_complex():
         raise NoRuleError

@@ -58,7 +58,7 @@ def _covariance(weights: Tensor, a: Tensor, b: Tensor, dims: Any) -> Tensor:
 def _norm_tangent(
     x: Tensor, tangent: Tensor, dims: tuple[int, ...], eps: float, centred: bool = True
 ) -> Tensor:
-    """The tangent of (x − mean) / sqrt(var + eps) over ``dims`` (negative), of primitives only."""
+    """The tangent of (x − mean) / sqrt(var + eps) over negative ``dims``, from primitives only."""
     if centred:
         x = x - x.mean(dims, keepdim=True)
         tangent = tangent - tangent.mean(dims, keepdim=True)
@@ -142,7 +142,7 @@ def _group_norm(call: Call) -> Step:
 @rule("instance_norm")
 def _instance_norm(call: Call) -> Step:
     source = call.args[0]
-    if call.func is torch.instance_norm:  # another order than torch.nn.functional's
+    if call.func is torch.instance_norm:  # its argument order is not torch.nn.functional's
         weight, bias, variance = call.args[1], call.args[2], call.args[4]
     else:
         variance = call.argument(2, "running_var")
@@ -165,7 +165,7 @@ def _instance_norm(call: Call) -> Step:
 
 @rule("normalize")
 def _normalize(call: Call) -> Step:
-    """A vector over its length, or over ``eps`` if that is the larger."""
+    """A vector over its length, or over ``eps`` if that is larger."""
     source, p = call.args[0], call.argument(1, "p", 2.0)
     dim, eps = call.argument(2, "dim", 1), call.argument(3, "eps", 1e-12)
     if p != 2 or not isinstance(dim, int) or eps <= 0 or source.dim() == 0 or source.is_complex():
@@ -211,7 +211,7 @@ def _logsumexp(call: Call) -> Step:
 
 @rule("var", "std")
 def _spread(call: Call) -> Step:
-    """Variance, and its root, whose derivative at zero is taken as zero, as PyTorch does."""
+    """Variance, and its root, whose derivative at zero is defined as zero, as in PyTorch."""
     source, rest, named = call.args[0], list(call.args[1:]), dict(call.kwargs)
     dims = None if rest and isinstance(rest[0], bool) else rest.pop(0) if rest else None
     dims = named.pop("dim", dims)
@@ -245,7 +245,7 @@ def _dimensions(dims: Any, source: Tensor) -> tuple[int, ...]:
 
 @rule("norm", "linalg_norm", "linalg_vector_norm")
 def _euclidean_norm(call: Call) -> Step:
-    """‖x‖ along some dimensions, whose derivative at zero is taken as zero, as PyTorch does."""
+    """‖x‖ along some dimensions, whose derivative at zero is defined as zero, as in PyTorch."""
     source, p = call.args[0], call.argument(1, "p" if call.name == "norm" else "ord", None)
     dims = call.argument(2, "dim")
     names = {"p", "ord", "dim", "keepdim", "dtype"}

@@ -1,4 +1,4 @@
-"""Rules for operations that are linear in each argument on its own: products and layers."""
+"""Rules for operations that are linear in each argument separately: products and layers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pydisent.jacobian.rules.sums import operands
 
 
 def multilinear(call: Call) -> Step:
-    """Linear in each argument on its own: the sum over arguments, one replaced at a time."""
+    """Linear in each argument separately: the sum over arguments, one replaced at a time."""
     leaves, spec, traced = flattened(call)
     places = [i for i, leaf in enumerate(leaves) if call.is_traced(leaf)]
     constants = [i for i, leaf in enumerate(leaves) if differentiable(leaf)]
@@ -64,7 +64,7 @@ for _product in ("vdot inner kron tensordot chain_matmul cross vecdot linalg_mul
 
 @rule("einsum")
 def _einsum(call: Call) -> Step:
-    """K is one more index of the moving operand and of the result."""
+    """K becomes an additional index of the moving operand and of the result."""
     equation, *operands = call.args
     if len(operands) == 1 and isinstance(operands[0], (tuple, list)):
         operands = list(operands[0])
@@ -220,7 +220,7 @@ def _matrix_product(call: Call) -> Step:
 
 @rule("addmm", "baddbmm")
 def _sum_with_a_product(call: Call) -> Step:
-    """``beta`` of the first argument plus ``alpha`` of the product of the others."""
+    """``beta`` times the first argument plus ``alpha`` times the product of the others."""
     added, left, right = values = call.args[:3]
     beta, alpha, shape = call.kwargs.get("beta", 1), call.kwargs.get("alpha", 1), call.out.shape
     if len(call.args) > 3 or any(value.layout != torch.strided for value in values):
@@ -277,14 +277,14 @@ def _linear_map(call: Call) -> Step:
 
 
 def _pull(captured, tangents, cotangent, needed):
-    """The gradients of ``linear`` by its weight and by its input."""
+    """The gradients of ``linear`` with respect to its weight and its input."""
     by_input = cotangent @ captured[0] if needed[1] else None
     by_weight = cotangent.flatten(0, -2).mT @ tangents[0].flatten(0, -2) if needed[0] else None
     return by_weight, by_input
 
 
 def linear_map(tangent: Tensor, weight: Tensor) -> Tensor:
-    """``F.linear``, which would copy the weight per row of tangents expanded over the batch."""
+    """``F.linear``, without its copies of the weight if tangents are expanded over the batch."""
     if tangent.dim() == 3 and tangent.stride(1) == 0:
         return F.linear(tangent[:, 0], weight)[:, None].expand(-1, tangent.shape[1], -1)
     return F.linear(tangent, weight)

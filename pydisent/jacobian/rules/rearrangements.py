@@ -42,7 +42,7 @@ def _reshape(call: Call) -> Step:
     if call.args[0].is_complex() or not isinstance(call.out, Tensor):
         raise NoRuleError
     shape = call.out.shape
-    if call.out.dtype != call.args[0].dtype:  # the same bytes as another dtype
+    if call.out.dtype != call.args[0].dtype:  # the same bytes viewed as another dtype
         raise NoRuleError
     return Step([call.args[0]], [], lambda _, t: t[0].reshape(t[0].shape[0], *shape), by_rows=True)
 
@@ -88,7 +88,7 @@ def _set_item(call: Call) -> Step:
     places = _places(target, index)
     flags = [call.is_traced(target), call.is_traced(value)]
     shape, region = target.shape, places.shape
-    # A value may have more axes than its place, of size 1; a number has no tangent.
+    # A value may have additional axes of size 1 in front; a number has no tangent.
     own = value.shape[max(0, value.dim() - len(region)) :] if flags[1] else region
 
     def push(_, tangents):
@@ -110,14 +110,15 @@ def _set_item(call: Call) -> Step:
 
 
 def _places(target: Tensor, index: Any) -> Tensor:
-    """For each element of ``target[index]`` its index into the flattened ``target``."""
+    """For each element of ``target[index]``, its index into the flattened ``target``."""
     return torch.arange(target.numel(), device=target.device).reshape(target.shape)[index]
 
 
 def _behind_one_more(call: Call, index: Any) -> list[Any] | None:
-    """An index with an axis in front, held for the steps that read it; None if that may differ.
+    """An index with an axis in front, held for the steps that read it; None if results may differ.
 
-    One tensor among slices takes its place among the result's axes; several may move in front.
+    A single tensor among slices keeps its place among the result's axes; several may move to the
+    front.
     """
     parts = list(index) if isinstance(index, tuple) else [index]
     chosen = [p for p in parts if not (p is None or p is Ellipsis or type(p) in (int, slice))]
@@ -129,7 +130,7 @@ def _behind_one_more(call: Call, index: Any) -> list[Any] | None:
 
 
 def _takes_all_rows(index: Any, dim: int) -> bool:
-    """Whether an index leaves the first axis as it is."""
+    """Whether an index leaves the first axis unchanged."""
     parts = index if isinstance(index, tuple) else (index,)
     if parts[:1] and parts[0] is Ellipsis:
         return sum(map(_axes_taken, parts[1:])) < dim
@@ -169,7 +170,7 @@ def _roll(call: Call) -> Step:
         whole = -source.dim() not in counted
         return Step([source], [], lambda _, t: torch.roll(t[0], shifts, counted), by_rows=whole)
 
-    def push(_, tangents):  # without axes it rolls what is flattened
+    def push(_, tangents):  # without axes it rolls the flattened tensor
         flat = tangents[0].reshape(len(tangents[0]), -1)
         return torch.roll(flat, shifts, 1).reshape(tangents[0].shape)
 
@@ -178,7 +179,7 @@ def _roll(call: Call) -> Step:
 
 @rule("as_strided")
 def _as_strided(call: Call) -> Step:
-    """Elements by their places in memory, which tangents lay out differently."""
+    """Elements by their places in memory, where tangents have another layout."""
     source = call.args[0]
     places = view_places(call.out, source)
     if places is None:

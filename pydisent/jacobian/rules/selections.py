@@ -13,7 +13,7 @@ from pydisent.jacobian._diagonal import like_tangent
 from pydisent.jacobian._step import Step
 from pydisent.jacobian.rules._base import RULES, rule
 
-# Position of each one's dimension argument, and its default.
+# Position of the dimension argument of each function, and its default.
 _DIMENSION = {
     "sort": (1, -1),
     "topk": (2, -1),
@@ -59,7 +59,7 @@ def _extremes(call: Call, dims: Any) -> Step:
     source = call.args[0]
     if call.name not in ("amax", "amin", "max", "min") or source.dim() == 0:
         raise NoRuleError
-    if dims is None and call.out.dim() > 0:  # of two values, elementwise
+    if dims is None and call.out.dim() > 0:  # elementwise, of two tensors
         raise NoRuleError
     dims = (dims,) if isinstance(dims, int) else tuple(dims or range(source.dim()))
     dims = tuple(dim % source.dim() - source.dim() for dim in dims)

@@ -1,7 +1,7 @@
 """Rules for eigenvectors and singular vectors, whose phases are arbitrary.
 
 The tangents are composed of the computed vectors, so that the phases cancel in their gradient as
-they do in the function's; PyTorch refuses each part alone.
+they do in the function's; PyTorch refuses to differentiate each part alone.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _eig(call: Call) -> Step:
         found, basis = captured
         projected = torch.linalg.inv(basis) @ tangents[0].to(basis.dtype) @ basis
         turned = basis @ _rotations(projected, found)
-        # Vectors keep their length.
+        # Eigenvectors keep their length.
         along = (basis.conj() * turned).sum(-2, keepdim=True).real
         return projected.diagonal(dim1=-2, dim2=-1), turned - basis * along
 
@@ -51,7 +51,7 @@ def _eig(call: Call) -> Step:
 
 @rule("linalg_svd", "svd")
 def _svd(call: Call) -> Step:
-    """A = U S V', reduced: the further vectors of full bases are not unique."""
+    """A = U S V', reduced: the additional vectors of full bases are not unique."""
     left, values, right = call.out
     rows, columns = call.args[0].shape[-2:]
     if (

@@ -1,4 +1,4 @@
-"""Rules for sums, differences and selections, element by element."""
+"""Rules for elementwise sums, differences and selections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pydisent.jacobian.rules._base import (
 
 
 def operands(call: Call) -> tuple[Any, Any]:
-    """Left and right operand of a binary operation, also of a reflected one."""
+    """Left and right operand of a binary operation, even of a reflected one."""
     left, right = call.args[0], call.argument(1, "other")
     if call.name in (
         "rsub",
