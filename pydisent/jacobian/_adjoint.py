@@ -17,7 +17,7 @@ from torch import Tensor
 # rounding alone, about 1e-5 in float32, for right ones. For half types rounding dominates.
 TOLERANCE = 1e-3
 _ROUNDINGS = 30
-# Relative to the norm of J v: the terms of <u, J v> may cancel but for their rounding.
+# Relative to the norm of J v: the terms of <u, J v> may cancel, leaving only rounding.
 _CANCELLED = 3e-5
 
 _right: set[Any] = set()

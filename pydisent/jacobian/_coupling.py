@@ -81,8 +81,8 @@ def refuse_coupled(operations: Sequence[str]) -> NoReturn:
     names = ", ".join(dict.fromkeys(f"'{name}'" for name in operations)) or "a permutation"
     raise ValueError(
         f"fn must compute each sample from its own code, but {names} mixes the samples of the "
-        'batch, so that a sample has no Jacobian of its own. coupled="hold" holds what is mixed '
-        "(batch statistics) constant, as those of nn.BatchNorm are"
+        'batch, so that a sample has no Jacobian of its own. coupled="hold" holds the mixed values '
+        "(batch statistics) constant, as is done for nn.BatchNorm"
     )
 
 

@@ -59,7 +59,7 @@ def leading_directions(
     """
     if keep.rank is not None:
         vectors = _leading_of(grams, slopes, keep.rank).to(slopes[0].dtype)
-    elif keep.tolerance == 0:  # any full basis will do; the axes have no rounding
+    elif keep.tolerance == 0:  # any full basis will do; the axes are free of rounding
         eye = torch.eye(grams[0].shape[-1], dtype=grams[0].dtype, device=grams[0].device)
         vectors = eye.expand_as(grams[0])
     else:

@@ -27,7 +27,7 @@ NO_SLOPE = frozenset(
     "to type_as expand_as view_as reshape_as nextafter histc histogram bincount frexp bernoulli "
     "multinomial".split()
 )
-# Functions with a rule that draw random numbers; without a rule, draws are detected.
+# Random functions that have a rule; for those without one, draws are detected.
 RANDOM = frozenset(
     "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout "
     "rrelu native_dropout".split()

@@ -63,7 +63,7 @@ class Step(Generic[Place]):
     live: bool = False  # the map reads the traced function's autograd graph
     general: bool = False  # there is no rule for the operation
     is_complex: tuple[bool, ...] = ()  # for each output
-    bend: Bend[Place] | None = None  # by default the derivative of the map by what it captured
+    bend: Bend[Place] | None = None  # default: the map's derivative by captured tensors
 
     def known_as(self, value: Tensor) -> Push:
         """A map with the same derivatives that returns the known result ``value``."""

@@ -21,7 +21,7 @@ def leading_subspace(matrix: Tensor, rank: int) -> Tensor:
     a rotation, and have no component that the matrices annihilate.
     """
     batch, size = matrix.shape[:2]
-    if rank >= size:  # any basis will do; the axes have no rounding
+    if rank >= size:  # any basis will do; the axes are free of rounding
         return torch.eye(size, dtype=torch.float64, device=matrix.device).expand_as(matrix)
     matrix = matrix.double()
     trace = matrix.diagonal(dim1=1, dim2=2).sum(-1).clamp_min(_TINY)

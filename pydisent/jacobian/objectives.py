@@ -100,7 +100,7 @@ def path_length(gram: Tensor, target: float = 0.0) -> Tensor:
     """
     check_number("target", target, at_least=0)
     trace = _trace(gram)
-    # At a = 0 the root cancels, which has no derivative where J is zero.
+    # At a = 0 the square root, which has no derivative where J is zero, cancels.
     return trace if target == 0 else (trace.sqrt() - target).square()
 
 

@@ -35,7 +35,7 @@ def rrelu(
     inplace: bool = False,
 ) -> Tensor:
     """Randomized leaky ReLU: slopes are uniform in [lower, upper], or their mean in evaluation."""
-    if training:  # with the numbers that PyTorch draws, which is for negative inputs only
+    if training:  # with PyTorch's own draws, which are for negative inputs only
         fixed = input.detach()
         slope: Any = torch.where(fixed < 0, torch.rrelu(fixed, lower, upper, True) / fixed, 1.0)
     else:

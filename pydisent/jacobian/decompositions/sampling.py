@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pydisent.jacobian.decompositions._registry import decomposes, widen
 
-# In the order of the integers by which torch.grid_sampler denotes them.
+# In the order of torch.grid_sampler's integer codes.
 _MODES = ("bilinear", "nearest", "bicubic")
 _PADDINGS = ("zeros", "border", "reflection")
 

@@ -85,7 +85,7 @@ class Probe:
         if value.dtype != torch.float64:
             raise Unmeasurable(f"computes in {value.dtype} whatever it is given")
         if not torch.equal(value.nan_to_num(), again.nan_to_num()):
-            raise Unmeasurable("gives other values when it is called again")
+            raise Unmeasurable("returns other values when called again")
         self.u = normal_like(value, generator)
 
     def bent(self, x: Sequence[Tensor]) -> Tensor:

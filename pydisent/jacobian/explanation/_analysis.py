@@ -170,7 +170,7 @@ def analyse(
     m = codes[0].numel()
     k = options.directions(m)
     if names is not None:
-        check(len(names) == m, "names", f"{m} names, one a coordinate", len(names))
+        check(len(names) == m, "names", f"{m} names, one per coordinate", len(names))
     clock = Clock(math.inf if time_limit is None else time_limit)
     work = Work(
         source, Memory(memory_limit, codes.device), clock, progress, k, tolerance, seed,

@@ -35,7 +35,7 @@ from pydisent.jacobian.explanation import analyse
     ({"regions": {"a": 2 * torch.ones(8, 8)}}, ValueError, r"in \[0, 1\]"),
     ({"decode": 3}, TypeError, "decode must be callable"),
     ({"fn_kwargs": 3}, TypeError, "fn_kwargs must map names"),
-    ({"names": ["a"]}, ValueError, "names must be 10 names, one a coordinate, got 1"),
+    ({"names": ["a"]}, ValueError, "names must be 10 names, one per coordinate, got 1"),
     ({"seed": -1}, ValueError, "seed must be an integer >= 0, got -1"),
     ({"seed": "a"}, TypeError, "seed must be an integer"),
     ({"coupled": "no"}, ValueError, "coupled must be one of"),
