@@ -155,8 +155,8 @@ class _Checked:
             raise ValueError(f"objective must return (B,) = ({len(whole)},) or a scalar, got {got}")
         if not found.is_floating_point() or (gram.requires_grad and not found.requires_grad):
             raise ValueError(
-                "objective must return floating-point numbers that depend differentiably on "
-                f"M = J'J, got {found.dtype} without a derivative"
+                "objective must return floating-point numbers with a derivative with respect to "
+                f"M = J'J, got {found.dtype} without one"
             )
         value = found.mean()
         if not is_capturing():
