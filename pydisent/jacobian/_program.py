@@ -206,9 +206,11 @@ class Program:
                     ends, leaves, seeds, allow_unused=True, retain_graph=keep_graph or self.live > 0
                 )
         except (RuntimeError, NotImplementedError) as error:
+            suspects = dict.fromkeys(step.name for step in self.steps if step.general or step.live)
+            named = f" ({', '.join(suspects)})" if suspects else ""
             raise DerivativeError(
-                f"an operation of fn ({', '.join(self.general)}) has no derivative of the order "
-                f"that the gradient of the penalty needs: {error}"
+                f"an operation of fn{named} has no derivative of the order that the gradient of "
+                f"the penalty needs: {error}"
             ) from error
 
     def push(

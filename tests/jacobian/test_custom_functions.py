@@ -194,3 +194,16 @@ def test_a_backward_that_loses_its_cotangent_is_refused(method):
     weight = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     with pytest.raises(DerivativeError, match="cotangent"):
         pydisent.alignment_penalty(fn, draw_codes(), k=2, iterations=2, method=method)
+
+
+@pytest.mark.parametrize("method", ["gram", "matrix_free", "auto"])
+def test_a_missing_higher_derivative_names_the_operation(method):
+    weight = torch.eye(4, dtype=torch.float64, requires_grad=True)
+
+    def fn(z):
+        torch.manual_seed(0)
+        return torch.distributions.Gamma((z @ weight).exp(), 1.0).rsample()
+
+    value = pydisent.alignment_penalty(fn, draw_codes(), k=2, iterations=2, method=method)
+    with pytest.raises(DerivativeError, match=r"fn \(_standard_gamma\) has no derivative"):
+        torch.autograd.grad(value, weight)
