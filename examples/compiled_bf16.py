@@ -1,4 +1,4 @@
-"""A compiled generator, autocast to bfloat16, with the penalty's tangents in bfloat16, too.
+"""A compiled generator under bfloat16 autocast, with the penalty's tangents in bfloat16.
 
 python examples/compiled_bf16.py --steps 20 --no-compile   # without a C++ compiler
 """
@@ -27,8 +27,8 @@ for _ in range(args.steps):
     z = torch.randn(16, 16, device=device)
     with torch.autocast(device, torch.bfloat16):
         loss = softplus(-discriminator(generate(z)).float()).mean()
-    # The penalty has a trace of its own, so it takes the plain generator, and stays in float32 but
-    # for its tangents. Where the processor has no native bfloat16, these are float32 as well.
+    # The penalty does its own tracing, so it takes the plain generator. Only its tangents are in
+    # bfloat16, and these fall back to float32 on processors without native bfloat16.
     penalty = pydisent.alignment_penalty(
         generator, z, k=4, iterations=8, compute_dtype=torch.bfloat16
     )

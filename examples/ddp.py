@@ -30,8 +30,8 @@ torch.manual_seed(1 + rank)  # codes of its own
 for _ in range(steps):
     z = torch.randn(16, 8, device=device)
     penalty = pydisent.alignment_penalty(generator, z, k=3, iterations=6)
-    # With the loss of the images, as in a GAN: a last bias alone does not change the Jacobian, and
-    # DDP waits for the gradient of every parameter.
+    # Add a loss on the images, as in a GAN: the Jacobian does not depend on the last bias, and DDP
+    # waits for the gradient of every parameter.
     loss = generator(z).square().mean() + 0.1 * penalty
     optimizer.zero_grad()
     loss.backward()  # averages the gradients of all processes

@@ -16,7 +16,7 @@ from pydisent.nn import DCGANGenerator
 
 
 def load():
-    """Return a generator and codes to begin at."""
+    """Return a generator and codes to start from."""
     torch.manual_seed(0)
     generator = DCGANGenerator(latent_size=16, channels=3, base=16, image_size=32).eval()
     return generator, torch.randn(1, 16)

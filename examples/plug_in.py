@@ -1,4 +1,4 @@
-"""A system, a data set and a metric of one's own, which all of pydisent's commands then know.
+"""A custom system, data set and metric, available to every pydisent command.
 
     PYDISENT_PLUGINS=examples/plug_in.py pydisent train free-bits-vae --preset smoke
 
@@ -18,7 +18,7 @@ from pydisent.systems.vae import VAE, VAEConfig
 
 @dataclass(frozen=True)
 class FreeBitsConfig(VAEConfig):  # noqa: D101
-    free_nats: float = 0.1  # λ, which each dimension's KL has without cost
+    free_nats: float = 0.1  # λ, the KL that each dimension has at no cost
 
 
 @systems.register
@@ -37,7 +37,7 @@ class FreeBitsVAE(VAE):
 
 @data.register("bars")
 class Bars(data.FactorDataset):
-    """A row and a column of light on black, 1x16x16."""
+    """A lit row and a lit column on black, 1x16x16."""
 
     def __init__(self, *, image_size=None):
         super().__init__("bars", (1, 16, 16), ("row", "column"), (16, 16), image_size=image_size)

@@ -1,4 +1,4 @@
-"""Scores of any encoder on rendered data with known factors, and what they mean at their best.
+"""Score any encoder on rendered data with known factors: a hand-written one, and its rotation.
 
 python examples/score_your_encoder.py
 """
@@ -18,7 +18,7 @@ sprites = data.load("sprites", image_size=32)
 
 
 def centre_and_mass(images):
-    """An encoder by rule: where the shape is, and how large."""
+    """A hand-written encoder: where the shape is, and how large."""
     mass = images.sum((1, 2, 3))
     grid = torch.linspace(-1, 1, images.shape[-1])
     x = (images.sum((1, 2)) * grid).sum(1) / mass

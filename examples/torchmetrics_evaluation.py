@@ -1,4 +1,4 @@
-"""Disentanglement scores as torchmetrics, batch by batch (`pip install torchmetrics`).
+"""Disentanglement scores as torchmetrics metrics, batch by batch (`pip install torchmetrics`).
 
 python examples/torchmetrics_evaluation.py
 """
@@ -21,7 +21,7 @@ sprites = data.load("sprites", image_size=32)
 batches = torch.utils.data.DataLoader(sprites, batch_size=256, shuffle=True)
 encoder = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(16, 6)).eval()
 
-# Under DDP each process updates with its own batches, and `compute` gathers them all.
+# Under DDP each process updates with its own batches, and `compute` gathers all of them.
 scores = MetricCollection({"mig": MIG(), "modularity": Modularity(), "mcc": MCC()})
 with torch.no_grad():
     for _, (images, factors) in zip(range(count), batches):

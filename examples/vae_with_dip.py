@@ -1,4 +1,4 @@
-"""DIP-VAE in a VAE of your own: two terms in the loss.
+"""DIP-VAE in your own VAE: one more term in the loss.
 
 python examples/vae_with_dip.py --steps 500
 """
@@ -18,7 +18,7 @@ steps = parser.parse_args().steps
 
 
 class VAE(nn.Module):
-    """Somebody's variational autoencoder of 32×32 pictures."""
+    """An ordinary variational autoencoder for 32×32 images."""
 
     def __init__(self, size=6):
         super().__init__()
