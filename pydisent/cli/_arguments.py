@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def key_values(settings: Sequence[str], option: str) -> dict[str, str]:
-    """Return {key: value} of the "key=value" arguments of an option."""
+    """Return an option's "key=value" arguments as a dict."""
     pairs: dict[str, str] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")

@@ -18,20 +18,20 @@ def demo(
 ) -> None:
     """Train the spectral GAN and its plain twin on sprites, score both, and compare them.
 
-    They are trained side by side if there are cores for both, with their output in their folders.
-    The first pictures come with the first checkpoints. Finished runs are kept, and interrupted
-    ones resumed.
+    They train side by side if there are cores for both, with their output in their folders. The
+    first pictures come with the first checkpoints. Finished runs are kept, interrupted ones
+    resumed.
 
     Parameters
     ----------
     out : Path
-        Folder of both run folders and the report.
+        Folder for both run folders and the report.
     preset : str
-        Of both runs.
+        Preset of both runs.
     seed : int
-        Of both runs.
+        Seed of both runs.
     threads : int
-        CPU threads of each; networks this small gain little from more, and lose much on a busy
+        CPU threads of each run; networks this small gain little from more, and lose much on a busy
         machine.
     """
     from pydisent.cli._side_by_side import RunsFailedError, train_and_score

@@ -1,4 +1,4 @@
-"""The command that finds out which derivatives PyTorch has wrong."""
+"""The command that finds derivatives that PyTorch gets wrong."""
 
 import importlib
 import inspect
@@ -26,26 +26,26 @@ def doctor(
     accelerator: str = "auto",
     threads: int | None = None,
 ) -> None:
-    """Show which derivatives PyTorch has wrong here, and what pydisent does about it.
+    """Show which derivatives PyTorch gets wrong here, and what pydisent does about it.
 
-    A number in the table is the relative error, against central differences, of a derivative that
-    is silently wrong: of first, second and third order, by forward and reverse mode and under vmap.
+    A number in the table is the relative error, against central differences, of a silently wrong
+    derivative: first, second and third order, by forward and reverse mode and under vmap.
 
     Parameters
     ----------
     target : str
-        A run folder, for its decoder; or MODULE:NAME of a function, a torch module or a class of
-        such, which is imported from here and called with latent codes. By default a catalogue of
-        layers.
+        A run folder, for its decoder; or MODULE:NAME of a function, a torch module or a module
+        class, imported from the current folder and called with latent codes. By default, a
+        catalogue of layers.
     latent : str
-        Shape of the codes that MODULE:NAME is called with, such as 4x8: four codes of eight
-        numbers, standard normal.
+        Shape of the standard normal codes passed to MODULE:NAME, such as 4x8: four codes of eight
+        numbers.
     out : Path
-        Also write all that was found to this file, as JSON.
+        Also write all findings to this file, as JSON.
     seed : int
-        Of the codes, and of weights that MODULE:NAME draws when it is made.
+        Seed of the codes, and of weights that MODULE:NAME draws when it is created.
     accelerator : str
-        For a target: cpu, cuda, mps or auto: the GPU where there is one.
+        Device for a target: cpu, cuda, mps, or auto for the GPU if there is one.
     threads : int
         CPU threads.
     """
@@ -54,7 +54,7 @@ def doctor(
 
     if out is not None:
         check(
-            out.parent.is_dir() and not out.is_dir(), "out", "a file in a folder that is there", out
+            out.parent.is_dir() and not out.is_dir(), "out", "a file in an existing folder", out
         )
     if target is None:
         if latent is not None:
@@ -83,12 +83,12 @@ def _of_target(target: str, latent: str | None, seed: int, accelerator: str) -> 
     module, colon, name = target.partition(":")
     if Path(target).exists() or not colon:
         if latent is not None:
-            raise ValueError("latent must be left out for a run, whose codes are from its prior")
+            raise ValueError("latent must be left out for a run, whose codes come from its prior")
         system = opened(Path(target), accelerator).system
         return diagnose(system.decode, system.sample_code(_CODES, generator))
     shape = _shape(latent)
     check(bool(module and name), "target", "a run folder or MODULE:NAME", target)
-    torch.manual_seed(seed)  # of weights that are drawn on import
+    torch.manual_seed(seed)  # for weights drawn on import
     fn = _imported(module, name)
     device = device_of(accelerator)
     z = torch.randn(shape, generator=generator)
@@ -126,10 +126,10 @@ def _imported(module: str, name: str) -> Callable[..., Any]:
         try:
             inspect.signature(found).bind()
         except TypeError as error:
-            rule = "a class that takes no arguments, or what one has made"
+            rule = "a class that takes no arguments, or an instance"
             raise ValueError(f"target {module}:{name} must be {rule}: {error}") from None
         except ValueError:
-            pass  # written in C: its call says
+            pass  # no signature, as it is written in C: calling it will tell
         found = found()
     if not callable(found):
         raise ValueError(

@@ -18,7 +18,7 @@ def suited_workers(accelerator: str) -> int:
 def engine_for(
     name: str, ray_address: str | None, runs: int, workers: int | None, accelerator: str
 ) -> "tuple[Engine, int]":
-    """Return the engine for a number of runs, and the number of threads of each process."""
+    """Return the engine for a number of runs, and the threads per process."""
     from pydisent.sweeps.engine import LocalEngine, cores
 
     if name == "local":

@@ -33,28 +33,28 @@ def evaluate(
     run : Path
         The run folder.
     metrics : tuple of str
-        Which metrics; all that apply to the run's data and system by default, but for variants of
-        others, such as sap-kumar or z-diff-ramesh.
+        Metrics to measure; by default all that apply to the run's data and system, except variants
+        of others such as sap-kumar or z-diff-ramesh.
     all_images : bool
-        Draw from all images of the grid of factors instead of 100 000.
+        Draw from all images of the factor grid instead of 100 000.
     split : str
-        test: on images that training did not see, held out or of the official test set; train: on
-        those that it saw; auto: on the latter, but for reconstruction errors and attributes, which
-        are of unseen images if there are any. Class swaps and attribute flips always are.
+        test: images that training did not see, held out or from the official test set; train:
+        those it saw; auto: the latter, except for reconstruction errors and attributes, which use
+        unseen images if there are any. Class swaps and attribute flips always use unseen images.
     published : bool
-        Make tpl, ppl and fid of as many images as the published figures: 300 traversals, of 50
-        segments for VAEs, 50 000 pairs and 50 000 images; hours without a GPU.
+        Measure tpl, ppl and fid on as many images as the published figures: 300 traversals, of 50
+        segments for VAEs, 50 000 pairs and 50 000 images; takes hours without a GPU.
     vgg16 : Path
-        Weights of VGG16 with torchvision's names, .pth or .safetensors, for tpl and ppl; by default
-        a fixed random net, whose scores are comparable only with each other.
+        VGG16 weights with torchvision's names, .pth or .safetensors, for tpl and ppl; by default a
+        fixed random net, whose scores are comparable only with each other.
     lpips : Path
-        Channel weights of LPIPS for VGG16.
+        LPIPS channel weights for VGG16.
     inception : Path
-        Weights of Inception-v3, from pytorch-fid or torchvision, for fid; the fixed net by default.
+        Inception-v3 weights, from pytorch-fid or torchvision, for fid; the fixed net by default.
     threshold : float
         The length from which tpl considers a dimension active; required with --vgg16.
     accelerator : str
-        cpu, cuda, mps or auto: the GPU where there is one.
+        cpu, cuda, mps, or auto for the GPU if there is one.
     threads : int
         CPU threads.
     """
@@ -72,7 +72,7 @@ def evaluate(
     try:
         _evaluate(scored, metrics, options)
     except MetricsFailedError:
-        show_scores(scored)  # those of the other metrics
+        show_scores(scored)  # from the other metrics
         raise
     show_scores(scored)
 
@@ -88,15 +88,15 @@ def compare(
     Parameters
     ----------
     runs : tuple of Path
-        Run folders, or folders of sweeps for all of their runs.
+        Run folders, or sweep folders for all of their runs.
     out : Path
-        Folder of the tables and the picture; by default the folder comparison beside the first run,
-        or in the sweep's folder if only one sweep is given.
+        Folder for the tables and the picture; by default the folder comparison beside the first
+        run, or in the sweep's folder if only one sweep is given.
     udr : bool
         Also measure the agreement of runs that differ only in their seeds (UDR); this opens them
         and encodes 1000 images with each.
     accelerator : str
-        For UDR: cpu, cuda, mps or auto: the GPU where there is one.
+        Device for UDR: cpu, cuda, mps, or auto for the GPU if there is one.
     """
     if not runs:
         raise ValueError("runs must be at least one run folder, got none")
@@ -117,7 +117,7 @@ def select(
 ) -> None:
     """Rank all finished runs below a folder by TPL, without ground truth (Zhu et al.).
 
-    The lowest is the best. Runs without a TPL are scored.
+    The lowest TPL is best. Runs without one are scored first.
 
     Parameters
     ----------
@@ -127,15 +127,15 @@ def select(
         Runs with fewer active dimensions get no rank: a run that encodes little has short
         traversals.
     vgg16 : Path
-        Weights of VGG16 for scoring; see evaluate.
+        VGG16 weights for scoring; see evaluate.
     lpips : Path
-        Channel weights of LPIPS for VGG16.
+        LPIPS channel weights for VGG16.
     threshold : float
         The length from which a dimension is active; required with --vgg16.
     again : bool
         Score all runs again.
     accelerator : str
-        cpu, cuda, mps or auto: the GPU where there is one.
+        cpu, cuda, mps, or auto for the GPU if there is one.
     threads : int
         CPU threads.
     """
@@ -161,7 +161,7 @@ def select(
 
 
 def _evaluate(run: "Run", metrics: Sequence[str], options: dict[str, Any]) -> None:
-    """Score a run by metrics, or all that apply, and add the scores to it and its folder.
+    """Score a run by the given metrics, or all that apply; add the scores to it and its folder.
 
     The options are those of `pydisent.evaluation.score`.
     """
@@ -172,7 +172,7 @@ def _evaluate(run: "Run", metrics: Sequence[str], options: dict[str, Any]) -> No
     if not metrics and not isinstance(run.dataset, FactorDataset | ObservedFactorDataset):
         but = ""
         if run.dataset.attributes is not None:
-            but = " unless they are named: they take its attributes for factors"
+            but = " unless they are named: they treat its attributes as factors"
         say(f"{run.dataset.name} has no ground-truth factors: no scores against them{but}")
     chosen = metrics or applicable(run)
     say(f"scoring {run.path}: {', '.join(chosen)}")

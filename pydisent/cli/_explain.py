@@ -26,40 +26,41 @@ def explain(
     accelerator: str = "auto",
     threads: int | None = None,
 ) -> None:
-    """Write one HTML page, and arrays, of what a run's generator does: ranked directions.
+    """Write an HTML page, and arrays, on what a run's generator does: its directions, ranked.
 
     Parameters
     ----------
     run : Path
         The run folder.
     out : Path
-        Folder of the page and arrays.npz; RUN/explanation by default.
+        Folder for the page and arrays.npz; RUN/explanation by default.
     codes : int
-        Number of codes drawn at random over which directions are averaged.
+        Number of random codes over which directions are averaged.
     k : int
         Number of directions; 8, or the code's size, by default.
     region : tuple of str
-        Boxes of pixels, for the directions that act there.
+        Boxes of pixels, to find the directions that act there.
     region_nullspace : int
         With region: take its directions orthogonal to this many that change the rest of the image
         most.
     points : int
-        From how many codes pictures are drawn.
+        Number of codes from which pictures are drawn.
     paths : int
-        How many eigenpaths are drawn; 0 for none.
+        Number of eigenpaths drawn; 0 for none.
     length : float
-        The longest step in the pictures along each direction; by what it changes, by default.
+        The longest step in the pictures along each direction; by default chosen by how much it
+        changes.
     method : str
-        exact: the whole of J'J; subspace: its leading directions alone; auto: exact where that
-        takes little of the time.
+        exact: all of J'J; subspace: only its leading directions; auto: exact if that takes little
+        of the time.
     time_limit : float
-        Seconds; the page says what is left out for lack of them.
+        Seconds; the page says what was left out for lack of time.
     memory_limit : float
-        GiB for what is computed beside the generator.
+        GiB for computations besides the generator.
     seed : int
-        Of the codes.
+        Seed of the codes.
     accelerator : str
-        cpu, cuda, mps or auto: the GPU where there is one.
+        cpu, cuda, mps, or auto for the GPU if there is one.
     threads : int
         CPU threads.
     """

@@ -1,4 +1,4 @@
-"""The command that serves the page on which codes are moved by hand."""
+"""The command that serves the page for moving codes by hand."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ def explore(
     accelerator: str = "auto",
     threads: int | None = None,
 ) -> None:
-    """Move the code of a run by hand, and see: a page in the browser of this machine.
+    """Move the code of a run by hand, on a page in this machine's browser.
 
-    A slider a coordinate; the eigenvectors of the Jacobian at the code, and steps along them; the
-    codes of pictures, of the data or of your own; codes to keep, compare and export. The page is
-    served to this machine alone, at an address with a secret, until Ctrl-C.
+    It has a slider for each coordinate; the eigenvectors of J'J at the code, and steps along them;
+    the codes of pictures, from the data or your own; codes to keep, compare and export. The page is
+    served to this machine only, at an address with a secret, until Ctrl-C.
 
     Parameters
     ----------
@@ -28,13 +28,13 @@ def explore(
     other : Path
         A second run with codes of the same size, shown beside it at the same code.
     port : int
-        Of 127.0.0.1; a free one by default.
+        Port on 127.0.0.1; a free one by default.
     browser : bool
         Open the page in the browser.
     accelerator : str
-        cpu, cuda, mps or auto: the GPU where there is one.
+        cpu, cuda, mps, or auto for the GPU if there is one.
     threads : int
-        CPU threads of each of the two computations that run at once, frames and eigenvectors.
+        CPU threads for each of two concurrent computations, frames and eigenvectors.
     """
     set_threads(threads)
     shown = [opened(folder, accelerator) for folder in (run, other) if folder is not None]

@@ -11,9 +11,9 @@ def list_(system: Positional[str | None] = None, data: str | None = None) -> Non
     Parameters
     ----------
     system : str
-        Show the settings of this system with their values in each preset.
+        Show this system's settings and their values in each preset.
     data : str
-        The data set that the presets are for; the system's own by default.
+        Data set of the presets; the system's own by default.
     """
     from pydisent import systems
     from pydisent.data import names

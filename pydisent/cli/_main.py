@@ -41,7 +41,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
-# Flags whose absence is a third choice, which the parser wants to have a value.
+# Flags with a third choice, their absence; the parser requires a value for them.
 _FLAGS = {"--mirror": ("--mirror=True",), "--no-mirror": ("--mirror=False",)}
 # Options that take several values and may be repeated.
 _REPEATABLE = ("--set", "--grid", "--metrics", "--codes", "--official", "--region")
@@ -99,11 +99,11 @@ def _gathered(argv: Sequence[str]) -> list[str]:
 def _explain(error: Exception) -> tuple[str, int]:
     """Return the message and exit code of an expected error; raise others again."""
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("pydisent"):
-        extra = "sweep" if error.name == "ray" else "all"  # which leaves out Ray, for its size
+        extra = "sweep" if error.name == "ray" else "all"  # "all" leaves out Ray, for its size
         return f"this needs the package {error.name}: {install_command(extra)}", 2
     if isinstance(error, (ValueError, OSError)):
         return str(error), 2
-    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of pathlib
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # from pathlib
         return str(error), 2
     from pydisent.systems import LeftOutError, NotTrainedError
     from pydisent.training import Interrupted, NonFiniteError

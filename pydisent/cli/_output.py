@@ -46,9 +46,9 @@ def say_written(paths: Path | Sequence[Path]) -> None:
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a callable that shows how far something is: its name, what is done, and of how much.
+    """Yield a callable that shows the progress of a task: its name, the amount done, the total.
 
-    Nothing is shown but on a terminal.
+    Nothing is shown outside of a terminal.
     """
     with optional():
         from rich.console import Console

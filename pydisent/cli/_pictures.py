@@ -17,24 +17,24 @@ def traverse(
     split: Literal["auto", "train", "test"] = "auto",
     accelerator: str = "auto",
 ) -> None:
-    """Draw images along each coordinate of a run's code, and the masks of the codes, if any.
+    """Draw images along each coordinate of a run's code, and the codes' masks, if any.
 
     Parameters
     ----------
     run : Path
         The run folder.
     out : Path
-        Folder of the pictures; RUN/figures by default.
+        Folder for the pictures; RUN/figures by default.
     sort : str
-        tpl: by the perceptual length of the traversals, the longest first, measured if it is not
-        among the run's scores; code: in the order of the code; auto: by length if it is known and
-        no penalty aligns the first coordinates.
+        tpl: by perceptual length of the traversals, longest first, measured if not among the run's
+        scores; code: in the order of the code; auto: by length if it is known and no penalty
+        aligns the first coordinates.
     origin : str
-        prior: from codes drawn at random; data: from those of images of the data, encoded.
+        prior: start from random codes; data: from the codes of images of the data.
     split : str
-        With --from data: of images that training saw, as auto is, or test: that it did not.
+        With --from data: train, or auto: images that training saw; test: images that it did not.
     accelerator : str
-        cpu, cuda, mps or auto: the GPU where there is one.
+        cpu, cuda, mps, or auto for the GPU if there is one.
     """
     shown, folder = opened(run, accelerator), out or run / "figures"
     from pydisent.evaluation.masks import has_masks
@@ -63,22 +63,22 @@ def transfer(
     run : Path
         The run folder.
     out : Path
-        Folder of the pictures; RUN/figures by default.
+        Folder for the pictures; RUN/figures by default.
     codes : tuple of str
-        The coordinates copied in each picture, separated by commas; by default the three with the
-        longest traversals, one per picture, measured if that is not among the run's scores.
+        Coordinates copied in each picture, separated by commas; by default the three with the
+        longest traversals, one per picture, measured if not among the run's scores.
     origin : str
         prior: generated images; data: images of the data, encoded.
     sources : int
-        Number of images that are changed.
+        Number of images to change.
     attributes : int
         Number of images that provide the attributes.
     split : str
-        With --from data: of images that training saw, as auto is, or test: that it did not.
+        With --from data: train, or auto: images that training saw; test: images that it did not.
     seed : int
-        Of the images.
+        Seed of the images.
     accelerator : str
-        cpu, cuda, mps or auto: the GPU where there is one.
+        cpu, cuda, mps, or auto for the GPU if there is one.
     """
     shown = opened(run, accelerator)
     from pydisent.reports import write_transfer
@@ -105,21 +105,21 @@ def rotate(
     seed: int = 0,
     accelerator: str = "auto",
 ) -> None:
-    """Plot the perceptual distance along an axis of two coordinates that turn (Zhu, Fig. 3 d).
+    """Plot the perceptual distance along an axis while it rotates in a plane (Zhu, Fig. 3 d).
 
     Parameters
     ----------
     run : Path
         The run folder.
     out : Path
-        Folder of the plot; RUN/figures by default.
+        Folder for the plot; RUN/figures by default.
     codes : str
-        The two coordinates; by default those with the longest traversals, measured if that is not
-        among the run's scores.
+        The two coordinates of the plane; by default those with the longest traversals, measured if
+        not among the run's scores.
     seed : int
-        Of the code whose other coordinates stay fixed.
+        Seed of the code, whose other coordinates stay fixed.
     accelerator : str
-        cpu, cuda, mps or auto: the GPU where there is one.
+        cpu, cuda, mps, or auto for the GPU if there is one.
     """
     shown = opened(run, accelerator)
     from pydisent.reports import write_rotation
@@ -149,28 +149,28 @@ def trace(
     run : Path
         The run folder.
     ordinals : tuple of int
-        Which eigenvectors, 1 the leading one.
+        Which eigenvectors to follow; 1 is the leading one.
     steps : int
-        N, the steps along each path.
+        N, the number of steps along each path.
     alpha : float
-        The length of a step.
+        Length of a step.
     rho : float
-        The decay, from 0 to below 1: how far a step keeps the direction of the one before.
+        Decay in [0, 1): how much a step keeps the direction of the previous one.
     bases : int
         Number of codes that paths start from.
     shown : int
-        How many points of a path are drawn, evenly spaced; 11 by default.
+        Number of evenly spaced points drawn along a path; 11 by default.
     epsilon : tuple of float
         Also draw the spectra, and steps of these lengths along eigenvectors and along random
         directions (Fig. 13).
     directions : int
-        How many of each.
+        Number of directions of each kind.
     seed : int
-        Of the codes and the random directions.
+        Seed of the codes and the random directions.
     out : Path
-        Folder of the pictures; RUN/figures by default.
+        Folder for the pictures; RUN/figures by default.
     accelerator : str
-        cpu, cuda, mps or auto: the GPU where there is one.
+        cpu, cuda, mps, or auto for the GPU if there is one.
     """
     traced, folder = opened(run, accelerator), out or run / "figures"
     from pydisent.reports import write_eigenpaths, write_local_svd
@@ -211,15 +211,15 @@ def report(
     Parameters
     ----------
     runs : tuple of Path
-        The run folders, or folders of sweeps for all of their runs.
+        Run folders, or sweep folders for all of their runs.
     out : Path
-        Folder of the page; by default the folder report of the first run, or of the sweep if it is
-        given alone.
+        Folder for the page; by default the folder report in the first run, or in the sweep if only
+        one sweep is given.
     split : str
-        Of which images reconstructions are: train: that training saw; test: that it did not; auto:
-        of those if there are any.
+        Images to reconstruct: train: those that training saw; test: those that it did not; auto:
+        unseen ones if there are any.
     accelerator : str
-        cpu, cuda, mps or auto: the GPU where there is one.
+        cpu, cuda, mps, or auto for the GPU if there is one.
     """
     from pydisent.evaluation.comparison import run_folders
     from pydisent.reports import write_report

@@ -1,4 +1,4 @@
-"""The plans of new and of resumed runs."""
+"""Plans of new and resumed runs."""
 
 import dataclasses
 import sys
@@ -21,9 +21,9 @@ def plan_of(
     system : str
         The system asked for.
     asked : dict
-        The arguments of `Plan.from_preset` that were given; a resumed run keeps the others.
+        The given arguments of `Plan.from_preset`; a resumed run keeps the others.
     settings : dict of str to str
-        The settings of the system that were given.
+        The given settings of the system.
     resume : bool
         Whether to resume an existing run.
 
@@ -47,14 +47,14 @@ def chosen_run(
     out: Path | None,
     resume: bool,
 ) -> "tuple[Plan, RunFolder]":
-    """Return the plan and the folder of a run, by a system and its options or by a plan's file.
+    """Return the plan and the folder of a run, from a system and its options or a plan file.
 
     Parameters
     ----------
     system, asked, settings, resume
         As for `plan_of`.
     file : Path or None
-        A plan's file, in place of the system and its options.
+        A plan file, in place of the system and its options.
     out : Path or None
         The folder; runs/SYSTEM-DATA-PRESET-SEED by default.
 

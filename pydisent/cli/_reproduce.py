@@ -34,28 +34,28 @@ def reproduce(
 ) -> None:
     """Reproduce tables and figures of the papers, with the published figures beside ours.
 
-    Without entries, all are listed. Models are trained in parallel, and scored; started again,
-    finished runs are kept and interrupted ones resumed. Each entry's page and result.json are in
+    Without entries, all are listed. Models are trained in parallel, then scored. Started again, it
+    keeps finished runs and resumes interrupted ones. Each entry's page and result.json are in
     OUT/SCALE/ENTRY.
 
     Parameters
     ----------
     entries : tuple of str
-        Such as kumar/table1, or a paper for all of its tables and figures.
+        Entries such as kumar/table1, or a paper for all of its tables and figures.
     scale : str
-        smoke (seconds), small (minutes a run, on built-in data in place of the official files) or
-        paper (the papers' models and updates, on the official files).
+        smoke (seconds), small (minutes per run, on built-in data in place of the official files)
+        or paper (the papers' models and updates, on the official files).
     out : Path
-        Folder of all entries and scales.
+        Folder for all entries and scales.
     official : tuple of str
-        Files of official data by name, which then replace the built-in data.
+        Official data files by name, to replace the built-in data.
     seeds : str
         Seeds of each model, separated by commas.
     records : Path or None
-        Folder in which each run is recorded as it ends; what is recorded there is not trained
-        again, so that several machines can share a study.
+        Folder in which each run is recorded as it ends; recorded runs are not trained again, so
+        several machines can share a study.
     missing : bool
-        Train the runs that are missing; with --no-missing pages are written of those there are.
+        Train missing runs; with --no-missing, write pages from the existing ones.
     workers, threads, accelerator, engine, ray_address
         As for sweep.
     vgg16, lpips, inception, threshold
@@ -66,9 +66,9 @@ def reproduce(
     from pydisent.sweeps.engine import RunsFailedError
 
     if records is not None:
-        reads = not missing or not entries  # and writes none, which would make the folder
+        reads = not missing or not entries  # only writing a record would create the folder
         there = records.is_dir() or not (reads or records.exists())
-        check(there, "records", "a folder that is there" if reads else "a folder", records)
+        check(there, "records", "an existing folder" if reads else "a folder", records)
     paths = {name: Path(path) for name, path in key_values(official, "--official").items()}
     chosen_scale = Scale(scale, seed_list(seeds), paths)
     if not entries:
@@ -100,7 +100,7 @@ def reproduce(
 
 
 def _list(scale: "Scale", out: Path, records: Path | None) -> None:
-    """Print all entries: what they need, and how far they are; and what cannot be reproduced."""
+    """Print all entries with their requirements and state, and what cannot be reproduced."""
     from pydisent.reproduce import Reproduction, entries, unavailable
     from pydisent.reproduce.entry import STAND_INS
     from pydisent.reproduce.estimate import gpu_hours

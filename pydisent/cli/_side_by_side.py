@@ -1,4 +1,4 @@
-"""Training of several runs side by side, with first pictures before they are finished."""
+"""Training several runs side by side, with first pictures before they finish."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -24,15 +24,14 @@ def train_and_score(
     threads: int,
     say: Callable[[str], None],
 ) -> None:
-    """Train and score the runs that are not finished, each in its folder below `out`.
+    """Train and score the unfinished runs, each in its folder below `out`.
 
     Parameters
     ----------
     plans : dict of str to Plan
-        By the names of their folders; all on the same data.
+        Plans by folder name; all on the same data.
     out : Path
-        A picture of the data is written there; the first checkpoint of a run is drawn in its
-        folder of figures.
+        Receives a picture of the data; each run's first checkpoint is drawn in its figures folder.
     engine : Engine
         Runs the jobs.
     threads : int
@@ -43,7 +42,7 @@ def train_and_score(
     Raises
     ------
     SweepInterrupted
-        On SIGINT or SIGTERM, when all workers have saved.
+        On SIGINT or SIGTERM, once all workers have saved.
     RunsFailedError
         If a run failed.
     """
@@ -79,7 +78,7 @@ def _is_trained(path: Path) -> bool:
 
 
 def _missing(plan: Plan, path: Path) -> list[str]:
-    """Return the metrics that apply to the run and are not among its scores."""
+    """Return the applicable metrics that are not among the run's scores."""
     scored = RunFolder(path).read_scores() or {}
     return [m for m in applicable_to(plan) if not METRICS[m].slow and m not in scored]
 
@@ -95,7 +94,7 @@ def _draw_data(plan: Plan, out: Path) -> Path:
 
 
 class _Watcher:
-    """A context in which new checkpoints of runs are reported, and the first of each is drawn."""
+    """A context that reports new checkpoints of runs, and draws each run's first."""
 
     def __init__(self, paths: Mapping[str, Path], say: Callable[[str], None]) -> None:
         self._paths, self._say = paths, say
@@ -133,11 +132,11 @@ class _Watcher:
         except (OSError, ValueError) as error:  # the next checkpoint came; nothing depends on it
             self._say(f"no first picture of {path}: {error}")
         else:
-            self._say(f"wrote {files[0]}: what it draws so far")
+            self._say(f"wrote {files[0]}: traversals so far")
 
 
 def _saved(path: Path) -> tuple[int, int] | None:
-    """Return `updates`, or None without an undamaged checkpoint."""
+    """Return `updates`, or None if there is no intact checkpoint."""
     try:
         return updates(path)
     except (OSError, ValueError):

@@ -35,57 +35,57 @@ def sweep(
 ) -> None:
     """Train and score a grid of systems, settings and seeds in parallel, and compare the runs.
 
-    Started again, it skips finished runs, resumes interrupted ones and repeats failed ones. A run
-    whose process is killed, as when memory is short, is resumed from its last checkpoint by itself,
-    three times in all.
+    Started again, it skips finished runs, resumes interrupted ones and retries failed ones. A run
+    whose process is killed, for example for lack of memory, resumes automatically from its last
+    checkpoint, three times in all.
 
     Parameters
     ----------
     systems : str
         Names of systems, separated by commas.
     out : Path
-        Folder of the sweep: a folder for each run, sweep.json and the comparison.
+        Folder of the sweep: one folder per run, sweep.json and the comparison.
     grid : tuple of str
-        Values of settings, of which all combinations are run. SYSTEM.KEY applies to that system
-        alone.
+        Values of settings, run in all combinations. SYSTEM.KEY applies only to that system.
     seeds : str
         Seeds of each combination, separated by commas.
     data : str
-        Data set of all runs; the systems' own by default, if they have the same.
+        Data set of all runs; by default the systems' own, if they share it.
     data_path : Path
         The data set's file or folder.
     factors : Path
-        A CSV file with a row a picture and a column a factor; for images.
+        A CSV file with one row per picture and one column per factor; for images.
     bins : int
-        Bins of equal counts of a factor that is a quantity, 10 by default.
+        Number of equal-count bins for a quantitative factor, 10 by default.
     partial : bool
-        Accept an incomplete folder of pictures, for celeba and ffhq; take the pictures that have a
-        row in the table of factors, for images.
+        For celeba and ffhq, accept an incomplete folder of pictures; for images, take only the
+        pictures that have a row in the table of factors.
     image_size : int
-        Side of the images in pixels, the preset's by default.
+        Side of the images in pixels; the preset's by default.
     split : str
         The part of the data to train on, such as train or all; the preset's by default.
     crop : int
-        Side in pixels of the square cut out of each picture, the preset's by default; for celeba.
+        For celeba: side in pixels of the square cut out of each picture; the preset's by default.
     mirror : bool
         Mirror the images at random, or not; as in the preset by default.
     preset : str
         smoke, quick or paper.
     steps : int
-        Updates of each run, the preset's by default.
+        Updates per run; the preset's by default.
     metrics : tuple of str
         Metrics of each run; all that apply to its data and system by default.
     workers : int
-        Processes at a time; by default one per CPU core, or 1 on a GPU; on an existing Ray cluster,
-        as many as its CPU cores and GPUs allow.
+        Concurrent processes; by default one per CPU core, or 1 on a GPU; on an existing Ray
+        cluster, as many as its CPU cores and GPUs allow.
     threads : int
-        CPU threads of each; by default the cores divided by the workers, or 1 on such a cluster.
+        CPU threads per process; by default the cores divided by the workers, or 1 on an existing
+        Ray cluster.
     accelerator : str
         cpu, cuda, mps or auto.
     engine : str
-        local: processes on this machine; ray: a Ray cluster, started on this machine for the time
-        of the sweep unless an address is given. Its machines must share the folders of the sweep
-        and the data, and have pydisent installed.
+        local: processes on this machine; ray: a Ray cluster, started on this machine for the
+        duration of the sweep unless an address is given. Its machines must share the folders of
+        the sweep and the data, and have pydisent installed.
     ray_address : str
         The Ray cluster to join: HOST:PORT, ray://HOST:PORT or auto; RAY_ADDRESS by default.
     """

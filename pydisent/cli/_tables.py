@@ -1,4 +1,4 @@
-"""Tables of scores, and the pictures that accompany them."""
+"""Tables of scores, and their pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def show_scores(run: "Run") -> None:
-    """Print a run's scores, if any, and draw their matrices of codes against factors."""
+    """Print a run's scores, if any, and draw their codes-against-factors matrices."""
     from pydisent.reports import write_matrices
     from pydisent.reports.matrices import matrices_of
 
@@ -35,7 +35,7 @@ def print_scores(runs: Sequence["Run"]) -> None:
 
 
 def _by_title(run: "Run") -> dict[str, float]:
-    """Return a run's scores by their names with variants, parts of the data and counts."""
+    """Return a run's scores by name, including variants, parts of the data and counts."""
     from pydisent.evaluation.conditions import conditions_of, title
 
     return {
@@ -45,7 +45,7 @@ def _by_title(run: "Run") -> dict[str, float]:
 
 
 def _remarks(runs: Sequence["Run"]) -> list[str]:
-    """Return remarks on the nets of scores, their notices, and how factors were observed."""
+    """Return remarks on the scores' nets, their notices, and how factors were observed."""
     made: dict[str, list[str]] = {}
     notices: dict[str, None] = {}
     for run in runs:
@@ -64,7 +64,7 @@ def _remarks(runs: Sequence["Run"]) -> list[str]:
 def print_comparison(
     runs: Sequence[Path], out: Path, udr: bool = False, accelerator: str = "auto"
 ) -> None:
-    """Print and write the comparison of runs, or sweeps, over seeds; with `udr` their agreement."""
+    """Print and write a comparison of runs, or sweeps, over seeds; with `udr` their agreement."""
     from pydisent.reports import compare, write_comparison
 
     comparison = compare(runs)

@@ -44,56 +44,56 @@ def train(
     Parameters
     ----------
     system : str
-        Name of the system; `pydisent list` shows them all.
+        Name of the system; `pydisent list` shows all.
     preset : str
         smoke (seconds), quick (minutes; the default) or paper.
     data : str
-        Data set, the system's own by default; `pydisent list` shows them all.
+        Data set; the system's own by default. `pydisent list` shows all.
     data_path : Path
         The data set's file or folder.
     factors : Path
-        A CSV file with a row a picture and a column a factor; for images.
+        A CSV file with one row per picture and one column per factor; for images.
     bins : int
-        Bins of equal counts of a factor that is a quantity, 10 by default.
+        Number of equal-count bins for a quantitative factor, 10 by default.
     partial : bool
-        Accept an incomplete folder of pictures, for celeba and ffhq; take the pictures that have a
-        row in the table of factors, for images.
+        For celeba and ffhq, accept an incomplete folder of pictures; for images, take only the
+        pictures that have a row in the table of factors.
     image_size : int
-        Side of the images in pixels, the preset's by default.
+        Side of the images in pixels; the preset's by default.
     split : str
         The part of the data to train on, such as train or all; the preset's by default.
     crop : int
-        Side in pixels of the square cut out of each picture, the preset's by default; for celeba.
+        For celeba: side in pixels of the square cut out of each picture; the preset's by default.
     mirror : bool
         Mirror the images at random, or not; as in the preset by default.
     plan : Path
-        A file with the whole plan, such as config.json of another run, in place of the system and
-        all that describes the run.
+        A file with the whole plan, such as another run's config.json, in place of the system and
+        its options.
     out : Path
         The run folder; runs/SYSTEM-DATA-PRESET-SEED by default.
     seed : int
-        Determines the run bit for bit on one machine, thread count and number of devices; 0 by
-        default.
+        Determines the run bit for bit for a given machine, thread count and number of devices; 0
+        by default.
     steps : int
-        Updates of the system, the preset's by default.
+        Updates of the system; the preset's by default.
     settings : tuple of str
-        Settings of the system; `pydisent list SYSTEM` shows them all.
+        Settings of the system; `pydisent list SYSTEM` shows all.
     resume : bool
         Continue the run in the folder from its last checkpoint, or start it if there is none.
     overwrite : bool
         Delete the run in the folder first.
     threads : int
-        CPU threads of each process; a resumed run keeps their number by default.
+        CPU threads per process; a resumed run keeps its number by default.
     accelerator : str
         cpu, cuda, mps or auto.
     devices : int
         Number of devices that share every batch, each with its own process; by default the number
-        that torchrun started, or that of the resumed run, or 1. Results agree to rounding.
+        started by torchrun, or that of the resumed run, or 1. Results agree up to rounding.
     cuda_graphs : bool
-        Replay steps as CUDA graphs where the system allows it: fewer, larger launches. With the
-        alignment penalty spectral-gan does if it has a `rank`.
+        Replay steps as CUDA graphs if the system supports it: fewer, larger launches. With the
+        alignment penalty, spectral-gan needs a `rank` for it.
     timeout : float
-        Seconds to wait for a device that does not answer; half an hour by default.
+        Seconds to wait for a device that does not respond; half an hour by default.
     """
     set_threads(threads)
     given = {
@@ -132,7 +132,7 @@ def train(
 def _as_before(
     folder: "RunFolder", threads: int | None, devices: int | None
 ) -> tuple[int | None, int | None]:
-    """Return the threads and devices of a resumed run: other numbers would round differently."""
+    """Return the threads and devices of a resumed run: different ones would round differently."""
     from pydisent.training.processes import torchrun_processes
 
     before = folder.read_environment() if folder.environment.exists() else {}
@@ -142,7 +142,7 @@ def _as_before(
 
 
 def _train(plan: "Plan", path: Path, **options: Any) -> None:
-    """Train and print about it; `options` are those of `pydisent.training.train`."""
+    """Train with progress messages; `options` are those of `pydisent.training.train`."""
     from pydisent.training import Interrupted, train
 
     say(f"{plan.system} on {plan.data}, preset {plan.preset}, seed {plan.seed} -> {path}")
@@ -151,6 +151,6 @@ def _train(plan: "Plan", path: Path, **options: Any) -> None:
     try:
         train(plan, path, **options)
     except Interrupted:
-        with suppress(OSError):  # if the terminal was closed
+        with suppress(OSError):  # the terminal may be closed
             say(f"continue with: {command('train', plan.system, '--out', path, '--resume')}")
         raise

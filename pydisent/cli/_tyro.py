@@ -1,4 +1,4 @@
-"""The parts of tyro that commands use; tyro comes with an extra."""
+"""The parts of tyro that commands use; tyro belongs to an extra."""
 
 from pydisent._extras import optional
 

@@ -1,4 +1,4 @@
-"""Models that come with the package, named in place of a run folder."""
+"""Pretrained models of the package, named in place of a run folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +14,9 @@ _RUNS = Path("runs/zoo")
 
 
 def with_run_folders(argv: Sequence[str]) -> list[str]:
-    """Return `argv` with a run folder in place of each model's name, made if it is not there.
+    """Return `argv` with a run folder, created if needed, in place of each model's name.
 
-    A path that exists goes before a model of that name.
+    An existing path takes precedence over a model of that name.
     """
     if not argv or argv[0] not in READERS or not any("/" in word for word in argv):
         return list(argv)
@@ -31,5 +31,5 @@ def _unpacked(name: str) -> str:
 
     folder = _RUNS / name
     if not folder.exists():
-        say(f"{name}, which comes with pydisent: its run folder is {folder}")
+        say(f"{name} comes with pydisent: its run folder is {folder}")
     return str(zoo.unpack(name, folder))

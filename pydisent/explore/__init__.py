@@ -1,6 +1,6 @@
-"""A local web page on which the codes of trained models are moved by hand.
+"""A local web page for moving the codes of trained models by hand.
 
-It needs the `explore` extra. The page is served to this machine alone.
+It needs the `explore` extra. The page is served to this machine only.
 """
 
 from pydisent.explore._app import build_app

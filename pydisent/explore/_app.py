@@ -1,4 +1,4 @@
-"""The page's server: fixed files, one socket, and what is asked once."""
+"""The page's server: static files, one socket, and one-off requests."""
 
 import asyncio
 import base64
@@ -41,11 +41,11 @@ _log = logging.getLogger(__name__)
 
 
 class TooLargeError(ValueError):
-    """The body of a request is larger than is read."""
+    """The body of a request exceeds the size limit."""
 
 
 class Explorer:
-    """Answers what the page asks once, in one thread; frames have another.
+    """Answers the page's one-off requests, in one thread; frames have another.
 
     Parameters
     ----------
@@ -62,17 +62,17 @@ class Explorer:
         self._strengths: list[dict[str, Any]] | None = None
 
     def about(self) -> dict[str, Any]:
-        """Return what the page is made of."""
+        """Return what the page needs at start."""
         return {"models": [model.about() for model in self.models], "upload": UPLOAD_BYTES}
 
     def strengths(self) -> list[dict[str, Any]]:
-        """Return what is known of each model's coordinates, measured on the first call."""
+        """Return the strengths of each model's coordinates, measured on the first call."""
         if self._strengths is None:
             self._strengths = [model.strengths() for model in self.models]
         return self._strengths
 
     def sample(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Return a code from the prior of a model."""
+        """Return a code drawn from a model's prior."""
         code = prior_codes(self._model(asked).system, 1, secrets.randbelow(2**32))[0]
         return {"code": code.tolist()}
 
@@ -99,7 +99,7 @@ class Explorer:
         return {"codes": codes.tolist(), "direction": along.tolist()}
 
     def image(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Return the code of an image of the data."""
+        """Return the code of an image from the data set."""
         index, code, picture = self._model(asked).encode_image(asked.get("index"))
         return {"index": index, "code": code.tolist(), "picture": _packed(picture)}
 
@@ -125,7 +125,7 @@ class Explorer:
         return self.models[choice_of(asked, "model", self.models)]
 
     def _drawn(self, asked: dict[str, Any]) -> list[Any]:
-        """Return all runs, or the one that is asked for if their images differ in shape."""
+        """Return all runs, or the requested one if their images differ in shape."""
         runs = [model.run for model in self.models]
         shapes = {tuple(run.system.image_shape) for run in runs}
         return runs if len(shapes) == 1 else [self._model(asked).run]
@@ -141,7 +141,7 @@ def build_app(models: list[Model], token: str, hosts: Sequence[str]) -> ASGIApp:
     token : str
         The first part of every path.
     hosts : sequence of str
-        The values of the header Host that are ours, such as "127.0.0.1:8000".
+        The accepted values of the Host header, such as "127.0.0.1:8000".
     """
     explorer = Explorer(models)
 
@@ -169,7 +169,7 @@ def build_app(models: list[Model], token: str, hosts: Sequence[str]) -> ASGIApp:
 
 
 def _file(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    """Return what answers with a file of the package, read now: no request names a path."""
+    """Return a handler that serves a file of the package, read now: no request names a path."""
     data = (_STATIC / name).read_bytes()
 
     async def answer(request: Request) -> Response:
@@ -185,7 +185,7 @@ def _of_json(answer: Callable[[dict[str, Any]], Any]) -> Callable[[bytes, Reques
 def _once(
     explorer: Explorer, answer: Callable[[bytes, Request], Any]
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Return what answers with bytes or JSON that the explorer's thread makes of the body."""
+    """Return a handler that answers with bytes or JSON, computed in the explorer's thread."""
 
     async def respond(request: Request) -> Response:
         try:
@@ -199,7 +199,7 @@ def _once(
             return JSONResponse({"error": str(error)}, 413)
         except (OSError, TypeError, ValueError) as error:
             return JSONResponse({"error": str(error)}, 400)
-        except Exception as error:  # such as no memory
+        except Exception as error:  # such as running out of memory
             _log.exception("%s failed", request.url.path)
             return JSONResponse({"error": f"{type(error).__name__}: {error}"}, 500)
         return Response(made) if isinstance(made, bytes) else JSONResponse(made)
@@ -208,17 +208,17 @@ def _once(
 
 
 async def _body(request: Request, most: int) -> bytes:
-    """Return the body, of which no more is read than is accepted."""
+    """Return the body, reading no more than `most` bytes and one chunk."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > most:
-            raise TooLargeError(f"what is sent must be at most {most} bytes, got more")
+            raise TooLargeError(f"the body must be at most {most} bytes, got more")
     return bytes(body)
 
 
 def _packed(picture: np.ndarray) -> dict[str, Any]:
-    """Return a picture (H, W, 4) for JSON."""
+    """Return a picture (H, W, 4) as JSON data."""
     height, width, _ = picture.shape
     return {
         "height": height,

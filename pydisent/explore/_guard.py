@@ -1,4 +1,4 @@
-"""Who may talk to the page: this machine's browser, from the page itself, by its secret address."""
+"""Access control: only this machine's browser, from the page itself, at its secret address."""
 
 import secrets
 from collections.abc import Sequence
@@ -15,21 +15,21 @@ _POLICY_VIOLATION = 1008
 
 
 class Guard:
-    """Refuses what does not come from the page, and adds the headers that browsers go by.
+    """Refuses requests from elsewhere than the page, and adds security headers for browsers.
 
-    The Host must be one of ours: a page of another name that is resolved to this machine (DNS
-    rebinding) names its own. The Origin must be the same wherever browsers send one, so that no
-    other page, also of another port, can call. And the path must begin with the token, which
+    The Host must be one of ours: a page under another name that resolves to this machine (DNS
+    rebinding) sends its own. The Origin must match wherever browsers send one, so that no other
+    page, even on another port, can make requests. And the path must begin with the token, which
     other users of this machine do not know.
 
     Parameters
     ----------
     app : ASGI application
-        What is guarded; it sees paths without the token.
+        The guarded application; it sees paths without the token.
     token : str
         The first part of every path.
     hosts : sequence of str
-        The values of Host that are ours.
+        The accepted values of Host.
     """
 
     def __init__(self, app: ASGIApp, token: str, hosts: Sequence[str]) -> None:
@@ -50,7 +50,7 @@ class Guard:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what is allowed."""
+        """Pass on allowed requests."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -72,7 +72,7 @@ class Guard:
         await self.app({**scope, "path": path, "raw_path": path.encode()}, receive, guarded)
 
     def _refusal(self, scope: Scope) -> tuple[int, str]:
-        """Return the status and the reason of a refusal, 0 if there is none."""
+        """Return the status and the reason of a refusal; status 0 if the request is allowed."""
         given: dict[str, list[str]] = {}
         for name, value in scope["headers"]:
             given.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
@@ -92,7 +92,7 @@ class Guard:
 
 
 def _is_of_others(given: dict[str, list[str]]) -> bool:
-    """Whether a browser says that another site's page makes the request, and not by a link."""
+    """Whether the browser attributes the request to another site's page, other than by a link."""
     sites = set(given.get("sec-fetch-site", []))
     link = given.get("sec-fetch-mode") == ["navigate"] and given.get("sec-fetch-dest") == [
         "document"

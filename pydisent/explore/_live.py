@@ -1,4 +1,4 @@
-"""The page's socket: frames and eigenvectors of the newest code, and of no older one."""
+"""The page's socket: frames and eigenvectors of the newest code only."""
 
 import asyncio
 import struct
@@ -14,26 +14,26 @@ from pydisent.explore._requests import choice_of, code_of, integer_of, parsed
 with optional("pydisent explore"):
     from starlette.websockets import WebSocket, WebSocketDisconnect
 
-# Number of the request, model, kind, height and width, and two bytes to align the pixels.
+# Request number, model, kind, height and width, and two padding bytes to align the pixels.
 HEADER = struct.Struct("<IBBHHH")
 LONGEST_MESSAGE = 2**20  # bytes
 Answer = list[bytes | dict[str, Any]]
 
 
 class Newest:
-    """A place for one job: a newer one takes the place of one that has not begun."""
+    """A queue of length one: a newer job replaces one that has not started."""
 
     def __init__(self) -> None:
         self._job: Callable[[], Answer] | None = None
         self._put = asyncio.Event()
 
     def put(self, job: Callable[[], Answer]) -> None:
-        """Ask for a job in place of what waits."""
+        """Enqueue a job in place of the waiting one."""
         self._job = job
         self._put.set()
 
     async def take(self) -> Callable[[], Answer]:
-        """Return the newest job as soon as there is one."""
+        """Wait for a job and return the newest."""
         await self._put.wait()
         self._put.clear()
         job, self._job = self._job, None
@@ -44,17 +44,17 @@ class Newest:
 class Session:
     """One open page.
 
-    It sends JSON: `{"type": "show", "id": n, "code": [...], "mask": i or null}`, which is answered
-    by a binary message a frame, `HEADER` and then pixels; and `{"type": "analyse", "id": n,
-    "code": [...], "model": i}`, answered by JSON of the type "analysis". What cannot be answered
-    is answered by JSON of the type "error", with the type of the request in "of" if it was one.
+    The page sends JSON: `{"type": "show", "id": n, "code": [...], "mask": i or null}`, answered
+    by one binary message per frame, `HEADER` followed by pixels; and `{"type": "analyse", "id": n,
+    "code": [...], "model": i}`, answered by JSON of type "analysis". On failure the answer is JSON
+    of type "error", with the type of the request, if it was valid, in "of".
 
     Parameters
     ----------
     socket : WebSocket
-        Accepted already.
+        An accepted socket.
     models : list of Model
-        What is shown.
+        The models shown.
     frames, others : Executor
         The threads for frames, and for everything else.
     """
@@ -91,7 +91,7 @@ class Session:
             await self._socket.send_json({"type": "error", "message": str(error)})
 
     def _take(self, asked: dict[str, Any]) -> None:
-        """Put a request in its place."""
+        """Enqueue a request."""
         kind = asked.get("type")
         check_one_of("type", kind, ("show", "analyse"))
         number = integer_of(asked, "id", 0, 2**32 - 1)
@@ -111,7 +111,7 @@ class Session:
             job = await newest.take()
             try:
                 answer = await loop.run_in_executor(worker, job)
-            except Exception as error:  # such as a Jacobian that is not finite, or no memory
+            except Exception as error:  # such as a non-finite Jacobian, or no memory
                 reason = str(error) or type(error).__name__
                 answer = [{"type": "error", "of": kind, "message": reason}]
             for part in answer:

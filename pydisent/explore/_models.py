@@ -1,4 +1,4 @@
-"""What the page shows of a run: images, masks, eigenvectors and codes of pictures."""
+"""The page's view of a run: images, masks, eigenvectors and codes of pictures."""
 
 import copy
 import math
@@ -28,15 +28,15 @@ from pydisent.systems import NotTrainedError
 from pydisent.training.run import Run
 
 IMAGE, MASKED = 0, 1  # kinds of frames
-LARGEST_MATRIX = 1024  # the largest code for which M = J'J is made as one moves
-PICTURE_PIXELS = 2**25  # of a picture that is encoded
+LARGEST_MATRIX = 1024  # the largest code size for which M = J'J is computed live
+PICTURE_PIXELS = 2**25  # at most, in a picture to encode
 _SHOWN = 8  # eigenvectors, unless more are aligned
 _MOST_SHOWN = 16
-_DRAWN = 4096  # codes that the sliders' ranges are read off
+_DRAWN = 4096  # codes that determine the sliders' ranges
 
 
 def _as_typed(path: Path) -> str:
-    """Return how a command in this folder names a path; its last part if it is elsewhere."""
+    """Return a path relative to the working folder; its last part if it lies elsewhere."""
     whole = path.resolve()
     here = Path.cwd().resolve()
     return str(whole.relative_to(here)) if whole.is_relative_to(here) else whole.name
@@ -45,8 +45,7 @@ def _as_typed(path: Path) -> str:
 class Model:
     """A run as the page uses it.
 
-    Frames are decoded by a copy of the system, `live`, as they are made in a thread of their own,
-    beside everything else.
+    Frames are decoded by a copy of the system, `live`, as they have their own thread.
 
     Parameters
     ----------
@@ -69,7 +68,7 @@ class Model:
 
     @cached_property
     def why_no_encoder(self) -> str:
-        """Return why the system cannot encode, an empty text if it can."""
+        """Return why the system cannot encode; an empty string if it can."""
         picture = torch.zeros(1, *self.system.image_shape, device=self.system.device)
         try:
             with torch.no_grad():
@@ -82,11 +81,11 @@ class Model:
 
     @cached_property
     def shown(self) -> int:
-        """Return how many eigenvectors the page shows."""
+        """Return the number of eigenvectors that the page shows."""
         return min(self.size, max(_SHOWN, min(leading(self.run) or 0, _MOST_SHOWN)))
 
     def about(self) -> dict[str, Any]:
-        """Return what the page is made of."""
+        """Return what the page needs at start."""
         plan = self.run.plan
         return {
             "label": self.label,
@@ -105,9 +104,9 @@ class Model:
         }
 
     def ranges(self) -> list[tuple[float, float]]:
-        """Return where each coordinate lies under the prior.
+        """Return the range of each coordinate under the prior.
 
-        That is three standard deviations about its mean, within what is drawn, to halves.
+        That is three standard deviations about the mean, within the drawn range, rounded to halves.
         """
         codes = prior_codes(self.system, _DRAWN, 0).double().cpu()
         mean, spread = codes.mean(0), 3 * codes.std(0)
@@ -117,9 +116,9 @@ class Model:
         return [(a, max(b, a + 0.5)) for a, b in zip(low.tolist(), high.tolist())]
 
     def strengths(self) -> dict[str, Any]:
-        """Return how much each coordinate matters, where known, and how many images there are.
+        """Return how much each coordinate matters, where known, and the number of images.
 
-        `tpl` is among the scores or missing; `kl` is measured here; `images`, and which they are.
+        `tpl` comes from the scores, if there; `kl` is measured here; `part` says which images.
         """
         lengths = known_lengths(self.run)
         found: dict[str, Any] = {
@@ -133,23 +132,23 @@ class Model:
             images, found["part"] = self.pictured
             found["images"] = len(images)
             found["kl"] = divergences(self.run)
-        except (OSError, ValueError) as error:  # the data is not where it was
+        except (OSError, ValueError) as error:  # the data has moved
             found["missing"] = str(error)
         return found
 
     @property
     def pictured(self) -> tuple[ImageDataset, str]:
-        """Return the images that can be encoded, unseen ones if any, and which they are."""
+        """Return the images to encode, unseen ones if any, and which part of the data they are."""
         return images_of(self.run, usual="test")
 
     @torch.no_grad()
     def frames(self, code: Tensor, mask: int | None = None) -> list[tuple[int, np.ndarray]]:
-        """Return the image of a code (d,), and the same under the mask of a coordinate.
+        """Return the image of a code (d,), and the same image under a coordinate's mask.
 
         Returns
         -------
         list of (int, array)
-            The kind and the bytes (H, W, 4) of red, green, blue and opacity.
+            The kind, and RGBA bytes (H, W, 4).
         """
         codes = code[None].to(self.live.device)
         images = decode(self.live, codes)
@@ -171,7 +170,7 @@ class Model:
         -------
         dict
             `eigenvalues` (d,), descending; `vectors`, the leading ones, (shown, d). Their squares
-            are the columns of F (Ramesh et al., Eq. 6) at this one code.
+            are the columns of F (Ramesh et al., Eq. 6) at this code.
 
         Raises
         ------
@@ -201,15 +200,15 @@ class Model:
         code : Tensor
             (d,).
         ordinal : int
-            Which eigenvector, from 1.
+            Index of the eigenvector, from 1.
         forwards : bool
-            Whether steps are along it; Algorithm 1's are against it.
+            Whether to step along it; Algorithm 1 steps against it.
         length : float
-            α, of a step.
+            α, the length of a step.
         steps : int
-            N.
+            N, the number of steps.
         direction : Tensor, optional
-            w (d,) of the last step, if the path goes on.
+            w (d,) of the last step, to continue a path.
 
         Returns
         -------
@@ -230,30 +229,30 @@ class Model:
         check(
             self.size <= LARGEST_MATRIX,
             "code",
-            f"of at most {LARGEST_MATRIX} numbers for eigenvectors as one moves",
+            f"of at most {LARGEST_MATRIX} numbers for live eigenvectors",
             self.size,
         )
         return eigenvectors(self.system.decode, codes)
 
     def encode_stored(self, stored: bytes) -> tuple[Tensor, np.ndarray]:
-        """Return the code (d,) of a picture's file, and the picture as the encoder sees it.
+        """Return the code (d,) of a picture file, and the picture as the encoder sees it.
 
         Raises
         ------
         ValueError
-            If it is no whole picture or has too many pixels, or the system cannot encode.
+            If it is not an intact picture or has too many pixels, or the system cannot encode.
         """
         channels, side, _ = self.system.image_shape
         most = PICTURE_PIXELS
         return self._encode(picture_of(stored, channels, side, name="the picture", most=most))
 
     def encode_image(self, index: int | None) -> tuple[int, Tensor, np.ndarray]:
-        """Return the number of an image of the data, its code (d,) and itself, (H, W, 4).
+        """Return an image's number in the data set, its code (d,) and its pixels (H, W, 4).
 
         Raises
         ------
         ValueError, OSError
-            If there is no image of that number, the data is missing, or the system cannot encode.
+            If there is no image with that number, the data is missing, or the system cannot encode.
         """
         images, _ = self.pictured
         if index is None:
@@ -267,17 +266,17 @@ class Model:
             raise ValueError(self.why_no_encoder)
         code = self.system.encode(picture[None].to(self.system.device))[0].float().cpu()
         if not all(map(math.isfinite, code.tolist())):
-            raise ValueError(f"{self.system.name} gives the picture a code that is not finite")
+            raise ValueError(f"{self.system.name} encodes the picture as a code that is not finite")
         return code, _rgba(picture)
 
 
 def models_of(runs: Sequence[Run]) -> list[Model]:
-    """Return one run or two as models that share a code.
+    """Return one or two runs as models that share a code.
 
     Raises
     ------
     ValueError
-        If there is none, there are more than two, or their codes differ in size.
+        If there are none or more than two, or their codes differ in size.
     """
     check(1 <= len(runs) <= 2, "runs", "one or two", len(runs))
     models = [Model(run, label) for run, label in zip(runs, labels_of(runs))]

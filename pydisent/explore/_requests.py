@@ -1,4 +1,4 @@
-"""What the page asks, checked: everything that comes from it is taken for hostile."""
+"""Validation of the page's requests, all of which are treated as hostile."""
 
 import json
 import math
@@ -10,18 +10,18 @@ from torch import Tensor
 
 from pydisent._checks import check, check_integer, shown
 
-LARGEST = 1e4  # of a coordinate
-MOST_CODES = 240  # at once
+LARGEST = 1e4  # absolute value of a coordinate
+MOST_CODES = 240  # in one request
 LONGEST_NAME = 80
 
 
 def parsed(text: str | bytes) -> dict[str, Any]:
-    """Return the JSON object of a text.
+    """Parse a JSON object.
 
     Raises
     ------
     ValueError
-        If it is none.
+        If the text is not a JSON object of finite numbers.
     """
     try:
         found = json.loads(text, parse_constant=_refuse)
@@ -37,12 +37,12 @@ def _refuse(constant: str) -> None:
 
 
 def code_of(value: Any, size: int, name: str = "code") -> Tensor:
-    """Return a code (size,) of a list of numbers.
+    """Return a list of numbers as a code (size,).
 
     Raises
     ------
     TypeError, ValueError
-        If it is not such a list, or a number is too large.
+        If it is not a list of `size` numbers, or a number is too large.
     """
     if not isinstance(value, list):
         raise TypeError(f"{name} must be a list of numbers, got {shown(value)}")
@@ -56,7 +56,7 @@ def code_of(value: Any, size: int, name: str = "code") -> Tensor:
 
 
 def codes_of(value: Any, size: int) -> Tensor:
-    """Return codes (N, size) of a list of lists, with N from 1 to `MOST_CODES`."""
+    """Return a list of lists as codes (N, size), with N from 1 to `MOST_CODES`."""
     if not isinstance(value, list):
         raise TypeError(f"codes must be a list of codes, got {shown(value)}")
     check(1 <= len(value) <= MOST_CODES, "codes", f"from 1 to {MOST_CODES}", len(value))
@@ -64,7 +64,7 @@ def codes_of(value: Any, size: int) -> Tensor:
 
 
 def names_of(value: Any, count: int) -> list[str]:
-    """Return `count` short texts of a list."""
+    """Return a list of `count` strings, each shortened to `LONGEST_NAME`."""
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise TypeError(f"names must be a list of texts, got {shown(value)}")
     check(len(value) == count, "names", f"{count} texts", len(value))
@@ -72,12 +72,12 @@ def names_of(value: Any, count: int) -> list[str]:
 
 
 def integer_of(asked: Mapping[str, Any], name: str, at_least: int, at_most: int) -> int:
-    """Return the integer of that name, within bounds."""
+    """Return the integer called `name`, which must be within bounds."""
     value = asked.get(name)
     check_integer(name, value, at_least=at_least, at_most=at_most)
     return int(value)  # type: ignore[arg-type]
 
 
 def choice_of(asked: Mapping[str, Any], name: str, among: Sequence[Any]) -> int:
-    """Return the number of that name, from 0 and below the length of `among`."""
+    """Return the index called `name` into `among`."""
     return integer_of(asked, name, 0, len(among) - 1)

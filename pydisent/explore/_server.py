@@ -15,7 +15,7 @@ from pydisent.training.run import Run
 
 with optional("pydisent explore"):
     import uvicorn
-    import websockets  # noqa: F401  (uvicorn's, which without it refuses every socket)
+    import websockets  # noqa: F401  (uvicorn refuses every socket without it)
 
 ADDRESS = "127.0.0.1"
 
@@ -27,23 +27,23 @@ def serve(
     browser: bool = True,
     announce: Callable[[str], None] = print,
 ) -> None:
-    """Serve the page of one run or two to this machine, until it is interrupted.
+    """Serve the page of one or two runs to this machine, until interrupted.
 
     Parameters
     ----------
     runs : sequence of Run
         One, or two with codes of one size.
     port : int
-        Of 127.0.0.1; 0 for one that is free.
+        Port on 127.0.0.1; 0 for a free one.
     browser : bool
-        Whether to open the page in a browser, where there is one with windows.
+        Whether to open the page in a graphical browser, if there is one.
     announce : callable
         Called with the address, which has a new secret each time.
 
     Raises
     ------
     ValueError
-        If the runs do not fit, or the port is not free.
+        If the runs are not compatible, or the port is not free.
     """
     check_integer("port", port, at_least=0, at_most=2**16 - 1)
     models = models_of(runs)
@@ -62,7 +62,7 @@ def serve(
             ws_max_size=LONGEST_MESSAGE,
             lifespan="off",
             log_level="warning",
-            access_log=False,  # which would print the secret
+            access_log=False,  # it would print the secret
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=1,
@@ -79,7 +79,7 @@ def _listening(port: int) -> socket.socket:
 
 
 def _open(address: str) -> None:
-    """Open the page, unless in a terminal's own browser, which would take the terminal."""
+    """Open the page, unless the browser is text-based, which would take over the terminal."""
     with contextlib.suppress(webbrowser.Error):
         found = webbrowser.get()
         if type(found) is not webbrowser.GenericBrowser:

@@ -1,1 +1,1 @@
-"""Parts for other frameworks' training loops; each imports its framework when it is imported."""
+"""Adapters for other frameworks' training loops; each module imports its framework."""

@@ -1,6 +1,6 @@
 """A Lightning callback that logs scores of the codes and a picture of traversals.
 
-For modules of `lightning` and of `pytorch_lightning` alike, whichever is imported or installed.
+It supports both `lightning` and `pytorch_lightning`, whichever is imported or installed.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ SCORES: dict[str, Callable[[Samples], MetricResult]] = {
 class DisentanglementCallback(Callback):
     """Every n epochs, log scores of a module's `encode` and a picture of its `decode`.
 
-    Scores are logged under `prefix` + their name by the module's own `log`, so that loggers have
+    Scores are logged under `prefix` + their name with the module's own `log`, so loggers receive
     them and `ModelCheckpoint(monitor="disentanglement/mig", mode="max",
-    save_on_train_epoch_end=True)` can choose by them. The picture goes
-    to loggers whose experiment has `add_image`, as TensorBoard's has, else as PNG into the folder
-    `traversals` of the run's log folder. With several processes the first one measures and the
-    others wait for it. If codes are not such as can be scored, as when training has diverged, the
-    scores of the epoch are left out with a warning.
+    save_on_train_epoch_end=True)` can monitor them. The picture goes to loggers whose experiment
+    has `add_image`, such as TensorBoard's, or else as a PNG to the subfolder `traversals` of the
+    log folder. With several processes, the first one measures and the others wait for it. If the
+    codes cannot be scored, for example because training has diverged, the epoch's scores are left
+    out with a warning.
 
     Parameters
     ----------
@@ -82,28 +82,28 @@ class DisentanglementCallback(Callback):
     scores : sequence of str
         Names in `SCORES`.
     every_n_epochs : int
-        Epochs between measurements, of which the last one of training is always one.
+        Epochs between measurements; the last epoch of training is always measured.
     encode, decode : callable, optional
         From the module and images (N, C, H, W) to codes (N, d), and from the module and codes to
         images; `module.encode` and `module.decode` by default.
     traversals : bool
         Whether to draw the picture, for which the module needs `decode`.
     max_images : int
-        Images that are encoded, at most; a fixed draw.
+        Maximum number of images to encode; a fixed draw.
     bases, steps, span
-        Of the picture: codes to start from; values of a coordinate, from −span to span standard
-        deviations about its mean over the data.
+        For the picture: the number of codes to start from, and the number of values of a
+        coordinate, from −span to span standard deviations about its mean over the data.
     coordinates : sequence of int, optional
-        Which are drawn; the first 16 by default.
+        Coordinates to draw; the first 16 by default.
     seed : int
-        Of the draws.
+        Seed of the draws.
     prefix : str
-        Of what is logged.
+        Prefix of logged names.
 
     Attributes
     ----------
     results : dict of str to MetricResult
-        The last scores with their details, in the process that measured.
+        The last scores with their details, in the process that measured them.
 
     Raises
     ------
@@ -145,7 +145,7 @@ class DisentanglementCallback(Callback):
         self.results: dict[str, MetricResult] = {}
 
     def setup(self, trainer: Any, pl_module: Any, stage: str | None = None) -> None:
-        """Refuse a module without `encode`, or `decode` if there are to be traversals."""
+        """Refuse a module without `encode`, or without `decode` if traversals are drawn."""
         if stage not in (None, "fit"):
             return
         wanted = [("encode", self._encode)] + [("decode", self._decode)] * self.traversals
@@ -153,15 +153,15 @@ class DisentanglementCallback(Callback):
             if given is None and not callable(getattr(pl_module, name, None)):
                 raise TypeError(
                     f"{type(pl_module).__name__} must have a method {name}, or "
-                    f"DisentanglementCallback be given {name}="
+                    f"DisentanglementCallback must be given {name}="
                 )
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Measure and log, if it is the epoch's turn or training ends with it."""
+        """Measure and log, every `every_n_epochs` epochs and when training ends."""
         if (trainer.current_epoch + 1) % self.every_n_epochs and not _is_last(trainer):
             return
         found: dict[str, float] = {}
-        # Outside of the block below: the processes agree on the folder here.
+        # Outside of the block below, as all processes must take part in choosing the log folder.
         folder = Path(trainer.log_dir or trainer.default_root_dir) / "traversals"
         if trainer.is_global_zero:
             with _evaluating(pl_module), trainer.precision_plugin.forward_context():
@@ -235,7 +235,7 @@ def _is_last(trainer: Any) -> bool:
 
 @contextmanager
 def _evaluating(module: Any) -> Iterator[None]:
-    """Put a module in eval mode; afterwards each part is as it was, and so is the random state."""
+    """Put a module in eval mode; restore each submodule's mode and the random state afterwards."""
     training = {part: part.training for part in module.modules()}
     devices = [module.device] if module.device.type == "cuda" else []
     module.eval()

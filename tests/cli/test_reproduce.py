@@ -55,7 +55,7 @@ def test_records_that_are_only_read_are_there(tmp_path, capsys, entries):
     for wrong in (tmp_path / "mistyped", Path(__file__)):
         command = ["reproduce", *entries, "--records", str(wrong), "--out", str(tmp_path / "out")]
         assert main(command) == 2
-        assert f"records must be a folder that is there, got {wrong}" in capsys.readouterr().err
+        assert f"records must be an existing folder, got {wrong}" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

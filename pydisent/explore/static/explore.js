@@ -2,8 +2,8 @@
 
 const $ = (id) => document.getElementById(id);
 const IMAGE = 0, MASKED = 1, HEADER_BYTES = 12;
-const SOME = 16; // sliders at first, unless more are aligned
-const QUICK = 250; // ms: eigenvectors that come faster are recomputed while a slider moves
+const SOME = 16; // sliders shown initially, unless more are aligned
+const QUICK = 250; // ms: eigenvectors faster than this are recomputed while a slider moves
 const FORMAT = "pydisent codes";
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -16,7 +16,7 @@ let lead = 0; // the model whose eigenvectors, masks and encoder are used
 let upload = 0;
 let strengths = [];
 let sliders = []; // by coordinate: {row, input, output, note}
-let moved = 0; // the coordinate that was moved last
+let moved = 0; // the last coordinate moved
 let all = false; // whether all sliders are shown
 const kept = []; // {id, name, code, pictures: [ImageData of each model]}
 let keptNumber = 0;
@@ -45,14 +45,14 @@ function complain(text) {
 const signed = (value, digits = 2) => `${value < 0 ? "−" : value > 0 ? "+" : ""}${Math.abs(value).toFixed(digits)}`;
 const plain = (value, digits = 2) => value.toFixed(digits).replace("-", "−");
 
-/* What is asked once */
+/* One-off requests */
 
 async function ask(path, body, raw = false) {
   let response;
   try {
     response = await fetch(path, body === undefined ? {} : { method: "POST", body: raw ? body : JSON.stringify(body) });
   } catch {
-    throw new Error("pydisent explore does not answer: is it still running?");
+    throw new Error("pydisent explore does not respond: is it still running?");
   }
   if (!response.ok) {
     const text = await response.text();
@@ -65,7 +65,7 @@ async function ask(path, body, raw = false) {
 
 const askJson = async (path, body, raw) => (await ask(path, body, raw)).json();
 
-// Buttons call this: what goes wrong is said, not lost.
+// Wraps the buttons' actions, to report their errors.
 function attempt(action) {
   return async (...given) => {
     $("alert").textContent = "";
@@ -93,7 +93,7 @@ function draw(canvas, picture) {
 /* The socket: the newest code's frames and eigenvectors */
 
 let socket = null;
-let asked = 0, shown = 0; // numbers of frames
+let asked = 0, shown = 0; // frame numbers
 let dirty = false;
 
 function connect() {
@@ -110,14 +110,14 @@ function connect() {
   };
   socket.onmessage = ({ data }) => (typeof data === "string" ? hear(JSON.parse(data)) : see(data));
   socket.onclose = () => {
-    complain("The connection is lost: is pydisent explore still running? Trying again …");
+    complain("The connection was lost: is pydisent explore still running? Trying again …");
     setTimeout(connect, 1500);
   };
 }
 
 const isOpen = () => socket !== null && socket.readyState === WebSocket.OPEN;
 
-// At most one request a frame of the screen, and two on their way: dragging never queues.
+// At most one request per screen refresh, and two in flight: dragging never queues.
 function request() {
   dirty = true;
   cancelAnimationFrame(request.waits);
@@ -149,7 +149,7 @@ function see(data) {
   if (kind === IMAGE && isCompared("now")) compareSoon();
 }
 
-const drawn = []; // when the last frames were
+const drawn = []; // times of the last second's frames
 function count() {
   const now = performance.now();
   drawn.push(now);
@@ -171,7 +171,7 @@ function hear(message) {
 
 /* The code */
 
-// Everything that changes the code ends here; `goes` says what goes on from one code to the next.
+// Every change of the code ends here; `goes` names the movement that it is part of, if any.
 function setCode(values, goes = "") {
   code = [...values];
   code.forEach(showValue);
@@ -222,7 +222,7 @@ function arrange() {
   $("sliders").replaceChildren(...visible.map((i) => sliders[i].row));
   if (focused && focused !== document.activeElement && focused.isConnected) focused.focus();
   $("more").hidden = names.length <= some;
-  $("more").textContent = all ? `Show the first ${some} alone` : `Show all ${names.length}`;
+  $("more").textContent = all ? `Show only the first ${some}` : `Show all ${names.length}`;
   $("more").setAttribute("aria-expanded", all);
 }
 
@@ -241,9 +241,9 @@ function showStrengths() {
   });
   const words = found ? [] : ["Reading the data …"];
   if (found?.tpl) words.push("TPL: the perceptual length of the coordinate’s traversal.");
-  if (found?.kl) words.push("KL: its divergence from the prior, in nats.");
+  if (found?.kl) words.push("KL: the coordinate’s divergence from the prior, in nats.");
   if (found?.missing) words.push(`The data cannot be read: ${found.missing}`);
-  if (found && !found.tpl) words.push(`No TPL among the scores: pydisent evaluate ${models[lead].folder} --metrics tpl measures it.`);
+  if (found && !found.tpl) words.push(`The run has no TPL score; measure it with pydisent evaluate ${models[lead].folder} --metrics tpl.`);
   $("strength-note").textContent = words.join(" ");
   arrange();
 }
@@ -258,7 +258,7 @@ function maskShown() {
 
 function makeMasks() {
   $("mask-field").hidden = !models.some((model) => model.masks);
-  const options = [["none", "none"], ["moved", "of what moves"], ...names.map((name, i) => [i, name])];
+  const options = [["none", "none"], ["moved", "last moved"], ...names.map((name, i) => [i, name])];
   $("mask").replaceChildren(...options.map(([value, textContent]) => make("option", { value, textContent })));
 }
 
@@ -266,7 +266,7 @@ function makeMasks() {
 
 let analysing = false, askedAt = 0, cost = 0, analysedCode = null, waiting = 0;
 let vectorRows = [];
-const paths = new Map(); // by ordinal: the direction of the last step, to go on in
+const paths = new Map(); // by ordinal: the direction of the last step, to continue in
 let analysisNumber = 0;
 
 const same = (a, b) => a !== null && a.length === b.length && a.every((value, i) => value === b[i]);
@@ -301,7 +301,7 @@ function makeVectors() {
   $("eigen").hidden = !count;
   vectorRows = Array.from({ length: count }, (_, i) => {
     const meter = make("meter", { min: 0, max: 1, value: 0 });
-    meter.setAttribute("aria-label", `σ of eigenvector ${i + 1}, in parts of the largest`);
+    meter.setAttribute("aria-label", `σ of eigenvector ${i + 1}, relative to the largest`);
     const text = make("span", { className: "about" });
     const button = (sense, sign) => {
       const one = make("button", { type: "button", textContent: sign });
@@ -331,7 +331,7 @@ function showVectors(eigenvalues, vectors) {
   $("eigen").dataset.analysed = JSON.stringify(analysedCode);
 }
 
-// The rows with the largest shares, in the order of the code, if there are too many for all.
+// The rows with the largest shares, in the order of the code, if not all fit.
 function heatmapRows(vectors) {
   const most = names.map((_, i) => Math.max(...vectors.map((vector) => vector[i] ** 2)));
   const order = names.map((_, i) => i).sort((a, b) => most[b] - most[a]).slice(0, 24);
@@ -386,12 +386,12 @@ let walking = false;
 async function walk(ordinal, sense) {
   if (walking) return;
   walking = true;
-  if (cost > QUICK) say(`Following eigenvector ${ordinal} …`); // each step takes as long as the eigenvectors do
+  if (cost > QUICK) say(`Following eigenvector ${ordinal} …`); // each step recomputes the eigenvectors
   try {
     const before = paths.get(ordinal) ?? null;
     const asking = { model: lead, code, ordinal, sense, length: entered("length"), steps: entered("steps"), direction: before };
     const { codes, direction } = await askJson("walk", asking);
-    if (!same(asking.code, code)) return; // a slider has been moved meanwhile
+    if (!same(asking.code, code)) return; // a slider was moved in the meantime
     for (const [i, next] of codes.entries()) {
       if (i > 0 && !still.matches) await new Promise((done) => setTimeout(done, 60));
       if (still.matches && i < codes.length - 1) continue;
@@ -511,13 +511,13 @@ function keptChanged() {
   $("nothing").hidden = kept.length > 0;
   for (const button of document.querySelectorAll(".of-kept")) button.disabled = kept.length < 1;
   for (const button of document.querySelectorAll(".of-two")) button.disabled = kept.length < 2;
-  const options = [["now", "the code now"], ...kept.map(({ id, name }) => [id, name])];
+  const options = [["now", "current code"], ...kept.map(({ id, name }) => [id, name])];
   for (const id of ["first", "second"]) {
     const before = $(id).value;
     $(id).replaceChildren(...options.map(([value, textContent]) => make("option", { value, textContent })));
     $(id).value = options.some(([value]) => value === before) ? before : "now";
   }
-  // A kept code is compared with the one now, until something else is chosen.
+  // By default the last kept code is compared with the current one.
   if (kept.length && $("first").value === "now" && $("second").value === "now") $("first").value = kept.at(-1).id;
   $("compared").hidden = kept.length < 1;
   compare();
@@ -615,7 +615,7 @@ function compare() {
   $("difference").textContent = `A pixel differs by ${mean.toFixed(4)} on average. From A to B: ${most.join(", ") || "the same code"}.`;
 }
 
-let ends = null; // A and B while the slider goes between them, where one is the code now
+let ends = null; // A and B, fixed while the slider moves between them: one may be the current code
 function between() {
   const t = Number($("between").value);
   ends ??= ["first", "second"].map((id) => [...chosen(id).code]);
