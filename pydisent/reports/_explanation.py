@@ -1,4 +1,4 @@
-"""The page of an explanation: its sections, and what they show in words."""
+"""The page of an explanation: its sections and their text."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def page_files(of: Explanation) -> dict[str, bytes]:
 
 _ARRAYS = (
     "The arrays behind this page are attributes of the Explanation that pydisent.explain returned, "
-    "and in arrays.npz beside the page where it was saved: average.vectors, eigenvectors, "
+    "and, if it was saved, in arrays.npz beside the page: average.vectors, eigenvectors, "
     "eigenvalues, heatmap, average_maps, local_maps and more."
 )
 
@@ -68,12 +68,13 @@ _ARRAYS = (
 def _average(of: Explanation) -> Part:
     part = Part(
         "Average directions",
-        "Eigenvectors of the mean of M = J′J over codes, J the generator's Jacobian: the unit "
-        "directions q along which ‖J q‖², the squared change of the output for a small step, is "
-        "largest on average. The share is of the change along all m directions; beside it, how "
-        "much of the direction lies among the k leading ones of a single code, on average: near "
-        "100 % for a direction that does the same work everywhere. The coordinate is that with "
-        "the largest squared entry; the residual, ‖M q − λ q‖ / λ, is 0 for an eigenvector.",
+        "Eigenvectors of the mean of M = J′J over codes, where J is the generator's Jacobian: the "
+        "unit directions q along which ‖J q‖², the squared change of the output for a small step, "
+        "is largest on average. The share is relative to the change along all m directions. Beside "
+        "it is the fraction of the direction that lies in the span of a single code's k leading "
+        "ones, on average: near 100 % for a direction that plays the same role everywhere. The "
+        "main coordinate has the largest squared entry; the residual, ‖M q − λ q‖ / λ, is 0 for an "
+        "eigenvector.",
         labels=["λ", "share of change", "among a code's k", "main coordinate", "residual"],
     )
     presence = _presence(of)
@@ -89,7 +90,7 @@ def _average(of: Explanation) -> Part:
         ]
         part.rows.append(Row(f"q{i + 1}", cells))
     if len(of.codes) == 1:
-        part.intro += " With one code, they are the directions at that code, drawn below."
+        part.intro += " With a single code, they are the directions at that code, drawn below."
     else:
         part.attempt("pictures", _average_sheets, of)
     return part
@@ -122,10 +123,10 @@ def _average_sheets(of: Explanation) -> list[Picture]:
 def _local(of: Explanation) -> Part:
     part = Part(
         "Directions at each code",
-        "Eigenvectors of M at one code, the largest eigenvalue first, whatever the other codes do. "
-        "The percentage is of the change along all directions there. "
+        "Eigenvectors of M at a single code, largest eigenvalue first, regardless of the other "
+        "codes. The percentage is relative to the change along all directions there. "
         "At the left, where in the image a small step acts: (J q)² of each pixel, summed over "
-        "channels, its square root drawn from black to its own maximum.",
+        "channels; its square root is drawn from black to its own maximum.",
     )
     part.attempt("pictures", _local_sheets, of)
     return part
@@ -168,14 +169,14 @@ def _sheet(
     number: int,
     first: Tensor | None = None,
 ) -> Picture:
-    """Draw images (k, S, C, h, w) and maps (k, h, w), a direction a row; ``first`` (C, h, w)."""
+    """Draw images (k, S, C, h, w) and maps (k, h, w), one row per direction; first (C, h, w)."""
     columns = ["where", *(_column(fraction) for fraction in fractions)]
     tiles = torch.cat([figures.heat(maps)[:, None], _rgb(images)], 1)
     groups = [1, len(fractions)]
     if first is not None:
         tiles = torch.cat([_rgb(first).expand(len(images), 1, *tiles.shape[2:]), tiles], 1)
         columns, groups = ["region", *columns], [1, *groups]
-    if number and tiles.shape[-1] >= 96:  # further codes, folded, at half the size
+    if number and tiles.shape[-1] >= 96:  # further codes are folded, and half the size
         tiles = F.avg_pool2d(tiles.flatten(0, 2), 2).unflatten(0, tiles.shape[:3])
     drawn = image_grid(
         tiles, title=title, rows=labels, columns=columns, column_groups=groups,
@@ -184,15 +185,15 @@ def _sheet(
     return Picture(
         f"{name}.png",
         image_png(drawn),
-        f"{title}: in {len(images)} rows, one a direction, a map of where it acts, and images "
-        "after steps along it, either way.",
+        f"{title}: {len(images)} rows, one per direction, each with a map of where it acts and "
+        "images after steps along it, either way.",
         title if number else f"{title}: where each acts, and images after steps ε along it.",
         folded=number > 0,
     )
 
 
 def _labels(shares: Tensor, lengths: Tensor, of: str = "") -> list[str]:
-    """Two lines a direction: its number, and its share with the step."""
+    """Two lines per direction: its number, and its share with the step."""
     rows = zip(shares.tolist(), lengths.tolist())
     return [f"{i}\n{share:.1%}{of}, ε = {e:.2g}" for i, (share, e) in enumerate(rows, 1)]
 
@@ -215,9 +216,9 @@ def _spectra(of: Explanation) -> Part:
     what = "All eigenvalues" if of.method == "exact" else f"The {of.k} leading eigenvalues"
     part = Part(
         "Spectra",
-        f"{what} of M say how much the output changes along each eigenvector, on a logarithmic "
-        "scale: a thin line is one code, the thick one their median. A steep fall means that few "
-        "directions carry most of the change.",
+        f"{what} of M show how much the output changes along each eigenvector, on a logarithmic "
+        "scale. Each thin line is one code, the thick line their median. A steep fall means that "
+        "few directions carry most of the change.",
     )
     part.attempt("the spectra", figures.spectrum, of)
     return part
@@ -227,7 +228,7 @@ def _coordinates(of: Explanation) -> Part:
     part = Part(
         "Alignment with coordinates",
         "F averages the squared entries of the eigenvectors over codes (Ramesh et al., Eq. 6). One "
-        "dark cell says that an eigenvector is a single coordinate of the code; an even shade, "
+        "dark cell means that an eigenvector is a single coordinate of the code; an even shade, "
         "that it mixes all of them.",
     )
     part.attempt("F", figures.alignment, of)
@@ -246,8 +247,8 @@ def _regions(of: Explanation) -> Part:
     part = Part(
         "Regions",
         "For the mask w of a region, the unit directions q that maximise ‖w ∘ J q‖², the squared "
-        f"change inside it{away}. Inside is how much of all that a direction changes falls in the "
-        "region, ‖w ∘ J q‖² / ‖J q‖², at the first code.",
+        f"change inside it{away}. Inside is the fraction of a direction's total change that falls "
+        "in the region, ‖w ∘ J q‖² / ‖J q‖², at the first code.",
         labels=["of the image", *(f"inside, q{i + 1}" for i in range(min(4, of.k)))],
     )
     for number, (name, region) in enumerate(of.regions.items()):
@@ -281,15 +282,15 @@ def _paths(of: Explanation) -> Part:
     near = ""
     if of.method != "exact":
         near = (
-            " Each eigenvector is found from those of the step before by one product with M, so "
-            "that it is near rather than exact."
+            " Each eigenvector is found from those of the previous step by one product with M, so "
+            "it is approximate."
         )
     taken = words.counted(paths.codes.shape[1] - 1, "step")
     part = Part(
         "Eigenpaths",
         "From the first code, small steps are taken against the leading eigenvector of M at each "
-        "point (γ1), the second (γ2), and so on (Ramesh et al., Alg. 1): curves along which little "
-        f"is mixed. {taken} of {paths.step_size:.3g}.{near}",
+        "point (γ1), the second (γ2), and so on (Ramesh et al., Alg. 1): curves along which few "
+        f"factors are mixed. {taken} of length {paths.step_size:.3g}.{near}",
     )
     part.attempt("pictures", _path_sheet, of)
     return part
@@ -312,6 +313,6 @@ def _path_sheet(of: Explanation) -> Picture:
     return Picture(
         "eigenpaths.png",
         image_png(drawn),
-        f"Images along {len(images)} eigenpaths, one a row.",
+        f"Images along {len(images)} eigenpaths, one per row.",
         "Images along the paths; straight is the distance between a path's ends over its length.",
     )

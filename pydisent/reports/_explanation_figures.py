@@ -25,7 +25,7 @@ _SQUARE = 64  # largest F drawn as a square
 
 
 def heat(maps: Tensor) -> Tensor:
-    """Draw energies (*N, h, w) as colours (*N, 3, h, w), their square roots to their maximum."""
+    """Draw energies (*N, h, w) as colours (*N, 3, h, w): square roots relative to the maximum."""
     roots = maps.float().clamp_min(0).sqrt()
     shades = roots / roots.amax((-2, -1), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     colours = matplotlib.colormaps["inferno"](shades.numpy())[..., :3]
@@ -45,7 +45,7 @@ def spectrum(of: Explanation) -> Picture:
 
 
 def alignment(of: Explanation) -> Picture:
-    """Draw F: as a square where it is one and small, else a row an eigenvector."""
+    """Draw F: as a square if it is square and small, else one row per eigenvector."""
     count = of.heatmap.shape[1]
     over = f"F over {words.counted(len(of.codes), 'code')}"
     file, largest = "alignment.png", of.heatmap.amax(0)[: of.k]
@@ -56,7 +56,7 @@ def alignment(of: Explanation) -> Picture:
     if count == of.m <= _SQUARE:
         mean = float(of.heatmap.diagonal()[: of.k].mean())
         drawn = heatmaps({"F": {"heatmap": of.heatmap, "k": of.k, "mean": mean}})
-        caption = f"{over}; 1/m is what chance gives in a code of size m."
+        caption = f"{over}; the chance level is 1/m for a code of size m."
         return Picture(file, drawn, alt, caption)
     rows = of.heatmap[:, : of.k].T.numpy()
     with figure(860, 90 + 24 * len(rows)) as panel_of:
@@ -77,20 +77,20 @@ def alignment(of: Explanation) -> Picture:
         data = figure_png(panel_of)
     return Picture(
         file, data, alt,
-        f"{over}; {1 / of.m:.2g} is what chance gives in a code of size m. "
+        f"{over}; the chance level is 1/m = {1 / of.m:.2g} for a code of size m. "
         f"Largest entry: {top:.2g}.",
     )  # fmt: skip
 
 
 def _thinned(rows: np.ndarray, most: int = 1500) -> np.ndarray:
-    """The largest of neighbouring columns, so that no single dark one is lost between pixels."""
+    """The maximum over neighbouring columns, so that no dark one is lost between pixels."""
     step = -(-rows.shape[1] // most)
     padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % step)))
     return padded.reshape(len(rows), -1, step).max(2)
 
 
 def has_layers(of: Explanation) -> bool:
-    """Whether codes are (L, d): a code for each of L layers."""
+    """Whether codes are (L, d): one for each of L layers."""
     shape = of.codes.shape[1:]
     return len(shape) == 2 and min(shape) > 1
 

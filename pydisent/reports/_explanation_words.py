@@ -1,4 +1,4 @@
-"""What the page of an explanation says in its tables."""
+"""The text in the tables of an explanation's page."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def summary(of: Explanation) -> list[Row]:
-    """The rows that say what was found, and how."""
+    """The rows of the summary."""
     count, share = len(of.codes), float(of.average.shares.sum())
     shapes = ", ".join(" × ".join(map(str, one)) for one in of.output_shapes)
     error = float(of.trace_errors.mean() / of.traces.mean().clamp_min(1e-300))
-    about = f" (± {error:.1%} of all change, which is estimated)" if error > 0 else ""
+    about = f" (± {error:.1%}, as the total is estimated)" if error > 0 else ""
     rows = [
         Row("Codes", [f"{count}, of m = {size(of.codes.shape[1:])} numbers"]),
         Row("Output", [shapes]),
@@ -39,17 +39,17 @@ def summary(of: Explanation) -> list[Row]:
 def method(of: Explanation) -> str:
     """How the directions were found."""
     if of.method == "exact":
-        return "M = J′J whole at each code"
+        return "M = J′J in full at each code"
     worst, typical = float(of.residuals.max()), float(of.residuals.median())
     if worst <= of.settings["tolerance"]:
         reached = f"residuals at most {worst:.1g}"
     else:
         reached = (
             f"residuals {typical:.1g} in the median and {worst:.1g} at worst, above the tolerance "
-            f"of {of.settings['tolerance']:g}: the later directions mix with the next ones"
+            f"of {of.settings['tolerance']:g}: the later directions mix with the following ones"
         )
     return (
-        f"Block Krylov subspaces, at least {of.products} products of M with a direction at each "
+        f"Block Krylov subspaces, with at least {of.products} products of M with a vector at each "
         f"code; {reached}"
     )
 
@@ -71,23 +71,23 @@ def axis(of: Explanation, number: int) -> str:
 
 
 def size(sizes: Sequence[int]) -> str:
-    """How many numbers a code of this shape has."""
+    """The number of entries of a code of this shape."""
     used = [each for each in sizes if each > 1] or [1]
     return shape(used) if len(used) == 1 else f"{shape(used)} = {math.prod(used)}"
 
 
 def shape(sizes: Sequence[int]) -> str:
-    """A shape, its sizes between crosses."""
+    """A shape as text."""
     return " × ".join(map(str, sizes))
 
 
 def counted(number: int, what: str) -> str:
-    """A number of things."""
+    """A count with its noun."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def written(value: object) -> str:
-    """A setting."""
+    """A setting as text."""
     if isinstance(value, (list, tuple)):
         return ", ".join(map(written, value)) or "none"
     if value is None:

@@ -109,7 +109,7 @@ class ImageGrid:
             draw.rectangle((x - _GAP, y - _GAP, *end), fill=RULE)
 
     def _places(self) -> Iterator[tuple[tuple[int, int], int, int]]:
-        """Yield (row, column), x and y of the images that are drawn."""
+        """Yield (row, column), x and y of each image drawn."""
         for r, y in enumerate(self._y):
             for c, x in enumerate(self._x):
                 if r >= self._corner[0] or c >= self._corner[1]:
@@ -126,7 +126,7 @@ class ImageGrid:
 
 
 def image_grid(images: Tensor, **labels: object) -> Image.Image:
-    """Return the picture of images (R, C, channels, H, W) in [0, 1]; labels as of `ImageGrid`."""
+    """Return the picture of images (R, C, channels, H, W) in [0, 1]; labels as for `ImageGrid`."""
     counts = (images.shape[0], images.shape[1])
     return ImageGrid(counts, images.shape[2:], **labels).draw(images)  # type: ignore[arg-type]
 
@@ -168,7 +168,7 @@ def _with_bar(picture: Image.Image, label: str, position: float) -> Image.Image:
 def _palette(pictures: Sequence[Image.Image]) -> Image.Image:
     """Return one palette for all pictures, so that colours do not flicker.
 
-    Nearly white and black become white and black, which Pillow's quantiser would miss.
+    Near-white and near-black become white and black, which Pillow's quantiser would miss.
     """
     some = pictures[:: max(1, len(pictures) // 5)]
     width, height = some[0].size

@@ -22,7 +22,7 @@ def subjects_of(runs: Sequence[Run], seed: int, split: Split = "auto") -> list[S
 
 
 def labels_of(runs: Sequence[Run]) -> list[str]:
-    """Label runs by system, by folder if two share it, else by number."""
+    """Label runs by system; by folder if two share a system, and numbered if two share a folder."""
     names = [run.system.name for run in runs]
     if len(set(names)) < len(names):
         names = [run.path.resolve().name for run in runs]

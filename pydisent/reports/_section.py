@@ -1,4 +1,4 @@
-"""Sections of a report: pictures, what they show in words, and why some are missing."""
+"""Sections of a report: pictures, their descriptions, and why some are missing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # which needs what training does
+if TYPE_CHECKING:  # needs the packages that training needs
     from pydisent.evaluation.subject import Subject
 
 
@@ -23,7 +23,7 @@ class Picture:
     alt, caption : str
         A description for readers who cannot see it, and its caption.
     folded : bool
-        Whether it is hidden behind its caption at first.
+        Whether it is initially hidden behind its caption.
     """
 
     file: str
@@ -49,7 +49,7 @@ class Row:
     cells : list of str
         One for each run.
     best : set of int
-        The numbers of the best cells, if any.
+        Indices of the best cells, if any.
     notes : list of str
         Notes beside the cells, or "".
     """
@@ -96,7 +96,7 @@ def section_of(
     Parameters
     ----------
     title, intro : str
-        Of the section.
+        Title and introduction of the section.
     subjects : sequence of Subject
         All subjects of the report. If there are several, their labels precede the file names.
     draw : callable
@@ -113,7 +113,7 @@ def section_of(
 def labelled(
     subjects: Sequence[Subject], subject: Subject, draw: Callable[[Subject], Pictures]
 ) -> Sequence[Picture]:
-    """Return the pictures of a subject, its label before their names if there are several."""
+    """Return a subject's pictures, their names prefixed with its label if there are several."""
     made = draw(subject)
     pictures = [made] if isinstance(made, Picture) else made
     if len(subjects) == 1:
@@ -122,7 +122,7 @@ def labelled(
 
 
 def described(files: dict[str, bytes], about: dict[str, tuple[str, str]]) -> list[Picture]:
-    """Return pictures of files with their alternative texts and captions; more bases are folded."""
+    """Return pictures of files with alternative texts and captions; those of more bases fold."""
     return [
         Picture(file, files[file], *words, folded="-bases" in file) for file, words in about.items()
     ]

@@ -32,6 +32,6 @@ _MAKERS = (
 
 
 def sections(subjects: Sequence[Subject]) -> list[Section]:
-    """Return all sections of pictures that apply to the subjects."""
+    """Return all picture sections that apply to the subjects."""
     made = (make(subjects) for make in _MAKERS)
     return [section for section in made if section is not None]

@@ -64,7 +64,7 @@ def _row(
             values.append(str(error) or type(error).__name__)
     numbers = [v for v in values if isinstance(v, float)]
     cells = [f"{v:.{digits}f}" if isinstance(v, float) else v for v in values]
-    # Of figures that read the same none is the best.
+    # No figure is best if another reads the same.
     best = [i for i, v in enumerate(values) if len(numbers) > 1 and v == better(numbers)]
     alone = len(best) == 1 and cells.count(cells[best[0]]) == 1
     return Row(label, cells, frozenset(best if alone else ()))
@@ -75,26 +75,26 @@ def _diagonal(subject: Subject) -> float:
 
 
 def _reconstruction_row(subjects: Sequence[Subject]) -> Row:
-    """Return the row of reconstruction errors, and of which images they are."""
+    """Return the row of reconstruction errors, labelled with the images they are measured on."""
     label, parts = metric_label("reconstruction"), set()
     row = _row(subjects, label, lambda s: s.reconstruction_error, min, 4)
     for subject in subjects:
-        with suppress(Exception):  # said in the row
+        with suppress(Exception):  # reported in the row
             conditions = {"split": subject.images_of("test")[1]}
             parts.add(title("reconstruction", conditions, label=label))
     if len(parts) == 1:
         return replace(row, label=parts.pop())
-    return replace(row, best=frozenset())  # errors of other images do not compare
+    return replace(row, best=frozenset())  # errors on different images do not compare
 
 
 def _is_due(subject: Subject, name: str) -> bool:
-    """Return whether a metric can be measured and has not been."""
+    """Return whether a metric applies and has not been measured."""
     due = why_missing(subject.run, name) == "not measured yet"
     return due and METRICS[name].needs.usual(subject.run)
 
 
 def _score_rows(subjects: Sequence[Subject], name: str) -> list[Row]:
-    """Return a row of scores for each set of conditions that they were measured under."""
+    """Return a row of scores for each set of conditions under which they were measured."""
     entries = [(s.run.scores or {}).get(name) for s in subjects]
     found = [conditions_of(name, e.get("details", {})) if e else None for e in entries]
     also = differing([conditions for conditions in found if conditions is not None])
@@ -114,7 +114,7 @@ def _score_rows(subjects: Sequence[Subject], name: str) -> list[Row]:
             if entry is None:
                 raise LookupError(why_missing(subject.run, name))
             if named != own:
-                raise LookupError("measured otherwise")
+                raise LookupError("measured differently")
             return float(entry["score"])
 
         rows.append(_row(subjects, own + by, score, min if lower else max))
@@ -165,7 +165,7 @@ def _time(subject: Subject) -> str:
 
 
 def score_details(subjects: Sequence[Subject]) -> list[tuple[str, list[Row]]]:
-    """Return for each metric its label and a row for each of its details."""
+    """Return each metric's label and a row for each of its details."""
     tables = []
     for name in dict.fromkeys(_scored(subjects)):
         found = [(s.run.scores or {}).get(name, {}) for s in subjects]
@@ -202,7 +202,7 @@ def environment(subjects: Sequence[Subject]) -> tuple[list[Row], list[Row]]:
 
 
 def commands(subjects: Sequence[Subject], command: Sequence[str]) -> list[tuple[str, str]]:
-    """Return what was done and the command line that did it, for the runs and this page."""
+    """Return the steps behind the runs and this page, with the command line of each."""
     known = [(f"Trained {s.label}", s.run.plan.command) for s in subjects]
     return [
         (what, shlex.join(argv)) for what, argv in [*known, ("Wrote this page", command)] if argv
@@ -240,7 +240,7 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, (list, tuple)) and any(isinstance(v, (list, tuple)) for v in value):
-        return "\n".join(_text(v) for v in value)  # a matrix, a line a row
+        return "\n".join(_text(v) for v in value)  # a matrix, one line per row
     if isinstance(value, (list, tuple)):
         shown = ", ".join(_text(v) for v in value[:_LONG])
         return shown if len(value) <= _LONG else f"{shown}, … ({len(value)} in all)"

@@ -1,4 +1,4 @@
-"""Attributes set on images, one by one: rows of faces, columns of attributes (Lezama, Fig. 5)."""
+"""Attributes set on images one at a time: rows of faces, columns of attributes (Lezama, Fig. 5)."""
 
 import textwrap
 from collections.abc import Sequence
@@ -16,18 +16,19 @@ from pydisent.training.run import Run
 def flipped_images(
     run: Run, numbers: Sequence[int], columns: Sequence[int], *, alpha: float
 ) -> Tensor:
-    """Return held-out images, their reconstructions, and these with one attribute flipped each.
+    """Return held-out images, their reconstructions, and these with single attributes flipped.
 
     Parameters
     ----------
     run : Run
-        Of a system with attributes in its code; images are those held out, or all if none were.
+        A run of a system with attributes in its code; held-out images are used, or all if there
+        are none.
     numbers : sequence of int
-        Which images.
+        Indices of the images.
     columns : sequence of int
-        The attributes' coordinates of the code; y becomes −alpha sign(y).
+        The attributes' coordinates in the code; y becomes −alpha sign(y).
     alpha : float
-        How far.
+        Magnitude of a flipped coordinate.
 
     Returns
     -------
@@ -49,16 +50,16 @@ def flipped_images(
 def write_attributes(
     run: Run, path: Path, *, alpha: float, faces: int = 6, columns: Sequence[int] | None = None
 ) -> Path:
-    """Draw images with attributes flipped one by one, and return the PNG file.
+    """Draw images with attributes flipped one at a time, and return the PNG file.
 
     Parameters
     ----------
     run, alpha, columns
         As for `flipped_images`; all attributes by default.
     path : Path
-        The file.
+        The PNG to write.
     faces : int
-        How many images.
+        Number of images.
     """
     chosen = list(run.system.factor_columns if columns is None else columns)
     pictures = flipped_images(run, range(faces), chosen, alpha=alpha)

@@ -1,4 +1,4 @@
-"""Pictures of given codes: in a table, and one after the other."""
+"""Pictures of given codes: as a table, and as an animation."""
 
 from collections.abc import Sequence
 
@@ -16,21 +16,21 @@ __all__ = ["animate_codes", "draw_codes", "labels_of"]
 
 
 def draw_codes(runs: Sequence[Run], codes: Tensor, names: Sequence[str]) -> bytes:
-    """Return a PNG of the images of codes in rows, a column a run.
+    """Return a PNG of the codes' images, one row per code and one column per run.
 
     Parameters
     ----------
     runs : sequence of Run
-        With images of one shape and codes of one size.
+        Runs with images of one shape and codes of one size.
     codes : Tensor
         (N, d), N >= 1.
     names : sequence of str
-        Of the N codes, printed beside them.
+        Names of the N codes, printed beside them.
 
     Raises
     ------
     ValueError
-        If the numbers of codes and names or the shapes differ.
+        If the numbers of codes and names differ, or the shapes do.
     """
     images, labels = _images(runs, codes, names), labels_of(runs)
     title = f"{' and '.join(labels)}: {len(codes)} {'codes' if len(codes) > 1 else 'code'}"
@@ -39,21 +39,21 @@ def draw_codes(runs: Sequence[Run], codes: Tensor, names: Sequence[str]) -> byte
 
 
 def animate_codes(runs: Sequence[Run], codes: Tensor, names: Sequence[str], title: str) -> bytes:
-    """Return a GIF that shows the images of codes forwards and backwards, a column a run.
+    """Return a GIF that shows the codes' images forwards and backwards, one column per run.
 
     Parameters
     ----------
     runs, codes
-        As of `draw_codes`.
+        As for `draw_codes`.
     names : sequence of str
-        Of the N codes, shown one at a time.
+        Names of the N codes, shown one at a time.
     title : str
         Printed above.
 
     Raises
     ------
     ValueError
-        If the numbers of codes and names or the shapes differ.
+        If the numbers of codes and names differ, or the shapes do.
     """
     frames = _images(runs, codes, names)[:, None]  # (N, 1, runs, C, H, W)
     columns = labels_of(runs) if len(runs) > 1 else None
@@ -71,5 +71,5 @@ def _images(runs: Sequence[Run], codes: Tensor, names: Sequence[str]) -> Tensor:
 
 
 def _lines(names: Sequence[str]) -> list[str]:
-    """Return names of one line each."""
+    """Return names, each on one line."""
     return [" ".join(name.split()) for name in names]

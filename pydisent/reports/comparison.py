@@ -17,13 +17,13 @@ __all__ = ["Comparison", "Estimate", "Group", "ScoredRun", "compare", "write_com
 def write_comparison(comparison: Comparison, out: str | Path) -> list[Path]:
     """Write a comparison as JSON, CSV, Markdown and LaTeX, and its picture if there is one.
 
-    The files are comparison.json, .csv, .md and .tex, comparison-runs.csv with a row a run and
+    The files are comparison.json, .csv, .md and .tex, comparison-runs.csv with one row per run and
     metric, and tradeoff.png.
 
     Parameters
     ----------
     comparison : Comparison
-        What `compare` returned.
+        The result of `compare`.
     out : path
         The folder, created if missing.
     """
@@ -41,7 +41,7 @@ def write_comparison(comparison: Comparison, out: str | Path) -> list[Path]:
 
 
 def runs_csv(comparison: Comparison) -> str:
-    """Return a tidy CSV table: a row a run and metric, with what the score depends on."""
+    """Return a tidy CSV table: one row per run and metric, with the score's conditions."""
     varied = list(dict.fromkeys(name for group in comparison.groups for name in group.varied))
     known = [found for run in comparison.runs for found in run.conditions.values()]
     said = [name for name in CONDITIONS if any(name in found for found in known)]
@@ -74,7 +74,7 @@ _TEX = {
 
 
 def latex_table(comparison: Comparison) -> str:
-    """Return the table in LaTeX, for the package booktabs; remarks are comments."""
+    """Return the table in LaTeX, for the booktabs package, with remarks as comments."""
 
     def line(cells: tuple[str, ...]) -> str:
         return " & ".join(re.sub(".", lambda c: _TEX.get(c[0], c[0]), cell) for cell in cells)

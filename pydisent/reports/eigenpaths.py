@@ -24,7 +24,7 @@ with optional():
 
 _SMALL_CELL = 40 * SCALE
 _SHOWN, _FRAMES = 11, 31
-_PATHS = 6  # of a report
+_PATHS = 6  # at most, in a report
 
 
 def write_eigenpaths(
@@ -46,9 +46,9 @@ def write_eigenpaths(
     run : Run
         The run.
     out : Path, optional
-        Folder of the pictures; RUN/figures by default.
+        Folder for the pictures; RUN/figures by default.
     ordinals : sequence of int
-        Which eigenvectors to follow, 1 the leading one.
+        Which eigenvectors to follow; 1 is the leading one.
     steps : int
         N >= 1 of Alg. 1.
     step_size : float
@@ -59,9 +59,9 @@ def write_eigenpaths(
         Number of iterates in the still pictures, evenly spaced from 0 to N; from 2 to N + 1, by
         default 11 or all.
     bases : int
-        Number of codes drawn from the prior, >= 1; with one, a picture less is drawn.
+        Number of codes drawn from the prior, >= 1; with one, one picture fewer is drawn.
     seed : int
-        Of the codes.
+        Seed of the codes.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def draw_eigenpaths(
 def draw_trajectories(
     paths: Tensor, ordinals: Sequence[int], names: Sequence[str], title: str
 ) -> bytes:
-    """Draw paths in the latent space (Ramesh et al., Fig. 2 a): straight ones follow an axis.
+    """Draw paths in latent space (Ramesh et al., Fig. 2 a), where aligned ones follow an axis.
 
     Parameters
     ----------
@@ -143,8 +143,8 @@ def draw_trajectories(
     ordinals : sequence of int
         The eigenvectors that they follow.
     names : sequence of str
-        Of the m coordinates. Of more than three, the three along which the paths go farthest are
-        drawn.
+        Names of the m coordinates. If there are more than three, the three along which the paths
+        go farthest are drawn.
     title : str
         Printed above.
     """
@@ -161,7 +161,7 @@ def draw_trajectories(
         ends = points.reshape(-1, len(axes))
         middle, half = (ends.max(0) + ends.min(0)) / 2, np.ptp(ends, 0).max() / 2 or 1.0
         for axis, place, centre in zip(axes, "xyz", middle):
-            # One scale for all, in which a path along an axis looks like one.
+            # One scale for all axes, so that a path along an axis looks like one.
             getattr(panel, f"set_{place}lim")(centre - 1.05 * half, centre + 1.05 * half)
             getattr(panel, f"set_{place}label")(names[axis])
             getattr(panel, f"{place}axis").set_major_locator(MaxNLocator(4))
@@ -176,9 +176,9 @@ def _evenly(last: int, count: int) -> list[int]:
 
 
 def _main_coordinates(path: Tensor, names: list[str]) -> list[list[str]]:
-    """Return for each path (ordinals, B, N + 1, m) its main axis, and how closely it follows it.
+    """Return the main axis of each path (ordinals, B, N + 1, m), and how closely it follows it.
 
-    The percentage is the fraction of the squared lengths of the steps along that axis.
+    The percentage is the fraction of the steps' squared lengths along that axis.
     """
     squares = path.diff(dim=2).square().sum(2)
     shares, axes = (squares / squares.sum(-1, keepdim=True)).max(-1)
@@ -193,9 +193,9 @@ def section(subjects: Sequence[Subject]) -> Section:
     return section_of(
         "Eigenpaths",
         "From a code, small steps are taken along the leading eigenvector of M at each point "
-        "(γ1), the second (γ2), and so on: curves along which little is mixed, whether or not the "
-        "code is disentangled (Ramesh et al., Alg. 1). The figure beside a row says how much of "
-        "the path lies along its main coordinate: near 100 % where the penalty did its work.",
+        "(γ1), the second (γ2), and so on: curves along which few factors are mixed, whether or "
+        "not the code is disentangled (Ramesh et al., Alg. 1). The figure beside a row says how "
+        "much of the path lies along its main coordinate: near 100 % where the penalty has worked.",
         subjects,
         _pictures,
     )
@@ -206,21 +206,21 @@ def _pictures(subject: Subject) -> list[Picture]:
     files = draw_eigenpaths(subject.run, ordinals=range(1, count + 1), seed=subject.seed)
     about = {
         "eigenpaths.png": (
-            f"Images of {subject.label} in {count} rows, one an eigenvector, along the path that "
+            f"Images of {subject.label} in {count} rows, one per eigenvector, along the path that "
             "follows it from the same code.",
             f"{subject.label}: paths along the first {count} eigenvectors, 200 steps of 0.015.",
         ),
         "eigenpaths.gif": (
-            f"Animation of {subject.label}: one column an eigenvector, one row a code.",
-            f"{subject.label}: the same in motion, one row a code.",
+            f"Animation of {subject.label}: one column per eigenvector, one row per code.",
+            f"{subject.label}: the same in motion, one row per code.",
         ),
         "trajectories.png": (
-            f"Curves of {subject.label} in the latent space, one an eigenvector, from one code.",
-            f"{subject.label}: the paths in the coordinates along which they go farthest (Fig. 2 a "
-            "of Ramesh et al.); along an axis where the code is aligned.",
+            f"Curves of {subject.label} in latent space, one per eigenvector, from one code.",
+            f"{subject.label}: the paths in the coordinates along which they go farthest (Ramesh "
+            "et al., Fig. 2 a); they follow an axis where the code is aligned.",
         ),
         "eigenpaths-bases.png": (
-            f"Images of {subject.label} in groups of rows, one group an eigenvector, one row a "
+            f"Images of {subject.label} in groups of rows, one group per eigenvector, one row per "
             "code.",
             f"{subject.label}: the same from several codes.",
         ),

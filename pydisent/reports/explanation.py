@@ -1,4 +1,4 @@
-"""``explain``: what a generator does, in one call, as arrays and as a page to share."""
+"""``explain``: what a generator does, in one call, as arrays and a shareable page."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from pydisent.jacobian.explanation import Analysis, Coupled, Method, Report, ana
 from pydisent.reports._explanation_words import counted
 from pydisent.reports.files import write_files
 
-_WIDTH = 30  # of the progress bar
+_WIDTH = 30  # of the progress bar, in characters
 
 
 @dataclass(eq=False, repr=False)
 class Explanation(Analysis):
-    """What `explain` found: the arrays of `pydisent.jacobian.explanation.Analysis`, and a page.
+    """The result of `explain`: the arrays of `pydisent.jacobian.explanation.Analysis`, and a page.
 
     Attributes
     ----------
     title : str
-        Of the page.
+        Title of the page.
     """
 
     title: str = "A generator"
@@ -48,7 +48,7 @@ class Explanation(Analysis):
         return self.files["index.html"].decode()
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All arrays by name, but for the images."""
+        """All arrays by name, except the images."""
         found = {
             name: getattr(self, name)
             for name in (
@@ -131,86 +131,86 @@ def explain(
     names: Sequence[str] | None = None,
     progress: bool | Report = True,
 ) -> Explanation:
-    """Explain what a generator does: the directions of its codes that change most, and what.
+    """Explain what a generator does: the directions of its code that matter most, and their effect.
 
     At each code z, M = J'J of the generator's Jacobian J says how much a direction q changes the
-    output: ‖J q‖² = q'M q. Its eigenvectors are the directions at that code; those of the mean of
-    M over codes, and those that most codes share, hold for all.
+    output: ‖J q‖² = q'M q. Its eigenvectors are the directions at that code; the eigenvectors of
+    the mean of M over codes, and the directions that most codes share, describe all codes.
 
     Parameters
     ----------
     generator
-        Makes outputs of codes: any callable, or an object whose method ``decode`` does. It may
-        return a tensor, a list or dict of tensors, or an object whose ``sample`` is a tensor;
-        the squared changes of several add. Outputs (B, C, H, W) with C = 1 or 3 are images.
+        Maps codes to outputs: any callable, or an object with a method ``decode``. It may return a
+        tensor, a list or dict of tensors, or an object whose ``sample`` is a tensor; the squared
+        changes of several tensors add. Outputs (B, C, H, W) with C = 1 or 3 are images.
     z
-        Codes (B, *latent), such as (B, m), (B, m, 1, 1) or (B, L, 512); or their number, drawn by
-        ``generator.sample_code(n, torch_generator)``, else from N(0, I) in the shape that its
-        ``z_dim``, ``latent_dim``, ``latent_size`` or ``dim_z`` says.
+        Codes (B, *latent), such as (B, m), (B, m, 1, 1) or (B, L, 512); or their number, to be
+        drawn by ``generator.sample_code(n, torch_generator)``, or else from N(0, I) in the shape
+        given by its ``z_dim``, ``latent_dim``, ``latent_size`` or ``dim_z``.
     k
         Number of directions, at most m; by default 8, or m.
     decode
-        What makes outputs of codes instead, such as ``generator.synthesis``.
+        Used in place of the generator to map codes to outputs, such as ``generator.synthesis``.
     fn_kwargs
-        Keyword arguments of each call, such as ``{"c": None, "noise_mode": "const"}`` for
+        Keyword arguments for each call, such as ``{"c": None, "noise_mode": "const"}`` for
         NVIDIA's StyleGANs.
     regions
         By name, masks w (H, W) in [0, 1] or boxes (top, left, bottom, right) in pixels: also find
-        the directions that maximise ‖w ∘ J q‖², at most four a region.
+        the directions that maximise ‖w ∘ J q‖², at most four per region.
     region_nullspace
-        Take a region's directions orthogonal to this many leading eigenvectors U of what changes
+        Take a region's directions orthogonal to this many leading eigenvectors U of the change in
         the rest of the image, J' diag(1 − w)² J: they are the leading eigenvectors of
-        P J' diag(w)² J P with P = I − U U', as LOCO-Edit's (Chen et al. 2024) are projected.
+        P J' diag(w)² J P with P = I − U U', projected as in LOCO-Edit (Chen et al. 2024).
     points
-        From how many codes, the first ones, pictures are drawn and regions found.
+        Number of codes, from the first, for which pictures are drawn and regions analysed.
     paths
         Number of eigenpaths, along the first eigenvectors from the first code (Ramesh et al. 2018,
         Algorithm 1); 0 for none.
     length
-        The longest step of the pictures along each direction; by default those that change pixels
-        by 15 % of the range in the root mean square, to first order: along the first direction no
-        longer than the codes are, along others at most four times as long as that.
+        The longest step of the pictures along each direction. By default, the step that changes
+        pixels by 15 % of the range in root mean square, to first order: along the first direction
+        no longer than the codes themselves, along others at most four times as long as that.
     value_range
-        The values drawn black and white, (low, high); by default those that images seem to have.
+        The values drawn black and white, (low, high); by default estimated from the images.
     picture_size
-        To which images are averaged over areas.
+        Size to which images are reduced, by averaging over areas.
     method
-        "exact" computes M whole, "subspace" its leading directions alone, from products J'J V by a
-        block Krylov method; "auto" is exact for m <= 64, and up to m = 2048 where that takes less
+        "exact" computes all of M; "subspace" only its leading directions, from products J'J V by a
+        block Krylov method; "auto" is exact for m <= 64, and up to m = 2048 if that takes less
         than a third of the time.
     tolerance
-        The relative residual ‖M v − λ v‖ / λ at which a subspace is good enough, in (0, 1).
+        The relative residual ‖M v − λ v‖ / λ at which a subspace has converged, in (0, 1).
     time_limit
-        Seconds, or None for no limit. What is left out for lack of time is said on the page and in
-        ``notes``; at least one code is explained. Drawing the page takes some seconds more.
+        Seconds, or None for no limit. The page and ``notes`` say what was left out for lack of
+        time; at least one code is explained. Drawing the page takes some seconds more.
     memory_limit
-        Bytes for tangents and what they read beside the generator itself; by default what
-        `pydisent.linearize` takes. An estimate, which small temporary tensors may exceed.
+        Bytes for tangents and what they read besides the generator itself; by default the budget
+        of `pydisent.linearize`. An estimate, which small temporary tensors may exceed.
     coupled
-        As of `pydisent.linearize`.
+        As for `pydisent.linearize`.
     seed
-        At least 0; of drawn codes, of the starts of subspaces, and of the random numbers that the
-        generator draws from torch, which are the same for each image, as are its buffers: calls
-        are lent copies of them.
+        At least 0. Seeds drawn codes, the starts of subspaces, and the random numbers that the
+        generator draws from torch. These are the same for each image, and so are the generator's
+        buffers, of which each call gets copies.
     out
-        A folder, where the page and the arrays are saved; see `Explanation.save`.
+        Folder in which to save the page and the arrays; see `Explanation.save`.
     title
-        Of the page.
+        Title of the page.
     names
-        Of the m coordinates.
+        Names of the m coordinates.
     progress
-        Whether to show a bar on a terminal; or called with (stage, done, total).
+        Whether to show a bar on a terminal; or a callable, called with (stage, done, total).
 
     Returns
     -------
     Explanation
-        With arrays, a page and `save`; in a notebook it shows the page. Drawing needs the
-        `report` extra.
+        Holds arrays and a page, and has a method `save`; notebooks show the page. Drawing needs
+        the `report` extra.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as above, or for what `pydisent.linearize` refuses.
+        If an argument is not as above, or `pydisent.linearize` refuses it.
     DerivativeError
         If PyTorch's derivative of an operation of the generator is missing or wrong.
 

@@ -17,7 +17,7 @@ with optional():
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import MaxNLocator
 
-if TYPE_CHECKING:  # which needs what training does
+if TYPE_CHECKING:  # needs the packages that training needs
     from pydisent.evaluation.subject import Subject
 
 
@@ -45,7 +45,7 @@ def heatmaps(summaries: Mapping[str, dict[str, Any]]) -> bytes:
     rows, columns = _arrangement(len(summaries))
     with figure(90 + 400 * columns, 470 * rows) as drawn:
         panels = drawn.subplots(rows, columns, squeeze=False).ravel()
-        shades = PowerNorm(0.5, 0, 1)  # so that small entries of a large F are seen
+        shades = PowerNorm(0.5, 0, 1)  # makes small entries of a large F visible
         for panel, (label, summary) in zip(panels, summaries.items()):
             image = _heatmap(panel, label, summary, shades)
         for panel in panels[len(summaries) :]:
@@ -142,7 +142,7 @@ _LOSS_TITLES = {
 
 
 def losses(logs: Mapping[str, Sequence[dict[str, Any]]]) -> bytes:
-    """Draw every logged loss against the step, smoothed, with the values as logged behind.
+    """Draw every logged loss against the step: smoothed, in front of the logged values.
 
     Parameters
     ----------
@@ -208,10 +208,10 @@ def alignment_section(subjects: Sequence[Subject]) -> Section:
     """Return the section of the heat maps of F."""
     section = Section(
         "Alignment of eigenvectors with coordinates",
-        "F averages the squared entries of the eigenvectors of M = J′J, J the generator's "
-        "Jacobian, over codes of the prior (Ramesh et al., Eq. 6). A dark diagonal says that the "
-        "directions which change the image most are single coordinates; an even shade says that "
-        "every one of them mixes all coordinates. The frame holds the k leading ones.",
+        "F averages the squared entries of the eigenvectors of M = J′J, where J is the generator's "
+        "Jacobian, over codes from the prior (Ramesh et al., Eq. 6). A dark diagonal means that "
+        "the directions that change the image most are single coordinates; an even shade, that "
+        "each of them mixes all coordinates. The frame encloses the k leading ones.",
     )
     if measured := _measured(section, subjects):
         section.attempt("the heat maps", _heatmaps, measured)
@@ -239,7 +239,7 @@ def _heatmaps(measured: Sequence[Subject]) -> Picture:
         "alignment.png",
         heatmaps({s.label: s.alignment for s in measured}),
         f"Heat map of F: {said}.",
-        f"F over {codes} codes; 1 is a perfect match, and 1/m is what chance gives in a code of "
+        f"F over {codes} codes; 1 is a perfect match, and the chance level is 1/m for a code of "
         "size m.",
     )
 
@@ -248,8 +248,8 @@ def spectra_section(subjects: Sequence[Subject]) -> Section:
     """Return the section of the spectra of M."""
     section = Section(
         "Spectra",
-        "Eigenvalues of M say how much the image changes along each eigenvector, on a "
-        "logarithmic scale: a thin line is one code, the thick one their median. A steep fall "
+        "Eigenvalues of M show how much the image changes along each eigenvector, on a "
+        "logarithmic scale. Each thin line is one code, the thick line their median. A steep fall "
         "means that few directions carry most of the change.",
     )
     if measured := _measured(section, subjects):
@@ -271,8 +271,8 @@ def losses_section(subjects: Sequence[Subject]) -> Section:
     """Return the section of the logged losses."""
     section = Section(
         "Training",
-        "Every logged loss against the step: the running mean, and faint behind it the values as "
-        "logged.",
+        "Every logged loss against the step: the running mean and, faint behind it, the logged "
+        "values.",
     )
     logs = {s.label: s.run.log for s in subjects}
     section.attempt("the losses", _losses, logs)
@@ -283,6 +283,6 @@ def _losses(logs: dict[str, list[dict[str, Any]]]) -> Picture:
     return Picture(
         "losses.png",
         losses(logs),
-        f"Curves of the losses of {' and '.join(logs)} over the steps of training.",
-        "Losses of both phases; a loss that only one run has shows one curve.",
+        f"Loss curves of {' and '.join(logs)} over training steps.",
+        "Losses of all phases; a loss that only one run logs has one curve.",
     )

@@ -1,4 +1,4 @@
-"""Writing of pictures and pages."""
+"""Writing pictures and pages."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Pages as HTML: templates, and pictures inside them."""
+"""HTML pages: templates and embedded pictures."""
 
 import base64
 import io
@@ -11,7 +11,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(name: str, *folders: Path, **parts: object) -> str:
-    """Return the template `name`, in `folders` or among those of reports, with its parts."""
+    """Render the template `name`, from `folders` or the reports' own, with the given parts."""
     with optional():
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -34,7 +34,7 @@ def picture_uri(data: bytes) -> str:
 
 
 def page_size(data: bytes) -> tuple[int, int]:
-    """Return the width and height of a picture in pixels of the page."""
+    """Return the width and height of a picture in page pixels."""
     with optional():
         from PIL import Image
 

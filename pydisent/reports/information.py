@@ -1,4 +1,4 @@
-"""Plots of bounds on the mutual information of codes and images over training."""
+"""Plots of bounds on the mutual information between codes and images over training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ with optional():
 
 
 def bounds_of(log: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Return the logged bounds by name, and their "step", which is empty if there are none."""
+    """Return the logged bounds by name and their "step", empty if there are none."""
     lines = [line for line in log if "mi_upper" in line]
     names = [n for n in (lines[0] if lines else {}) if n.startswith(("mi_", LOGGED))]
     return {name: np.array([line[name] for line in lines], float) for name in ("step", *names)}
@@ -38,7 +38,7 @@ def draw_information(
     title : str
         Printed above.
     scores : dict of int to float, optional
-        A score in [0, 1] by the step at which it was measured; a vertical line marks the best.
+        Scores in [0, 1] by the step of their measurement; a vertical line marks the best.
     score_name : str
         Name of the score.
 
@@ -49,7 +49,7 @@ def draw_information(
     """
     found = bounds_of(log)
     if not len(found["step"]):
-        raise ValueError("no bounds of the mutual information have been logged")
+        raise ValueError("no bounds on the mutual information have been logged")
     with figure(760, 420) as drawn:
         panel = drawn.subplots()
         _draw_bounds(panel, found)
@@ -104,10 +104,10 @@ def section(subjects: Sequence[Subject]) -> Section | None:
         return None
     return section_of(
         "Information",
-        "Bounds on the mutual information of the noise and the image over training: from above by "
-        "the encoder's divergence from the prior, dimension by dimension, and from below by how "
-        "well the noise is found again (Jeon et al., Fig. 4). Dimensions that rise one after "
-        "another have each taken up something; those that stay at zero carry nothing.",
+        "Bounds on the mutual information between the noise and the image over training: from "
+        "above by the encoder's divergence from the prior, dimension by dimension, and from below "
+        "by how well the noise is reconstructed (Jeon et al., Fig. 4). Dimensions that rise have "
+        "each picked up some information; those that stay at zero carry none.",
         subjects,
         _picture,
         only=informed,
@@ -118,7 +118,7 @@ def _picture(subject: Subject) -> Picture:
     return Picture(
         "information.png",
         draw_information(subject.run.log, f"{subject.label}: mutual information"),
-        f"Curves over the steps of training of {subject.label}: an upper and a lower bound of the "
+        f"Curves over the training steps of {subject.label}: an upper and a lower bound on the "
         "mutual information, and the divergence of each dimension of the code.",
-        f"{subject.label}: running means; faint, the bounds as logged.",
+        f"{subject.label}: running means and, faint, the logged bounds.",
     )

@@ -1,4 +1,4 @@
-"""The masks of codes, inside which each acts on the image (Zhu et al., Fig. 7)."""
+"""Masks of codes: where in the image each acts (Zhu et al., Fig. 7)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,14 +23,14 @@ with optional():
 
 NOTE = (
     "Masks: the image is dim and blue where the mask is 0 and clear where it is largest; each mask "
-    "is divided by its own maximum, which is printed as max."
+    "is divided by its maximum, printed as max."
 )
 _CELL = 40 * SCALE
 _DIM, _TINT = 0.3, (0.1, 0.25, 0.5)
 
 
 def overlay(images: Tensor, masks: Tensor) -> Tensor:
-    """Return images that fade to a dim blue where a mask is small.
+    """Fade images to a dim blue where a mask is small.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def overlay(images: Tensor, masks: Tensor) -> Tensor:
     """
     clear = _scaled(masks).unsqueeze(-3)
     grey = images.mean(-3, keepdim=True)
-    # Not to black alone, or nothing would be seen of a mask on a dark ground.
+    # Not to black, or a mask would be invisible on a dark background.
     faded = _DIM * grey + (1 - _DIM) * images.new_tensor(_TINT)[:, None, None]
     return clear * images + (1 - clear) * faded
 
@@ -57,18 +57,18 @@ def _scaled(masks: Tensor) -> Tensor:
 
 
 def write_masks(run: Run, out: Path | None = None, *, bases: int = 5, seed: int = 0) -> Path:
-    """Draw each code's mask, its mean and on some images, into masks.png; return its path.
+    """Draw each code's mask, averaged and on some images, into masks.png; return its path.
 
     Parameters
     ----------
     run : Run
-        Of a system with masks.
+        A run of a system with masks.
     out : Path, optional
-        Folder of the picture; RUN/figures by default.
+        Folder for the picture; RUN/figures by default.
     bases : int
         Number of images, generated from codes of the prior, >= 1.
     seed : int
-        Of the codes.
+        Seed of the codes.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def draw_masks(run: Run, *, bases: int = 5, seed: int = 0) -> dict[str, bytes]:
 
 
 def _shades(mask: Tensor) -> Tensor:
-    """Return a mask (H, W) as shades (3, H, W) that colour-blind readers can order."""
+    """Return a mask (H, W) as colours (3, H, W) that are safe for colour-blind readers."""
     shades = matplotlib.colormaps["cividis"](_scaled(mask).numpy())
     return torch.from_numpy(shades[..., :3]).float().movedim(-1, 0)
 
@@ -120,9 +120,9 @@ def section(subjects: Sequence[Subject]) -> Section | None:
         return None
     return section_of(
         "Masks",
-        "Each code acts inside a mask that it has learned (Zhu et al., Fig. 7). The overlap is "
+        "Each code acts inside a learned mask (Zhu et al., Fig. 7). The overlap is "
         "the mean over pairs of codes of sum min(m, n) / sum max(m, n), each mask divided by its "
-        "own maximum: 0 if all sit on distinct regions, 1 if all are alike.",
+        "own maximum: 0 if all cover distinct regions, 1 if all are alike.",
         subjects,
         _picture,
     )
@@ -141,7 +141,7 @@ def _picture(subject: Subject) -> Picture:
     return Picture(
         "masks.png",
         drawn,
-        f"Masks of {subject.label} in rows, one a code: the mean, then on images. Height × width "
-        f"about the centre, from the left and from the top, in parts of the image: {places}.",
+        f"Masks of {subject.label}, one row per code: the mean, then on images. Height × width "
+        f"about the centre (x, y), as fractions of the image: {places}.",
         f"{subject.label}: overlap {subject.masks.score:.3f}.",
     )

@@ -1,4 +1,4 @@
-"""The matrices of codes against factors that metrics are made from."""
+"""Matrices of codes against factors, from which metrics are computed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ with optional():
     from matplotlib.axes import Axes
 
 
-# The title of each metric, its matrix (d, f) among the details, and what an entry is.
+# Each metric's title, the key of its matrix (d, f) among the details, and the meaning of an entry.
 _MATRICES = {
     "mig": ("MIG", "mutual_information", "mutual information, nats"),
     "sap": ("SAP", "matrix", "balanced accuracy of one code alone"),
@@ -32,7 +32,7 @@ _WRITTEN = 16  # most codes whose entries are printed
 def matrices_of(
     scores: dict[str, Any] | None, source: str | Path = "scores.json"
 ) -> dict[str, np.ndarray]:
-    """Return the matrices (d, f) among a run's scores by metric; `source` is the scores' file.
+    """Return the matrices (d, f) in a run's scores by metric; `source` is the scores' file.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def matrices_of(
 
 
 def _matrix(name: str, key: str, details: dict[str, Any], source: str | Path) -> np.ndarray:
-    """Return a matrix of a score's details; ValueError unless it is one of codes × factors."""
+    """Return a matrix from a score's details; ValueError unless it is codes × factors."""
     codes, factors = details["codes"], details["factors"]
     try:
         matrix = np.array(details[key], float)
@@ -63,7 +63,7 @@ def _matrix(name: str, key: str, details: dict[str, Any], source: str | Path) ->
 
 
 def draw_matrices(scores: dict[str, Any], source: str | Path = "scores.json") -> bytes:
-    """Draw the codes × factors matrices of a run's scores side by side, each in its own shades.
+    """Draw the codes × factors matrices of a run's scores side by side, each on its own scale.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def draw_matrices(scores: dict[str, Any], source: str | Path = "scores.json") ->
     Raises
     ------
     ValueError
-        If no metric with a matrix is among them.
+        If none of them has a matrix.
     """
     found = matrices_of(scores, source)
     if not found:
@@ -121,7 +121,7 @@ def write_matrices(run: Run, out: Path) -> list[Path]:
     Raises
     ------
     ValueError
-        If no metric with a matrix is among the scores, or `out` is a file.
+        If none of the scores has a matrix, or `out` is a file.
     """
     return write_files(
         out, {"matrices.png": draw_matrices(run.scores or {}, run.path / "scores.json")}
@@ -134,8 +134,9 @@ def section(subjects: Sequence[Subject]) -> Section | None:
         return None
     return section_of(
         "Codes and factors",
-        "What each code knows about each ground-truth factor, by the figures that the scores are "
-        "made from. In a disentangled code each column has one dark entry, and no row has two.",
+        "How informative each code is about each ground-truth factor, by the quantities that the "
+        "scores are computed from. In a disentangled code each column has one dark entry, and no "
+        "row has two.",
         subjects,
         _picture,
     )
@@ -148,5 +149,5 @@ def _picture(subject: Subject) -> Picture:
         "matrices.png",
         draw_matrices(scores, source),
         f"Matrices of codes against factors of {subject.label}: {said}.",
-        f"{subject.label}: a row a code, a column a factor; each matrix has its own shades.",
+        f"{subject.label}: one row per code, one column per factor; each matrix on its own scale.",
     )

@@ -23,20 +23,20 @@ def write_report(
 ) -> Path:
     """Write a self-contained HTML page about runs, with its pictures beside it; return its path.
 
-    The page explains why parts are missing, such as reconstructions without an encoder.
+    The page says why parts are missing, such as reconstructions without an encoder.
 
     Parameters
     ----------
     runs : sequence of Run
         One, or several to compare.
     out : Path, optional
-        Folder of the page; the folder "report" of the first run by default.
+        Folder for the page; the folder "report" of the first run by default.
     command : sequence of str
         The command line, shown on the page.
     seed : int
-        Of codes and images.
+        Seed of codes and images.
     split : str
-        Of which images reconstructions are: "train" or "test"; "auto" for the latter if any.
+        Images to reconstruct: "train" or "test"; "auto" for the latter if there are any.
 
     Raises
     ------

@@ -23,11 +23,11 @@ with optional():
 
 
 _SMALL_CELL = 40 * SCALE
-_WALL = 64  # images of a wall
+_WALL = 64  # images on a wall
 
 
 def image_wall(images: Tensor, title: str, columns: int = 8) -> Image.Image:
-    """Draw images (N, C, H, W) in rows of `columns`, without an incomplete last row."""
+    """Draw images (N, C, H, W) in full rows of `columns`; a remainder is left out."""
     columns = min(columns, len(images))
     rows = len(images) // columns
     wall = images[: rows * columns].unflatten(0, (rows, columns))
@@ -59,7 +59,7 @@ def local_svd(
     distance: float = 0.8,
     seed: int = 0,
 ) -> Image.Image:
-    """Draw steps of one length from a code, along eigenvectors of M and at random (Fig. 13).
+    """Draw steps of one length from codes, along eigenvectors of M and at random (Fig. 13).
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def local_svd(
     distance : float
         The length ε > 0 of every step.
     seed : int
-        Of codes and random directions.
+        Seed of codes and random directions.
 
     Raises
     ------
@@ -120,9 +120,9 @@ def write_local_svd(
     run, bases, directions, seed
         As for `local_svd`.
     out : Path, optional
-        Folder of the pictures; RUN/figures by default.
+        Folder for the pictures; RUN/figures by default.
     distances : sequence of float
-        The lengths ε > 0; a picture each.
+        The lengths ε > 0, one picture for each.
 
     Raises
     ------
@@ -151,8 +151,8 @@ def samples_section(subjects: Sequence[Subject]) -> Section:
     """Return the section of images of the data and generated images."""
     section = Section(
         "Samples",
-        "Images of the data beside images generated from codes drawn at random. Nothing is "
-        "picked: what is blank or broken here is so as often in general.",
+        "Images from the data set beside images generated from random codes. Nothing is "
+        "cherry-picked: blank or broken images are as frequent in general as here.",
     )
     seen = []
     for subject in subjects:
@@ -189,8 +189,8 @@ def steps_section(subjects: Sequence[Subject]) -> Section:
         "Small steps in latent space",
         "From a code (left), steps of one length along the leading eigenvectors of M, either way, "
         "and, below, along random directions. An eigenvector should change one thing, the first "
-        "ones most; a random direction mixes them all. The figures are the row's largest root "
-        "mean square change of a pixel.",
+        "ones most; a random direction mixes all of them. The figures are the row's largest "
+        "root-mean-square change of a pixel.",
         subjects,
         _steps,
     )
@@ -210,7 +210,7 @@ def reconstructions_section(subjects: Sequence[Subject]) -> Section:
     """Return the section of reconstructions."""
     return section_of(
         "Reconstructions",
-        "Images of the data above what the system makes of them: encoded, then decoded.",
+        "Images from the data set above their reconstructions: encoded, then decoded.",
         subjects,
         _reconstructions,
     )
@@ -222,7 +222,7 @@ def _reconstructions(subject: Subject) -> Picture:
     return Picture(
         "reconstructions.png",
         image_png(reconstruction_pairs(images[:24], again[:24], title)),
-        f"Pairs of rows: images of the data, and below each its reconstruction by {subject.label}.",
+        f"Pairs of rows: images from the data set above their reconstructions by {subject.label}.",
         f"{subject.label}: mean squared error of a pixel {subject.reconstruction_error:.4f}, over "
         f"{len(images)} images.",
     )

@@ -1,4 +1,4 @@
-"""What two units of a code do together: grids of decoded images (Lezama 2019, Fig. 1)."""
+"""The joint effect of two units of a code: grids of decoded images (Lezama 2019, Fig. 1)."""
 
 import textwrap
 from collections.abc import Mapping
@@ -26,15 +26,15 @@ def factor_plane(
     Parameters
     ----------
     system : System
-        What decodes.
+        The system that decodes.
     base : Tensor
-        (d,), the code that the others are taken from.
+        (d,), the code that provides the other coordinates.
     columns : tuple of int
         The coordinates that change, down the rows and along them.
     spans : tuple of float
-        Each goes from minus its span to its span.
+        Each coordinate goes from −span to span.
     cells : int
-        Values of each.
+        Number of values of each.
     """
     codes = base.repeat(cells, cells, 1)
     down, along = (torch.linspace(-span, span, cells).to(codes) for span in spans)
@@ -44,7 +44,7 @@ def factor_plane(
 
 
 def write_planes(planes: Mapping[str, Tensor], path: Path) -> Path:
-    """Draw planes by `factor_plane` side by side, each under its name, and return the file.
+    """Draw planes from `factor_plane` side by side, each under its name, and return the file.
 
     Parameters
     ----------

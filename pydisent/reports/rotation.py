@@ -1,4 +1,4 @@
-"""How far images move along an axis of two coordinates as they turn (Zhu et al., Fig. 3)."""
+"""Accumulated distance along an axis as it rotates in a plane of the code (Zhu et al., Fig. 3)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,22 +26,22 @@ def write_rotation(
 ) -> Path:
     """Draw the accumulated perceptual distance against rotation into a file; return its path.
 
-    Where the two coordinates each do one simple thing it is least at multiples of 90°, which are
-    marked (Fig. 3 d).
+    If each of the two coordinates has one simple effect, the distance is least at multiples of
+    90°, which are marked (Fig. 3 d).
 
     Parameters
     ----------
     run : Run
         The run.
     out : Path, optional
-        Folder of the picture; RUN/figures by default.
+        Folder for the picture; RUN/figures by default.
     coordinates : sequence of int or str, optional
-        Two, as numbers from 0 or names; those with the longest traversals, measured if that is not
-        among the scores, by default.
+        Two coordinates, as numbers from 0 or names; by default those with the longest traversals,
+        measured if not among the scores.
     step : int
         Degrees between angles, a divisor of 90.
     seed : int
-        Of the code whose other coordinates are kept.
+        Seed of the code, whose other coordinates are kept.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def write_rotation(
         run.system.decode, code, (chosen[0], chosen[1]), angles, distance=distance
     )
     names = [run.system.code_names[i] for i in chosen]
-    title = f"{run.system.name}: the plane of {names[0]} and {names[1]} turned"
+    title = f"{run.system.name}: rotation in the plane of {names[0]} and {names[1]}"
     files = {f"rotation-{'-'.join(names)}.png": draw_rotation(angles, sums, title, distance.name)}
     return write_files(out or run.path / "figures", files)[0]
 
@@ -77,11 +77,11 @@ def draw_rotation(
     Parameters
     ----------
     angles, distances : sequence of float
-        As many of each.
+        Sequences of equal length.
     title : str
         Printed above.
     name : str
-        Of the perceptual distance.
+        Name of the perceptual distance.
     """
     first, last = min(angles), max(angles)
     ticks = np.arange(np.ceil(first / 45), np.floor(last / 45) + 1) * 45

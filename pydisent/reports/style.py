@@ -26,7 +26,7 @@ RULE = "#dfe4e9"
 PAPER = "#ffffff"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe & Ito
 
-_RC: Any = {  # Any: mypy would want the type of every setting
+_RC: Any = {  # Any: mypy would require the type of every setting
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "text.color": INK,
@@ -73,7 +73,7 @@ def figure_png(drawn: Figure) -> bytes:
 
 
 def rgb_bytes(images: Tensor) -> np.ndarray:
-    """Return images (..., channels, H, W) in [0, 1], of one channel or three, as (..., H, W, 3)."""
+    """Return images (..., channels, H, W) in [0, 1], one or three channels, as (..., H, W, 3)."""
     finite = torch.nan_to_num(images.detach().float().cpu()).clamp(0, 1)
     rgb = finite.expand(*images.shape[:-3], 3, *images.shape[-2:])
     return (rgb.movedim(-3, -1) * 255).round().to(torch.uint8).numpy().copy()

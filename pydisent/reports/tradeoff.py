@@ -32,9 +32,9 @@ class _Curve:
     Attributes
     ----------
     setting : str or None
-        What varies along the curve.
+        The setting that varies along the curve.
     fixed : dict
-        The settings that vary between this curve and others of the system.
+        The settings that differ between this curve and others of the system.
     """
 
     def __init__(self, setting: str | None, fixed: dict[str, Any], groups: list[Group]) -> None:
@@ -43,13 +43,13 @@ class _Curve:
 
     @property
     def label(self) -> str:
-        """Return the system, the setting that varies, and those that are fixed."""
+        """Return the system, the varying setting, and the fixed ones."""
         fixed = [f"{name}={setting_text(value)}" for name, value in self.fixed.items()]
         words = ", ".join([*([f"over {self.setting}"] if self.setting else []), *fixed])
         return self.groups[0].system + (f" ({words})" if words else "")
 
     def points(self, error: str, metric: str) -> list[tuple[Estimate, Estimate, str]]:
-        """Return reconstruction error, score and label of each group that has both."""
+        """Return reconstruction error, score and label of each group with both."""
         found = []
         for group in self.groups:
             x, y = group.estimate(error), group.estimate(metric)
@@ -61,7 +61,7 @@ class _Curve:
 
 
 def draw_tradeoff(comparison: Comparison) -> bytes | None:
-    """Draw each score against the reconstruction error, one curve for each system.
+    """Draw each score against the reconstruction error, with curves for each system.
 
     Points are means over seeds with bars of one standard deviation, labelled with the value of the
     setting that varies along the curve.
@@ -142,7 +142,7 @@ def _draw_panel(
             )
             text.set_path_effects([withStroke(linewidth=2.5, foreground=PAPER)])
     panel.set_title(title)
-    panel.set_xlabel("reconstruction error (mean square of a pixel)", color=MUTED)
+    panel.set_xlabel("reconstruction error (mean square per pixel)", color=MUTED)
     panel.margins(0.1)
 
 
@@ -151,7 +151,7 @@ def _curves(comparison: Comparison) -> list[_Curve]:
     for system in dict.fromkeys(group.system for group in comparison.groups):
         groups = [group for group in comparison.groups if group.system == system]
         setting = _main_setting(groups)
-        # A setting that is determined by the main one is not a dimension of the grid.
+        # A setting determined by the main one is not a dimension of the grid.
         rest = [n for n in groups[0].varied if n != setting and not _follows(n, setting, groups)]
         families: dict[str, list[Group]] = {}
         for group in groups:

@@ -33,7 +33,7 @@ def copied(sources: Tensor, attributes: Tensor, coordinates: Sequence[int]) -> T
     attributes : Tensor
         (A, d) codes.
     coordinates : sequence of int
-        Those that are copied.
+        The coordinates to copy.
 
     Returns
     -------
@@ -65,26 +65,26 @@ def write_transfer(
     run : Run
         The run; with `origin` "data", its system also encodes.
     out : Path, optional
-        Folder of the pictures; RUN/figures by default.
+        Folder for the pictures; RUN/figures by default.
     coordinates : sequence, optional
-        For each picture a coordinate or several, counted from 0 or by name; by default the three
-        whose traversals are longest, one a picture, measured if that is not among the scores.
+        For each picture one coordinate or several, counted from 0 or by name; by default the three
+        with the longest traversals, one per picture, measured if not among the scores.
     origin : str
-        "prior": the images are generated. "data": they are of the data, encoded; they stand
-        beside what is decoded from their codes.
+        "prior": generated images. "data": encoded images from the data set, shown beside their
+        reconstructions.
     sources, attributes : int
         Number of each, >= 1.
     seed : int
-        Of the images.
+        Seed of the images.
     split : str
-        With `origin` "data": of training images, as "auto" is, or of "test" images.
+        With `origin` "data": training images for "train" and "auto", or "test" images.
 
     Raises
     ------
     ValueError
         If an argument is out of range, a name unknown, or the data has too few images.
     NotTrainedError
-        If the images are to be encoded and the system cannot do that yet.
+        If images are to be encoded and the encoder is not trained yet.
     """
     files = draw_transfer(
         run,
@@ -146,9 +146,9 @@ def _originals(
 
 
 def _draw(shown: Tensor, mixed: Tensor, title: str) -> bytes:
-    """Draw the sources above and the attributes beside mixed images (A, S, C, H, W).
+    """Draw sources above, and attributes beside, the mixed images (A, S, C, H, W).
 
-    `shown` (kinds, S + A, C, H, W) holds them as generated, or as images and as decoded.
+    `shown` (kinds, S + A, C, H, W) holds generated images, or images and their reconstructions.
     """
     kinds, (attributes, sources) = len(shown), mixed.shape[:2]
     grid = mixed.new_zeros(kinds + attributes, kinds + sources, *mixed.shape[2:])
@@ -176,9 +176,9 @@ def section(subjects: Sequence[Subject]) -> Section | None:
     return section_of(
         "Attribute transfer",
         "The code of each image in the top row, with one coordinate copied from the code of each "
-        "image in the left column (Zhu et al., Fig. 10). In a disentangled code one thing goes "
-        "over, and the rest of the image above stays. The coordinates are those whose traversals "
-        "are longest.",
+        "image in the left column (Zhu et al., Fig. 10). In a disentangled code one attribute is "
+        "transferred, and the rest of the image above stays the same. The coordinates are those "
+        "with the longest traversals.",
         subjects,
         _pictures,
     )
@@ -193,7 +193,7 @@ def _pictures(subject: Subject) -> list[Picture]:
         Picture(
             file,
             data,
-            f"Grid of images of {subject.label}: those of the top row with {names[i]} of those "
+            f"Grid of images of {subject.label}: those in the top row with {names[i]} from those "
             "in the left column.",
             f"{subject.label}: {names[i]} copied.",
         )

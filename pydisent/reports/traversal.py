@@ -1,4 +1,4 @@
-"""Traversals of any decoder, as an object that shows itself in a notebook."""
+"""Traversals of any decoder, with a rich display in notebooks."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Traversal:
     images : Tensor
         (K, B, T, C, H, W) in [0, 1]: coordinates, codes, values.
     values : Tensor
-        (K, T) of the coordinates.
+        (K, T), the coordinates' values.
     names : tuple of str
-        Of the coordinates.
+        Names of the coordinates.
     labels : tuple of str
-        Of the T columns.
+        Labels of the T columns.
     title : str
-        Above the picture.
+        Printed above the picture.
     """
 
     images: Tensor
@@ -50,7 +50,7 @@ class Traversal:
 
     @cached_property
     def png(self) -> bytes:
-        """Return the picture: a row for each coordinate and code, a column for each value."""
+        """Return the picture: one row per coordinate and code, one column per value."""
         bases = self.images.shape[1]
         rows = [name if b == 0 else "" for name in self.names for b in range(bases)]
         drawn = image_grid(
@@ -64,7 +64,7 @@ class Traversal:
         return image_png(drawn)
 
     def save(self, path: str | Path) -> Path:
-        """Write the picture as PNG, and the folder if it is not there; return the path."""
+        """Write the picture as PNG, creating the folder if needed; return the path."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, self.png)
@@ -93,7 +93,7 @@ def traverse(
     names: Sequence[str] | None = None,
     title: str = "Each coordinate varied",
 ) -> Traversal:
-    """Decode codes of which one coordinate at a time varies, the others fixed.
+    """Decode codes in which one coordinate at a time varies.
 
     Parameters
     ----------
@@ -102,22 +102,22 @@ def traverse(
     bases : Tensor
         (B, d) codes to start from.
     coordinates : sequence of int, optional
-        Which vary, from 0; the first 16 by default.
+        Coordinates to vary, from 0; the first 16 by default.
     span : float
         Coordinate j goes from centre_j − span · scale_j to centre_j + span · scale_j.
     steps : int
         Number of values, at least 2.
     centre, scale : Tensor, optional
-        (d,) such as mean and standard deviation of the codes of data; 0 and 1 by default.
+        (d,), such as the mean and standard deviation of the data's codes; 0 and 1 by default.
     names : sequence of str, optional
-        Of all d coordinates; z1, z2, ... by default.
+        Names of all d coordinates; z1, z2, ... by default.
     title : str
-        Above the picture.
+        Printed above the picture.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of range or of another shape, or `decode` returns no images.
+        If an argument is out of range or has the wrong shape, or `decode` does not return images.
     """
     check_floating("bases", bases)
     if bases.ndim != 2 or not bases.numel():

@@ -1,4 +1,4 @@
-"""Traversals: one coordinate of a code varied, the others fixed."""
+"""Traversals: one coordinate of a code varies, the others stay fixed."""
 
 import math
 from collections.abc import Sequence
@@ -51,25 +51,25 @@ def write_traversals(
     run : Run
         The run.
     out : Path, optional
-        Folder of the pictures; RUN/figures by default.
+        Folder for the pictures; RUN/figures by default.
     coordinates : sequence of int or str, optional
-        Which, as numbers from 0 or names; the first 16, or k if that is more, by default.
+        Coordinates to vary, as numbers from 0 or names; by default the first 16, or k if larger.
     sort : str
-        "tpl": by the perceptual length of the traversals, the longest first, measured if it is not
-        among the run's scores. "code": in the order of the code or `coordinates`. "auto": by length
-        if it is among the scores, `coordinates` is None, and no penalty aligns the first ones.
+        "tpl": by the perceptual length of the traversals, longest first, measured if not among the
+        run's scores. "code": in the order of the code or `coordinates`. "auto": by length if it is
+        among the scores, `coordinates` is None, and no penalty aligns the first ones.
     span : float
         The coordinate goes from −span to span, span > 0.
     steps : int
         Number of values, >= 2.
     bases : int
-        Number of codes, >= 1; with one, a picture less is drawn.
+        Number of codes, >= 1; with one, one picture fewer is drawn.
     seed : int
-        Of the codes.
+        Seed of the codes.
     origin : str
-        "prior": codes drawn from the prior; "data": of images of the data, encoded.
+        "prior": codes drawn from the prior; "data": codes of images from the data set.
     split : str
-        With `origin` "data": of training images, as "auto" is, or of "test" images.
+        With `origin` "data": training images for "train" and "auto", or "test" images.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def draw_traversals(
 
 
 class _Table:
-    """Labels of traversals: names, lengths, and masks if there are any."""
+    """Labels of traversals: names, lengths, and any masks."""
 
     def __init__(
         self,
@@ -179,7 +179,7 @@ class _Table:
 def ordered_coordinates(
     run: Run, coordinates: Sequence[int | str] | None, sort: Sort = "auto"
 ) -> tuple[list[int], Lengths | None]:
-    """Return the coordinates to vary in order, and the lengths of all if they are known.
+    """Return the coordinates to vary, in order, and the lengths of all if known.
 
     Raises
     ------
@@ -239,7 +239,7 @@ def _traversal_codes(base: Tensor, coordinates: list[int], values: Tensor) -> Te
 
 
 def _groups(run: Run, chosen: list[int]) -> list[int]:
-    """Return the sizes of the groups of rows: those that the penalty aligns, then the others."""
+    """Return the sizes of the groups of rows: those that the penalty aligns, then the rest."""
     k = leading(run) or 0
     aligned = penalty_weight(run) > 0 and chosen == list(range(len(chosen))) and k < len(chosen)
     return [k, len(chosen) - k] if aligned else [len(chosen)]
@@ -253,13 +253,13 @@ def section(subjects: Sequence[Subject]) -> Section:
     """Return the section of traversals."""
     intro = (
         "Along a row one coordinate of the code goes from −2 to 2 (two standard deviations of "
-        "the prior to either side) and the others stay as they were drawn. In a disentangled "
+        "the prior to either side) and the others stay fixed. In a disentangled "
         "code a row changes one thing."
     )
     if any(penalty_weight(s.run) > 0 for s in subjects):
         intro += (
-            " A gap parts the coordinates that the penalty aligns from the rest, which should do "
-            "little."
+            " A gap separates the coordinates that the penalty aligns from the rest, which should "
+            "have little effect."
         )
     if any(known_lengths(s.run) for s in subjects):
         intro += (
@@ -278,17 +278,18 @@ def _pictures(subject: Subject) -> list[Picture]:
     files = draw_traversals(subject.run, seed=subject.seed)
     about = {
         "traversals.png": (
-            f"Images of {subject.label} in {shown} rows, one a coordinate, which varies from "
+            f"Images of {subject.label} in {shown} rows, one per coordinate, which varies from "
             "−2 on the left to 2 on the right.",
             f"{subject.label}: {which} coordinates, from one code.",
         ),
         "traversals.gif": (
-            f"Animation of {subject.label}: one column a coordinate, which moves from −2 to 2 "
-            "and back; one row a code.",
-            f"{subject.label}: the same in motion, one row a code.",
+            f"Animation of {subject.label}: one column per coordinate, which moves from −2 to 2 "
+            "and back; one row per code.",
+            f"{subject.label}: the same in motion, one row per code.",
         ),
         "traversals-bases.png": (
-            f"Images of {subject.label} in groups of rows, one group a coordinate, one row a code.",
+            f"Images of {subject.label} in groups of rows, one group per coordinate, one row per "
+            "code.",
             f"{subject.label}: the same from several codes.",
         ),
     }

@@ -272,8 +272,8 @@ def test_scores_by_other_variants_stand_in_rows_of_their_own(tmp_path):
         scores = {"sap": {"score": 0.5, "details": {"variant": variant, "split": split}}}
         runs.append(fake_run(tmp_path / name, name=name, scores=scores))
     rows = rows_of(runs)
-    assert rows["SAP (thresholds, training images)"].cells == ["0.500", "measured otherwise"]
-    assert rows["SAP (kumar, test images)"].cells == ["measured otherwise", "0.500"]
+    assert rows["SAP (thresholds, training images)"].cells == ["0.500", "measured differently"]
+    assert rows["SAP (kumar, test images)"].cells == ["measured differently", "0.500"]
 
 
 def test_reconstructions_are_of_unseen_images_where_there_are_any(tmp_path):
