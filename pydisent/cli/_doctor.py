@@ -53,9 +53,7 @@ def doctor(
     from pydisent._atomic import write_atomic
 
     if out is not None:
-        check(
-            out.parent.is_dir() and not out.is_dir(), "out", "a file in an existing folder", out
-        )
+        check(out.parent.is_dir() and not out.is_dir(), "out", "a file in an existing folder", out)
     if target is None:
         if latent is not None:
             raise ValueError("latent must be left out without MODULE:NAME")

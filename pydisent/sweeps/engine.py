@@ -14,8 +14,8 @@ from typing import Protocol
 from pydisent.training.files import lock
 from pydisent.training.signals import noted_signals
 
-TRIES = 3  # for a killed job: later there may be more memory, or another machine
-_SIGKILL = 9  # which signal lacks on Windows
+TRIES = 3  # of a killed job: a later one may find more memory, or another machine
+_SIGKILL = 9  # the signal module lacks it on Windows
 _POLL = 0.05  # seconds
 OUTPUT_LOCK_TIMEOUT = 300.0  # seconds to wait for a process that still writes a job's output
 _TAIL = 8192  # bytes of output searched for an error message
@@ -45,7 +45,7 @@ class Job:
     output : Path
         File to which their output is appended.
     threads : int
-        CPU threads they may use.
+        CPU threads that they may use.
     """
 
     name: str
@@ -61,13 +61,13 @@ class Outcome:
     Attributes
     ----------
     name : str
-        The job's.
+        Name of the job.
     state : {"running", "done", "failed", "interrupted"}
         The new state.
     seconds : float or None
-        Time it took.
+        Time taken.
     error : str or None
-        Why it failed, or what killed it before it is started again.
+        Why it failed, or what killed it before a restart.
     """
 
     name: str
@@ -86,15 +86,15 @@ class Engine(Protocol):
     def run(self, jobs: Sequence[Job], note: Callable[[Outcome], None]) -> int | None:
         """Run all jobs, calling `note` in this process when each starts and ends.
 
-        A failed job is not repeated. A job that is killed (by SIGKILL, as when memory is short, or
-        with its machine) is noted as interrupted and started again after the others, `TRIES` times
-        in all.
+        A failed job is not repeated. A job that is killed (by SIGKILL, for example for lack of
+        memory, or with its machine) is noted as interrupted and restarted after the others, with
+        `TRIES` attempts in all.
 
         Returns
         -------
         int or None
             The signal that stopped the engine, once all running jobs have saved and exited; None
-            if all jobs were run.
+            if all jobs have run.
         """
 
 
@@ -104,12 +104,12 @@ class LocalEngine:
     Parameters
     ----------
     workers : int
-        Number of jobs at a time.
+        Number of concurrent jobs.
 
     Raises
     ------
     ValueError
-        If that is below 1.
+        If `workers` is below 1.
     """
 
     def __init__(self, workers: int) -> None:
@@ -144,7 +144,7 @@ class Worker(Protocol):
 
 
 def at_least_one(workers: int) -> int:
-    """Return `workers`; raise ValueError if that is below 1."""
+    """Return `workers`; raise ValueError if it is below 1."""
     if workers < 1:
         raise ValueError(f"workers must be an integer >= 1, got {workers}")
     return workers
@@ -188,10 +188,10 @@ def work_through(
 
 
 class LocalWorker:
-    """A job running on this machine, one process after the other.
+    """A job running on this machine, one process after another.
 
-    Each process inherits the lock of the job's output, so that nothing else runs the job while the
-    process lives, even if the process that started it does not.
+    Each process inherits the lock on the job's output, so that nothing else runs the job while the
+    process lives, even if its parent has ended.
     """
 
     launcher: tuple[str, ...] = ()  # prefix of each command line
@@ -208,7 +208,7 @@ class LocalWorker:
         return time.monotonic() - self._started
 
     def advance(self) -> Outcome | None:
-        """Return the new state, starting the next process when it is time; see `Worker`."""
+        """Return the new state, starting the next process when due; see `Worker`."""
         if self._process is None:
             return self._begin()
         code = self._process.poll()
@@ -233,7 +233,7 @@ class LocalWorker:
             self._process.wait()
 
     def _begin(self) -> Outcome | None:
-        """Start the next process, unless a previous one still holds the lock of the output."""
+        """Start the next process, unless a previous one still holds the lock on the output."""
         self.job.output.parent.mkdir(parents=True, exist_ok=True)
         with self.job.output.open("ab") as output:
             if not lock(output):
@@ -251,7 +251,7 @@ class LocalWorker:
                 stdout=output,  # passes on the lock
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"OMP_NUM_THREADS": str(self.job.threads)},
-                # Ctrl-C must reach the sweep alone, which passes it on once.
+                # Ctrl-C must reach only the sweep, which passes it on once.
                 start_new_session=True,
             )
         if self.begun:
@@ -267,6 +267,6 @@ class LocalWorker:
         said = [line.strip() for line in lines if line.strip()]
         own = [line.removeprefix("pydisent: ") for line in said if line.startswith("pydisent: ")]
         how = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
-        last = own or ([] if code == -_SIGKILL else said)  # what is killed so says nothing of it
+        last = own or ([] if code == -_SIGKILL else said)  # output before a SIGKILL is unrelated
         words = f"{last[-1]} ({how})" if last else how
         return f"{words}; see {self.job.output}"

@@ -25,7 +25,7 @@ FORMAT = 1
 MANIFEST = "sweep.json"
 _FIELDS: Types = {"format": (int,), "asked": (dict,), "runs": (dict,)}
 _RUN: Types = {"state": (str,), "plan": (dict,), "error": (str,), "seconds": NUMBER}
-# What the oldest sweeps did not record.
+# Missing from the oldest sweeps.
 _ADDED_LATER: dict[str, Any] = {
     "partial": False,
     **dict.fromkeys(("image_size", "split", "crop", "mirror", "factors", "bins")),
@@ -41,7 +41,7 @@ class Manifest:
     folder : Path
         The sweep's folder.
     plan : SweepPlan
-        The sweep that is asked for.
+        The requested sweep.
     runs : mapping of str to Plan
         Its runs.
 
@@ -88,7 +88,7 @@ class Manifest:
         about = as_object(kept, f"{source}: run {name}")
         check_fields(f"{source}: {name}", about, _RUN, optional=("error", "seconds"))
         if difference(about["plan"], plan):
-            raise ValueError(f"{source}: {name} has another plan than is asked for")
+            raise ValueError(f"{source}: {name} has a different plan from the one requested")
         check_one_of(f"{source}: state of {name}", about["state"], _STATES)
         return {k: v for k, v in about.items() if k != "plan"}
 
@@ -98,7 +98,7 @@ class Manifest:
         write_json(self.file, {"format": FORMAT, "asked": self.asked, "runs": runs})
 
     def record(self, outcome: Outcome) -> None:
-        """Record that a run has started or how it ended."""
+        """Record the start or the end of a run."""
         state: dict[str, Any] = {"state": outcome.state}
         if outcome.error is not None:
             state["error"] = outcome.error

@@ -25,12 +25,12 @@ class SweepPlan:
     data, data_path, partial, factors, bins, preset, steps
         As in `Plan`, for every run; a path is made absolute.
     image_size, split, crop, mirror
-        As in `Plan`; each run's preset determines what is None.
+        As in `Plan`; None leaves the value to each run's preset.
     grid : dict of str to tuple of str
-        Values of settings, as text. A key "system.setting" applies to that system alone, another
+        Values of settings, as text. A key "system.setting" applies only to that system, any other
         key to all systems.
     seeds : tuple of int
-        One run each.
+        Seeds, one run for each.
     """
 
     systems: tuple[str, ...]
@@ -101,7 +101,7 @@ class SweepPlan:
             raise ValueError(f"{system}: {error}") from error
 
     def _values(self, system: str) -> dict[str, Sequence[str]]:
-        """Return the grid's values of the settings of `system`; its own keys take precedence."""
+        """Return the grid's values for the settings of `system`; its own keys take precedence."""
         known = [name for name, *_ in systems.describe(systems.config_class(system)())]
         values: dict[str, Sequence[str]] = {}
         for key in sorted(self.grid, key=lambda key: "." in key):
@@ -122,7 +122,7 @@ class SweepPlan:
 
 
 def common_data(names: Sequence[str]) -> str:
-    """Return the default data set of these systems; ValueError if they have different ones."""
+    """Return the default data set of these systems; ValueError if they differ."""
     by_system = {name: systems.default_data(name) for name in names}
     if len(set(by_system.values())) > 1:
         each = ", ".join(f"{data} for {name}" for name, data in by_system.items())

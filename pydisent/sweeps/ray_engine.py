@@ -15,10 +15,10 @@ from pydisent._extras import optional
 from pydisent.sweeps.engine import Job, LocalWorker, Outcome, at_least_one, work_through
 
 _CONNECT = 5.0  # seconds
-_NEWS = 0.5  # seconds that an actor waits for a change of state, so that it is polled rarely
+_NEWS = 0.5  # seconds that an actor waits for a change of state, to be polled rarely
 _CHECK = 2.0  # seconds between checks that the cluster is alive
-_OBJECTS = 100 * 2**20  # bytes of Ray's object store, which holds outcomes alone
-_SETTINGS = b"\x04"  # type of the first frame of both sides of HTTP/2
+_OBJECTS = 100 * 2**20  # bytes of Ray's object store, which only holds outcomes
+_SETTINGS = b"\x04"  # type of the first HTTP/2 frame from either side
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0\0\0\0\0"
 # Sends the process SIGTERM, as a stopped sweep would, when its parent, the Ray worker, dies.
 DIE_WITH_PARENT = """
@@ -31,7 +31,7 @@ os.execvp(sys.argv[2], sys.argv[2:])
 
 
 class RayEngine:
-    """Runs jobs on a Ray cluster, each in processes started by a Ray worker of its own.
+    """Runs jobs on a Ray cluster, each in processes started by its own Ray worker.
 
     All machines must have pydisent installed, and the sweep's folder and the data under the same
     paths. Without an address, a cluster is started on this machine and shut down after the run. If
@@ -40,12 +40,12 @@ class RayEngine:
     Parameters
     ----------
     workers : int
-        Largest number of jobs at a time; the free CPU cores of the cluster may allow fewer.
+        Maximum number of concurrent jobs; the free CPU cores of the cluster may allow fewer.
     address : str or None
         HOST:PORT or ray://HOST:PORT of a cluster to join, or auto for the one that this machine
         belongs to; the environment variable RAY_ADDRESS by default.
     gpu : bool
-        Whether each job gets a GPU of its own, if the cluster has any.
+        Whether each job gets its own GPU, if the cluster has any.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def _check_room(ray: Any, threads: int) -> None:
 
 @contextmanager
 def _by_value(ray: Any) -> Iterator[None]:
-    """Pickle the code of jobs by value, so that Ray workers need not import torch, for seconds."""
+    """Pickle the code of jobs by value, so that Ray workers need not import torch (seconds)."""
     modules = [sys.modules[name] for name in ("pydisent.sweeps", "pydisent.training")]
     for module in modules:
         ray.cloudpickle.register_pickle_by_value(module)

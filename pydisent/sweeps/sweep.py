@@ -1,4 +1,4 @@
-"""Train and score the runs of a sweep, as far as they are not finished."""
+"""Train and score the unfinished runs of a sweep."""
 
 import signal
 import sys
@@ -42,17 +42,17 @@ def run_sweep(
     threads: int = 1,
     say: Callable[[str], None] = print,
 ) -> dict[str, str]:
-    """Train and score the runs of a plan in `path` that are not finished yet.
+    """Train and score the unfinished runs of a plan in `path`.
 
-    A failed run is recorded with its error while the others continue, and is tried again when the
-    sweep is started again. One whose process is killed is tried again at once; see `Engine`.
+    A failed run is recorded with its error while the others continue, and retried when the sweep
+    is started again. A run whose process is killed is retried in the same sweep; see `Engine`.
 
     Parameters
     ----------
     plan : SweepPlan
         The runs.
     path : path
-        The sweep's folder, with a folder for each run, and sweep.json.
+        The sweep's folder, with one folder per run, and sweep.json.
     engine : Engine
         Runs the jobs.
     metrics : sequence of str
@@ -75,7 +75,7 @@ def run_sweep(
         If the plan or a metric is invalid, or `path` holds another sweep or something else; before
         any work.
     SweepInterrupted
-        On SIGINT, SIGTERM or SIGHUP, when all workers have saved.
+        On SIGINT, SIGTERM or SIGHUP, once all workers have saved.
     """
     runs, folder = plan.runs(), Path(path)
     if threads < 1:
@@ -114,7 +114,7 @@ def job(
 ) -> Job:
     """Return the commands that finish a run, and write the plan that they read.
 
-    `options` are further ones of the command that scores it.
+    `options` are added to the command that scores it.
     """
     run = RunFolder(folder / name)
     scored = run.read_scores() or {}
@@ -139,7 +139,7 @@ def job(
 
 
 def _check(plan: SweepPlan, runs: Mapping[str, Plan], metrics: Sequence[str]) -> None:
-    """Raise ValueError, before any work, for what would make runs fail."""
+    """Raise ValueError, before any work, for anything that would make runs fail."""
     check_names(metrics)
     datasets: dict[tuple[Any, ...], data.ImageDataset] = {}
     seen = set()
@@ -166,10 +166,10 @@ def _check(plan: SweepPlan, runs: Mapping[str, Plan], metrics: Sequence[str]) ->
 def _locked(folder: Path, names: Iterable[str]) -> Iterator[None]:
     """Create the folder and lock it against other sweeps.
 
-    Processes may outlive a sweep that is killed, so the output of each run is checked for locks.
+    Processes may outlive a killed sweep, so the output of each run is checked for locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    what = f"{folder} has a running sweep: wait for it, or choose another folder"
+    what = f"{folder} has a running sweep: wait for it to end, or choose another folder"
     with file_lock(folder / ".lock", what):
         for output in (RunFolder(folder / name).output for name in names):
             if not output.is_file():
@@ -177,6 +177,7 @@ def _locked(folder: Path, names: Iterable[str]) -> Iterator[None]:
             with output.open("ab") as left:
                 if not lock(left):
                     raise ValueError(
-                        f"{output} is written by a process that a sweep left behind: wait for it"
+                        f"{output} is being written by a process that a sweep left behind: wait "
+                        "for it to end"
                     )
         yield

@@ -25,7 +25,7 @@ __all__ = [
     "train",
 ]
 
-# Imported on first use: who only opens what was trained needs no package that training needs.
+# Imported on first use: opening a trained run does not need the packages that training needs.
 _HOMES = {
     "Interrupted": "pydisent.training.loop",
     "NonFiniteError": "pydisent.training.loop",

@@ -1,4 +1,4 @@
-"""The files of checkpoints: where they are, and whether they are complete and undamaged."""
+"""The files of checkpoints: their paths, and whether they are complete and intact."""
 
 import hashlib
 import json
@@ -45,7 +45,7 @@ def path_of(folder: Path, step: int) -> Path:
 
 
 def steps_kept(folder: Path) -> list[int]:
-    """Return the updates behind each checkpoint in `folder`, in ascending order."""
+    """Return the number of updates of each checkpoint in `folder`, in ascending order."""
     return [int(path.name.removeprefix("step-")) for path in checkpoint_folders(folder)]
 
 
@@ -55,7 +55,7 @@ def checkpoint_folders(folder: Path) -> list[Path]:
 
 
 def named_as_checkpoints(folder: Path) -> list[Path]:
-    """Return all paths with the name of a checkpoint; copies such as step-20 are not among them."""
+    """Return all paths named as checkpoints are, which copies such as step-20 are not."""
     found = {path.name.removeprefix("step-") for path in folder.glob("step-*")}
     steps = sorted(int(digits) for digits in found if digits.isdecimal() and len(digits) < 20)
     paths = dict.fromkeys(path_of(folder, step) for step in steps)
@@ -82,7 +82,7 @@ def newest_undamaged(folder: Path, contents: bool) -> tuple[Path | None, dict[Pa
         return None, {}
     errors = list(damaged.values())
     kind = FileNotFoundError if isinstance(errors[0], FileNotFoundError) else ValueError
-    raise kind(f"no checkpoint in {folder} is whole: {'; '.join(map(str, errors))}")
+    raise kind(f"no checkpoint in {folder} is intact: {'; '.join(map(str, errors))}")
 
 
 def check_undamaged(checkpoint: Path, contents: bool) -> None:
@@ -101,7 +101,7 @@ def check_tensors(file: Path, state: dict[str, Any], source: str = STATE) -> Non
     if not file.is_file():
         raise ValueError(f"{file} is not a file")
     try:
-        # Compares the header with the file size: all there is for checkpoints without checksums.
+        # Compares the header with the file size, the only check of files without checksums.
         with safe_open(file, "pt"):
             pass
     except SafetensorError as error:
@@ -127,11 +127,11 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: format must be {FORMAT}, got {state.get('format')!r:.40}")
     check_fields(source, state, _FIELDS, optional=_ADDED_LATER)
     if "sha256" in state and state["sha256"].get(STATE) != state_sum(state):
-        raise ValueError(f"{file} is damaged: its checksum is not that in it")
+        raise ValueError(f"{file} is damaged: its checksum is not the one recorded in it")
     for name in ("step", "phase_step"):
         check_count(f"{source}: {name}", state[name])
     if path_of(checkpoint.parent, state["step"]).name != checkpoint.name:
-        raise ValueError(f"{file} is of step {state['step']}")
+        raise ValueError(f"{file} belongs to step {state['step']}")
     if state["seconds"] < 0:
         raise ValueError(f"{file}: seconds must be >= 0, got {state['seconds']}")
     for value in state["rng"]:
@@ -141,7 +141,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def check_model(source: str, values: dict[str, Any]) -> None:
-    """Raise ValueError unless image shape and attributes' names have entries as they must."""
+    """Raise ValueError unless image shape, attribute names and left-out parts are well-formed."""
     for field, kind in (("image_shape", int), ("attribute_names", str), ("left_out", str)):
         for value in values.get(field, ()):
             check_value(f"{source}: an entry of {field}", value, (kind,))
@@ -154,6 +154,6 @@ def check_model(source: str, values: dict[str, Any]) -> None:
 
 
 def state_sum(state: dict[str, Any]) -> str:
-    """Return the checksum of a state, its own checksums left out."""
+    """Return the checksum of a state without its own checksums."""
     rest = {name: value for name, value in state.items() if name != "sha256"}
     return hashlib.sha256(json.dumps(rest).encode()).hexdigest()

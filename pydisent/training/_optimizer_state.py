@@ -1,4 +1,4 @@
-"""Optimiser states as a flat dictionary of tensors and a rest of plain values."""
+"""Optimiser states as a flat dictionary of tensors, and plain values."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-# How an update is computed: chosen by this program and device, not restored.
+# How updates are computed: depends on this program and device, and is not restored.
 _IMPLEMENTATION = ("fused", "foreach", "capturable", "differentiable")
 
 
@@ -36,7 +36,7 @@ def pack_optimizers(optimizers: dict[str, Optimizer]) -> tuple[dict[str, Tensor]
 def unpack_optimizers(
     optimizers: dict[str, Optimizer], tensors: dict[str, Tensor], rest: dict[str, Any]
 ) -> None:
-    """Restore what `pack_optimizers` returned."""
+    """Restore optimiser states returned by `pack_optimizers`."""
     for name, optimizer in optimizers.items():
         groups = optimizer.param_groups
         own = [{flag: group.get(flag) for flag in _IMPLEMENTATION} for group in groups]

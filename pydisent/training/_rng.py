@@ -1,4 +1,4 @@
-"""The states of the random number generators."""
+"""States of random number generators."""
 
 import base64
 import random
@@ -12,7 +12,7 @@ from torch import Tensor
 def rng_state() -> dict[str, Any]:
     """Return the states of Python's, NumPy's and torch's generators as plain values.
 
-    On GPUs this is the generator of the current device.
+    For GPUs, only the current device's generator is included.
     """
     version, words, gauss = random.getstate()
     name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
@@ -26,7 +26,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Restore what `rng_state` returned."""
+    """Restore states returned by `rng_state`."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     name, keys, *rest = state["numpy"]

@@ -1,4 +1,4 @@
-"""What comes before the first update: the folder, the system and its data, the precision."""
+"""Set-up before the first update: the folder, the system and its data, the precision."""
 
 import random
 from collections.abc import Callable
@@ -34,9 +34,9 @@ def build(plan: Plan) -> tuple[System, data.ImageDataset]:
 def precision_of(
     plan: Plan, folder: RunFolder, kept: str | None, device: torch.device
 ) -> str | None:
-    """Return the precision of a run on all its processes; None if its system has no such setting.
+    """Return the precision of a run on all processes; None if its system has no such setting.
 
-    A resumed run keeps the precision it started with, `kept`, which rank 0 has read.
+    A resumed run keeps its original precision, `kept`, which rank 0 has read.
     """
     asked = getattr(plan.config, "precision", None)
     if asked is None:
@@ -45,8 +45,8 @@ def precision_of(
     if found := order[parallel.highest(order.index(kept))]:
         if found == "bf16" and not has_native_bf16(device):
             warn_once(
-                f"{folder.path} was begun in bf16 and goes on in it; this {device.type} has no "
-                "native bf16, and is 7 to 100 times slower at it than in fp32"
+                f"{folder.path} was started in bf16 and continues in it; this {device.type} has no "
+                "native bf16, and is 7 to 100 times slower in it than in fp32"
             )
         return found
     own = chosen_precision(asked, device)
@@ -63,7 +63,7 @@ def begin_folder(
 ) -> Callable[[], bool]:
     """Create or clear the folder, lock it, and write the plan and the environment.
 
-    Returns a function that tells whether the folder still exists.
+    Returns a function that checks whether the folder still exists.
     """
     if parallel.rank() > 0:
         return lambda: True
@@ -73,7 +73,7 @@ def begin_folder(
         check_free(plan, folder, resume, overwrite)  # it may have changed before it was locked
         if folder.is_run() and not resume:
             folder.clear()
-            is_there = None  # the lock went with it
+            is_there = None  # the lock file was deleted with it
     if is_there is None:
         folder.path.resolve().mkdir(parents=True, exist_ok=True)
         is_there = locks.enter_context(folder.locked())
@@ -89,16 +89,16 @@ def begin_folder(
 
 
 def _check_not_lost(plan: Plan, folder: RunFolder) -> None:
-    """Raise FileNotFoundError if a run has lost the checkpoints that it had saved."""
+    """Raise FileNotFoundError if a run has lost its saved checkpoints."""
     if checkpoints.steps_kept(folder.checkpoints):
         return
     log = folder.read_log()
-    # At the step of the first checkpoint, training may stop before it is saved.
+    # Training may stop at the step of the first checkpoint before saving it.
     went_on = bool(log) and log[-1]["step"] > plan.checkpoint_every
     if went_on or (folder.checkpoints / "latest").exists():
         raise FileNotFoundError(
             f"{folder.checkpoints} has no checkpoint, though the run has been saved there; put one "
-            "back, or begin again with --overwrite"
+            "back, or start over with --overwrite"
         )
 
 
@@ -140,12 +140,12 @@ def _check_attributes(system: System, dataset: data.ImageDataset) -> None:
 
 
 def prepare(seed: int, device: torch.device) -> None:
-    """Seed every generator, make the arithmetic deterministic, and avoid slow denormals."""
+    """Seed every generator, make arithmetic deterministic, and avoid slow denormals."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
     torch.manual_seed(seed)
     if device.type == "cpu":
-        # Weights and moments that decay into denormals at least halve the speed.
+        # Weights and moments that decay to denormals at least halve the speed.
         torch.set_flush_denormal(True)
         keep_freed_memory()
     else:
@@ -156,4 +156,4 @@ def prepare(seed: int, device: torch.device) -> None:
 def describe_precision(precision: str, device: torch.device) -> str:
     """Return the line that announces the precision."""
     native = "native" if has_native_bf16(device) else "not native"
-    return f"precision: {precision} (bf16 is {native} to this {device.type})"
+    return f"precision: {precision} (bf16 is {native} on this {device.type})"

@@ -19,18 +19,18 @@ class Batches:
     """Batches on the system's device, each determined by the step alone.
 
     A batch is images (B, C, H, W), and attributes (B, A) in {-1, +1} if the system needs them. With
-    several processes, B counts this rank's shard.
+    several processes, B is the size of this rank's shard.
 
     Parameters
     ----------
     dataset : ImageDataset
         The images.
     sampler : BatchSampler
-        Which images make a batch.
+        Chooses the images of a batch.
     system : System
         Determines the parts of a batch and their device.
     mirror : bool
-        Whether each image is mirrored, left and right, with probability 1/2.
+        Whether each image is mirrored left to right with probability 1/2.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Batches:
                 self._worker, self._ahead = None, None
 
     def __call__(self, step: int) -> Batch:
-        """Return the batch of `step`, counted from 0, and start to prefetch the next."""
+        """Return the batch of `step`, counted from 0, and start prefetching the next."""
         if self._ahead is not None and self._ahead[0] == step:
             batch = self._ahead[1].result()
         else:

@@ -1,4 +1,4 @@
-"""Checkpoints: folders of safetensors and JSON that are written atomically."""
+"""Checkpoints: folders of safetensors and JSON, written atomically."""
 
 import hashlib
 import json
@@ -111,7 +111,7 @@ def save_checkpoint(
         for file, data in {**tensors, STATE: json.dumps(state).encode()}.items():
             write_new(temporary / file, data)
     except OSError:
-        shutil.rmtree(temporary, ignore_errors=True)  # or a full disk would stay full
+        shutil.rmtree(temporary, ignore_errors=True)  # the disk may be full
         raise
     sync(temporary)
     os.rename(temporary, final)
@@ -123,9 +123,9 @@ def save_checkpoint(
 
 
 def latest_checkpoint(folder: Path, *, contents: bool = True) -> Path | None:
-    """Return the newest undamaged checkpoint in `folder`, or None if there are no checkpoints.
+    """Return the newest intact checkpoint in `folder`, or None if there are no checkpoints.
 
-    The file `latest` is for people alone; training may stop before it is updated.
+    The file `latest` is not read: it is informative, and training may stop before it is updated.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def latest_checkpoint(folder: Path, *, contents: bool = True) -> Path | None:
     Warns
     -----
     UserWarning
-        For each newer checkpoint that is damaged: the file, and the damage.
+        For each newer, damaged checkpoint: the file, and the damage.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def latest_checkpoint(folder: Path, *, contents: bool = True) -> Path | None:
     """
     whole, damaged = newest_undamaged(folder, contents)
     for path, error in damaged.items():
-        warn(f"{error}: {path} is passed over, for {whole}")
+        warn(f"{error}: {path} is skipped in favour of {whole}")
     return whole
 
 
@@ -156,13 +156,13 @@ def checkpoint_at(folder: Path, step: int) -> Path:
     Raises
     ------
     FileNotFoundError
-        If there is none; the message lists those that exist.
+        If there is none; the message lists the existing ones.
     FileNotFoundError, ValueError
         If it is damaged.
     """
     if step not in (kept := steps_kept(folder)):
         there = ", ".join(map(str, kept))
-        raise FileNotFoundError(f"{folder} has no checkpoint of step {step}; there are: {there}")
+        raise FileNotFoundError(f"{folder} has no checkpoint of step {step}, only {there}")
     check_undamaged(checkpoint := path_of(folder, step), contents=True)
     return checkpoint
 
@@ -181,7 +181,7 @@ def discard_unfinished(folder: Path) -> None:
     Raises
     ------
     FileNotFoundError, ValueError
-        If there are checkpoints and all are damaged; nothing has been changed then.
+        If there are checkpoints and all are damaged; nothing is changed in that case.
     """
     if (pointer := folder / "latest").is_dir():
         raise ValueError(f"{pointer} must be a file, got a folder")
@@ -195,15 +195,15 @@ def discard_unfinished(folder: Path) -> None:
         aside = path.with_name(f"damaged-{path.name}")
         remove(aside)
         path.rename(aside)
-        warn(f"{error}: it is now in {aside}, and {whole or 'no other'} is used")
+        warn(f"{error}: it has been moved to {aside}, and {whole or 'no other'} is used")
     for path in folder.glob(".step-*.tmp"):
         remove(path)
 
 
 def adopt(checkpoint: Path, folder: Path, plan: str) -> None:
-    """Copy a checkpoint of another run into `folder` as one of the plan with this checksum.
+    """Copy another run's checkpoint into `folder`, for the plan with this checksum.
 
-    For a run that shares its first updates with another one.
+    For runs that share their first updates with another run.
     """
     state = read_state(checkpoint) | {"plan": plan}
     if "sha256" in state:
@@ -214,7 +214,7 @@ def adopt(checkpoint: Path, folder: Path, plan: str) -> None:
 
 
 def load_weights(checkpoint: Path, system: System, plan: str | None = None) -> dict[str, Any]:
-    """Load the weights into `system`, put it in the saved phase, and return the saved state.
+    """Load weights into `system`, put it in the saved phase, and return the saved state.
 
     Raises
     ------
@@ -226,8 +226,8 @@ def load_weights(checkpoint: Path, system: System, plan: str | None = None) -> d
     if plan is not None and state.get("plan", plan) != plan:
         config = checkpoint.parent.with_name("config.json")
         raise ValueError(
-            f"{checkpoint / STATE} is not of the plan in {config}: it is of another run, or that "
-            "file has been changed"
+            f"{checkpoint / STATE} does not belong to the plan in {config}: it is from another "
+            "run, or that file has been changed"
         )
     check_tensors(file := checkpoint / WEIGHTS, state)
     restore(system, file, state, str(checkpoint / STATE))
@@ -235,7 +235,7 @@ def load_weights(checkpoint: Path, system: System, plan: str | None = None) -> d
 
 
 def restore(system: System, file: Path, state: dict[str, Any], source: str) -> None:
-    """Load checked weights into `system`, put in the phase of a `state` read from `source`.
+    """Load checked weights into `system`, in the phase of a `state` read from `source`.
 
     Raises
     ------

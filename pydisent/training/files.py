@@ -19,7 +19,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 
 
 def absolute(path: str | os.PathLike[str] | None) -> str | None:
-    """Return the absolute path, which is what run folders record."""
+    """Return the absolute path, as recorded in run folders."""
     return None if path is None else str(Path(path).absolute())
 
 
@@ -45,7 +45,7 @@ def lock(file: IO[Any], *, wait: bool = False) -> bool:
 
 @contextmanager
 def file_lock(path: Path, what: str, *, wait: bool = False) -> Iterator[Callable[[], bool]]:
-    """Hold a lock file in an existing folder; a dead process's lock file does not block.
+    """Hold a lock file in an existing folder; one left by a dead process does not block.
 
     Yields
     ------
@@ -55,7 +55,7 @@ def file_lock(path: Path, what: str, *, wait: bool = False) -> Iterator[Callable
     Raises
     ------
     ValueError
-        If another process holds the lock and `wait` is false: `what`, and that process's id.
+        If another process holds the lock and `wait` is false; it says `what`, and the process id.
     """
     while True:
         file = _opened(path)
@@ -94,12 +94,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Read a file of UTF-8.
+    """Read a UTF-8 file.
 
     Raises
     ------
     OSError, ValueError
-        If there is no such file, or it is not UTF-8; both name it.
+        If there is no such file, or it is not UTF-8; the message names it.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ValueError(f"{path} must be a file, got a pipe, a socket or a device")
@@ -119,7 +119,7 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     OSError, ValueError
-        If there is no such file, or it is not JSON; both name it.
+        If there is no such file, or it is not JSON; the message names it.
     """
     return parse_json(read_text(path), str(path))
 
@@ -152,7 +152,7 @@ def check_fields(
     optional: Collection[str] = (),
     others: bool = False,
 ) -> None:
-    """Raise ValueError unless a JSON object has these fields, of exactly these types.
+    """Raise ValueError unless a JSON object has these fields, with exactly these types.
 
     Numbers must be finite, and integers must fit in 64 bits.
 
@@ -181,7 +181,7 @@ def check_fields(
 
 
 def check_value(name: str, value: Any, types: tuple[type, ...]) -> None:
-    """Raise ValueError unless a value has one of these types and a number is finite, 64-bit."""
+    """Raise ValueError unless a value has one of these types and, if a number, fits in 64 bits."""
     words = " or ".join("None" if t is type(None) else t.__name__ for t in types)
     if type(value) in types:
         if type(value) not in NUMBER:

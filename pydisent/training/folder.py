@@ -27,7 +27,7 @@ from pydisent.training.plan import Plan, completed
 
 _ENVIRONMENT: Types = {"threads": (int,), "devices": (int,), "backends": (dict,)}
 _LINE: Types = {"step": (int,), "seconds": NUMBER, "phase": (str,)}
-_PLACES = ("data_path", "factors", "command")  # fields of a plan that change when a folder is moved
+_PLACES = ("data_path", "factors", "command")  # fields of a plan that may change with its location
 _TEXTS = ("distance", "notice", "observed")  # text fields among the details of scores
 
 
@@ -49,7 +49,7 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """Return the path of the log, one JSON object a line."""
+        """Return the path of the log, with one JSON object per line."""
         return self.path / "log.jsonl"
 
     @property
@@ -69,12 +69,12 @@ class RunFolder:
 
     @property
     def output(self) -> Path:
-        """Return the path of the output of the run's processes, if a sweep started them."""
+        """Return the path of the processes' output, for runs started by a sweep."""
         return self.path / "output.log"
 
     @property
     def asked(self) -> Path:
-        """Return the path of the plan that a sweep asks for, before it becomes `config`."""
+        """Return the path of the plan that a sweep requests, before it becomes `config`."""
         return self.path / "plan.json"
 
     def is_run(self) -> bool:
@@ -82,7 +82,7 @@ class RunFolder:
         return self.config.is_file()
 
     def is_free(self) -> bool:
-        """Return whether a run may start here: only hidden files and those of a sweep exist."""
+        """Return whether a run may start here: there are only hidden files and a sweep's."""
         if not self.path.exists():
             return True
         return self.path.is_dir() and all(
@@ -101,7 +101,7 @@ class RunFolder:
         return file_lock(self.path / ".lock", f"{self.path} is being trained by another process")
 
     def clear(self) -> None:
-        """Delete the run, if there is one; it is renamed first. A link to it is kept.
+        """Delete the run, if there is one, after renaming it. A link to it is kept.
 
         Raises
         ------
@@ -126,7 +126,7 @@ class RunFolder:
         return completed(_renamed(read_object(self.config)))
 
     def plan_sum(self) -> str:
-        """Return a checksum of the plan as written, paths and command left out."""
+        """Return a checksum of the plan as written, without paths and command."""
         plan = {k: v for k, v in read_object(self.config).items() if k not in _PLACES}
         return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
@@ -136,7 +136,7 @@ class RunFolder:
         Raises
         ------
         OSError, ValueError
-            If the file is missing or damaged or its format unknown; the message names it.
+            If the file is missing or damaged, or its format unknown; the message names it.
         """
         return Plan.from_json(self.read_config(), str(self.config))
 
@@ -151,7 +151,7 @@ class RunFolder:
     def read_precision(self) -> str | None:
         """Return the precision of the run, "fp32" or "bf16"; None if it has not started.
 
-        Runs that did not record it used the precision of their plan.
+        Older runs, which did not record it, used the precision of their plan.
         """
         found = None
         if self.environment.is_file():
@@ -160,11 +160,11 @@ class RunFolder:
         return found if found in ("fp32", "bf16") else None
 
     def read_log(self) -> list[dict[str, Any]]:
-        """Return the lines of the log, without an unfinished last one."""
+        """Return the lines of the log, except an unfinished last one."""
         return [found for _, found in self._lines()]
 
     def truncate_log(self, step: int) -> None:
-        """Remove the lines of the log after `step`, which a resumed run writes again."""
+        """Remove the log lines after `step`, which a resumed run writes again."""
         if self.log.exists():
             kept = [line for line, found in self._lines() if found["step"] <= step]
             write_atomic(self.log, "".join(kept))
@@ -211,7 +211,7 @@ class RunFolder:
         return scores
 
     def add_scores(self, scores: dict[str, Any]) -> None:
-        """Add `scores` to the file, waiting for other processes that write it.
+        """Add `scores` to the file, waiting for other writers.
 
         Raises
         ------
@@ -223,7 +223,7 @@ class RunFolder:
             write_json(self.scores, (self.read_scores() or {}) | scores)
 
 
-# Current names of renamed systems, by former name and a setting that tells them apart.
+# Current names of renamed systems, by former name and a distinguishing setting.
 _FORMERLY = {("gan", "penalty_weight"): "spectral-gan", ("infogan", "ps_weight"): "ps-sc"}
 
 

@@ -1,4 +1,4 @@
-"""Training steps replayed as CUDA graphs, to save the launches of their kernels."""
+"""Training steps replayed as CUDA graphs, to save kernel launches."""
 
 from collections.abc import Hashable
 from typing import NamedTuple
@@ -29,7 +29,7 @@ class GraphedSteps:
     Parameters
     ----------
     system : System
-        On its CUDA device, with the restored optimiser states of a resumed run.
+        The system, on its CUDA device, with optimiser states restored if the run is resumed.
 
     Raises
     ------

@@ -25,7 +25,7 @@ with optional():
 
 
 class _Rate(ProgressColumn):
-    """Updates a second."""
+    """Updates per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.1f}/s" if task.speed else "–/s", style="cyan")

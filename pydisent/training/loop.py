@@ -60,8 +60,8 @@ def train(
 ) -> RunFolder:
     """Train `plan` into the run folder `path`, or continue there bit for bit.
 
-    Several processes, one a device, share every batch. torchrun starts them; otherwise this
-    program's command line is run again for each further device. All of them return from this
+    Several processes, one per device, share every batch. They are started by torchrun, or else by
+    running this program's command line again for each further device. All of them return from this
     function, and only the first writes files.
 
     On a CPU, denormals are flushed to zero and freed memory is kept, for the whole process.
@@ -77,22 +77,22 @@ def train(
     overwrite : bool
         Delete the run in the folder first.
     accelerator : str
-        Lightning Fabric's: "auto", "cpu", "cuda", ...
+        Lightning Fabric's accelerator: "auto", "cpu", "cuda", ...
     devices : int or None
-        Number of processes, each on its own device; the number that torchrun started, or 1, by
-        default. Results agree to rounding, and bit for bit for the same number.
+        Number of processes, each on its own device; by default the number started by torchrun, or
+        1. Results agree up to rounding, and bit for bit for the same number.
     threads : int or None
-        CPU threads of each process; PyTorch's default, divided among the processes, by default.
+        CPU threads of each process; by default PyTorch's number, divided among the processes.
     keep : int
         Number of checkpoints to keep.
     progress : bool
         Whether to show the progress bar.
     cuda_graphs : bool
-        Whether to capture steps as CUDA graphs, where the system's `graph_key` allows it; on one
-        GPU.
+        Whether to capture steps as CUDA graphs, where the system's `graph_key` allows it; requires
+        a single GPU.
     timeout : float or None
-        Seconds to wait for a process that does not answer; PyTorch's limit, half an hour on CPUs,
-        by default. Loading the data must take less.
+        Seconds to wait for a process that does not respond; by default PyTorch's limit, half an
+        hour on CPUs. Loading the data must take less.
 
     Raises
     ------
@@ -104,11 +104,11 @@ def train(
     FileNotFoundError
         If the folder is removed during training.
     NonFiniteError
-        If a loss or weight became infinite or NaN; the last good checkpoint stays.
+        If a loss or weight becomes infinite or NaN; the last good checkpoint stays.
     Interrupted
         On SIGINT, SIGTERM or SIGHUP, after saving.
     ProcessLostError
-        If another process ended early or did not answer in time.
+        If another process ends early or does not respond in time.
     """
     if keep < 1:
         raise ValueError(f"keep must be an integer >= 1, got {keep}")
@@ -165,10 +165,10 @@ class _Loop:
         self.step = 0
         self.saved = -1
         self.seconds = 0.0
-        # Reading a loss synchronises with the GPU, so it is read only when it is logged.
+        # Reading a loss synchronises with the GPU, so losses are read only for logging.
         self.check_every = 1 if system.device.type == "cpu" else plan.log_every
         self.unchecked: list[tuple[int, dict[str, Tensor]]] = []
-        # Not each update has each loss: those of the phase since the last line of the log.
+        # Losses of this phase since the last log line; not every update has every loss.
         self.latest: dict[str, float] = {}
         self.train_once = GraphedSteps(system) if cuda_graphs else system.step
         if parallel.processes() > 1:
@@ -219,7 +219,7 @@ class _Loop:
 
     def _check_there(self) -> None:
         if not self.is_there():
-            raise FileNotFoundError(f"{self.folder.path} was removed while the run was trained")
+            raise FileNotFoundError(f"{self.folder.path} was removed during training")
 
     def _restore(self) -> None:
         # Checksums were verified when the folder was set up.
@@ -235,7 +235,7 @@ class _Loop:
             checkpoints.set_rng_state(state["rng"][0])
 
     def _check_position(self) -> None:
-        """Raise ValueError unless the step agrees with the phase and its step."""
+        """Raise ValueError unless the step agrees with the phase and the phase step."""
         names = [phase for phase, _ in self.phases]
         counts = [count for _, count in self.phases]
         number, done = names.index(self.system.phase), self.system.phase_step
@@ -243,7 +243,7 @@ class _Loop:
             raise ValueError(f"step is {self.step} at {done} of {self.system.phase}")
 
     def _remaining(self) -> Iterator[tuple[str, int]]:
-        """Yield the current and the remaining phases with their updates, starting each."""
+        """Yield the current and the remaining phases with their updates, starting the latter."""
         names = [phase for phase, _ in self.phases]
         first = names.index(self.system.phase)
         yield self.phases[first]
@@ -265,7 +265,7 @@ class _Loop:
             self._save(logs)
 
     def _check(self) -> None:
-        """Check all losses since the last check to be finite, and keep the latest of each."""
+        """Check that all losses since the last check are finite, and keep the latest of each."""
         own = [float(value) for _, losses in self.unchecked for value in losses.values()]
         averages = iter(parallel.averages(own))
         for step, losses in self.unchecked:

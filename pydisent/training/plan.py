@@ -1,4 +1,4 @@
-"""Plans: everything that, with the code and the machine, determines the result of a run."""
+"""Plans: everything that, besides code and machine, determines the result of a run."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -40,9 +40,9 @@ def same_setting(name: str, kept: Any, asked: Any) -> bool:
 
 
 def difference(kept: dict[str, Any], asked: dict[str, Any]) -> tuple[str, Any, Any] | None:
-    """Return the name and both values of the first difference of two plans; None if they agree.
+    """Return the name and both values of the first difference between plans; None if they agree.
 
-    The plans are plain values, as of `Plan.to_json`. Command and note are not compared.
+    The plans are plain values, as from `Plan.to_json`. Command and note are not compared.
     """
     if not isinstance(kept.get("config"), dict):
         return "config", kept.get("config"), asked["config"]
@@ -57,7 +57,7 @@ def difference(kept: dict[str, Any], asked: dict[str, Any]) -> tuple[str, Any, A
 
 
 def completed(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a plan's plain values with those that older versions did not record."""
+    """Return a plan's plain values, completed by those that older versions did not record."""
     values, name = ADDED_LATER | values, values.get("system")
     if name in systems.names() and isinstance(values.get("config"), dict):
         defaults = dataclasses.asdict(systems.config_class(name)())
@@ -68,7 +68,7 @@ def completed(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def setting_text(value: Any) -> str:
-    """Return the shortest text of a setting from which it can be read back."""
+    """Return the shortest text that a setting can be read back from."""
     if isinstance(value, float) and float(f"{value:g}") == value:
         return f"{value:g}"
     return str(value)
@@ -116,7 +116,7 @@ _FIELDS: Types = {
 
 @dataclass(frozen=True)
 class Plan:
-    """The settings of a run, which `config.json` records.
+    """The settings of a run, recorded in `config.json`.
 
     Attributes
     ----------
@@ -127,7 +127,7 @@ class Plan:
     image_size : int or None
         Side of the images in pixels; None keeps that of the data.
     seed, steps : int
-        The seed, and the updates of the first phase.
+        The seed, and the number of updates of the first phase.
     config : object
         The system's configuration.
     log_every, checkpoint_every : int
@@ -142,9 +142,10 @@ class Plan:
     mirror : bool
         Whether training images are mirrored at random.
     factors, bins : str or None, int or None
-        The table of the images' factors, and the bins of quantities; see `pydisent.data.load`.
+        The table of the images' factors, and the number of bins for quantities; see
+        `pydisent.data.load`.
     note : str
-        What the preset says of itself: where its settings are from, or how they depart.
+        The preset's note on where its settings come from, or how they depart from the paper's.
     command : tuple of str
         The command line that started the run.
     """
@@ -205,7 +206,7 @@ class Plan:
     ) -> "Plan":
         """Return the plan of a preset, with `settings` of the system's configuration replaced.
 
-        `data` is the system's own default if None, and so are the preset's other values.
+        None means the system's own default for `data`, and the preset's value for the others.
 
         Raises
         ------
@@ -237,7 +238,7 @@ class Plan:
         )
 
     def remark(self) -> str:
-        """Return the note, and the size, steps and settings that differ from the preset's."""
+        """Return the note, and the size, steps and settings that differ from the preset."""
         preset = systems.preset(self.system, self.preset, self.data)
         own = {name: value for name, _, value in systems.describe(preset.config)}
         given = {name: value for name, _, value in systems.describe(self.config)}

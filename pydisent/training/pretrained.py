@@ -41,20 +41,20 @@ _FIELDS: Types = {
     "environment": (dict, _NONE),
 }
 _ADDED_LATER = ("left_out", "dtype", "seconds")
-_PRIVATE = ("data_path", "factors", "command")  # of a plan: paths of the machine it ran on
+_PRIVATE = ("data_path", "factors", "command")  # fields of a plan with paths of its machine
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def from_pretrained(
     source: str | Path, *, device: str | torch.device = "cpu", revision: str | None = None
 ) -> System:
-    """Open a system that `save_pretrained` or `push_to_hub` wrote; nothing in it is run.
+    """Load a system written by `save_pretrained` or `push_to_hub`, without running any code in it.
 
     Parameters
     ----------
     source : path or str
-        A folder; or, if there is none of this name, ``"user/name"`` on the Hugging Face hub, of
-        which the three files of the format are downloaded.
+        A folder; or, if no such folder exists, ``"user/name"`` on the Hugging Face hub, from which
+        the format's three files are downloaded.
     device : device
         Device of the weights.
     revision : str, optional
@@ -70,7 +70,7 @@ def from_pretrained(
     FileNotFoundError
         If `source` is neither, or a file is missing; the message names it.
     ValueError
-        If a file is damaged, or of another library or format; the message names it.
+        If a file is damaged, or from another library or format; the message names it.
     """
     folder = Path(source)
     on_hub = isinstance(source, str) and _REPOSITORY.fullmatch(source) is not None
@@ -86,7 +86,7 @@ def from_pretrained(
 
 
 def read_pretrained(folder: Path, device: str | torch.device = "cpu") -> System:
-    """Open a system in a folder of this format; see `from_pretrained`."""
+    """Load a system from a folder in this format; see `from_pretrained`."""
     if not folder.is_dir():
         raise FileNotFoundError(
             f"source must be a folder or 'user/name' on the Hugging Face hub, got {folder}"
@@ -106,12 +106,12 @@ def read_pretrained(folder: Path, device: str | torch.device = "cpu") -> System:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """Return what a folder of this format says of its system: its `config.json`, checked.
+    """Return the checked description of a system: the folder's `config.json`.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If the file is missing, damaged, or of another library or format; the message names it.
+        If the file is missing, damaged, or from another library or format; the message names it.
     """
     file = folder / CONFIG
     values, source = read_object(file), str(file)
@@ -142,19 +142,20 @@ def save_pretrained(
     inference_only: bool = False,
     dtype: torch.dtype | None = None,
 ) -> Path:
-    """Write a system, or a run's with the record of its training, into a folder; return it.
+    """Write a system, or a run's with the record of its training, into a folder; return the folder.
 
     Parameters
     ----------
     model : System or Run
-        Of a run plan, updates, time, scores and machine are recorded as well, paths left out.
+        For a run, its plan, updates, time, scores and machine are also recorded, without paths.
     folder, license, source, inference_only, dtype
-        As of `pydisent.systems.pretrained.write_pretrained`.
+        As for `pydisent.systems.pretrained.write_pretrained`.
 
     Raises
     ------
     ValueError
-        If the folder is a file, the licence no name, or a weight beyond the range of `dtype`.
+        If the folder is a file, the licence is not a name, or a weight exceeds the range of
+        `dtype`.
     """
     how: dict[str, Any] = {
         "license": license,
@@ -189,33 +190,33 @@ def push_to_hub(
     commit_message: str = "Upload a system of pydisent",
     api: Any = None,
 ) -> str:
-    """Upload a system or a run's to the Hugging Face hub; return its address.
+    """Upload a system, or a run's, to the Hugging Face hub; return its address.
 
-    `huggingface_hub` is used, with the token that it has been logged in by.
+    This uses `huggingface_hub` and its login token.
 
     Parameters
     ----------
     model : System or Run
         As for `save_pretrained`.
     repo_id : str
-        ``"user/name"``; made if it is not there.
+        ``"user/name"``; created if it does not exist.
     license : str, optional
-        Of the weights, by its name on the hub.
+        Licence of the weights, by its name on the hub.
     private : bool, optional
-        Whether a new repository is private; None for the account's own default.
+        Whether a new repository is private; None for the account's default.
     revision : str, optional
         The branch to upload to.
     inference_only, dtype
-        As of `save_pretrained`.
+        As for `save_pretrained`.
     commit_message : str
-        Of the upload.
+        Message of the upload's commit.
     api : object, optional
-        In place of a `huggingface_hub.HfApi()`.
+        Used in place of a `huggingface_hub.HfApi()`.
 
     Raises
     ------
     ValueError
-        If `repo_id` or the licence is no name.
+        If `repo_id` or the licence is not a valid name.
     """
     named = isinstance(repo_id, str) and _REPOSITORY.fullmatch(repo_id) is not None
     check(named, "repo_id", "'user/name' of letters, digits, dots and dashes", shown(repo_id))

@@ -1,4 +1,4 @@
-"""Data-parallel processes: their number, their launch, and how their loss is noticed."""
+"""Data-parallel processes: their number, their launch, and detection of lost ones."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ from pydisent import parallel
 from pydisent._extras import optional
 
 _POLL = 1.0  # seconds
-_ERROR_GRACE = 60.0  # seconds in which the process that failed can report its error
+_ERROR_GRACE = 60.0  # seconds for a failed process to report its error
 _PORTS = range(20_000, 32_000)
 _FIRST = "PYDISENT_FIRST_PROCESS"  # environment variable with the id of the first process
 
@@ -26,12 +26,12 @@ class ProcessLostError(RuntimeError):
 
 
 def torchrun_processes() -> int | None:
-    """Return the number of processes that torchrun started; None without torchrun."""
+    """Return the number of processes started by torchrun; None without torchrun."""
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else None
 
 
 def number_of_devices(devices: int | None, batch_size: int) -> int:
-    """Return the number of processes: `devices`, else that of torchrun, else 1.
+    """Return the number of processes: `devices`, else torchrun's, else 1.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def number_of_devices(devices: int | None, batch_size: int) -> int:
         raise ValueError(f"devices must be torchrun's {started} processes, got {devices}")
     if batch_size % devices:
         raise ValueError(
-            f"batch_size, of the whole batch, must be divisible by devices = {devices}, got "
+            f"batch_size, the global one, must be divisible by devices = {devices}, got "
             f"{batch_size}"
         )
     return devices
@@ -62,14 +62,14 @@ def launched(
     Parameters
     ----------
     accelerator : str
-        Lightning Fabric's: "auto", "cpu", "cuda", ...
+        Lightning Fabric's accelerator: "auto", "cpu", "cuda", ...
     devices : int
-        As `number_of_devices` returns it.
+        As returned by `number_of_devices`.
     threads : int or None
-        CPU threads of each process; PyTorch's default, the cores divided among the processes, by
-        default.
+        CPU threads of each process; by default PyTorch's number, the cores divided among the
+        processes.
     timeout : float or None
-        Seconds to wait for a process that does not answer; PyTorch's limit by default.
+        Seconds to wait for a process that does not respond; PyTorch's limit by default.
 
     Yields
     ------
@@ -81,7 +81,7 @@ def launched(
     ValueError
         If the machine has no such devices.
     ProcessLostError
-        If another process ended or did not answer in time within the context.
+        If another process ends, or does not respond in time, within the context.
     """
     # Imported here because it imports torch._dynamo, which evaluation does not need.
     with optional("training"):
@@ -104,7 +104,7 @@ def launched(
             fabric.launch()
         _allow_error_reports()
         if limit is not None and devices > 1:
-            # Set only now, because the time to start depends on the load of the machine.
+            # Set only now, because the start-up time depends on the machine's load.
             dist.distributed_c10d._set_pg_timeout(limit)
         if threads is not None:
             torch.set_num_threads(threads)
@@ -118,9 +118,9 @@ def launched(
 
 
 def free_port() -> int:
-    """Return a free port below those that systems give to connections.
+    """Return a free port below the ephemeral range.
 
-    Fabric would take one of the latter, which may have gone to a connection before it listens.
+    Fabric would choose an ephemeral port, which a connection may take before Fabric listens.
     """
     for port in random.SystemRandom().sample(_PORTS, 100):
         with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as probe:
@@ -135,7 +135,7 @@ def free_port() -> int:
 def _allow_error_reports() -> None:
     """Delay Fabric's observer, which kills this process when another one ends.
 
-    It polls every five seconds, which may be before the error has been reported.
+    It polls every five seconds, possibly before the error has been reported.
     """
     for thread in threading.enumerate():
         if thread.name == "child-process-observer":
@@ -151,14 +151,14 @@ def _lost_processes_named() -> Iterator[None]:
             raise
         raise ProcessLostError(
             "another process of this run "
-            + ("did not answer in time" if "imed out" in str(error) else "has ended")
+            + ("did not respond in time" if "imed out" in str(error) else "has ended")
             + "; continue from the last checkpoint with --resume"
         ) from error
 
 
 @contextmanager
 def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Silence the logger below warnings."""
+    """Silence a logger's messages below warnings."""
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
@@ -175,7 +175,7 @@ def _is_lost(error: RuntimeError) -> bool:
 
 @contextmanager
 def _ending_with_the_first(devices: int) -> Iterator[None]:
-    """End the processes that the first one started once it has ended, for whatever reason.
+    """End the processes started by the first one once it has ended, for whatever reason.
 
     Otherwise they could wait half an hour for it, at start-up or in a collective.
     """
@@ -192,6 +192,6 @@ def _ending_with_the_first(devices: int) -> Iterator[None]:
 
 def _watch(first: int, over: threading.Event) -> None:
     while not over.wait(_POLL):
-        # In between, the process may end by itself with its own error.
+        # In between, the process may end with its own error.
         if os.getppid() != first and not over.wait(_POLL):
             os._exit(1)

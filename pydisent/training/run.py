@@ -1,4 +1,4 @@
-"""Runs, finished or not, opened for use."""
+"""Opened runs, finished or not."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +15,7 @@ from pydisent.training import pretrained
 from pydisent.training.folder import RunFolder
 from pydisent.training.plan import Plan
 
-_KEYS = ("step", "seconds", "phase")  # of a line of the log, beside what was logged
+_KEYS = ("step", "seconds", "phase")  # of a log line, besides the logged values
 _CURVES = 8
 
 
@@ -36,9 +36,9 @@ class Run:
     scores : dict or None
         `scores.json`.
     system : System
-        With the weights of a checkpoint, in eval mode.
+        The system with the weights of a checkpoint, in eval mode.
     step : int
-        Number of updates of those weights.
+        Number of updates behind those weights.
     loaded : ImageDataset or None
         The data set at the plan's image size, if it has been loaded already.
     """
@@ -71,13 +71,13 @@ class Run:
 
     @cached_property
     def held_out(self) -> ImageDataset | None:
-        """Return the images held out from training, else the official test set, else None."""
+        """Return the images held out of training, else the official test set, else None."""
         if self.plan.held_out:
             return self._parts[1]
         return data.load_test(**self.plan.data_arguments())
 
     def _repr_html_(self) -> str:
-        """Return plan, scores and curves of the log for a notebook."""
+        """Return the plan, scores and curves of the log for a notebook."""
         plan = self.plan
         about = {
             "folder": self.path,
@@ -101,8 +101,8 @@ class Run:
     def save_pretrained(self, folder: str | Path, **options: Any) -> Path:
         """Write the system and the record of its training into a folder; return the folder.
 
-        Weights, configuration and a model card, as on the Hugging Face hub;
-        `pydisent.from_pretrained` reads them. For the options see
+        This writes weights, configuration and a model card in the Hugging Face hub's layout, for
+        `pydisent.from_pretrained` to load. For the options see
         `pydisent.training.save_pretrained`.
         """
         return pretrained.save_pretrained(self, folder, **options)
@@ -124,7 +124,7 @@ def open_run(
     device : device
         Device of the weights.
     step : int, optional
-        Number of updates of the checkpoint; the last one by default.
+        Number of updates of the checkpoint; by default, the last checkpoint.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def open_run(
 
 
 def updates(path: str | Path) -> tuple[int, int] | None:
-    """Return the updates of a run's last checkpoint and those of its whole plan.
+    """Return the number of updates of a run's last checkpoint and of its whole plan.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def updates(path: str | Path) -> tuple[int, int] | None:
     Returns
     -------
     tuple of int or None
-        Equal if the run is finished; None if there is no checkpoint.
+        Both numbers, equal if the run is finished; None if there is no checkpoint.
 
     Raises
     ------

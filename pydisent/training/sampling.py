@@ -1,4 +1,4 @@
-"""Which images make a batch: a pure function of seed and step."""
+"""The choice of each batch's images, a pure function of seed and step."""
 
 import numpy as np
 
@@ -7,14 +7,14 @@ STORED = 1 << 25
 
 
 class BatchSampler:
-    """Batches of a data set that is reshuffled every epoch; an incomplete last one is dropped.
+    """Batches of a data set that is reshuffled every epoch; an incomplete last batch is dropped.
 
     Parameters
     ----------
     size : int
-        Images in the data set.
+        Number of images in the data set.
     batch_size : int
-        Images in a batch, at most `size`.
+        Number of images in a batch, at most `size`.
     seed : int
         Determines the order of every epoch.
 
@@ -46,20 +46,20 @@ class BatchSampler:
         return self._order[start : start + self.batch_size]
 
     def mirrored(self, step: int) -> np.ndarray:
-        """Return which images of the batch of `step` are mirrored, each with probability 1/2."""
+        """Return a mask (batch_size,) of mirrored images at `step`, each with probability 1/2."""
         return np.random.default_rng([self.seed, step, 1]).random(self.batch_size) < 0.5
 
 
 class Shuffle:
     """A pseudorandom permutation of [0, size) in constant memory: a keyed Feistel cipher.
 
-    The cipher permutes the numbers of 2 h bits, the fewest that hold `size`. Numbers outside
+    The cipher permutes the numbers of 2 h bits, with the smallest sufficient h. Numbers outside
     [0, size) are encrypted again until they are inside (cycle walking).
 
     Parameters
     ----------
     size : int
-        Below 2^62.
+        Size of the permuted range, below 2^62.
     random : numpy.random.Generator
         Draws the keys.
     """

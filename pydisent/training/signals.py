@@ -12,7 +12,7 @@ from typing import Any
 def noted_signals() -> Iterator[list[int]]:
     """Collect SIGINT, SIGTERM and SIGHUP; a second SIGINT or SIGTERM has its usual effect.
 
-    SIGHUP may be sent several times by a closing terminal, and stays ignored under nohup.
+    A closing terminal may send SIGHUP several times; under nohup it stays ignored.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():

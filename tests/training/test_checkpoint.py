@@ -204,11 +204,11 @@ def test_a_damaged_newest_is_set_aside_with_a_warning_and_saved_again(tmp_path):
     model = tmp_path / "step-00000003" / "model.safetensors"
     model.write_bytes(model.read_bytes()[:100])
     with pytest.warns(
-        UserWarning, match=r"step-00000003/model\.safetensors is damaged.*passed over"
+        UserWarning, match=r"step-00000003/model\.safetensors is damaged.*skipped"
     ):
         assert checkpoint.latest_checkpoint(tmp_path).name == "step-00000002"
     for _ in range(2):  # the same may happen again
-        with pytest.warns(UserWarning, match=r"now in .*damaged-step-00000003"):
+        with pytest.warns(UserWarning, match=r"moved to .*damaged-step-00000003"):
             checkpoint.discard_unfinished(tmp_path)
         assert checkpoint.steps_kept(tmp_path) == [1, 2]
         _save(tmp_path, _system(3), 3, keep=3)
@@ -225,7 +225,7 @@ def test_if_none_is_whole_all_are_named_and_kept(tmp_path):
         path.write_bytes(path.read_bytes()[:-1])
     before = _contents(tmp_path)
     for look in (checkpoint.latest_checkpoint, checkpoint.discard_unfinished):
-        with pytest.raises(ValueError, match=r"no checkpoint in .* is whole: .*03/.*02/.*01/"):
+        with pytest.raises(ValueError, match=r"no checkpoint in .* is intact: .*03/.*02/.*01/"):
             look(tmp_path)
     assert _contents(tmp_path) == before
 

@@ -75,9 +75,9 @@ def test_checkpoints_of_another_run_are_refused(run, tmp_path):
     other = dataclasses.replace(PLAN, seed=1)
     theirs = train(other, tmp_path / "other", accelerator="cpu", threads=1, progress=False)
     shutil.copytree(path_of(theirs.checkpoints, 6), path_of(run.checkpoints, 6))
-    with pytest.raises(ValueError, match=r"step-00000006/state.json is not of the plan in .*json"):
+    with pytest.raises(ValueError, match=r"step-00000006/state.json does not belong to the plan in .*json"):
         resumed(run.path)
-    with pytest.raises(ValueError, match="it is of another run, or that file has been changed"):
+    with pytest.raises(ValueError, match="it is from another run, or that file has been changed"):
         open_run(run.path)
 
 
@@ -89,7 +89,7 @@ def test_a_changed_plan_is_refused(run, change):
     kept = json.loads(run.config.read_text())
     value = kept[name] | value if isinstance(value, dict) else value
     run.config.write_text(json.dumps(kept | {name: value}))
-    with pytest.raises(ValueError, match="is not of the plan in"):
+    with pytest.raises(ValueError, match="does not belong to the plan in"):
         resumed(run.path, run.read_plan())
     assert steps_kept(run.checkpoints) == [2, 4]
 

@@ -49,7 +49,7 @@ def test_a_run_goes_on_in_what_it_began_in(bf16, tmp_path, first):
     found, warned = _train(_plan(**AUTO), tmp_path, resume=True)
     assert found == began
     assert len(warned) == (1 if first else 0)
-    assert all("goes on in it" in text for text in warned)
+    assert all("continues in it" in text for text in warned)
     assert json.loads((tmp_path / "config.json").read_text())["config"]["precision"] == "auto"
     with pytest.raises(ValueError, match="was trained with precision auto, not"):
         _train(_plan(precision="fp32"), tmp_path, resume=True)
