@@ -1,4 +1,4 @@
-"""Evaluation of runs: scores, and what else is computed of them."""
+"""Evaluation of runs: scores, and everything else computed from them."""
 
 from pydisent.evaluation.alignment import alignment_summary
 from pydisent.evaluation.comparison import Comparison, compare

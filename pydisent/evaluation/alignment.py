@@ -23,16 +23,16 @@ def alignment_summary(
     codes : int
         Number of codes B drawn from the prior, >= 1.
     seed : int
-        Of the codes.
+        Seed of the codes.
     k : int, optional
-        Number of leading eigenvectors; the system's setting k, or else m, by default.
+        Number of leading eigenvectors; by default the system's setting k, or else m.
 
     Returns
     -------
     dict
         `k`, `codes`, `seed`; `heatmap`, F as a tensor (m, m) whose column j is the mean square of
         the j-th leading eigenvector of M = J'J; `diagonal`, its first k diagonal entries; `mean`,
-        their mean in [0, 1]; `eigenvalues`, those of M at every code, descending, (B, m).
+        their mean in [0, 1]; `eigenvalues` of M at every code, descending, (B, m).
 
     Raises
     ------

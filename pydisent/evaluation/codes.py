@@ -27,7 +27,7 @@ def base_codes(system: Any, n: int, seed: int) -> Tensor:
     Raises
     ------
     ValueError
-        If n, the argument `bases` of the callers, is below 1.
+        If n, the callers' argument `bases`, is below 1.
     """
     if n < 1:
         raise ValueError(f"bases must be an integer >= 1, got {n}")
@@ -36,7 +36,7 @@ def base_codes(system: Any, n: int, seed: int) -> Tensor:
 
 @torch.no_grad()
 def decode(system: Any, codes: Tensor) -> Tensor:
-    """Return images (*N, C, H, W) on the CPU of codes (*N, d)."""
+    """Return the images (*N, C, H, W) of codes (*N, d), on the CPU."""
     flat = codes.reshape(-1, codes.shape[-1])
     images = torch.cat([system.decode(part).float().cpu() for part in flat.split(_BATCH)])
     return images.unflatten(0, codes.shape[:-1])
@@ -44,7 +44,7 @@ def decode(system: Any, codes: Tensor) -> Tensor:
 
 @torch.no_grad()
 def reconstruct(system: Any, images: Tensor) -> Tensor:
-    """Return decode(encode(x)) on the CPU of images (N, C, H, W)."""
+    """Return decode(encode(x)) of images (N, C, H, W), on the CPU."""
     parts = images.split(_BATCH)
     return torch.cat([decode(system, system.encode(x.to(system.device))) for x in parts])
 
@@ -63,14 +63,14 @@ def images_of(run: Run, split: Split = "auto", usual: Part = "train") -> tuple[I
     run : Run
         The run.
     split : str
-        "train": the training images; "test": those held out, or of the official test set.
+        "train": the training images; "test": held-out images, or the official test set.
     usual : str
-        The part if `split` is "auto"; the training images stand in for missing test images.
+        The part if `split` is "auto"; training images stand in for missing test images.
 
     Raises
     ------
     ValueError
-        If test images are asked for, and there are none.
+        If `split` is "test" and there are no test images.
     """
     check_one_of("split", split, ("auto", "train", "test"))
     if (usual if split == "auto" else split) == "test":
@@ -78,8 +78,8 @@ def images_of(run: Run, split: Split = "auto", usual: Part = "train") -> tuple[I
             return run.held_out, "test"
         if split == "test":
             raise ValueError(
-                f"split must be 'auto' or 'train' for {run.system.name} on {run.dataset.name}, of "
-                "which training saw all images, got 'test'"
+                f"split must be 'auto' or 'train' for {run.system.name} on {run.dataset.name}, "
+                "as training saw all images, got 'test'"
             )
     return run.dataset, "train"
 
@@ -90,7 +90,7 @@ def encoded_images(run: Run, n: int, seed: int, split: Split = "auto") -> tuple[
     Raises
     ------
     ValueError
-        If there are fewer, or none of `split`.
+        If there are fewer images, or none of `split`.
     """
     images = dataset_images(images_of(run, split)[0], n, seed)
     if len(images) < n:

@@ -54,7 +54,7 @@ class Group:
     varied : dict
         The settings in which groups of the system differ.
     runs : tuple of ScoredRun
-        In the order of their seeds.
+        The runs, in the order of their seeds.
     """
 
     system: str
@@ -104,7 +104,7 @@ class Comparison:
     def metrics(self) -> tuple[str, ...]:
         """Return the names of all scores, the reconstruction error first.
 
-        A metric that was measured under several conditions has a name for each; see `metric_of`.
+        A metric measured under several conditions has a name for each; see `metric_of`.
         """
         names = dict.fromkeys(name for run in self.runs for name in run.scores)
         return tuple(sorted(names, key=lambda name: metric_of(name) != RECONSTRUCTION))
@@ -117,7 +117,7 @@ class Comparison:
         return max(dict.fromkeys(own), key=own.count, default=RECONSTRUCTION)
 
     def title(self, name: str) -> str:
-        """Return a score's name with the variant, the part of the data and the counts."""
+        """Return a score's name with its variant, part of the data and counts."""
         if name != metric_of(name):
             return name
         found = (run.conditions[name] for run in self.runs if name in run.conditions)
@@ -129,7 +129,7 @@ class Comparison:
         return ("system", "seeds", *map(self.title, self.metrics))
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return the table: a row a group, its cells "mean ± std (n)"."""
+        """Return the table: one row per group, with cells "mean ± std (n)"."""
         return [
             (
                 group.label,
@@ -160,13 +160,13 @@ class Comparison:
         sizes = {run.config["image_size"] for run in self.runs}
         if len(sizes) > 1 and RECONSTRUCTION in metrics:
             pixels = ", ".join(sorted(str(size or "native") for size in sizes))
-            said.append(f"image sizes differ ({pixels}): reconstruction errors do not compare")
+            said.append(f"image sizes differ ({pixels}): reconstruction errors are not comparable")
         for metric in metrics:
             own = [name for name in self.metrics if metric_of(name) == metric]
             if len(own) > 1 and len(self._nets.get(metric, ())) < 2:
-                said.append(f"{', '.join(own)}: measured differently, their figures do not compare")
+                said.append(f"{', '.join(own)}: measured differently, not comparable")
         return said + [
-            f"{metric} is by {' and '.join(nets)}{': its figures do not compare' * (len(nets) > 1)}"
+            f"{metric} is by {' and '.join(nets)}{': not comparable' * (len(nets) > 1)}"
             for metric, nets in self._nets.items()
         ]
 
@@ -206,7 +206,7 @@ class Comparison:
         }
 
     def to_csv(self) -> str:
-        """Return a CSV table with a line for each group and metric."""
+        """Return a CSV table with one line per group and metric."""
         varied = list(dict.fromkeys(name for group in self.groups for name in group.varied))
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
@@ -236,7 +236,7 @@ def compare(paths: Sequence[str | Path]) -> Comparison:
     Parameters
     ----------
     paths : sequence of path
-        Run folders, or folders of sweeps for all of their runs.
+        Run folders, or sweep folders for all of their runs.
 
     Raises
     ------
@@ -251,7 +251,7 @@ def compare(paths: Sequence[str | Path]) -> Comparison:
 
 
 def comparison_of(runs: Sequence[ScoredRun]) -> Comparison:
-    """Group runs, at least one, that differ only in their seeds; see `compare`."""
+    """Group the given runs, at least one, by everything but their seeds; see `compare`."""
     check_same_data(runs, ("data", "data_path", "factors"))
     runs = _told_apart(runs)
     groups: dict[str, list[ScoredRun]] = {}
@@ -264,12 +264,12 @@ def comparison_of(runs: Sequence[ScoredRun]) -> Comparison:
 
 
 def metric_of(name: str) -> str:
-    """Return the metric of a score's name in a comparison, which may add conditions in brackets."""
+    """Return the metric of a score's name, which may have conditions in brackets."""
     return name.partition(" (")[0]
 
 
 def _told_apart(runs: Sequence[ScoredRun]) -> list[ScoredRun]:
-    """Return the runs with a name of its own for each set of conditions of a metric's scores."""
+    """Return the runs, with a metric's scores renamed where their conditions differ."""
     metrics = dict.fromkeys(metric for run in runs for metric in run.scores)
     differ = {
         metric: differing([run.conditions[metric] for run in runs if metric in run.scores])
@@ -300,7 +300,7 @@ def _is_due(metric: str, run: ScoredRun) -> bool:
 
 
 def run_folders(paths: Sequence[str | Path]) -> Iterator[Path]:
-    """Yield run folders, those of a sweep for its folder."""
+    """Yield run folders, all runs of a sweep in place of its folder."""
     for path in map(Path, paths):
         if (path / "sweep.json").exists():
             yield from sorted(p for p in path.iterdir() if RunFolder(p).is_run())

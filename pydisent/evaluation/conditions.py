@@ -1,17 +1,17 @@
-"""What a score depends on beside the run: scores compare only where they agree in it."""
+"""What a score depends on besides the run: scores are comparable only if these conditions agree."""
 
 from collections.abc import Mapping
 from typing import Any
 
-# Among the details of scores. The number of paths of TPL is not: it follows from the code's size.
+# Keys of the details of scores. TPL's number of paths is left out: it follows from the code's size.
 CONDITIONS = (
     "variant", "split", "counts", "distance", "threshold", "segments", "span", "compat", "pairs",
     "epsilon", "sampling", "interpolation", "real", "fake", "train_points", "test_points", "images",
     "images_drawn_from",
 )  # fmt: skip
-# Metrics that are always of images that training did not see.
+# Metrics always measured on images that training did not see.
 ALWAYS_UNSEEN = ("class-swaps", "attribute-flips")
-# Metrics of images of the data whose part is always said.
+# Metrics of images from the data set, whose part is always given.
 _SPLIT = ("reconstruction", "attributes", "fid", *ALWAYS_UNSEEN)
 _WORDS = {"train": "training images", "test": "test images"}
 
@@ -19,8 +19,8 @@ _WORDS = {"train": "training images", "test": "test images"}
 def conditions_of(metric: str, details: Mapping[str, Any]) -> dict[str, Any]:
     """Return the conditions among a score's details.
 
-    Scores that do not say of which images they are were made when these were the training images,
-    but for `ALWAYS_UNSEEN`.
+    Older scores do not record their images: these were the training images, except for
+    `ALWAYS_UNSEEN`.
     """
     usual = {"split": "test" if metric in ALWAYS_UNSEEN else "train"}
     return {**usual, **{name: details[name] for name in CONDITIONS if name in details}}
@@ -29,18 +29,18 @@ def conditions_of(metric: str, details: Mapping[str, Any]) -> dict[str, Any]:
 def title(
     metric: str, conditions: Mapping[str, Any], also: tuple[str, ...] = (), label: str | None = None
 ) -> str:
-    """Return a metric's name in a table with the variant, part of the data and counts in brackets.
+    """Return a metric's name for tables, with variant, part of the data and counts in brackets.
 
     Parameters
     ----------
     metric : str
-        Its name.
+        Name of the metric.
     conditions : dict
-        Of `conditions_of`.
+        As returned by `conditions_of`.
     also : tuple of str
-        Other conditions that are said: those that tell columns apart.
+        Further conditions to include: those that distinguish columns.
     label : str, optional
-        What the metric is called; its name by default.
+        Label of the metric; its name by default.
     """
     words = []
     variant, split = conditions.get("variant"), conditions.get("split")
@@ -58,5 +58,5 @@ def title(
 
 
 def differing(found: list[dict[str, Any]]) -> tuple[str, ...]:
-    """Return the names of the conditions in which these differ."""
+    """Return the names of the conditions that differ."""
     return tuple(name for name in CONDITIONS if len({repr(f.get(name)) for f in found}) > 1)

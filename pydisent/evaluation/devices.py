@@ -8,14 +8,14 @@ ACCELERATORS = ("auto", "cpu", "cuda", "mps", "gpu")
 
 
 def device_of(accelerator: str = "auto") -> torch.device:
-    """Return the device of an accelerator, by the names that training has for them.
+    """Return the device of an accelerator, named as for training.
 
     Parameters
     ----------
     accelerator : str
-        "cpu", "cuda", "mps" or "gpu", the one of the last two that there is; "auto": CUDA's GPU
-        where there is one, else the CPU. Not Metal's: it lacks some of what is computed, such as
-        eigenvectors.
+        "cpu", "cuda", "mps", or "gpu" for whichever of the last two is available; "auto" for a CUDA
+        GPU if there is one, else the CPU. "auto" never chooses Metal, which lacks some operations,
+        such as eigenvectors.
 
     Raises
     ------

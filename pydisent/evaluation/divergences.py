@@ -1,4 +1,4 @@
-"""The KL of each coordinate of a code to the prior: how much information it holds."""
+"""The KL of each coordinate of a code to the prior: how much information it carries."""
 
 import math
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from pydisent.evaluation.codes import dataset_images, images_of
 from pydisent.losses import gaussian_kl
 from pydisent.training.run import Run
 
-LOGGED = "kl/"  # begins the names under which systems log the KL of coordinates
+LOGGED = "kl/"  # prefix under which systems log the KL of coordinates
 _BATCH = 256
-_AVERAGED = 20  # last lines of the log
+_AVERAGED = 20  # log lines, from the last
 
 
 @torch.no_grad()
@@ -23,7 +23,7 @@ def posteriors(run: Run, pictures: Sequence[Tensor]) -> tuple[np.ndarray, np.nda
     Parameters
     ----------
     run : Run
-        Of a system with a posterior.
+        A run of a system with a posterior.
     pictures : sequence of Tensor
         N images in batches (B, C, H, W).
     """
@@ -35,8 +35,8 @@ def posteriors(run: Run, pictures: Sequence[Tensor]) -> tuple[np.ndarray, np.nda
 def divergences(run: Run, *, images: int = 512, seed: int = 0) -> list[float] | None:
     """Return the KL of each coordinate to the prior, in nats.
 
-    Of systems with a posterior it is the mean over images of the data, else what training logged
-    last.
+    For systems with a posterior it is the mean over images of the data, for others the last values
+    logged in training.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def divergences(run: Run, *, images: int = 512, seed: int = 0) -> list[float] | 
     images : int
         Number of images; at most all.
     seed : int
-        Of the images.
+        Seed of the images.
 
     Returns
     -------

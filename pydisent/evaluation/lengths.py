@@ -27,12 +27,12 @@ class Lengths:
 
     @property
     def order(self) -> list[int]:
-        """Return the coordinates, the longest first."""
+        """Return the coordinates, longest first."""
         return sorted(range(len(self.values)), key=lambda i: -self.values[i])
 
     @property
     def note(self) -> str:
-        """Return a note that explains the lengths in a figure."""
+        """Return a note for figures that explains the lengths."""
         return f"tpl: perceptual length of the coordinate's traversal, by {self.distance}."
 
 

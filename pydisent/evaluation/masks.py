@@ -1,4 +1,4 @@
-"""The masks of codes, and their overlap."""
+"""Masks of codes, and their overlap."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ SAMPLES = 64
 
 @torch.no_grad()
 def code_masks(system: Any, codes: Tensor) -> Tensor | None:
-    """Return the masks (N, d, H, W) on the CPU of codes (N, d); None if the system has none."""
+    """Return the masks (N, d, H, W) of codes (N, d), on the CPU; None if the system has none."""
     parts = []
     for part in codes.split(_BATCH):
         masks = system.code_masks(part)
@@ -33,7 +33,7 @@ def has_masks(run: Run) -> bool:
 
 
 def masks_of(run: Run, codes: Tensor) -> Tensor:
-    """Return the masks (N, d, H, W) on the CPU of codes (N, d).
+    """Return the masks (N, d, H, W) of codes (N, d), on the CPU.
 
     Raises
     ------

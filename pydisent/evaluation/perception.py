@@ -1,4 +1,4 @@
-"""The nets that judge images: for TPL, PPL and FID."""
+"""The nets that judge images for TPL, PPL and FID."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pydisent.metrics import FeatureNet, FixedFeatures, InceptionFeatures, perce
 from pydisent.metrics.perceptual import StageDistance
 
 SEGMENTS, SPAN = 48, 4.0
-# The settings that TPL scores must share to be compared, by their names among the details.
+# Keys of the details that TPL scores must share to be comparable.
 TPL_SETTINGS = ("distance", "threshold", "segments", "span", "compat")
 
 
@@ -39,7 +39,7 @@ class Perception:
         Raises
         ------
         ValueError, FileNotFoundError
-            If weights of LPIPS are given without VGG16, or VGG16 without a threshold for TPL, or a
+            If LPIPS weights are given without VGG16, or VGG16 without a threshold for TPL, or if a
             file is missing or invalid.
         """
         if self.lpips is not None and self.vgg16 is None:
@@ -52,7 +52,7 @@ class Perception:
             self.features  # noqa: B018
 
     def tpl_settings(self) -> dict[str, Any]:
-        """Return the settings of TPL, as among the details of its score.
+        """Return the settings of TPL, as in the details of its score.
 
         Raises
         ------
@@ -72,17 +72,17 @@ class Perception:
 
     @cached_property
     def length(self) -> StageDistance:
-        """Return the distance of TPL: LPIPS as published with VGG16, else the fixed net's."""
+        """Return TPL's distance: LPIPS as published if VGG16 is given, else the fixed net's."""
         if self.vgg16 is None:
             return perceptual_distance("fixed")
         return perceptual_distance("vgg16", weights=self.vgg16, lpips=self.lpips)
 
     @cached_property
     def squared(self) -> StageDistance:
-        """Return the squared distance of PPL."""
+        """Return PPL's squared distance."""
         return self.length if self.length.squared else perceptual_distance("fixed", squared=True)
 
     @cached_property
     def features(self) -> FeatureNet:
-        """Return the feature net of FID."""
+        """Return FID's feature net."""
         return FixedFeatures() if self.inception is None else InceptionFeatures(self.inception)

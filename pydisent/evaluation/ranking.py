@@ -23,21 +23,21 @@ def with_udr(
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> Comparison:
-    """Return the comparison with each run's UDR among the runs of its group (Duan et al., 2020).
+    """Return the comparison with each run's UDR within its group (Duan et al., 2020).
 
-    All runs of a group encode the same images. The score of a run is the median over its pairs
+    All runs of a group encode the same images. A run's score is the median over its pairs
     with the others. Groups of one run and systems without a posterior are returned unchanged.
 
     Parameters
     ----------
     comparison : Comparison
-        Its run folders are opened.
+        The comparison, whose run folders are opened.
     images : int
         Number of images, >= 2; at most all.
     seed : int
-        Of the images.
+        Seed of the images.
     device : device
-        Of the systems that encode.
+        Device of the systems that encode.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The registry of metrics of runs."""
+"""The registry of run metrics."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ Measure = Callable[[Subject], MetricResult]
 
 @dataclass(frozen=True)
 class Need:
-    """What a metric needs of a run.
+    """A metric's requirement on a run.
 
     Attributes
     ----------
     words : str
-        The need, for messages.
+        The requirement, for messages.
     met : callable
         Whether a run meets it.
     usual : callable
-        Whether such a metric is then measured where none is named.
+        Whether the metric is then also measured when no metric is named.
     """
 
     words: str
@@ -31,7 +31,7 @@ class Need:
     usual: Callable[[Run], bool] = lambda run: True
 
 
-# Dozens of attributes and hundreds of codes take hours: only where the metric is named.
+# Attributes by the dozen and codes by the hundred take hours: only if the metric is named.
 FACTORS = Need(
     "a data set with factors or attributes",
     lambda run: has_factors(run.dataset),
@@ -47,15 +47,15 @@ class Metric:
     Attributes
     ----------
     name : str
-        Its name on the command line and in scores.json.
+        Name on the command line and in scores.json.
     measure : callable
         Returns the `MetricResult` of a `Subject`.
     needs : Need
-        What it needs of a run.
+        Requirement on a run.
     label : str
-        Its name in reports.
+        Name in reports.
     lower_is_better : bool
-        The direction of its score.
+        Whether lower scores are better.
     slow : bool
         Whether it takes minutes.
     by_default : bool
@@ -88,7 +88,7 @@ def metric(
     Raises
     ------
     ValueError
-        If the name is malformed or another metric's.
+        If the name is malformed or taken.
     """
 
     def register(measure: Measure) -> Measure:

@@ -1,4 +1,4 @@
-"""Run folders as comparisons read them: plan, scores and progress, without weights."""
+"""Run folders as read by comparisons: plan, scores and progress, without weights."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from pydisent.training.files import Types, check_fields
 from pydisent.training.folder import RunFolder
 from pydisent.training.run import updates
 
-# The fields of a plan, beside its configuration and seed, that determine a score.
+# The fields of a plan, besides its configuration and seed, that determine a score.
 _DECISIVE = ("image_size", "steps", "partial", "held_out", "split", "crop", "mirror", "bins")
 _FIELDS: Types = {
     "system": (str,),
@@ -39,9 +39,9 @@ class ScoredRun:
     updates : tuple of int or None
         The updates of its last checkpoint and of the plan; None without checkpoints.
     nets : dict of str to str
-        The net that judged the images, for each metric that has one.
+        The net that judged the images, for each metric with one.
     conditions : dict of str to dict
-        What each score depends on beside the run; see `conditions_of`.
+        What each score depends on besides the run; see `conditions_of`.
     """
 
     path: Path
@@ -58,7 +58,7 @@ class ScoredRun:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Return everything but the seed that determines the scores."""
+        """Return everything that determines the scores, except the seed."""
         return {**self.config["config"], **{name: self.config[name] for name in _DECISIVE}}
 
     @property
@@ -88,7 +88,7 @@ def scored_run(
     entries: Mapping[str, Any],
     made: tuple[int, int] | None = None,
 ) -> ScoredRun:
-    """Return a run of its plan and the entries of its scores, as the files hold them."""
+    """Return a run from its plan and its score entries, as stored in the files."""
     scores, nets, conditions = {}, {}, {}
     for metric, entry in entries.items():
         value, details = entry["score"], entry.get("details", {})

@@ -33,7 +33,7 @@ def metric_names() -> tuple[str, ...]:
 
 
 def metric_label(name: str) -> str:
-    """Return what reports call a metric; its name if it is not registered."""
+    """Return a metric's label in reports; its name if it is not registered."""
     return METRICS[name].label if name in METRICS else name
 
 
@@ -43,9 +43,10 @@ def fitting(run: Run) -> tuple[str, ...]:
 
 
 def applicable(run: Run) -> tuple[str, ...]:
-    """Return those of `fitting` that are measured if none is named.
+    """Return those of `fitting` that are measured when no metric is named.
 
-    No variants of others; of data with attributes alone none against factors: see `FACTORS`.
+    This excludes variants of others and, for data with attributes only, metrics against factors;
+    see `FACTORS`.
     """
     found = ((name, METRICS[name]) for name in fitting(run))
     return tuple(name for name, one in found if one.by_default and one.needs.usual(run))
@@ -57,7 +58,7 @@ def fitting_to(plan: Plan) -> tuple[str, ...]:
 
 
 def applicable_to(plan: Plan) -> tuple[str, ...]:
-    """Return those of `fitting_to` that are measured if none is named."""
+    """Return those of `fitting_to` that are measured when no metric is named."""
     return applicable(_untrained(plan))
 
 
@@ -68,13 +69,13 @@ def _untrained(plan: Plan) -> Run:
 
 
 def why_missing(run: Run, name: str) -> str:
-    """Return why a run has no score of a metric: that it cannot be measured, or has not been."""
+    """Return why a run lacks a metric's score: it cannot be measured, or has not been."""
     metric = METRICS.get(name)
     if metric is None:
         return "not measured"
     try:
         met = metric.needs.met(run)
-    except Exception as error:  # such as data that is not there any more
+    except Exception as error:  # such as missing data
         return f"not measurable: {error}"
     if not met:
         return f"not measurable: it needs {metric.needs.words}"
@@ -88,7 +89,7 @@ def why_missing(run: Run, name: str) -> str:
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raise ValueError if there is no metric of such a name."""
+    """Raise ValueError if one of the metrics does not exist."""
     for name in names:
         METRICS.find(name)
 
@@ -116,29 +117,31 @@ def score(
     names : sequence of str
         The metrics.
     max_images : int or None
-        Metrics of factors draw from this many images of the grid, the same for all; None for all.
+        Factor metrics draw from this many images of the grid, the same for all metrics; None for
+        all images.
     seed : int
-        Of every draw.
+        Seed of every draw.
     perception : Perception, optional
         The nets of TPL, PPL and FID; by default the fixed net, which needs no weights.
     keep : callable, optional
         Called with {name: score} as soon as each is measured.
     split : str
-        "test": on images that training did not see; "train": on those that it saw. "auto": on the
-        latter, but for reconstruction errors and attributes, which are of unseen images if there
-        are any. Class swaps and attribute flips are always of unseen images.
+        "test": images that training did not see; "train": those that it saw. "auto": the latter,
+        except for reconstruction errors and attributes, which use unseen images if there are any.
+        Class swaps and attribute flips always use unseen images.
     published : bool
-        Make TPL, PPL and FID of as many images as the published figures: hours without a GPU.
+        Measure TPL, PPL and FID on as many images as the published figures; takes hours without a
+        GPU.
     progress : callable, optional
-        Called with the metric, the number of images made and their total.
+        Called with the metric, the number of images decoded so far and their total.
 
     Raises
     ------
     ValueError, FileNotFoundError
-        If there is no such metric, it does not apply to the run, or weights or settings of a net
+        If a metric does not exist or does not apply to the run, or weights or settings of a net
         are invalid.
     MetricsFailedError
-        If metrics raised a ValueError: at the end, with their names and reasons.
+        If metrics raised a ValueError; it is raised at the end, with their names and reasons.
     NotTrainedError
         If a metric needs codes before the run's system can encode.
     """
@@ -162,7 +165,7 @@ def score(
         published=published,
         progress=progress,
     )
-    subject.images_of()  # refuses a split that is not there
+    subject.images_of()  # refuses a missing split
     scores: dict[str, Score] = {}
     failed: dict[str, ValueError] = {}
     for name in names:

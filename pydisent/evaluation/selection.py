@@ -27,7 +27,7 @@ class Ranked:
     run : ScoredRun
         The run.
     tpl : float
-        Its score; lower is better.
+        The score; lower is better.
     active : int
         Number of active dimensions.
     details : dict
@@ -53,9 +53,9 @@ class Selection:
     settings : dict
         The distance, threshold, segments, ... shared by all scores.
     ranked, apart : tuple of Ranked
-        The runs with enough active dimensions, the lowest TPL first, and the others, likewise.
+        The runs with enough active dimensions, and the others, each with the lowest TPL first.
     unfinished : tuple of Path
-        Runs that are not ranked.
+        Unfinished runs, which are left out.
     notice : str or None
         A caveat about the scores.
     """
@@ -74,7 +74,7 @@ class Selection:
         return ("rank", "run", "system", "seed", "TPL", "active")
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return the rows of the table, the runs without a rank last."""
+        """Return the rows of the table, runs without a rank last."""
         ranks = [*map(str, range(1, len(self.ranked) + 1)), *("–" for _ in self.apart)]
         return [
             (
@@ -136,7 +136,7 @@ def select(
     Parameters
     ----------
     folder : path
-        Searched for runs at any depth; it may be a run itself.
+        Searched for runs at any depth; it may itself be a run.
     active : int
         Number of active dimensions that a run must have to be ranked: a run that encodes little
         has short traversals (Zhu et al., sec. 4.1, rank those above 4 on dSprites).
@@ -145,15 +145,15 @@ def select(
     again : bool
         Whether to score all runs again.
     device : device
-        Of the systems that are scored.
+        Device of the scored systems.
     say : callable
-        Called with a line for each run that is scored.
+        Called with a line for each run scored.
 
     Raises
     ------
     ValueError, FileNotFoundError, TypeError
         If there is no finished run, a file is damaged, or the runs are on different data or scored
-        with different settings; before anything is scored.
+        with different settings; raised before anything is scored.
     """
     if isinstance(active, bool) or not isinstance(active, int):
         raise TypeError(f"active must be an integer, got {active!r}")
@@ -226,12 +226,12 @@ def _common_settings(
     known: dict[Path, dict[str, Any]], missing: Sequence[ScoredRun], nets: Perception
 ) -> dict[str, Any]:
     """Return the settings of known and missing scores; ValueError unless they are the same."""
-    named = (*TPL_SETTINGS, "counts")  # the last is there where they are the published ones
+    named = (*TPL_SETTINGS, "counts")  # only published counts are recorded
     settings = {str(path): {k: d[k] for k in named if k in d} for path, d in known.items()}
     if missing:
-        settings["the scores that are missing"] = nets.tpl_settings()
-    elif nets != Perception():  # asked for, though nothing is left to score
-        settings["what is asked for"] = nets.tpl_settings()
+        settings["the missing scores"] = nets.tpl_settings()
+    elif nets != Perception():  # requested, though nothing is left to score
+        settings["the requested settings"] = nets.tpl_settings()
     (first, common), *others = settings.items()
     for name, values in others:
         for key in named:
@@ -249,7 +249,7 @@ def _score(path: Path, nets: Perception, device: str | torch.device) -> None:
 
 
 def _ranked(path: Path) -> Ranked:
-    """Read a run again, whose score may have been added since."""
+    """Read a run again, as its score may have been added since."""
     run, details = read_run(path), _details(path)
     assert details is not None
     return Ranked(run, run.scores[METRIC], int(details["active"]), details)

@@ -14,7 +14,7 @@ from pydisent.evaluation.perception import Perception
 from pydisent.metrics import EncodedDataset, MetricResult, Samples, encode_once, sample_codes
 from pydisent.training.run import Run
 
-# z-diff and FactorVAE draw from this many images of a larger grid: the mean over seeds moves by
+# z-diff and FactorVAE draw from this many images of a larger grid: the mean over seeds changes by
 # less than the spread over seeds, and most of the encoding is saved.
 MAX_IMAGES = 100_000
 _RECONSTRUCTED = 512
@@ -23,29 +23,28 @@ Progress = Callable[[str, int, int], None]
 
 
 class Subject:
-    """A run under evaluation; what several metrics or figures share is computed once.
+    """A run under evaluation; quantities shared by metrics or figures are computed once.
 
     Parameters
     ----------
     run : Run
         The run.
     label : str, optional
-        Its name in a report; the system's by default.
+        Name in a report; the system's by default.
     seed : int
-        Of every draw.
+        Seed of every draw.
     k : int, optional
-        The leading eigenvectors that count for F; as in `alignment_summary`.
+        Number of leading eigenvectors that count for F; as in `alignment_summary`.
     max_images : int, optional
-        Metrics of factors draw from this many images of the grid; None for all.
+        Factor metrics draw from this many images of the grid; None for all.
     perception : Perception, optional
         The nets of TPL, PPL and FID.
     split : str
-        "train" or "test": of which images of the data scores are; "auto" for what each metric
-        has by default.
+        "train" or "test": the images that scores use; "auto" for each metric's default.
     published : bool
         Whether TPL, PPL and FID take as many images as the published figures.
     progress : callable, optional
-        Called with a metric's name, how many images are made of how many.
+        Called with a metric's name, the number of images decoded so far and their total.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class Subject:
 
     @property
     def data_key(self) -> tuple[Any, ...]:
-        """Return what distinguishes the run's data from other data."""
+        """Return a key that identifies the run's data."""
         plan = self.run.plan
         return tuple(plan.data_arguments().values())
 
@@ -79,7 +78,7 @@ class Subject:
     def counted(
         self, name: str, total: int, made: Callable[[Tensor], Tensor]
     ) -> Callable[[Tensor], Tensor]:
-        """Return a callable that also reports how many of `total` rows it has been called with."""
+        """Return `made`, wrapped to report how many of `total` rows it has been called with."""
         done = 0
 
         def call(rows: Tensor) -> Tensor:
@@ -105,18 +104,18 @@ class Subject:
 
     @cached_property
     def samples(self) -> Samples:
-        """Return codes and factors to train and to test on."""
+        """Return codes and factors for training and testing."""
         return sample_codes(self.codes.encode, self.codes, seed=self.seed)
 
     @property
     def observed(self) -> dict[str, str]:
-        """Return in words how observed factors were drawn from; nothing of a grid."""
+        """Return a remark on how observed factors were drawn from; empty for a grid."""
         source = self.codes.source
         return {"observed": source.remark} if isinstance(source, ObservedFactorDataset) else {}
 
     @property
     def axes(self) -> dict[str, Any]:
-        """Return the names of codes and factors, and which images samples are drawn from."""
+        """Return the names of codes and factors, and the images that samples are drawn from."""
         pool = self.codes.pool
         return {
             "split": self.images_of()[1],
@@ -133,17 +132,17 @@ class Subject:
 
     @cached_property
     def masks(self) -> MetricResult:
-        """Return the overlap of the masks of the codes; see `pydisent.metrics.mask_overlap`."""
+        """Return the overlap of the codes' masks; see `pydisent.metrics.mask_overlap`."""
         return mask_summary(self.run, seed=self.seed)
 
     @cached_property
     def reconstructions(self) -> tuple[Tensor, Tensor]:
-        """Return images of the data (N, C, H, W), unseen ones if any, and reconstructions."""
+        """Return images (N, C, H, W), unseen ones if any, and their reconstructions."""
         images = dataset_images(self.images_of("test")[0], _RECONSTRUCTED, self.seed)
         return images, reconstruct(self.run.system, images)
 
     @property
     def reconstruction_error(self) -> float:
-        """Return the mean squared error of a pixel over `reconstructions`."""
+        """Return the mean squared error per pixel over `reconstructions`."""
         images, again = self.reconstructions
         return float((images - again).square().mean())

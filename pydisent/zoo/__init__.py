@@ -1,9 +1,9 @@
-"""Trained models that come with the package: ``pydisent.load("beta-tcvae/sprites")``.
+"""Pretrained models shipped with the package: ``pydisent.load("beta-tcvae/sprites")``.
 
-Each is a folder `SYSTEM/DATA` of weights, configuration and a card, as `Run.save_pretrained` writes
-it, with the scores that the run had. What only training uses is left out, and parameters are stored
-in half precision; a system that lacks a part because of it raises `systems.LeftOutError` if it is
-trained on.
+Each is a folder `SYSTEM/DATA` of weights, configuration and a card, as written by
+`Run.save_pretrained`, with the run's scores. Parts that only training uses are left out, and
+parameters are stored in half precision; a system that lacks such a part raises
+`systems.LeftOutError` on further training.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str, device: str | torch.device = "cpu") -> System:
-    """Open a trained model that comes with pydisent; nothing is downloaded.
+    """Load a pretrained model shipped with pydisent; nothing is downloaded.
 
     Parameters
     ----------
@@ -45,7 +45,8 @@ def load(name: str, device: str | torch.device = "cpu") -> System:
     Returns
     -------
     System
-        In eval mode and float32, with `encode`, `decode`, `sample_code` and `code_names`.
+        The system in eval mode and float32, with `encode`, `decode`, `sample_code` and
+        `code_names`.
 
     Raises
     ------
@@ -56,12 +57,12 @@ def load(name: str, device: str | torch.device = "cpu") -> System:
 
 
 def card(name: str) -> str:
-    """Return a model's card, in Markdown: data, settings, seed, scores and machine."""
+    """Return a model's card in Markdown: data, settings, seed, scores and machine."""
     return (_folder(name) / CARD).read_text(encoding="utf-8")
 
 
 def unpack(name: str, folder: str | Path) -> Path:
-    """Make a run folder of a model, for all that reads runs; one that is there is left as it is.
+    """Create a model's run folder, for everything that reads runs; an existing one is kept.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def unpack(name: str, folder: str | Path) -> Path:
     if not run.is_free():
         raise FileExistsError(f"folder must be absent or a run folder, got {folder}")
     system = load(name)
-    # What a saved model leaves out, as it is of the machine that trained it.
+    # Left out of saved models, as it is specific to the machine that trained them.
     elsewhere: dict[str, Any] = {"data_path": None, "command": []}
     plan = Plan.from_json(elsewhere | completed(described["plan"]))
     run.path.mkdir(parents=True, exist_ok=True)

@@ -73,7 +73,7 @@ def test_reconstructions_of_different_sizes_do_not_compare(tmp_path):
         for size in (32, 64)
     ]
     (remark,) = compare(runs).remarks()
-    assert remark == "image sizes differ (32, 64): reconstruction errors do not compare"
+    assert remark == "image sizes differ (32, 64): reconstruction errors are not comparable"
 
 
 def test_the_nets_that_looked_at_images_are_said(tmp_path):
@@ -83,7 +83,7 @@ def test_the_nets_that_looked_at_images_are_said(tmp_path):
         entries = {name: {"score": 1.0, "details": d} for name, d in details.items()}
         (run / "scores.json").write_text(json.dumps(entries))
     assert compare(runs).remarks() == [
-        "tpl is by fixed-features-1 and vgg16-lpips: its figures do not compare",
+        "tpl is by fixed-features-1 and vgg16-lpips: not comparable",
         "fid is by fixed-features-1",
     ]
 

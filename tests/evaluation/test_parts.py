@@ -36,7 +36,7 @@ def test_where_training_saw_all_images_it_is_said_or_refused():
     assert score(run, ("reconstruction",))["reconstruction"]["details"]["split"] == "train"
     with pytest.raises(ValueError, match="split must be 'auto' or 'train' for pixels on plain"):
         score(run, ("reconstruction",), split="test")
-    with pytest.raises(ValueError, match="of which training saw all images"):
+    with pytest.raises(ValueError, match="as training saw all images"):
         score(Run(Grid()), ("mig",), split="test")
     with pytest.raises(ValueError, match="split must be one of 'auto', 'train', 'test'"):
         score(run, ("reconstruction",), split="validation")
@@ -147,7 +147,7 @@ def test_scores_of_different_conditions_are_not_in_one_mean(tmp_path):
     assert comparison.rows() == [
         ("beta-vae", "0 1", "1.000 (1)", "2.000 (1)", "1.000 (1)", "2.000 (1)")
     ]
-    assert len([r for r in comparison.remarks() if "do not compare" in r]) == 2
+    assert len([r for r in comparison.remarks() if "not comparable" in r]) == 2
     assert not any("lacks" in remark for remark in comparison.remarks())
     # What an older score does not say was always so: the same column.
     same = scored(tmp_path / "same", 2, reconstruction={"split": "train"})

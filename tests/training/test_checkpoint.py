@@ -203,9 +203,7 @@ def test_a_damaged_newest_is_set_aside_with_a_warning_and_saved_again(tmp_path):
     before = _three(tmp_path)
     model = tmp_path / "step-00000003" / "model.safetensors"
     model.write_bytes(model.read_bytes()[:100])
-    with pytest.warns(
-        UserWarning, match=r"step-00000003/model\.safetensors is damaged.*skipped"
-    ):
+    with pytest.warns(UserWarning, match=r"step-00000003/model\.safetensors is damaged.*skipped"):
         assert checkpoint.latest_checkpoint(tmp_path).name == "step-00000002"
     for _ in range(2):  # the same may happen again
         with pytest.warns(UserWarning, match=r"moved to .*damaged-step-00000003"):

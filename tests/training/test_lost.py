@@ -75,7 +75,7 @@ def test_checkpoints_of_another_run_are_refused(run, tmp_path):
     other = dataclasses.replace(PLAN, seed=1)
     theirs = train(other, tmp_path / "other", accelerator="cpu", threads=1, progress=False)
     shutil.copytree(path_of(theirs.checkpoints, 6), path_of(run.checkpoints, 6))
-    with pytest.raises(ValueError, match=r"step-00000006/state.json does not belong to the plan in .*json"):
+    with pytest.raises(ValueError, match=r"00006/state.json does not belong to the plan in .*json"):
         resumed(run.path)
     with pytest.raises(ValueError, match="it is from another run, or that file has been changed"):
         open_run(run.path)

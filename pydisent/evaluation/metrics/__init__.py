@@ -1,4 +1,4 @@
-"""How runs are scored: one registered function a metric of `pydisent.metrics`."""
+"""Scoring of runs: one registered function for each metric of `pydisent.metrics`."""
 
 from importlib import import_module
 

@@ -18,7 +18,7 @@ def f_diagonal(subject: Subject) -> MetricResult:
 
 @metric("f-diagonal-all", needs=_LEADING, label="F diagonal, all codes", by_default=False)
 def f_diagonal_of_all(subject: Subject) -> MetricResult:
-    """Return the mean of all m diagonal entries of F, which models of different k share."""
+    """Return the mean of all m diagonal entries of F, comparable between models of different k."""
     summary = alignment_summary(subject.run, k=subject.run.system.latent_size)
     return MetricResult(
         summary["mean"], {n: summary[n] for n in ("k", "codes", "seed", "diagonal")}

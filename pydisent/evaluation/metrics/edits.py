@@ -1,4 +1,4 @@
-"""Scores of attributes and classes: read from codes, and edited in them."""
+"""Scores of attributes and classes: predicted from codes, and edited in them."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -23,9 +23,9 @@ from pydisent.metrics.attribute_flips import ALPHAS
 from pydisent.training.run import Run
 
 ATTRIBUTE_TRAIN, ATTRIBUTE_TEST = 10_000, 5_000
-# Images that the classifiers of class swaps and attribute flips are trained on, at most.
+# At most, for training the classifiers of class swaps and attribute flips.
 CLASSIFIER_TRAIN = 20_000
-# Images whose attributes are flipped, one attribute at a time.
+# Images whose attributes are flipped one at a time.
 FLIP_VALIDATION, FLIP_TEST = 200, 500
 PUBLISHED_ALPHA = 40.0
 _BATCH = 256
@@ -50,8 +50,8 @@ _ATTRIBUTES_IN_CODE = Need(
 def score_attributes(subject: Subject) -> MetricResult:
     """Return the attribute classification of Kumar et al., on images drawn without replacement.
 
-    The classifiers are made of training images, and tested on images that training did not see; on
-    other training images where there are none.
+    The classifiers are fitted to training images, and tested on images that training did not see,
+    or on other training images if there are none.
     """
     run, (unseen, part) = subject.run, subject.images_of("test")
     rng = np.random.default_rng(subject.seed)
@@ -79,10 +79,10 @@ def _coded(run: Run, source: ImageDataset, numbers: np.ndarray) -> tuple[Tensor,
 
 @metric("class-swaps", needs=_LABELS_HELD_OUT)
 def score_class_swaps(subject: Subject) -> MetricResult:
-    """Return Table 1 of Lezama on held-out images, by a classifier trained on the others.
+    """Return the score of Lezama's Table 1 on held-out images, by a classifier trained on the rest.
 
-    The details include the figure of the authors' code, which agrees with the published ones: its
-    targets are the classes that the classifier gives the reconstructions.
+    The details include the score as in the authors' code, which agrees with the published ones: its
+    targets are the classes that the classifier assigns to the reconstructions.
     """
     run, test = subject.run, subject.run.held_out
     assert test is not None
@@ -106,7 +106,7 @@ def score_class_swaps(subject: Subject) -> MetricResult:
 
     try:
         authors = swapped("author_code").score
-    except ValueError:  # all reconstructions are of one class: there is nothing to swap
+    except ValueError:  # all reconstructions have the same class: there is nothing to swap
         authors = None
     about = {"classifier_accuracy": accuracy, "author_code": authors, "split": "test"}
     return swapped("paper").with_details(about)
@@ -114,7 +114,7 @@ def score_class_swaps(subject: Subject) -> MetricResult:
 
 @metric("attribute-flips", needs=_ATTRIBUTES_IN_CODE)
 def score_attribute_flips(subject: Subject) -> MetricResult:
-    """Return Table 2 of Lezama on some held-out images, with alpha chosen on others."""
+    """Return the score of Lezama's Table 2 on held-out images, with alpha chosen on others."""
     return _flips(subject)
 
 
@@ -125,7 +125,7 @@ def score_attribute_flips(subject: Subject) -> MetricResult:
     by_default=False,
 )
 def score_published_flips(subject: Subject) -> MetricResult:
-    """Return Table 2 of Lezama with the published alpha (sec. 4.3)."""
+    """Return the score of Lezama's Table 2 with the published alpha (sec. 4.3)."""
     return _flips(subject, PUBLISHED_ALPHA)
 
 
@@ -166,7 +166,7 @@ def _flips(subject: Subject, alpha: float | None = None) -> MetricResult:
 def _classifier(run: Run, kind: Literal["label", "attributes"], name: str) -> Classifier:
     """Return a classifier trained on some training images, the same for all runs."""
     count = min(CLASSIFIER_TRAIN, len(run.dataset))
-    # Their files may be sorted by class.
+    # At random, as files may be sorted by class.
     numbers = np.sort(np.random.default_rng(0).choice(len(run.dataset), count, replace=False))
     chosen = Subset(run.dataset, numbers)
     targets = chosen.labels if kind == "label" else chosen.attributes
@@ -175,6 +175,6 @@ def _classifier(run: Run, kind: Literal["label", "attributes"], name: str) -> Cl
 
 
 def _share(source: ImageDataset, right: Callable[[Tensor, Tensor], Tensor]) -> float:
-    """Return the mean of `right`, called with images of the data and their numbers."""
+    """Return the mean of `right` over a data set, called with images and their indices."""
     found = [right(source.images(rows), rows) for rows in torch.arange(len(source)).split(_BATCH)]
     return float(torch.cat(found).float().mean())

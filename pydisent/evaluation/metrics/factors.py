@@ -19,7 +19,7 @@ from pydisent.metrics import (
     z_diff,
 )
 
-# Factors of grids whose values are classes, by their names; those of all others are quantities.
+# Names of grid factors whose values are classes; all others are quantities.
 CLASSES = ("shape", "color", "model")
 
 
@@ -44,7 +44,7 @@ def score_factor_vae(subject: Subject) -> MetricResult:
 
 @metric("sap", needs=FACTORS, label="SAP")
 def score_sap(subject: Subject) -> MetricResult:
-    """Return SAP by thresholds on all factors; the two of disentanglement_lib are details."""
+    """Return SAP by thresholds on all factors; disentanglement_lib's two are details."""
     variants: tuple[Literal["svm", "continuous"], ...] = ("svm", "continuous")
     others = {name: sap(*subject.samples, variant=name).score for name in variants}
     return sap(*subject.samples).with_details(subject.axes | others)
@@ -76,7 +76,7 @@ def score_irs(subject: Subject) -> MetricResult:
 
 @metric("mcc", needs=FACTORS, label="MCC")
 def score_mcc(subject: Subject) -> MetricResult:
-    """Return the mean correlation coefficient; that of ranks is a detail."""
+    """Return the mean correlation coefficient; rank correlation is a detail."""
     ranks = mcc(*subject.samples[:2], correlation="spearman").score
     return mcc(*subject.samples[:2]).with_details(subject.axes | {"spearman": ranks})
 
@@ -104,7 +104,7 @@ def score_sap_kumar(subject: Subject) -> MetricResult:
 
 
 def _quantities(subject: Subject) -> tuple[list[int], list[str]]:
-    """Return the columns of factors that are quantities, and their names."""
+    """Return the columns of quantitative factors, and their names."""
     names, source = subject.codes.factor_names, subject.codes.source
     classes = source.factor_classes if isinstance(source, ObservedFactorDataset) else CLASSES
     quantities = [column for column, name in enumerate(names) if name not in classes]
@@ -112,7 +112,7 @@ def _quantities(subject: Subject) -> tuple[list[int], list[str]]:
 
 
 def _add_variants() -> None:
-    """Register the variants of SAP and z-diff that are measured only if they are asked for."""
+    """Register the variants of SAP and z-diff that are measured only on request."""
     for variant, words in (
         ("svm", "SAP of disentanglement_lib, linear SVM"),
         ("continuous", "SAP of disentanglement_lib, squared correlation"),

@@ -1,4 +1,4 @@
-"""Scores of the images of a run by a perceptual distance or a feature net: TPL, PPL and FID."""
+"""Scores of a run's images by a perceptual distance or a feature net: TPL, PPL and FID."""
 
 from collections.abc import Callable, Iterator
 
@@ -14,13 +14,13 @@ from pydisent.metrics import MetricResult, fid, ppl, tpl
 from pydisent.metrics.perceptual import MIN_SIZE
 from pydisent.training.run import Run
 
-# Nearly all of the time goes into decoding images. With these numbers TPL and PPL have a standard
-# error of 1 to 2 %, which is among the details; FID, whose bias falls with the number of images,
-# can spare none.
+# Decoding takes nearly all of the time. With these numbers of images, TPL and PPL have a standard
+# error of 1 to 2 %, recorded in the details; FID has no images to spare, as its bias falls with
+# their number.
 TRAVERSALS, TRAVERSED_IMAGES = 16, 8_192
 PAIRS = 2_000
 IMAGES = 10_000
-# As published; traversals of VAEs are of 50 segments, those of GANs of 48 as always.
+# As published; traversals have 50 segments for VAEs, and 48 as usual for GANs.
 PUBLISHED_TRAVERSALS, PUBLISHED_VAE_SEGMENTS = 300, 50
 PUBLISHED_PAIRS = PUBLISHED_IMAGES = 50_000
 _BATCH = 32
@@ -74,7 +74,7 @@ def score_ppl(subject: Subject) -> MetricResult:
 
 @metric("fid", needs=_VISIBLE, label="FID", lower_is_better=True, slow=True)
 def score_fid(subject: Subject) -> MetricResult:
-    """Return FID between images of the data and generated images."""
+    """Return FID between real and generated images."""
     source, part = subject.images_of()
     count = PUBLISHED_IMAGES if subject.published else IMAGES
     result = fid(
