@@ -1,4 +1,4 @@
-"""Tables and figures of the papers: trained anew, with the published figures beside ours."""
+"""The papers' tables and figures, reproduced, with the published figures beside ours."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def entries() -> tuple[Entry, ...]:
 
 
 def unavailable() -> tuple[Unavailable, ...]:
-    """Return those, or parts of them, that cannot."""
+    """Return all tables and figures, or parts of them, that cannot be reproduced."""
     return tuple(part for paper in PAPERS.values() for part in paper.UNAVAILABLE)
 
 
 def find(name: str) -> tuple[Entry, ...]:
-    """Return the entry of a name such as "kumar/table1", or all of a paper.
+    """Return the entry of a name such as "kumar/table1", or all entries of a paper.
 
     Raises
     ------
     ValueError
-        If there is none.
+        If there is no such entry or paper.
     """
     known = {entry.name: (entry,) for entry in entries()}
     known |= {paper: found.ENTRIES for paper, found in PAPERS.items()}

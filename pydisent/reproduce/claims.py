@@ -1,4 +1,4 @@
-"""What a paper concludes from scores, and whether ours over seeds bear it out."""
+"""A paper's conclusions from scores, tested on ours over seeds."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """What scores say of a claim.
+    """The verdict of scores on a claim.
 
     Attributes
     ----------
     ours : str
-        The figures that were compared.
+        The compared figures.
     p, opposite : float or None
-        One-sided p of the claim and of its opposite: the chance of figures that speak at least as
-        much for it where there is no difference. None if there are too few figures for any to be
-        below `LEVEL`.
+        One-sided p-values of the claim and of its opposite: the probability, if there is no
+        difference, of figures at least as favourable to it. None if there are too few figures for
+        a p-value of at most `LEVEL`.
     """
 
     ours: str
@@ -35,7 +35,7 @@ class Verdict:
 
     @property
     def text(self) -> str:
-        """Return "holds", "the opposite holds" or "open", with the p."""
+        """Return "holds", "the opposite holds" or "open", with the p-value."""
         if self.p is None or self.opposite is None:
             return "open: too few seeds"
         if self.opposite <= LEVEL:
@@ -50,10 +50,10 @@ class Claim:
     Attributes
     ----------
     text : str
-        What the paper says.
+        The paper's statement.
     judge : callable
-        Returns the verdict of runs, each a mapping with "row", "seed" and "scores"; None if none
-        of them have the scores.
+        Returns the verdict of runs, each a mapping with "row", "seed" and "scores"; None if the
+        scores are missing.
     """
 
     text: str
@@ -72,22 +72,22 @@ def exceeds(
 ) -> Claim:
     """Claim that the score `key` of the row `first` is above that of `second`.
 
-    It is put to a one-sided rank test over seeds, by all permutations where these are few.
+    The claim is tested by a one-sided rank test over seeds, exact if there are few permutations.
 
     Parameters
     ----------
     text : str
-        What the paper says.
+        The paper's statement.
     first, second : str
-        Rows.
+        Names of rows.
     key : str
-        A column's key.
+        Key of a column.
     margin : float
-        The claim is that `first` is above `second` less this: that it is not worse by more.
+        The claim is that `first` is above `second` minus this, i.e. not worse by more than this.
     scale : float
-        Figures are shown times this.
+        Factor by which figures are multiplied in print.
     digits : int
-        Digits after the point.
+        Digits after the decimal point.
     """
 
     def judge(runs: RunScores) -> Verdict | None:
@@ -103,18 +103,18 @@ def curve_above(
     """Claim that a system's curve of `key` against `error` is above another's.
 
     A seed's figure is the mean height of a system's curve, linear between its rows, over the range
-    of errors that both systems' rows of that seed reach.
+    of errors covered by both systems' rows of that seed.
 
     Parameters
     ----------
     text : str
-        What the paper says.
+        The paper's statement.
     first, second : str
-        Systems.
+        Names of systems.
     key, error : str
         Keys of columns.
     digits : int
-        Digits after the point.
+        Digits after the decimal point.
     """
 
     def judge(runs: RunScores) -> Verdict | None:
@@ -134,18 +134,18 @@ def curve_above(
 def ranks_as(
     text: str, first: str, second: str, *, sign: int = 1, where: tuple[str, float] | None = None
 ) -> Claim:
-    """Claim that one score ranks all runs as another does: Spearman's rank correlation.
+    """Claim that one score ranks all runs as another does, by Spearman's rank correlation.
 
     Parameters
     ----------
     text : str
-        What the paper says.
+        The paper's statement.
     first, second : str
         Keys of columns.
     sign : {1, -1}
-        −1 if `first` is better when lower.
+        −1 if lower is better for `first`.
     where : tuple of str and float or None
-        Only runs whose score of that key is above the number.
+        Restricts the runs to those whose score of that key is above the number.
     """
 
     def judge(runs: RunScores) -> Verdict | None:
@@ -189,10 +189,10 @@ def _compared(
 
 
 def rank_test(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return the one-sided p of the Wilcoxon-Mann-Whitney test that `first` is above `second`.
+    """Return the one-sided p-value of the Wilcoxon-Mann-Whitney test that `first` exceeds `second`.
 
-    By all divisions of the figures into two such groups, or 10⁴ random ones if there are more, so
-    that it is right with ties too; None if no division has a p of at most `LEVEL`.
+    It permutes over all divisions of the figures into two such groups, or 10⁴ random ones if there
+    are more, and so is valid with ties. None if no division can have a p-value of at most `LEVEL`.
     """
     with optional():
         from scipy.special import comb
@@ -214,7 +214,7 @@ def rank_test(first: Sequence[float], second: Sequence[float]) -> float | None:
 def _curve(
     runs: RunScores, system: str, key: str, error: str
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the errors of a system's rows in rising order, and their scores."""
+    """Return the errors of a system's rows in ascending order, and their scores."""
     points = sorted(
         (run["scores"][error], run["scores"][key]) for run in runs if run["system"] == system
     )
@@ -224,7 +224,7 @@ def _curve(
 def _heights(
     first: tuple[np.ndarray, np.ndarray] | None, second: tuple[np.ndarray, np.ndarray] | None
 ) -> tuple[float, float] | None:
-    """Return the mean heights of two curves over the errors that both reach."""
+    """Return the mean heights of two curves over the errors that both cover."""
     if first is None or second is None:
         return None
     low = max(first[0][0], second[0][0])

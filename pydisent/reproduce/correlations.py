@@ -12,10 +12,10 @@ LEAST_ACTIVE = {"TPL (act > 0)": 0, "TPL (act > 4)": 4}
 
 
 def rank_correlations(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return Spearman's correlation of −TPL, and of FactorVAE's score, with supervised scores.
+    """Return Spearman's correlation of −TPL, and of the FactorVAE score, with supervised scores.
 
-    Lower TPL is better, so it is taken with a minus sign. The runs of a row are those with more
-    active dimensions, by TPL, than its bound. A row of fewer than three runs is empty.
+    Lower TPL is better, hence the minus sign. The runs of a row are those with more active
+    dimensions, by TPL, than its bound. A row of fewer than three runs is empty.
     """
     scored = [run["scores"] for run in runs if {"tpl", "tpl/active"} <= run["scores"].keys()]
     table = {}
@@ -37,7 +37,7 @@ def _row(values: Sequence[float], scored: Sequence[dict[str, float]]) -> dict[st
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Return Spearman's rank correlation of x and y (N,), ties sharing their mean rank."""
+    """Return Spearman's rank correlation of x and y (N,); ties share their mean rank."""
     with optional():
         from scipy.stats import spearmanr
 

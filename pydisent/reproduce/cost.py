@@ -25,12 +25,12 @@ _SIZES: Mapping[str, dict[str, int]] = {
 def relative_costs(scale: str, device: torch.device) -> dict[str, Any]:
     """Return the median time of a generator update with the penalty, relative to one without.
 
-    Both are measured in turn. The networks are a DCGAN's, with RMSProp.
+    Both are timed alternately. The networks are a DCGAN's, with RMSProp.
 
     Returns
     -------
     dict
-        "device"; "plain_ms", the time without, in ms; and "relative", by T and k.
+        "device"; "plain_ms", the time without the penalty, in ms; and "relative", by T and k.
     """
     size = _SIZES[scale]
     generator = DCGANGenerator(size["latent_size"], 3, size["base"], size["image_size"]).to(device)
@@ -69,7 +69,7 @@ def _now(like: torch.Tensor) -> float:
 
 
 def draw_cost(runs: Runs, rows: Sequence[str]) -> Mapping[str, bytes]:
-    """Draw the cost against k, a curve for each T."""
+    """Draw the cost against k, with one curve for each T."""
     from pydisent.reports.style import SERIES, figure, figure_png
 
     found = runs.measured

@@ -1,4 +1,4 @@
-"""What is reproduced: tables and figures of the papers, as data."""
+"""The papers' tables and figures to reproduce, as data."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from pydisent.reproduce.runs import Runs
 
 Settings = Mapping[str, Any]
-# A published score: its value, with the standard deviation if there is one.
+# A published score, with its standard deviation if given.
 Published = float | tuple[float, float]
 
-# The built-in data that takes the place of official files where these are not given.
+# The built-in data that stands in for official files that are not given.
 STAND_INS: Mapping[str, str] = {
     "dsprites": "sprites",
     "color-dsprites": "color-sprites",
@@ -26,7 +26,7 @@ STAND_INS: Mapping[str, str] = {
 }
 
 
-# disentanglement_lib's networks and batch, for baselines whose own preset has others.
+# disentanglement_lib's networks and batch size, for baselines whose own presets differ.
 LOCATELLO: Settings = {"batch_size": 64, "networks": "locatello"}
 
 
@@ -37,17 +37,17 @@ class Column:
     Attributes
     ----------
     key : str
-        "METRIC"; "METRIC/DETAIL" for a figure among a score's details (of several, the mean);
+        "METRIC"; "METRIC/DETAIL" for a figure in a score's details (the mean, if a list);
         "METRIC/DETAIL:ATTRIBUTE" for that of an attribute; or "log/NAME" for the median of a logged
-        figure over training.
+        value over training.
     title : str
-        Its heading.
+        The heading.
     better : {"higher", "lower", ""}
-        The direction of the score.
+        Which scores are better.
     scale : float
-        The table shows the score times this.
+        Factor by which the score is multiplied in the table.
     digits : int
-        Digits after the point.
+        Digits after the decimal point.
     """
 
     key: str
@@ -58,7 +58,7 @@ class Column:
 
     @property
     def heading(self) -> str:
-        """Return the title with an arrow to what is better."""
+        """Return the title with an arrow towards better scores."""
         return f"{self.title} { ({'higher': '↑', 'lower': '↓'}.get(self.better, '')) }".strip()
 
 
@@ -73,18 +73,18 @@ class Row:
     system : str
         The system.
     settings : mapping of str to object
-        Its settings where they differ from the preset's.
+        Settings that differ from the preset's.
     small : mapping of str to object
-        Those at scale "small" where they differ from `settings`.
+        Settings at scale "small" that differ from `settings`.
     published : mapping of str to float or tuple
-        The paper's figures by the columns' keys, in the units of the table.
+        The paper's figures by column key, in the units of the table.
     paper : mapping of str to object
-        Those at scale "paper" where they differ from `settings`.
+        Settings at scale "paper" that differ from `settings`.
     steps, small_steps, paper_steps : int or None
         Updates of the first phase, at all scales, at scale "small" or at scale "paper", if not the
         preset's.
     begins_as : str or None
-        The row whose trained weights it begins with: both agree up to there.
+        The row whose trained weights it starts from; both train identically up to there.
     """
 
     name: str
@@ -102,16 +102,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that is drawn of trained models.
+    """A figure drawn from trained models.
 
     Attributes
     ----------
     caption : str
         Its caption.
     draw : callable
-        Returns the pictures of rows by file name, PNG or GIF.
+        Returns the pictures of the given rows by file name, PNG or GIF.
     rows : tuple of str
-        The rows; all if empty.
+        The rows to draw; all if empty.
     """
 
     caption: str
@@ -134,26 +134,26 @@ class Case:
     settings : mapping of str to object
         Settings of all rows, at every scale.
     small, smoke : mapping of str to object
-        Settings of all rows at these scales, after the rows' own.
+        Settings of all rows at these scales, which override the rows' own.
     paper : mapping of str to object
         Fields of all rows' plans at scale "paper", such as the split.
     threshold : float or None
         The length from which TPL by VGG16 considers a dimension active.
     small_rows : sequence of str
-        The rows that scale "small" is limited to; all if empty.
+        The rows trained at scale "small"; all if empty.
     small_size : int or None
         The image size at scale "small"; None for the presets'.
     figures : sequence of Figure
-        What is drawn.
+        The figures to draw.
     measure : callable or None
-        Measures what needs no training, at a scale and on a device, as plain values.
+        Takes measurements that need no training, at a scale and on a device, as plain values.
     summary : callable or None
-        Returns a table {row: {key: figure}} that is computed from the scores of all rows and
-        stands above theirs.
+        Returns a table {row: {key: figure}}, computed from the scores of all rows and placed above
+        their table.
     summary_published : mapping
-        The paper's figures of that table.
+        The paper's figures for that table.
     claims : sequence of Claim
-        What the paper concludes from the scores, as far as these can decide it.
+        The paper's conclusions that the scores can decide.
     """
 
     data: str
@@ -186,19 +186,19 @@ class Entry:
     Attributes
     ----------
     name : str
-        PAPER/tableN or PAPER/figureN, or PAPER/WORD for what the paper has no table of.
+        PAPER/tableN or PAPER/figureN, or PAPER/WORD if the paper has no such table or figure.
     title : str
         What it shows.
     claim : str
-        What the paper concludes from it.
+        The paper's conclusion from it.
     cases : sequence of Case
         Its models, by data set.
     seeds : int
-        How many seeds the paper trains, 1 if it does not say.
+        Number of seeds that the paper trains, 1 if it does not say.
     differences : sequence of str
         How scale "small" differs from the paper, beyond its presets.
     remarks : sequence of str
-        How all scales do.
+        How all scales differ from the paper.
     """
 
     name: str
@@ -222,9 +222,9 @@ class Unavailable:
     Attributes
     ----------
     name, title : str
-        As of an `Entry`.
+        As for an `Entry`.
     reason : str
-        Why not.
+        Why it cannot be reproduced.
     """
 
     name: str

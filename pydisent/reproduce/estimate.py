@@ -1,4 +1,4 @@
-"""How long an entry takes at the scale of the paper: a rough estimate, nothing measured."""
+"""Rough, unmeasured estimates of an entry's training time at the scale of the paper."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ from pydisent.reproduce.entry import Case, Entry, Row
 from pydisent.reproduce.runs import Scale
 from pydisent.training import Plan
 
-# Milliseconds an update on a current data-centre GPU, of the order of what networks of this size
-# take there; those of ps-sc for each megapixel of a batch.
+# Milliseconds per update on a current data-centre GPU, by order of magnitude for networks of this
+# size; for ps-sc, per megapixel of a batch.
 _UPDATE = {
     "spectral-gan": 60.0,
     "gan": 10.0,
@@ -21,7 +21,7 @@ _VAE = 6.0
 
 
 def gpu_hours(entry: Entry) -> float:
-    """Return the estimated hours of all of an entry's runs and seeds on one GPU."""
+    """Return the estimated hours of all runs and seeds of an entry on one GPU."""
     hours = 0.0
     for case in entry.cases:
         by_row = {row.name: _hours(case, row) for row in case.rows}

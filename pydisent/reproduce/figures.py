@@ -1,4 +1,4 @@
-"""What is drawn of an entry's models: each function returns how to draw a `Figure`."""
+"""Drawing functions for the `Figure`s of an entry, or functions that return one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pydisent.reproduce.runs import PERCEIVED, Runs
 Drawn = Mapping[str, bytes]
 Draw = Callable[[Runs, Sequence[str]], Drawn]
 _SAMPLES = 32
-_ALPHA = 2.0  # of flipped attributes: far enough to be seen
+_ALPHA = 2.0  # of flipped attributes, large enough for a visible effect
 
 
 def eigenpaths(runs: Runs, rows: Sequence[str]) -> Drawn:
@@ -45,7 +45,7 @@ def spectra(runs: Runs, rows: Sequence[str]) -> Drawn:
 
 
 def small_steps(distance: float) -> Draw:
-    """Draw what steps of a length along singular vectors of the Jacobian change."""
+    """Draw the effect of steps of one length along singular vectors of the Jacobian."""
 
     def draw(runs: Runs, rows: Sequence[str]) -> Drawn:
         from pydisent.reports.pictures import local_svd
@@ -60,7 +60,7 @@ def small_steps(distance: float) -> Draw:
 
 
 def traversals(sort: Literal["tpl", "code"] = "code") -> Draw:
-    """Draw each code of a row's run varied alone."""
+    """Draw traversals of each code of a row's run."""
 
     def draw(runs: Runs, rows: Sequence[str]) -> Drawn:
         from pydisent.reports.traversals import draw_traversals
@@ -83,7 +83,7 @@ def masks(runs: Runs, rows: Sequence[str]) -> Drawn:
 
 
 def transfer(runs: Runs, rows: Sequence[str]) -> Drawn:
-    """Draw codes copied between images."""
+    """Draw images with codes copied from other images."""
     from pydisent.reports.transfer import draw_transfer
 
     return draw_transfer(runs.open(rows))
@@ -97,7 +97,7 @@ def rotation(runs: Runs, rows: Sequence[str]) -> Drawn:
 
 
 def planes(runs: Runs, rows: Sequence[str]) -> Drawn:
-    """Draw what the first two factors do in each row's run, the others as in one image."""
+    """Draw the joint effect of the first two factors in each row's run, the rest fixed."""
     from pydisent.reports.planes import factor_plane, write_planes
 
     drawn = {}
@@ -113,7 +113,7 @@ def planes(runs: Runs, rows: Sequence[str]) -> Drawn:
 
 
 def attributes(runs: Runs, rows: Sequence[str]) -> Drawn:
-    """Draw attributes flipped one by one on images held out."""
+    """Draw held-out images with attributes flipped one at a time."""
     from pydisent.reports.attributes import write_attributes
 
     run = runs.open(rows)
@@ -123,7 +123,7 @@ def attributes(runs: Runs, rows: Sequence[str]) -> Drawn:
 
 
 def information(runs: Runs, rows: Sequence[str]) -> Drawn:
-    """Draw the bounds of the mutual information over training, and the KL of each dimension."""
+    """Draw the bounds on the mutual information over training, and the KL of each dimension."""
     from pydisent.reports.information import bounds_of, draw_information
 
     return {
@@ -153,7 +153,7 @@ def tradeoff(runs: Runs, rows: Sequence[str]) -> Drawn:
 
     known = {runs.path(*key): runs.record(*key) for key in runs.plans if key[0] in rows}
     found = [(path, record) for path, record in known.items() if record is not None]
-    # A run that other entries share has their scores, too.
+    # A run shared with other entries also has their scores.
     own = [({k: v for k, v in r["scores"].items() if k in runs.case.metrics}, r) for _, r in found]
     scored = [scored_run(path, r["plan"], s) for (path, _), (s, r) in zip(found, own)]
     drawn = draw_tradeoff(comparison_of(scored))
@@ -161,7 +161,7 @@ def tradeoff(runs: Runs, rows: Sequence[str]) -> Drawn:
 
 
 def scatter(across: Column, up: Column) -> Draw:
-    """Draw one score against another: a mark a run."""
+    """Draw one score against another, with one mark per run."""
 
     def draw(runs: Runs, rows: Sequence[str]) -> Drawn:
         from pydisent.reports.style import SERIES, figure, figure_png
@@ -185,7 +185,7 @@ def scatter(across: Column, up: Column) -> Draw:
 
 
 def against(setting: str) -> Draw:
-    """Draw the columns of a case against a setting that varies over its rows: a dot a run."""
+    """Draw a case's columns against a setting that varies over its rows, one dot per run."""
 
     def draw(runs: Runs, rows: Sequence[str]) -> Drawn:
         from pydisent.reports.style import SERIES, figure, figure_png
@@ -214,7 +214,7 @@ def against(setting: str) -> Draw:
 
 
 def scores(runs: Runs, rows: Sequence[str]) -> Drawn:
-    """Draw a panel a column, a bar a row, a dot a seed, and a diamond for the published figure."""
+    """Draw a panel per column, a bar per row, a dot per seed, and a diamond as published."""
     from pydisent.reports.style import INK, MUTED, SERIES, figure, figure_png
 
     found, names = collect(runs), rows
@@ -258,7 +258,7 @@ def _stills(drawn: Mapping[str, bytes]) -> Drawn:
 
 
 def _written(write: Callable[[Path], Path]) -> dict[str, bytes]:
-    """Return the file that `write` writes into a folder."""
+    """Return the file that `write` writes into the folder it is given."""
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder))
         return {path.name: path.read_bytes()}

@@ -37,7 +37,7 @@ def _scored(figures: dict[str, tuple[str, tuple[float, float]]]) -> tuple[Row, .
 
 
 def _sampled(base: int, size: int, figures: dict[str, tuple[str, float]]) -> tuple[Row, ...]:
-    """Return the rows of Table 2, whose VAEs have IB-GAN's networks, code and batch."""
+    """Return the rows of Table 2, whose VAEs have IB-GAN's networks, code size and batch size."""
     vae = {"networks": "ib-gan", "base": base, "latent_size": size, "batch_size": 64}
     return tuple(
         Row(
@@ -53,7 +53,7 @@ def _sampled(base: int, size: int, figures: dict[str, tuple[str, float]]) -> tup
 
 
 def _beta(beta: float) -> Row:
-    # At 32 px, where images carry less, the preset takes 0.7 times the published β.
+    # At 32 px images carry less information, and the preset uses 0.7 times the published β.
     return Row(f"beta-{beta:g}", f"β = {beta:g}", "ib-gan", {"beta": beta},
                {"beta": round(0.7 * beta, 4) if beta < 1 else beta})  # fmt: skip
 

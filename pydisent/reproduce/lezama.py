@@ -8,10 +8,10 @@ from pydisent.reproduce.figures import attributes, planes, scatter
 
 TITLE = "Lezama (2019), Jacobian supervision"
 
-# What is trained at this rate stays as it was drawn.
+# At this rate, weights stay as initialised.
 _UNTRAINED = {"learning_rate": 1e-30}
-# The published figures are of the author's code, whose target is what the classifier says of the
-# reconstruction.
+# The published figures are from the author's code, whose target is the class that the classifier
+# assigns to the reconstruction.
 _SWAPS = Column("class-swaps/author_code", "successful class swaps, %", scale=100, digits=1)
 _TRUE = Column("class-swaps", "to the true class, %", scale=100, digits=1)
 _SWAP_ERROR = Column("class-swaps/reconstruction_mse", "reconstruction MSE", "lower", digits=4)

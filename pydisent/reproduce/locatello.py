@@ -25,7 +25,7 @@ _TITLES = {
     "dip-vae-1": "DIP-VAE-I",
     "dip-vae-2": "DIP-VAE-II",
 }
-# Weights of the study (disentanglement_lib's `unsupervised_study_v1`), one of each method's six.
+# Weights from the study (disentanglement_lib's `unsupervised_study_v1`), one of six per method.
 _THEIRS: dict[str, dict[str, Any]] = {
     "beta-vae": {"beta": 4.0},
     "annealed-vae": {"capacity": 25.0},

@@ -1,4 +1,4 @@
-"""The page of an entry: tables, figures, differences and how it was made."""
+"""The page of an entry: tables, figures, differences, and the command that made it."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def write_page(
     scale : Scale
         The scale.
     result : mapping
-        What was measured; see `result_of`.
+        The measurements; see `result_of`.
     runs, out : Path
-        Folder of the runs, and of the page.
+        Folder of the runs, and folder for the page.
     command : str
         The command line, shown on the page.
     accelerator : str
-        Where runs are opened; see `pydisent.evaluation.devices`.
+        Device on which runs are opened; see `pydisent.evaluation.devices`.
     records : Path or None
         The folder of records of finished runs.
     """

@@ -14,7 +14,7 @@ _ALIGNED = Column("f-diagonal-all", "mean of F's diagonal, all codes")
 _WITHOUT = {"penalty_weight": 0.0}
 _CELEBA = {"latent_size": 128}
 _TINY = {"latent_size": 4, "k": 2}
-# The caption's settings, where the preset has k = 3 and λ = 1 for a quarter of the updates.
+# The caption's settings; the preset has k = 3, λ = 1 and a quarter of the updates.
 _TABLE_1 = {"latent_size": 10, "k": 6, "penalty_weight": 0.6}
 
 ENTRIES = (

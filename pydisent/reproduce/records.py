@@ -1,6 +1,7 @@
-"""Records of finished runs: what tables and claims need of a run, in one small file.
+"""Records of finished runs: what tables and claims need from a run, in one small file.
 
-A study of many runs is made bit by bit, on several machines: what is recorded is not trained again.
+They let a large study be made piece by piece, on several machines: recorded runs are not trained
+again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pydisent.training import RunFolder
 from pydisent.training.files import write_json
 
 FORMAT = 1
-_PLACES = ("data_path", "command", "factors")  # they say where, not what
+_PLACES = ("data_path", "command", "factors")  # fields that say where, not what
 
 
 def record_of(folder: RunFolder) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def write_record(folder: RunFolder, path: Path) -> None:
-    """Write the record of a finished run, with the scores of an earlier record that it lacks."""
+    """Write the record of a finished run, keeping further scores from an earlier record."""
     found, before = record_of(folder), read_record(path)
     if before is not None:
         found["scores"] = {**before["scores"], **found["scores"]}
@@ -57,7 +58,7 @@ def write_record(folder: RunFolder, path: Path) -> None:
 
 
 def score(record: Mapping[str, Any], key: str) -> float | None:
-    """Return the figure of a column's key; None if there is none."""
+    """Return the figure for a column's key, or None."""
     name, _, detail = key.partition("/")
     if name == "log":
         return record["log"].get(detail)

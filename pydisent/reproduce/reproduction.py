@@ -50,7 +50,7 @@ class Reproduction:
         return self.out / self.scale.name / "runs"
 
     def result(self) -> dict[str, Any] | None:
-        """Return the result that was written, if any."""
+        """Return the written result, if any."""
         file = self.folder / RESULT
         return read_result(file) if file.is_file() else None
 
@@ -63,7 +63,7 @@ class Reproduction:
         ]
 
     def state(self) -> str:
-        """Return in words how far it is."""
+        """Return the progress as text."""
         runs = {each.path(*key): each.is_done(*key) for each in self.cases() for key in each.plans}
         if runs and not all(runs.values()):
             return f"{sum(runs.values())} of {len(runs)} runs" if any(runs.values()) else "not run"
@@ -78,16 +78,16 @@ def reproduce(
     command: str = "",
     records: Path | None = None,
 ) -> list[Path]:
-    """Train and score the models of entries that are not finished, and write their pages.
+    """Train and score the unfinished runs of entries, and write their pages.
 
-    Runs that several entries need are made once.
+    Runs shared by several entries are made once.
 
     Parameters
     ----------
     chosen : sequence of Entry
         The entries.
     scale : Scale
-        How large models are, on which data, and with which seeds.
+        Model sizes, data and seeds.
     out : Path
         The folder of all entries and scales.
     training : Training
@@ -95,8 +95,9 @@ def reproduce(
     command : str
         The command line, for the pages.
     records : Path or None
-        A folder where each run is recorded as it ends; what is recorded there is not trained again,
-        whatever machine it ran on. Figures that need a run itself are drawn where it is in `out`.
+        A folder in which each run is recorded as it ends; recorded runs are not trained again,
+        whichever machine they ran on. Figures that need a run itself are drawn only if it is in
+        `out`.
 
     Returns
     -------
@@ -110,7 +111,7 @@ def reproduce(
     RunsFailedError
         If runs failed; the others are finished, and no page is written.
     SweepInterrupted
-        On SIGINT, SIGTERM or SIGHUP, when all runs have saved.
+        On SIGINT, SIGTERM or SIGHUP, once all runs have saved.
     """
     planned = [Reproduction(entry, scale, out, records) for entry in chosen]
     for each in planned:

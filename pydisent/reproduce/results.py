@@ -1,4 +1,4 @@
-"""The results of an entry: what is kept of its runs, and its tables."""
+"""The results of an entry: the data kept from its runs, and its tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOTHING = "–"
 
 
 def collect(runs: Runs) -> list[dict[str, Any]]:
-    """Return what is kept of each finished run: its scores by column, settings and time."""
+    """Return the data kept from each finished run: scores by column, settings and time."""
     return [
         {"row": row, "seed": seed, **_kept(record, runs.case)}
         for row, seed in runs.plans
@@ -83,7 +83,7 @@ def result_of(
 
 
 def cases_of(entry: Entry, result: Mapping[str, Any]) -> list[tuple[Case, dict[str, Any]]]:
-    """Return the entry's cases of a result, each with what was measured."""
+    """Return an entry's cases in a result, each with its measurements."""
     known = {case.data: case for case in entry.cases}
     stand_ins = {stand_in: data for data, stand_in in STAND_INS.items()}
     found = []
@@ -98,10 +98,10 @@ def cases_of(entry: Entry, result: Mapping[str, Any]) -> list[tuple[Case, dict[s
 def score_table(
     case: Case, runs: Sequence[Mapping[str, Any]], *, all_rows: bool = True
 ) -> tuple[list[str], list[list[str]]]:
-    """Return the heading and the rows of a case's table: published figures beside ours.
+    """Return the heading and the rows of a case's table, with published figures beside ours.
 
-    `all_rows` adds rows that were not run, with their published figures. A column without figures
-    is left out.
+    `all_rows` adds rows that were not run, with their published figures. Columns without figures
+    are left out.
     """
     rows = [row for row in case.rows if all_rows or any(run["row"] == row.name for run in runs)]
     known = {key for run in runs for key in run["scores"]}
@@ -130,7 +130,7 @@ def score_table(
 def summary_table(
     case: Case, runs: Sequence[dict[str, Any]]
 ) -> tuple[list[str], list[list[str]]] | None:
-    """Return the table that is computed from the scores of all runs, if the case has one."""
+    """Return the table computed from the scores of all runs, if the case has one."""
     if case.summary is None:
         return None
     rows = case.summary(runs)
@@ -150,7 +150,7 @@ def summary_table(
 def verdict_table(
     case: Case, runs: Sequence[Mapping[str, Any]]
 ) -> tuple[list[str], list[list[str]]] | None:
-    """Return the case's claims, our figures and what these say; None if it has no claims."""
+    """Return the case's claims with our figures and verdicts; None if it has no claims."""
     judged = [(claim.text, claim.judge(runs)) for claim in case.claims]
     lines = [[text, NOTHING, "not run"] if found is None else [text, found.ours, found.text]
              for text, found in judged]  # fmt: skip
@@ -158,7 +158,7 @@ def verdict_table(
 
 
 def spread(values: Sequence[float], digits: int) -> str:
-    """Return the mean, with the standard deviation of several; a dash for none."""
+    """Return the mean, with the standard deviation if there are several values; a dash for none."""
     if not values:
         return NOTHING
     text = f"{statistics.fmean(values):.{digits}f}"
@@ -181,7 +181,7 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Return a result that was written; ValueError if its format is unknown."""
+    """Return a written result; ValueError if its format is unknown."""
     found = json.loads(path.read_text())
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ValueError(f"{path}: format must be {FORMAT}")

@@ -1,4 +1,4 @@
-"""The runs of an entry: their plans at a scale, and access to what was trained."""
+"""The runs of an entry: their plans at a scale, and access to trained runs."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ PERCEIVED = ("tpl", "ppl", "fid")  # scores that depend on the net that judges i
 
 @dataclass(frozen=True)
 class Scale:
-    """How large models are, on which data, and with which seeds.
+    """Model sizes, data and seeds.
 
     Attributes
     ----------
     name : {"smoke", "small", "paper"}
-        "paper" trains the papers' models on the official data; "small" presets of minutes on the
-        built-in stand-ins; "smoke" shows in seconds that everything runs.
+        "paper" trains the papers' models on the official data; "small" trains models in minutes on
+        the built-in stand-ins; "smoke" checks in seconds that everything runs.
     seeds : tuple of int
-        One run of each row for each.
+        Seeds; each row has one run per seed.
     data_paths : mapping of str to path
-        Official data by name, which then replaces its stand-in.
+        Official data by name, to replace its stand-in.
     """
 
     name: str
@@ -53,14 +53,14 @@ class Scale:
             check_one_of("official", name, names())
 
     def data(self, case: Case) -> tuple[str, Path | None] | None:
-        """Return the data set of a case, and its path; None if there is none at this scale."""
+        """Return a case's data set and its path; None if there is none at this scale."""
         if case.data in self.data_paths:
             return case.data, self.data_paths[case.data]
         stand_in = STAND_INS.get(case.data)
         return None if self.name == "paper" or stand_in is None else (stand_in, None)
 
     def rows(self, case: Case) -> Sequence[Row]:
-        """Return the rows of a case that are trained at this scale."""
+        """Return a case's rows that are trained at this scale."""
         if self.name == "smoke":
             drawn = {row for figure in case.figures for row in figure.rows}
             return [
@@ -98,7 +98,7 @@ class Scale:
         return replace(plan, **case.paper) if is_paper else plan
 
     def _steps(self, row: Row) -> int | None:
-        """Return the updates of a row's first phase; None for the preset's."""
+        """Return the number of updates of a row's first phase; None for the preset's."""
         own = {"small": row.small_steps, "paper": row.paper_steps}.get(self.name)
         if own:
             return own
@@ -114,15 +114,15 @@ class Runs:
     case : Case
         The case.
     plans : mapping of (str, int) to Plan
-        By row and seed.
+        Plans by row and seed.
     folder : Path
-        Where all runs of the scale are, those of other entries too.
+        Folder of all runs of the scale, including other entries'.
     measured : dict or None
-        What the case's `measure` returned.
+        The result of the case's `measure`.
     accelerator : str
-        Where runs are opened; see `pydisent.evaluation.devices`.
+        Device on which runs are opened; see `pydisent.evaluation.devices`.
     records : Path or None
-        The folder of records of runs that were finished here or elsewhere.
+        The folder of records of runs finished here or elsewhere.
     """
 
     case: Case
@@ -148,7 +148,7 @@ class Runs:
         return cls(case, plans, folder, accelerator=accelerator, records=records)
 
     def path(self, row: str, seed: int) -> Path:
-        """Return the folder of a run: the same for the same plan, whatever the entry."""
+        """Return the folder of a run, which entries with the same plan share."""
         return self.folder / folder_name(self.plans[row, seed])
 
     def rows(self) -> list[str]:
@@ -170,17 +170,17 @@ class Runs:
             yield self.title(row), self.open([row])
 
     def is_done(self, row: str, seed: int) -> bool:
-        """Return whether a run is trained, and has the scores that apply to it."""
+        """Return whether a run is trained and has all applicable scores."""
         return self.record(row, seed) is not None
 
     def is_trained(self, row: str, seed: int) -> bool:
-        """Return whether the folder of a run is here, with its last checkpoint."""
+        """Return whether the run's folder exists and has its last checkpoint."""
         path = self.path(row, seed)
         done = updates(path) if RunFolder(path).is_run() else None
         return done is not None and done[0] == done[1]
 
     def record(self, row: str, seed: int) -> dict[str, Any] | None:
-        """Return the record of a run that is done, of its folder or as it was recorded."""
+        """Return the record of a finished run, from its folder or from `records`."""
         folder, kept = RunFolder(self.path(row, seed)), self.record_path(row, seed)
         if self.is_trained(row, seed) and not self._missing(folder.read_scores() or {}, row, seed):
             return record_of(folder)
@@ -188,13 +188,13 @@ class Runs:
         return None if found is None or self._missing(found["scores"], row, seed) else found
 
     def record_path(self, row: str, seed: int) -> Path | None:
-        """Return where a run is recorded, if anywhere."""
+        """Return the path of a run's record, if runs are recorded."""
         if self.records is None:
             return None
         return self.records / f"{folder_name(self.plans[row, seed])}.json"
 
     def _missing(self, scored: Collection[str], row: str, seed: int) -> set[str]:
-        # Which metrics apply is known of the data alone, so it is asked only if some are missing.
+        # Finding the applicable metrics loads the data, so it is done only if some are missing.
         missing = set(self.case.metrics) - set(scored)
         return missing and missing & set(self.metrics(self.plans[row, seed]))
 
@@ -205,10 +205,10 @@ class Runs:
 
 
 def folder_name(plan: Plan) -> str:
-    """Return a folder's name that says what is trained, and differs wherever plans do.
+    """Return a descriptive folder name, different for different plans.
 
-    A shared setting that is left at its default does not count: runs of before it was added keep
-    their names.
+    Shared settings at their defaults do not count, so that adding one keeps the names of older
+    runs.
     """
     values = {k: v for k, v in plan.to_json().items() if k not in _REMARKS}
     for each in dataclasses.fields(plan.config):

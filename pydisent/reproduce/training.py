@@ -1,4 +1,4 @@
-"""Training and scoring of what is not finished of the runs of entries."""
+"""Training and scoring of the unfinished runs of entries."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Training:
     engine : Engine
         Runs the jobs.
     accelerator : str
-        Lightning Fabric's.
+        Lightning Fabric's accelerator.
     threads : int
-        CPU threads of each.
+        CPU threads of each run.
     options : sequence of str
         Further options of the command `evaluate`.
     say : callable
         Called with each line of progress.
     missing : bool
-        Whether runs that are missing are trained; else pages are written of those there are.
+        Whether to train missing runs; if not, pages are written from the existing ones.
     """
 
     engine: Engine
@@ -48,21 +48,21 @@ class Training:
     missing: bool = True
 
     def options_for(self, case: Case) -> tuple[str, ...]:
-        """Return the options for a case, with the paper's threshold of TPL if VGG16 measures it."""
+        """Return the options for a case, with the paper's threshold if TPL is by VGG16."""
         if case.threshold is None or "--vgg16" not in self.options or "--threshold" in self.options:
             return tuple(self.options)
         return (*self.options, "--threshold", str(case.threshold))
 
 
 def finish(runs: Sequence[Runs], training: Training) -> int | None:
-    """Train and score all runs that are not finished.
+    """Train and score all unfinished runs.
 
-    Rows that begin as others do are trained after these.
+    Rows that start from others' weights are trained after these.
 
     Returns
     -------
     int or None
-        The number of the signal that stopped it.
+        The number of the signal that stopped it, if any.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def finish(runs: Sequence[Runs], training: Training) -> int | None:
 def _jobs(
     runs: Sequence[Runs], training: Training, later: bool, failed: Mapping[str, str]
 ) -> Iterator[Job]:
-    """Yield the jobs of rows that begin as others do, if `later`, or of those that do not."""
+    """Yield the jobs of rows that start from others' weights if `later`, else of the others."""
     seen = set()
     needed = {path for each in runs for path in _teachers(each)}
     for each in runs:
@@ -128,7 +128,7 @@ def _jobs(
 
 
 def _teachers(runs: Runs) -> Iterator[Path]:
-    """Yield the folders of runs that others, which are not done, begin with."""
+    """Yield the folders of runs from whose weights unfinished runs start."""
     first = {row.name: row.begins_as for row in runs.case.rows}
     for row, seed in runs.plans:
         teacher = first[row]
@@ -138,14 +138,14 @@ def _teachers(runs: Runs) -> Iterator[Path]:
 
 
 def _record(runs: Runs, key: tuple[str, int]) -> None:
-    """Record a run that is done, if runs are recorded."""
+    """Record a run, if it is finished and runs are recorded."""
     to = runs.record_path(*key)
     if to is not None and runs.is_trained(*key) and runs.is_done(*key):
         write_record(RunFolder(runs.path(*key)), to)
 
 
 def _forget_other_nets(run: RunFolder, options: Sequence[str]) -> None:
-    """Drop a run's scores of images that were made with other nets, thresholds or counts."""
+    """Drop a run's image scores that used other nets, thresholds or counts."""
     if not run.is_run():
         return
     note = run.path / _OPTIONS
@@ -177,7 +177,7 @@ def _run(
 
 
 def _branch(teacher: RunFolder, plan: Plan, to: RunFolder) -> None:
-    """Let a run begin where its teacher's ended, unless it has begun: all up to there is alike."""
+    """Start a run from its teacher's last checkpoint, unless it has already started."""
     if to.is_run():
         return
     latest = latest_checkpoint(teacher.checkpoints)
