@@ -52,7 +52,7 @@ def train(
     data_path : Path
         The data set's file or folder.
     factors : Path
-        A CSV file with one row per picture and one column per factor; for images.
+        For images: a CSV file with one row per picture and one column per factor.
     bins : int
         Number of equal-count bins for a quantitative factor, 10 by default.
     partial : bool
@@ -65,7 +65,7 @@ def train(
     crop : int
         For celeba: side in pixels of the square cut out of each picture; the preset's by default.
     mirror : bool
-        Mirror the images at random, or not; as in the preset by default.
+        Whether to mirror the images at random; as in the preset by default.
     plan : Path
         A file with the whole plan, such as another run's config.json, in place of the system and
         its options.

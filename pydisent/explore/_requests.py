@@ -21,7 +21,7 @@ def parsed(text: str | bytes) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If the text is not a JSON object of finite numbers.
+        If the text is not a JSON object, or holds a number that is not finite.
     """
     try:
         found = json.loads(text, parse_constant=_refuse)

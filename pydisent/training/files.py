@@ -181,7 +181,7 @@ def check_fields(
 
 
 def check_value(name: str, value: Any, types: tuple[type, ...]) -> None:
-    """Raise ValueError unless a value has one of these types and, if a number, fits in 64 bits."""
+    """Raise ValueError unless a value has one of these types; numbers must be finite and 64-bit."""
     words = " or ".join("None" if t is type(None) else t.__name__ for t in types)
     if type(value) in types:
         if type(value) not in NUMBER:

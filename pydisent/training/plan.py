@@ -206,7 +206,8 @@ class Plan:
     ) -> "Plan":
         """Return the plan of a preset, with `settings` of the system's configuration replaced.
 
-        None means the system's own default for `data`, and the preset's value for the others.
+        None means the system's own default for `data`, and the preset's value for `image_size`,
+        `split`, `crop`, `mirror` and `steps`.
 
         Raises
         ------
