@@ -106,8 +106,8 @@ def section(subjects: Sequence[Subject]) -> Section | None:
         "Information",
         "Bounds on the mutual information between the noise and the image over training: from "
         "above by the encoder's divergence from the prior, dimension by dimension, and from below "
-        "by how well the noise is reconstructed (Jeon et al., Fig. 4). Dimensions that rise have "
-        "each picked up some information; those that stay at zero carry none.",
+        "by how well the noise is reconstructed (Jeon et al., Fig. 4). Dimensions that rise, one "
+        "after another, have each picked up some information; those that stay at zero carry none.",
         subjects,
         _picture,
         only=informed,
