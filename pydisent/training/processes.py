@@ -47,8 +47,7 @@ def number_of_devices(devices: int | None, batch_size: int) -> int:
         raise ValueError(f"devices must be torchrun's {started} processes, got {devices}")
     if batch_size % devices:
         raise ValueError(
-            f"batch_size, the global one, must be divisible by devices = {devices}, got "
-            f"{batch_size}"
+            f"batch_size must be divisible by devices = {devices}, which share it, got {batch_size}"
         )
     return devices
 

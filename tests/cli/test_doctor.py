@@ -88,15 +88,15 @@ def test_the_decoder_of_a_run(digits_run, capsys):
         (["{}:number", "--latent", "3x4"], "must be callable with latent codes, got int"),
         (
             ["{}:Sized", "--latent", "3x4"],
-            "must be a class that takes no arguments, or what one has",
+            "must be a class that takes no arguments, or an instance",
         ),
         (["{}:", "--latent", "3x4"], "target must be a run folder or MODULE:NAME, got"),
         ([":f", "--latent", "3x4"], "target must be a run folder or MODULE:NAME, got :f"),
         (
             ["{}:plain", "--latent", "3x4", "--out", "no/where.json"],
-            "out must be a file in a folder",
+            "out must be a file in an existing folder",
         ),
-        (["{}:plain", "--latent", "3x4", "--out", "."], "out must be a file in a folder"),
+        (["{}:plain", "--latent", "3x4", "--out", "."], "out must be a file in an existing folder"),
         (["--latent", "3x4"], "latent must be left out without MODULE:NAME"),
         (["nowhere"], "there is no run folder"),
     ],

@@ -327,7 +327,9 @@ def test_one_sweep_at_a_time_and_what_it_left_behind_counts(tmp_path):
     engine = Orphaning()
     with pytest.raises(SweepInterrupted):
         sweep(tmp_path, engine)
-    with pytest.raises(ValueError, match=r"seed-3/output\.log is written by a process that a"):
+    with pytest.raises(
+        ValueError, match=r"seed-3/output\.log is being written by a process that a"
+    ):
         sweep(tmp_path, Recorder())
     engine.orphan.terminate()
     engine.orphan.wait()

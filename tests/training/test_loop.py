@@ -320,7 +320,7 @@ def test_a_folder_that_is_removed_is_one_error(tmp_path, monkeypatch, capfd, ste
         return whole(self, images)
 
     monkeypatch.setattr(VAE, "step", removing)
-    with pytest.raises(FileNotFoundError, match="run was removed while the run was trained"):
+    with pytest.raises(FileNotFoundError, match="run was removed during training"):
         _begin(dataclasses.replace(_small(), log_every=step), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     assert "Traceback" not in capfd.readouterr().err

@@ -123,7 +123,9 @@ def test_linked_checkpoints_are_used_and_the_link_alone_is_removed(run, tmp_path
 def test_what_stands_where_a_checkpoint_will_be_is_put_aside(run, make):
     place = path_of(run.checkpoints, 6)
     place.symlink_to("nowhere") if make == "link" else place.write_text("mine")
-    with pytest.warns(UserWarning, match="step-00000006 is not a folder: it is now in .*damaged"):
+    with pytest.warns(
+        UserWarning, match="step-00000006 is not a folder: it has been moved to .*damaged"
+    ):
         resumed(run.path)
     assert steps_kept(run.checkpoints) == [4, 6]
     assert os.path.lexists(run.checkpoints / "damaged-step-00000006")

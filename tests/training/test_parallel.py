@@ -204,7 +204,7 @@ def test_a_lost_process_ends_the_others_and_the_run_goes_on_bit_for_bit(tmp_path
     ("devices", "message"),
     [
         (0, "devices must be an integer >= 1, got 0"),
-        (3, "batch_size, of the whole batch, must be divisible by devices = 3, got 8"),
+        (3, "batch_size must be divisible by devices = 3, which share it, got 8"),
     ],
 )
 def test_bad_devices_are_refused_before_anything_is_done(tmp_path, devices, message):

@@ -103,4 +103,4 @@ def test_what_a_step_computes_in(bf16, native):
 def test_the_choice_is_said_first(bf16, tmp_path, capsys):
     bf16(False)
     train(_plan(**AUTO), tmp_path, accelerator="cpu")
-    assert capsys.readouterr().out.startswith("precision: fp32 (bf16 is not native to this cpu)")
+    assert capsys.readouterr().out.startswith("precision: fp32 (bf16 is not native on this cpu)")
