@@ -243,7 +243,7 @@ function showStrengths() {
   if (found?.tpl) words.push("TPL: the perceptual length of the coordinate’s traversal.");
   if (found?.kl) words.push("KL: the coordinate’s divergence from the prior, in nats.");
   if (found?.missing) words.push(`The data cannot be read: ${found.missing}`);
-  if (found && !found.tpl) words.push(`The run has no TPL score; measure it with pydisent evaluate ${models[lead].folder} --metrics tpl.`);
+  if (found && !found.tpl) words.push(`The run has no TPL score: pydisent evaluate ${models[lead].folder} --metrics tpl measures it.`);
   $("strength-note").textContent = words.join(" ");
   arrange();
 }
