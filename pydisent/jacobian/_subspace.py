@@ -15,7 +15,7 @@ _EPS, _TINY = torch.finfo(torch.float64).eps, torch.finfo(torch.float64).tiny
 
 
 def leading_subspace(matrix: Tensor, rank: int) -> Tensor:
-    """Approximate the ``rank`` leading eigenvectors of semidefinite matrices (B, m, m): (B, m, rank).
+    """Approximate leading eigenvectors (B, m, rank) of semidefinite matrices (B, m, m).
 
     Block power steps from a fixed start, in double precision: the columns are orthonormal, mixed by
     a rotation, and have no component that the matrices annihilate.
