@@ -1,7 +1,7 @@
 """Kernels of the adjoint of spatial constriction: see ``constriction.py``.
 
 Programs are single warps that own some pixels and loop over channels, so that no sum needs a
-barrier: sums over channels stay in registers, sums over pixels are one shuffle per channel.
+barrier: sums over channels stay in registers, sums over pixels take shuffles once per channel.
 """
 
 from __future__ import annotations

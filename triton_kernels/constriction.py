@@ -112,7 +112,7 @@ def style_kernel(
     x, masks, scales, shifts, out, statistics, channels, pixels, codes, blocks, eps_high, eps_low,
     LAST: tl.constexpr, PARTS: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
-    """Statistics and result of some channels of a sample; PARTS tiles per plane, 0 for any number."""
+    """Statistics and result of some channels of a sample; a plane has PARTS tiles, 0 for any."""
     T: tl.constexpr = statistics.dtype.element_ty
     sample, _, block = place(1, blocks)
     c = block * CHANNELS + tl.arange(0, CHANNELS)
