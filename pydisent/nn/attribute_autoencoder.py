@@ -150,7 +150,7 @@ class AttributeDecoder(nn.Module):
         return torch.tanh(h)
 
     def widen(self, extra: int) -> None:
-        """Accept `extra` more maps of z, freshly initialised; other weights and statistics are kept.
+        """Take `extra` more maps of z, freshly initialised; other weights and statistics are kept.
 
         With the new weights at zero the decoder ignores the new maps.
         """
@@ -160,7 +160,7 @@ class AttributeDecoder(nn.Module):
 
 
 class _Upsample(nn.ConvTranspose2d):
-    """Double the size by a 4×4 transposed convolution of stride 2 on [y as constant maps, h]."""
+    """Double the size by a 4×4 transposed convolution of [y as constant maps, h], stride 2."""
 
     def __init__(self, attributes: int, inputs: int, maps: int) -> None:
         super().__init__(attributes + inputs, maps, 4, 2, 1, bias=False)

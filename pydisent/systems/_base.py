@@ -33,13 +33,13 @@ class System(nn.Module, abc.ABC):
     by starting the same phases again and loading tensors.
 
     Several processes may train a system together. Each calls `step` with its shard of the batch,
-    and all must get the gradients that a single process would get from the whole batch. So an
-    `update`
+    and all must get the gradients that one process would get from the whole batch. So an `update`
 
     - draws codes with `draw_codes`, and other random numbers with `parallel.draw` and
-    `parallel.randn_like`; - averages over its own shard, and computes anything else that depends on
-    several images from the whole batch, given by `parallel.gather`; - steps optimisers with
-    `descend` or `descend_each`.
+      `parallel.randn_like`;
+    - averages over its own shard, and computes anything else that depends on several images from
+      the whole batch, given by `parallel.gather`;
+    - steps optimisers with `descend` or `descend_each`.
 
     Batch norms need no special care: the training loop calls `nn.normalize_whole_batches` in every
     phase.

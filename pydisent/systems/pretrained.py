@@ -202,7 +202,7 @@ def _training_words(values: Mapping[str, Any]) -> str:
 
 
 def _is_told(name: str, plan: Mapping[str, Any]) -> bool:
-    """Return whether a plan's field is worth a row: a zero seed is, zero held-out images are not."""
+    """Return whether a plan's field deserves a row: a zero seed does, no held-out images do not."""
     return bool(plan.get(name)) or (name == "seed" and name in plan)
 
 

@@ -212,7 +212,7 @@ def _lazy(interval: int) -> float:
 
 
 def perturb(code: Tensor, std: float) -> tuple[Tensor, Tensor]:
-    """Return `code` (B, d) with a random dimension per sample moved by N(0, std²), and its index."""
+    """Move one random dimension per sample of `code` (B, d) by N(0, std²); return also which."""
     (n, size), device = code.shape, code.device
     dimension = parallel.draw(lambda n: torch.randint(size, (n,), device=device), n)
     shift = std * parallel.draw(lambda n: torch.randn(n, 1, device=device), n)
