@@ -5,9 +5,9 @@ otherwise it loops over tiles twice, for the statistics and the styles. A progra
 owns some pixels: it writes partial sums over pixels and channels, which a second kernel adds in a
 fixed order; grad_x is computed at once if a plane is one tile, else in a separate pass.
 
-Floor, with s bytes per number, P = H W and N codes: the map in and out and the masks, (2 C +
-N) B P s bytes plus the styles', and (7 + 5 N) B C P operations; the adjoint (3 C + 2 N) B P s and
-(13 + 10 N) B C P. Memory-bound for small N.
+Floor, with s bytes per number, P = H W and N codes: the map in and out, and the masks,
+(2 C + N) B P s bytes plus the styles', and (7 + 5 N) B C P operations; the adjoint (3 C + 2 N) B P
+s and (13 + 10 N) B C P. Memory-bound for small N.
 """
 
 from __future__ import annotations

@@ -470,8 +470,8 @@ PYDISENT_INLINE void forward_groups(const ConstrictionParams& p, int64_t begin, 
   }
 }
 
-// The op is linear in x and its normalised form: at each pixel A x + sum of w_n (scale_n x̂ +
-// shift_n). Turns masks in rows 1 to N of the table into w_n, with A in row 0.
+// The op is linear in x and its normalised form: at each pixel A x + sum of w_n
+// (scale_n x̂ + shift_n). Turns masks in rows 1 to N of the table into w_n, with A in row 0.
 template <class T, int W>
 PYDISENT_INLINE void weights_of(const ConstrictionParams& p, Codes<T, W> table) {
   using V = typename Vector<T, W>::type;

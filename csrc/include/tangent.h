@@ -1,6 +1,6 @@
 // Tangents through pointwise activations, and the adjoint. The N = B * C * ... positions of a
-// primal are dense in memory, in one order shared by all operands; position p belongs to channel (p
-// / inner) % channels. Only the stride between the K tangents is free.
+// primal are dense in memory, in one order shared by all operands; position p belongs to
+// channel (p / inner) % channels. Only the stride between the K tangents is free.
 #pragma once
 
 #include <cstdint>

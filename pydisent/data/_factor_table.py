@@ -17,7 +17,7 @@ from pydisent.data._files import require_path
 
 EXPECTED = (
     "a CSV file whose first line names its columns: one with the pictures (named file or image, or "
-    "else the first), and a column a factor"
+    "else the first), and one column per factor"
 )
 PICTURE = ("file", "image")  # names of the column with the pictures
 BINS = 10
@@ -85,7 +85,7 @@ def read_factors(path: str | os.PathLike[str], bins: int = BINS) -> FactorTable:
     for number, cells in rows:
         if len(cells) != len(header):
             raise ValueError(
-                f"{str(file)!r} line {number} must have {len(header)} cells, one a column, got "
+                f"{str(file)!r} line {number} must have {len(header)} cells, one per column, got "
                 f"{len(cells)}"
             )
         for name, cell, column in zip(header, cells, columns):

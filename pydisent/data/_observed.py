@@ -19,9 +19,9 @@ class ObservedFactorDataset(ImageDataset):
     Unlike in a `FactorDataset`, which has every combination once, factors are distributed as in the
     data, with its correlations. Metrics that fix a factor draw from the rows: the shared value is
     that of an image drawn uniformly, and the images that share it are drawn uniformly from all that
-    have it, so that the other factors follow their distribution given that value (v ~ p(v), and p(v
-    | v_k), in the notation of Higgins et al. 2017). A factor that depends on another cannot be
-    distinguished from it, however good the codes are.
+    have it, so that the other factors follow their distribution given that value (v ~ p(v),
+    and p(v | v_k), in the notation of Higgins et al. 2017). A factor that depends on another cannot
+    be distinguished from it, however good the codes are.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class ObservedFactorDataset(ImageDataset):
         check(len(self.factor_sizes) == count, "factor_values", f"of {count} factors", count)
         table = integer_array(values, "values")
         shape = (len(dataset), count)
-        check(table.shape == shape, "values", f"of shape {shape}, a row an image", table.shape)
+        check(table.shape == shape, "values", f"of shape {shape}, one row per image", table.shape)
         for name, column, size in zip(self.factor_names, table.T, self.factor_sizes):
             check_range(f"values of {name!r}", column, 0, size)
         self.factor_classes = tuple(classes)

@@ -152,7 +152,7 @@ def _rows_of(files: list[Path], folder: Path, table: FactorTable, partial: bool)
         if number is None and not partial:
             raise ValueError(
                 f"{str(table.file)!r} line {line}: {picture!r} must be a picture in {str(folder)!r}"
-                f", or there must be partial=True (--partial)"
+                f", unless partial=True (--partial)"
             )
         if number is not None:
             if rows[number] >= 0:

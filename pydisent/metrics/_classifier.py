@@ -231,7 +231,7 @@ def _check_images(images: Tensor) -> None:
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"images must be a floating point Tensor, got {kind}")
     if images.ndim != 4 or not images.numel():
-        raise ValueError(f"images must be (N, C, H, W), none of them 0, got {tuple(images.shape)}")
+        raise ValueError(f"images must be (N, C, H, W), all at least 1, got {tuple(images.shape)}")
     low, high = torch.aminmax(images)
     if not (low >= 0 and high <= 1):
         raise ValueError(f"images must be in [0, 1], got {float(low)} to {float(high)}")
@@ -247,7 +247,7 @@ def _checked_targets(targets: Tensor, kind: str, count: int) -> Tensor:
     if targets.dtype == torch.bool or targets.is_floating_point() or targets.is_complex():
         raise TypeError(f"targets must be integers, kind is 'label', got {targets.dtype}")
     if targets.shape != (count,):
-        raise ValueError(f"targets must be ({count},), one an image, got {tuple(targets.shape)}")
+        raise ValueError(f"targets must be ({count},), one per image, got {tuple(targets.shape)}")
     low, high = targets.aminmax()
     if low < 0:
         raise ValueError(f"targets must be at least 0, got {int(low)}")

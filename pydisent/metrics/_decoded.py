@@ -109,8 +109,8 @@ def path_steps(
     decode : callable
         From codes (N, d) to images (N, C, H, W) in [0, 1].
     path : callable
-        From a first and a last point (exclusive), numbered through all paths, to their codes (N,
-        d).
+        From a first and a last point (exclusive), numbered through all paths, to their codes
+        (N, d).
     paths, points : int
         Number of paths, and of points per path.
     distance : PerceptualDistance

@@ -51,7 +51,7 @@ def check_image_batch(images: Images, name: str = "images") -> None:
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"{name} must be a floating point Tensor, got {kind}")
     if images.ndim != 4 or not images.numel():
-        raise ValueError(f"{name} must be (N, C, H, W), none of them 0, got {tuple(images.shape)}")
+        raise ValueError(f"{name} must be (N, C, H, W), all at least 1, got {tuple(images.shape)}")
     if not images.isfinite().all():
         raise ValueError(f"{name} must be finite, got NaN or infinity")
 

@@ -50,7 +50,7 @@ def check_varying(dataset: FactorGrid, columns: Iterable[int]) -> None:
     for column in columns:
         if (size := dataset.factor_sizes[column]) < 2:
             raise ValueError(
-                f"dataset must have at least 2 values of each factor that is shared, got {size} "
+                f"dataset must have at least 2 values of each shared factor, got {size} "
                 f"of {dataset.factor_names[column]!r}"
             )
 
@@ -68,7 +68,7 @@ def image_pool(dataset: FactorGrid, max_images: int | None, seed: int) -> np.nda
     if isinstance(dataset, EncodedDataset):
         if max_images is not None:
             raise ValueError(
-                f"max_images must be None for a data set that is encoded already, got {max_images}"
+                f"max_images must be None for a data set that is already encoded, got {max_images}"
             )
         return dataset.pool
     return draw_pool(dataset, max_images, seed)

@@ -81,7 +81,7 @@ def check_factors(factors: Array, count: int, name: str = "factors") -> np.ndarr
     if array.ndim != 2 or not array.shape[1]:
         raise ValueError(f"{name} must be (N, f) with f at least 1, got {array.shape}")
     if len(array) != count:
-        raise ValueError(f"{name} must have one row a code, {count}, got {len(array)}")
+        raise ValueError(f"{name} must have one row per code, {count}, got {len(array)}")
     return array
 
 

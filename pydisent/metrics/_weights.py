@@ -99,7 +99,7 @@ def take_weights(
     if missing := [name for name in shapes if name not in weights]:
         raise ValueError(f"{what} lacks {_some(missing)}; it has {_some(list(weights))}")
     if unknown := [name for name in weights if name not in shapes and not ignored(name)]:
-        raise ValueError(f"{what} has {_some(unknown)}, which is no part of the net")
+        raise ValueError(f"{what} has {_some(unknown)}, which is not part of the net")
     taken = {}
     for name, shape in shapes.items():
         tensor = weights[name]

@@ -72,9 +72,10 @@ def attribute_classification(
 def hinge_bias(projection: np.ndarray, label: np.ndarray) -> float:
     """Return the b that minimises sum max(0, 1 − s (p + b)), s = ±1; the midpoint if not unique.
 
-    The loss is piecewise linear: an example with s = 1 has slope −1 below b = 1 − p, one with s =
-    −1 has slope 1 above b = −1 − p. Each such corner adds 1 to the slope, which starts at minus the
-    number of positives: the minimum lies between corner number n₊ and the next, in ascending order.
+    The loss is piecewise linear: an example with s = 1 has slope −1 below b = 1 − p, one with
+    s = −1 has slope 1 above b = −1 − p. Each such corner adds 1 to the slope, which starts at minus
+    the number of positives: in ascending order, the minimum lies between corner number n₊ and the
+    next.
     """
     corners = np.sort(np.where(label, 1 - projection, -1 - projection))
     positives = int(label.sum())

@@ -53,7 +53,7 @@ def class_swaps(
     decode : callable
         From codes (N, d) to images (N, C, H, W).
     images : Tensor or ImageDataset
-        (N, C, H, W) in [0, 1]; a data set's are read as they are needed, a batch at a time.
+        (N, C, H, W) in [0, 1]; a data set's images are read on demand, a batch at a time.
     labels : sequence of int
         (N,) classes, numbered as by ``classify``.
     classify : callable
@@ -206,7 +206,7 @@ def _tables(own: np.ndarray, taken: np.ndarray, made: np.ndarray) -> dict[str, A
 def _checked_labels(labels: Sequence[int] | np.ndarray | Tensor, count: int) -> np.ndarray:
     values = integer_array(labels, "labels")
     if values.shape != (count,):
-        raise ValueError(f"labels must be ({count},), one an image, got {values.shape}")
+        raise ValueError(f"labels must be ({count},), one per image, got {values.shape}")
     return values
 
 

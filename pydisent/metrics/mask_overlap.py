@@ -11,9 +11,9 @@ from pydisent.metrics._result import MetricResult
 def mask_overlap(masks: Tensor | np.ndarray) -> MetricResult:
     """Return the mean soft intersection over union of the masks of different codes.
 
-    Each mask is divided by its maximum. The overlap of two masks m and n is then sum min(m, n) /
-    sum max(m, n), which for binary masks is the usual ratio; an empty mask overlaps with none. The
-    score is the mean over samples, then over pairs of codes.
+    Each mask is divided by its maximum. The overlap of two masks m and n is then
+    sum min(m, n) / sum max(m, n), which for binary masks is the usual ratio; an empty mask overlaps
+    with none. The score is the mean over samples, then over pairs of codes.
 
     Parameters
     ----------
@@ -24,8 +24,8 @@ def mask_overlap(masks: Tensor | np.ndarray) -> MetricResult:
     -------
     MetricResult
         Score in [0, 1]: 0 if all masks are disjoint, 1 if all are identical; NaN for a single code.
-        Details, means over samples: ``by_pair`` (d, d); ``peak`` (d,), the maximum; ``centre`` (d,
-        2), the centre of mass, y and x from 0 (top, left) to 1; ``extent`` (d, 2), height and
+        Details, means over samples: ``by_pair`` (d, d); ``peak`` (d,), the maximum; ``centre``
+        (d, 2), the centre of mass, y and x from 0 (top, left) to 1; ``extent`` (d, 2), height and
         width, relative to the image's, of the uniform rectangle with the mask's standard
         deviations. Centre and extent are NaN for a code whose masks are all empty.
 
@@ -37,7 +37,7 @@ def mask_overlap(masks: Tensor | np.ndarray) -> MetricResult:
     values = masks.detach().cpu().double().numpy() if isinstance(masks, Tensor) else masks
     values = np.asarray(values, np.float64)
     if values.ndim != 4 or not values.size:
-        raise ValueError(f"masks must be (N, d, H, W), none of them 0, got {values.shape}")
+        raise ValueError(f"masks must be (N, d, H, W), all at least 1, got {values.shape}")
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError("masks must be finite and in [0, 1], got other values")
     peaks = values.max((2, 3))

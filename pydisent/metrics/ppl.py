@@ -130,7 +130,7 @@ def _check_settings(
     measure = check_distance(distance, squared=True)
     if not measure.squared:
         raise ValueError(
-            f"distance must be a squared one, for it is divided by epsilon², got {measure.name}"
+            f"distance must be squared, as it is divided by epsilon², got {measure.name}"
         )
     return measure
 

@@ -26,9 +26,9 @@ def udr(
     """Unsupervised disentanglement ranking of models by their codes for the same images.
 
     R_ab measures the similarity of code a of one model and code b of another; a pair of models
-    scores the mean of (max_a R_ab)² / sum_a R_ab over b, averaged with the same over a (Duan et al.
-    2020, as in disentanglement_lib). Only informative codes are used. A model scores the median
-    over its pairs with all others, and the result is the median over all pairs.
+    scores the mean of (max_a R_ab)² / sum_a R_ab over b, averaged with the same over a
+    (Duan et al. 2020, as in disentanglement_lib). Only informative codes are used. A model scores
+    the median over its pairs with all others, and the result is the median over all pairs.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def _informative(codes: Sequence[Array], kl: Sequence[Array], threshold: float) 
         nats = check_codes(np.reshape(divergence, (1, -1)), f"kl[{number}]")[0]
         if len(nats) != table.shape[1]:
             raise ValueError(
-                f"kl[{number}] must have one value a code, {table.shape[1]}, got {len(nats)}"
+                f"kl[{number}] must have one value per code, {table.shape[1]}, got {len(nats)}"
             )
         if models and len(table) != len(models[0]):
             raise ValueError(

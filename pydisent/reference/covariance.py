@@ -64,8 +64,8 @@ def covariance_penalty_backward(
 ) -> tuple[Tensor, Tensor]:
     """Adjoint of :func:`covariance_penalty` with respect to the penalty alone.
 
-    With W = (C − I) weighted entrywise: grad_mu = 4 grad / B (mu − mean) W and grad_logvar = 2 grad
-    / B W_ii exp(logvar), which is (0,) if there is no logvar.
+    With W = (C − I) weighted entrywise: grad_mu = 4 grad / B (mu − mean) W and grad_logvar =
+    2 grad / B W_ii exp(logvar), which is (0,) if there is no logvar.
     """
     count = max(mu.shape[0], 1)
     distance = torch.where(

@@ -128,9 +128,9 @@ class Regularized(System):
         if c.regularizer_directions is not None or ranked:
             return True
         warn_once(
-            f"CUDA graphs hold updates with the regularizer {c.regularizer} only if its directions "
-            "are known before and it takes no singular values: set regularizer_directions or "
-            "regularizer_rank, where it accepts them"
+            f"CUDA graphs can capture updates with the regularizer {c.regularizer} only if its "
+            "directions are known in advance and it needs no singular values: set "
+            "regularizer_directions or regularizer_rank, where it accepts them"
         )
         return False
 

@@ -21,9 +21,9 @@ COMPUTE_DTYPES = {"fp32": None, "bf16": torch.bfloat16}
 class SpectralGANConfig(RegularizerConfig):
     """The paper's settings for dSprites (Table 1, App. C, App. D).
 
-    For CelebA they are those of Fig. 7: m = 128, k = 32, λ = 0.5. The paper also uses, with m =
-    128, k = 8 and λ = 0.1 (Fig. 5); and with base 128, k = 8 and λ = 2.3 (Fig. 11), and k = 16 and
-    λ = 1.7 (Fig. 12).
+    For CelebA they are those of Fig. 7: m = 128, k = 32, λ = 0.5. The paper also uses, with
+    m = 128, k = 8 and λ = 0.1 (Fig. 5); and with base 128, k = 8 and λ = 2.3 (Fig. 11), and k = 16
+    and λ = 1.7 (Fig. 12).
 
     Attributes
     ----------

@@ -43,8 +43,8 @@ class BetaVAEConfig(VAEConfig):
     beta : float
         β, the weight of the KL; Kumar et al. report 4 and 60 on dSprites, 4 and 32 on CelebA.
     warmup_steps : int
-        Updates over which the weight grows linearly from 0 to β; 1,000,000 in Ramesh et al. (App.
-        C).
+        Updates over which the weight grows linearly from 0 to β; 1,000,000 in Ramesh et al.
+        (App. C).
     """
 
     beta: float = 4.0

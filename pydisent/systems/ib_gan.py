@@ -72,8 +72,8 @@ class IBGAN(GANFamily):
     """Minimise γ E[softplus(−D(G(r)))] − I^L(z, G(r)) + β I^U over G, Q and e (Eq. 11).
 
     r ~ e(r|z) is drawn for noise z ~ N(0, I). The mutual information of z and the image is bounded
-    above by I^U = E KL(e(r|z) ‖ N(0, I)) (Eq. 10), and below by I^L, as Q reconstructs z. With β =
-    0 it is an InfoGAN with the generator G(r(z)); with β >= 1 informing G does not pay off. An
+    above by I^U = E KL(e(r|z) ‖ N(0, I)) (Eq. 10), and below by I^L, as Q reconstructs z. With
+    β = 0 it is an InfoGAN with the generator G(r(z)); with β >= 1 informing G does not pay off. An
     image is encoded in two steps, as the mean of e(r|Q(x)).
     """
 

@@ -176,9 +176,9 @@ class SpectralGAN(Regularized):
         is_fixed = c.rank is not None or (c.tolerance == 0 and c.method == "gram")
         if self._is_aligned() and not is_fixed:
             warn_once(
-                "CUDA graphs hold updates with the penalty only if `rank` is set (or `tolerance` "
-                "is 0 and `method` gram): how many directions a tolerance keeps is read from the "
-                "GPU. Try --set rank=32, or the latent size if that is smaller"
+                "CUDA graphs can capture updates with the penalty only if `rank` is set (or "
+                "`tolerance` is 0 and `method` is gram): the number of directions that a tolerance "
+                "keeps is read from the GPU. Try --set rank=32, or the latent size if smaller"
             )
             return None
         if not self.regularizes_in_a_graph():
