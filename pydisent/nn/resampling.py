@@ -53,8 +53,8 @@ class UpConv(EqualizedConv2d):
 class DownConv(EqualizedConv2d):
     """A 3×3 or 1×1 convolution of x (B, C, 2H, 2W) at half its height and width.
 
-    If filtered, the map is blurred and every second pixel convolved; otherwise means of 2×2 pixels
-    are.
+    If filtered, the map is blurred and every second pixel convolved; otherwise 2×2 means are
+    convolved.
     """
 
     def __init__(

@@ -213,7 +213,7 @@ class System(nn.Module, abc.ABC):
         return parallel.draw(self.sample_code, n)
 
     def code_masks(self, code: Tensor) -> Tensor | None:
-        """Return the mask that bounds each coordinate of codes (N, d), (N, d, H, W) in [0, 1].
+        """Return the mask in which each coordinate of codes (N, d) acts, (N, d, H, W) in [0, 1].
 
         None unless the system learns masks.
         """

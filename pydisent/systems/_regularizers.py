@@ -55,7 +55,7 @@ class RegularizerConfig:
     regularizer_decay : float
         Weight of a batch in the running mean of path lengths.
     regularizer_low, regularizer_high : float
-        The range in which clamping leaves the singular values of J alone.
+        The range of singular values of J that clamping leaves unchanged.
     """
 
     own_regularizers: ClassVar[tuple[str, ...]] = ()

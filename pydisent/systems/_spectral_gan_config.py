@@ -75,7 +75,7 @@ class SpectralGANConfig(RegularizerConfig):
         "tensorflow": ε inside the root, and an initial mean square of 1. "torch": ε outside the
         root, and an initial mean square of 0, so that first steps are 3.2 times the learning rate.
         The paper gives no formula, but its code is for TensorFlow 1 (Listing 1), whose decay of 0.9
-        it uses, and in whose root an ε of 1e-6 bounds the gradient's size below by 1e-3.
+        it uses, and in whose root an ε of 1e-6 puts a floor of 1e-3 under the gradient's size.
     instance_noise : float
         Standard deviation of the noise on the discriminator's real and fake inputs.
     r1_weight : float

@@ -199,7 +199,7 @@ IMAGES, LABELS = quadrants(6)
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"images": IMAGES[:0], "targets": LABELS[:0]}, ValueError, "images must be .*none of"),
+        ({"images": IMAGES[:0], "targets": LABELS[:0]}, ValueError, "images must be .*at least 1"),
         ({"images": IMAGES[:, 0]}, ValueError, r"images must be \(N, C, H, W\)"),
         ({"images": IMAGES * 255}, ValueError, r"images must be in \[0, 1\], got"),
         ({"images": IMAGES * float("nan")}, ValueError, r"images must be in \[0, 1\], got nan"),
