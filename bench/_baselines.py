@@ -1,4 +1,4 @@
-"""The ways to the alignment penalty's gradient: those of others, and pydisent's own."""
+"""Contenders for the alignment penalty's gradient: others' implementations and pydisent's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _mask_and_signs(m: int, k: int, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _algorithm(product: Callable[[Tensor], Tensor], probe: Tensor, iterations: int) -> Tensor:
-    """Algorithms 2 and 3 of Ramesh et al. on (B, m, k), with the products in the graph."""
+    """Algorithms 2 and 3 of Ramesh et al. on (B, m, k), with all products in the graph."""
     mask, signs = _mask_and_signs(*probe.shape[1:], probe)
     vectors = mask * probe
     for _ in range(iterations):
@@ -34,7 +34,7 @@ def _algorithm(product: Callable[[Tensor], Tensor], probe: Tensor, iterations: i
 
 
 def listing_1(generator: Callable, z: Tensor, probe: Tensor, iterations: int) -> Tensor:
-    """The paper's Listing 1, call for call: J v by reverse mode twice, the batch tiled k times."""
+    """The paper's Listing 1, call for call: J v by double reverse mode, the batch tiled k times."""
     images, tiled = _tiled(generator, z, probe.shape[-1])
 
     def forward_gradients(ys, xs, d_xs):
@@ -50,7 +50,7 @@ def listing_1(generator: Callable, z: Tensor, probe: Tensor, iterations: int) ->
 
 
 def listing_1_hoisted(generator: Callable, z: Tensor, probe: Tensor, iterations: int) -> Tensor:
-    """Listing 1 by a careful hand: J'v, which does not change, is made once for all T products."""
+    """Listing 1, optimised: the graph of J'v, a constant, is built once for all T products."""
     images, tiled = _tiled(generator, z, probe.shape[-1])
     v = torch.ones_like(images, requires_grad=True)
     (g,) = torch.autograd.grad(images, tiled, v, create_graph=True)
@@ -68,7 +68,7 @@ def _tiled(generator: Callable, z: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _on_rows(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """A product of (B k, m) rows as one of (B, m, k) vectors."""
+    """Turn a product of (B k, m) rows into one of (B, m, k) vectors."""
 
     def on_vectors(vectors: Tensor) -> Tensor:
         batch, m, k = vectors.shape
@@ -79,7 +79,7 @@ def _on_rows(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
 
 def torch_func(generator: Callable, z: Tensor, probe: Tensor, iterations: int) -> Tensor:
-    """``torch.func``: jvp and vjp of the generator, the batch tiled k times, unrolled."""
+    """``torch.func``: unrolled jvp and vjp of the generator, the batch tiled k times."""
     tiled = z.detach().repeat_interleave(probe.shape[-1], 0)
 
     def jt_j_v(rows):
@@ -91,7 +91,7 @@ def torch_func(generator: Callable, z: Tensor, probe: Tensor, iterations: int) -
 
 
 def fixed_directions(m: int) -> dict[str, int]:
-    """As many as a CUDA graph can hold: the number is not to be read from the GPU."""
+    """A fixed rank, so that a CUDA graph can be captured: it need not be read from the GPU."""
     return {"rank": min(32, m)}
 
 
@@ -105,7 +105,7 @@ def ours(
     fixed: bool = False,
     **options: Any,
 ) -> Tensor:
-    """The penalty of pydisent, called as the others are; with a ``fixed`` number of directions."""
+    """Our penalty, called like the others; optionally with a ``fixed`` number of directions."""
     m, k = probe.shape[1:]
     options |= fixed_directions(m) if fixed else {}
     return pydisent.alignment_penalty(
@@ -122,12 +122,12 @@ METHODS: dict[str, Callable[..., Tensor]] = {
     "matrix_free_fp32": partial(ours, method="matrix_free"),
     "matrix_free_bf16": partial(ours, method="matrix_free", dtype=torch.bfloat16),
 }
-# Updates as CUDA graphs.
+# Updates run as CUDA graphs.
 GRAPHED: dict[str, Callable[..., Tensor]] = {
     "gram_graph_fp32": partial(ours, method="gram", fixed=True),
     "gram_graph_bf16": partial(ours, method="gram", dtype=torch.bfloat16, fixed=True),
 }
-# How far a gradient may be from float64's for its speed to be reported.
+# Maximum error against the float64 gradient for a speed to be reported.
 GATES = dict.fromkeys(METHODS | GRAPHED, 1e-3) | {
     "gram_graph_fp32": 1e-2,
     "gram_bf16": 2e-2,
@@ -148,5 +148,5 @@ NAMES = {
 
 
 def native(methods: dict[str, Any], device: str) -> dict[str, Any]:
-    """The methods without those in bf16 where that is not native, and would be float32."""
+    """Drop bf16 methods where bf16 is not native and would run in float32."""
     return {m: p for m, p in methods.items() if has_native_bf16(device) or "bf16" not in m}

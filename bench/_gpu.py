@@ -1,7 +1,8 @@
-"""Times on a GPU: the kernels' under a CUDA graph's replay, and the host's of a call by itself.
+"""GPU timing: kernels under a CUDA graph's replay, and host time of a call by itself.
 
-What a graph cannot hold is timed behind a kernel that keeps the GPU busy until all is launched.
-``StandIn`` has what is used of ``torch.cuda``, so that a dry run goes the same ways on a CPU.
+What a graph cannot capture is timed behind a kernel that keeps the GPU busy until everything is
+launched. ``StandIn`` mimics the used parts of ``torch.cuda``, so that a dry run takes the same
+paths on a CPU.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from _harness import percentiles
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-WARM_UP = 3  # calls before a capture, as PyTorch asks
-#: Operations that wait for the GPU and read from it, copy from the host, or that no graph holds.
+WARM_UP = 3  # calls before a capture, as PyTorch requires
+#: Operations that synchronise with the GPU, copy from the host, or cannot be captured.
 READS = {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "masked_select",
          "lift_fresh", "_linalg_eigh", "linalg_qr", "_linalg_svd"}  # fmt: skip
 Run = Callable[[], Any]
 
 
 class Watch(TorchDispatchMode):
-    """Looks for an operation that a CUDA graph cannot hold; keeps the calls if asked to.
+    """Detect an operation that a CUDA graph cannot capture; optionally record the calls.
 
-    Who asks is told that a graph is captured: pydisent then reads nothing back.
+    Code that asks is told that a graph is being captured: pydisent then reads nothing back.
     """
 
     def __init__(self, gpu: Any, keep: bool = False) -> None:
@@ -80,12 +81,12 @@ class _Event:
 
 
 class _Graph:
-    """Its replay calls again what was called, on the same tensors."""
+    """A replay repeats the recorded calls on the same tensors."""
 
     calls: list[Run] | None
 
     def replay(self) -> None:
-        with torch.no_grad():  # the calls are those below autograd
+        with torch.no_grad():  # the recorded calls are below autograd
             for call in self.calls or ():
                 call()
 
@@ -103,7 +104,7 @@ class _Capture:
 
 
 class StandIn:
-    """A CPU in the place of ``torch.cuda``."""
+    """A CPU in place of ``torch.cuda``."""
 
     Event, CUDAGraph, graph = _Event, _Graph, _Capture
     Stream = current_stream = staticmethod(lambda: SimpleNamespace(wait_stream=lambda other: None))
@@ -114,7 +115,7 @@ class StandIn:
 
 
 def gpu_of(device: str) -> Any:
-    """``torch.cuda``, or what stands in for it on the CPU."""
+    """``torch.cuda``, or its stand-in on the CPU."""
     return torch.cuda if device == "cuda" else StandIn
 
 
@@ -124,21 +125,21 @@ def first_line(error: Exception) -> str:
 
 @functools.cache
 def _freeze() -> None:
-    """Spare the collector what is imported; it takes longer than most of what is timed."""
+    """Exempt imported objects from garbage collection, which takes longer than most timed calls."""
     gc.collect()
     gc.freeze()
-    atexit.register(gc.unfreeze)  # some libraries count what is left
+    atexit.register(gc.unfreeze)  # some libraries count remaining objects
 
 
 def as_graph(run: Run, gpu: Any) -> tuple[Run, str]:
-    """The replay of ``run`` as a CUDA graph; or ``run``, with the reason why it cannot be one.
+    """The replay of ``run`` as a CUDA graph; or ``run``, with the reason why it cannot be captured.
 
-    What would be refused is looked for first: a capture that fails leaves its stream current and
-    the allocator and random numbers of the process in doubt.
+    Uncapturable operations are detected first: a failed capture leaves its stream current, and the
+    process's allocator and random state undefined.
     """
     if gpu is torch.cuda:
         _freeze()
-    gc.collect()  # a graph of autograd that is left from before may lie on another stream
+    gc.collect()  # a leftover autograd graph may use another stream
     before, stream = gpu.current_stream(), gpu.Stream()
     stream.wait_stream(before)
     with gpu.stream(stream):
@@ -162,13 +163,13 @@ def as_graph(run: Run, gpu: Any) -> tuple[Run, str]:
         gpu.set_stream(before)
         gpu.synchronize()
         return run, first_line(error)
-    graph.replay()  # the first one uploads the graph
+    graph.replay()  # the first replay uploads the graph
     gpu.synchronize()
     return graph.replay, ""
 
 
 def host_seconds(run: Run, gpu: Any) -> float:
-    """The host's time of a call, the GPU not waited for: the median of three small batches."""
+    """Host time of a call, without waiting for the GPU: the median of three small batches."""
     gpu.synchronize()
     begun = time.perf_counter()
     run()
@@ -186,9 +187,9 @@ def host_seconds(run: Run, gpu: Any) -> float:
 
 
 class Way:
-    """A contender as it is timed: "graph" or, launched behind a sleep, "gated".
+    """How a contender is timed: as a "graph" or, launched behind a sleep, "gated".
 
-    It "waits" if the GPU is through with the sleep before all is launched: the host's time is in.
+    It "waits" if the sleep ends before everything is launched: the time then includes the host's.
     """
 
     def __init__(self, run: Run, gpu: Any) -> None:
@@ -202,7 +203,7 @@ class Way:
         self.spent = 0.0
 
     def time(self, calls: int, before: Run) -> None:
-        """Time calls one by one, each after ``before``."""
+        """Time single calls, each after ``before``."""
         gpu, begun, pairs = self.gpu, time.perf_counter(), []
         for _ in range(calls):
             before()
@@ -230,11 +231,11 @@ def measure_kernels(
     reset: Run | None = None,
     flush: bool = True,
 ) -> dict[str, dict[str, Any]]:
-    """Seconds of the GPU in each contender, in turns for about so many seconds each, and how.
+    """GPU seconds of each contender, timed in turns for about ``seconds`` each, and how.
 
-    ``flush`` reads past the second-level cache before each call: as clean lines, whose eviction
-    costs the call nothing. ``reset`` comes before each call, untimed. ``host`` is the time that a
-    call takes of the host.
+    ``flush`` replaces the L2 cache's contents before each call, with clean lines, whose eviction
+    costs the call nothing. ``reset`` runs before each call, untimed. ``host`` is the host time of a
+    call.
     """
     gpu = gpu_of(device)
     size = 4 * gpu.get_device_properties(gpu.current_device()).L2_cache_size if flush else 4

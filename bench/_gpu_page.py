@@ -1,6 +1,6 @@
-"""The tables of docs/gpu.md: what a GPU should take, by arithmetic, beside what it took.
+"""The tables of docs/gpu.md: predicted GPU times next to measured ones.
 
-The predictions are of this file alone; what was measured comes from the committed results.
+The predictions come from this file alone; the measurements from the committed results.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from torch._subclasses import FakeTensorMode
 from pydisent.nn import DCGANGenerator
 from pydisent.ops.registry import REGISTRY
 
-#: What an H200 should sustain; by its data sheet 4,800 GB/s, and 67, 495 and 989 TFLOP/s.
+#: Expected sustained rates of an H200; its data sheet has 4,800 GB/s, and 67, 495 and 989 TFLOP/s.
 ASSUMED = {"copy_gb_s": 4300.0, "fp32_tflop_s": 50.0, "tf32_tflop_s": 350.0,
            "bf16_tflop_s": 780.0, "launch_us": 5.0, "graph_us": 3.0}  # fmt: skip
 UNITS = {"copy_gb_s": "copy, GB/s", "fp32_tflop_s": "fp32 product, TFLOP/s",
          "tf32_tflop_s": "tf32 product, TFLOP/s", "bf16_tflop_s": "bf16 product, TFLOP/s",
          "launch_us": "launch, µs of the host", "graph_us": "kernel as a graph, µs"}  # fmt: skip
-#: Of the floor's rate an op's kernel should reach, and a pass through a network.
+#: Fraction of the floor's rate that an op's kernel, and a network pass, should reach.
 KERNEL, NETWORK = 0.85, 0.75
-#: Seconds that the replay of a graph takes to start, and each launch in it.
+#: Seconds for starting a graph replay, and for each launch in it.
 START, LAUNCH = 3e-6, 1.5e-6
-LAUNCHES = {False: 2, True: 5}  # forward, and both ways, at most
+LAUNCHES = {False: 2, True: 5}  # maximum, forward and both passes
 RANK = 32
-#: Seconds of steps that follow each other on matrices too small to fill the GPU.
+#: Seconds of sequential steps on matrices too small to fill the GPU.
 SERIAL = {"trace": 2e-4, "power iterations": 8e-5, "directions": 2e-4}
 PLAIN = 2.1e-3  # an update without the penalty: 40 GFLOP in fp32, at a third to half of the rate
 
 
 def measured(question: str) -> dict[str, Any] | None:
-    """The result of a GPU, if one is committed."""
+    """The result from a GPU, if one is committed."""
     found = (load(folder, question) for folder in sorted(RESULTS.glob("*/")))
     return next((r for r in found if r and r["environment"]["gpu"]), None)
 
 
 def pair(predicted: float, outcome: float | None, scale: float) -> list[str]:
-    """A prediction, the outcome and their ratio."""
+    """A prediction, its outcome and their ratio."""
     if outcome is None:
         return [brief(scale * predicted), "–", "–"]
     ratio = f"{outcome / predicted:.2f}×"
@@ -78,7 +78,7 @@ def step_table() -> list[str]:
 
 
 def op_predictions(name: str, dtype: str) -> tuple[int, int, float, float]:
-    """Bytes, operations, floor and predicted seconds of an op's large size, both ways if it can."""
+    """Bytes, operations, floor and predicted seconds of an op's large size, with any backward."""
     spec = REGISTRY[name].spec
     kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
     with FakeTensorMode():
@@ -114,7 +114,7 @@ def op_table() -> list[str]:
 
 
 def probe_table() -> list[str]:
-    """What the libraries gave; nothing before that was measured."""
+    """What the libraries achieve; empty until measured."""
     rows = [
         [row["name"], row["case"], row["dtype"], brief(1e3 * row["floor"]),
          brief(1e3 * row["p50"]) if "p50" in row else row["failed"][:60]]
@@ -127,7 +127,7 @@ def probe_table() -> list[str]:
 
 
 def tables() -> str:
-    """What stands between the markers."""
+    """The text between the markers."""
     gpu = measured("gpu_ceilings")
     told = f"Measured on {gpu['environment']['gpu']}." if gpu else "Nothing is measured yet."
     lines = [

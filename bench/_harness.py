@@ -1,8 +1,8 @@
-"""What every benchmark shares: the gate, the timer, the environment, the JSON file.
+"""Shared parts of all benchmarks: the gate, the timer, the environment, the JSON file.
 
-A benchmark answers one question. It first shows that every contender computes the right thing,
-against float64; a contender that does not gets no time, so a speedup is never reported on a red
-gate. Contenders are timed in turns, so that a disturbance hits them alike.
+A benchmark answers one question. It first checks every contender against float64; a contender that
+fails gets no time, so a speedup is never reported on a red gate. Contenders are timed in turns, so
+that disturbances affect them equally.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ import pydisent
 from pydisent._precision import bf16_devices
 
 RESULTS = Path(__file__).with_name("results")
-TABLE = "--- table ---"  # what a stage of gpu_check.py is to show follows it
+TABLE = "--- table ---"  # precedes what a stage of gpu_check.py should show
 
 
 def relative_error(got: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
-    """Return the largest relative error, in the norm of each tensor; NaN if any is NaN."""
+    """Return the largest relative error over tensors, in norm; NaN if any is NaN."""
     errors = [
         float((g.double().cpu() - e.cpu()).norm() / e.cpu().norm().clamp(min=1e-300))
         for g, e in zip(got, exact, strict=True)
@@ -42,7 +42,7 @@ def relative_error(got: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
 def gate(
     contenders: dict[str, Callable[[], Sequence[Tensor]]], exact: Sequence[Tensor], bound: float
 ) -> dict[str, dict[str, Any]]:
-    """Run each contender once and tell whether it is within the bound of the exact result."""
+    """Run each contender once and return whether it is within the bound of the exact result."""
     report = {}
     for name, run in contenders.items():
         error = relative_error(run(), exact)
@@ -52,23 +52,23 @@ def gate(
 
 
 def timing_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add how long is measured, with how many threads, and on what."""
+    """Add options for the duration, the number of threads and the device."""
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each contender and pass")
+    parser.add_argument("--seconds", type=float, default=3.0, help="per contender and pass")
 
 
 def stage_arguments(parser: argparse.ArgumentParser, seconds: float) -> None:
-    """Add what a stage of gpu_check.py is told."""
+    """Add the options that gpu_check.py passes to a stage."""
     parser.add_argument("--device", choices=("cpu", "cuda"), help="by default cuda")
     parser.add_argument("--seconds", type=float, default=seconds, help="for each contender")
     parser.add_argument("--limit", type=float, default=1e9, help="seconds until it ends")
-    parser.add_argument("--size", choices=("tiny",), help="only shows that all of it runs")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--size", choices=("tiny",), help="only check that everything runs")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for results")
 
 
 def parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments of a stage, and ``is_late``, whether its time is up."""
+    """The arguments of a stage, with ``is_late``, which returns whether its time is up."""
     options = parser.parse_args(argv)
     ends = time.monotonic() + options.limit
     options.is_late = lambda: time.monotonic() > ends
@@ -82,7 +82,7 @@ def measure(
     seconds: float = 3.0,
     device: str = "cpu",
 ) -> dict[str, dict[str, float]]:
-    """Time contenders in turns for about so many seconds each.
+    """Time contenders in turns for about ``seconds`` each.
 
     ``prepare[name]()`` makes the argument of each call, untimed.
     """
@@ -94,7 +94,7 @@ def measure(
             run(prepare[name]())
     while min(spent.values()) < seconds:
         for name, run in contenders.items():
-            # A few calls at a time: all but the first find the caches as a training loop would.
+            # A few calls at a time: all but the first see the caches as in a training loop.
             for _ in range(5 if spent[name] < seconds else 0):
                 argument = prepare[name]()
                 synchronise()
@@ -107,7 +107,7 @@ def measure(
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """Return p20, p50 and p80 in seconds, and the number of calls they are of."""
+    """Return p20, p50 and p80 in seconds, and the number of calls."""
     ordered = sorted(seconds)
     found = {f"p{q}": ordered[round(q / 100 * (len(ordered) - 1))] for q in (20, 50, 80)}
     return {**found, "calls": len(ordered)}
@@ -123,7 +123,7 @@ def measure_passes(
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Time the forward pass without a graph, the backward pass, and both.
 
-    ``call(function)`` is the forward pass, ``backward(outputs)`` takes the gradients.
+    ``call(function)`` is the forward pass, ``backward(outputs)`` computes the gradients.
     """
 
     def forward(function: Callable) -> Any:
@@ -146,7 +146,7 @@ def measure_passes(
 
 
 def print_times(what: str, times: dict[str, dict[str, float]]) -> None:
-    """Print what ``measure`` found of each contender, and how many times ours the median is."""
+    """Print the results of ``measure`` per contender, with the median in units of ours."""
     ours = times["pydisent"]["p50"]
     scale, unit = (1e3, "ms") if ours >= 1e-3 else (1e6, "us")
     for contender, t in times.items():
@@ -158,29 +158,29 @@ def print_times(what: str, times: dict[str, dict[str, float]]) -> None:
 
 
 def peak_rise(run: Callable[[], Any]) -> float:
-    """Return the MiB that a call takes at its worst moment above what the process held before."""
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    """Return a call's peak memory in MiB, above what the process held before."""
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = _status("VmRSS")
     run()
     return (_status("VmHWM") - before) / 1024
 
 
 def print_peak_rise(run: Callable[[], Any]) -> None:
-    """Print it of a second call: the first compiles, and loads the libraries."""
+    """Print the peak rise of a second call, as the first compiles and loads libraries."""
     run()
-    ctypes.CDLL(None).malloc_trim(0)  # what that left with the allocator counts as given back
+    ctypes.CDLL(None).malloc_trim(0)  # return the allocator's free memory to the system
     print(peak_rise(run))
 
 
 def printed_by(script: str, *arguments: object) -> float:
-    """The number that a script prints last, in a process of its own."""
+    """The last number that a script prints, run in a separate process."""
     command = [sys.executable, script, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 
 def gpu_peak_rise(run: Callable[[], Any]) -> float:
-    """Return the same of a GPU's memory."""
+    """Return the same for GPU memory."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -196,7 +196,7 @@ def _status(field: str) -> int:
 
 
 def environment() -> dict[str, Any]:
-    """Describe the machine and the software that the figures belong to."""
+    """Describe the machine and the software behind the figures."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -216,7 +216,7 @@ def environment() -> dict[str, Any]:
 
 
 def machine_name(about: dict[str, Any]) -> str:
-    """Name the folder of results: the GPU if there is one, else the CPU and its cores."""
+    """Name the results folder: the GPU if there is one, else the CPU and its cores."""
     name = about["gpu"] or f"{about['cpu']}-{about['cores']}-cores"
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
@@ -240,7 +240,7 @@ def write_result(
 
 
 def load_result(question: str, about: dict[str, Any], root: Path = RESULTS) -> dict[str, Any]:
-    """A result that this machine wrote before."""
+    """An earlier result of this machine."""
     path = root / machine_name(about) / f"{question}.json"
     found: dict[str, Any] = json.loads(path.read_text())
     return found

@@ -1,4 +1,4 @@
-"""The README's two tables: how much faster than what people would write; what claims come to."""
+"""The README's two tables: speedups over what people would write, and the papers' claims."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ QUESTIONS = {
 }
 
 
-#: Each paper's central claim: its entry, and the claim's text there.
+#: Each paper's central claim: its entry, and the claim's text in that entry.
 CLAIMS = {
     "ramesh": ("ramesh/table1", "The penalty raises the disentanglement score, %"),
     "kumar": ("kumar/figure1", "DIP-VAE-II is above β-VAE at equal error: SAP"),
@@ -98,7 +98,7 @@ def seconds(value: float) -> str:
 
 
 def table(folders: Sequence[Path]) -> list[str]:
-    """The lines, each of the machine without a GPU that gained least."""
+    """The lines, each from the machine without a GPU that has the smallest gain."""
     rows = []
     for question, lines in QUESTIONS.items():
         found = [result for folder in folders if (result := load(folder, question))]
@@ -117,7 +117,7 @@ def table(folders: Sequence[Path]) -> list[str]:
 
 
 def judged(folders: Sequence[Path], name: str, text: str) -> list[str] | None:
-    """Data, seeds, figures and verdict of a claim, by the result of most seeds that has it."""
+    """Data, seeds, figures and verdict of a claim, from the result with the most seeds."""
     (entry,) = reproduce.find(name)
     found = []
     for folder in folders:

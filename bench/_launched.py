@@ -1,4 +1,4 @@
-"""Triton's kernels as the ops launch them, recorded without a GPU."""
+"""Triton kernels as launched by the ops, recorded without a GPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pydisent.ops.spec import Draw
 
 
 class Shapes(Draw):
-    """Tensors without numbers."""
+    """Tensors without data."""
 
     def __call__(self, *shape: int, dtype: torch.dtype | None = None, **_: Any) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype or self.dtype, device="meta")
@@ -28,10 +28,10 @@ class Shapes(Draw):
 
 
 def launches(family: str, dtype: torch.dtype, target: GPUTarget) -> Iterator[tuple[str, Any, dict]]:
-    """Name, source and options of each kernel of a family in large problems, specialised as then.
+    """Name, source and options of each kernel in a family's large problems, as specialised there.
 
-    That is for their strides, and for addresses and numbers that 16 divides: what decides on the
-    width of accesses.
+    Specialisation is on strides, and on addresses and integers divisible by 16, which determine the
+    width of memory accesses.
     """
     backend, found = make_backend(target), {}
 

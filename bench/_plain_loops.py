@@ -1,8 +1,8 @@
-"""Training steps as one writes them in plain PyTorch, to measure ours against.
+"""Training steps in plain PyTorch, as baselines for ours.
 
-Weights begin as those of a system of ours. For beta-vae and ib-gan the networks are of torch's own
-layers, as the papers' tables name them, in torch's usual memory layout; the loops are written from
-the papers, with torch's losses and optimisers at their defaults.
+Initial weights are those of one of our systems. For beta-vae and ib-gan the networks consist of
+torch's own layers, as in the papers' tables, in torch's usual memory layout; the loops follow the
+papers, with torch's losses and optimisers at their defaults.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def usual_layout(module: nn.Module) -> nn.Module:
 
 
 def plain_network(module: nn.Module) -> nn.Module:
-    """A copy of a network with the same weights, of torch's own layers as one names them."""
+    """A copy of a network with the same weights, made of torch's own layers."""
     if isinstance(module, IBGANHead):
         return _published_head(module)
     if isinstance(module, IBGANGenerator):
@@ -46,7 +46,7 @@ def plain_network(module: nn.Module) -> nn.Module:
 
 
 def _published_head(head: IBGANHead) -> nn.Module:
-    """Jeon et al.'s Tables 4 to 6: the last convolution is as wide as its map."""
+    """As in Jeon et al., Tables 4 to 6: the last convolution covers its whole map."""
     plain = usual_layout(head)
     product, norm, slope, last = plain.dense
     channels = plain.layers[-2].num_features
@@ -62,7 +62,7 @@ def _published_head(head: IBGANHead) -> nn.Module:
 
 
 def _published_generator(generator: IBGANGenerator) -> nn.Module:
-    """Jeon et al.'s, with the features of its dense layers in the usual order."""
+    """As in Jeon et al., with the dense layers' features in the usual order."""
     dense, layers = plain_network(generator.dense), plain_network(generator.layers)
     product, norm = dense[-3], dense[-2]
     side = generator.start
@@ -138,7 +138,8 @@ def ib_gan(system: IBGAN) -> Step:
         g_optimizer.zero_grad()
         d_optimizer.zero_grad()
         (c.gamma * g_loss - lower + c.beta * kl).backward()
-        # Both steps are from the same weights, as ours are: D's would change the gradient above.
+        # Both steps start from the same weights, as in ours: D's step would change the gradient
+        # above.
         for weight, gradient in zip(d_weights, d_gradients):
             weight.grad = gradient
         d_optimizer.step()
@@ -151,7 +152,7 @@ def ib_gan(system: IBGAN) -> Step:
 
 
 def stripped(system: System) -> Step:
-    """The system itself without what makes it fast: layout, fused steps, compiled kernels."""
+    """The system itself without its optimisations: layout, fused steps, compiled kernels."""
     plain = usual_layout(system)
     for optimizer in plain.optimizers.values():
         for group in optimizer.param_groups:
@@ -171,7 +172,7 @@ def stripped(system: System) -> Step:
 
 
 def plain_loop(system: System) -> Step:
-    """The plain step of a system with its present weights."""
+    """The plain step of a system, with its current weights."""
     if system.name == "beta-vae":
         return beta_vae(system)
     if system.name == "ib-gan":

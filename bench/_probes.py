@@ -1,11 +1,12 @@
-"""What the GPU does: a copy, matrix products, and what the penalty's step asks of the libraries.
+"""What the GPU achieves: a copy, matrix products, and the library calls of the penalty's step.
 
     python bench/_probes.py ceilings|probes [--device cuda] [--limit 45] [--results FOLDER]
 
-``ceilings``: GB/s of a copy, TFLOP/s of products, a launch. ``probes``, each beside its floor by
-these ceilings: the generator's transposed convolutions with the rows of a pass along all m axes and
-along r directions (cuDNN, by dtype and layout); the Gram matrices J'J of its columns; eigenvectors
-of (B, m, m) against steps of block power iteration. What cannot run says so in its row.
+``ceilings``: GB/s of a copy, TFLOP/s of products, launch time. ``probes``, each with its floor
+under these ceilings: the generator's transposed convolutions with the rows of a pass along all m
+axes and along r directions (cuDNN, by dtype and layout); the Gram matrices J'J of its columns;
+eigenvectors of (B, m, m) against steps of block power iteration. What cannot run is reported in its
+row.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from _work import floor
 from torch import Tensor
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
-SEARCHED = "channels-last, searched"  # cuDNN tries its ways, in place of its guess
+SEARCHED = "channels-last, searched"  # cuDNN benchmarks its algorithms instead of guessing
 LAYOUTS = {
     "channels-last": torch.channels_last,
     "contiguous": torch.contiguous_format,
@@ -32,7 +33,7 @@ LAYOUTS = {
 
 
 class Sizes(NamedTuple):
-    """Of the penalty's step: batch, latent size, feature maps, directions, the image's pixels."""
+    """Sizes of the penalty's step: batch, latent size, feature maps, directions, image pixels."""
 
     batch: int = 32
     latent: int = 128
@@ -45,7 +46,7 @@ TINY = Sizes(2, 8, (4, 3), 2, 8)
 
 
 class Probe(NamedTuple):
-    """A call of torch, with the bytes and the operations that it cannot do without."""
+    """A torch call, with its minimum of bytes and operations."""
 
     name: str
     case: str
@@ -61,7 +62,7 @@ def allow_tf32(allowed: bool) -> None:
 
 
 def ceilings(device: str, seconds: float, tiny: bool) -> dict[str, float]:
-    """GB/s of a copy, read and written; TFLOP/s of products; µs of a launch, and in a graph."""
+    """GB/s of a copy, read and written; TFLOP/s of products; µs per launch, also in a graph."""
 
     def median(run: Callable[[], Any]) -> float:
         return measure_kernels({"it": run}, device, seconds)["it"]["p50"]
@@ -86,7 +87,7 @@ def ceilings(device: str, seconds: float, tiny: bool) -> dict[str, float]:
 
 
 def convolutions(at: Sizes, device: str) -> Iterator[Probe]:
-    """Layers by rows: all axes forward; r directions, forward and to both of its arguments."""
+    """Layers by rows: all axes forward; r directions, forward and backward to both arguments."""
     sides = [at.pixels // 2 ** (len(at.widths) - 1 - i) for i in range(len(at.widths) - 1)]
     layers = list(zip(at.widths, at.widths[1:], sides))
     kinds = [("bf16", "channels-last"), ("fp32", "channels-last"), ("tf32", "channels-last"),
@@ -144,7 +145,7 @@ def _phases(layer: tuple, rows: int, device: str) -> Probe:
 
 
 def grams(at: Sizes, device: str) -> Iterator[Probe]:
-    """J'J a sample, of columns in bf16 by three ways, and in fp32."""
+    """J'J per sample, from columns in bf16, in three ways, and in fp32."""
     batch, m, out = at.batch, at.latent, at.widths[-1] * at.pixels**2
 
     def made(dtype: torch.dtype, product: Callable[[Tensor], Tensor]) -> Callable:
@@ -169,7 +170,7 @@ def grams(at: Sizes, device: str) -> Iterator[Probe]:
 
 
 def eigen(at: Sizes, device: str) -> Iterator[Probe]:
-    """The leading r directions of (B, m, m): eigh, and two block power steps by two ways."""
+    """The leading r directions of (B, m, m): eigh, and two block power steps in two ways."""
     batch, m, r = at.batch, at.latent, at.rank
 
     def made(solve: Callable[[Tensor, Tensor], Any]) -> Callable:
@@ -197,11 +198,11 @@ def eigen(at: Sizes, device: str) -> Iterator[Probe]:
     where = f"{batch} × ({m}, {m})"
     yield Probe(f"{r} directions", f"{where}, two block power steps, Householder", "fp32",
                 made(householder), moved, 2 * step)  # fmt: skip
-    # About 4/3 m³ for the tridiagonal form, and as much again, twice, for all vectors.
+    # About 4/3 m³ for the tridiagonal form, and twice as much again for all vectors.
     whole = made(lambda square, _: torch.linalg.eigh(square))
     both = 8 * batch * m * m
     yield Probe("all eigenvectors", f"{where}, eigh", "fp32", whole, both, 4 * batch * m**3)
-    # Last: should its capture fail, the process may be left in doubt.
+    # Last, as a failed capture may leave the process in an undefined state.
     yield Probe(f"{r} directions", f"{where}, two block power steps, Cholesky", "fp32",
                 made(cholesky), moved, 2 * step)  # fmt: skip
 
@@ -214,7 +215,7 @@ def row(probe: Probe, top: dict[str, float], device: str, seconds: float) -> dic
     torch.backends.cudnn.benchmark = SEARCHED in probe.case
     try:
         return about | measure_kernels({"it": probe.make()}, device, seconds)["it"]
-    except Exception as error:  # not there in this version, out of memory: it is one row
+    except Exception as error:  # missing in this version, or out of memory: fails only this row
         return about | {"failed": f"{type(error).__name__}: {first_line(error)}"}
     finally:
         allow_tf32(False)

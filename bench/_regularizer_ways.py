@@ -1,15 +1,15 @@
-"""Regularizers of a generator's Jacobian: the authors' ways, those of torch.func, and pydisent's.
+"""Regularizers of a generator's Jacobian, by their authors, with torch.func and by pydisent.
 
 Each way is ``way(generator, z, given)``, a scalar with its graph, at random directions and images
-that all ways are given. The authors' ways are written anew in plain PyTorch from their published
-code or algorithm: OroJaR (Wei et al. 2021) and the Hessian penalty (Peebles et al. 2020) take
-forward and second differences of step 0.1 along k = 2 vectors of random signs and their variance;
-Jacobian clamping (Odena et al. 2018) a forward difference of step 1 along a unit vector; StyleGAN2
-the gradient of <G(z), y> with its graph. For both variances the maximum, over the batch and over
-all pixels, is replaced by the mean, which takes as long and has a gradient through all samples;
-clamping's bounds are such that all lengths are outside.
+shared by all ways. The authors' ways are rewritten in plain PyTorch from their published code or
+algorithm: OroJaR (Wei et al. 2021) and the Hessian penalty (Peebles et al. 2020) take forward and
+second differences of step 0.1 along k = 2 vectors of random signs, and their variance; Jacobian
+clamping (Odena et al. 2018) a forward difference of step 1 along a unit vector; StyleGAN2 the
+gradient of <G(z), y> with its graph. For both variances the maximum, over the batch and over all
+pixels, is replaced by the mean, which costs the same and has a gradient through all samples;
+clamping's bounds are chosen such that all lengths are outside.
 
-What is made of M = J'J is the same function, of ``pydisent.jacobian.objectives``, in all ways.
+The function of M = J'J is the same in all ways, from ``pydisent.jacobian.objectives``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LOW, HIGH, TARGET = 0.1, 0.2, 0.0
 
 @dataclass(frozen=True)
 class Given:
-    """What is drawn: random signs (2, B, m), unit vectors (1, B, m), images (B, C, H, W)."""
+    """Random draws: signs (2, B, m), unit vectors (1, B, m), images (B, C, H, W)."""
 
     signs: Tensor
     unit: Tensor
@@ -38,7 +38,7 @@ class Given:
 
     @classmethod
     def drawn(cls, batch: int, m: int, image: tuple[int, ...]) -> Given:
-        """In float32, from PyTorch's global generator."""
+        """Draw in float32 from PyTorch's global generator."""
         signs = torch.randint(0, 2, (2, batch, m)) * 2.0 - 1.0
         unit = torch.nn.functional.normalize(torch.randn(1, batch, m), dim=-1)
         y = torch.randn(batch, *image) / (image[1] * image[2]) ** 0.5
@@ -70,12 +70,12 @@ def second_differences(generator, z, directions, epsilon=EPSILON):
 
 
 def first_by_func(generator, z, directions):
-    """J v for each v by ``torch.func.jvp``."""
+    """J v for each v, by ``torch.func.jvp``."""
     return torch.stack([torch.func.jvp(generator, (z,), (v,))[1] for v in directions])
 
 
 def second_by_func(generator, z, directions):
-    """The derivatives v'H v by ``torch.func.jvp`` of itself."""
+    """The derivatives v'H v, by nested ``torch.func.jvp``."""
 
     def slope(v):
         return lambda x: torch.func.jvp(generator, (x,), (v,))[1]
@@ -84,12 +84,12 @@ def second_by_func(generator, z, directions):
 
 
 def first_by_pydisent(generator, z, directions):
-    """J v for each v by ``pydisent.linearize``."""
+    """J v for each v, by ``pydisent.linearize``."""
     return pydisent.linearize(generator, z).jvp(directions)
 
 
 def second_by_pydisent(generator, z, directions):
-    """The derivatives v'H v by Taylor mode."""
+    """The derivatives v'H v, by Taylor mode."""
     return pydisent.second_directional_derivative(generator, z, directions)[-1]
 
 
@@ -98,12 +98,12 @@ def _squares(moved: Tensor) -> Tensor:
 
 
 def orthogonal(first) -> Way:
-    """Var ‖J v‖² over the signs, the mean over the batch."""
+    """Var ‖J v‖² over the signs, averaged over the batch."""
     return lambda generator, z, given: _squares(first(generator, z, given.signs)).var(0).mean()
 
 
 def clamping(first) -> Way:
-    """How far ‖J u‖ is outside of the bounds, squared, along the unit vectors."""
+    """Squared distance of ‖J u‖ outside the bounds, along the unit vectors."""
 
     def way(generator, z, given):
         lengths = _squares(first(generator, z, given.unit)).sqrt()
@@ -113,12 +113,12 @@ def clamping(first) -> Way:
 
 
 def hessian(second) -> Way:
-    """Var v'H v over the signs, the mean over all elements."""
+    """Var v'H v over the signs, averaged over all elements."""
     return lambda generator, z, given: second(generator, z, given.signs).var(0).mean()
 
 
 def path_length(generator, z, given):
-    """StyleGAN2's: (‖J'y‖ − a)² by ``autograd.grad(create_graph=True)``."""
+    """StyleGAN2's (‖J'y‖ − a)², by ``autograd.grad(create_graph=True)``."""
     codes = z.detach().requires_grad_()
     inner = (generator(codes) * given.images).sum()
     (gradient,) = torch.autograd.grad(inner, codes, create_graph=True)
@@ -147,7 +147,7 @@ def hessian_by_pydisent(generator, z, given):
 
 
 def columns_at_once(generator, z):
-    """J's columns (m, B, ...) by one ``torch.func.jvp`` under ``vmap``, as jacfwd takes them."""
+    """J's columns (m, B, ...) by one ``torch.func.jvp`` under ``vmap``, as in jacfwd."""
     axes = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
 
     def column(axis):
@@ -163,7 +163,7 @@ def columns_in_turn(generator, z):
 
 
 def exact(columns, objective) -> Way:
-    """A function of M, with all of J in the graph."""
+    """A function of M, with the whole of J in the graph."""
 
     def way(generator, z, given):
         jacobian = columns(generator, z).flatten(2).permute(1, 2, 0)
@@ -183,11 +183,11 @@ OURS, PUBLISHED, FUNC, IN_TURN = "pydisent", "published", "torch.func", "torch.f
 
 @dataclass(frozen=True)
 class Regularizer:
-    """A regularizer: its ways, of which the first is what others are compared with.
+    """A regularizer and its ways; the first is the baseline for the others.
 
-    ``reference`` is right in float64. Where the published way takes differences, ``small`` is it
-    with a step that is small in float64, and ``directional`` are the derivatives along the given
-    directions by each way. ``smooth`` says that the generator must bend.
+    ``reference`` is accurate in float64. Where the published way takes differences, ``small`` is
+    the same with a step that is small in float64, and ``directional`` gives each way's derivatives
+    along the directions. ``smooth`` requires a generator with curvature.
     """
 
     ways: dict[str, Way]

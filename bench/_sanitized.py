@@ -1,11 +1,11 @@
-"""Runs every kernel on a few small samples, forward and backward, for a tool to watch.
+"""Run every kernel on a few small samples, forward and backward, under a tool.
 
     compute-sanitizer --tool memcheck python bench/_sanitized.py
 
-The ops' own samples with each kernel that the device has, in fp32 and bf16; what they compute is
-for the tests to judge. ``--jobs 16`` shares the ops among processes, in the tests' four dtypes:
-that fills Triton's cache. With TRITON_INTERPRET=1 and ``--device cpu`` the Triton kernels run in
-their interpreter.
+Runs the ops' own samples with each kernel available on the device, in fp32 and bf16; checking the
+results is left to the tests. ``--jobs 16`` distributes the ops over processes, in the tests' four
+dtypes, to fill Triton's cache. With TRITON_INTERPRET=1 and ``--device cpu`` the Triton kernels run
+in the interpreter.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def implementations(op: Op, device: str) -> set[str]:
-    """Each kernel of ours that the op has there, by name."""
+    """Names of our kernels for the op on a device."""
     found = {op.implementation(device)} - {"reference"}
     if op.spec.triton and not _backends.triton_reason(device):
         found.add("triton")
@@ -38,12 +38,12 @@ def implementations(op: Op, device: str) -> set[str]:
 
 
 def run(op: Op, args: tuple[Any, ...], impl: str) -> None:
-    """Call the op and, where it has an adjoint of its own, the backward pass."""
+    """Call the op and, if it has its own adjoint, the backward pass."""
     if op.spec.adjoint is None:
         op(*args, impl=impl)
         return
     given = gradient_leaves(op.spec, args)
-    outputs = tuple_of(op(*given, impl=impl))[: op.spec.outputs]  # the rest goes by the reference
+    outputs = tuple_of(op(*given, impl=impl))[: op.spec.outputs]  # others use the reference
     inputs = [x for x in given if isinstance(x, Tensor) and x.requires_grad]
     torch.autograd.grad(sum(y.sum() for y in outputs), inputs, allow_unused=True)
 
@@ -62,10 +62,10 @@ def run_samples(name: str, impl: str, dtype: torch.dtype, device: str, samples: 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
-    parser.add_argument("--samples", type=int, default=3, help="of each op and dtype")
+    parser.add_argument("--samples", type=int, default=3, help="samples per op and dtype")
     parser.add_argument("--ops", nargs="+", choices=OPS, default=OPS, help="with their adjoints")
     parser.add_argument("--only", choices=("native", "triton"), help="of the kernels")
-    parser.add_argument("--jobs", type=int, default=1, help="processes, that share the ops")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the ops")
     options = parser.parse_args(argv)
     cases, without = [], []
     for name, op in REGISTRY.items():
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cases += [(name, impl, dtype, options.device, options.samples)
                   for impl in sorted(kinds) for dtype in dtypes]  # fmt: skip
     if options.jobs > 1:
-        context = multiprocessing.get_context("spawn")  # CUDA survives no fork
+        context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
         with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
             count = sum(pool.map(run_samples, *zip(*cases)))
     else:

@@ -1,4 +1,4 @@
-"""What the machine code of kernels does, as cuobjdump shows it: counts that need no GPU."""
+"""Statistics of kernels' machine code from cuobjdump, without a GPU."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SHARED = ("LDS", "STS", "LDSM", "STSM")
 
 
 class Code(NamedTuple):
-    """Counts in the text of a kernel, of which most are of instructions.
+    """Counts from a kernel's disassembly, mostly of instructions.
 
-    ``load`` and ``store`` are bytes of the widest access to global memory. ``loop`` is
-    instructions for each four bytes moved to or from global or shared memory, in the innermost
-    loop that moves the most, or in all of a kernel whose loops move none.
+    ``load`` and ``store`` are the bytes of the widest global memory access. ``loop`` is the number
+    of instructions per four bytes moved to or from global or shared memory, in the innermost loop
+    that moves the most, or in the whole kernel if its loops move nothing.
     """
 
     spills: int
@@ -37,7 +37,7 @@ class Instruction(NamedTuple):
 
 
 def cuobjdump() -> str | None:
-    """Triton's own, else that of a CUDA toolkit."""
+    """Triton's own cuobjdump, else a CUDA toolkit's."""
     try:
         import triton
     except ImportError:
@@ -47,7 +47,7 @@ def cuobjdump() -> str | None:
 
 
 def functions(cubin: Path) -> dict[str, tuple[dict[str, int], Code]]:
-    """Each function of a file of machine code: what it takes of a GPU by name, and its code."""
+    """Resource usage by name, and code, of each function in a machine code file."""
     shown = subprocess.run(
         [str(cuobjdump()), "-res-usage", "-sass", str(cubin)],
         capture_output=True,
@@ -87,14 +87,14 @@ def read(address: str, operation: str, operands: str) -> Instruction:
 
 
 def moved(instructions: list[Instruction]) -> int:
-    """Bytes that a thread moves, where every instruction runs once."""
+    """Bytes that a thread moves if every instruction runs once."""
     return sum(x.width for x in instructions if x.name in (*LOADS, *STORES, *SHARED))
 
 
 def innermost(listed: list[Instruction]) -> list[list[Instruction]]:
-    """Stretches from the target of a jump back to the jump, without another such stretch in them.
+    """Stretches from the target of a backward jump to the jump, containing no other such stretch.
 
-    What follows the last exit are ways seldom taken, which jump back from where they left.
+    Code after the last exit is rarely executed, and jumps back to where it was entered from.
     """
     end = max((x.address for x in listed if x.name == "EXIT"), default=0)
     loops = {

@@ -1,7 +1,7 @@
-"""How near the Jacobian's pass is to the matrix product of the same run, layer by layer.
+"""How close the Jacobian's pass is to the matrix product rate of the same run, layer by layer.
 
 A layer's floor is the time of its multiplications at the rate of a product of square matrices, in
-the same dtype and with the same threads. Products may be faster than that.
+the same dtype and with the same threads. Some products are faster than that.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ LIMITS = {
         "PYDISENT_INSTRUCTION_SET": "avx2",
     },
 }
-"""What makes each library use the instructions of an older processor."""
+"""Settings that limit each library to the instructions of an older processor."""
 
 
 def start_again_with(limits: dict[str, str]) -> None:
-    """Replace the process by one under these limits, which libraries read as they are loaded."""
+    """Restart the process under the given limits, which libraries read when loaded."""
     if any(os.environ.get(name) != value for name, value in limits.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **limits})
 
 
 def instruction_sets() -> dict[str, Any]:
-    """What the libraries were limited to, and what they say that they use."""
+    """The limits set for the libraries, and the instruction sets that they report."""
     return {
         "aten": torch.backends.cpu.get_cpu_capability(),
         "pydisent": pydisent.backends()["cpu"].get("instruction_set"),
@@ -46,7 +46,7 @@ def instruction_sets() -> dict[str, Any]:
 
 
 def measured(generator: nn.Module, z: Tensor, dtype: torch.dtype, repeats: int) -> dict[str, Any]:
-    """Seconds of each step of one chunk of the pass, beside the floors of its products."""
+    """Seconds of each step in one chunk of the pass, with the floors of its products."""
     linear = linearize_unchecked(generator, z, (), {}, dtype)
     program, chunk = linear.program, linear.chunks(linear.basis())[0].to(dtype)
     captured = program.prepare(dtype)
@@ -92,7 +92,7 @@ def measured(generator: nn.Module, z: Tensor, dtype: torch.dtype, repeats: int) 
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """The share, and each layer's, in words."""
+    """The overall share and each layer's, as text."""
     shares = [
         f"{layer['step'].split()[1]} {100 * layer['floor'] / layer['seconds']:.0f} %"
         for layer in found["layers"]

@@ -1,12 +1,12 @@
-"""The penalty's step on a GPU part by part, each beside the least time that it can take.
+"""The penalty's step on a GPU, part by part, each with its minimum time.
 
     python bench/_stages.py [--device cuda] [--limit 60] [--results FOLDER]
 
 The paper's generator (base 64, m = 128, 64×64×3), k = T = 8, batch 32. A part's floor is the sum
-over its layers of the longer of two times: the operations at the rate of a matrix product, the
-numbers that a layer reads and writes, once each, at that of a copy. What a part has no call of its
-own for is the difference of two times. Then whole updates of the generator, eagerly and as one CUDA
-graph, behind the gate of ``_baselines``; last, the kernels that the penalty spends its time in.
+over its layers of the longer of two times: the operations at the rate of a matrix product, and the
+numbers that a layer reads and writes, once each, at the rate of a copy. Parts without their own
+call are differences of two times. Then whole updates of the generator, eagerly and as one CUDA
+graph, behind the gate of ``_baselines``; last, the kernels that dominate the penalty's time.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from pydisent.ops import masked_power_iteration
 
 K, T, BATCH = 8, 8, 32
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-Layer = tuple[int, int, int]  # operations, numbers read and numbers written, a row
+Layer = tuple[int, int, int]  # operations, numbers read and numbers written, per row
 
 
 def layers_of(generator: nn.Module, z: Tensor) -> list[Layer]:
-    """The generator's layers, as a row goes through them; activations in place."""
+    """The generator's layers in the order of execution, with activations in place."""
     found: list[Layer] = []
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
@@ -59,7 +59,7 @@ def layers_of(generator: nn.Module, z: Tensor) -> list[Layer]:
 
 
 def floor_of(layers: list[Layer], rows: int, top: dict[str, float], dtype: str) -> float:
-    """Seconds that a pass of so many rows takes at least, unfused."""
+    """Minimum seconds of an unfused pass with the given number of rows."""
     rate, copy = 1e12 * top[f"{dtype}_tflop_s"], 1e9 * top["copy_gb_s"]
     size = DTYPES[dtype].itemsize
     return sum(
@@ -69,7 +69,7 @@ def floor_of(layers: list[Layer], rows: int, top: dict[str, float], dtype: str) 
 
 
 def floors(layers: list[Layer], m: int, rank: int, top: dict[str, float], dtype: str) -> dict:
-    """Seconds of each part at least, by its name."""
+    """Minimum seconds of each part, by name."""
     out, size = layers[-1][2], DTYPES[dtype].itemsize
     copy, rate = 1e9 * top["copy_gb_s"], 1e12 * top[f"{dtype}_tflop_s"]
     columns, small = BATCH * m * out * size, 4 * BATCH * m * m
@@ -83,17 +83,17 @@ def floors(layers: list[Layer], m: int, rank: int, top: dict[str, float], dtype:
         "Gram": product(columns, small, 2.0 * BATCH * m * m * out),
         "power iterations": product(4 * small, 0, 0.0),
         "directions": product(columns, rank * columns // m, 2.0 * BATCH * m * rank * out),
-        # Tangents forward, and a reverse pass to them and to the weights.
+        # Tangents forward, and a reverse pass to tangents and weights.
         "gradient pass": 3 * floor_of(layers, BATCH * rank, top, dtype),
     }
 
 
 def calls(parts: tuple, dtype: torch.dtype) -> dict[str, Callable[[], Any]]:
-    """What is timed: parts with a call of their own, and the penalty up to a part."""
+    """The timed calls: parts with their own call, and the penalty up to a part."""
     generator, z, probe = parts
     m, k = probe.shape[1:]
     directions = fixed_directions(m)
-    with torch.no_grad():  # or it would hold the graph of the weights, on this stream
+    with torch.no_grad():  # else it would keep the weights' graph, on this stream
         linear = linearize(generator, z, compute_dtype=dtype)
     gram = linear.gram_matrix()
     mask = torch.ones(m, k, device=z.device).tril()
@@ -129,7 +129,7 @@ def calls(parts: tuple, dtype: torch.dtype) -> dict[str, Callable[[], Any]]:
 
 
 def part_rows(dtype: str, top: dict[str, float], device: str, seconds: float) -> list[dict]:
-    """Each part's seconds on the GPU and on the host, and its floor."""
+    """Each part's GPU and host seconds, and its floor."""
     generator, z, probe = alignment.setting(K, BATCH, device=device)
     found: dict[str, dict[str, Any]] = {}
     for name, run in calls((generator, z, probe), DTYPES[dtype]).items():
@@ -139,7 +139,7 @@ def part_rows(dtype: str, top: dict[str, float], device: str, seconds: float) ->
     least = floors(layers_of(generator, z), m, rank, top, dtype)
 
     def less(whole: str, *without: str) -> dict[str, Any]:
-        """What is left of a time; not below zero, which two noisy times may give."""
+        """The remainder of a time, clipped at zero, as the times are noisy."""
         left = {
             key: max(0.0, found[whole][key] - sum(found[name][key] for name in without))
             for key in ("p50", "host")
@@ -157,7 +157,7 @@ def part_rows(dtype: str, top: dict[str, float], device: str, seconds: float) ->
 
 
 def update_rows(device: str, seconds: float, is_late: Callable[[], bool]) -> list[dict[str, Any]]:
-    """An update without and with the penalty, eagerly and as a graph; Listing 1's last."""
+    """An update without and with the penalty, eagerly and as a graph; Listing 1 comes last."""
     exact = alignment.gradient(*alignment.setting(K, 4, torch.float64, device), T, listing_1)
     ours = native(GRAPHED | {way: METHODS[way] for way in ("gram_bf16", "gram_fp32")}, device)
     rows: list[dict[str, Any]] = []
@@ -179,7 +179,7 @@ def update_rows(device: str, seconds: float, is_late: Callable[[], bool]) -> lis
                 else:
                     row["eager"] = min(alignment.clock(update, 5))
                     row |= measure_kernels({way: update}, device, seconds)[way]
-        except Exception as error:  # out of memory, say
+        except Exception as error:  # such as out of memory
             row["failed"] = f"{type(error).__name__}: {first_line(error)}"
             gpu_of(device).empty_cache()
         print(update_line(row, rows[0]), flush=True)
@@ -187,7 +187,7 @@ def update_rows(device: str, seconds: float, is_late: Callable[[], bool]) -> lis
 
 
 def kernels(device: str) -> list[dict[str, Any]]:
-    """The kernels that one penalty with its gradient spends most of its time in."""
+    """The most time-consuming kernels of one penalty with its gradient."""
     parts = alignment.setting(K, BATCH, device=device)
     dtype = torch.bfloat16 if "gram_bf16" in native(METHODS, device) else torch.float32
     run = calls(parts, dtype)["whole"]
@@ -229,7 +229,7 @@ def measured(
     is_late: Callable[[], bool] = lambda: False,
     write: Callable[[dict[str, Any]], Any] = lambda result: None,
 ) -> dict[str, Any]:
-    """All of it; what fails says so and does not stop the rest."""
+    """All measurements; failures are recorded and do not stop the rest."""
     result: dict[str, Any] = {"k": K, "iterations": T, "batch": BATCH, "failed": []}
     result["directions"] = fixed_directions(alignment.M)
     result["ceilings"] = ceilings(device, seconds, alignment.SIZE < 64)
@@ -271,7 +271,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.size:
         globals().update(K=2, T=1, BATCH=2)
         alignment.M, alignment.BASE, alignment.SIZE = 8, 4, 16
-    allow_tf32(False)  # fp32 is fp32
+    allow_tf32(False)  # true fp32
     about = environment()
 
     def write(result: dict[str, Any]) -> Path:

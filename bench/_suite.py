@@ -1,4 +1,4 @@
-"""What is shown of a suite of all ops (``run.py``): in the terminal, in the README, in a figure."""
+"""Presentation of a suite of all ops (``run.py``): terminal, README and figure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEADS = ("op", "size", "pydisent", "reference", "torch.compile", "rate, share", 
 
 
 def lines_of(rows: list[dict[str, Any]]) -> list[str]:
-    """For a terminal: one line an op, size and dtype, of both passes where there are two."""
+    """Terminal output: one line per op, size and dtype, for both passes if there are two."""
     lines = [
         f"{'op':28} {'shape':30} {'dtype':5} {'pass':7} {'ours':>8} {'reference':>9} "
         f"{'compile':>8} {'ratio':>5} {'rate':>16} {'share':>6} {'host':>6}"
@@ -49,14 +49,14 @@ def lines_of(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def last_pass(row: dict) -> tuple[str, dict[str, float], dict]:
-    """Both passes, or the one there is: its name, the contenders' microseconds, and its work."""
+    """Both passes, or the only one: its name, the contenders' microseconds, and its work."""
     key = "both" if "both" in row["seconds"] else "forward"
     times = {name: 1e6 * found["p50"] for name, found in row["seconds"][key].items()}
     return key, times, row["work"][key]
 
 
 def main_cells(row: dict | None) -> list[str]:
-    """Ours, what the others take, and the rate with its share of the ceiling."""
+    """Our time, the others', and the rate with its share of the ceiling."""
     if row is None:
         return ["not measured", "–", "–", "–", "–"]
     _, times, work = last_pass(row)
@@ -73,7 +73,7 @@ def main_cells(row: dict | None) -> list[str]:
 
 
 def narrow_cell(row: dict | None) -> str:
-    """Ours and its share."""
+    """Our time and share."""
     if row is None:
         return "–"
     _, times, work = last_pass(row)
@@ -81,7 +81,7 @@ def narrow_cell(row: dict | None) -> str:
 
 
 def step_cell(row: dict | None) -> str:
-    """Ours and the faster of the others."""
+    """Our time and the faster of the others'."""
     if row is None:
         return "–"
     _, times, _ = last_pass(row)
@@ -90,7 +90,7 @@ def step_cell(row: dict | None) -> str:
 
 
 def table(result: dict) -> list[str]:
-    """A row an op: the larger size in both dtypes, and that of a training step."""
+    """One row per op: the larger size in both dtypes, and a training step's size."""
     top = result["ceilings"]
     large, *small = dict.fromkeys(row["size"] for row in result["rows"])
     lines = [
@@ -132,7 +132,7 @@ def ops_on_gpu(result: dict) -> set[str]:
 
 
 def draw_roofline(result: dict, path: Path) -> None:
-    """Operations a second against operations a byte, under the measured ceilings."""
+    """Operations per second against operations per byte, under the measured ceilings."""
     figure, (axis,) = panels(7.5, 4.6)
     top, largest = result["ceilings"], result["rows"][0]["size"]
     shown = [r for r in result["rows"] if "seconds" in r and r["size"] == largest]
@@ -142,7 +142,7 @@ def draw_roofline(result: dict, path: Path) -> None:
         points.append((done["operations"] / done["bytes"], done["tflop_s"], row))
         axis.plot(*points[-1][:2], "o", color=COLOURS[row["dtype"]], markersize=4)
     named = sorted(((x, y, r["op"]) for x, y, r in points if r["dtype"] == "fp32"))
-    for place, (x, y, op) in enumerate(named):  # neighbours above and below
+    for place, (x, y, op) in enumerate(named):  # alternately above and below
         axis.annotate(op, (x, y), (4, -9 if place % 2 else 3), textcoords="offset points",
                       fontsize=6)  # fmt: skip
     low, high = 1e-2, 1e4

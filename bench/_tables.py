@@ -1,4 +1,4 @@
-"""What the benches' tables and figures share: markdown, numbers in words, colours, axes."""
+"""Shared parts of the benches' tables and figures: markdown, numbers, colours, axes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-# Of Okabe and Ito's palette, which colour-blind readers can tell apart.
+# From Okabe and Ito's palette, which is safe for colour-blind readers.
 OURS, OTHERS, COMPILED = "#0072B2", "#999999", "#E69F00"
 
 
@@ -18,12 +18,12 @@ def load(folder: Path, question: str) -> dict[str, Any] | None:
 
 
 def device(environment: dict) -> str:
-    """The machine in words."""
+    """Description of the machine."""
     return environment["gpu"] or f"{environment['cpu']}, {environment['cores']} cores"
 
 
 def machine(environment: dict) -> str:
-    """The machine and the software in words."""
+    """Description of the machine and the software."""
     versions = environment["backends"]["versions"]
     threads = counted(environment["threads"], "thread")
     return (
@@ -32,7 +32,7 @@ def machine(environment: dict) -> str:
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:
-    """The lines of a table, its first columns aligned to the left, and the empty line after it."""
+    """The lines of a table, with its first columns left-aligned, and a blank line."""
     rule = ["---"] * left + ["---:"] * (len(heads) - left)
     return [
         *("|" + "".join(f" {cell} |" if cell else " |" for cell in row)
@@ -46,12 +46,12 @@ def counted(number: int, thing: str) -> str:
 
 
 def brief(value: float) -> str:
-    """Three digits, or all those before the point."""
+    """Three digits, or all digits before the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def versus(passes: dict, scale: float, unit: str) -> str:
-    """Median times in words, ours first, the others with how many times ours they take."""
+    """Median times as text: ours first, the others also in units of ours."""
     times = {name: row["p50"] * scale for name, row in passes.items()}
     ours = times.pop("pydisent")
     others = ", ".join(f"{n} {brief(t)} {unit} ({t / ours:.1f}×)" for n, t in times.items())
@@ -59,7 +59,7 @@ def versus(passes: dict, scale: float, unit: str) -> str:
 
 
 def spread(values: list[float], digits: int) -> str:
-    """The mean, and the standard deviation of several; a dash for none."""
+    """The mean, with the standard deviation if there are several; a dash for none."""
     if not values:
         return "–"
     text = f"{statistics.fmean(values):.{digits}f}"
@@ -67,12 +67,12 @@ def spread(values: list[float], digits: int) -> str:
 
 
 def minutes(runs: Iterable[dict]) -> str:
-    """How long runs of training took, those that tell it."""
+    """Durations of the training runs that record them."""
     return spread([run["seconds"] / 60 for run in runs if "seconds" in run], 1)
 
 
 def grouped(runs: Iterable[dict], *keys: str, first: Iterable[str] = ()) -> dict[tuple, list[dict]]:
-    """The runs that agree in these keys, in the order in which they appear; some come ``first``."""
+    """The runs grouped by keys, in order of appearance; some come ``first``."""
     found: dict[tuple, list[dict]] = {(value,): [] for value in first}
     for run in runs:
         found.setdefault(tuple(run[key] for key in keys), []).append(run)
@@ -80,7 +80,7 @@ def grouped(runs: Iterable[dict], *keys: str, first: Iterable[str] = ()) -> dict
 
 
 def panels(width: float, height: float, columns: int = 1, **options: Any) -> tuple[Any, Any]:
-    """A figure with a row of axes, without the frame's upper and right side."""
+    """A figure with a row of axes, without the frame's top and right sides."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")

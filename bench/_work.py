@@ -1,9 +1,9 @@
-"""What each op is measured on, and the bytes and operations that a call cannot do without.
+"""Problems for measuring each op, and the minimum bytes and operations of a call.
 
-The sizes and counts are the ops' own (``OpSpec.sizes``, ``bytes`` and ``flops``): each input read
-once and each output written once, and the arithmetic of the formula. The first over the speed of a
-copy and the second over that of a matrix product are two times; no version of an op is faster than
-the longer.
+Sizes and counts are the ops' own (``OpSpec.sizes``, ``bytes`` and ``flops``): each input read once
+and each output written once, and the arithmetic of the formula. Bytes at the rate of a copy and
+operations at that of a matrix product give two times; no version of an op is faster than the longer
+one.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from pydisent.ops.registry import REGISTRY
 from pydisent.ops.spec import BACKWARD, Draw, OpSpec, Wiring, as_meta, tuple_of
 
 CUDA = Path(__file__).parents[1] / "csrc" / "cuda"
-#: Ops that are measured by themselves; adjoints are measured with the op that they belong to.
+#: Ops measured by themselves; adjoints are measured with the op that they belong to.
 OPS = [name for name in REGISTRY if not name.endswith(BACKWARD)]
 
 
 def is_torchs_own(name: str) -> bool:
-    """Whether the op is to have no kernel of ours on a GPU: by the sources, not by the build."""
+    """Whether the op has no kernel of ours on GPUs, according to the sources, not the build."""
     spec = REGISTRY[name].spec
     return not spec.triton and not (CUDA / f"{spec.family}.cu").exists()
 
 
 def floor(moved: int, done: int, top: dict[str, float], dtype: str) -> tuple[float, str]:
-    """The least seconds that measured ceilings allow, and what they are of: bytes or operations."""
+    """Minimum seconds under the measured ceilings, and the bound: bytes or operations."""
     floors = {
         "bytes": moved / top["copy_gb_s"] / 1e9,
         "operations": done / top[f"{dtype}_tflop_s"] / 1e12,
@@ -39,7 +39,7 @@ def floor(moved: int, done: int, top: dict[str, float], dtype: str) -> tuple[flo
 
 
 def gradient_leaves(spec: OpSpec, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The arguments, those that have a gradient as leaves that ask for it."""
+    """The arguments, with those that have a gradient as leaves that require it."""
     return tuple(
         x.detach().requires_grad_()
         if isinstance(x, Tensor) and x.is_floating_point() and n not in spec.constants
@@ -56,15 +56,15 @@ def problem(name: str, size: str, dtype: torch.dtype, device: str) -> tuple[Any,
 
 
 def work(name: str, args: tuple[Any, ...], backward: bool = False) -> tuple[int, int]:
-    """Bytes and operations of a forward pass, or of that and a backward pass."""
+    """Bytes and operations of a forward pass, or of forward and backward."""
     spec = REGISTRY[name].spec
     moved, done = spec.bytes(*args), spec.flops(*args)
     if not backward:
         return moved, done
-    if spec.adjoint is None:  # two products as large, of torch's own
+    if spec.adjoint is None:  # two products of the same size, by torch
         return 3 * moved, 3 * done
     meta = tuple(map(as_meta, args))
     outputs = tuple_of(spec.fake(*meta))
     wiring = Wiring(spec, spec.adjoint)
-    given = wiring.arguments(outputs, meta, outputs)  # a cotangent is as its output
+    given = wiring.arguments(outputs, meta, outputs)  # a cotangent is like its output
     return moved + spec.adjoint.bytes(*given), done + spec.adjoint.flops(*given)

@@ -4,11 +4,11 @@ The generator is the paper's DCGAN (base 64, m = 128, 64×64×3). Questions, eac
 run on one machine, with the gradient checked against float64 first:
 
 - headline: penalty and gradient alone at k = T = 8 (batch 8) and k = 32, T = 8 (batch 4): time,
-  peak memory above the model's own (in a process of its own), gradient error;
+  peak memory above the model's own (in a separate process), gradient error;
 - grid: one RMSProp update of the generator relative to one without the penalty, over k and T; on a
-  GPU also as one CUDA graph, against such an update in a graph, too;
-- stages: on a GPU, each part of the penalty beside the least time that it can take;
-- share: how near the pass of J is to the matrix product of the same run, layer by layer;
+  GPU also as one CUDA graph, relative to a plain update in a graph;
+- stages: on a GPU, each part of the penalty with its minimum time;
+- share: how close the pass of J is to the matrix product rate of the same run, layer by layer;
 - compiled: the same for ``torch.compile`` of the ``torch.func`` version, where it compiles.
 
 Run ``python bench/alignment.py [--device cuda]``; results go to
@@ -50,7 +50,7 @@ HEADLINE = {
     "k8": {"k": 8, "iterations": 8, "batch": 8},
     "k32": {"k": 32, "iterations": 8, "batch": 4},
 }
-# The picture's lines.
+# Lines of the picture.
 COLOURS = dict(zip(NAMES, (
     "#000000", "#999999", "#D55E00", "#0072B2", "#56B4E9", "#E69F00", "#F0E442", "#009E73",
     "#CC79A7",
@@ -59,7 +59,7 @@ CAPTIONS = {"alignment.png": "Relative cost of a generator update"}
 
 
 def setting(k: int, batch: int, dtype: torch.dtype = torch.float32, device: str = "cpu"):
-    """The generator, latent codes and probe, the same numbers in every dtype and process."""
+    """The generator, latent codes and probe, with the same numbers in every dtype and process."""
     torch.manual_seed(0)
     generator = DCGANGenerator(M, 3, BASE, SIZE)
     z = torch.randn(batch, M)
@@ -68,7 +68,7 @@ def setting(k: int, batch: int, dtype: torch.dtype = torch.float32, device: str 
 
 
 def gradient(generator, z, probe, iterations, penalty) -> Tensor:
-    """One evaluation with its gradient, all parameters in one vector."""
+    """One evaluation with its gradient, as one vector over all parameters."""
     generator.zero_grad(set_to_none=True)
     penalty(generator, z, probe, iterations).backward()
     grads = [p.grad.flatten() for p in generator.parameters() if p.grad is not None]
@@ -76,7 +76,7 @@ def gradient(generator, z, probe, iterations, penalty) -> Tensor:
 
 
 def clock(function: Callable[[], object], repeats: int) -> list[float]:
-    """Seconds of each call, after one to warm up."""
+    """Seconds of each call, after one warm-up call."""
     wait = torch.cuda.synchronize if torch.cuda.is_initialized() else lambda: None
     function()
     times = []
@@ -93,7 +93,7 @@ QUICK = ("listing_1", "gram_fp32", "gram_bf16")
 
 
 def share(repeats: int) -> list[dict]:
-    """The pass of J in each dtype that the processor computes in."""
+    """The pass of J in each dtype that the processor supports natively."""
     generator, z, _ = setting(8, 8)
     dtypes = [torch.float32, *[torch.bfloat16] * has_native_bf16("cpu")]
     found = [_share.measured(generator, z, dtype, repeats) for dtype in dtypes]
@@ -131,14 +131,14 @@ def headline(repeats: int, device: str, quick: bool) -> dict:
 
 
 def peak(method: str, device: str, k: int, iterations: int, batch: int) -> float:
-    """MiB above what the process held before the penalty, at the worst moment; a fresh process."""
+    """Peak MiB above what the process held before the penalty, in a fresh process."""
     case = json.dumps([k, iterations, batch])
     return printed_by(__file__, "--peak", method, "--case", case, "--device", device)
 
 
 def _peak_here(method: str, device: str, k: int, iterations: int, batch: int) -> None:
     generator, z, probe = setting(k, batch, device=device)
-    generator(z).sum().backward()  # libraries loaded, the model's own memory taken
+    generator(z).sum().backward()  # load libraries, allocate the model's own memory
     rise = gpu_peak_rise if device == "cuda" else peak_rise
     penalty = (METHODS | GRAPHED)[method]
     print(rise(lambda: gradient(generator, z, probe, iterations, penalty)))
@@ -174,7 +174,7 @@ def update_time(
     device: str,
     graphed: bool = False,
 ) -> list[float]:
-    """Seconds of each of several updates; as a CUDA graph, or an error that says why not."""
+    """Seconds of each of several updates, as a CUDA graph, or an error that says why not."""
     update = update_of(penalty, k, iterations, batch, device, graphed)
     if not graphed:
         return clock(update, repeats)
@@ -208,7 +208,7 @@ def grid(ks: list[int], iterations: list[int], batch: int, repeats: int, device:
 
 
 def compiled(k: int, iterations: int, batch: int, device: str) -> dict:
-    """``torch.compile`` of the torch.func version: double backward itself cannot be compiled."""
+    """``torch.compile`` of the torch.func version, as double backward cannot be compiled."""
     torch._dynamo.config.recompile_limit = 64
     start = time.perf_counter()
     case = {"k": k, "iterations": iterations, "batch": batch}
@@ -265,13 +265,13 @@ def cells(row: dict) -> list[str]:
     error = f"{row['gradient_error']:.1e}"
     if "p50" not in row:
         return ["not timed: fails its gate", "", "", error]
-    # None where Listing 1 fails its gate, as by a kink within the rounding of float32.
+    # None where Listing 1 fails its gate, for example at a kink within float32 rounding.
     faster = f"{row['speedup']:.1f}×" if "speedup" in row else "–"
     return [f"{row['p50']:.2f} s", faster, f"{row['peak_mib']:.0f} MiB", error]
 
 
 def draw(result: dict, path: Path) -> None:
-    """Fig. 4: a generator update relative to one without the penalty, against k, one panel a T."""
+    """Fig. 4: a generator update relative to one without the penalty, over k, one panel per T."""
     from matplotlib.figure import Figure
 
     if "grid" not in result:
@@ -310,7 +310,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4, help="of the grid")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--quick", action="store_true", help="the share, and three ways")
+    parser.add_argument("--quick", action="store_true", help="only the share, and three methods")
     parser.add_argument("--isa", default="native", choices=_share.LIMITS)
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
@@ -318,7 +318,7 @@ def main() -> None:
     _share.start_again_with(_share.LIMITS[options.isa])
     parts = ["share", "headline"] if options.quick else options.parts
     torch.set_flush_denormal(True)
-    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32 for every method
+    torch.backends.cudnn.allow_tf32 = False  # true fp32 for every method
     device = options.device
     if options.peak:
         _peak_here(options.peak, device, *options.case)
@@ -337,7 +337,7 @@ def main() -> None:
     if "grid" in parts:
         result["grid"] = grid(options.k, options.iterations, options.batch, 3, device)
     if device == "cuda" and "stages" in parts:
-        import _stages  # which builds on this file
+        import _stages  # imports this file
 
         result["stages"] = _stages.measured(device)
     if "compiled" in parts:

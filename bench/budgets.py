@@ -1,10 +1,10 @@
-"""What each kernel takes of a GPU, and what its machine code does, by a count.
+"""GPU resources of each kernel, and statistics of its machine code.
 
     python bench/budgets.py [--write]
 
-Compiles every CUDA and Triton kernel for every architecture shipped, which needs nvcc and Triton
-but no GPU, and shows where it differs from the budgets in ``tests/ops/budgets.json``; ``--write``
-renews them. The tests fail where a kernel is worse than its budget, or has none.
+Compiles every CUDA and Triton kernel for every shipped architecture, which needs nvcc and Triton
+but no GPU, and shows differences from the budgets in ``tests/ops/budgets.json``; ``--write``
+updates them. The tests fail if a kernel exceeds its budget or has none.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from _sass import cuobjdump
 ROOT = Path(__file__).resolve().parents[1]
 BUDGETS = ROOT / "tests" / "ops" / "budgets.json"
 CUDA = ROOT / "csrc" / "cuda"
-#: As shipped. Triton adds the letter of its own accord, to sm_100 as well.
+#: As shipped. Triton adds the letter itself, to sm_100 as well.
 ARCHS = ("sm_80", "sm_90a", "sm_100")
 SLACK = 1.25
-#: Ends the name of a family whose kernels are those that large problems launch, on HOT.
+#: Suffix of a family's name for the kernels that its large problems launch, on HOT.
 LAUNCHED = ", launched"
 HOT = "sm_90a"
 
 
 class Resources(NamedTuple):
-    """Registers a thread; bytes of shared memory a block; bytes of stack; as ``_sass.Code``."""
+    """Registers per thread, shared bytes per block, stack bytes; fields of ``_sass.Code``."""
 
     registers: int
     shared: int
@@ -51,9 +51,9 @@ class Resources(NamedTuple):
     loop: float
 
 
-#: What another version of a compiler may take more of, by SLACK.
+#: Resources of which another compiler version may use more, by SLACK.
 VARYING = {"registers", "shared", "barriers", "calls", "loop"}
-#: What is the better the more there is.
+#: Fields where more is better.
 WIDTHS = {"load", "store"}
 
 
@@ -68,12 +68,12 @@ def cuda_sources() -> list[str]:
     return sorted(path.name for path in CUDA.glob("*.cu"))
 
 
-#: Dtypes as the sources dispatch by them, and their types.
+#: Dtypes as dispatched in the sources, and their types.
 DTYPES = {"f16": "__half", "bf16": "__nv_bfloat16", "f32": "float", "f64": "double"}
 
 
 def of_dtype(source: str, dtype: str) -> str:
-    """A file of kernels that dispatches to those of one dtype alone."""
+    """A kernel file restricted to the dispatch of one dtype."""
     for other, kind in DTYPES.items():
         case = r"default" if other == "f64" else rf"case DType::{other}"
         if other != dtype:
@@ -82,7 +82,7 @@ def of_dtype(source: str, dtype: str) -> str:
 
 
 def cuda_resources(source: str, arch: str, folder: Path, dtype: str | None = None) -> Found:
-    """Compile a file of kernels, or those of a dtype, and read its code; no warning is let pass."""
+    """Compile a kernel file, or its kernels for one dtype, without warnings, and read its code."""
     text, copy, cubin = (CUDA / source).read_text(), folder / source, folder / "kernels.cubin"
     copy.write_text(of_dtype(text, dtype) if dtype else text)
     command = [str(nvcc()), "-std=c++20", "-O3", "-cubin", f"-arch={arch}", f"-I{CUDA}"]
@@ -102,7 +102,7 @@ def resources(usage: dict[str, int], code: _sass.Code, dynamic: int = 0) -> Reso
 
 
 def plain_names(mangled: list[str]) -> list[str]:
-    """Kernels with their template arguments: what is left of a symbol is a hash of the file."""
+    """Kernel names with template arguments; the rest of a symbol is a hash of the file."""
     done = subprocess.run(
         ["c++filt"], input="\n".join(mangled), capture_output=True, text=True, check=True
     )
@@ -123,7 +123,7 @@ def families() -> list[str]:
 
 
 def configuration(kernel, signature: dict, constants: dict, options: dict) -> str:
-    """Name a compiled kernel: the types that it stores, and its constants."""
+    """Name a compiled kernel by its storage types and constants."""
     stored = sorted({kind[1:] for kind in signature.values() if re.match(r"\*b?f", kind)})
     settings = {**constants, **options}
     told = " ".join(f"{name}={int(value)}" for name, value in settings.items())
@@ -133,7 +133,7 @@ def configuration(kernel, signature: dict, constants: dict, options: dict) -> st
 def triton_resources(
     family: str, arch: str, folder: Path, places: Iterable[int] | None = None
 ) -> Found:
-    """Compile a family's kernels, or some of its list, and return what the code of each takes."""
+    """Compile a family's kernels, or some of its list, and return the resources of each."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -153,7 +153,7 @@ def triton_resources(
 
 
 def launched_resources(family: str, dtypes: Iterable[str], folder: Path) -> Found:
-    """Compile a family's kernels as large problems launch them."""
+    """Compile a family's kernels as launched by large problems."""
     import torch
     import triton
     from _launched import launches
@@ -175,7 +175,7 @@ def triton_code(compiled, folder: Path) -> Resources:
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of both compilers; None of one that is not there."""
+    """Versions of both compilers; None for a missing one."""
     from importlib.metadata import PackageNotFoundError, version
 
     told = {}
@@ -195,15 +195,15 @@ def load() -> dict:
 
 
 def is_measured_by(budgets: dict, file: str) -> bool:
-    """Whether the compiler here is the one of the budgets, to which they are exact."""
+    """Whether the installed compiler is the one of the budgets, which are then exact."""
     tool = "nvcc" if file.endswith(".cu") else "triton"
     return versions()[tool] == budgets["tools"][tool]
 
 
 def excess(budgets: dict, file: str, arch: str, found: Found, whole: bool = True) -> list[str]:
-    """What is wrong with a file's kernels on one architecture, in words; empty if nothing is.
+    """Messages on a file's kernels that exceed their budgets on one architecture, if any.
 
-    ``found`` has all of the file's kernels, or not the ``whole`` of them.
+    ``found`` has all of the file's kernels if ``whole``, else some of them.
     """
     slack = 1.0 if is_measured_by(budgets, file) else SLACK
     known = budgets["kernels"].get(file, {})
@@ -225,7 +225,7 @@ def excess(budgets: dict, file: str, arch: str, found: Found, whole: bool = True
 
 
 def better(budgets: dict, file: str, arch: str, found: Found) -> list[str]:
-    """What no longer needs its budget, in words; nothing where the compiler is another."""
+    """Messages on kernels below their budget; none for a different compiler."""
     improved: list[str] = []
     if not is_measured_by(budgets, file):
         return improved
@@ -238,7 +238,7 @@ def better(budgets: dict, file: str, arch: str, found: Found) -> list[str]:
 
 
 def compiled(file: str, arch: str) -> Found:
-    """Compile one file of kernels whole."""
+    """Compile all kernels of one file."""
     with tempfile.TemporaryDirectory() as folder:
         if file.endswith(".cu"):
             return cuda_resources(file, arch, Path(folder))
@@ -263,7 +263,7 @@ def measured() -> dict[str, dict[str, dict[str, list[float]]]]:
 
 
 def written(budgets: dict) -> str:
-    """The file's text, a kernel a line."""
+    """The file's text, one kernel per line."""
     files = []
     for file, kernels in budgets["kernels"].items():
         rows = [
@@ -278,7 +278,7 @@ def written(budgets: dict) -> str:
 
 
 def differences(old: dict, new: dict) -> list[str]:
-    """Lines of what changed from one set of kernels to another."""
+    """Lines listing the changes from one set of kernels to another."""
     flat = [
         {(file, name, arch): takes
          for file, kernels in kind.items()

@@ -1,12 +1,12 @@
-"""How much faster spatial constriction is than eager PyTorch and torch.compile, and than a copy.
+"""Speed of spatial constriction relative to eager PyTorch, torch.compile and a copy.
 
     python bench/constriction.py [--cases 0 1 2 3 4 5] [--seconds 3] [--device cuda]
 
 Band masks from logits (4 rectangles), then the fold over the codes (Zhu et al. 2021, Eqs. 1-7):
 forward, backward, and both, with gradients to the feature map, the logits, the scales and the
-shifts. GB/s are of the bytes that must move, beside those of a plain copy of the map; peak memory
-is of both passes, each contender in a process of its own. It exits with an error if a contender
-fails the gate.
+shifts. GB/s count the bytes that must move, and are compared with a plain copy of the map; peak
+memory is for both passes, with each contender in a separate process. It exits with an error if a
+contender fails the gate.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from pydisent.ops.spec import BACKWARD
 
 EPS, RECTANGLES = 1e-8, 4
 CAPTIONS = {"constriction.png": "Spatial constriction against PyTorch, and against a plain copy"}
-#: Relative errors that a contender may have: those of single precision, or of bfloat16.
+#: Accepted relative errors of a contender, in single precision or bfloat16.
 BOUNDS = {"float32": 1e-5, "bfloat16": 5e-2}
 
 
@@ -71,7 +71,7 @@ def eager_gate(rise: Tensor, fall: Tensor) -> Tensor:
 
 
 def eager(x, rise_h, fall_h, rise_w, fall_w, scales, shifts):
-    """The module's equations as one would write them; autograd does the rest."""
+    """The module's equations as one would write them, with autograd."""
     rows, columns = eager_gate(rise_h, fall_h), eager_gate(rise_w, fall_w)
     masks = torch.einsum("bnjh,bnjw->bnhw", rows, columns) / rows.shape[2]
     mean = x.mean((2, 3), keepdim=True)
@@ -96,7 +96,7 @@ def contenders() -> dict:
 def problem(
     case: Case, dtype: torch.dtype | None = None, device: str = "cpu"
 ) -> tuple[list[Tensor], Tensor]:
-    """The inputs, and the cotangent of the result."""
+    """The inputs and the cotangent of the result."""
     torch.manual_seed(0)
     (batch, channels, height, width), codes = case.shape, case.codes
     shapes = [case.shape]
@@ -107,7 +107,7 @@ def problem(
     layout = torch.channels_last if case.channels_last else torch.contiguous_format
     inputs[0], cotangent = (t.to(memory_format=layout) for t in (inputs[0], cotangent))
     stored = getattr(torch, case.dtype)
-    # Rounded first: float64 is to compute on the numbers that the others see.
+    # Rounded first, so that float64 computes on the same numbers as the others.
     inputs, cotangent = [t.to(stored) for t in inputs], cotangent.to(stored)
     wanted = dtype or stored
     return [t.to(device, wanted).requires_grad_() for t in inputs], cotangent.to(device, wanted)
@@ -119,7 +119,7 @@ def both(function, inputs: list[Tensor], cotangent: Tensor) -> tuple[Tensor, ...
 
 
 def traffic(case: Case, inputs: list[Tensor]) -> dict[str, int]:
-    """Bytes that must move in each pass of the op, by its own account."""
+    """Bytes that must move in each pass, according to the op's spec."""
     x, styles = inputs[0].detach(), inputs[-2:]
     masks = x.new_empty(case.shape[0], case.codes, *case.shape[2:])
     args = x, masks, *styles, EPS
@@ -128,7 +128,7 @@ def traffic(case: Case, inputs: list[Tensor]) -> dict[str, int]:
 
 
 def copy_rate(x: Tensor, limit: float) -> float:
-    """GB/s of a copy of the map to memory that is there, what it reads and what it writes."""
+    """GB/s, read and written, of a copy of the map to allocated memory."""
     source = x.detach()
     target = torch.empty_like(source)
     t = measure({"copy": target.copy_}, {"copy": lambda: source}, limit / 3, x.device.type)["copy"]
@@ -136,7 +136,7 @@ def copy_rate(x: Tensor, limit: float) -> float:
 
 
 def peak(name: str, index: int, args: argparse.Namespace) -> float:
-    """MiB that a process needs at most for both passes, above what it held before."""
+    """Peak MiB of both passes above what the process held before."""
     if args.device == "cuda":
         function, (inputs, cotangent) = contenders()[name], problem(CASES[index], None, "cuda")
         both(function, inputs, cotangent)
@@ -148,7 +148,7 @@ def answer(index: int, args: argparse.Namespace) -> dict | None:
     """Gate, times, rates and peaks of one case; None if the gate is red."""
     case = CASES[index]
     print(case)
-    torch.compiler.reset()  # or the second shape would be compiled for any shape
+    torch.compiler.reset()  # else the second shape would be compiled as dynamic
     functions, (inputs, cotangent) = contenders(), problem(case, None, args.device)
     exact = both(eager, *problem(case, torch.float64, args.device))
     runs = {name: lambda f=f: both(f, inputs, cotangent) for name, f in functions.items()}
@@ -189,13 +189,13 @@ def table(result: dict) -> list[str]:
 
 
 def ops_on_gpu(result: dict) -> set[str]:
-    """Ops of the registry that this measures, adjoints included."""
+    """Registry ops measured here, including adjoints."""
     called = {f.__name__ for f in (band_mask, spatial_constriction)}
     return {name for name in REGISTRY if name.removesuffix(BACKWARD) in called}
 
 
 def draw(result: dict, path: Path) -> None:
-    """Times of both passes in units of ours, and the memory traffic beside that of a copy."""
+    """Times of both passes in units of ours, and memory traffic next to a copy's."""
     cases = result["cases"]
     height = 1.1 + 0.75 * len(cases)
     figure, (times, rates) = panels(9, height, 2, sharey=True, width_ratios=(3, 2))

@@ -1,10 +1,10 @@
-"""How much faster the covariance losses are than eager PyTorch and torch.compile.
+"""Speed of the covariance losses relative to eager PyTorch and torch.compile.
 
     python bench/covariance.py [--seconds 3]
 
-Forward, and forward and backward, of DIP-VAE-II's penalty with gradients to mu and logvar, at a
-training step's (64, 10), where overhead is all there is, and at (64, 128); and of the
-cross-covariance of (64, 40) with (64, 8192). It exits with an error if a contender fails the gate.
+Forward, and forward with backward, of DIP-VAE-II's penalty with gradients to mu and logvar, at a
+training step's (64, 10), where overhead dominates, and at (64, 128); and of the cross-covariance of
+(64, 40) with (64, 8192). It exits with an error if a contender fails the gate.
 """
 
 from __future__ import annotations

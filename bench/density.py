@@ -1,9 +1,9 @@
-"""How much faster and smaller the total correlation is than eager PyTorch and torch.compile.
+"""Speed and memory of the total correlation relative to eager PyTorch and torch.compile.
 
     python bench/density.py [--batches 2048 256 64] [--size 10] [--estimator mws]
 
-Forward, backward, and both, with gradients to z, mu and logvar; and the peak memory of both, each
-contender in a process of its own. It exits with an error if a contender fails the gate.
+Forward, backward, and both, with gradients to z, mu and logvar; and the peak memory of both, with
+each contender in a separate process. It exits with an error if a contender fails the gate.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DATASET_SIZE = 737280  # dSprites
 
 
 def eager(z: Tensor, mu: Tensor, logvar: Tensor, estimator: str) -> Tensor:
-    """The estimator as one would write it, on a (B, B, d) tensor; autograd does the rest."""
+    """The estimator as one would write it, on a (B, B, d) tensor, with autograd."""
     batch = z.shape[0]
     u = (z[:, None] - mu) * torch.exp(-0.5 * logvar)
     log_density = -0.5 * (u * u + logvar + math.log(2 * math.pi))
@@ -52,7 +52,7 @@ def contenders() -> dict:
 
 
 def problem(batch: int, size: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """Posteriors as an encoder in training has them, and a sample of each."""
+    """Posteriors like those of an encoder in training, and a sample of each."""
     torch.manual_seed(0)
     mu = torch.randn(batch, size, dtype=torch.float64)
     logvar = torch.randn(batch, size, dtype=torch.float64) - 2
@@ -66,14 +66,14 @@ def both(function, inputs: list[Tensor], estimator: str) -> tuple[Tensor, ...]:
 
 
 def peak(name: str, batch: int, args: argparse.Namespace) -> float:
-    """MiB that a process needs at most for both passes, above what it held before."""
+    """Peak MiB of both passes above what the process held before."""
     same = ("--size", args.size, "--estimator", args.estimator, "--threads", args.threads)
     return printed_by(__file__, "--peak", name, "--batches", batch, *same)
 
 
 def case(batch: int, args: argparse.Namespace) -> dict | None:
     """Gate, times and peaks of one batch size; None if the gate is red."""
-    torch.compiler.reset()  # or the second size would be compiled for any size
+    torch.compiler.reset()  # else the second size would be compiled as dynamic
     functions, inputs = contenders(), problem(batch, args.size)
     exact = both(eager, problem(batch, args.size, torch.float64), args.estimator)
     runs = {name: lambda f=f: both(f, inputs, args.estimator) for name, f in functions.items()}
@@ -113,7 +113,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=10)
     parser.add_argument("--estimator", default="mws", choices=("mws", "mss"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each contender and pass")
+    parser.add_argument("--seconds", type=float, default=3.0, help="per contender and pass")
     parser.add_argument("--peak", choices=tuple(contenders()), help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -1,9 +1,9 @@
-"""Which derivatives does PyTorch have wrong? A catalogue of layers is put before `doctor`.
+"""Which of PyTorch's derivatives are wrong? Runs `doctor` on a catalogue of layers.
 
-``python bench/derivatives.py`` diagnoses the catalogue on the torch that is installed, writes
-``bench/results/derivatives-<version of torch>.json``, and from all such files the page
-``docs/results/derivatives.md``. It fails where something stays wrong inside `correct_derivatives`
-that is not in ``LEFT``, or the Jacobian engine is wrong.
+``python bench/derivatives.py`` diagnoses the catalogue on the installed torch, writes
+``bench/results/derivatives-<version of torch>.json``, and generates the page
+``docs/results/derivatives.md`` from all such files. It fails if anything not in ``LEFT`` stays
+wrong inside `correct_derivatives`, or if the Jacobian engine is wrong.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LEFT = {
     "huber_loss": "raises by forward over reverse mode alone",
     "linalg.eigh": "not a number by reverse over forward mode alone",
 }
-"""What `correct_derivatives` does not mend, and why."""
+"""What `correct_derivatives` does not fix, and why."""
 
 ORDERS = (
     ("first", ("forward", "reverse", "vmap")),
@@ -63,7 +63,7 @@ derivative by backward three times. The gradient of ‖J q‖² that a program c
 
 
 def measured(diagnosis: Diagnosis) -> dict[str, Any]:
-    """Outcomes, and errors of what is wrong, an operation a line."""
+    """Outcomes, with the errors of wrong derivatives, one line per operation."""
     operations = {}
     for row in json.loads(diagnosis.to_json())["rows"]:
         corrected = row["corrected"] or {}
@@ -85,12 +85,12 @@ def _told(verdicts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_wrong(told: Any) -> bool:
-    """Whether a derivative is silently wrong, of which its error is told."""
+    """Whether a derivative is silently wrong: such entries record an error."""
     return isinstance(told, float) or told == "nan"
 
 
 def failures(operations: Mapping[str, Any]) -> list[str]:
-    """What is wrong that should not be."""
+    """Unexpected failures."""
     found = []
     for name, row in operations.items():
         if row["left"] and name not in LEFT:
@@ -101,7 +101,7 @@ def failures(operations: Mapping[str, Any]) -> list[str]:
 
 
 def page(results: Sequence[Mapping[str, Any]]) -> str:
-    """The whole page, of results by versions of torch."""
+    """The whole page, from results by version of torch."""
     lines = [_FRONT]
     for result in results:
         lines += _section(result)
@@ -177,14 +177,14 @@ def _figure(error: Any) -> str:
 
 
 def committed() -> list[dict[str, Any]]:
-    """The results of all versions, the newest first."""
+    """Results of all versions, newest first."""
     files = RESULTS.glob(f"{NAME}*.json")
     key = [(tuple(map(int, f.stem.removeprefix(NAME).split("."))), f) for f in files]
     return [json.loads(file.read_text()) for _, file in sorted(key, reverse=True)]
 
 
 def write(result: Mapping[str, Any]) -> Path:
-    """One file; an operation a line, so that a difference can be read."""
+    """Write one file, one operation per line, for readable diffs."""
     head = json.dumps({k: v for k, v in result.items() if k != "operations"}, indent=1)
     rows = ",\n".join(
         f"  {json.dumps(n)}: {json.dumps(r)}" for n, r in result["operations"].items()
@@ -196,7 +196,7 @@ def write(result: Mapping[str, Any]) -> Path:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--page", action="store_true", help="only write the page again")
+    parser.add_argument("--page", action="store_true", help="only regenerate the page")
     args = parser.parse_args(argv)
     bad: list[str] = []
     if not args.page:

@@ -1,18 +1,18 @@
-"""Proves and times every kernel on the NVIDIA GPU that is here, without a network.
+"""Verify and time every kernel on the local NVIDIA GPU, without network access.
 
     python bench/gpu_check.py [--dry-run] [--out FOLDER] [--seconds 420]
 
-In this order: builds the kernels for that GPU in a folder that is thrown away, measures what the
-machine can do (``_probes.py``), the alignment penalty part by part (``_stages.py``) and every op
-(``run.py``), runs the tests marked gpu, times torch.compile while there is time, and runs every
-kernel under compute-sanitizer: memcheck, and racecheck of the CUDA C++ kernels (it takes Triton's
-reductions for races). All of it ends within ``--seconds``. A stage that fails does not stop the
-others; the last line says which did. Each writes its results as it ends, in FOLDER/<machine> and
-FOLDER/check.json; log.txt has what they printed, and summary.txt the tables. To have them in the
-README and in docs/gpu.md, copy the folder of the machine to bench/results, and run make results.
+In this order: builds the kernels for that GPU in a temporary folder, measures the machine's limits
+(``_probes.py``), the alignment penalty part by part (``_stages.py``) and every op (``run.py``),
+runs the tests marked gpu, times torch.compile if time remains, and runs every kernel under
+compute-sanitizer: memcheck, and racecheck for the CUDA C++ kernels (it mistakes Triton's reductions
+for races). Everything ends within ``--seconds``. A failed stage does not stop the others; the last
+line lists failures. Each stage writes its results when it ends, to FOLDER/<machine> and
+FOLDER/check.json; log.txt has the output, and summary.txt the tables. To add them to the README and
+docs/gpu.md, copy the machine's folder to bench/results, and run make results.
 
 It needs Python with torch, Triton and pytest, setuptools, pybind11, ninja, a C++ compiler and nvcc.
-``--dry-run`` goes the same ways on the CPU, with the extension that is there and tiny sizes.
+``--dry-run`` takes the same paths on the CPU, with the existing extension and tiny sizes.
 GPU_CHECK_FAIL names stages that are made to fail, for the tests of this file.
 """
 
@@ -47,9 +47,9 @@ assert report["cuda"]["active"] and report["triton"]["active"]"""
 
 @dataclass
 class Stage:
-    """A command with the most seconds that it gets, and the least that is kept for it.
+    """A command with its maximum seconds, and the minimum reserved for it.
 
-    ``beside`` run at the same time, such that what they compile lies in a cache; it ends them.
+    Commands in ``beside`` run at the same time, to compile into a cache; they end with the stage.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Stage:
 
 @dataclass
 class Outcome:
-    """How a stage went, and the end of what it printed."""
+    """Outcome of a stage, and the end of its output."""
 
     name: str
     state: str
@@ -80,7 +80,7 @@ def bench(name: str, *options: str, dry: bool) -> list[str]:
 
 
 def stages(out: Path, dry: bool, gpu_tests: list[str], arch: str, jobs: int) -> list[Stage]:
-    """All stages, in their order; ``arch`` is that of the GPU."""
+    """All stages in order; ``arch`` is the GPU's architecture."""
     few = ["--ops", "gaussian_kl", "activation_tangent_", "doubling_convolution"] if dry else []
     results = ["--results", str(out)]
     quick = [] if dry else ["--seconds", "0.03"]
@@ -92,7 +92,7 @@ def stages(out: Path, dry: bool, gpu_tests: list[str], arch: str, jobs: int) -> 
     watched += ["--device", "cpu", "--samples", "1"] if dry else []
     compiled = suite("--compiled", *(["--backend", "eager"] if dry else []))
     workers = ["-n", str(min(jobs, 12))] if importlib.util.find_spec("xdist") and not dry else []
-    # By env: what runs beside the build has no compiled kernels, and may not be strict.
+    # Set by env, as commands beside the build have no compiled kernels and must not be strict.
     command = ["env", "PYDISENT_CUDA=1", "PYDISENT_STRICT=1", f"TORCH_CUDA_ARCH_LIST={arch}",
                f"MAX_JOBS={jobs}", "bash", "-c",
                '"$0" setup.py build_ext --inplace && "$0" -c "$1"', PYTHON, BUILT]  # fmt: skip
@@ -113,10 +113,10 @@ def stages(out: Path, dry: bool, gpu_tests: list[str], arch: str, jobs: int) -> 
     ]  # fmt: skip
     for tool, kernels, most, least in (("memcheck", [], 70, 20), ("racecheck", ["native"], 40, 8)):
         sanitizer = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9"]
-        # What libraries try and are refused is no error of ours.
+        # Rejected API calls by libraries are not our errors.
         sanitizer += ["--report-api-errors", "no"] if tool == "memcheck" else []
         only = ["--only", *kernels] if kernels else []
-        # A cached block would hide a read beyond a tensor.
+        # A cached block would hide an out-of-bounds read.
         uncached = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1", **interpreted}
         command = [*([] if dry else sanitizer), *watched, *only]
         found.append(Stage(tool, most, least, command, environment=uncached))
@@ -124,7 +124,7 @@ def stages(out: Path, dry: bool, gpu_tests: list[str], arch: str, jobs: int) -> 
 
 
 def start(command: list[str], work: Path, log: Any, environment: dict[str, str]) -> Any:
-    """Start a command in a group of its own, which can be ended with all that it starts."""
+    """Start a command in its own process group, so that its children can be ended with it."""
     return subprocess.Popen(
         command, cwd=work, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
         env={**os.environ, **environment}, start_new_session=True,
@@ -141,17 +141,17 @@ def end(process: subprocess.Popen) -> None:
 
 
 def run(stage: Stage, work: Path, log: BinaryIO, limit: float) -> int | None:
-    """The status of a stage's command; None if its time was up."""
+    """Exit status of a stage's command; None if it timed out."""
     if shutil.which(stage.command[0]) is None:
         log.write(f"{stage.command[0]} is not installed\n".encode())
         return 127
-    others = (work / "beside.txt").open("ab")  # told at the end of the log
+    others = (work / "beside.txt").open("ab")  # reported at the end of the log
     beside = [start(each, work, others, stage.environment) for each in stage.beside]
     process = start(stage.command, work, log, stage.environment)
     ends = time.monotonic() + limit
     try:
         code: int | None = process.wait(limit)
-        if stage.name == "build":  # what follows is to find the cache filled
+        if stage.name == "build":  # later stages need the cache filled
             for other in beside:
                 other.wait(max(0.1, ends - time.monotonic()))
     except subprocess.TimeoutExpired:
@@ -166,7 +166,7 @@ Execute = Callable[[Stage, Path, BinaryIO, float], int | None]
 
 
 class Check:
-    """One run of all stages, with its folder of results and its clock."""
+    """One run of all stages, with its results folder and clock."""
 
     def __init__(self, out: Path, ends: float, execute: Execute) -> None:
         self.out, self.execute = out, execute
@@ -181,7 +181,7 @@ class Check:
         }
 
     def go(self, stage: Stage, work: Path, kept: float) -> None:
-        """Run a stage, leave ``kept`` seconds for others, and write how it went."""
+        """Run a stage, reserving ``kept`` seconds for others, and record its outcome."""
         begun = time.monotonic()
         limit = min(stage.most, self.ends - begun - kept)
         if limit < min(10, stage.most):
@@ -216,7 +216,7 @@ class Check:
             self.tables.append(f"{stage.name}\n{table}")
 
     def note(self, outcome: Outcome) -> None:
-        """Say how a stage went, and write it."""
+        """Print and record the outcome of a stage."""
         self.outcomes.append(outcome)
         failed = outcome.state.startswith("failed")
         print(outcome, *outcome.said * failed, sep="\n", flush=True)
@@ -224,7 +224,7 @@ class Check:
         (self.out / "check.json").write_text(json.dumps(told, indent=1) + "\n")
 
     def summary(self) -> list[str]:
-        """The tables, a line a stage, and which failed or were left out."""
+        """The tables, one line per stage, and the stages that failed or were left out."""
         ends = []
         for word in ("FAILED", "LEFT OUT"):
             names = [o.name for o in self.outcomes if o.state.startswith(word.lower())]
@@ -240,7 +240,7 @@ def _version(name: str) -> str | None:
 
 
 def _gpu_state() -> str:
-    """Name, driver, clocks and temperature, as they are found."""
+    """The GPU's name, driver, clocks and temperature."""
     fields = "name,driver_version,clocks.sm,clocks.mem,power.draw,temperature.gpu"
     try:
         done = subprocess.run(
@@ -253,7 +253,7 @@ def _gpu_state() -> str:
 
 
 def prepare(work: Path, dry: bool) -> None:
-    """Copy the sources, so that an installed pydisent cannot come before the one that is built."""
+    """Copy the sources, so that an installed pydisent cannot shadow the one being built."""
     unwanted = shutil.ignore_patterns("__pycache__", "results", *([] if dry else ["_C.*"]))
     for name in ("pydisent", "triton_kernels", "csrc", "tests", "bench"):
         shutil.copytree(ROOT / name, work / name, ignore=unwanted)
@@ -262,13 +262,13 @@ def prepare(work: Path, dry: bool) -> None:
 
 
 def marked_gpu(folder: Path) -> list[str]:
-    """Files with tests marked gpu, from the folder that holds tests."""
+    """Files with tests marked gpu, relative to the folder that holds tests."""
     found = [p for p in (folder / "tests").rglob("test_*.py") if "mark.gpu" in p.read_text()]
     return sorted(str(path.relative_to(folder)) for path in found)
 
 
 def architecture() -> str:
-    """That of the GPU, as nvcc is to have it; empty if torch sees none."""
+    """The GPU's architecture for nvcc; empty if torch sees no GPU."""
     code = "import torch; print('%d.%d' % torch.cuda.get_device_capability())"
     done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=False)
     arch = done.stdout.strip() if re.fullmatch(r"\d+\.\d\s*", done.stdout) else ""
@@ -282,8 +282,8 @@ def main(
     begun = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dry-run", action="store_true", help="on the CPU")
-    parser.add_argument("--out", type=Path, help="bench/results/gpu; of a dry run, one in /tmp")
-    parser.add_argument("--seconds", type=float, default=420, help="in which all of it ends")
+    parser.add_argument("--out", type=Path, help="bench/results/gpu, or one in /tmp for a dry run")
+    parser.add_argument("--seconds", type=float, default=420, help="total time limit")
     options = parser.parse_args(argv)
     dry = options.dry_run
     arch = "" if dry else architecture()
@@ -294,13 +294,13 @@ def main(
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     (out / "log.txt").unlink(missing_ok=True)
-    check = Check(out, (10 if dry else 1) * options.seconds + begun, execute)  # limits are a GPU's
+    check = Check(out, (10 if dry else 1) * options.seconds + begun, execute)  # for a GPU
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         prepare(work, dry)
         path = [str(work), *filter(None, [os.environ.get("PYTHONPATH")])]
         shared = {
-            # What one stage compiles, the next ones find.
+            # Stages share compiled kernels.
             "TRITON_CACHE_DIR": str(work / "triton"),
             "TORCHINDUCTOR_CACHE_DIR": str(work / "inductor"),
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -313,7 +313,7 @@ def main(
             stage.environment |= shared
             stage.most *= 10 if dry else 1
             check.go(stage, work, sum(later.least for later in order[number + 1 :]))
-            if stage.name == "build":  # an old setuptools cannot read it, and needs it not
+            if stage.name == "build":  # old setuptools cannot read it, and does not need it
                 shutil.copy(ROOT / "pyproject.toml", work)
         if (beside := work / "beside.txt").exists():
             with (out / "log.txt").open("ab") as log:

@@ -1,12 +1,13 @@
-"""How long the metrics take, and whether the fast DCI gives the definition's scores.
+"""Time of the metrics, and agreement of the fast DCI with the definition's scores.
 
     python bench/metrics.py [--runs RUN ...] [--images 100000] [--accelerator auto] [--without-gbt]
 
-Times FactorVAE, z-diff, SAP, MIG, modularity and the rest on sprites by an encoder of the
-published shape (convolutions 32, 32, 64, 64 of 4x4, stride 2, then 256), encoding included. Its
-weights are random: it costs what a trained one costs. Then DCI by sorted codes against DCI by
-scikit-learn's trees, on codes of trained runs if any are given, else on codes that mix the factors
-with noise. It exits with an error if their scores differ by more than 0.02.
+Times FactorVAE, z-diff, SAP, MIG, modularity and the rest on sprites, with an encoder of the
+published architecture (4x4 convolutions of 32, 32, 64, 64 maps, stride 2, then 256 units),
+including encoding. Its weights are random, which costs the same as trained ones. Then compares DCI
+on presorted codes with DCI by scikit-learn's trees, on codes of trained runs if given, else on
+codes that mix the factors with noise. It exits with an error if their scores differ by more than
+0.02.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ GROUP = ("encode", "factor-vae", "z-diff", "sap", "mig", "modularity")
 
 
 def published_encoder(sprites: data.ImageDataset, latents: int = 10) -> nn.Module:
-    """Return the encoder, its codes of variance 1: an untrained network's hardly differ."""
+    """Return the encoder, with codes rescaled to variance 1, as untrained ones hardly vary."""
     torch.manual_seed(0)
     widths = (1, 32, 32, 64, 64)
     convolutions = [
@@ -50,9 +51,9 @@ def published_encoder(sprites: data.ImageDataset, latents: int = 10) -> nn.Modul
 
 
 def time_suite(images: int) -> dict[str, float]:
-    """Return the seconds of each step, in the order they are taken by `pydisent evaluate`."""
+    """Return the seconds of each step, in the order of `pydisent evaluate`."""
     encoder = published_encoder(data.load("sprites"))
-    sprites = data.load("sprites")  # afresh: nothing is drawn yet
+    sprites = data.load("sprites")  # a fresh instance: nothing drawn yet
     seconds: dict[str, float] = {}
 
     def timed(name: str, run: Any) -> Any:
@@ -80,7 +81,7 @@ def time_suite(images: int) -> dict[str, float]:
 
 
 def mixed_samples() -> Samples:
-    """Codes of which half follow one factor each and half mix them, with noise."""
+    """Codes, half of which follow one factor each and half of which mix them, with noise."""
     rng = np.random.default_rng(0)
     sizes = np.array((3, 6, 40, 32, 32))
     mix = rng.normal(size=(5, 5)) * 0.3
@@ -104,7 +105,7 @@ def run_samples(path: Path, accelerator: str) -> Samples:
 
 
 def compare_dci(samples: Samples) -> dict[str, Any]:
-    """Return both estimators' scores and seconds, how far they are apart, and the speed-up."""
+    """Return both estimators' scores and seconds, their difference and the speed-up."""
     found: dict[str, Any] = {}
     for estimator in ("presorted", "gbt"):
         begin = time.perf_counter()
@@ -140,9 +141,9 @@ def table(result: dict) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=100_000, help="how many sprites are encoded")
+    parser.add_argument("--images", type=int, default=100_000, help="number of sprites to encode")
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="trained runs on sprites")
-    parser.add_argument("--accelerator", default="auto", help="that runs encode on")
+    parser.add_argument("--accelerator", default="auto", help="accelerator for encoding with runs")
     parser.add_argument("--without-gbt", action="store_true", help="only time the suite")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()

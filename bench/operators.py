@@ -1,10 +1,10 @@
-"""Which of PyTorch's operators does the Jacobian engine differentiate? All are put before it.
+"""Which of PyTorch's operators does the Jacobian engine differentiate? Tests all of them.
 
-``python bench/operators.py`` puts up to eight samples of every operator in PyTorch's own database
-(``op_db``) before the engine, in float64, in complex128 and in place: the Jacobian, the alignment
-penalty and its gradient against central differences (``tests/jacobian/_operators.py`` says how). It
-writes ``bench/results/operators.json`` and the same as a table, and fails where an answer is wrong
-or a refusal is not in ``tests/jacobian/operators_refused.toml``. Operators can be named.
+``python bench/operators.py`` tests the engine on up to eight samples of every operator in PyTorch's
+own database (``op_db``), in float64, in complex128 and in place: the Jacobian, the alignment
+penalty and its gradient against central differences (see ``tests/jacobian/_operators.py``). It
+writes ``bench/results/operators.json`` and a table of the same, and fails if an answer is wrong or
+a refusal is not in ``tests/jacobian/operators_refused.toml``. Operators can be selected by name.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HEADINGS = {
 
 
 def judged(name: str) -> dict[str, Any]:
-    """Of each kind of sample: how many of each verdict, and what was said of those not right."""
+    """Per kind of sample: counts of each verdict, and remarks on those not right."""
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
     for kind in cases.KINDS:
@@ -57,7 +57,7 @@ def judged(name: str) -> dict[str, Any]:
 
 
 def everything(names: Sequence[str], workers: int) -> dict[str, dict[str, Any]]:
-    """Judge operators side by side; each process imports the database once."""
+    """Judge operators in parallel; each process imports the database once."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
         found = {}
@@ -89,7 +89,7 @@ def totals(operators: dict[str, dict[str, Any]]) -> dict[str, dict[str, int]]:
 
 
 def remarks(operators: dict[str, dict[str, Any]], outcome: str) -> Iterable[tuple[str, str, list]]:
-    """Operator, kind and remarks of every place where there was that verdict."""
+    """Operator, kind and remarks wherever the verdict is ``outcome``."""
     for name, result in operators.items():
         for kind in cases.KINDS:
             said = [row[1:] for row in result[kind].get("said", {}).values() if row[0] == outcome]
@@ -98,7 +98,7 @@ def remarks(operators: dict[str, dict[str, Any]], outcome: str) -> Iterable[tupl
 
 
 def report(result: dict[str, Any], listed: dict[str, str]) -> str:
-    """The figures as markdown."""
+    """The results as markdown."""
     columns = ["operators", "samples", *cases.VERDICTS]
     lines = [
         "# PyTorch's operators through the Jacobian engine",
@@ -149,7 +149,7 @@ def report(result: dict[str, Any], listed: dict[str, str]) -> str:
 
 
 def _worst(details: list[str]) -> list[str]:
-    """Each remark once; of those that differ in a last figure alone, the one with the largest."""
+    """Distinct remarks; of those that differ only in the last figure, the one with the largest."""
     kept: dict[str, str] = {}
     for detail in details:
         stem, _, last = detail.rpartition(" off by ")
@@ -164,7 +164,7 @@ def _cell(text: str) -> str:
 
 
 def write(result: dict[str, Any], listed: dict[str, str], folder: Path) -> Path:
-    """Both files; an operator a line, so that a difference can be read."""
+    """Write both files, one operator per line, for readable diffs."""
     folder.mkdir(parents=True, exist_ok=True)
     head = json.dumps({k: v for k, v in result.items() if k != "operators"}, indent=1)
     rows = ",\n".join(f"  {json.dumps(n)}: {json.dumps(r)}" for n, r in result["operators"].items())
@@ -176,9 +176,9 @@ def write(result: dict[str, Any], listed: dict[str, str], folder: Path) -> Path:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help="full names of operators; by default all")
+    parser.add_argument("names", nargs="*", help="full operator names; by default all")
     parser.add_argument("--workers", type=int, default=WORKERS)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the two files")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the two files")
     args = parser.parse_args(argv)
     begun = time.perf_counter()
     unknown = sorted(set(args.names) - cases.operators().keys())

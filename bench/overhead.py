@@ -1,16 +1,16 @@
-"""A call's cost, beside the least that a gradient of one's own costs in Python.
+"""The cost of a call, relative to a minimal custom gradient in Python.
 
-Every public op on a few numbers, on the CPU, so that the calls are what is measured: without a
-graph, forward with one recorded, and forward with backward. The measure is :class:`Minimal`, a
+Every public op on a few numbers, on the CPU, so that call overhead dominates: without a graph,
+forward with a recorded graph, and forward with backward. The yardstick is :class:`Minimal`, a
 ``torch.autograd.Function`` that saves one tensor and multiplies by 2 in either direction. Ratios
-are to it with one input; and, as most of a backward pass is the engine's work for each input and
-each gradient, also to it with as many inputs as the op has gradients. "Backward" is
-``torch.autograd.backward(outputs, ones)`` to leaves without a gradient. What training takes as
-given (noise, targets, probe) asks for none.
+are relative to it with one input; and, as most of a backward pass is the engine's work per input
+and gradient, also relative to it with as many inputs as the op has gradients. "Backward" is
+``torch.autograd.backward(outputs, ones)`` to leaves without a gradient. Inputs that are given in
+training (noise, targets, probe) require no gradient.
 
-Bursts of calls are timed in turns, with the garbage collector off; figures are of the fastest
-bursts, ratios those of their times, and beside them the median of the ratios round by round.
-Run ``python bench/overhead.py``; results go to ``bench/results/<machine>/overhead.json``.
+Bursts of calls are timed in turns, with the garbage collector off; figures and ratios are for the
+fastest bursts, with the median of the ratios round by round next to them. Run ``python
+bench/overhead.py``; results go to ``bench/results/<machine>/overhead.json``.
 """
 
 from __future__ import annotations
@@ -47,24 +47,24 @@ Passes = dict[str, Callable[[], Any]]
 
 
 class Minimal(torch.autograd.Function):
-    """2x of the first input, which it saves; its gradient goes to all inputs."""
+    """Twice the first input, which it saves; its gradient goes to all inputs."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *others: Tensor) -> Tensor:
-        """Save one tensor, do one operation."""
+        """Save one tensor and run one operation."""
         ctx.save_for_backward(x)
         ctx.inputs = 1 + len(others)
         return x * 2.0
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        """Unpack one tensor, do one operation."""
+        """Unpack one tensor and run one operation."""
         (_,) = ctx.saved_tensors
         return (grad * 2.0,) * ctx.inputs
 
 
 def passes(function: Callable[..., Any], args: list[Any], leaves: list[Tensor]) -> Passes:
-    """The calls that are timed, by name."""
+    """The timed calls, by name."""
     given = [x.detach() if isinstance(x, Tensor) else x for x in args]
     found: Passes = {"no_grad": lambda: function(*given)}
     if not leaves:
@@ -89,7 +89,7 @@ def public_ops() -> list[str]:
 
 
 def problem(name: str) -> tuple[Passes, int]:
-    """The passes of a public op, and how many inputs have a gradient."""
+    """The passes of a public op, and the number of inputs with a gradient."""
     spec = REGISTRY[{"total_correlation": "aggregate_posterior"}.get(name, name)].spec
     args = list(spec.problem(Draw(torch.float32), spec.sizes.tiny))
     leaves = [
@@ -109,7 +109,7 @@ def burst(call: Callable[[], Any]) -> float:
 
 
 def measured(rounds: int) -> dict[str, Any]:
-    """Microseconds and ratios of every op and of the measure."""
+    """Microseconds and ratios of every op and of the yardstick."""
     problems = {name: problem(name) for name in public_ops()}
     bases = {n: minimal(n) for n in sorted({1} | {n for _, n in problems.values() if n})}
     contenders: dict[Any, Any] = {
@@ -143,7 +143,7 @@ def measured(rounds: int) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> list[str]:
-    """A line for each op."""
+    """One line per op."""
     lines = [
         f"{'µs':30}{'no grad':>8}{'forward':>8}{'both':>7}   ratio forward  both   same inputs",
         *(
@@ -163,7 +163,7 @@ def table(result: dict[str, Any]) -> list[str]:
 
 
 def over(result: dict[str, Any]) -> list[str]:
-    """What misses a goal."""
+    """Ops that miss a goal."""
     return [
         f"{name} {key}: {row[key]['of_fastest']:.2f}"
         for name, row in result["ops"].items()

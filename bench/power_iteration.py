@@ -1,8 +1,8 @@
-"""How much faster masked power iteration is than eager PyTorch and torch.compile.
+"""Speed of masked power iteration relative to eager PyTorch and torch.compile.
 
     python bench/power_iteration.py [--batch 32] [--size 128] [--k 8] [--iterations 8]
 
-Forward, backward, and both, of the loss <S, V_T> with gradients to the Gram matrix. It exits with
+Forward, backward, and both, for the loss <S, V_T> with gradients to the Gram matrix. It exits with
 an error if a contender fails the gate.
 """
 
@@ -22,7 +22,7 @@ EPS = 1e-8
 
 
 def eager(gram: Tensor, probe: Tensor, mask: Tensor, iterations: int) -> Tensor:
-    """Algorithm 2 as one would write it; autograd unrolls it."""
+    """Algorithm 2 as one would write it, unrolled by autograd."""
     v = mask * probe
     for _ in range(iterations):
         w = mask * (gram @ v)

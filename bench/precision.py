@@ -1,8 +1,8 @@
-"""Does training in bf16 cost anything in the end? Scores in both precisions, over seeds.
+"""Does training in bf16 degrade scores? Scores in both precisions, over seeds.
 
 First ``pydisent sweep beta-vae --data sprites --grid precision=fp32,bf16 --seeds 0,1,2 --metrics
 factor-vae mig sap reconstruction --out runs/precision`` on a machine with native bf16, then
-``python bench/precision.py [runs/precision]``, which keeps the figures.
+``python bench/precision.py [runs/precision]``, which saves the figures.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SCORES = {
 
 
 def figures(folder: RunFolder) -> dict[str, Any]:
-    """What is kept of a run; ValueError if bf16 was computed in fp32."""
+    """The saved figures of a run; ValueError if bf16 was computed in fp32."""
     config, about = folder.read_config(), folder.read_environment()
     asked = config["config"]["precision"]
     if asked == "bf16" and about["precision"] != "bf16":

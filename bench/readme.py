@@ -1,9 +1,9 @@
-"""Draws the committed results, and writes the tables of the README and the docs; measures nothing.
+"""Draw the committed results, and write the tables of the README and the docs; measure nothing.
 
-``python bench/readme.py`` draws the pictures in ``bench/results/<machine>`` and rewrites what
-stands between the markers in each of ``PAGES``. Each bench has ``table``, the lines of its result;
-one with pictures has their ``CAPTIONS`` by file name, and in ``FIGURES``, by what follows the
-question in the file's name, the functions that draw them of the result alone.
+``python bench/readme.py`` draws the pictures in ``bench/results/<machine>`` and rewrites the text
+between the markers in each of ``PAGES``. Each bench has ``table``, the lines for its result; one
+with pictures has ``CAPTIONS`` by file name, and ``FIGURES``, which maps the part of the file name
+after the question to a function that draws it from the result alone.
 """
 
 from __future__ import annotations
@@ -56,17 +56,17 @@ QUESTIONS: dict[str, ModuleType] = {
     "cpu_suite": _suite,
     **dict.fromkeys(reproduced.QUESTIONS, reproduced),
 }
-#: Pictures stand after the tables of a machine, in an order of their own.
+#: Pictures follow the tables of a machine, in their own order.
 ILLUSTRATED = (alignment, constriction, _suite)
 
 
 def folders() -> list[Path]:
-    """The machines' folders that hold results."""
+    """The machines' folders that contain results."""
     return sorted({path.parent for path in RESULTS.glob("*/*.json")})
 
 
 def answers(folder: Path) -> Iterator[tuple[str, ModuleType, dict[str, Any]]]:
-    """The results of one machine with their benches, in the order of the tables."""
+    """The results of one machine with their benches, in table order."""
     for question, bench in QUESTIONS.items():
         if result := load(folder, question):
             yield question, bench, result
@@ -77,7 +77,7 @@ def environment_of(folder: Path) -> dict[str, Any]:
 
 
 def measured_on_gpu() -> set[str]:
-    """Ops whose speed on a GPU is in the committed results."""
+    """Ops whose GPU speed is in the committed results."""
     return {
         op
         for folder in folders()
@@ -88,7 +88,7 @@ def measured_on_gpu() -> set[str]:
 
 
 def coverage_lines() -> list[str]:
-    """Which machines were measured, and which kernels still have no figures of a GPU."""
+    """The measured machines, and the kernels without GPU figures."""
     machines = [device(environment_of(folder)) for folder in folders()]
     lines = [f"Measured on: {'; '.join(machines)}."]
     if not any(RESULTS.glob("*/gpu_suite.json")):
@@ -104,7 +104,7 @@ def coverage_lines() -> list[str]:
 
 
 def measured() -> str:
-    """What things cost, machine by machine."""
+    """Measured costs, machine by machine."""
     lines = coverage_lines()
     for folder in folders():
         found = [
@@ -147,7 +147,7 @@ def headlines() -> str:
     return "\n".join([*lines, *_headlines.claims(folders())]).strip()
 
 
-#: What writes each page's part between the markers.
+#: Functions that write each page's part between the markers.
 PAGES: dict[str, Callable[[], str]] = {
     "README.md": headlines,
     "docs/results/measured.md": measured,
@@ -157,7 +157,7 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def page(name: str) -> str:
-    """A page as it should be: what stands between the markers is replaced."""
+    """A page's text, with the part between the markers replaced."""
     before, rest = (ROOT / name).read_text().split(BEGIN)
     after = rest.split(END)[1]
     return f"{before}{BEGIN}\n{PAGES[name]()}\n{END}{after}"
@@ -169,7 +169,7 @@ def main() -> None:
             for ending, draw in getattr(bench, "FIGURES", {}).items():
                 path = folder / f"{question}{ending}.png"
                 draw(result, path)
-                if path.exists():  # a result may lack the part that is drawn
+                if path.exists():  # a result may lack the drawn part
                     print(path)
     for name in PAGES:
         (ROOT / name).write_text(page(name))

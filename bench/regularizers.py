@@ -1,15 +1,15 @@
-"""What does a regularizer of the Jacobian cost per generator update? Its time, memory and errors.
+"""What does a regularizer of the Jacobian cost per generator update? Time, memory and errors.
 
-Each regularizer with its gradient, on the paper's DCGAN of the spectral GAN (base 64, 64×64×3), in
-float32, against the public way of computing it written in plain PyTorch (``_regularizer_ways.py``):
-the same generator, codes and random directions, in turns in one run. Times are also in plain
-updates: generator, discriminator, backward and RMSProp, without a regularizer. A Hessian penalty is
-taken with softplus in place of the generator's leaky activations, as these bend nowhere.
+Each regularizer with its gradient, on the spectral GAN paper's DCGAN (base 64, 64×64×3), in
+float32, against the public way of computing it, in plain PyTorch (``_regularizer_ways.py``): with
+the same generator, codes and random directions, in turns in one run. Times are also given in plain
+updates: generator, discriminator, backward and RMSProp, without a regularizer. Hessian penalties
+use softplus in place of the generator's leaky activations, which have no curvature.
 
-Value and gradient are first held to float64: a way that is to be exact and is not gets no time.
-Finite differences are biased by their step; that they are the published ones is shown in float64 by
-a small step, which must come near. Their errors, of the value, of the gradient and of the
-derivatives along the directions, are those of the published step, and part of the answer.
+Value and gradient are first checked against float64: a way that should be exact but is not gets no
+time. Finite differences are biased by their step; they are validated in float64 with a small step,
+which must come close. Their errors in the value, the gradient and the derivatives along the
+directions are those of the published step, and part of the answer.
 
 Run ``python bench/regularizers.py``; results go to ``bench/results/<machine>/regularizers.json``.
 The whole takes a few minutes on two cores, ``--quick`` one: m = 10, and no other objectives.
@@ -57,10 +57,10 @@ from pydisent.nn.activation import TranslatedPReLU
 
 BASE, SIZE, BATCH = 64, 64, 8
 SIZES = (10, 32, 128)
-#: Relative errors that the value and gradient of an exact way may have, and of small differences.
-#: Where a leaky activation is met within rounding, float32 may be on its other side.
+#: Accepted relative errors of value and gradient, for exact ways and for small differences. Within
+#: rounding of a leaky activation's kink, float32 may be on its other side.
 GATE, SMALL_GATE = 5e-3, 1e-2
-SMALLEST = {"base": 2, "size": 16, "batch": 2}  # only shows that all of it runs
+SMALLEST = {"base": 2, "size": 16, "batch": 2}  # for a smoke test
 
 
 def setting(
@@ -72,7 +72,7 @@ def setting(
     size: int = SIZE,
     batch: int = BATCH,
 ) -> tuple[nn.Module, Tensor, Given]:
-    """The generator, codes and what is drawn, the same numbers in every dtype and process."""
+    """The generator, codes and random draws, with the same numbers in every dtype and process."""
     torch.manual_seed(0)
     generator = DCGANGenerator(m, 3, base, size)
     z, given = torch.randn(batch, m), Given.drawn(batch, m, generator.image_shape)
@@ -85,7 +85,7 @@ def setting(
 
 
 def evaluated(way: Callable, generator: nn.Module, z: Tensor, given: Given) -> list[Tensor]:
-    """The value, and the gradient of all weights in one vector."""
+    """The value, and the gradient of all weights as one vector."""
     generator.zero_grad(set_to_none=True)
     value = way(generator, z, given)
     value.backward()
@@ -109,7 +109,7 @@ def plain_update(m: int, smooth: bool, device: str, **sizes: int) -> Callable[[]
 
 
 def errors(regularizer: Regularizer, m: int, device: str, **sizes: int) -> dict[str, dict]:
-    """The errors of each way in float32, and whether it passes its gate."""
+    """Errors of each way in float32, and whether it passes its gate."""
     wide = setting(m, regularizer.smooth, torch.float64, device, **sizes)
     narrow = setting(m, regularizer.smooth, device=device, **sizes)
     exact = evaluated(regularizer.reference, *wide)
@@ -131,7 +131,7 @@ def errors(regularizer: Regularizer, m: int, device: str, **sizes: int) -> dict[
 
 
 def _directional(regularizer: Regularizer, along: Callable, wide: tuple, narrow: tuple) -> float:
-    """The relative error of the derivatives along the given directions."""
+    """Relative error of the derivatives along the given directions."""
     by_func = (regularizer.directional or {})[FUNC]
     with torch.no_grad():
         exact, got = (
@@ -142,7 +142,7 @@ def _directional(regularizer: Regularizer, along: Callable, wide: tuple, narrow:
 
 
 def in_turns(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call, all in turns, after one to warm up."""
+    """Seconds of each call, in turns, after one warm-up call."""
     wait = torch.cuda.synchronize if torch.cuda.is_initialized() else lambda: None
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds + 1):
@@ -157,7 +157,7 @@ def in_turns(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str
 
 
 def measured(name: str, m: int, rounds: int, device: str, ways: set[str], **sizes: int) -> dict:
-    """A regularizer at one size of the code: errors, times and memory of its ways."""
+    """A regularizer at one latent size: errors, times and memory of its ways."""
     whole = REGULARIZERS[name]
     chosen = {key: way for key, way in whole.ways.items() if key in ways}
     regularizer = Regularizer(chosen, whole.reference, whole.small, whole.directional, whole.smooth)
@@ -176,14 +176,14 @@ def measured(name: str, m: int, rounds: int, device: str, ways: set[str], **size
         rows[key] |= percentiles(seconds) | {"peak_mib": peak(name, m, key, device, **sizes)}
         rows[key]["updates"] = rows[key]["p50"] / update["p50"]
         if baseline in times:
-            # Round by round, so that what disturbs one contender disturbs both.
+            # Round by round, so that disturbances affect both contenders.
             ratios = [a / b for a, b in zip(seconds, times[baseline], strict=True)]
             rows[key]["ratio"] = statistics.median(ratios)
     return {"m": m, "batch": len(parts[1]), "plain_update": update, "ways": rows}
 
 
 def peak(name: str, m: int, way: str, device: str, **sizes: int) -> float:
-    """MiB above what the process held before, at the worst moment; a fresh process."""
+    """Peak MiB above what the process held before, in a fresh process."""
     own = [f"--{key}={value}" for key, value in sizes.items()]
     return printed_by(__file__, "--peak", name, "--way", way, "--m", m, "--device", device, *own)
 
@@ -191,7 +191,7 @@ def peak(name: str, m: int, way: str, device: str, **sizes: int) -> float:
 def _peak_here(options: argparse.Namespace) -> None:
     regularizer = REGULARIZERS[options.peak]
     parts = setting(options.m[0], regularizer.smooth, device=options.device, **options.sizes)
-    # Libraries are loaded, and the model's own memory is taken.
+    # Load libraries, and allocate the model's own memory.
     evaluated(regularizer.ways[options.way], *setting(2, regularizer.smooth, device=options.device,
                                                       **SMALLEST))  # fmt: skip
     parts[0](parts[1]).sum().backward()
@@ -202,7 +202,7 @@ def _peak_here(options: argparse.Namespace) -> None:
 def cases(options: argparse.Namespace) -> list[tuple[str, int, int, set[str]]]:
     """(regularizer, m, rounds, ways): estimators and the exact one at all sizes, others at one.
 
-    A column at a time is the slowest by far: it is timed at the smallest size alone.
+    One column at a time is by far the slowest: it is timed only at the smallest size.
     """
     first, rounds = options.m[0], options.rounds
     all_ways, fast = {PUBLISHED, FUNC, IN_TURN, OURS}, {PUBLISHED, FUNC, OURS}
@@ -257,7 +257,7 @@ def _cells(row: dict) -> list[str]:
 
 
 def _told(result: dict) -> list[str]:
-    """The lines under the table: accuracy along directions, and the exact one's price."""
+    """The lines under the table: accuracy along directions, and the exact one's cost."""
     found = result["regularizers"]
     lines = []
     for name, by_size in found.items():
@@ -285,11 +285,11 @@ def _told(result: dict) -> list[str]:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--m", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--rounds", type=int, default=5, help="of the estimators; fewer of others")
+    parser.add_argument("--rounds", type=int, default=5, help="for estimators; fewer for others")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--quick", action="store_true", help="m = 10, and no other objectives")
-    parser.add_argument("--smallest", action="store_true", help="only shows that all of it runs")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--smallest", action="store_true", help="only check that everything runs")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for results")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     parser.add_argument("--way", help=argparse.SUPPRESS)
     for name in SMALLEST:

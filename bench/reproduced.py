@@ -1,4 +1,4 @@
-"""What comes of the papers' tables and figures? Results of ``pydisent reproduce``, kept.
+"""Do the papers' tables and figures reproduce? Saves results of ``pydisent reproduce``.
 
 ``python bench/reproduced.py runs/reproduce/small/kumar-table1 ...`` copies the result and the
 pictures of each entry to ``bench/results/<machine>``.
@@ -60,12 +60,12 @@ def table(result: dict) -> list[str]:
 
 
 def picture(path: Path, caption: str) -> str:
-    """The line of a picture on a page in docs/results."""
+    """The line for a picture on a page in docs/results."""
     return f"![{caption}](../../bench/results/{path.parent.name}/{path.name})"
 
 
 def pictures(folder: Path, question: str) -> list[str]:
-    """The lines of an entry's pictures."""
+    """The lines for an entry's pictures."""
     lines = []
     for path in sorted(folder.glob(f"{question}-*.png")):
         about = path.stem.removeprefix(f"{question}-").replace("-", " ")
@@ -74,7 +74,7 @@ def pictures(folder: Path, question: str) -> list[str]:
 
 
 def keep(folder: Path) -> Path:
-    """Copy the result and the pictures of an entry; cases on other data, kept before, stay."""
+    """Copy an entry's result and pictures; earlier cases on other data are kept."""
     result = read_result(folder / "result.json")
     stem = result["entry"].replace("/", "_")
     to = RESULTS / machine_name(environment())

@@ -1,18 +1,18 @@
-"""How fast every op is, against its reference, torch.compile and what the machine can do.
+"""Speed of every op relative to its reference, torch.compile and the machine's limits.
 
     python bench/run.py --suite gpu [--seconds 0.1] [--limit 300] [--compiled]   # or --suite cpu
 
 Each op of the registry, forward (with a graph, as in training) and with its backward pass, at a
-large size and at that of a training step, in fp32 and bf16; a backward op is measured with the op
-that it belongs to. First the result and the gradients are held to float64: what fails that gate
-gets no time. The ceilings are measured first: a copy, and matrix products. An op's share is the
-shortest time that they allow for its bytes and operations (``_work.py``) over the time it took.
+large size and at a training step's, in fp32 and bf16; a backward op is measured with the op that it
+belongs to. The result and the gradients are first checked against float64: what fails that gate
+gets no time. Before that, the ceilings are measured: a copy, and matrix products. An op's share is
+the minimum time that they allow for its bytes and operations (``_work.py``) over the time it took.
 
-On a GPU the times are the kernels', by ``_gpu.py``, with the host's beside them; torch.compile
-takes a second run, ``--compiled``, which adds it to what the first found. The file is
-``bench/results/<machine>/<suite>_suite.json``; it is written after every op, so that a run that
-is stopped leaves what it had. It exits with an error if an op of ours fails its gate. An op that is
-torch's own on a GPU has no time there.
+On a GPU the times are kernel times, from ``_gpu.py``, with host times next to them; torch.compile
+is added by a second run with ``--compiled``. The file is
+``bench/results/<machine>/<suite>_suite.json``; it is written after every op, so that an interrupted
+run keeps its results. It exits with an error if one of our ops fails its gate. Ops implemented by
+torch on a GPU have no time there.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ from pydisent.ops.registry import REGISTRY
 from pydisent.ops.spec import OpSpec, tuple_of
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-#: Relative errors that a contender may have.
+#: Accepted relative errors of a contender.
 BOUNDS = {"fp32": 2e-5, "bf16": 2e-2}
 SIZES = {"gpu": ("large", "small"), "cpu": ("medium", "small")}
 OURS, REFERENCE, COMPILED = "pydisent", "reference", "torch.compile"
 
 
 def contenders(name: str, options: argparse.Namespace) -> dict[str, Callable[..., Any]]:
-    """Ours by the kernel that "auto" would take, and the reference as it is and compiled."""
+    """Ours, with the kernel that "auto" selects, and the reference, eager and compiled."""
     op = REGISTRY[name]
-    impl = options.impl or "auto"  # by name, a kernel is reached by a longer way
+    impl = options.impl or "auto"  # selecting a kernel by name takes a slower path
     found = {OURS: lambda *args: op(*args, impl=impl), REFERENCE: op.spec.reference}
     if options.compiled:
         found = {}
     if options.backend != "none":
-        torch.compiler.reset()  # or the second shape would be compiled for any shape
+        torch.compiler.reset()  # else the second shape would be compiled as dynamic
         found[COMPILED] = torch.compile(op.spec.reference, backend=options.backend)
     return found
 
@@ -69,7 +69,7 @@ def leaves(args: tuple[Any, ...]) -> list[Tensor]:
 
 
 def results(name: str, function: Callable, args: tuple[Any, ...]) -> list[Tensor]:
-    """What the op computes, and its gradients for cotangents that are always the same."""
+    """The op's outputs, and its gradients for fixed cotangents."""
     spec = REGISTRY[name].spec
     if spec.written:
         fresh = renewed(spec, args)
@@ -88,12 +88,12 @@ def cotangents(outputs: Sequence[Tensor]) -> list[Tensor]:
 
 
 def renewed(spec: OpSpec, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Arguments of an op that writes: copies of what it writes to."""
+    """Arguments of an in-place op, with what it writes to copied."""
     return tuple(x.clone() if n in spec.written else x for n, x in zip(spec.inputs, args))
 
 
 def exact_results(name: str, args: tuple[Any, ...]) -> list[Tensor]:
-    """By the reference in float64 on the numbers that the others see."""
+    """Results of the reference in float64, on the same numbers as the others."""
     wide = tuple(
         x.detach().double().requires_grad_(x.requires_grad)
         if isinstance(x, Tensor) and x.is_floating_point()
@@ -104,7 +104,7 @@ def exact_results(name: str, args: tuple[Any, ...]) -> list[Tensor]:
 
 
 def passing(name: str, args: tuple[Any, ...], functions: dict, bound: float) -> dict[str, Any]:
-    """Gate every contender; one that cannot run says why. Those that fail leave ``functions``."""
+    """Gate every contender, or say why it cannot run; remove failures from ``functions``."""
     exact, report = exact_results(name, args), {}
     for key in list(functions):
         try:
@@ -157,8 +157,8 @@ def timed(name: str, args: tuple[Any, ...], functions: dict, options) -> dict:
 
 
 def rates(name: str, dtype: str, args: tuple[Any, ...], seconds: dict, top: dict) -> dict:
-    """Bytes, operations and their rates in each pass of ours, and the share of the ceiling."""
-    unit = dtype if REGISTRY[name].spec.is_product else "fp32"  # matrix units, or not
+    """Bytes, operations and their rates in each of our passes, and the share of the ceiling."""
+    unit = dtype if REGISTRY[name].spec.is_product else "fp32"  # with or without matrix units
     found = {}
     for key, times in seconds.items():
         moved, done = work(name, args, key == "both")
@@ -176,7 +176,7 @@ def rates(name: str, dtype: str, args: tuple[Any, ...], seconds: dict, top: dict
 
 
 def row(name: str, size: str, dtype: str, top: dict, options) -> dict[str, Any]:
-    """All that is found of one op at one size; no times if ours fails the gate or cannot run."""
+    """All results for one op at one size; no times if ours fails the gate or cannot run."""
     op = REGISTRY[name]
     about = {"op": name, "size": size, "shape": op.spec.sizes.label(size), "dtype": dtype}
     print(f"{name} {about['shape']} {dtype}")
@@ -194,14 +194,14 @@ def row(name: str, size: str, dtype: str, top: dict, options) -> dict[str, Any]:
         if OURS in functions:
             about["seconds"] = timed(name, args, functions, options)
             about["work"] = rates(name, dtype, args, about["seconds"], top)
-    except Exception as error:  # out of memory, say: the other ops are still to be measured
+    except Exception as error:  # such as out of memory: still measure the other ops
         print(f"failed: {reason(error)}", file=sys.stderr)
         about["failed"] = reason(error)
     return about
 
 
 def add_compiled(row: dict[str, Any], options) -> None:
-    """torch.compile's gate and times in a row that has those of the others."""
+    """Add torch.compile's gate and times to a row that has the others'."""
     name, dtype = row["op"], row["dtype"]
     args, functions = (
         problem(name, row["size"], DTYPES[dtype], options.device),
@@ -217,11 +217,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--suite", choices=tuple(SIZES), required=True)
     parser.add_argument("--ops", nargs="+", choices=OPS, default=OPS)
-    parser.add_argument("--backend", help="of torch.compile, or none; none on a GPU, else inductor")
-    parser.add_argument("--compiled", action="store_true", help="torch.compile for a GPU's rows")
+    parser.add_argument("--backend", help="torch.compile's; default none on a GPU, else inductor")
+    parser.add_argument("--compiled", action="store_true", help="add torch.compile to a GPU's rows")
     parser.add_argument("--warm", type=int, nargs=2, metavar=("I", "N"),
                         help="with --compiled: every N-th row from I on, none timed")  # fmt: skip
-    parser.add_argument("--impl", help="of ours, in place of what auto takes")
+    parser.add_argument("--impl", help="our implementation, instead of auto's choice")
     stage_arguments(parser, 0.1)
     options = parsed(parser, argv)
     if options.suite == "cpu":
@@ -232,9 +232,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def measured(result: dict[str, Any], options, write: Callable[[], Path]) -> int:
-    """Measure the rows of a new result, and say how many ops of ours are red."""
+    """Measure the rows of a new result, and return how many of our ops are red."""
     sizes = (options.size,) if options.size else SIZES[options.suite]
-    # What there may be no time for comes last: on a CPU bf16.
+    # What time may not suffice for comes last: on a CPU, bf16.
     orders = itertools.product(DTYPES, sizes)
     if options.suite == "gpu":
         orders = ((dtype, size) for size, dtype in itertools.product(sizes, DTYPES))
@@ -252,7 +252,7 @@ def measured(result: dict[str, Any], options, write: Callable[[], Path]) -> int:
 
 
 def compiled(result: dict[str, Any], options, write: Callable[[], Path]) -> int:
-    """Add torch.compile's times to rows that have none, in their order, while there is time."""
+    """Add torch.compile's times to rows without them, in order, while time remains."""
     waiting = [
         row for row in result["rows"]
         if "seconds" in row and row["op"] in options.ops and COMPILED not in row["gate"]
@@ -276,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.device == "cuda" and not torch.cuda.is_available():
         print("the gpu suite needs a CUDA device", file=sys.stderr)
         return 2
-    allow_tf32(False)  # fp32 is fp32 for all contenders
+    allow_tf32(False)  # true fp32 for all contenders
     about, question = environment(), f"{options.suite}_suite"
     told = ("--results", str(options.results))  # a folder of this machine
     about["command"] = [word for word in about["command"] if word not in told]

@@ -1,10 +1,10 @@
 """Is the alignment penalty ever slower than the plain way? Small generators of many kinds.
 
-The architectures of ``tests/jacobian`` at k = T = 2: a few numbers a layer, so that the cost of
-calls is what is measured. Penalty and gradient in float32, against the paper's Listing 1, which
-tiles the batch k times. Gradients are first held to float64 by the unrolled algorithm with
-PyTorch's wrong derivatives replaced: where Listing 1 misses that (a tiled batch draws other random
-numbers, too) or raises, it is said, and only ours is timed.
+The architectures of ``tests/jacobian`` at k = T = 2, with a few numbers per layer, so that call
+overhead dominates. Penalty and gradient in float32, against the paper's Listing 1, which tiles the
+batch k times. Gradients are first checked against the unrolled algorithm in float64, with PyTorch's
+wrong derivatives replaced: where Listing 1 fails (a tiled batch also draws other random numbers) or
+raises, this is reported, and only ours is timed.
 
 Run ``python bench/small.py``; results go to ``bench/results/<machine>/small.json``.
 """
@@ -39,14 +39,14 @@ ours = partial(pydisent_penalty, tolerance=1e-3)
 
 
 def gradient(sample: Any, penalty: Callable[..., Tensor]) -> list[Tensor]:
-    """The penalty's gradient by the parameters that want one."""
+    """The penalty's gradient for the parameters that require one."""
     wanted = [p for p in sample.parameters if p.requires_grad]
     value = penalty(sample.fn, sample.z, random_signs(sample.z, K), ITERATIONS)
     return list(torch.autograd.grad(value, wanted, materialize_grads=True))
 
 
 def plain(fn: Callable, z: Tensor, probe: Tensor, iterations: int) -> Tensor:
-    """Listing 1, of all outputs as one; fused attention has no second derivative to take."""
+    """Listing 1 on all outputs joined, without fused attention, which has no second derivative."""
 
     def joined(codes: Tensor) -> Tensor:
         outputs = fn(codes)
@@ -69,7 +69,7 @@ def exact_gradient(name: str) -> list[Tensor]:
 
 
 def error_of(name: str, penalty: Callable[..., Tensor], exact: list[Tensor]) -> float:
-    """Norm of the difference over the norm, of all parameters together."""
+    """Relative error in norm, over all parameters together."""
     sample = ARCHITECTURES[name](torch.float32)
     torch.manual_seed(5)
     got = gradient(sample, penalty)
@@ -140,7 +140,7 @@ def main() -> int:
 
 
 def told(row: dict[str, Any]) -> str:
-    """The row in words."""
+    """The row as text."""
     ours, theirs = row["pydisent"], row["listing_1"]
     shown = f"{1e3 * ours['p50']:7.2f} ms" if "p50" in ours else "RED"
     if "ratio" in row:

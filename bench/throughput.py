@@ -1,16 +1,16 @@
-"""How many more images a second does each system train on than a plain PyTorch loop.
+"""Training throughput of each system relative to a plain PyTorch loop.
 
     python bench/throughput.py [--systems ib-gan beta-vae] [--seconds 5] [--device cuda]
 
-A plain loop is PyTorch as one writes it (``_plain_loops.py``) for beta-vae and ib-gan; for the
-others it is the system itself in torch's usual memory layout, with unfused optimiser steps and the
-reference ops. Gate: after 100 steps (20 of large networks) from the same weights and draws, both
+For beta-vae and ib-gan a plain loop is hand-written PyTorch (``_plain_loops.py``); for the others
+it is the system itself in torch's usual memory layout, with unfused optimiser steps and the
+reference ops. Gate: after 100 steps (20 for large networks) from the same weights and draws, both
 must have the same losses within 1e-5, in double precision: in single precision RMSprop's first
-steps, whose length does not depend on the gradient's, make a GAN of each rounding another GAN. How
-far apart they are in single precision is told, too. Each contender has a process of its own, since
-training sets how its process keeps memory; steps are timed in turns. The batches come from the data
-as in training, and their time is told apart. A profile says where a step of ours spends its time;
-``--trace FOLDER`` keeps it for a viewer.
+steps, whose length does not depend on the gradient's, amplify any rounding into a different GAN.
+The difference in single precision is reported as well. Each contender has its own process, as
+training configures its process's allocator; steps are timed in turns. Batches come from the data as
+in training, and are timed separately. A profile shows where our step spends its time; ``--trace
+FOLDER`` saves it for a viewer.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from pydisent.training.memory import keep_freed_memory
 from pydisent.training.sampling import BatchSampler
 
 BOUND = 1e-5
-# Networks of the papers; the others' would take seconds a step on a CPU.
+# Systems with the papers' networks; the others' would take seconds per step on a CPU.
 PUBLISHED = ("beta-vae", "gan", "ib-gan", "infogan", "vae")
 DATA = {"attribute-ae": "faces", "jacobian-ae": "digits"}
 PROFILED = 10  # steps
 WARM_UP = 100  # batches
-UNTIMED, A_TURN = 5, 5  # steps; all but the first of a turn find the caches as in training
-TOP = 6  # operations of the profile that are kept
+UNTIMED, A_TURN = 5, 5  # steps; all but the first of a turn see the caches as in training
+TOP = 6  # operations kept from the profile
 Batch = tuple[Tensor, ...]
 
 
@@ -56,7 +56,7 @@ def preset_of(name: str) -> str:
 
 
 def build(name: str, size: str, device: str, **settings: Any) -> tuple[System, systems.Preset, Any]:
-    """A fresh system at a preset's size on its data, ready to train."""
+    """A fresh system at a preset's size, with its data, ready to train."""
     source = DATA.get(name, "sprites")
     preset = systems.preset(name, size, source)
     dataset = data.load(source, image_size=preset.image_size)
@@ -70,9 +70,9 @@ def build(name: str, size: str, device: str, **settings: Any) -> tuple[System, s
 
 
 def batches(system: System, dataset: Any, count: int, device: str) -> tuple[list[Batch], float]:
-    """So many batches as training draws them, and the seconds that one takes to make.
+    """Draw ``count`` batches as in training, and time their preparation, in seconds per batch.
 
-    Those before them are not counted: they draw or read what is kept from then on.
+    Earlier warm-up batches are not counted: they draw or read what is then cached.
     """
     sampler = BatchSampler(len(dataset), system.images_per_step, 0)
     made, seconds = [], []
@@ -92,9 +92,9 @@ def batches(system: System, dataset: Any, count: int, device: str) -> tuple[list
 def losses_apart(
     name: str, size: str, device: str, dtype: torch.dtype, count: int
 ) -> dict[str, float]:
-    """How far each loss of ours is from the plain loop's after `count` steps.
+    """Difference of each of our losses from the plain loop's after `count` steps.
 
-    Relative to the loss, or absolute where it is below one.
+    Relative to the loss, or absolute if the loss is below one.
     """
     torch.set_default_dtype(dtype)
     try:
@@ -113,13 +113,13 @@ def losses_apart(
 
 
 def single(name: str) -> dict[str, str]:
-    """The setting that keeps a system out of mixed precision."""
+    """The setting that disables a system's mixed precision."""
     known = [setting for setting, *_ in systems.describe(systems.config_class(name)())]
     return {"precision": "fp32"} if "precision" in known else {}
 
 
 def profiled(step: Callable, made: list[Batch], device: str, trace: Path | None) -> dict[str, Any]:
-    """Which stages and which operations take the time of a step: shares of all of it."""
+    """The stages and operations that dominate a step, as fractions of its time."""
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")
     with profile(activities=activities) as seen:
         for number in range(PROFILED):
@@ -143,7 +143,7 @@ def profiled(step: Callable, made: list[Batch], device: str, trace: Path | None)
 
 
 def contenders(ours: System, device: str) -> list[str]:
-    """The plain loop, and ours in fp32, and in bf16 where system and device have it."""
+    """The plain loop, and ours in fp32, and in bf16 if system and device support it."""
     narrow = bool(single(ours.name)) and has_native_bf16(device)
     made = ["pydisent", *(["pydisent bf16"] if narrow else [])]
     graphs = device == "cuda" and ours.graph_key() is not None
@@ -151,9 +151,9 @@ def contenders(ours: System, device: str) -> list[str]:
 
 
 def work(pipe: Connection, contender: str, name: str, size: str, device: str, threads: int) -> None:
-    """Take as many steps of one contender as are asked for, and send their seconds."""
+    """Run the requested numbers of steps of one contender, and send their seconds."""
     torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)  # as training does
+    torch.set_flush_denormal(True)  # as in training
     precision = {"precision": "bf16"} if " bf16" in contender else single(name)
     system, _, dataset = build(name, size, device, **precision)
     if contender == "plain":
@@ -180,7 +180,7 @@ def work(pipe: Connection, contender: str, name: str, size: str, device: str, th
 def timed_in_turns(
     which: Sequence[str], seconds: float, *arguments: Any
 ) -> dict[str, dict[str, float]]:
-    """Time the contenders, each for about so many seconds; the arguments are those of `work`."""
+    """Time each contender for about ``seconds``; the arguments are those of `work`."""
     context = multiprocessing.get_context("spawn")
     pipes, workers = {}, []
     for contender in which:
@@ -205,14 +205,14 @@ def timed_in_turns(
             pipe.send(0)
     finally:
         for pipe in pipes.values():
-            pipe.close()  # an end that ends the worker, too
+            pipe.close()  # closing also ends the worker
         for worker in workers:
             worker.join()
     return {contender: percentiles(found) for contender, found in times.items()}
 
 
 def bench(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """What is found of one system."""
+    """All results for one system."""
     size = args.preset or preset_of(name)
     ours, preset, dataset = build(name, size, args.device, **single(name))
     count = args.gate_steps or (100 if name in PUBLISHED else 20)
@@ -295,15 +295,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--systems", nargs="+", default=systems.names(), metavar="NAME")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each contender")
     parser.add_argument(
-        "--preset", choices=systems.PRESETS, help="of all; by default some systems' own are paper"
+        "--preset", choices=systems.PRESETS, help="for all systems; by default, paper for some"
     )
-    parser.add_argument("--gate-steps", type=int, help="100, or 20 of large networks, by default")
+    parser.add_argument("--gate-steps", type=int, help="default 100, or 20 for large networks")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--trace", type=Path, help="folder of the profiles, for a trace viewer")
+    parser.add_argument("--trace", type=Path, help="folder for profiles, for a trace viewer")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    torch.set_flush_denormal(True)  # as training does
+    torch.set_flush_denormal(True)  # as in training
     found = {name: bench(name, args) for name in args.systems}
     print(write_result("throughput", {"systems": found}, environment()))
     return 0 if all(row["gate"]["passes"] for row in found.values()) else 1

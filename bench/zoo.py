@@ -1,8 +1,8 @@
-"""Which trained models come with the package? Those of runs that were chosen, put in its zoo.
+"""Which trained models come with the package? Adds those of selected runs to its zoo.
 
-``python bench/zoo.py runs/mine ...`` writes each run's weights, configuration and card into
-``pydisent/zoo/SYSTEM/DATA``; all together may be 8 MB. What only training uses is left out, and
-parameters are stored in half precision where that moves none of the cheap scores by 1e-3.
+``python bench/zoo.py runs/mine ...`` writes each run's weights, configuration and card to
+``pydisent/zoo/SYSTEM/DATA``, up to 8 MB in total. Training-only parts are left out, and parameters
+are stored in half precision if that changes no cheap score by 1e-3.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ TOLERANCE = 1e-3
 def cheap_scores(
     system: System, seen: ImageDataset, unseen: ImageDataset | None
 ) -> dict[str, float]:
-    """Scores of seconds, which a test can hold the weights to, by what the data and codes have.
+    """Scores that take seconds, for testing the weights, depending on the data and codes.
 
-    All models have an error of reconstruction, for which every part is used; and one of: the MIG
-    where the data is a grid of factors; where the code has attributes, how many are read again
-    from images in which they were set; where it has factors and the images have classes, swaps.
+    All models have a reconstruction error, which involves every part, and one of: MIG, if the data
+    is a grid of factors; if the code has attributes, the fraction recovered from images in which
+    they were set; if it has factors and the images have classes, class swaps.
 
     Parameters
     ----------
     system : System
         The model.
     seen, unseen : ImageDataset
-        Images that it was trained on, and those held out, if any.
+        The training images, and the held-out ones, if any.
     """
     images = dataset_images(unseen or seen, IMAGES, 0)
     error = (reconstruct(system, images) - images).square().mean()
@@ -60,7 +60,7 @@ def cheap_scores(
 
 
 def read_again(system: System, images: Tensor) -> float:
-    """The share of attributes that are found in images to which those of others were given."""
+    """The fraction of attributes recovered from images that were given those of others."""
     columns = list(system.factor_columns)
     codes = system.encode(images)
     codes[:, columns] = codes[:, columns].roll(1, 0)
@@ -69,7 +69,7 @@ def read_again(system: System, images: Tensor) -> float:
 
 
 def nearest_swaps(system: System, seen: ImageDataset, unseen: ImageDataset) -> float:
-    """Lezama's class swaps, classified by the nearest training image in place of a net."""
+    """Lezama's class swaps, classified by the nearest training image instead of a net."""
     assert seen.labels is not None
     assert unseen.labels is not None
     known, labels = seen.images(torch.arange(len(seen))).flatten(1), seen.labels
@@ -90,7 +90,7 @@ def nearest_swaps(system: System, seen: ImageDataset, unseen: ImageDataset) -> f
 
 
 def put(path: Path, zoo: Path = ZOO) -> str:
-    """Put a run's model into the zoo; return its name."""
+    """Add a run's model to the zoo; return its name."""
     run = open_run(path)
     name = f"{run.plan.system}/{run.plan.data}"
     measured = run.scores or {}
@@ -110,7 +110,7 @@ def put(path: Path, zoo: Path = ZOO) -> str:
 
 
 def write(run: Run, folder: Path, name: str, dtype: torch.dtype | None) -> None:
-    """Write the model and its card, which loads it by its name."""
+    """Write the model and its card, which loads it by name."""
     save_pretrained(
         run, folder, license="apache-2.0", source=name, inference_only=True, dtype=dtype
     )

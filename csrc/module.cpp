@@ -1,4 +1,4 @@
-// pydisent._C: loading it registers the kernels (see bind/); it tells how it was built.
+// pydisent._C: loading it registers the kernels (see bind/); it reports how it was built.
 #include <pybind11/pybind11.h>
 
 #include "bind/fits.h"

@@ -1,1 +1,1 @@
-"""Triton kernels and their launch functions, one file an op family; installed as a subpackage."""
+"""Triton kernels and their launch functions, one file per op family; installed as a subpackage."""

@@ -1,4 +1,4 @@
-"""Kernels of masks of soft rectangles, and of their adjoint: see ``gates.py``."""
+"""Kernels of soft rectangular masks and of their adjoint: see ``gates.py``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _gates(
     rise, fall, j, rectangles, at, rise_row, rise_place, fall_row, fall_place, length, first,
     WHOLE: tl.constexpr, DOUBLE: tl.constexpr,
 ):  # fmt: skip
-    """Band gates of some rectangles of a mask; zeros beyond the last, and beyond their end."""
+    """Band gates of some rectangles of a mask, zero beyond the last rectangle or position."""
     row = tl.where(j < rectangles, j, rectangles - 1).to(tl.int64)[:, None]
     rise, fall = rise + row * rise_row, fall + row * fall_row
     _, rising = rising_gate(rise, at, rise_place, length, first, 1, WHOLE, DOUBLE)
@@ -31,7 +31,7 @@ def mask_kernel(
     WHOLE_H: tl.constexpr, WHOLE_W: tl.constexpr, DOUBLE: tl.constexpr,
     BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr, RECTANGLES: tl.constexpr,
 ):  # fmt: skip
-    """One of high x wide blocks of a mask: the mean of outer products of gates."""
+    """Compute one of a mask's high x wide blocks: the mean of outer products of gates."""
     block = tl.program_id(0) % (high * wide)
     mask = (tl.program_id(0) // (high * wide)).to(tl.int64)
     h, w = block // wide * BLOCK_H, block % wide * BLOCK_W
@@ -51,7 +51,7 @@ def mask_kernel(
         )  # fmt: skip
         sums = product(tl.trans(gates_h), gates_w, sums, DOUBLE)
     at = (mask * height + rows)[:, None] * width + columns[None, :]
-    mean = at_most(sums / rectangles, 1.0)  # an argument of 1 is a constant, without a dtype
+    mean = at_most(sums / rectangles, 1.0)  # a literal 1 would be a constant without a dtype
     tl.store(out + at, mean, mask=(rows < height)[:, None] & (columns < width)[None, :])
 
 
@@ -60,7 +60,7 @@ def _cotangent(
     grad, rise, fall, rise_place, fall_place, along, across, length, others,
     WHOLE: tl.constexpr, DOUBLE: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    """The cotangent of one whole gate: the mask's, summed with the other side's gate."""
+    """The cotangent of one whole gate: the mask's cotangent times the other side's gate, summed."""
     at = tl.arange(0, BLOCK).to(tl.int64)[:, None]
     total = tl.zeros([BLOCK], tl.float64 if DOUBLE else tl.float32)
     for first in range(0, others, CHUNK):
@@ -84,7 +84,7 @@ def mask_adjoint_kernel(
     WHOLE_H: tl.constexpr, WHOLE_W: tl.constexpr, DOUBLE: tl.constexpr,
     BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr, CHUNK_H: tl.constexpr, CHUNK_W: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of the four rows of logits of one rectangle of one mask."""
+    """Compute the gradients of the four rows of logits of one rectangle of one mask."""
     row = tl.program_id(0).to(tl.int64)
     mask, j = row // rectangles, row % rectangles
     grad += mask * grad_mask

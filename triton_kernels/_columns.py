@@ -1,4 +1,4 @@
-"""Columns of a batch of codes, with any strides: entries, means, and what is launched on them."""
+"""Columns of a strided batch of codes: their entries, means and launch parameters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def first_mean(
     x, first, columns, row_stride, column_stride, end, count, DOUBLE: tl.constexpr,
     ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Means of the first rows: a number near the data, from which to sum the others."""
+    """Means of the first rows: a pivot near the data, about which the others are summed."""
     rows = first + tl.arange(0, ROWS)
     x_block = entries(x, rows, columns, row_stride, column_stride, end, count, DOUBLE)
     size = tl.maximum(tl.minimum(end - first, ROWS), 1).to(x_block.dtype)
@@ -42,7 +42,7 @@ def centred(
 
 @triton.jit
 def store_mean(means, columns, count, pivot, distance):
-    """Store pivot + distance, and what rounding left of it."""
+    """Store pivot + distance and its rounding error."""
     mean = pivot + distance
     tl.store(means + columns, mean, mask=columns < count)
     tl.store(means + count + columns, distance - (mean - pivot), mask=columns < count)

@@ -1,4 +1,4 @@
-"""What several families' kernels share."""
+"""Helpers shared by several families' kernels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import triton.language as tl
 
 @triton.jit
 def exponential(x, DOUBLE: tl.constexpr):
-    """Compute e^x; in float32 by a reduced argument, as the hardware's loses digits of large x."""
+    """Compute e^x, in float32 by argument reduction: the hardware's loses accuracy at large x."""
     if DOUBLE:
         result = tl.exp(x)
     else:
@@ -25,7 +25,7 @@ def exponential(x, DOUBLE: tl.constexpr):
 
 @triton.jit
 def scaled_exponential(w, x, DOUBLE: tl.constexpr):
-    """Compute w e^x, which may be in range where e^x is not; 0 for w = 0, infinite for w = ±inf."""
+    """Compute w e^x, even where e^x is out of range; 0 for w = 0, infinite for w = ±inf."""
     if DOUBLE:
         root = tl.exp(tl.where(x > 1418.0, 709.0, tl.where(x < -1416.0, -708.0, 0.5 * x)))
         result = (w * root) * root
@@ -40,7 +40,7 @@ def scaled_exponential(w, x, DOUBLE: tl.constexpr):
 
 @triton.jit
 def product(x, y, total, DOUBLE: tl.constexpr):
-    """Add a product of matrices; float32 numbers go as sums of two that matrix units take."""
+    """Add a matrix product to total; float32 operands are split into TF32 terms."""
     if DOUBLE:
         result = tl.dot(x, y, total, out_dtype=tl.float64)
     else:
@@ -49,14 +49,14 @@ def product(x, y, total, DOUBLE: tl.constexpr):
 
 
 def split_float(x: float) -> tuple[float, float]:
-    """Split a number in two, which a kernel adds: Triton passes each rounded to float32."""
+    """Split a number into two that a kernel adds, as Triton rounds scalar arguments to float32."""
     high = ctypes.c_float(x).value
     return high, x - high
 
 
-# Triton's own are for kernels as well, and slower than the arithmetic.
+# Triton's versions also serve kernels, which makes them slower than the arithmetic.
 def blocks_of(size: int, block: int) -> int:
-    """How many blocks cover a size."""
+    """The number of blocks that cover a size."""
     return -(-size // block)
 
 

@@ -1,7 +1,7 @@
 """Kernels of the adjoint of spatial constriction: see ``constriction.py``.
 
-Programs are single warps that own some pixels and walk over channels, so that no sum needs a
-barrier: those over channels stay in registers, those over pixels are shuffles once a channel.
+Programs are single warps that own some pixels and loop over channels, so that no sum needs a
+barrier: sums over channels stay in registers, sums over pixels take shuffles once per channel.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ._maps import load_map, load_statistics, offsets, place
 
 @triton.jit
 def _weights(masks, sample, p, pixels, codes, T: tl.constexpr, CODES: tl.constexpr):
-    """What is left of the map, A = Π (1 − m), and weights m_n Π_{k>n} (1 − m_k), the last first."""
+    """The remainder of the map, A = Π (1 − m), and weights m_n Π_{k>n} (1 − m_k), last first."""
     after = tl.where(p < pixels, 1.0, 0.0).to(T)
     weights = ()
     for k in tl.static_range(CODES):
@@ -33,7 +33,7 @@ def _style(styles, sample, k: tl.constexpr, c, channels, T: tl.constexpr, CODES:
 
 @triton.jit
 def _slopes(along_scale, along_shift, on_statistics, on_row, on_channel, c, channels, rstd, pixels):
-    """The constant and the linear part of grad_x, of sums over codes and pixels."""
+    """The constant and the linear part of grad_x, from sums over codes and pixels."""
     at = on_statistics + c * on_channel
     on_mean = tl.load(at, mask=c < channels, other=0.0)
     on_rstd = tl.load(at + 2 * on_row, mask=c < channels, other=0.0)
@@ -49,12 +49,12 @@ def reduce_kernel(
     LAST: tl.constexpr, RESIDENT: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
     CODES: tl.constexpr,
 ):  # fmt: skip
-    """A tile's part of the gradients of styles and weights; if RESIDENT, all but grad_masks."""
+    """A tile's part of the styles' and weights' gradients; if RESIDENT, all but grad_masks."""
     T: tl.constexpr = statistics.dtype.element_ty
     sample, tile, block = place(tiles, blocks)
     p = tile * PIXELS + tl.arange(0, PIXELS)
     left, weights = _weights(masks, sample, p, pixels, CODES, T, CODES)
-    # Sums over channels, first of the steps and only in the end of those of a step.
+    # Sums over channels: first over steps, and only at the end over the channels of a step.
     to_left = tl.zeros([CHANNELS, PIXELS], T)
     to_weights = ()
     for _ in tl.static_range(CODES):
@@ -99,7 +99,7 @@ def reduce_kernel(
             offset, within = offsets(sample, c, p, channels, pixels, LAST)
             result = g * slope + constant[:, None] - centred * linear[:, None]
             tl.store(grad_x + offset, result, mask=within)
-    # Rows of partials: what is left of the map, then the codes.
+    # Rows of partials: the remainder of the map, then the codes.
     at = partials + (sample * blocks + block) * (CODES + 1) * pixels + p
     tl.store(at, tl.sum(to_left, axis=0), mask=p < pixels)
     for k in tl.static_range(CODES):
@@ -113,7 +113,7 @@ def _sum_styles(
     on_row, on_channel, sample, block, channels, pixels, codes, tiles,
     CHANNELS: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
-    """Sum the tiles' parts of the styles' gradients; and what grad_x needs of them."""
+    """Sum the tiles' parts of the styles' gradients, and derive the terms that grad_x needs."""
     T: tl.constexpr = statistics.dtype.element_ty
     c = block * CHANNELS + tl.arange(0, CHANNELS)
     inside = c < channels
@@ -182,7 +182,7 @@ def sums_kernel(
     channels, pixels, codes, blocks, tiles, mask_blocks, style_blocks,
     PIXELS: tl.constexpr, CHANNELS: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
-    """Sum what the tiles left: some pixels of a sample's grad_masks, or some channels' styles."""
+    """Sum the tiles' partials: some pixels of a sample's grad_masks, or some channels' styles."""
     each = mask_blocks + style_blocks
     sample, block = (tl.program_id(0) // each).to(tl.int64), tl.program_id(0) % each
     if block < mask_blocks:
@@ -204,7 +204,7 @@ def slope_kernel(
     channels, pixels, blocks, tiles, steps,
     LAST: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr, CODES: tl.constexpr,
 ):  # fmt: skip
-    """grad_x of some pixels and channels."""
+    """Compute grad_x for some pixels and channels."""
     T: tl.constexpr = statistics.dtype.element_ty
     sample, tile, block = place(tiles, blocks)
     p = tile * PIXELS + tl.arange(0, PIXELS)

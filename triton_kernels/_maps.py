@@ -8,7 +8,7 @@ import triton.language as tl
 
 @triton.jit
 def place(tiles, blocks):
-    """Sample, tile and block of a program: of one axis, as others have room for 65535 alone."""
+    """Sample, tile and block of a program, all from axis 0, as the others allow only 65535."""
     index = tl.program_id(0)
     rest = index // blocks
     return (rest // tiles).to(tl.int64), rest % tiles, index % blocks
@@ -16,7 +16,7 @@ def place(tiles, blocks):
 
 @triton.jit
 def offsets(sample, c, p, channels, pixels, LAST: tl.constexpr):
-    """Offsets of a tile of the map, and which of them are inside."""
+    """Offsets of a tile of the map, and the mask of those inside."""
     if LAST:
         offset = (sample * pixels + p[None, :]) * channels + c[:, None]
     else:
@@ -32,7 +32,7 @@ def load_map(x, sample, c, p, channels, pixels, LAST: tl.constexpr, T: tl.conste
 
 @triton.jit
 def load_statistics(statistics, sample, c, channels):
-    """Mean, what rounding left of it, and 1 / std of some channels."""
+    """Mean, its rounding error, and 1 / std of some channels."""
     at = statistics + sample * 3 * channels + c
     inside = c < channels
     mean = tl.load(at, mask=inside, other=0.0)

@@ -1,6 +1,6 @@
-"""Cumulative softmaxes of some places of rows, computed where they are needed.
+"""Cumulative softmaxes at some positions of rows, computed where they are needed.
 
-Places are of one row, or of a column of rows: the last AXIS has a row's.
+Positions belong to one row or to a column of rows; the last axis, AXIS, runs along a row.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def _exponentials(
     logits, at, stride, length, first,
     AXIS: tl.constexpr, WHOLE: tl.constexpr, DOUBLE: tl.constexpr,
 ):  # fmt: skip
-    """e^(x − peak) of the places; a row's peak and sums: of all, before the places, and after.
+    """e^(x − peak) at the positions; a row's peak; its sums: total, before and after them.
 
-    WHOLE says that the places are all of a row.
+    WHOLE means that the positions cover whole rows.
     """
     x = load_places(logits, at, stride, at < length, float("-inf"), DOUBLE)
     peak = tl.max(x, axis=AXIS, keep_dims=True)
@@ -61,9 +61,10 @@ def rising_gate(
     logits, at, stride, length, first,
     AXIS: tl.constexpr, WHOLE: tl.constexpr, DOUBLE: tl.constexpr,
 ):  # fmt: skip
-    """Softmax (zeros beyond the row's end) and cumax of some places, from the first on."""
+    """Softmax (zero beyond the row's end) and cumax at some positions, from ``first`` on."""
     e, _, total, before, _ = _exponentials(logits, at, stride, length, first, AXIS, WHOLE, DOUBLE)
-    # A quotient a row, not one a place: those are calls, which spill. So 1 is put at the end.
+    # One division per row, not per position, as divisions are calls, which spill. So the last entry
+    # is set to 1.
     share = 1.0 / total
     sums = at_most((before + tl.cumsum(e, axis=AXIS)) * share, 1.0)
     end = tl.where(total == total, 1.0, total)
@@ -75,7 +76,7 @@ def falling_gate(
     logits, at, stride, length, first,
     AXIS: tl.constexpr, WHOLE: tl.constexpr, DOUBLE: tl.constexpr,
 ):  # fmt: skip
-    """Softmax and 1 − cumax of some places, as sums of what comes after each."""
+    """Softmax and 1 − cumax at some positions, the latter as sums over later positions."""
     e, peak, total, _, after = _exponentials(logits, at, stride, length, first, AXIS, WHOLE, DOUBLE)
     inside = (at + 1 < length) & (at + 1 < first + at.shape[AXIS])
     x = load_places(logits, at + 1, stride, inside, float("-inf"), DOUBLE)
@@ -97,7 +98,7 @@ def gate_adjoint(
     grad, rise, fall, grad_rise, grad_fall, at, rise_stride, fall_stride, length, own,
     AXIS: tl.constexpr, DOUBLE: tl.constexpr,
 ):  # fmt: skip
-    """Store the gradients of the logits of whole gates, which have these cotangents."""
+    """Store the gradients of the logits of whole gates, given the gates' cotangents."""
     p, rising = rising_gate(rise, at, rise_stride, length, 0, AXIS, True, DOUBLE)
     q, falling = falling_gate(fall, at, fall_stride, length, 0, AXIS, True, DOUBLE)
     tl.store(grad_rise + at, softmax_adjoint(grad * falling, p, AXIS), mask=own & (at < length))

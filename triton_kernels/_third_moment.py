@@ -11,8 +11,8 @@ from ._common import exponential, scaled_exponential
 
 @triton.jit
 def _about(size, squares, cubes, variances, products, shift):
-    """Sums of c², c³ and c v of so many rows, which were about their mean, ``shift`` from there."""
-    # Variances may be infinite, where no row is off the mean.
+    """Sums of c², c³ and c v over ``size`` rows, moved from c about their mean to c + ``shift``."""
+    # Variances may be infinite where all rows equal the mean.
     moved = tl.where(shift == 0.0, 0.0, shift * variances)
     cubes += shift * (3 * squares + size * shift * shift)
     return squares + size * shift * shift, cubes, products + moved
@@ -37,7 +37,7 @@ def third_moment_kernel(
     WHOLE: tl.constexpr, HAS_LOGVAR: tl.constexpr, DOUBLE: tl.constexpr,
     ROWS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """Moments of ``count`` rows of some columns, tile after tile (Chan et al. 1979), or of all."""
+    """Moments of ``count`` rows, or all, of some columns, tile by tile (Chan et al. 1979)."""
     T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
     part, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     j = tile * TILE + tl.arange(0, TILE)
@@ -86,7 +86,7 @@ def third_moment_sums_kernel(
     parts, moments, penalty, batch, d, count, splits,
     DOUBLE: tl.constexpr, SPLITS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """Moments of all rows from those of their parts; one program, for the penalty is one sum."""
+    """Combine the parts' moments into those of all rows; one program, as the penalty is one sum."""
     T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
     part = tl.arange(0, SPLITS)
     rows = tl.minimum(batch - part * count, count).to(T)
@@ -123,7 +123,7 @@ def third_moment_adjoint_kernel(
     batch, d, tiles,
     HAS_LOGVAR: tl.constexpr, DOUBLE: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """One tile of the gradients, elementwise but for the moments."""
+    """Compute one tile of the gradients, elementwise except for the moments."""
     T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
     b = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
     j = tl.program_id(0) % tiles * TILE + tl.arange(0, TILE)
@@ -141,6 +141,6 @@ def third_moment_adjoint_kernel(
         square += exponential(s, DOUBLE)
         on_logvar = scaled_exponential(weights[None, :] * c, s, DOUBLE)
         tl.store(grad_logvar + offsets, on_logvar, mask=inside)
-    # Where no sample is off the mean variances may be infinite, and their difference NaN.
+    # Where all samples equal the mean, variances may be infinite and their difference NaN.
     spread = tl.where(weights[None, :] == 0.0, c, square - variance[None, :])
     tl.store(grad_z + offsets, weights[None, :] * spread, mask=inside)

@@ -1,13 +1,13 @@
 """Triton kernels of spatial constriction and its adjoint, for contiguous and channels-last maps.
 
-The forward's programs own some channels of a sample, whose planes stay in registers where they
-fit; else they walk over tiles twice, for the statistics and the styles. The adjoint's own some
-pixels: sums over pixels and over channels leave it as partials, which a second kernel sums in a
-fixed order; where a plane is one tile, its gradient is made at once, else in a pass of its own.
+A program of the forward owns some channels of a sample, whose planes stay in registers if they fit;
+otherwise it loops over tiles twice, for the statistics and the styles. A program of the adjoint
+owns some pixels: it writes partial sums over pixels and channels, which a second kernel adds in a
+fixed order; grad_x is computed at once if a plane is one tile, else in a separate pass.
 
-Floor, with s bytes a number, P = H W and N codes: the map in and out and the masks,
-(2 C + N) B P s bytes beside the styles', and (7 + 5 N) B C P operations; the adjoint
-(3 C + 2 N) B P s and (13 + 10 N) B C P. Bytes decide where N is small.
+Floor, with s bytes per number, P = H W and N codes: the map in and out, and the masks,
+(2 C + N) B P s bytes plus the styles', and (7 + 5 N) B C P operations; the adjoint (3 C + 2 N) B P
+s and (13 + 10 N) B C P. Memory-bound for small N.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from ._common import blocks_of, compute_dtype, power_of_2, split_float
 from ._constriction_adjoint import reduce_kernel, slope_kernel, sums_kernel
 from ._maps import load_map, offsets, place
 
-# Elements of a forward's tile, those of it that a warp takes, and warps at most.
+# Elements of a tile of the forward, its elements per warp, and the maximum number of warps.
 _TILE, _WARP, _WARPS = 4096, 512, 8
-# Elements, of four bytes, of the planes that stay in registers.
+# Four-byte elements of the planes that stay in registers.
 _PLANE = 16384
-# Elements of a lane of the adjoint times codes: two numbers of each stay in registers.
+# Elements per lane of the adjoint, times codes: two numbers for each stay in registers.
 _NUMBERS = 40
-# Programs of the adjoint that fill a GPU; the steps that one takes at most.
+# Programs of the adjoint that fill a GPU; maximum steps per program.
 _PROGRAMS, _STEPS = 1024, 32
-# Vectors of pixels and channels of the kernel that sums, and the tiles that it takes at a time.
+# Pixels, channels and tiles that the summing kernel handles at a time.
 _SUMS = {"PIXELS": 128, "CHANNELS": 16, "TILES": 64, "num_warps": 4}
 
 
 @triton.jit
 def _tile_moments(value, inside, count):
-    """Mean of each row of a tile, what rounding left of it, and the sum of squared distances."""
+    """Mean of each row of a tile, its rounding error, and the sum of squared deviations."""
     mean = tl.sum(value, axis=1) / count
     d = tl.where(inside[None, :], value - mean[:, None], 0.0)
     rest = tl.sum(d, axis=1) / count
@@ -48,7 +48,7 @@ def _tile_moments(value, inside, count):
 @triton.jit
 def _moments(x, sample, c, channels, pixels, LAST: tl.constexpr, PIXELS: tl.constexpr,
              T: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
-    """Read planes once and compute as _tile_moments does, tile after tile (Chan et al. 1979)."""
+    """Like _tile_moments for whole planes, read once, tile by tile (Chan et al. 1979)."""
     pivot = tl.zeros([CHANNELS], T)
     distance = tl.zeros([CHANNELS], T)
     squares = tl.zeros([CHANNELS], T)
@@ -58,7 +58,7 @@ def _moments(x, sample, c, channels, pixels, LAST: tl.constexpr, PIXELS: tl.cons
         before = tl.full((), 0.0, T) + first
         count = tl.full((), 0.0, T) + tl.minimum(PIXELS, pixels - first)
         mean, rest, own = _tile_moments(value, p < pixels, count)
-        pivot = tl.where(first == 0, mean, pivot)  # near the data, for means far from zero
+        pivot = tl.where(first == 0, mean, pivot)  # near the data, in case means are far from zero
         ahead = (mean - pivot) + rest - distance
         share = count / (before + count)
         squares += own + ahead * ahead * before * share
@@ -69,7 +69,7 @@ def _moments(x, sample, c, channels, pixels, LAST: tl.constexpr, PIXELS: tl.cons
 @triton.jit
 def _styled(value, normalized, masks, scales, shifts, sample, c, p, channels, pixels, codes,
             T: tl.constexpr):  # fmt: skip
-    """Let all codes restyle a tile, in turn."""
+    """Restyle a tile by all codes in turn."""
     for n in range(codes):
         row = sample * codes + n
         m = tl.load(masks + row * pixels + p, mask=p < pixels, other=0.0).to(T)[None, :]
@@ -81,7 +81,7 @@ def _styled(value, normalized, masks, scales, shifts, sample, c, p, channels, pi
 
 @triton.jit
 def _plane_moments(planes, pixels, PIXELS: tl.constexpr):
-    """As _tile_moments, of planes in registers."""
+    """Like _tile_moments, for planes in registers."""
     parts: tl.constexpr = len(planes)
     total = planes[0]
     for i in tl.static_range(1, parts):
@@ -112,7 +112,7 @@ def style_kernel(
     x, masks, scales, shifts, out, statistics, channels, pixels, codes, blocks, eps_high, eps_low,
     LAST: tl.constexpr, PARTS: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
-    """Statistics and result of some channels of a sample; PARTS tiles are a plane, or unknown."""
+    """Statistics and result of some channels of a sample; a plane has PARTS tiles, 0 for any."""
     T: tl.constexpr = statistics.dtype.element_ty
     sample, _, block = place(1, blocks)
     c = block * CHANNELS + tl.arange(0, CHANNELS)
@@ -156,10 +156,10 @@ def _is_last(x: Tensor) -> bool:
 
 @lru_cache(1024)
 def _forward_shape(channels: int, pixels: int, last: bool, size: int) -> dict[str, int]:
-    """Shape the tiles of numbers of so many bytes; they have a sector of channels-last pixels.
+    """Choose the tile shape for numbers of ``size`` bytes: a whole sector of channels-last pixels.
 
-    A plane stays in registers with three others or not at all: to read masks again for each
-    channel would cost more than to read the map twice.
+    Four planes stay in registers, or none: rereading the masks for each channel would cost more
+    than reading the map twice.
     """
     plane, least = max(16, power_of_2(pixels)), max(4, 32 // size) if last else 4
     resident = least * plane * max(size, 4) <= 4 * _PLANE
@@ -175,7 +175,7 @@ def _forward_shape(channels: int, pixels: int, last: bool, size: int) -> dict[st
 def _adjoint_shape(
     batch: int, channels: int, pixels: int, codes: int, last: bool, double: bool
 ) -> tuple[dict[str, Any], tuple[int, int, int]]:
-    """The tile of a warp, whose elements have numbers of each code in registers; and the grid."""
+    """Constants of a warp's tile, which keeps each code's numbers in registers; and the grid."""
     most = max(1, (_NUMBERS // 2 if double else _NUMBERS) // max(codes, 5))
     lane = 1 << (most.bit_length() - 1)
     block, width = (lane, 32) if last else (1, 32 * lane)
@@ -236,7 +236,7 @@ def spatial_constriction_backward(
             grad_scales, grad_shifts, sums, partials, *strides,
             channels, pixels, blocks, tiles, steps, RESIDENT=resident, **shape,
         )  # fmt: skip
-    # Also without channels, for NaN in masks to stay, and without pixels, for zeros.
+    # Launched even without channels, to keep NaN in masks, and without pixels, to write zeros.
     mask_blocks = blocks_of(pixels, _SUMS["PIXELS"]) if codes else 0
     style_blocks = 0 if resident else blocks_of(channels, _SUMS["CHANNELS"])
     slopes = statistics.new_empty(0 if resident else batch * 2 * channels)
@@ -255,7 +255,7 @@ def spatial_constriction_backward(
 
 
 def _configurations() -> list[tuple]:
-    """List every kernel as it is launched on 64 channels of planes large and small, of 5 codes."""
+    """List every kernel as launched on 64 channels, 5 codes, and large and small planes."""
     found: list[tuple] = []
     types: dict[str, Any] = dict.fromkeys(("eps_high", "eps_low"), "fp32")
     types |= dict.fromkeys(("channels", "pixels", "codes", "blocks", "tiles", "steps"), "i32")
@@ -275,7 +275,7 @@ def _configurations() -> list[tuple]:
 
     for storage, last in (("*fp32", False), ("*fp32", True), ("*bf16", False), ("*fp64", True)):
         size = int(storage[-2:]) // 8
-        for pixels in (65536, 4096, 256):  # planes of several tiles, and of one
+        for pixels in (65536, 4096, 256):  # planes of several tiles and of one
             add(style_kernel, storage, _forward_shape(64, pixels, last, size))
         for pixels in (4096, 32):
             shape, (_, tiles, _) = _adjoint_shape(16, 64, pixels, 5, last, size == 8)
@@ -285,5 +285,5 @@ def _configurations() -> list[tuple]:
     return found
 
 
-#: What tests compile for every GPU: kernel, types of its arguments, values of its constants.
+#: Compiled by the tests for every GPU: kernel, argument types, values of constants.
 COMPILE = _configurations()

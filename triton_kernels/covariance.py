@@ -1,13 +1,13 @@
 """Covariance penalties: tiles of a covariance, each summed over the batch by one program.
 
-Products are of float32 numbers as sums of two, which matrix units take, with float32 sums. A
-program reads the batch once: it centres rows by the mean of those before, whose change a rank-one
-update makes good (Chan et al. 1979). One launch and, if there are several tiles, the sum of their
-penalties; third moments are of parts of the batch, which a second launch joins.
+Products split float32 operands into TF32 terms for the matrix units, and sum in float32. A program
+reads the batch once: it centres rows by the mean of earlier ones, and corrects for its changes by
+rank-one updates (Chan et al. 1979). One launch and, for several tiles, the sum of their penalties;
+third moments are computed for parts of the batch, which a second launch combines.
 
-Floor, with s bytes a number: mu and logvar once, 2 B d s bytes, and 2 B d² operations; of two
-operands B (k + d) s and 2 B k d, of the third moment 2 B d s and 6 B d. The adjoints move twice the
-bytes; 2 B d², 4 B k d and 5 B d operations.
+Floor, with s bytes per number: mu and logvar once, 2 B d s bytes, and 2 B d² operations; for
+two operands B (k + d) s and 2 B k d, for the third moment 2 B d s and 6 B d. The adjoints move
+twice the bytes, with 2 B d², 4 B k d and 5 B d operations.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from ._third_moment import (
     third_moment_sums_kernel,
 )
 
-# Rows that a program takes at a time, columns of a tile, and of a program of third moments.
+# Rows processed at a time, columns of a tile, and columns of a third-moment program.
 _ROWS, _TILE, _COLUMNS = 32, 64, 32
-# Programs that fill a GPU; the parts of a batch at most, and the rows of a part at least.
+# Programs that fill a GPU; maximum parts of a batch, and minimum rows of a part.
 _PROGRAMS, _PARTS, _LEAST = 512, 32, 256
-# Columns that the launch which joins the parts takes at a time.
+# Columns processed at a time by the launch that combines the parts.
 _JOIN = {"TILE": 128, "num_warps": 16}
 
 
@@ -62,7 +62,7 @@ def _variances(
 
 @triton.jit
 def _tile(place, tiles, SYMMETRIC: tl.constexpr):
-    """Row and column of a tile: of those on and above the diagonal if symmetric."""
+    """Row and column of a tile, only on and above the diagonal if symmetric."""
     if SYMMETRIC:
         root = tl.sqrt((8 * place.to(tl.int64) + 1).to(tl.float64))
         column = ((root - 1) / 2).to(tl.int32)
@@ -80,7 +80,7 @@ def covariance_kernel(
     SYMMETRIC: tl.constexpr, HAS_LOGVAR: tl.constexpr, DOUBLE: tl.constexpr,
     ROWS: tl.constexpr, LEFT: tl.constexpr, RIGHT: tl.constexpr,
 ):  # fmt: skip
-    """One tile of the covariance (k, d), and its part of the penalty."""
+    """Compute one tile of the covariance (k, d), and its part of the penalty."""
     T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
     row, column = _tile(tl.program_id(0), tiles, SYMMETRIC)
     i, j = row * LEFT + tl.arange(0, LEFT), column * RIGHT + tl.arange(0, RIGHT)
@@ -125,7 +125,7 @@ def _weights(
     covariance, i, j, row_stride, column_stride, m, n, off, on, scale,
     SYMMETRIC: tl.constexpr, DOUBLE: tl.constexpr,
 ):  # fmt: skip
-    """Tile (i, j) of the weights (m, n), zeros outside; see the CPU kernel."""
+    """Tile (i, j) of the weights (m, n), zero outside; see the CPU kernel."""
     w = entries(covariance, i, j, row_stride, column_stride, m, n, DOUBLE)
     if SYMMETRIC:
         w = tl.where(i[:, None] == j[None, :], on * (w - 1), off * w)
@@ -141,7 +141,7 @@ def covariance_adjoint_kernel(
     FACTOR: tl.constexpr, SYMMETRIC: tl.constexpr, HAS_LOGVAR: tl.constexpr,
     DOUBLE: tl.constexpr, ROWS: tl.constexpr, STEP: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """One tile of centred x (B, m) times weights (m, n), made of the covariance."""
+    """Compute one tile of centred x (B, m) times weights (m, n), derived from the covariance."""
     T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
     b = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
     j = tl.program_id(0) % tiles * TILE + tl.arange(0, TILE)
@@ -222,7 +222,7 @@ def _run_adjoint(
 def covariance_penalty(
     mu: Tensor, logvar: Tensor | None, lambda_od: float, lambda_d: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Launch the op of that name."""
+    """Launch the op of the same name."""
     means = mu.new_empty(2, mu.shape[1], dtype=compute_dtype(mu))
     penalty, covariance = _run_covariance(mu, mu, logvar, means, means, True, lambda_od, lambda_d)
     return penalty, means, covariance
@@ -237,12 +237,12 @@ def covariance_penalty_backward(
     lambda_od: float,
     lambda_d: float,
 ) -> tuple[Tensor, Tensor]:
-    """Launch the op of that name."""
+    """Launch the op of the same name."""
     return _run_adjoint(grad, mu, logvar, means, covariance, 4, True, lambda_od, lambda_d)
 
 
 def cross_covariance_penalty(y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Launch the op of that name."""
+    """Launch the op of the same name."""
     y_means = y.new_empty(2, y.shape[1], dtype=compute_dtype(y))
     z_means = z.new_empty(2, z.shape[1], dtype=compute_dtype(z))
     penalty, covariance = _run_covariance(y, z, None, y_means, z_means, False, 1.0, 0.0)
@@ -252,7 +252,7 @@ def cross_covariance_penalty(y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tens
 def cross_covariance_penalty_backward(
     grad: Tensor, y: Tensor, z: Tensor, y_means: Tensor, z_means: Tensor, covariance: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Launch the op of that name."""
+    """Launch the op of the same name."""
     grad_y, _ = _run_adjoint(grad, z, None, z_means, covariance.T, 2, False, 1.0, 0.0)
     grad_z, _ = _run_adjoint(grad, y, None, y_means, covariance, 2, False, 1.0, 0.0)
     return grad_y, grad_z
@@ -260,7 +260,7 @@ def cross_covariance_penalty_backward(
 
 @lru_cache(1024)
 def _parts(batch: int, d: int, double: bool) -> tuple[int, int, int, int]:
-    """Columns of a tile, tiles, rows of a part of the batch, and parts."""
+    """Columns per tile, number of tiles, rows per part of the batch, and number of parts."""
     tile = tile_size(d, _COLUMNS // 2 if double else _COLUMNS)
     tiles = blocks_of(d, tile)
     parts = max(1, min(_PROGRAMS // max(tiles, 1), _PARTS, batch // _LEAST))
@@ -269,7 +269,7 @@ def _parts(batch: int, d: int, double: bool) -> tuple[int, int, int, int]:
 
 
 def third_central_moment_penalty(z: Tensor, logvar: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Launch the op of that name."""
+    """Launch the op of the same name."""
     (batch, d), double = z.shape, z.dtype == torch.float64
     tile, tiles, count, splits = _parts(batch, d, double)
     whole = tiles == splits == 1
@@ -292,7 +292,7 @@ def third_central_moment_penalty(z: Tensor, logvar: Tensor | None) -> tuple[Tens
 def third_central_moment_penalty_backward(
     grad: Tensor, z: Tensor, logvar: Tensor | None, moments: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Launch the op of that name."""
+    """Launch the op of the same name."""
     batch, d = z.shape
     grad_z = z.new_empty(batch, d)
     grad_logvar = z.new_empty(0 if logvar is None else (batch, d))
@@ -341,5 +341,5 @@ def _compilations() -> list[tuple[object, dict[str, str], dict[str, int], dict[s
     return found
 
 
-#: What tests compile for every GPU: kernel, types of its arguments, values of its constants.
+#: Compiled by the tests for every GPU: kernel, argument types, values of constants.
 COMPILE = _compilations()

@@ -1,10 +1,11 @@
 """Triton kernels of the density ops: log-densities of the aggregate posterior, and their adjoint.
 
-Each program owns some rows i (or columns j) and walks over the others, tile by tile, as attention
-does; nothing larger than a tile is held, and no sum crosses programs, so that bits are repeatable.
+Each program owns some rows i (or columns j) and loops over the others, tile by tile, as in
+attention; nothing larger than a tile is held, and no sum crosses programs, so results are bitwise
+reproducible.
 
-Floor, with s bytes a number: 3 B d s + 4 B (1 + d) bytes and 7 B² d operations; the adjoint
-6 B d s + 8 B (1 + d) and 15 B² d. Operations decide from a few hundred samples on.
+Floor, with s bytes per number: 3 B d s + 4 B (1 + d) bytes and 7 B² d operations; the adjoint
+6 B d s + 8 B (1 + d) and 15 B² d. Compute-bound from a few hundred samples on.
 """
 
 from functools import lru_cache
@@ -16,14 +17,14 @@ from torch import Tensor
 from ._common import blocks_of, compute_dtype, power_of_2
 
 _LOG_2PI = tl.constexpr(1.8378770664093453)
-# Rows and columns of a tile of the forward; elements of a (rows, columns, dimensions) tile.
+# Rows and columns of a forward tile; elements of a (rows, columns, dimensions) tile.
 _ROWS, _COLUMNS, _TILE = 16, 64, 1024
 _INTEGERS = ["batch", "d", "dataset_size"]
 
 
 @triton.jit
 def _log_weights(i, j, batch, dataset_size, STRATIFIED: tl.constexpr, DTYPE: tl.constexpr):
-    """Logarithms of the weights of columns j in rows i; −inf beyond the batch."""
+    """Log-weights of columns j in rows i; −inf beyond the batch."""
     rows, columns = i[:, None], j[None, :]
     if STRATIFIED:
         others = batch - 1
@@ -39,15 +40,15 @@ def _log_weights(i, j, batch, dataset_size, STRATIFIED: tl.constexpr, DTYPE: tl.
 
 @triton.jit
 def _inverse_root(log_variance):
-    """1 / sqrt(std), to be applied twice: 1 / std may be infinite where no result is."""
+    """1 / sqrt(std), to be applied twice: 1 / std may overflow where no result does."""
     x = -0.25 * log_variance
     LARGEST: tl.constexpr = 709.7 if x.dtype == tl.float64 else 88.7
-    return tl.exp(tl.where(x > LARGEST, LARGEST, x))  # of no matter: u² is infinite or 0
+    return tl.exp(tl.where(x > LARGEST, LARGEST, x))  # harmless: u² is infinite or 0
 
 
 @triton.jit
 def _log_density(z, mu, logvar, i, j, k, batch, d, DTYPE: tl.constexpr):
-    """Compute log N(z_ik; mu_jk, exp(logvar_jk)) of one dimension k, (rows, columns)."""
+    """Compute log N(z_ik; mu_jk, exp(logvar_jk)) for one dimension k, (rows, columns)."""
     point = tl.load(z + i * d + k, mask=i < batch, other=0.0).to(DTYPE)
     mean = tl.load(mu + j * d + k, mask=j < batch, other=0.0).to(DTYPE)
     log_variance = tl.load(logvar + j * d + k, mask=j < batch, other=0.0).to(DTYPE)
@@ -66,7 +67,7 @@ def _joint_log_density(z, mu, logvar, i, j, batch, d, DTYPE: tl.constexpr):
 
 @triton.jit
 def _add_exponentials(values, peak, total):
-    """Add exp of a tile's columns to total * exp(peak), row by row."""
+    """Add exp of a tile's columns to a running sum total * exp(peak), row by row."""
     top = tl.maximum(peak, tl.max(values, axis=1))
     shift = tl.where(top == float("-inf"), 0.0, top)  # −inf − −inf would be NaN
     total = total * tl.exp(peak - shift) + tl.sum(tl.exp(values - shift[:, None]), axis=1)
@@ -83,7 +84,7 @@ def joint_kernel(
     z, mu, logvar, log_joint, batch, d, dataset_size, STRATIFIED: tl.constexpr, ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Compute log q(z_i) (B,) of a block of rows."""
+    """Compute log q(z_i) (B,) for a block of rows."""
     DTYPE: tl.constexpr = log_joint.dtype.element_ty
     i = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     peak = tl.full([ROWS], float("-inf"), DTYPE)
@@ -101,9 +102,9 @@ def marginals_kernel(
     z, mu, logvar, log_marginals, batch, d, dataset_size, STRATIFIED: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Compute log q(z_ik) (B, d) of a block of rows and one dimension."""
+    """Compute log q(z_ik) (B, d) for a block of rows and one dimension."""
     DTYPE: tl.constexpr = log_marginals.dtype.element_ty
-    # One axis alone has room for more than 65535 programs.
+    # Only axis 0 allows more than 65535 programs.
     i = (tl.program_id(0) // d).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     k = tl.program_id(0) % d
     peak = tl.full([ROWS], float("-inf"), DTYPE)
@@ -118,7 +119,7 @@ def marginals_kernel(
 
 @triton.jit
 def _responsibility(x):
-    """Return exp of what is <= 0 but for rounding, which must not overflow; NaN stays NaN."""
+    """Return exp(x) for x <= 0 up to rounding, which must not overflow; NaN stays NaN."""
     return tl.exp(tl.where(x > 1.0, 1.0, x))
 
 
@@ -145,7 +146,7 @@ def _cotangents(
     c = on_joint[:, :, None] + on_marginals[:, None, :] * _responsibility(values)
     inside = (i < batch)[:, None] & (j < batch)[None, :]
     c = tl.where(inside[:, :, None], c, 0.0)
-    # Where u² overflows c is 0, and 0 times an infinite u would be NaN.
+    # Where u² overflows, c is 0, and 0 times an infinite u would be NaN.
     return c, tl.where(c == 0.0, 0.0, u), root
 
 
@@ -155,7 +156,7 @@ def grad_z_kernel(
     dataset_size, STRATIFIED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
     DIMENSIONS: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of a block of rows and of dimensions: minus the sum over j of c u / std."""
+    """Gradient for a block of rows and of dimensions: minus the sum over j of c u / std."""
     DTYPE: tl.constexpr = log_joint.dtype.element_ty
     blocks = tl.cdiv(d, DIMENSIONS)
     i = (tl.program_id(0) // blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -178,7 +179,7 @@ def grad_posteriors_kernel(
     batch, d, dataset_size, STRATIFIED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
     DIMENSIONS: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of a block of columns: sums over i of c u / std and of c (u² − 1) / 2."""
+    """Gradients for a block of columns: sums over i of c u / std and of c (u² − 1) / 2."""
     DTYPE: tl.constexpr = log_joint.dtype.element_ty
     blocks = tl.cdiv(d, DIMENSIONS)
     j = (tl.program_id(0) // blocks).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
@@ -246,7 +247,7 @@ def aggregate_posterior_backward(
 
 @lru_cache(1024)
 def _tile(d: int) -> tuple[int, int, int]:
-    """Dimensions of a tile, the rows (or columns) a program owns, those it takes at a time."""
+    """Dimensions of a tile, rows (or columns) that a program owns, and those of a tile."""
     dimensions = min(16, power_of_2(d))
     return dimensions, 8, _TILE // (8 * dimensions)
 
@@ -272,5 +273,5 @@ def _configurations() -> list[tuple]:
     return found
 
 
-#: What tests compile for every GPU: kernel, types of its arguments, values of its constants.
+#: Compiled by the tests for every GPU: kernel, argument types, values of constants.
 COMPILE = _configurations()

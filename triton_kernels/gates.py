@@ -1,12 +1,12 @@
 """Triton kernels of the gate ops: cumulative softmax gates, their outer products, and adjoints.
 
 Softmaxes are computed where they are needed and never stored: by a program that owns whole rows,
-if they are not longer than a block. No sum crosses programs, so that bits are repeatable.
+unless they are longer than a block. No sum crosses programs, so results are bitwise reproducible.
 
-Floor, with s bytes a number and L logits (n a row and side, M masks of J bands): a gate of one side
-2 L s bytes, of two 1.5 L s, and 5 L operations; the adjoints 3 L s, 2.5 L s and 12 L. A mask with
-L = 2 M J (H + W) takes (L + M H W) s and 5 L + 2 M J H W; its adjoint (2 L + M H W) s and
-12 L + 4 M J H W.
+Floor, with s bytes per number and L logits (n per row and side, M masks of J bands): a
+one-sided gate moves 2 L s bytes, a two-sided one 1.5 L s, with 5 L operations; the adjoints 3 L s,
+2.5 L s and 12 L. A mask with L = 2 M J (H + W) takes (L + M H W) s and 5 L + 2 M J H W; its adjoint
+(2 L + M H W) s and 12 L + 4 M J H W.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from ._band_mask import mask_adjoint_kernel, mask_kernel
 from ._common import blocks_of, power_of_2
 from ._softmax import falling_gate, gate_adjoint, load_places, rising_gate, softmax_adjoint
 
-# Places of a row that a program of a gate takes at most, and those that a warp takes.
+# Maximum positions of a row per program of a gate, and positions per warp.
 _ROW, _WARP = 4096, 512
-# Places of all rows of a program, where rows are shorter.
+# Positions of all rows of a program, if rows are shorter.
 _PLACES = 256
-# Sides of a mask's block at most, and rectangles taken at a time: a side of a product of matrices.
+# Maximum side of a mask's block; rectangles at a time, the inner size of a matrix product.
 _SIDE, _RECTANGLES = 64, 16
-# Registers a thread that the mask's kernel may have: left to itself, ptxas takes fewer and spills.
+# Registers per thread of the mask's kernel: by default, ptxas uses fewer and spills.
 _REGISTERS = 255
-# Elements of a mask's gradient that a program holds at a time; half in float64.
+# Elements of a mask's gradient that a program holds at a time; half as many in float64.
 _TILE = 4096
 
 
 @triton.jit
 def _rows(rows, blocks, ROWS: tl.constexpr):
-    """A program's rows, the last of all again instead of others; which are its own; its block."""
+    """A program's rows (clamped to the last row), a mask of those inside, and its block."""
     row = (tl.program_id(0) // blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     return tl.where(row < rows, row, rows - 1), row < rows, tl.program_id(0) % blocks
 
@@ -47,7 +47,7 @@ def gate_kernel(
     FALLS: tl.constexpr, WHOLE: tl.constexpr, DOUBLE: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Blocks of some rows' band gates, or of their cumax."""
+    """Compute blocks of some rows' band gates, or of their cumax."""
     row, own, block = _rows(rows, blocks, ROWS)
     first = block.to(tl.int64) * BLOCK
     at = first + tl.arange(0, BLOCK)[None, :]
@@ -65,7 +65,7 @@ def gate_adjoint_kernel(
     grad_row, grad_place, rise_row, rise_place, fall_row, fall_place, rows, length,
     FALLS: tl.constexpr, DOUBLE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of the logits of some rows."""
+    """Compute the gradients of some rows' logits."""
     row, own, _ = _rows(rows, 1, ROWS)
     at = tl.arange(0, BLOCK)[None, :]
     g = load_places(grad + row * grad_row, at, grad_place, at < length, 0.0, DOUBLE)
@@ -82,7 +82,7 @@ def gate_adjoint_kernel(
 
 @lru_cache(1024)
 def _rows_of(length: int, most: int | None = None) -> dict[str, int]:
-    """Rows that a program owns, and places of each: an adjoint's sums run from a row's end."""
+    """Rows and positions per program; an adjoint needs whole rows, as it sums from their end."""
     block = max(2, power_of_2(length))
     block = block if most is None else min(most, block)
     warps = max(1, min(16, block // _WARP))
@@ -115,22 +115,22 @@ def _run_gate_adjoint(grad: Tensor, rise: Tensor, fall: Tensor | None) -> tuple[
 
 
 def cumax(logits: Tensor) -> Tensor:
-    """Launch the op of that name."""
+    """Launch the op of the same name."""
     return _run_gate(logits, None)
 
 
 def cumax_backward(grad_sums: Tensor, logits: Tensor) -> Tensor:
-    """Launch the op of that name."""
+    """Launch the op of the same name."""
     return _run_gate_adjoint(grad_sums, logits, None)[0]
 
 
 def band_gate(rise: Tensor, fall: Tensor) -> Tensor:
-    """Launch the op of that name."""
+    """Launch the op of the same name."""
     return _run_gate(rise, fall)
 
 
 def band_gate_backward(grad_gate: Tensor, rise: Tensor, fall: Tensor) -> tuple[Tensor, Tensor]:
-    """Launch the op of that name."""
+    """Launch the op of the same name."""
     return _run_gate_adjoint(grad_gate, rise, fall)
 
 
@@ -140,7 +140,7 @@ def _side(length: int, most: int) -> int:
 
 @lru_cache(1024)
 def _mask_shape(height: int, width: int, double: bool) -> tuple[int, int, dict[str, int]]:
-    """Blocks of a mask along its sides, and their shape."""
+    """Numbers of blocks along a mask's sides, and the shape of a block."""
     most = _SIDE // 2 if double else _SIDE
     high, wide = _side(height, most), _side(width, most)
     whole = {"WHOLE_H": height <= high, "WHOLE_W": width <= wide, "DOUBLE": double}
@@ -150,7 +150,7 @@ def _mask_shape(height: int, width: int, double: bool) -> tuple[int, int, dict[s
 
 
 def band_mask(rise_h: Tensor, fall_h: Tensor, rise_w: Tensor, fall_w: Tensor) -> Tensor:
-    """Launch the op of that name."""
+    """Launch the op of the same name."""
     (masks, rectangles, height), width = rise_h.shape, rise_w.shape[2]
     out = rise_h.new_empty(masks, height, width)
     if masks > 0:
@@ -176,7 +176,7 @@ def _mask_adjoint_shape(height: int, width: int, double: bool) -> dict[str, int]
 def band_mask_backward(
     grad_mask: Tensor, rise_h: Tensor, fall_h: Tensor, rise_w: Tensor, fall_w: Tensor
 ) -> tuple[Tensor, ...]:
-    """Launch the op of that name."""
+    """Launch the op of the same name."""
     (masks, rectangles, height), width = rise_h.shape, rise_w.shape[2]
     logits = rise_h, fall_h, rise_w, fall_w
     grads = tuple(x.new_empty(x.shape) for x in logits)
@@ -219,5 +219,5 @@ def _compilations() -> list[tuple[object, dict[str, str], dict[str, int], dict[s
     return found
 
 
-#: What tests compile for every GPU: kernel, types of its arguments, values of its constants.
+#: Compiled by the tests for every GPU: kernel, argument types, values of constants.
 COMPILE = _compilations()

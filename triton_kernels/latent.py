@@ -1,10 +1,10 @@
-"""Elementwise kernels over contiguous operands: other strides are copied first.
+"""Elementwise kernels over contiguous operands; others are copied first.
 
-Programs of the simplicity loss own rows and columns, since to divide places by d would cost more.
+Programs of the simplicity loss own rows and columns, as dividing indices by d would cost more.
 
-Floor, of n elements with s bytes a number: divergences (2 s + 4) n bytes and 5 n operations, with
-samples (4 s + 4) n and 9 n, their adjoints (4 s + 4) n and 4 n, (7 s + 4) n and 10 n; the
-simplicity loss 4 s n and 7 n, its adjoint 8 s n and 10 n. Bytes decide.
+Floor, for n elements with s bytes per number: divergences (2 s + 4) n bytes and 5 n
+operations, with samples (4 s + 4) n and 9 n, their adjoints (4 s + 4) n and 4 n, (7 s + 4) n and 10
+n; the simplicity loss 4 s n and 7 n, its adjoint 8 s n and 10 n. All are memory-bound.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _wide(x, DOUBLE: tl.constexpr):
 
 @triton.jit
 def _half_excess(x, DOUBLE: tl.constexpr):
-    """(e^x - 1 - x) / 2, whose digits a power series keeps where |x| < 1."""
+    """(e^x - 1 - x) / 2, by a power series where |x| < 1, to avoid cancellation."""
     # Halved before e^x can overflow.
     large = (scaled_exponential(x * 0.0 + 0.5, x, DOUBLE) - 0.5) - 0.5 * x
     return tl.where(tl.abs(x) < 1.0, 0.5 * _small_excess(x, DOUBLE), large)
@@ -63,14 +63,14 @@ def _scaled_exp_minus_one(w, x, DOUBLE: tl.constexpr):
 def _scaled_exp_and_square(v, w, x, DOUBLE: tl.constexpr):
     """V e^x + w (e^2x - 1).
 
-    For x > 0 it is e^x (v + 2 w sinh x), so that the two terms have one infinity at most, that of
-    the greater one; for x <= 0 a sum of two numbers that are in range.
+    For x > 0 it is e^x (v + 2 w sinh x), so that at most one infinity arises, from the larger term;
+    for x <= 0 it is a sum of two numbers in range.
     """
     grows = x > 0.0
     near = tl.abs(x) < 1.0
     fall = exponential(-tl.abs(x), DOUBLE)
     series = _small_excess(x, DOUBLE) + x
-    # 1 - e^-x, of which 2 sinh x is e^x times and once.
+    # w (1 - e^-x); times e^x and once more it sums to 2 w sinh x.
     rest = w * tl.where(near, series / (series + 1.0), 1.0 - fall)
     twice_sinh = scaled_exponential(rest, tl.where(grows, x, 0.0), DOUBLE) + rest
     change = tl.where(near, series, fall - 1.0)
@@ -84,7 +84,7 @@ def gaussian_kernel(
     mu, logvar, noise, z, kl, count,
     SAMPLE: tl.constexpr, DOUBLE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """KL divergences of some elements, and their samples."""
+    """Compute KL divergences and samples of some elements."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     m = _wide(tl.load(mu + at, mask=inside, other=0.0), DOUBLE)
@@ -100,7 +100,7 @@ def gaussian_adjoint_kernel(
     grad_z, grad_kl, mu, logvar, noise, grad_mu, grad_logvar, grad_noise, count,
     SAMPLE: tl.constexpr, DOUBLE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of some elements."""
+    """Compute the gradients of some elements."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     m = _wide(tl.load(mu + at, mask=inside, other=0.0), DOUBLE)
@@ -121,7 +121,7 @@ def gaussian_adjoint_kernel(
 
 @triton.jit
 def _places(columns, batch, d, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Rows and columns of a program's elements, where they lie, and which are inside."""
+    """Rows, columns and offsets of a program's elements, and the mask of those inside."""
     row = (tl.program_id(0) // columns).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(0) % columns * COLUMNS + tl.arange(0, COLUMNS)
     inside = (row < batch)[:, None] & (column < d)[None, :]
@@ -133,7 +133,7 @@ def _errors(
     codes_a, codes_b, target_a, target_b, dimension, row, column, at, inside, batch,
     DOUBLE: tl.constexpr,
 ):  # fmt: skip
-    """Errors of both predictions, of their mean where a dimension is shared; zeros outside."""
+    """Errors of both predictions, of their mean on shared dimensions; and a mask of the latter."""
     a = _wide(tl.load(codes_a + at, mask=inside, other=0.0), DOUBLE)
     b = _wide(tl.load(codes_b + at, mask=inside, other=0.0), DOUBLE)
     wanted_a = _wide(tl.load(target_a + at, mask=inside, other=0.0), DOUBLE)
@@ -149,7 +149,7 @@ def simplicity_kernel(
     codes_a, codes_b, target_a, target_b, dimension, sums, columns, batch, d,
     weight_high, weight_low, DOUBLE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Part of the loss that some elements have."""
+    """Compute the part of the loss from some elements."""
     T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
     row, column, at, inside = _places(columns, batch, d, ROWS, COLUMNS)
     e, f, _ = _errors(
@@ -166,7 +166,7 @@ def simplicity_adjoint_kernel(
     grad_codes_a, grad_codes_b, grad_target_a, grad_target_b, columns, batch, d,
     weight_high, weight_low, DOUBLE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of some elements."""
+    """Compute the gradients of some elements."""
     T: tl.constexpr = tl.float64 if DOUBLE else tl.float32
     row, column, at, inside = _places(columns, batch, d, ROWS, COLUMNS)
     e, f, shared = _errors(
@@ -183,14 +183,14 @@ def simplicity_adjoint_kernel(
 
 @lru_cache(1024)
 def _tile(batch: int, d: int) -> tuple[int, int, dict[str, int]]:
-    """Programs, those of a row, and the shape of a program's elements."""
+    """Number of programs, in all and per row, and the shape of a program's elements."""
     wide = min(_BLOCK, power_of_2(d))
     high, columns = _BLOCK // wide, blocks_of(d, wide)
     return max(1, blocks_of(batch, high)) * columns, columns, {"ROWS": high, "COLUMNS": wide}
 
 
 def _run_gaussian(mu: Tensor, logvar: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the samples, which are empty without noise, and the divergences."""
+    """Return the samples (empty without noise) and the divergences."""
     m, s = mu.contiguous(), logvar.contiguous()
     kl, count = m.new_empty(m.shape, dtype=compute_dtype(m)), m.numel()
     z = m.new_empty(0 if noise is None else m.shape)
@@ -219,24 +219,24 @@ def _run_adjoint(
 
 
 def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
-    """Launch the op of that name."""
+    """Launch the op of the same name."""
     return _run_gaussian(mu, logvar, None)[1]
 
 
 def gaussian_kl_backward(grad_kl: Tensor, mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
-    """Launch the op of that name."""
+    """Launch the op of the same name."""
     return _run_adjoint(None, grad_kl, mu, logvar, None)[:2]
 
 
 def reparameterized_sample(mu: Tensor, logvar: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Launch the op of that name."""
+    """Launch the op of the same name."""
     return _run_gaussian(mu, logvar, noise)
 
 
 def reparameterized_sample_backward(
     grad_z: Tensor, grad_kl: Tensor, mu: Tensor, logvar: Tensor, noise: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Launch the op of that name."""
+    """Launch the op of the same name."""
     return _run_adjoint(grad_z, grad_kl, mu, logvar, noise)
 
 
@@ -248,7 +248,7 @@ def perceptual_simplicity_loss(
     dimension: Tensor,
     weight: float,
 ) -> Tensor:
-    """Launch the op of that name."""
+    """Launch the op of the same name."""
     tensors = [x.contiguous() for x in (codes_a, codes_b, target_a, target_b, dimension)]
     batch, d = codes_a.shape
     programs, columns, tile = _tile(batch, d)
@@ -269,7 +269,7 @@ def perceptual_simplicity_loss_backward(
     dimension: Tensor,
     weight: float,
 ) -> tuple[Tensor, ...]:
-    """Launch the op of that name."""
+    """Launch the op of the same name."""
     tensors = [x.contiguous() for x in (codes_a, codes_b, target_a, target_b, dimension)]
     batch, d = codes_a.shape
     grads = tuple(codes_a.new_empty(batch, d) for _ in range(4))

@@ -1,4 +1,4 @@
-// What every binding needs of torch's stable ABI.
+// Helpers on torch's stable ABI, shared by all bindings.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -39,8 +39,8 @@ inline ScalarType compute_type(bool is_double) {
   return is_double ? ScalarType::Double : ScalarType::Float;
 }
 
-// Not torch::stable::new_empty, contiguous and to alone: these look an operator up by its name,
-// which on small tensors takes longer than the arithmetic.
+// Faster than torch::stable::new_empty, contiguous and to, which look operators up by name: on
+// small tensors that takes longer than the arithmetic.
 inline Tensor empty_strided(const Tensor& like, const std::vector<int64_t>& sizes,
                             const std::vector<int64_t>& strides, ScalarType dtype) {
   int32_t device, index;
@@ -95,7 +95,7 @@ inline void check_like(const Tensor& x, const char* name, const Tensor& like, Sc
   STD_TORCH_CHECK(x.scalar_type() == dtype, name, " must have the dtype of the other arguments");
 }
 
-// A scalar of the CPU, float or double.
+// A CPU scalar, float or double.
 inline double scalar_of(const Tensor& x, const char* name) {
   STD_TORCH_CHECK(x.numel() == 1, name, " must be a scalar");
   return x.scalar_type() == ScalarType::Double ? *static_cast<const double*>(x.data_ptr())

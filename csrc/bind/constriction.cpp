@@ -10,21 +10,21 @@ using Four = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
 // Least work per thread, in elements times steps.
 constexpr int64_t kGrain = 1 << 15;
-// Work items at least, if there are channels for them: enough for a machine's threads.
+// Minimum number of work items, if there are enough channels: enough for a machine's threads.
 constexpr int64_t kItems = 32;
-// Bytes of two planes for each channel of a block, of which a second-level cache is to hold three
-// blocks, and channels of a block at most. Of a channels-last map a block takes whole cache lines
-// in each pixel, at least two: next to each other, they are fetched together.
+// Bytes of a block, with two planes per channel, such that the L2 cache holds three blocks; and the
+// maximum number of channels in a block. In a channels-last map a block covers whole cache lines of
+// each pixel, at least two: adjacent lines are fetched together.
 constexpr int64_t kBlockBytes = 1 << 18, kBlock = 16, kLastBlock = 64, kLine = 16;
-// Codes up to which masks are so few that it pays to have no more channels in a block than share a
-// reading of them: all of a block is then in the cache that is nearest.
+// Up to this many codes, masks are cheap enough to reread that a block need not exceed the channels
+// that share one read: the whole block then fits in the L1 cache.
 constexpr int64_t kFewCodes = 2;
 
-// One call's operands in the kernel's layout; it keeps alive what the parameters point to.
+// Owns one call's operands in the kernel's layout, which the parameters point to.
 struct Call {
   ConstrictionParams p{};
   Tensor x, masks, scales, shifts;
-  std::vector<int64_t> sizes, strides;  // of x and of what is like it
+  std::vector<int64_t> sizes, strides;  // of x and of tensors laid out like it
   ScalarType narrow, wide;
 
   Call(const Tensor& x_, const Tensor& masks_, const Tensor& scales_, const Tensor& shifts_)
@@ -47,7 +47,7 @@ struct Call {
     plan();
   }
 
-  // Contiguous, unless x is channels-last and not both.
+  // Contiguous, unless x is channels-last but not contiguous.
   void set_layout() {
     strides = {sizes[1] * p.pixels, p.pixels, sizes[3], 1};
     const std::vector<int64_t> last = {sizes[1] * p.pixels, 1, sizes[3] * sizes[1], sizes[1]};
@@ -63,7 +63,7 @@ struct Call {
 
   Tensor empty_map() const { return empty_strided(x, sizes, strides, x.scalar_type()); }
 
-  // t itself if it is laid out as x is for the kernel, otherwise a copy that is.
+  // t itself if it has the kernel's layout of x, otherwise a copy that has.
   Tensor arrange(const Tensor& t) const {
     if (t.numel() == 0 || fits(t, strides)) return t;
     Tensor copy = empty_map();
@@ -83,7 +83,7 @@ struct Call {
     return in_order(t);
   }
 
-  // Groups follow from the shapes alone, and decide in which order channels are summed: results
+  // Groups depend on the shapes alone, and fix the order in which channels are summed: results
   // depend neither on the number of threads nor on the layout.
   void plan() {
     p.padded = ceil_div(p.pixels, kConstrictionLanes) * kConstrictionLanes;

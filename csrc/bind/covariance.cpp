@@ -32,7 +32,7 @@ Samples samples_of(const std::optional<Tensor>& x, const char* name, const Tenso
   return samples_of(*x, name);
 }
 
-// Fills the outputs that p points to, and returns the sums of squares off and on the diagonal.
+// Fills the outputs of p, and returns the sums of squares off and on the diagonal.
 std::pair<double, double> run_covariance(CovarianceParams& p) {
   const int64_t d = p.right.columns, tiles = ceil_div(d, kCovarianceTile);
   std::vector<double> sums(2 * tiles);
@@ -117,7 +117,7 @@ Four cross_covariance_penalty(const Tensor y, const Tensor z) {
   return {penalty, y_means, z_means, covariance};
 }
 
-// The gradient of one operand: the other one, centred, times the covariance or its transpose.
+// Gradient of one operand: the other one, centred, times the covariance or its transpose.
 Tensor cross_gradient(const Tensor& other, const Tensor& means, const Tensor& covariance,
                       bool transposed, double scale) {
   CovarianceAdjointParams p{};

@@ -13,7 +13,7 @@ using Three = std::tuple<Tensor, Tensor, Tensor>;
 
 // Least work per thread, in exponentials.
 constexpr int64_t kGrain = 1 << 14;
-// Work items of the backward at most, each with a (B, d) part of grad_z.
+// Maximum number of work items of the backward, each with a (B, d) part of grad_z.
 constexpr int64_t kChunks = 16;
 
 int64_t round_up(int64_t x, int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }
@@ -34,7 +34,7 @@ void set_weights(AggregatePosteriorParams& p, int64_t dataset_size, const std::s
   p.other_weight = -std::log(others);
 }
 
-// Holds the inputs in the dtype of the arithmetic for as long as the kernels run.
+// Owns the inputs, in the dtype of the arithmetic, while the kernels run.
 struct Inputs {
   Tensor z, mu, logvar, table;
   AggregatePosteriorParams p{};

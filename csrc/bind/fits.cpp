@@ -1,4 +1,5 @@
-// Whether tensors are what an op takes, asked before the checks that can say why not.
+// Quick test of whether an op accepts its tensors; only if it fails do slower checks find the
+// reason.
 #include "fits.h"
 
 #include <cctype>
@@ -6,8 +7,8 @@
 namespace pydisent {
 namespace {
 
-// What DLPack 1 lays down of a tensor and of a library's functions: an interface in C, the same for
-// all releases of torch that have it. torch's header of it is not for users of the stable ABI.
+// DLPack 1's structures for a tensor and for a library's functions: a C interface, the same in all
+// releases of torch that provide it. torch's own header of it is not part of the stable ABI.
 struct Described {
   void* data;
   int32_t device_type, device_id, axes;
@@ -31,7 +32,7 @@ constexpr uint8_t kFloat = 2, kBFloat = 4;
 const Exchange* exchange = nullptr;
 PyTypeObject *tensor_type = nullptr, *parameter_type = nullptr;
 
-// Sizes that letters stand for, and the axes before those of the pattern.
+// Sizes bound to letters, and the leading axes before those of the pattern.
 struct Known {
   int64_t sizes[128];
   bool is_known[128] = {};
@@ -121,7 +122,7 @@ void add_fits(PyObject* module) {
     Py_XDECREF(capsule);
   }
   if (exchange && (exchange->major != kMajor || !exchange->describe)) exchange = nullptr;
-  PyErr_Clear();  // without it no tensor fits, and all are checked in Python
+  PyErr_Clear();  // without it no tensor fits, and Python checks them all
   Py_XDECREF(torch);
   Py_XDECREF(nn);
 }

@@ -17,7 +17,7 @@ void set_strides(const Tensor& x, int64_t* strides) {
   strides[2] = x.stride(x.dim() - 1);
 }
 
-// One call's operands: (M, L) gates, or the (M, J, L) gates of masks' sides.
+// One call's operands: (M, L) gates, or (M, J, L) gates of the masks' sides.
 struct GatesCall {
   GatesParams p{};
   const Tensor& like;

@@ -16,7 +16,7 @@ std::vector<int64_t> sizes_of(const Tensor& x) {
   return {x.sizes().data(), x.sizes().data() + x.dim()};
 }
 
-// One call's operands, shaped as mu: matrices with any strides, or else contiguous copies.
+// One call's operands, shaped as mu: strided matrices, or contiguous copies of anything else.
 struct GaussianCall {
   GaussianParams p{};
   const Tensor& mu;

@@ -48,7 +48,7 @@ Four power_iteration(const Tensor& gram, const Tensor& probe, const Tensor& mask
   return {vectors, norms, iterates, iterate_norms};
 }
 
-// The arguments that the adjoint's CPU and CUDA versions share; grad_probe is allocated.
+// The arguments shared by the adjoint's CPU and CUDA versions; allocates grad_probe.
 PowerIterationBackwardParams backward_params(const Tensor& grad_vectors, const Tensor& grad_norms,
                                              const Tensor& gram, const Tensor& mask,
                                              const Tensor& iterates, const Tensor& iterate_norms,

@@ -22,7 +22,7 @@ Activation activation_of(const std::string& kind) {
   STD_TORCH_CHECK(false, "kind must be a name of pydisent.ops.tangent, got ", kind);
 }
 
-// Whether these strides lay the sizes out without gaps or overlap, in some order of dimensions.
+// Whether the strides are dense and without overlap, in some order of dimensions.
 bool is_dense(const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides) {
   std::vector<size_t> order(sizes.size());
   std::iota(order.begin(), order.end(), 0);
@@ -37,7 +37,7 @@ bool is_dense(const std::vector<int64_t>& sizes, const std::vector<int64_t>& str
   return true;
 }
 
-// The one order in memory that the kernel's operands share.
+// The memory order shared by the kernel's operands.
 struct Layout {
   std::vector<int64_t> sizes, strides;  // of h and of each tangent
   int64_t positions = 1;
@@ -49,7 +49,7 @@ struct Layout {
     if (!is_dense(sizes, strides)) strides = contiguous_strides(sizes);
   }
 
-  // Whether the last dimensions of x are laid out so; dimensions of size one have any stride.
+  // Whether the last dimensions of x have this layout; strides of size-one dimensions are ignored.
   bool fits(const Tensor& x) const {
     const int64_t skip = x.dim() - static_cast<int64_t>(sizes.size());
     for (size_t d = 0; d < sizes.size(); ++d)
@@ -57,7 +57,7 @@ struct Layout {
     return true;
   }
 
-  // Uninitialised memory for what x holds, laid out so.
+  // Uninitialised tensor like x in this layout.
   Tensor empty_for(const Tensor& x) const {
     std::vector<int64_t> full_sizes = sizes, full_strides = strides;
     if (x.dim() > static_cast<int64_t>(sizes.size())) {
@@ -67,7 +67,7 @@ struct Layout {
     return empty_strided(x, full_sizes, full_strides, x.scalar_type());
   }
 
-  // x itself if it is laid out so, otherwise a copy that is.
+  // x itself if it has this layout, otherwise a copy that has.
   Tensor arrange(const Tensor& x) const {
     if (fits(x)) return x;
     Tensor copy = empty_for(x);
@@ -76,7 +76,7 @@ struct Layout {
   }
 };
 
-// One call's operands in the kernel's layout; it keeps alive what the parameters point to.
+// Owns one call's operands in the kernel's layout, which the parameters point to.
 struct Call {
   ActivationTangentParams p{};
   Layout layout;
@@ -125,7 +125,7 @@ struct Call {
     p.threshold = values_of(threshold_, threshold, cuda);
   }
 
-  // On CUDA as they are, which takes no kernel; on the CPU one double per channel.
+  // On CUDA as given, which needs no extra kernel; on the CPU one double per channel.
   ChannelValues values_of(const std::optional<Tensor>& x, std::optional<Tensor>& kept, bool cuda) {
     if (!x) return {};
     STD_TORCH_CHECK(x->device() == h.device(), "leak, threshold: must be on the device of h");
@@ -155,7 +155,7 @@ struct Call {
   }
 };
 
-// Runs the kernel into out, or into memory of the kernel's layout that is then copied to out.
+// Runs the kernel into out, or into a buffer of the kernel's layout that is then copied to out.
 template <class Run>
 void run_into(Call& call, Tensor& out, const Run& run) {
   const bool direct = call.layout.fits(out);
@@ -209,7 +209,7 @@ void backward_cuda(Call& call) {
 // The gradients of the channels, in the shape and dtype of the leak.
 Tensor finish_leak(Call& call, const Tensor& total, const Tensor& leak) {
   Tensor result = total;
-  if (leak.numel() != call.p.channels) {  // one leak with a threshold for each channel
+  if (leak.numel() != call.p.channels) {  // one shared leak with a threshold per channel
     std::vector<int64_t> dims = {0};
     result = torch::stable::sum(result, dims);
   }
@@ -250,7 +250,7 @@ std::tuple<Tensor, Tensor, Tensor> activation_tangent_backward(const Tensor grad
   const Tensor cotangents = call.layout.arrange(grad);
   call.p.grad = cotangents.data_ptr(), call.p.grad_stride = cotangents.stride(0);
   Tensor grad_h = pydisent::empty_like(h), grad_tangents = pydisent::empty_like(tangents);
-  // On CUDA in the leak's own shape and dtype, else a double per channel.
+  // On CUDA in the leak's shape and dtype, else one double per channel.
   Tensor total = !leak   ? empty(h, {0}, h.scalar_type())
                  : kCuda ? pydisent::empty_like(*leak)
                          : empty(h, {call.p.channels}, ScalarType::Double);

@@ -9,12 +9,12 @@
 namespace pydisent {
 namespace {
 
-// Pixels of a tile, which stays in the first-level cache while the channels of a block pass by.
+// Maximum pixels of a tile, which stays in the L1 cache while the channels of a block stream by.
 constexpr int64_t kMostPixels = 2048;
-// Pixels ahead that are fetched of a channels-last map, a block of whose channels is not
+// Prefetch distance, in pixels, in a channels-last map, where a block of channels is not
 // contiguous.
 constexpr int64_t kAhead = 64;
-// Codes that one pass over a tile takes; each count up to that many has code of its own.
+// Codes that one pass over a tile handles; each count up to this has a specialised kernel.
 constexpr int64_t kMostCodes = 8;
 // Channels that share the reads and writes of each pixel of a sample.
 constexpr int kTogether = kConstrictionTogether;
@@ -29,9 +29,8 @@ PYDISENT_INLINE void store(T* x, typename Vector<T, W>::type v) {
   *reinterpret_cast<typename Vector<T, W>::type*>(x) = v;
 }
 
-// Memory latency is hidden by prefetching: the passes over a block ask
-// for the block's output and for the input of the next block, line by line. Any address may be
-// prefetched.
+// Prefetching hides memory latency: the passes over a block prefetch the block's output and the
+// input of the next block, line by line. Any address may be prefetched.
 PYDISENT_INLINE void prefetch(const void* address) { __builtin_prefetch(address, 0, 2); }
 PYDISENT_INLINE void prefetch_to_write(const void* address) { __builtin_prefetch(address, 1); }
 
@@ -44,8 +43,8 @@ PYDISENT_INLINE typename Vector<T, W>::type without_padding(typename Vector<T, W
   return load<T, W>(lanes);
 }
 
-// Pixels of a tile that has rows for every code: of the weights and, in the adjoint, their
-// gradient. A block of the fewest channels reads them once, and needs no tiles.
+// Pixels of a tile with a row per code for the weights and, in the adjoint, one for their gradient.
+// A block of the fewest channels reads them once, and needs no tiles.
 template <class T>
 PYDISENT_INLINE int64_t tile_pixels(const ConstrictionParams& p) {
   if (p.block <= kTogether && p.codes <= kMostCodes) return p.padded;
@@ -53,8 +52,7 @@ PYDISENT_INLINE int64_t tile_pixels(const ConstrictionParams& p) {
   return std::clamp(fitting / kConstrictionLanes * kConstrictionLanes, int64_t(128), kMostPixels);
 }
 
-// Calls body(channel, constant) for all channels of a block: kTogether at a time, the rest one by
-// one.
+// Calls body(channel, constant) for the channels of a block, kTogether at a time, then one by one.
 template <class Body>
 PYDISENT_INLINE void for_channels(int64_t count, const Body& body) {
   int64_t channel = 0;
@@ -91,7 +89,7 @@ PYDISENT_INLINE void for_codes(int64_t codes, const Partial& partial, const Last
   with_constant(codes - first, [&](auto n) __attribute__((always_inline)) { last(first, n); });
 }
 
-// Storage to T and back, with one switch per row.
+// Conversions from storage to T and back, with one switch per row.
 
 template <class S, class T>
 PYDISENT_INLINE T to_wide(S x) {
@@ -119,7 +117,7 @@ PYDISENT_INLINE void with_storage(DType dtype, const Body& body) {
   }
 }
 
-// Rows (rows, pixels) of a tensor to padded rows of T, zero in the padding.
+// Converts rows (rows, pixels) of a tensor to rows of T with zero padding.
 template <class T>
 PYDISENT_INLINE void widen_rows(const ConstrictionParams& p, DType dtype, const void* from,
                                 int64_t first, int64_t rows, T* to) {
@@ -160,8 +158,7 @@ PYDISENT_INLINE void transpose_square(typename Vector<T, W>::type* rows) {
 #endif
 }
 
-// Channels [channel, channel + count) of a channels-last sample to padded rows of T, a row a
-// channel.
+// Converts channels [channel, channel + count) of a channels-last sample to padded rows of T.
 template <class S, class T, int W>
 PYDISENT_INLINE void gather_rows(const ConstrictionParams& p, const S* from, int64_t count, T* to) {
   using V = typename Vector<T, W>::type;
@@ -209,8 +206,8 @@ PYDISENT_INLINE void scatter_rows(const ConstrictionParams& p, const T* from, in
       to[i * p.channels + c] = to_narrow<S, T>(from[c * p.padded + i]);
 }
 
-// Some channels of a sample, as rows of T with padding: in the tensor itself where that has such
-// rows, and else in scratch memory.
+// Some channels of a sample as padded rows of T: views of the tensor where it has such rows, else
+// in scratch memory.
 template <class T, int W>
 struct Planes {
   const ConstrictionParams& p;
@@ -256,7 +253,7 @@ struct Planes {
   }
 };
 
-// Statistics of a plane, whose mean is mean + rest.
+// Statistics of a plane; its mean is mean + rest.
 template <class T>
 struct Normalisation {
   T mean, rest, rstd;
@@ -267,8 +264,8 @@ struct Normalisation {
   }
 };
 
-// The sums of x - guess and its square over a plane, in an order that depends on its size alone. No
-// lane adds up too many. `target` is memory that is soon to be written, a plane of the same size.
+// Sums of x - guess and of its square over a plane, in an order that depends on its size alone, and
+// in chunks that bound the terms per lane. `target` is a plane that will soon be written.
 template <class T, int W>
 PYDISENT_INLINE void moments_around(T guess, const T* x, int64_t n, const T* target,
                                     double* totals) {
@@ -297,7 +294,7 @@ PYDISENT_INLINE void moments_around(T guess, const T* x, int64_t n, const T* tar
   }
 }
 
-// A first guess of a plane's mean, from a few pixels of each quarter.
+// First guess of a plane's mean, from a few pixels of each quarter.
 template <class T, int W>
 PYDISENT_INLINE T guess_of(const T* x, int64_t n) {
   const T base = n > 0 ? x[0] : T(0);
@@ -307,8 +304,8 @@ PYDISENT_INLINE T guess_of(const T* x, int64_t n) {
   return base + horizontal_sum<T, W>(sum) / (4 * W);
 }
 
-// One pass, around a guess that is good enough unless the plane is uneven: then a second, around
-// the mean that the first has found. Both are exact in a constant plane.
+// One pass around a guess, which suffices unless the plane is uneven; then a second, around the
+// mean found by the first. Both are exact on a constant plane.
 template <class T, int W>
 PYDISENT_INLINE Normalisation<T> statistics_of(const ConstrictionParams& p, const T* x,
                                                const T* target) {
@@ -322,7 +319,7 @@ PYDISENT_INLINE Normalisation<T> statistics_of(const ConstrictionParams& p, cons
     moments_around<T, W>(guess, x, p.pixels, target, moments);
     error = moments[0] / count, variance = moments[1] / count - error * error;
   }
-  variance = variance < 0 ? 0 : variance;  // not std::max, which would lose NaN
+  variance = variance < 0 ? 0 : variance;  // not std::max, which would drop NaN
   Normalisation<T> found;
   found.mean = static_cast<T>(guess + error);
   found.rest = static_cast<T>(error - (static_cast<double>(found.mean) - guess));
@@ -330,8 +327,8 @@ PYDISENT_INLINE Normalisation<T> statistics_of(const ConstrictionParams& p, cons
   return found;
 }
 
-// Of one sample, a value a code and pixel: W pixels of the first code, as many of the next, and
-// after all `rows` of them the next W pixels. What a loop over pixels reads follows in memory.
+// A table of one value per code and pixel of a sample: W pixels of the first code, W of the next,
+// and after all `rows` of them the next W pixels. So a loop over pixels reads sequentially.
 template <class T, int W>
 struct Codes {
   T* data;
@@ -340,7 +337,7 @@ struct Codes {
   PYDISENT_INLINE T* at(int64_t row, int64_t pixel) const { return data + pixel * rows + row * W; }
 };
 
-// The masks of a sample, to every `step`th row from `row` on; zero in the padding.
+// Loads the masks of a sample into every `step`th row from `row` on, zero in the padding.
 template <class T, int W>
 PYDISENT_INLINE void widen_masks(const ConstrictionParams& p, int64_t sample, Codes<T, W> to,
                                  int64_t row, int64_t step) {
@@ -372,15 +369,15 @@ PYDISENT_INLINE void narrow_masks(const ConstrictionParams& p, int64_t sample, C
   });
 }
 
-// Of masks m in every other row, 1 - m in those after them.
+// Given masks m in every other row, fills the rows between with 1 - m.
 template <class T, int W>
 PYDISENT_INLINE void complements_of(const ConstrictionParams& p, Codes<T, W> masks) {
   for (int64_t at = 0; at < masks.rows * p.padded; at += 2 * W)
     store<T, W>(masks.data + at + W, T(1) - load<T, W>(masks.data + at));
 }
 
-// Rows of a tile: n pixels of R channels, a row every `row_stride`, styled by N codes. `from` is
-// the state that earlier codes left.
+// Styles a tile by N codes: n pixels of R channels, `row_stride` apart. `from` is the state left by
+// earlier codes.
 template <class T, int W, int N, int R>
 PYDISENT_INLINE void style_rows(const T* x, int64_t row_stride, const T* from, int64_t from_stride,
                                 const Normalisation<T>* by, const T* masks, int64_t stride,
@@ -473,8 +470,8 @@ PYDISENT_INLINE void forward_groups(const ConstrictionParams& p, int64_t begin, 
   }
 }
 
-// The op is linear in x and its normalised form: in each pixel A x + sum of w_n (scale_n x̂ +
-// shift_n). Of masks in rows 1 to N of the table, makes A in row 0 and w_n in those.
+// The op is linear in x and its normalised form: at each pixel A x + sum of w_n
+// (scale_n x̂ + shift_n). Turns masks in rows 1 to N of the table into w_n, with A in row 0.
 template <class T, int W>
 PYDISENT_INLINE void weights_of(const ConstrictionParams& p, Codes<T, W> table) {
   using V = typename Vector<T, W>::type;
@@ -489,10 +486,10 @@ PYDISENT_INLINE void weights_of(const ConstrictionParams& p, Codes<T, W> table) 
   }
 }
 
-// Rows of a tile: n pixels of R channels, from `valid` on padding. sums (R, `sums_stride`), of
-// which this fills (2 N, W), gain the sums over pixels of g (x - mean) w_n and of g w_n, lane by
-// lane; partials, which the channels share, those of the weights w_n, and `kept`, unless not kKept,
-// that of A.
+// Reduces a tile: n pixels of R channels, padding from `valid` on. Adds, lane by lane, the sums
+// over pixels of g (x - mean) w_n and g w_n to a (2 N, W) part of sums (R, `sums_stride`); the
+// gradients of the weights w_n to partials, which the channels share; and, if kKept, that of A to
+// `kept`.
 template <class T, int W, int N, int R, bool kKept>
 PYDISENT_INLINE void reduce_rows(const T* x, const T* grad, int64_t row_stride,
                                  const Normalisation<T>* by, const T* weights, T* partials, T* kept,
@@ -543,7 +540,7 @@ PYDISENT_INLINE void reduce_rows(const T* x, const T* grad, int64_t row_stride,
     }
 }
 
-// Everything in a block but the gradient of x, which needs these sums over whole planes.
+// All gradients in a block but that of x, which needs these sums over whole planes.
 template <class T, int W>
 PYDISENT_INLINE void reduce_block(const ConstrictionParams& p, int64_t sample, int64_t channel,
                                   int64_t count, Codes<T, W> table, Codes<T, W> partials,
@@ -575,14 +572,13 @@ PYDISENT_INLINE void reduce_block(const ConstrictionParams& p, int64_t sample, i
   }
 }
 
-// The gradient of x in a channel: g (A + sum of w_n scaled_n) + constant
-// - (x - mean) linear.
+// The gradient of x in a channel: g (A + sum of w_n scaled_n) + constant - (x - mean) linear.
 template <class T>
 struct Slope {
   T constant, linear;
 };
 
-// Adds the codes' part to rows of the slope, `kept` (A at first), and if kLast completes the rows
+// Adds the codes' part to rows of the slope, `kept` (initially A), and if kLast computes the rows
 // of grad_x from it.
 template <class T, int W, int N, int R, bool kLast>
 PYDISENT_INLINE void slope_rows(const T* kept, int64_t kept_stride, int64_t kept_row_stride,
@@ -653,7 +649,7 @@ PYDISENT_INLINE void slope_block(const ConstrictionParams& p, int64_t count, Cod
   }
 }
 
-// totals[r] = the sum of the W lanes of row r of sums, which has room for a multiple of W rows.
+// totals[r] = the sum of the W lanes of row r of sums, which is padded to a multiple of W rows.
 template <class T, int W>
 PYDISENT_INLINE void sum_lanes(const T* sums, int64_t rows, T* totals) {
   using V = typename Vector<T, W>::type;
@@ -667,8 +663,8 @@ PYDISENT_INLINE void sum_lanes(const T* sums, int64_t rows, T* totals) {
   }
 }
 
-// From the sums over planes (count, N, 2), of g (x - mean) w_n and g w_n: the styles' gradients,
-// and what that of x still needs.
+// From the sums over planes (count, N, 2) of g (x - mean) w_n and g w_n, computes the styles'
+// gradients and the terms that grad_x still needs.
 template <class T>
 PYDISENT_INLINE void finish_styles(const ConstrictionParams& p, int64_t sample, int64_t channel,
                                    int64_t count, const T* totals, const Normalisation<T>* by,
@@ -732,9 +728,9 @@ PYDISENT_INLINE void backward_groups(const ConstrictionParams& p, int64_t begin,
   }
 }
 
-// The adjoint in pixels, of A and w_n as functions of the masks: with the gradients z_0 of A and
-// d_n of w_n, that of m_n is P_n (d_n - z_{n-1}), where z follows the d_n as x does the codes, and
-// P_n = (1 - m_{n+1}) ... (1 - m_N). There is no division by 1 - m_n, which may be zero.
+// The pixelwise adjoint of A and w_n as functions of the masks: given the gradients z_0 of A and
+// d_n of w_n, that of m_n is P_n (d_n - z_{n-1}), where z is updated by the d_n as x is by the
+// codes, and P_n = (1 - m_{n+1}) ... (1 - m_N). This avoids dividing by 1 - m_n, which may be zero.
 template <class T, int BYTES>
 PYDISENT_INLINE void mask_samples(const ConstrictionParams& p, int64_t begin, int64_t end) {
   constexpr int W = BYTES / sizeof(T);

@@ -1,4 +1,4 @@
-// Conversions between storage and arithmetic types, without branches so that loops vectorise.
+// Branch-free conversions between storage and arithmetic types, so that loops vectorise.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace pydisent {
 
-// What arithmetic on values stored as S is done in.
+// The type of arithmetic on values stored as S.
 template <class S>
 struct ComputeType {
   using type = float;
@@ -35,8 +35,8 @@ inline __attribute__((always_inline)) float widen(BFloat16 x) {
 
 inline __attribute__((always_inline)) float widen(Half x) {
   const uint32_t bits = x.bits & 0x7fffu, sign = (x.bits & 0x8000u) << 16;
-  const uint32_t normal = (bits << 13) + 0x38000000u;  // the exponent's other bias
-  // No float on the way is subnormal, as training has those computed as zero.
+  const uint32_t normal = (bits << 13) + 0x38000000u;  // rebias the exponent
+  // No intermediate float is subnormal, as training may flush those to zero.
   const float subnormal = bit_cast<float>(bits | 0x3f000000u) - 0.5f;
   const uint32_t special = bits >= 0x7c00u ? 0x7f800000u : 0u;
   const uint32_t magnitude = bits < 0x0400u ? bit_cast<uint32_t>(subnormal) : normal;
@@ -73,7 +73,7 @@ template <>
 inline __attribute__((always_inline)) Half narrow<Half>(float x) {
   const uint32_t u = bit_cast<uint32_t>(x), sign = (u >> 16) & 0x8000u, f = u & 0x7fffffffu;
   const uint32_t normal = (f - 0x38000000u + 0xfffu + ((f >> 13) & 1u)) >> 13;
-  // Adding 0.5 lines a subnormal's bits up with the float's last place, and rounds.
+  // Adding 0.5 aligns a subnormal's bits with the float's last place, and rounds.
   const uint32_t subnormal = bit_cast<uint32_t>(bit_cast<float>(f) + 0.5f) - 0x3f000000u;
   const uint32_t large = f > 0x7f800000u ? 0x7e00u : 0x7c00u;
   const uint32_t magnitude = f >= 0x47800000u ? large : (f < 0x38800000u ? subnormal : normal);

@@ -28,7 +28,7 @@ PYDISENT_INLINE void for_row(const Samples& x, int64_t row, int64_t column, int6
     for (int64_t j = 0; j < columns; ++j) visit(j, widen(from[j * stride]));
 }
 
-// Mean of at most kTile columns, and what rounding left of it in x - mean.
+// Mean of at most kTile columns, and its rounding error: the mean of x - mean.
 template <class S, class T>
 PYDISENT_INLINE void column_means(const Samples& x, int64_t batch, int64_t column, int64_t columns,
                                   T* mean, T* rest) {
@@ -60,7 +60,7 @@ PYDISENT_INLINE void centre(const Samples& x, int64_t row, int64_t rows, int64_t
   }
 }
 
-// Means of all columns of the left operand, which a symmetric one also gives to the output.
+// Means of all columns of the left operand; if symmetric, also written to the output.
 template <class S, class T>
 PYDISENT_INLINE void left_means(const CovarianceParams& p, T* means) {
   const int64_t k = p.left.columns;
@@ -128,7 +128,7 @@ PYDISENT_INLINE void covariance_tiles(const CovarianceParams& p, int64_t begin, 
     for (int64_t i = 0; i < k; ++i) std::fill_n(covariance + i * d + column, columns, T(0));
     for (int64_t b = 0; b < p.batch; b += block) {
       const int64_t rows = std::min(block, p.batch - b);
-      if (tile == begin || rows < p.batch)  // a batch of one block stays as it is
+      if (tile == begin || rows < p.batch)  // a batch of one block is loaded once
         centre<S, T>(p.left, b, rows, 0, k, means, means + k, left, stride);
       const int64_t right_stride = p.symmetric ? stride : kTile;
       const T* operand = p.symmetric ? left + column : static_cast<T*>(right);
@@ -208,7 +208,7 @@ PYDISENT_INLINE void adjoint_items(const CovarianceAdjointParams& p, int64_t beg
     std::fill_n(static_cast<T*>(sums), kAdjointRows * tile, T(0));
     for (int64_t i = 0; i < m; i += depth) {
       const int64_t terms = std::min(depth, m - i);
-      if (item == begin || item % blocks == 0 || terms < m)  // else they are there already
+      if (item == begin || item % blocks == 0 || terms < m)  // else already loaded
         load_weights<T, W>(p, i, terms, column, columns, weights, tile);
       centre<S, T>(p.samples, row, rows, i, terms, means + i, means + m + i, samples, depth);
       product<T, W, true>(samples, 1, depth, rows, weights, tile, terms, sums, tile, columns);
@@ -270,7 +270,7 @@ PYDISENT_INLINE void third_moment_adjoint_rows(const ThirdMomentParams& p, int64
         v[j] = exponential(value);
         to_logvar[j] = narrow<S>(scaled_exponential(weights[j] * c[j], value));
       });
-    // Where no sample is off the mean variances may be infinite, and their difference NaN.
+    // Where all samples equal the mean, variances may be infinite and their difference NaN.
     for (int64_t j = 0; j < d; ++j) {
       const T spread = weights[j] == 0 ? c[j] : c[j] * c[j] + v[j] - moments[2 * d + j];
       to[j] = narrow<S>(weights[j] * spread);

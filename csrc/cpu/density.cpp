@@ -9,7 +9,7 @@
 namespace pydisent {
 namespace {
 
-// Columns j of a tile: with kDensityRows rows i of them, what is read again stays in the cache.
+// Columns j of a tile: with kDensityRows rows i, everything that is reread stays in the cache.
 constexpr int64_t kColumns = 256;
 
 template <class T>
@@ -25,9 +25,9 @@ PYDISENT_INLINE void store(T* x, typename Vector<T, W>::type v) {
   *reinterpret_cast<typename Vector<T, W>::type*>(x) = v;
 }
 
-// The posteriors of columns from first on, in one dimension. Log-densities are doubled throughout,
-// log-weights too, so that u² needs no factor: the half comes with the subtraction before exp.
-// The scale is applied twice: its square 1 / std may be infinite where no result is.
+// The posteriors of columns from first on, in one dimension. All log-densities and log-weights are
+// doubled, so that u² needs no factor: they are halved in the subtraction before exp. The scale is
+// applied twice: its square 1 / std may overflow where no result does.
 template <class T>
 struct Columns {
   const T *mean, *scale, *offset;
@@ -37,7 +37,7 @@ struct Columns {
         scale(mean + p.padded),
         offset(scale + p.padded) {}
 
-  // u = (z - mu) / std: the difference first, for z² - 2 z mu + mu² would cancel
+  // u = (z - mu) / std: difference first, as z² - 2 z mu + mu² would cancel
   template <int W>
   PYDISENT_INLINE typename Vector<T, W>::type distance(T z, int64_t j) const {
     const auto root = load<T, W>(scale + j);
@@ -51,8 +51,8 @@ struct Columns {
   }
 };
 
-// Doubled logarithms of a row's weights in a tile, less that of most columns; -inf beyond the
-// batch. Returns whether any is not zero.
+// Doubled log-weights of a row in a tile, relative to the weight of most columns; -inf beyond the
+// batch. Returns whether any is nonzero.
 template <class T>
 PYDISENT_INLINE bool tile_weights(const AggregatePosteriorParams& p, int64_t row, int64_t first,
                                   int64_t n, T* weights) {
@@ -68,7 +68,7 @@ PYDISENT_INLINE bool tile_weights(const AggregatePosteriorParams& p, int64_t row
   return true;
 }
 
-// Adds the exponentials of x / 2 to a sum of exponentials, lane by lane: sum * exp(peak / 2).
+// Adds exp(x / 2), lane by lane, to a running sum stored as sum * exp(peak / 2).
 template <class T, int W>
 PYDISENT_INLINE void add_exponentials(const T* x, int64_t n, T* peaks, T* sums) {
   using V = typename Vector<T, W>::type;
@@ -86,7 +86,7 @@ PYDISENT_INLINE void add_exponentials(const T* x, int64_t n, T* peaks, T* sums) 
   store<T, W>(sums, sum);
 }
 
-// log of the sum over the lanes, of NaN too
+// log of the sum over the lanes; propagates NaN
 template <class T, int W>
 PYDISENT_INLINE T log_total(const T* peaks, const T* sums, double log_weight) {
   T top = -kInfinity<T>;
@@ -94,7 +94,7 @@ PYDISENT_INLINE T log_total(const T* peaks, const T* sums, double log_weight) {
   const T shift = top == -kInfinity<T> ? T(0) : T(0.5) * top;
   const T total = horizontal_sum<T, W>(load<T, W>(sums) *
                                        exp_nonpositive<T, W>(T(0.5) * load<T, W>(peaks) - shift));
-  return (shift + static_cast<T>(log_weight)) + std::log(total);  // as responsibility rounds
+  return (shift + static_cast<T>(log_weight)) + std::log(total);  // rounded as in responsibility
 }
 
 template <class T, int W>
@@ -104,7 +104,7 @@ PYDISENT_INLINE void forward_tile(const AggregatePosteriorParams& p, int64_t row
   alignas(64) T values[kColumns];
   bool weighted[kDensityRows];
   for (int64_t r = 0; r < rows; ++r) weighted[r] = tile_weights(p, row + r, first, n, weights[r]);
-  const int64_t state = (p.d + 1) * W;  // of a row: a vector a dimension, and that of the joint
+  const int64_t state = (p.d + 1) * W;  // of a row: a vector per dimension, and one for the joint
   for (int64_t k = 0; k < p.d; ++k) {
     const Columns<T> columns(p, k, first);
     for (int64_t r = 0; r < rows; ++r) {
@@ -148,14 +148,14 @@ PYDISENT_INLINE void forward_blocks(const AggregatePosteriorParams& p, int64_t b
   }
 }
 
-// Responsibilities of a row sum to 1: below this they change no sum, and products with them would
-// be subnormal numbers, which processors are slow at.
+// A row's responsibilities sum to 1: below this they change no sum, and products with them would be
+// subnormal, which is slow.
 template <class T>
 constexpr T kLeastLogResponsibility = sizeof(T) == 8 ? -500 : -60;
 
-// w q(z | x_j) / q(z). The weight is added first, as in the total, and not taken from that: where
-// one posterior dominates both are rounded alike, and cancel. The exponent is <= 0 but for
-// rounding, which must not overflow where log-densities are 1e13.
+// w q(z | x_j) / q(z). The log-weight is added first, as in the total, not subtracted from the
+// total: where one posterior dominates, both are then rounded alike and cancel. The exponent is
+// nonpositive up to rounding, which must not overflow where log-densities are 1e13.
 template <class T, int W>
 PYDISENT_INLINE typename Vector<T, W>::type responsibility(typename Vector<T, W>::type value,
                                                            T log_weight, T log_total) {
@@ -165,7 +165,7 @@ PYDISENT_INLINE typename Vector<T, W>::type responsibility(typename Vector<T, W>
 }
 
 // Adds one row and one dimension of a tile to the gradients of its columns (twice that of logvar);
-// returns its part of -grad_z. The cotangent of a log-density is the joint's part, given, and the
+// returns its part of -grad_z. A log-density's cotangent is the given joint part plus the
 // marginal's.
 template <class T, int W, bool Weighted>
 PYDISENT_INLINE T backward_row(const Columns<T>& columns, T z, T grad, T log_weight, T log_total,
@@ -179,7 +179,7 @@ PYDISENT_INLINE T backward_row(const Columns<T>& columns, T z, T grad, T log_wei
     if constexpr (Weighted) value += load<T, W>(weights + j);
     V c = load<T, W>(joint + j) + grad * responsibility<T, W>(value, log_weight, log_total);
     if constexpr (Weighted) c = load<T, W>(weights + j) == -kInfinity<T> ? V{} : c;
-    // Where u² overflows c is 0, and 0 times an infinite u would be NaN.
+    // Where u² overflows, c is 0, and 0 times an infinite u would be NaN.
     const V bounded = c == T(0) ? V{} : u, on_u = c * bounded, root = load<T, W>(columns.scale + j);
     const V along = (on_u * root) * root;
     sum += along;
@@ -215,8 +215,8 @@ PYDISENT_INLINE void joint_cotangents(const AggregatePosteriorParams& p, int64_t
   }
 }
 
-// A tile's part of grad_z goes to partials (B, d), and of its columns to grad_mu and grad_logvar,
-// (d, kColumns).
+// Adds a tile's part of grad_z to partials (B, d), and of its columns' gradients to grad_mu and
+// grad_logvar, (d, kColumns).
 template <class T, int W>
 PYDISENT_INLINE void backward_tile(const AggregatePosteriorParams& p, int64_t first, int64_t n,
                                    bool is_first, T* partials, T* grad_mu, T* grad_logvar) {
@@ -277,12 +277,12 @@ void fill_table(const AggregatePosteriorParams& p, int64_t begin, int64_t end) {
     T* mean = static_cast<T*>(p.table) + k * 3 * p.padded;
     T *scale = mean + p.padded, *offset = scale + p.padded;
     for (int64_t j = 0; j < p.padded; ++j) {
-      // Beyond the batch the last posterior is repeated, which adds no NaN.
+      // Beyond the batch the last posterior is repeated, so that no NaN arises.
       const int64_t at = std::min(j, p.batch - 1) * p.d + k;
       const double v = logvar[at];
       mean[j] = mu[at];
       const double root = std::exp(-0.25 * v), most = std::numeric_limits<T>::max();
-      scale[j] = static_cast<T>(root > most ? most : root);  // of no matter: u² is infinite or 0
+      scale[j] = static_cast<T>(root > most ? most : root);       // harmless: u² is infinite or 0
       offset[j] = static_cast<T>(-(v + 1.83787706640934548356));  // log(2 pi)
     }
   }

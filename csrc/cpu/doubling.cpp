@@ -8,12 +8,12 @@
 namespace pydisent {
 namespace {
 
-// Each pixel gives a 4×4 block of each output, its channels' product with the kernel's taps; the
+// Each pixel contributes a 4×4 block to each output, its channels' product with the kernel's taps;
 // blocks of neighbours overlap by half.
 constexpr int kTaps = 16;
 
-// Adds the blocks of a row of pixels to an output. Those of every other pixel are apart, so that
-// none waits for what was just stored.
+// Adds the blocks of a row of pixels to an output. Blocks of every other pixel are disjoint, so
+// that no load waits for a recent store.
 template <class T>
 PYDISENT_INLINE void add_blocks(const T* from, int64_t stride, int64_t count, T* to, int64_t row) {
   for (int64_t first = 0; first < 2; ++first)

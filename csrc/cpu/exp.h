@@ -1,4 +1,4 @@
-// exp in arithmetic alone, so that loops over scalars vectorise and vectors can be passed as such.
+// exp by plain arithmetic, so that scalar loops vectorise and vector arguments work as well.
 #pragma once
 
 #include <iterator>
@@ -55,7 +55,7 @@ PYDISENT_INLINE X exp_series(X r, X p) {
   return p;
 }
 
-// X is T or a vector of it, U the unsigned integers of the same shape.
+// X is T or a vector of T, U the unsigned integer type of the same shape.
 template <class T, class X, class U>
 PYDISENT_INLINE X exp_of(X x, T least) {
   using C = ExpConstants<T>;
@@ -68,8 +68,8 @@ PYDISENT_INLINE X exp_of(X x, T least) {
   return x < least ? X{} : series * bit_cast<X>(power);
 }
 
-// exp(x) to about one unit in the last place for x <= 0, and on to 80; 0 for x < least, which by
-// default is where the result would not be a normal number; NaN stays NaN.
+// exp(x) to about one unit in the last place for x <= 80; 0 for x < least, by default the point
+// below which the result would be subnormal; NaN stays NaN.
 template <class T>
 PYDISENT_INLINE T exp_nonpositive(T x, T least = ExpConstants<T>::kLeast) {
   return exp_of<T, T, typename ExpConstants<T>::Bits>(x, least);
@@ -78,13 +78,13 @@ PYDISENT_INLINE T exp_nonpositive(T x, T least = ExpConstants<T>::kLeast) {
 template <class T, int W>
 PYDISENT_INLINE typename Vector<T, W>::type exp_nonpositive(typename Vector<T, W>::type x,
                                                             T least = ExpConstants<T>::kLeast) {
-  // Without the alignment of one element, which only matters in memory.
+  // Not aligned to one element: alignment only matters in memory.
   typedef T X __attribute__((vector_size(W * sizeof(T))));
   typedef typename ExpConstants<T>::Bits U __attribute__((vector_size(W * sizeof(T))));
   return exp_of<T, X, U>(x, least);
 }
 
-// 2^n for an integer n whose power is a normal number
+// 2^n for an integer n, if that is a normal number
 template <class T>
 PYDISENT_INLINE T power_of_two(T n) {
   using C = ExpConstants<T>;
@@ -93,8 +93,8 @@ PYDISENT_INLINE T power_of_two(T n) {
                      (static_cast<U>(C::kBias) << C::kMantissa));
 }
 
-// e^x = (1 + q) a b with powers of two a and b, which are in range where their product is not:
-// beyond the bounds of x neither has a number that is normal, times e^x, a result that is.
+// e^x = (1 + q) a b with powers of two a and b, which are in range even where their product is not.
+// x is clamped: beyond the bounds e^x times any normal number is out of range anyway.
 template <class T>
 struct Exponential {
   T q, a, b, inverse_b;
@@ -113,7 +113,7 @@ PYDISENT_INLINE Exponential<T> split_exponential(T x) {
   return {r + r * r * p, power_of_two(half), power_of_two(rest), power_of_two(-rest)};
 }
 
-// w e^x, which may be in range where e^x is not, and which is 0 for w = 0, infinite for infinite w
+// w e^x, even where e^x is out of range; 0 for w = 0, infinite for infinite w
 template <class T>
 PYDISENT_INLINE T scaled_exponential(T w, T x) {
   const Exponential<T> e = split_exponential(x);
@@ -126,15 +126,15 @@ PYDISENT_INLINE T exponential(T x) {
   return scaled_exponential(T(1), x);
 }
 
-// w (e^x - 1), likewise
+// w (e^x - 1), even where e^x is out of range
 template <class T>
 PYDISENT_INLINE T scaled_exponential_minus_one(T w, T x) {
   const Exponential<T> e = split_exponential(x);
   return (w * (e.q * e.a + (e.a - e.inverse_b))) * e.b;
 }
 
-// v e^x + w (e^2x - 1). For x > 0 it is e^x (v + 2 w sinh x), so that the two terms have one
-// infinity at most, that of the greater one; for x <= 0 a sum of two numbers that are in range.
+// v e^x + w (e^2x - 1). For x > 0 it is e^x (v + 2 w sinh x), so that at most one infinity arises,
+// from the larger term; for x <= 0 it is a sum of two numbers in range.
 template <class T>
 PYDISENT_INLINE T exponential_and_square_minus_one(T v, T w, T x) {
   const Exponential<T> e = split_exponential(x);

@@ -7,12 +7,12 @@
 namespace pydisent {
 namespace {
 
-// Rows of gates (masks' rows, gradients) are padded to this, with zeros.
+// Rows of gates (mask rows, gradients) are zero-padded to a multiple of this.
 constexpr int64_t kPadding = 64;
 
 constexpr int64_t padded(int64_t n) { return (n + kPadding - 1) / kPadding * kPadding; }
 
-// Tiles are (L, kGateRows): sums along a row then run on all rows at once, in vector lanes.
+// Tiles are (L, kGateRows): sums along rows then run on all rows at once, in vector lanes.
 template <class T, int BYTES>
 struct Lanes {
   static constexpr int kWidth = BYTES / sizeof(T), kCount = kGateRows / kWidth;
@@ -44,7 +44,7 @@ struct Lanes {
 #undef PYDISENT_LANEWISE
 };
 
-// One side's exponentials, and their sums to each place and from it, for up to kGateRows rows.
+// One side's exponentials, and their sums up to and from each position, for up to kGateRows rows.
 template <class T>
 struct Side {
   T *rise, *rise_sums, *fall, *fall_sums;
@@ -115,15 +115,15 @@ PYDISENT_INLINE void fill(const GateLogits& p, int64_t rectangles, int64_t first
   cumulate<T, BYTES>(side.fall, side.fall_sums, p.length, true);
 }
 
-// The sum of the falling edge's exponentials after place l
+// The sum of the falling edge's exponentials after position l
 template <class T, int BYTES>
 PYDISENT_INLINE Lanes<T, BYTES> after(const Side<T>& side, int64_t l) {
   using X = Lanes<T, BYTES>;
   return l + 1 < side.length ? X::load(side.fall_sums + (l + 1) * kGateRows) : X{};
 }
 
-// The gates, or cumax if there is no falling edge. One quotient of two products of sums: a sum is
-// at most its last, so that a gate is at most 1 to the last bit.
+// The gates, or cumax if there is no falling edge. One quotient of two products of sums: no sum
+// exceeds the last one, so a gate never exceeds 1.
 template <class T, int BYTES>
 PYDISENT_INLINE void gates(const Side<T>& side, bool falls, T* tile) {
   using X = Lanes<T, BYTES>;
@@ -155,7 +155,7 @@ PYDISENT_INLINE void cumax_adjoint(const T* e, const Lanes<T, BYTES>& total, T* 
   }
 }
 
-// The gradients of both edges, in place of the gates' cotangents; cumax has them as they are.
+// The gradients of both edges, in place of the gates' cotangents; cumax uses the latter directly.
 template <class S, class T, int BYTES>
 PYDISENT_INLINE void edges_adjoint(const GateLogits& p, const Side<T>& side, int64_t first,
                                    int64_t rows, T* tile, T* other) {
@@ -209,7 +209,7 @@ PYDISENT_INLINE void gate_backward_items(const GatesParams& p, int64_t begin, in
   }
 }
 
-// The masks of one work item, and the rows of theirs that one tile holds
+// The masks of one work item, and their rows that one tile holds
 struct Group {
   int64_t first, masks, rows;
 
@@ -239,7 +239,7 @@ PYDISENT_INLINE void group_gates(const GatesParams& p, const Group& group, int s
   }
 }
 
-// One row of a mask: the mean over rectangles of a number, every `stride`, times a row of gates
+// One row of a mask: the mean over rectangles of a number (`stride` apart) times a row of gates
 template <class S, class T, int BYTES>
 PYDISENT_INLINE void mask_row(const T* gate_h, int64_t stride, const T* gates_w, int64_t rectangles,
                               int64_t width, S* out) {
@@ -262,7 +262,7 @@ PYDISENT_INLINE void mask_row(const T* gate_h, int64_t stride, const T* gates_w,
   }
 }
 
-// Scratch of the masks: both sides' tiles and rows of gates, and a tile
+// Scratch memory of the masks: both sides' tiles and rows of gates, and one more tile
 template <class T>
 struct MaskMemory {
   int64_t height, width, tiles;
@@ -294,7 +294,7 @@ struct MaskMemory {
     return backward ? forward + longest() * kGateRows + padded(width) + lines : forward;
   }
 
-  // Beyond the length rows are read as zeros.
+  // Rows are read as zeros beyond their length.
   void clear() {
     std::fill_n(rows[0], tiles * kGateRows * padded(height), T(0));
     std::fill_n(rows[1], tiles * kGateRows * padded(width), T(0));
@@ -321,7 +321,7 @@ PYDISENT_INLINE void mask_items(const GatesParams& p, int64_t begin, int64_t end
   }
 }
 
-// The cotangents of one mask's gates: its own with the other side's gates
+// The cotangents of one mask's gates: the mask's cotangent summed with the other side's gates
 template <class S, class T, int BYTES>
 PYDISENT_INLINE void gates_cotangents(const GatesParams& p, int64_t mask, int64_t row,
                                       const MaskMemory<T>& m) {

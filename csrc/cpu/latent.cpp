@@ -7,7 +7,7 @@
 namespace pydisent {
 namespace {
 
-// Elements that are computed on at a time, in the first-level cache.
+// Elements processed at a time, in the L1 cache.
 constexpr int64_t kBlock = 512;
 
 template <class S, class T>
@@ -47,7 +47,7 @@ PYDISENT_INLINE void gaussian_chunks(const GaussianParams& p, int64_t begin, int
       store<S>(noise, first, n, p.z);
     }
     T* kl = static_cast<T*>(p.kl) + first;
-    for (int64_t i = 0; i < n; ++i) {  // halved first, as half of e^logvar may be in range alone
+    for (int64_t i = 0; i < n; ++i) {  // halved first, to avoid overflow
       const T half = T(0.5), excess = scaled_exponential_minus_one(half, logvar[i]);
       kl[i] = (half * mu[i]) * mu[i] + (excess - half * logvar[i]);
     }
@@ -86,7 +86,7 @@ PYDISENT_INLINE void gaussian_backward_chunks(const GaussianParams& p, int64_t b
   }
 }
 
-// The errors of the two predictions of one dimension, which are those of their mean if shared.
+// The errors of both predictions of one dimension; those of their mean if it is shared.
 template <class T>
 struct Errors {
   T first, second;

@@ -59,7 +59,7 @@ PYDISENT_INLINE void product(const T* a, int64_t a_p, int64_t a_r, int64_t rows,
     product_panel<T, W, R, 1, kAdd>(a, a_p, a_r, rows, b + n, b_p, depth, c + n, c_r, columns - n);
 }
 
-// out[j * stride + i] = x[i, j] of m rows and n columns, with zeros for i from m to stride.
+// out[j * stride + i] = x[i, j] for m rows and n columns, with zeros for i from m to stride.
 template <int W, class S, class T>
 PYDISENT_INLINE void load_transposed(const S* x, const int64_t* strides, int64_t m, int64_t n,
                                      T* out, int64_t stride) {

@@ -23,7 +23,7 @@ namespace pydisent {
 
 enum class InstructionSet : int { baseline, avx2, avx512 };
 
-// The widest that the processor has, or that PYDISENT_INSTRUCTION_SET (baseline, avx2) allows.
+// The widest set that the processor has and PYDISENT_INSTRUCTION_SET (baseline, avx2) allows.
 InstructionSet instruction_set();
 const char* instruction_set_name();
 
@@ -41,7 +41,7 @@ PYDISENT_INLINE T horizontal_sum(typename Vector<T, W>::type v) {
   return lanes[0];
 }
 
-// sum of a[i] * b[i], in an order that depends on n alone
+// sum of a[i] * b[i], in an order that depends only on n
 template <class T, int W>
 PYDISENT_INLINE T dot(const T* a, const T* b, int64_t n) {
   using V = typename Vector<T, W>::type;
@@ -60,7 +60,7 @@ PYDISENT_INLINE T dot(const T* a, const T* b, int64_t n) {
 
 #if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)
 #define PYDISENT_HAS_SHUFFLE 1
-// Exchanges the lanes of row a with bit D set and those of row b, D rows on, with it clear.
+// Exchanges the lanes of row a whose index has bit D set with those of row b, D rows on, without.
 template <int W, int D, class V, int... I>
 PYDISENT_INLINE void exchange(V& a, V& b, std::integer_sequence<int, I...>) {
   const V first = __builtin_shufflevector(a, b, ((I & D) ? W + I - D : I)...);

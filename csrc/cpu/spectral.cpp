@@ -52,7 +52,7 @@ PYDISENT_INLINE void forward_samples(const PowerIterationParams& p, int64_t begi
   }
 }
 
-// Rows of x whose stride and padding the product can read as they are, or a padded copy.
+// The rows of x in place, if the product can read their stride and padding, or a padded copy.
 template <int W, class S, class T>
 PYDISENT_INLINE const T* padded_rows(const S* x, int64_t rows, int64_t m, int64_t row_stride,
                                      int64_t column_stride, T* scratch, int64_t* stride) {
@@ -71,8 +71,8 @@ PYDISENT_INLINE const T* padded_rows(const S* x, int64_t rows, int64_t m, int64_
   return scratch;
 }
 
-// Y_i = mask∘(V̄_i / (n_i + eps) − V_i (V_i·V̄_i − n̄_i (n_i + eps)) / n_i) for one column. Where the
-// norm is 0 or overflowed, V_i is the constant 0.
+// Y_i = mask∘(V̄_i / (n_i + eps) − V_i (V_i·V̄_i − n̄_i (n_i + eps)) / n_i) for one column. Where
+// the norm is 0 or overflowed, V_i is constantly 0.
 template <class T, int W>
 PYDISENT_INLINE void adjoint_column(const T* v, const T* v_bar, const T* keep, T n, T n_bar, T eps,
                                     int64_t m, T* y) {
@@ -125,7 +125,7 @@ PYDISENT_INLINE void backward_samples(const PowerIterationBackwardParams& p, int
     if constexpr (sizeof(S) == sizeof(T)) {
       product<T, W>(weights, m, 1, m, rows, iterates_stride, steps * k, grad_gram, m, m);
     } else {
-      T* wide = matrix_scratch;  // the matrix is not read any more
+      T* wide = matrix_scratch;  // the matrix is no longer needed
       product<T, W>(weights, m, 1, m, rows, iterates_stride, steps * k, wide, padded, m);
       for (int64_t i = 0; i < m; ++i)
         for (int64_t j = 0; j < m; ++j) grad_gram[i * m + j] = narrow<S>(wide[i * padded + j]);

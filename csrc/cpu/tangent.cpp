@@ -9,10 +9,10 @@
 namespace pydisent {
 namespace {
 
-// Positions whose derivatives are kept in the first-level cache while the K tangents pass by.
+// Positions whose derivatives stay in the L1 cache while the K tangents stream by.
 constexpr int64_t kBlock = 1024;
 
-// First and second derivatives, from e = exp(-|x|) so that nothing cancels where they are small.
+// First and second derivatives from e = exp(-|x|), which avoids cancellation where they are small.
 template <class O>
 struct Derivatives {
   O first, second;
@@ -43,11 +43,11 @@ template <class O>
 PYDISENT_INLINE Derivatives<O> softplus_derivatives(O x, O beta, O threshold) {
   const O u = x * beta, e = exp_nonpositive(-std::fabs(u)), q = 1 / (1 + e);
   const O s = u < 0 ? e * q : q;
-  // Compared twice, for a bool kept in between stops the vectoriser.
+  // Compared twice, as an intermediate bool would prevent vectorisation.
   return {u > threshold ? O(1) : s, u > threshold ? O(0) : beta * e * q * q};
 }
 
-// What a block of positions needs: E (D or D²), and E' (∂E/∂leak for the piecewise linear kinds).
+// Per-position values of a block: E (D or D²), and E' (∂E/∂leak for the piecewise linear kinds).
 template <class O>
 struct Block {
   alignas(64) O h[kBlock], leak[kBlock], threshold[kBlock], value[kBlock], slope[kBlock];
@@ -198,7 +198,7 @@ PYDISENT_INLINE void forward_chunks(const ActivationTangentParams& p, int64_t be
   }
 }
 
-// sum of x[i] in double precision, in an order that depends on n alone
+// sum of x[i] in double precision, in an order that depends only on n
 template <class O>
 PYDISENT_INLINE double sum_wide(const O* x, int64_t n) {
   constexpr int lanes = 16;
@@ -251,7 +251,7 @@ PYDISENT_INLINE void backward_chunks(const ActivationTangentParams& p, int64_t b
           sums[i] += static_cast<O>(widen(grad[i])) * static_cast<O>(widen(tangent[i]));
       }
       if (p.leak.data) {
-        // Selected, as 0 times what is not finite is not 0: where D is 1 and does not depend on it.
+        // Selected, as 0 times a non-finite number is not 0: where D is 1, independent of the leak.
         for (int64_t i = 0; i < n; ++i)
           sums[i] = b.value[i] == 1 && b.slope[i] == 0 ? O(0) : sums[i] * b.slope[i];
         add_leak_gradient(p, sums, first, n, p.leak_partials + chunk * p.channels);

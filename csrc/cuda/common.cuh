@@ -27,14 +27,14 @@ __device__ __forceinline__ void narrow(double x, float& to) { to = static_cast<f
 __device__ __forceinline__ void narrow(double x, __half& to) { to = __double2half(x); }
 __device__ __forceinline__ void narrow(double x, __nv_bfloat16& to) { to = __double2bfloat16(x); }
 
-// N neighbouring numbers.
+// N consecutive numbers.
 template <class S, int N>
 struct Pack {
   S x[N];
 };
 
-// Packs pass through vectors of words, which the compiler reads and writes whole, as it does not
-// structures: 16 bytes at a time, or all of a smaller pack. The address is a multiple of that.
+// Packs are loaded and stored as vectors of words, which the compiler, unlike for structures, moves
+// whole: 16 bytes at a time, or all of a smaller pack. Addresses are aligned to that.
 template <class S, int N, int bytes = N * sizeof(S)>
 using Word = std::conditional_t<
     bytes >= 16, uint4,
@@ -62,7 +62,7 @@ __device__ __forceinline__ void store(void* base, int64_t at, const Pack<S, N>& 
   for (int i = 0; i < N * sizeof(S) / sizeof(W); ++i) to[i] = words[i];
 }
 
-// The same sum in every lane, in a fixed order.
+// Sum over the warp in a fixed order, the same in every lane.
 template <class T>
 __device__ __forceinline__ T warp_sum(T x) {
 #pragma unroll

@@ -15,15 +15,15 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
-constexpr int kGroup = 8;   // columns that a thread accumulates at once
-constexpr int kWide = 32;   // the same where the matrix is read anew for each group of them
-constexpr int kDepth = 16;  // columns of a tile of kThreads rows, which is read through
+constexpr int kGroup = 8;              // columns that a thread accumulates at once
+constexpr int kWide = 32;              // the same where each group rereads the matrix
+constexpr int kDepth = 16;             // columns of a streamed tile of kThreads rows
 constexpr int64_t kMost = 0x7fffffff;  // numbers in a matrix, counted in 32 bits
 
 template <class S>
 using ComputeType = std::conditional_t<std::is_same_v<S, double>, double, float>;
 
-// Where the state of a sample lives.
+// Memory placement of a sample's state.
 //   resident: matrix[r * ld + c], the operand [j * columns + c] with columns a multiple of kGroup
 //             and zeros beyond k, and the result [part * k * m + c * m + i], in shared memory.
 //   otherwise: the matrix in its own strides; operand and result [c * m + i] in global memory.
@@ -39,7 +39,7 @@ Plan make_plan(const Params& p, size_t available) {
   using T = ComputeType<S>;
   const int64_t m = p.m, k = p.k;
   Plan plan{};
-  plan.ld = static_cast<int>(m | 1);  // odd: neither rows nor columns meet in one bank
+  plan.ld = static_cast<int>(m | 1);  // odd: no bank conflicts along rows or columns
   plan.columns = static_cast<int>((k + kGroup - 1) / kGroup * kGroup);
   const int64_t items = std::max<int64_t>(1, m * (plan.columns / kGroup));
   plan.parts = static_cast<int>(std::clamp<int64_t>(kThreads / items, 1, 8));
@@ -74,7 +74,7 @@ __device__ __forceinline__ Pack<T, kGroup> load_group(const T* operand) {
 }
 
 // emit(part, c, i, value): value = sum over a part of j of matrix(i, j) operand(j, c), or with
-// kTransposed of matrix(j, i) operand(j, c). The sum over parts is left to the reader.
+// kTransposed of matrix(j, i) operand(j, c). The reader sums over parts.
 template <bool kTransposed, class S, class T, class Emit>
 __device__ __forceinline__ void product(const Matrix<S, T, true>& matrix, const T* operand, T*,
                                         int m, int k, const Plan& plan, const Emit& emit) {
@@ -97,13 +97,13 @@ __device__ __forceinline__ void product(const Matrix<S, T, true>& matrix, const 
   }
 }
 
-// The same, all in one part, of a matrix that does not fit: one thread per row, through tiles of
-// kThreads rows and kDepth columns, which neighbours load from neighbouring addresses of a
-// contiguous matrix. Beside it lie the operand's kDepth rows of kWide columns, zeros beyond both.
+// The same in one part, for a matrix that does not fit: one thread per row, through tiles of
+// kThreads rows and kDepth columns, loaded with coalesced reads if the matrix is contiguous. Next
+// to the tile are the operand's kDepth rows of kWide columns; both are zero-padded.
 template <bool kTransposed, class S, class T, class Emit>
 __device__ __forceinline__ void product(const Matrix<S, T, false>& matrix, const T* operand,
                                         T* memory, int m, int k, const Plan&, const Emit& emit) {
-  constexpr int ld = kDepth + 1, wide = kWide + 4;  // by which few meet in one bank
+  constexpr int ld = kDepth + 1, wide = kWide + 4;  // to limit bank conflicts
   T *rows = memory, *tile = memory + kDepth * wide;
   for (int first = 0; first < m; first += kThreads)
     for (int c0 = 0; c0 < k; c0 += kWide) {
@@ -153,15 +153,15 @@ __device__ __forceinline__ T sum_parts(const T* result, int at, int parts, int s
   return total;
 }
 
-// visit(c, i) for the k columns of m numbers: a warp a column.
+// Calls visit(c, i) for k columns of m numbers, one warp per column.
 template <class Visit>
 __device__ __forceinline__ void for_columns(int m, int k, const Visit& visit) {
   for (int c = threadIdx.x / kWarp; c < k; c += kWarps)
     for (int i = threadIdx.x % kWarp; i < m; i += kWarp) visit(c, i);
 }
 
-// A warp reads packs of N numbers from N rows, which write to different banks; each thread reads
-// several before it writes the first.
+// A warp reads packs of N numbers from N rows, and writes them to different banks; each thread
+// reads several packs before it writes the first.
 template <int N, class S, class T>
 __device__ __forceinline__ void load_rows(const Matrix<S, T, true>& from, int m, T* to) {
   constexpr int across = kWarp / N;
@@ -205,11 +205,11 @@ __global__ void __launch_bounds__(kThreads, 1)
   };
   T* v = static_cast<T*>(p.iterates) + b * (steps + 1) * k * m;
   T* norms = static_cast<T*>(p.iterate_norms) + b * steps * k;
-  T *operand = reinterpret_cast<T*>(memory), *tile = operand;  // one or the other is there
+  T *operand = reinterpret_cast<T*>(memory), *tile = operand;  // only one of them is used
   Matrix<S, T, kResident> matrix{nullptr, gram, 0, p.gram_strides[1], p.gram_strides[2]};
   if constexpr (kResident) {
     matrix = load_resident(plan, operand, gram, p.gram_strides[1], p.gram_strides[2], m);
-    __syncthreads();  // the zeros are written before what goes over them
+    __syncthreads();  // zeros first, then the values that overwrite them
   }
   for_columns(m, k, [&](int c, int i) {
     const S* from = probe + i * p.probe_strides[1] + c * p.probe_strides[2];
@@ -231,7 +231,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll 2
       for (int i = lane; i < m; i += kWarp) {
         const T w = mask(c, i) * sum_parts(result, c * m + i, plan.parts, k * m);
-        result[c * m + i] = w;  // read again by this lane alone
+        result[c * m + i] = w;  // reread only by this lane
         squares += w * w;
       }
       const T n = sqrt(warp_sum(squares)), scale = 1 / (n + static_cast<T>(p.eps));
@@ -267,7 +267,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   T* weights = static_cast<T*>(p.weights) + b * steps * k * m;
   S* grad_probe = static_cast<S*>(p.grad_probe) + b * m * k;
   const T eps = static_cast<T>(p.eps);
-  T *operand = reinterpret_cast<T*>(memory), *tile = operand;  // one or the other is there
+  T *operand = reinterpret_cast<T*>(memory), *tile = operand;  // only one of them is used
   T* result = operand + m * (plan.columns + plan.ld);
   Matrix<S, T, kResident> matrix{nullptr, gram, 0, p.gram_strides[1], p.gram_strides[2]};
   if constexpr (kResident)
@@ -275,7 +275,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   for (int t = steps; t > 0; --t) {
     const T* v = iterates + static_cast<int64_t>(t) * k * m;
     T* y = weights + static_cast<int64_t>(t - 1) * k * m;
-    // Out of shared memory, V̄ waits where Y replaces it, element by element.
+    // Outside shared memory, V̄ is stored where Y replaces it, element by element.
     if constexpr (!kResident) operand = y, result = y;
     if (t == steps)
       for_columns(m, k, [&](int c, int i) {

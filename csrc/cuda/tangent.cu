@@ -1,5 +1,5 @@
-// A thread computes the derivatives of a few neighbouring positions once and then streams the K
-// tangents of these positions through 16-byte loads and stores.
+// A thread computes the derivatives at a few consecutive positions once, then streams their K
+// tangents through 16-byte loads and stores.
 //
 // Floor, of P positions with s bytes per number: h once, the tangents in and out, (1 + 2 K) P s
 // bytes and K P operations; the adjoint (2 + 3 K) P s and 3 K P. Bytes decide.
@@ -15,24 +15,24 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kFlight = 4;          // tangents that a thread reads before it writes the first
-constexpr int64_t kStretch = 1024;  // of neighbouring numbers, which a warp sums for a leak
+constexpr int64_t kStretch = 1024;  // consecutive numbers that a warp sums for a leak
 constexpr int kMostSplits = 256;
 constexpr int64_t kMostBlocks = 4096;
 constexpr int64_t kMost = 0x7fffffff;  // tangents or channels, counted in 32 bits
 
 template <class O>
 struct Derivatives {
-  O first, second;  // for the piecewise linear kinds the second is that with respect to the leak
+  O first, second;  // second: for piecewise linear kinds, with respect to the leak
 };
 
-// Of x in [1, 2], or NaN: what the compiler's division does without its way for subnormal numbers.
+// Reciprocal of x in [1, 2] or NaN: the compiler's division without its path for subnormals.
 __device__ __forceinline__ float reciprocal(float x) {
   const float q = __fdividef(1.0f, x);
   return fmaf(q, fmaf(-x, q, 1.0f), q);
 }
 __device__ __forceinline__ double reciprocal(double x) { return 1 / x; }
 
-// From e = exp(-|x|), so that nothing cancels where the results are small.
+// From e = exp(-|x|), which avoids cancellation where the results are small.
 template <Activation kind, class O>
 __device__ __forceinline__ Derivatives<O> smooth_derivatives(O x, O beta, O threshold) {
   if constexpr (kind == Activation::tanh) {
@@ -50,13 +50,13 @@ __device__ __forceinline__ Derivatives<O> smooth_derivatives(O x, O beta, O thre
   return {linear ? O(1) : s, linear ? O(0) : beta * e * q * q};
 }
 
-// A position's channel and its place in the channel's stretch of inner positions.
+// A position's channel, and its index within the channel's stretch of inner positions.
 struct Place {
   int64_t rest;
   uint32_t channel;
 };
 
-// Places grow by sums alone: a division a thread, none a position.
+// Advances places by addition alone: one division per thread, none per position.
 struct Walk {
   int64_t inner;
   uint32_t channels;
@@ -182,7 +182,7 @@ struct Evaluation {
   }
 };
 
-// Calls visit<N>(first, place) for each of a thread's packs, and visit<1> for what is left over.
+// Calls visit<N>(first, place) for each of a thread's packs, and visit<1> for the remainder.
 template <int N, class Visit>
 __device__ __forceinline__ void for_packs(const ActivationTangentParams& p, const Walk& walk,
                                           const Visit& visit) {
@@ -240,7 +240,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     Evaluation<O, M> e;
     e.evaluate(p, walk, first, place);
     O sums[M] = {};
-    constexpr int flight = kFlight / 2;  // of two operands
+    constexpr int flight = kFlight / 2;  // each for two operands
     int64_t grad = first, tangent = first, out = first;
 #pragma unroll 1
     for (int left = static_cast<int>(p.count); left > 0; left -= flight) {
@@ -263,8 +263,8 @@ __global__ void __launch_bounds__(kThreads, 2)
         store(p.out, out, grads[u]);
       }
     }
-    // Selected, as 0 times what is not finite is not 0: where D is 1 and does not depend on the
-    // leak, and where nothing was summed.
+    // Selected, as 0 times a non-finite number is not 0: where D is 1, independent of the leak, and
+    // where nothing was summed.
 #pragma unroll
     for (int i = 0; i < M; ++i) {
       const bool skipped = !reduces || (p.leak.data && e.value[i] == 1 && e.slope[i] == 0);
@@ -286,10 +286,10 @@ __global__ void __launch_bounds__(kThreads, 2)
   });
 }
 
-// What a sum for each leak runs over: (rows, channels, inner), whose order in memory that is.
+// Extents of the sum for each leak, in memory order: (rows, channels, inner).
 struct LeakShape {
   int64_t rows, channels, inner;
-  bool across;  // lanes side by side along the channels, else along the inner positions
+  bool across;  // lanes run along the channels, else along the inner positions
 
   explicit LeakShape(const ActivationTangentParams& p)
       : channels(p.leak_channels), inner(channels == p.channels ? p.inner : p.positions) {
@@ -298,7 +298,7 @@ struct LeakShape {
   }
 };
 
-// The order of the sums depends on the shape alone. Blocks along y take parts of it.
+// The order of summation depends on the shape alone. Blocks along y sum parts of it.
 template <class O>
 __global__ void __launch_bounds__(kThreads)
     leak_kernel(const ActivationTangentParams p, const LeakShape shape) {
@@ -325,7 +325,7 @@ __global__ void __launch_bounds__(kThreads)
   p.leak_partials[blockIdx.y * shape.channels + channel] = sum;
 }
 
-// The same where neighbours in memory are of different channels: 32 channels a block.
+// The same where channels are adjacent in memory: 32 channels per block.
 template <class O>
 __global__ void __launch_bounds__(kThreads)
     leak_across_kernel(const ActivationTangentParams p, const LeakShape shape) {
@@ -333,7 +333,7 @@ __global__ void __launch_bounds__(kThreads)
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const O* outside = static_cast<const O*>(p.outside);
   const int64_t channel = blockIdx.x * kWarp + lane;
-  // By sums alone from one of the (row, i) to the next: their number in a row is i.
+  // Advances (row, i) by addition alone; i is the index within a row.
   const uint32_t inner = static_cast<uint32_t>(shape.inner), step = gridDim.y * kWarps;
   const uint32_t rows = step / inner, rest = step - rows * inner;
   const uint32_t first = blockIdx.y * kWarps + warp, row = first / inner;
@@ -354,7 +354,7 @@ __global__ void __launch_bounds__(kThreads)
   p.leak_partials[blockIdx.y * shape.channels + channel] = sum;
 }
 
-// A warp a channel.
+// One warp per channel.
 __global__ void __launch_bounds__(kWarp)
     leak_total_kernel(const ActivationTangentParams p, const int splits) {
   double sum = 0;
@@ -366,7 +366,7 @@ __global__ void __launch_bounds__(kWarp)
 
 bool is_aligned(const void* x) { return reinterpret_cast<uintptr_t>(x) % 16 == 0; }
 
-// Blocks enough to fill any present GPU a few times; the kernels stride over the rest.
+// Enough blocks to fill any current GPU a few times; the kernels stride over the rest.
 int64_t blocks_for(int64_t threads) {
   return std::max<int64_t>(1, std::min<int64_t>((threads + kThreads - 1) / kThreads, kMostBlocks));
 }
@@ -377,7 +377,7 @@ Walk walk_of(const ActivationTangentParams& p, int64_t blocks, int lanes) {
   return {p.inner, channels, place_of(step, p.inner, channels)};
 }
 
-// Runs with the packs that the operands' addresses allow: a kernel for each width.
+// Launches the kernel for the widest packs that the operands' alignment allows.
 template <int lanes, class Launch>
 int launch(const ActivationTangentParams& p, bool is_backward, const Launch& launch) {
   bool wide = is_aligned(p.h) && is_aligned(p.tangents) && is_aligned(p.out);
@@ -394,7 +394,7 @@ int launch(const ActivationTangentParams& p, bool is_backward, const Launch& lau
   return cudaGetLastError();
 }
 
-// Numbers narrower than those computed with, as a double h makes them, are rare: one by one.
+// Numbers narrower than the arithmetic, as under a double h, are rare: one at a time.
 template <class S, class O>
 constexpr int kLanes = std::is_same_v<O, double> && !std::is_same_v<S, double> ? 1 : 16 / sizeof(S);
 
@@ -466,7 +466,7 @@ int activation_tangent_backward_cuda(const ActivationTangentParams& p, void* str
   return dispatch_type(p, true, stream);
 }
 
-// A few thousand numbers a block.
+// A few thousand numbers per block.
 int64_t activation_tangent_leak_splits(const ActivationTangentParams& p) {
   const LeakShape shape(p);
   const int64_t apiece = shape.rows * shape.inner / (shape.across ? 256 : 4096);

@@ -8,10 +8,10 @@
 
 namespace pydisent {
 
-// Rows of pixels are padded to a multiple of so many: the lanes of the widest vector of floats.
+// Rows of pixels are padded to a multiple of this: the lanes of the widest vector of floats.
 constexpr int64_t kConstrictionLanes = 16;
-// Channels that are summed together before their sum goes to the masks' gradient; a block that does
-// not end a group has a multiple of them.
+// Channels summed together before they are added to the masks' gradient; every block but the last
+// of a group has a multiple of this many.
 constexpr int64_t kConstrictionTogether = 2;
 
 struct ConstrictionParams {
@@ -20,24 +20,24 @@ struct ConstrictionParams {
   const void *scales, *shifts;  // (B, N, C) contiguous of T
   void* statistics;             // (B, 3, C) contiguous of T: the forward writes, the backward reads
   void* out;                    // laid out as x: the result, or the gradient of x
-  const void* grad_out;         // laid out as x; backward only, as all that follows
+  const void* grad_out;         // laid out as x; backward only, as is all that follows
   const void* grad_statistics;  // (B, 3, C) contiguous of T
-  void* partials;               // (B, groups, N + 1, padded) of T: see the adjoint in pixels
+  void* partials;               // (B, groups, N + 1, padded) of T: see the pixelwise adjoint
   void* grad_masks;             // (B, N, P) contiguous, of mask_type
   void *grad_scales, *grad_shifts;  // (B, N, C) contiguous of T
   int64_t batch, codes, channels, pixels, padded;
-  int64_t block;                   // channels whose planes are in the cache together
+  int64_t block;                   // channels whose planes share the cache
   int64_t groups, group_channels;  // of a sample: work items, and the channels of each
   double eps;
   DType dtype, mask_type;
   bool channels_last;
 };
 
-// Work items [begin, end), on the calling thread: groups of channels, those of one sample after
-// those of another. Items do not depend on the number of threads, so that neither do the results.
+// Runs work items [begin, end) on the calling thread: groups of channels, sample by sample. Neither
+// items nor results depend on the number of threads.
 void spatial_constriction_cpu(const ConstrictionParams& p, int64_t begin, int64_t end);
 void spatial_constriction_backward_cpu(const ConstrictionParams& p, int64_t begin, int64_t end);
-// The masks' gradient of samples [begin, end), from the partials of their groups.
+// The masks' gradient for samples [begin, end), from the partials of their groups.
 void spatial_constriction_masks_cpu(const ConstrictionParams& p, int64_t begin, int64_t end);
 
 }  // namespace pydisent

@@ -8,10 +8,10 @@
 
 namespace pydisent {
 
-// Columns that are one work item of the CPU kernels. Items do not depend on the number of threads,
-// so that neither do the results.
+// Columns per work item of the CPU kernels. Neither items nor results depend on the number of
+// threads.
 constexpr int64_t kCovarianceTile = 128;
-// Work items of the adjoint: so many rows and columns of its result.
+// Rows and columns of the adjoint's result per work item.
 constexpr int64_t kAdjointRows = 32, kAdjointTile = 256;
 
 struct Samples {
@@ -30,8 +30,8 @@ struct CovarianceParams {
   DType dtype;
 };
 
-// out (B, n) = (samples - means) weights, where weights = scale V, with V (m, n) as it is, or if
-// symmetric its distance to the identity: lambda_od V_ij and lambda_d (V_ii - 1).
+// out (B, n) = (samples - means) weights, where weights = scale V, for V (m, n) as given or, if
+// symmetric, for its weighted difference from the identity: lambda_od V_ij and lambda_d (V_ii - 1).
 struct CovarianceAdjointParams {
   Samples samples, logvar;  // (B, m); logvar may be null
   const void* means;        // (2, m) contiguous of T
@@ -53,8 +53,8 @@ struct ThirdMomentParams {
   DType dtype;
 };
 
-// Work items [begin, end), on the calling thread: tiles of columns; for the adjoints, the rows'
-// blocks of one tile after those of another, and blocks of rows.
+// Runs work items [begin, end) on the calling thread: tiles of columns; for the adjoints, blocks of
+// rows (of the covariance's, tile by tile).
 void covariance_cpu(const CovarianceParams& p, int64_t begin, int64_t end);
 void covariance_adjoint_cpu(const CovarianceAdjointParams& p, int64_t begin, int64_t end);
 void third_moment_cpu(const ThirdMomentParams& p, int64_t begin, int64_t end);

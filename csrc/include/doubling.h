@@ -16,7 +16,7 @@ struct DoublingParams {
   DType dtype;
 };
 
-// Work items [begin, end) on the calling thread: samples.
+// Runs samples [begin, end) on the calling thread.
 void doubling_convolution_cpu(const DoublingParams& p, int64_t begin, int64_t end);
 
 }  // namespace pydisent

@@ -1,4 +1,4 @@
-// Storage types of the kernels' arguments, without a dependence on torch.
+// Storage types of the kernels' arguments, independent of torch.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Cumulative softmax gates and the masks made of them, with their adjoints. S is the storage type.
+// Cumulative softmax gates, masks made of them, and their adjoints. S is the storage type.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace pydisent {
 
-// Rows that are computed on side by side: one work item, or the masks that have about as many.
+// Rows computed side by side: one work item of gates, or about one of masks.
 constexpr int64_t kGateRows = 16;
 
 // The logits of one side of M masks of J rectangles, or of M gates (J = 1).
@@ -19,7 +19,7 @@ struct GateLogits {
 };
 
 struct GatesParams {
-  GateLogits sides[2];      // height and width; gates have the first alone
+  GateLogits sides[2];      // height and width; gates use only the first
   const void* grad;         // (M, H, W) of S, or (M, L); backward only
   int64_t grad_strides[3];  // of M, H and W; or of M and L in the first and the last
   void* out;                // (M, H, W) contiguous of S, or (M, L); forward only
@@ -27,12 +27,12 @@ struct GatesParams {
   DType dtype;
 };
 
-// Masks that are one work item, so that their rows fill the lanes.
+// Masks per work item, so that their rows fill the lanes.
 inline int64_t masks_per_item(int64_t rectangles) {
   return rectangles < kGateRows ? kGateRows / rectangles : 1;
 }
 
-// Work items [begin, end), on the calling thread: kGateRows gates, or masks_per_item masks.
+// Runs work items [begin, end) on the calling thread: kGateRows gates, or masks_per_item masks.
 void band_gate_cpu(const GatesParams& p, int64_t begin, int64_t end);
 void band_gate_backward_cpu(const GatesParams& p, int64_t begin, int64_t end);
 void band_mask_cpu(const GatesParams& p, int64_t begin, int64_t end);

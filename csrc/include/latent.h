@@ -8,7 +8,7 @@
 
 namespace pydisent {
 
-// Elements, and rows, that are one work item of the CPU kernels.
+// Elements, and rows, per work item of the CPU kernels.
 constexpr int64_t kLatentChunk = 4096, kSimplicityRows = 64;
 
 // A matrix whose element i is at (i / columns) * row_stride + (i % columns) * column_stride.
@@ -17,7 +17,7 @@ struct Strided {
   int64_t columns, row_stride, column_stride;
 };
 
-// The outputs asked for are not null, and contiguous.
+// Requested outputs are non-null and contiguous.
 struct GaussianParams {
   Strided mu, logvar, noise;                 // of S; noise if there is a sample
   Strided grad_z, grad_kl;                   // of S and T; backward only, null if there is none
@@ -30,7 +30,7 @@ struct GaussianParams {
 struct SimplicityParams {
   const void *codes[2], *targets[2];      // (B, d) of S, strides code_strides and target_strides
   const int64_t* dimension;               // (B,), stride dimension_stride
-  double* sums;                           // one an item; forward only
+  double* sums;                           // one per item; forward only
   void *grad_codes[2], *grad_targets[2];  // (B, d) contiguous of S; backward only
   int64_t batch, columns;
   int64_t code_strides[2][2], target_strides[2][2], dimension_stride;
@@ -38,7 +38,7 @@ struct SimplicityParams {
   DType dtype;
 };
 
-// Work items [begin, end), on the calling thread: chunks of elements, and blocks of rows.
+// Runs work items [begin, end) on the calling thread: chunks of elements, and blocks of rows.
 void gaussian_cpu(const GaussianParams& p, int64_t begin, int64_t end);
 void gaussian_backward_cpu(const GaussianParams& p, int64_t begin, int64_t end);
 void perceptual_simplicity_cpu(const SimplicityParams& p, int64_t begin, int64_t end);

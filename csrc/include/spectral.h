@@ -37,13 +37,13 @@ struct PowerIterationBackwardParams {
   DType dtype;  // of all but iterates, iterate_norms and weights
 };
 
-// Samples [begin, end), on the calling thread.
+// Runs samples [begin, end) on the calling thread.
 void masked_power_iteration_cpu(const PowerIterationParams& p, int64_t begin, int64_t end);
 void masked_power_iteration_backward_cpu(const PowerIterationBackwardParams& p, int64_t begin,
                                          int64_t end);
 
 // Runs every sample on a cudaStream_t and returns a cudaError_t. The backward writes grad_probe and
-// weights: grad_gram is the product of weights' and iterates, left to the matrix library.
+// weights; the caller computes grad_gram as the matrix product of weights' and iterates.
 int masked_power_iteration_cuda(const PowerIterationParams& p, void* stream);
 int masked_power_iteration_backward_cuda(const PowerIterationBackwardParams& p, void* stream);
 

@@ -1,6 +1,6 @@
 // Tangents through pointwise activations, and the adjoint. The N = B * C * ... positions of a
-// primal lie densely in memory, in one order that all operands share; the channel of position p is
-// (p / inner) % channels. Only the stride between the K tangents is free.
+// primal are dense in memory, in one order shared by all operands; position p belongs to
+// channel (p / inner) % channels. Only the stride between the K tangents is free.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ __host__ __device__
   return kind <= Activation::translated_prelu;
 }
 
-// A number of each channel, in its own dtype; stride 0 if there is one for all.
+// One number per channel, in its own dtype; stride 0 if all channels share it.
 struct ChannelValues {
   const void* data;  // null if there is none
   int64_t stride;
@@ -40,7 +40,7 @@ struct ActivationTangentParams {
   const void* grad;      // (K, N), grad_stride between rows; backward only
   void* out;             // (K, N), out_stride: the product, or grad_tangents; may be tangents
   void* grad_h;          // (N,); backward only
-  ChannelValues leak, threshold;  // on the CPU, doubles without gaps
+  ChannelValues leak, threshold;  // on the CPU, contiguous doubles
   double* leak_partials;  // backward with a leak: (chunks, channels), on the CPU zeros on entry; on
                           // CUDA (activation_tangent_leak_splits, leak_channels)
   void* outside;          // CUDA backward with a leak: (N,), float or double
@@ -50,15 +50,15 @@ struct ActivationTangentParams {
   int64_t channels, inner;
   int64_t leak_channels;  // CUDA: channels, or 1 if they share the leak
   int64_t tangents_stride, grad_stride, out_stride;
-  int64_t chunk;  // positions a work item of the CPU kernels
+  int64_t chunk;  // positions per work item of the CPU kernels
   double negative_slope, beta, softplus_threshold;
   Activation kind;
   DType h_type, tangents_type;  // of h and grad_h; of tangents, grad and out
   bool turn;
 };
 
-// Chunks [begin, end) of chunk positions each, on the calling thread. Chunks do not depend on the
-// number of threads, so that neither does grad_leak.
+// Runs chunks [begin, end), of `chunk` positions each, on the calling thread. Neither chunks nor
+// grad_leak depend on the number of threads.
 void activation_tangent_cpu(const ActivationTangentParams& p, int64_t begin, int64_t end);
 void activation_tangent_backward_cpu(const ActivationTangentParams& p, int64_t begin, int64_t end);
 // Sums leak_partials over the chunks into grad_leak.
@@ -67,7 +67,7 @@ void activation_tangent_leak_cpu(const ActivationTangentParams& p);
 // Runs everything on a cudaStream_t and returns a cudaError_t.
 int activation_tangent_cuda(const ActivationTangentParams& p, void* stream);
 int activation_tangent_backward_cuda(const ActivationTangentParams& p, void* stream);
-// Into how many parts the sum for each leak is split.
+// The number of parts that the sum for each leak is split into.
 int64_t activation_tangent_leak_splits(const ActivationTangentParams& p);
 
 }  // namespace pydisent

@@ -1,4 +1,4 @@
-"""Data sets: rendered, shipped with a dependency, or read from official files."""
+"""Data sets: rendered, bundled with a dependency, or read from official files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 WITH_ATTRIBUTES = ("faces", "celeba")
-# Data sets that are a grid of factors.
+# Data sets that form a grid of factors.
 FactorName = Literal[
     "sprites",
     "color-sprites",
@@ -58,7 +58,7 @@ def load_test(
     split: str | None = None,
     **options: Any,
 ) -> ImageDataset | None:
-    """Open the official test split of a data set of which `load` opens another split.
+    """Open the official test split of a data set, unless `load` already opens its images.
 
     Parameters
     ----------
@@ -81,17 +81,17 @@ def load_test(
 
 
 def splits(name: str) -> tuple[str, ...]:
-    """Return the splits of a data set; none if it has only the whole."""
+    """Return the splits of a data set; empty if it has none."""
     return SOURCES.find(name).splits
 
 
 def crops(name: str) -> tuple[int, ...]:
-    """Return the sides in pixels of the squares that can be cut out of a data set's pictures."""
+    """Return the sides in pixels of the square crops offered for a data set's pictures."""
     return SOURCES.find(name).crops
 
 
 def names() -> tuple[str, ...]:
-    """Return the names that `load` knows."""
+    """Return the names that `load` accepts."""
     return tuple(SOURCES)
 
 
@@ -139,41 +139,41 @@ def load(
     Parameters
     ----------
     name : str
-        ``sprites`` (rendered, the dSprites factor grid), ``color-sprites`` (those in 512 colours),
-        ``dsprites`` (the official .npz), ``color-dsprites``, ``noisy-dsprites`` (of that file) and
-        ``scream-dsprites`` (of a folder with it and scream.jpg), ``shapes3d`` (rendered, the 3D
-        Shapes factor grid), ``3dshapes`` (the official .h5), ``mpi3d`` (an official .npz),
+        ``sprites`` (rendered, the dSprites factor grid), ``color-sprites`` (the same in 512
+        colours), ``dsprites`` (the official .npz), ``color-dsprites``, ``noisy-dsprites`` (of that
+        file) and ``scream-dsprites`` (of a folder with it and scream.jpg), ``shapes3d`` (rendered,
+        the 3D Shapes factor grid), ``3dshapes`` (the official .h5), ``mpi3d`` (an official .npz),
         ``cars3d`` (the official folder cars), ``smallnorb`` (a folder with the official files),
         ``clevr-simple`` (rendered, one object in CLEVR's manner), ``faces`` (rendered, cartoon
         faces with 32 attributes), ``digits`` (scikit-learn's 8x8 handwritten digits), ``mnist`` (a
-        folder of idx files), ``svhn`` (a folder of .mat files), ``chairs`` and ``chair-masks``
-        (the folder rendered_chairs), ``celeba`` (a folder with pictures and attribute file),
-        ``ffhq`` (an official folder), ``lsun`` (the LMDB folder of a category, or a folder of
-        pictures), ``images`` (any folder of pictures), or a name of a plug-in (`register`).
+        folder of idx files), ``svhn`` (a folder of .mat files), ``chairs`` and ``chair-masks`` (the
+        folder rendered_chairs), ``celeba`` (a folder with pictures and attribute file), ``ffhq``
+        (an official folder), ``lsun`` (the LMDB folder of a category, or a folder of pictures),
+        ``images`` (any folder of pictures), or the name of a plug-in (`register`).
     path : path, optional
-        The official file or folder; for the names that read one. Pictures are decoded, and
-        scenes ray-cast, once into the user's cache (~/.cache/pydisent; the environment variable
+        The official file or folder, for data sets that read one. Pictures are decoded, and scenes
+        ray-cast, once into the user's cache (~/.cache/pydisent; the environment variable
         PYDISENT_CACHE names another folder, or is "off").
     image_size : int, optional
         Side in pixels of square images: smaller ones are area averages, larger ones bilinear
-        (MNIST at 32 is padded; faces are drawn at any size). None keeps the native size; folders
-        of pictures are made 64x64.
+        (MNIST at 32 is padded; faces are drawn at any size). None keeps the native size; folders of
+        pictures are resized to 64x64.
     split : {"train", "test", "validation", "extra", "all"}, optional
         For ``mnist`` (train, test), ``svhn`` (train, test, extra), ``chairs`` and ``chair-masks``
         (train: the first 80 % of the models; test, all), ``celeba`` and ``faces`` (train,
         validation, test, all), ``smallnorb`` (train, test, all); by default the training set (for
-        MNIST the test set if there is no other; for smallNORB all).
+        MNIST the test set if there is no training set; for smallNORB all).
     crop : {148, 128, 178}, optional
-        For ``celeba``: side in pixels of the square cut out of each picture; see
+        For ``celeba``: side in pixels of the square cropped from each picture; see
         `pydisent.data.celeba.CelebA`.
     partial : bool
-        For ``celeba``, ``ffhq``, and ``images`` with factors: take the pictures that exist, if
-        others are missing.
+        For ``celeba``, ``ffhq``, and ``images`` with factors: accept missing pictures and use those
+        that exist.
     factors : path, optional
-        For ``images``: a CSV file with a row a picture and a column a factor, which makes an
-        `ObservedFactorDataset`; see `pydisent.data.images.load_images`.
+        For ``images``: a CSV file with one row per picture and one column per factor, which gives
+        an `ObservedFactorDataset`; see `pydisent.data.images.load_images`.
     bins : int, optional
-        Bins of equal counts of a factor that is a quantity, 10 by default.
+        Number of equal-count bins for factors that are quantities, 10 by default.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Image data sets, and those that cover a grid of ground-truth factors."""
+"""Image data sets, and data sets over a grid of ground-truth factors."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from pydisent.data.indices import Indices, check_range, integer_array
 
 
 class ImageDataset(Dataset[Any], ABC):
-    """Images addressed by number and read in batches, also by `torch.utils.data.DataLoader`.
+    """Images indexed by number and read in batches, including by `torch.utils.data.DataLoader`.
 
     Parameters
     ----------
     name : str
         The data's name in `pydisent.data.load`.
     shape : tuple of int
-        (C, H, W) of the images as they are stored or rendered.
+        (C, H, W) of the images as stored or rendered.
     length : int
         Number of images.
     labels : Tensor, optional
         (length,) int64 class labels.
     attributes : Tensor, optional
-        (length, A) bool, which of A attributes each image has.
+        (length, A) bool, which of the A attributes each image has.
     attribute_names : sequence of str
-        Their A names.
+        Names of the A attributes.
     image_size : int, optional
-        Side in pixels of the square images returned, by area averages if smaller, bilinear if
-        larger. None keeps the stored shape.
+        Side in pixels of the square images returned: area averages if smaller, bilinear if larger.
+        None keeps the stored shape.
 
     Raises
     ------
@@ -71,7 +71,7 @@ class ImageDataset(Dataset[Any], ABC):
         return f"{type(self).__name__}({self.name!r}, {len(self)} images of {self.image_shape})"
 
     def images(self, indices: Indices) -> Tensor:
-        """Return the images with these numbers, (N, C, H, W) float32 in [0, 1].
+        """Return the images with the given numbers, (N, C, H, W) float32 in [0, 1].
 
         Raises
         ------
@@ -86,14 +86,14 @@ class ImageDataset(Dataset[Any], ABC):
         Parameters
         ----------
         index : int, slice or sequence of int
-            One number or several; negative ones count from the end.
+            One or several numbers; negative ones count from the end.
 
         Returns
         -------
         Tensor, or tuple of two Tensors
-            The image, (C, H, W) float32 in [0, 1], with its factors (f,) int64 if the data is a
-            grid of them, else its attributes (A,) bool, else its label () int64; the image alone
-            if the data has none of these. Several images have a leading axis N.
+            The image, (C, H, W) float32 in [0, 1], with its factors (f,) int64 if the data has
+            factors, else its attributes (A,) bool, else its label () int64; only the image if the
+            data has none of these. Several images have a leading axis N.
 
         Raises
         ------
@@ -112,12 +112,12 @@ class ImageDataset(Dataset[Any], ABC):
         return images if known is None else (images, known)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """Return the list of single items; a `DataLoader` reads its batches by this."""
+        """Return a list of single items; `DataLoader` reads batches through this."""
         found = self[list(indices)]
         return list(zip(*found)) if isinstance(found, tuple) else list(found)
 
     def _known(self, indices: np.ndarray) -> Tensor | None:
-        """Return attributes or labels (N, ...) of checked ``indices``; None if there are none."""
+        """Return attributes or labels (N, ...) for checked ``indices``; None if there are none."""
         known = self.labels if self.attributes is None else self.attributes
         return None if known is None else known[torch.from_numpy(indices)]
 
@@ -131,7 +131,7 @@ class ImageDataset(Dataset[Any], ABC):
 
     @abstractmethod
     def _read(self, indices: np.ndarray) -> Tensor:
-        """Return the stored images of checked ``indices``, (N, C, H, W) float32 in [0, 1]."""
+        """Return the stored images for checked ``indices``, (N, C, H, W) float32 in [0, 1]."""
 
     def _fit(self, images: Tensor) -> Tensor:
         return resize(images, self._size).reshape(len(images), *self.image_shape)
@@ -147,8 +147,8 @@ class ImageDataset(Dataset[Any], ABC):
 class FactorDataset(ImageDataset):
     """Images of every combination of ground-truth factors, each exactly once.
 
-    Image numbers run through the grid in C order, the last factor fastest; `factors` and `index`
-    are inverses of each other.
+    Images are numbered in C order, with the last factor fastest; `factors` and `index` are inverses
+    of each other.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ class FactorDataset(ImageDataset):
         super().__init__(name, shape, math.prod(self.factor_sizes), image_size=image_size)
 
     def factors(self, indices: Indices) -> Tensor:
-        """Return the factor values of these images, (N, f) int64, from 0.
+        """Return the factor values of the given images, (N, f) int64, counted from 0.
 
         Raises
         ------
@@ -194,7 +194,7 @@ class FactorDataset(ImageDataset):
         return torch.from_numpy(np.stack(grid, axis=1).astype(np.int64))
 
     def index(self, factors: Sequence[Sequence[int]] | np.ndarray | Tensor) -> Tensor:
-        """Return the numbers of the images with these factor values, (N,) int64.
+        """Return the numbers of the images with the given factor values, (N,) int64.
 
         Raises
         ------
@@ -244,7 +244,7 @@ class ArrayDataset(ImageDataset):
     array : numpy.ndarray
         (N, C, H, W) uint8.
     white : int
-        The byte value of 1.
+        The byte value that stands for 1.
     labels : Tensor, optional
         (N,) int64.
     """
@@ -270,12 +270,12 @@ class ArrayDataset(ImageDataset):
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize images (N, C, H, W), by area averages if smaller, bilinear if larger."""
+    """Resize images (N, C, H, W): area averages if smaller, bilinear if larger."""
     height, width = images.shape[-2:]
     if (height, width) == size or not len(images):
         return images
     if size[0] < min(height, width):
-        if height % size[0] == width % size[1] == 0:  # the same, but much faster
+        if height % size[0] == width % size[1] == 0:  # equivalent, but much faster
             return F.avg_pool2d(images, (height // size[0], width // size[1]))
         return F.interpolate(images, size, mode="area")
     return F.interpolate(images, size, mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""Expensive arrays, kept as files in the user's cache."""
+"""Expensive arrays, stored as files in the user's cache."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def cached_array(
     Parameters
     ----------
     name : str
-        Begins the file's name.
+        Prefix of the file's name.
     made_from : object and sequence of Path
-        The settings and files that the array is made from. It is made again if the settings, or a
-        file's path, size or modification time, change, or the cached file is damaged.
+        The settings and files that the array is made from. The array is made again if the settings
+        or a file's path, size or modification time change, or if the cached file is damaged.
     shape : tuple of int
         Shape of the array, which is uint8.
     fill : callable
-        Fills the array; called at most once. Its exceptions propagate, and nothing is kept.
+        Fills the array; called at most once. Its exceptions propagate, and nothing is cached.
     """
     folder = cache_folder()
     if folder is None:
@@ -52,7 +52,7 @@ def cached_array(
         )  # fmt: skip
         try:
             _make(file, shape, fill)
-        except OSError as error:  # no space, or no permission: slower, but the same
+        except OSError as error:  # no space or permission: slower, with the same result
             LOG.warning("%s: nothing kept in %s: %s", name, folder, error)
             return None
         array = _open(file, shape)
@@ -60,7 +60,7 @@ def cached_array(
 
 
 def _open(file: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Return the array in the file; None unless it is a whole one of this shape."""
+    """Return the array in the file; None unless it is complete and of this shape."""
     try:
         if not file.is_file() or file.stat().st_size > math.prod(shape) + MAX_HEADER:
             return None
@@ -75,7 +75,7 @@ def _make(file: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]
     with replacing(file, concurrent=True) as temporary:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
         with temporary.open("r+b") as reserved:
-            # A full disk must show now: writing to a mapped file without room is fatal.
+            # Detect a full disk now: writing to a mapped file without space is fatal.
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(reserved.fileno(), 0, temporary.stat().st_size)
             fill(array)

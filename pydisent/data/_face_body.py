@@ -6,7 +6,7 @@ import numpy as np
 
 from pydisent.data._face_canvas import Canvas, Patch, blob, ellipse, segment, wave
 
-# The hair's outline is an ellipse around the crown; a bald head keeps the hair at its sides.
+# The hair's outline is an ellipse around the crown; a bald head keeps the hair at the sides.
 CROWN, HAIR_WIDTH, HAIR_HEIGHT = -0.13, 0.455, 0.485
 HAIR_BOX = (-0.56, -0.72, 0.56, 0.45)
 CURL, CURL_REACH = 0.03, 0.045
@@ -15,7 +15,7 @@ BRIM = -0.47
 
 
 def paint_background(canvas: Canvas) -> None:
-    """Paint a wall, brighter where the light falls on it."""
+    """Paint a wall, brighter where it is lit."""
     of = canvas.traits
     x, y = canvas.body_x, canvas.body_y
     glow = blob(x + canvas.from_right, y - 0.8 * canvas.from_below, 1.9, 1.9)
@@ -43,7 +43,7 @@ def _hair_outline(part: Patch, curly: bool) -> np.ndarray:
 
 
 def _lobes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return a function of direction in [0, 1], with 16 round lobes and narrow clefts."""
+    """Return a function of direction, in [0, 1], with 16 round lobes and narrow clefts."""
     square = x * x
     cosine = 2 * square / (square + y * y + 1e-6) - 1  # of twice the angle
     for _ in range(2):
@@ -52,7 +52,7 @@ def _lobes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _long_outline(part: Patch) -> np.ndarray:
-    """Return the signed distance to hair that falls to the shoulders."""
+    """Return the signed distance to shoulder-length hair."""
     bend = part.has("Curly_Hair") * wave(part.y * 5)
     across = np.abs(part.x) - 0.455 - 0.05 * part.y - 0.035 * bend
     down = np.abs(part.y - 0.30) - 0.55
@@ -71,7 +71,7 @@ def paint_body(canvas: Canvas) -> None:
         shade = 0.98 - 0.25 * part.from_right * -x - 0.30 * across
         shoulders = part.cover(ellipse(x, y - 1.42, 0.80, 0.72))
         neckline = ellipse(x, y - 0.68, 0.24, 0.155)
-        hem = part.cover(neckline - 0.026)  # and all within, where there is skin
+        hem = part.cover(neckline - 0.026)  # and everything inside, where there is skin
         shoulders *= 1 - part.cover(neckline)
         part.paint(shoulders, part.colour("clothes"), shade * (1 - 0.36 * hem))
     for part in canvas.patches((-0.4, 0.2, 0.4, 0.95), "body"):
@@ -148,10 +148,10 @@ def paint_ears(canvas: Canvas) -> None:
 
 
 def paint_head(canvas: Canvas) -> None:
-    """Paint the head itself, with a soft rim and a bright forehead, tip of the chin and cheeks."""
+    """Paint the head itself, with a soft rim and a bright forehead, chin and cheeks."""
     for part in canvas.patches((-0.50, -0.62, 0.50, 0.62), "head"):
         level = part.of(canvas.inside)
-        # The outline's distance, from the level's slope; an ellipse's is near enough.
+        # Distance to the outline, from the level's slope; an ellipse's is accurate enough.
         steep = np.square(part.x / part.of(canvas.width) ** 2)
         steep = steep + np.square(part.y / part.of(canvas.height) ** 2)
         cover = part.cover(-level / (2 * np.sqrt(steep) + 1e-6))
@@ -163,7 +163,7 @@ def paint_head(canvas: Canvas) -> None:
 
 
 def paint_front_hair(canvas: Canvas) -> None:
-    """Paint the hair over the head: above a hairline, or bangs, or only beside a bald top."""
+    """Paint the hair over the head: above a hairline, as bangs, or only beside a bald top."""
     for curly in (False, True):
         for part in canvas.patches((-0.56, -0.70, 0.56, 0.20), "head", "Curly_Hair", curly):
             line = _hairline(part, curly)
@@ -175,7 +175,7 @@ def paint_front_hair(canvas: Canvas) -> None:
 
 
 def _hairline(part: Patch, curly: bool) -> np.ndarray:
-    """Return about the signed distance to the hairline on the face, negative in the hair."""
+    """Return the approximate signed distance to the hairline, negative in the hair."""
     across = part.u - PARTING * part.value("parting")
     line = part.v - HAIRLINE - TEMPLE * across * across / (1 + 1.5 * part.aside)
     fringe = part.v + 0.185 - 0.5 * part.u * part.u
@@ -190,19 +190,19 @@ def _hairline(part: Patch, curly: bool) -> np.ndarray:
 
 
 def _hair_shade(part: Patch, curly: bool) -> np.ndarray:
-    """Return how bright the hair is: strands from the crown, or curls, and a band of shine."""
+    """Return the hair's brightness: strands from the crown, or curls, and a band of shine."""
     if curly:
         curls = wave(part.u * 7 + 0.5 * wave(part.v * 5))
         texture = 1.5 * curls * wave(part.v * 7 + 0.2)
     else:
-        away = np.maximum(part.v + 0.75, 0.1)  # from where the strands meet, above the head
+        away = np.maximum(part.v + 0.75, 0.1)  # from the point above the head where strands meet
         texture = wave((part.u - PARTING * part.value("parting")) * 4.2 / away)
     band = np.maximum(1 - np.square((part.v + 0.44) / 0.11), 0)
     return part.light * (0.86 + 0.10 * texture) + 0.26 * band * (0.7 + 0.3 * texture)
 
 
 def paint_earrings(canvas: Canvas) -> None:
-    """Paint a drop below each ear, in front of hair and head."""
+    """Paint a drop earring below each ear, in front of hair and head."""
     for part in canvas.patches((-0.64, 0.04, 0.64, 0.36), "head", "Wearing_Earrings"):
         side = np.sign(part.x)
         x = np.abs(part.x) - part.of(canvas.width) - 0.03 + side * 0.12 * part.sine_yaw
@@ -214,7 +214,7 @@ def paint_earrings(canvas: Canvas) -> None:
 
 
 def paint_hat(canvas: Canvas) -> None:
-    """Paint a small hat on the crown; the hair, or its absence, shows below the brim."""
+    """Paint a small hat on the crown; hair or baldness shows below the brim."""
     for part in canvas.patches((-0.68, -1.02, 0.68, -0.34), "head", "Wearing_Hat"):
         x, y = part.x - 0.06 * part.sine_yaw, part.y
         bow = y - BRIM + 0.28 * x * x

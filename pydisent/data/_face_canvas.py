@@ -1,11 +1,11 @@
-"""The canvas on which faces are painted: the coordinates of each pixel, and the brushes.
+"""The canvas for painting faces: pixel coordinates and brushes.
 
-Lengths are in halves of the picture's side at scale 1; x runs to the right and y down. There are
-three frames: the body's (shift and scale undone), the head's (roll undone too) and the surface of
-the face (yaw and pitch undone too), where u and v are those of a face seen from the front.
+Lengths are in halves of the picture's side at scale 1; x points right and y down. There are three
+frames: the body's (shift and scale undone), the head's (roll undone as well) and the face's surface
+(yaw and pitch undone as well), where u and v are those of a face seen from the front.
 
-Pixels go through +, -, *, /, square roots and comparisons only, and a shape covers nothing outside
-its box, so that a picture is the same bit for bit in any batch.
+Pixels are computed with +, -, *, /, square roots and comparisons only, and a shape covers nothing
+outside its box, so a picture is bitwise identical in any batch.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from functools import cached_property
 
 import numpy as np
 
-HALF_WIDTH, HALF_HEIGHT = 0.40, 0.55  # of a face, at its widest and from middle to chin
+HALF_WIDTH, HALF_HEIGHT = 0.40, 0.55  # of a face, at its widest, and from middle to chin
 SCALE, CENTRE = 1.08, -0.06
 # Effects of a nuisance value of 1.
 BIGGER, SIDEWAYS, DOWN = 0.07, 0.06, 0.04
 ROLL, YAW, PITCH = 0.20, 0.38, 0.17  # radians
 WIDER, LONGER, NARROWER_JAW = 0.08, 0.04, 0.05
 JAW, ROUNDNESS = 0.11, 0.05
-# A shaded colour keeps this much of its red, green and blue: shadows on skin are warm.
+# Fractions of red, green and blue that a shaded colour keeps: shadows on skin are warm.
 KEPT_IN_SHADOW = np.array([0.24, 0.0, 0.06], np.float32).reshape(1, 3, 1, 1)
 
 Which = np.ndarray | slice
@@ -53,7 +53,7 @@ class Traits:
 
 
 class Canvas:
-    """The pictures (N, 3, side, side) and their pixels' coordinates, (N, side, side) each."""
+    """Pictures (N, 3, side, side) and their pixel coordinates, (N, side, side) each."""
 
     def __init__(self, traits: Traits, side: int) -> None:
         self.traits, self.side = traits, side
@@ -100,14 +100,14 @@ class Canvas:
         self.from_right, self.from_below = right, down
 
     def surface_box(self, box: Box) -> tuple[np.ndarray, ...]:
-        """Return the box in the head's frame of a part of the face's surface."""
+        """Return a box on the face's surface as a box in the head's frame."""
         left, top, right, bottom = (
             limit / size for limit, size in zip(box, 2 * (HALF_WIDTH, HALF_HEIGHT))
         )
         far = (max(abs(left), abs(right)), max(abs(top), abs(bottom)))
         near = (max(left, -right, 0), max(top, -bottom, 0))
         depths = [max(1 - a * a - b * b, 0) ** 0.5 for a, b in (far, near)]
-        # Beside the head there is no depth, and across differs from u by the cosine alone.
+        # Beside the head there is no depth, and across differs from u only by the cosine.
         (sine, cosine), (sine_pitch, cosine_pitch) = self.yaw, self.pitch
         slack = 0.02 + np.abs(sine * sine_pitch)
         wide, narrow = self.width * (1 + self.jaw), self.width * (1 - self.jaw - ROUNDNESS)
@@ -127,7 +127,7 @@ class Canvas:
         )
 
     def window(self, box: Box, frame: str, which: Which) -> tuple[slice, slice]:
-        """Return the rows and columns that hold a box in each of these pictures."""
+        """Return the rows and columns that contain a box in each of the given pictures."""
         sides: tuple[np.ndarray | float, ...]
         sides = self.surface_box(box) if frame == "surface" else box
         left, top, right, bottom = (
@@ -153,7 +153,7 @@ class Canvas:
         scale: np.ndarray,
         centre: np.ndarray,
     ) -> slice:
-        """Return the rows or columns within ``half`` of ``middle``, with a margin for edges."""
+        """Return the rows or columns within ``half`` of ``middle``, plus a margin for edges."""
         more = 1 + 48 // self.side  # an edge is half a pixel wide, and wider on a turned face
         place, reach = middle * scale + (centre + 1), half * scale
         first = math.floor((place - reach).min() * (self.side / 2)) - more
@@ -172,7 +172,7 @@ class Canvas:
         frame : {"surface", "head", "body"}
             The box's frame.
         where : str, optional
-            Only the faces with this attribute, or without it if not ``on``.
+            Select faces with this attribute, or without it if not ``on``.
         """
         which: Which = slice(None)
         if where is not None:
@@ -189,7 +189,7 @@ class Canvas:
 
 
 class Patch:
-    """A rectangle of pixels of n pictures, (n, h, w)."""
+    """A rectangle of pixels in n pictures, (n, h, w)."""
 
     def __init__(
         self, canvas: Canvas, which: Which, rows: slice, columns: slice, image: np.ndarray
@@ -201,13 +201,13 @@ class Patch:
         self.from_right, self.from_below = canvas.from_right[which], canvas.from_below[which]
 
     def of(self, plane: np.ndarray) -> np.ndarray:
-        """Return this part of a canvas's plane, whose axes may have size 1."""
+        """Return this patch of a canvas plane, whose axes may have size 1."""
         rows = self._rows if plane.shape[1] > 1 else slice(None)
         columns = self._columns if plane.shape[2] > 1 else slice(None)
         return plane[self._which, rows, columns]
 
     def has(self, attribute: str) -> np.ndarray:
-        """Return where an attribute is, (n, 1, 1) zeros and ones."""
+        """Return whether each face has an attribute, (n, 1, 1) zeros and ones."""
         return self._canvas.traits.attributes[attribute][self._which]
 
     def value(self, nuisance: str) -> np.ndarray:
@@ -245,18 +245,18 @@ class Patch:
 
     @cached_property
     def light(self) -> np.ndarray:
-        """How bright the head is."""
+        """Brightness of the head."""
         return np.ascontiguousarray(self.of(self._canvas.light))
 
     def cover(self, distance: np.ndarray) -> np.ndarray:
-        """Return the share of each pixel inside a shape, where the signed ``distance`` is < 0."""
+        """Return the fraction of each pixel inside a shape, where signed ``distance`` is < 0."""
         share = distance * self._sharpness
         share += 0.5
         np.maximum(share, 0, out=share)
         return np.minimum(share, 1, out=share)
 
     def stroke(self, distance: np.ndarray, half_width: float | np.ndarray) -> np.ndarray:
-        """Return the share of each pixel that a line covers, exact also for subpixel lines."""
+        """Return the fraction of each pixel covered by a line, exact for subpixel lines as well."""
         cover = self.cover(distance - half_width)
         cover -= self.cover(distance + half_width)
         return cover
@@ -285,7 +285,7 @@ class Patch:
 
 
 def sine_cosine(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return sine and cosine of small angles in radians, to 1e-5, the same on any machine."""
+    """Return sine and cosine of small angles in radians, to 1e-5, identical on any machine."""
     square = angle * angle
     sine = angle * (1 - square / 6 * (1 - square / 20))
     return sine, np.sqrt(1 - sine * sine)
@@ -300,14 +300,14 @@ def ellipse(x: np.ndarray, y: np.ndarray, radius_x: Radius, radius_y: Radius) ->
 
 
 def blob(x: np.ndarray, y: np.ndarray, radius_x: Radius, radius_y: Radius) -> np.ndarray:
-    """Return a soft spot around 0, 1 in its middle and 0 outside the ellipse."""
+    """Return a soft spot around 0: 1 in the middle, 0 outside the ellipse."""
     across, down = x / radius_x, y / radius_y
     level = np.maximum(1 - across * across - down * down, 0)
     return level * level
 
 
 def segment(x: np.ndarray, y: np.ndarray, start: Point, end: Point) -> np.ndarray:
-    """Return the distance to a line from ``start`` to ``end``."""
+    """Return the distance to the line segment from ``start`` to ``end``."""
     along_x, along_y = end[0] - start[0], end[1] - start[1]
     from_x, from_y = x - start[0], y - start[1]
     square = along_x * along_x + along_y * along_y

@@ -1,4 +1,4 @@
-"""Cartoon faces painted from attributes and nuisance values: colours, and the painting order."""
+"""Cartoon faces from attributes and nuisance values: colours and painting order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NUISANCE = tuple(
     eye_spacing eye_size gaze_x gaze_y brow_height mouth_width parting
     """.split()
 )
-CHUNK_PIXELS = 32 * 64 * 64  # painted at once, so that their planes stay in the CPU's cache
+CHUNK_PIXELS = 32 * 64 * 64  # painted at a time, so that their planes stay in the CPU's cache
 
 
 def paint(attributes: np.ndarray, nuisance: np.ndarray, side: int) -> np.ndarray:
@@ -38,7 +38,7 @@ def paint(attributes: np.ndarray, nuisance: np.ndarray, side: int) -> np.ndarray
     nuisance : numpy.ndarray
         (N, 32) float32 in [-1, 1], columns as `NUISANCE`.
     side : int
-        Pixels a side.
+        Side in pixels.
     """
     pictures = np.empty((len(attributes), 3, side, side), np.float32)
     step = max(CHUNK_PIXELS // side**2, 1)
@@ -72,7 +72,7 @@ def paint_face(canvas: Canvas) -> None:
 
 
 def traits_of(attributes: np.ndarray, nuisance: np.ndarray) -> Traits:
-    """Name the columns (N, 32) of attributes and nuisance, and choose colours."""
+    """Name the columns of attributes and nuisance (N, 32), and choose colours."""
     has = {
         name: column.astype(np.float32).reshape(-1, 1, 1)
         for name, column in zip(ATTRIBUTES, attributes.T)

@@ -16,7 +16,7 @@ FRECKLES = (
 
 
 def paint_marks(canvas: Canvas) -> None:
-    """Paint the skin: cheekbones, colour, freckles, wrinkles, bags under the eyes."""
+    """Paint skin marks: cheekbones, colour, freckles, wrinkles, bags under the eyes."""
     for part in canvas.patches((-0.39, 0.0, 0.39, 0.40), where="High_Cheekbones"):
         hollow = segment(part.aside, part.v, (0.33, 0.15), (0.205, 0.30)) / 0.075
         soft = np.square(np.maximum(1 - hollow * hollow, 0))
@@ -59,7 +59,7 @@ def _wrinkles(part: Patch) -> np.ndarray:
 
 
 def paint_stubble(canvas: Canvas) -> None:
-    """Paint the shadow of a beard, and sideburns."""
+    """Paint stubble and sideburns."""
     for part in canvas.patches((-0.44, -0.06, 0.44, 0.62), where="5_o_Clock_Shadow"):
         start = 0.20 + 3.2 * part.aside * (0.26 - part.aside)
         jaw = np.minimum(np.maximum((part.v - start) * 8, 0), 1)
@@ -94,7 +94,7 @@ def paint_nose(canvas: Canvas) -> None:
 
 
 def paint_mouth(canvas: Canvas) -> None:
-    """Paint lips around a line that a smile bends, and the inside of an open mouth."""
+    """Paint lips around a line that a smile bends, and the interior of an open mouth."""
     for part in canvas.patches((-0.25, 0.19, 0.25, 0.50)):
         smile, opened, big = (part.has(a) for a in ("Smiling", "Mouth_Open", "Big_Lips"))
         width = 0.128 + 0.042 * smile + 0.014 * part.value("mouth_width")
@@ -131,7 +131,7 @@ def paint_mouth(canvas: Canvas) -> None:
 def paint_beard(canvas: Canvas) -> None:
     """Paint mustache and goatee."""
     for part in canvas.patches((-0.21, 0.16, 0.21, 0.36), where="Mustache"):
-        # Two wings, which a wide smile lifts no more than the lip.
+        # Two wings, which a wide smile lifts only as much as the lip.
         smile, big, opened = (part.has(a) for a in ("Smiling", "Big_Lips", "Mouth_Open"))
         y = part.v - 0.252 + 0.3 * (0.022 * big + 0.052 * opened) + 0.012 * smile
         wing = y + 0.022 - 1.4 * part.u * part.u
@@ -148,11 +148,11 @@ def paint_beard(canvas: Canvas) -> None:
 
 
 def paint_eyes(canvas: Canvas) -> None:
-    """Paint both eyes, and make-up around them."""
+    """Paint both eyes and their make-up."""
     for part in canvas.patches((-0.31, -0.13, 0.31, 0.10)):
         side, narrow, makeup = np.sign(part.u), part.has("Narrow_Eyes"), part.has("Eye_Makeup")
         x = part.aside - EYE - 0.008 * part.value("eye_spacing")
-        y = part.v + 0.05 * x  # the outer corners are a little higher
+        y = part.v + 0.05 * x  # outer corners are slightly higher
         size = 1 + 0.07 * part.value("eye_size")
         width, height = EYE_WIDTH * size, EYE_HEIGHT * size * (1 - 0.55 * narrow)
         bulge = 1 - np.square(x / width)
@@ -203,7 +203,7 @@ def paint_brows(canvas: Canvas) -> None:
         x = part.aside - EYE - 0.012
         y = part.v - BROW - 0.012 * part.value("brow_height") + 0.008 * bushy
         along = x / 0.118
-        # The peak of an arched brow is towards the temple; a plain one is almost straight.
+        # An arched brow peaks towards the temple; a plain one is almost straight.
         rise = (0.012 + 0.046 * arched) * (1 - np.square(along - 0.2 * arched)) - 0.005 * arched
         slope = (0.012 + 0.046 * arched) * 2 * (along - 0.2 * arched) / 0.118
         thick = (0.0135 + 0.018 * bushy) * (1 - 0.3 * along - 0.25 * along * along)
@@ -213,7 +213,7 @@ def paint_brows(canvas: Canvas) -> None:
 
 
 def paint_glasses(canvas: Canvas) -> None:
-    """Paint eyeglasses: rims, bridge, temples, and a glance of light on each lens."""
+    """Paint eyeglasses: rims, bridge, temples, and a glint on each lens."""
     for part in canvas.patches((-0.46, -0.16, 0.46, 0.20), where="Eyeglasses"):
         x, y = part.aside - EYE - 0.004, part.v - 0.022
         lens = _rounded_square(x, y)

@@ -1,4 +1,4 @@
-"""Tables of factors: a CSV file with a row a picture."""
+"""Factor tables: CSV files with one row per picture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydisent.data._files import require_path
 
 EXPECTED = (
     "a CSV file whose first line names its columns: one with the pictures (named file or image, or "
-    "else the first), and a column a factor"
+    "else the first), and one column per factor"
 )
 PICTURE = ("file", "image")  # names of the column with the pictures
 BINS = 10
@@ -30,16 +30,16 @@ NOT_FINITE = re.compile(r"[+-]?(nan|inf(inity)?)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Factor:
-    """A column of a table, as values counted from 0.
+    """A column of a table, encoded as values from 0.
 
     Attributes
     ----------
     name : str
-        The column's.
+        Name of the column.
     values : numpy.ndarray
         (N,) int64.
     meanings : tuple of str
-        What each value stands for.
+        The meaning of each value.
     binned : bool
         Whether the values are bins of a quantity.
     words : bool
@@ -55,7 +55,7 @@ class Factor:
 
 @dataclass(frozen=True)
 class FactorTable:
-    """The rows of a table: pictures' names with the lines they stand in, and factors."""
+    """The rows of a table: picture names with their line numbers, and factors."""
 
     file: Path
     lines: dict[str, int]
@@ -65,10 +65,10 @@ class FactorTable:
 def read_factors(path: str | os.PathLike[str], bins: int = BINS) -> FactorTable:
     """Read a table of factors.
 
-    Columns of integers and of words (categories) become factors whose values are those that
-    occur, in rising order. Columns of numbers of which one has a decimal point are quantities:
-    their values are put in at most ``bins`` bins of equal counts, cut at quantiles and never
-    between equal values; a quantity of at most so many values keeps them.
+    Columns of integers or words (categories) become factors whose values are those that occur, in
+    increasing order. Columns of numbers, at least one with a decimal point, are quantities: their
+    values are grouped into at most ``bins`` equal-count bins, cut at quantiles and never between
+    equal values; a quantity with at most that many distinct values keeps them.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def read_factors(path: str | os.PathLike[str], bins: int = BINS) -> FactorTable:
     for number, cells in rows:
         if len(cells) != len(header):
             raise ValueError(
-                f"{str(file)!r} line {number} must have {len(header)} cells, one a column, got "
+                f"{str(file)!r} line {number} must have {len(header)} cells, one per column, got "
                 f"{len(cells)}"
             )
         for name, cell, column in zip(header, cells, columns):
@@ -127,7 +127,7 @@ def _factor(file: Path, name: str, cells: Sequence[str], lines: Sequence[int], b
     """Return a column as a factor."""
     numeric = [bool(NUMBER.fullmatch(cell) or NOT_FINITE.fullmatch(cell)) for cell in cells]
     if all(numeric) and any(LEADING_ZERO.match(cell) for cell in cells):
-        numeric = [False] * len(cells)  # names, such as 007
+        numeric = [False] * len(cells)  # treat as names, such as 007
     if any(numeric) and not all(numeric):
         word, number = numeric.index(False), numeric.index(True)
         raise ValueError(
@@ -144,7 +144,7 @@ def _factor(file: Path, name: str, cells: Sequence[str], lines: Sequence[int], b
     else:
         return _quantity(file, name, cells, lines, bins)
     _check_varying(file, name, meanings, cells)
-    if 2 * len(meanings) > max(len(cells), 4):  # rather a name than a factor
+    if 2 * len(meanings) > max(len(cells), 4):  # more likely a name than a factor
         raise ValueError(
             f"{str(file)!r} column {name!r} must have values that several pictures share, got "
             f"{len(meanings)} values in {len(cells)} rows; leave it out, or write a quantity with "
@@ -186,7 +186,7 @@ def _where(file: Path, line: int, column: str) -> str:
 
 
 def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield numbered rows with stripped cells, blank lines left out."""
+    """Yield numbered rows with stripped cells, skipping blank lines."""
     with file.open(encoding="utf-8-sig", newline="") as opened:
         try:
             reader = csv.reader(_bounded(file, opened), strict=True)

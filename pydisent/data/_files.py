@@ -1,4 +1,4 @@
-"""Checks shared by the readers of the user's files."""
+"""Checks shared by readers of user files."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MAX_INFLATION = 1032  # bytes per byte of deflate, which gzip, zip and MATLAB fi
 def require_path(
     path: str | os.PathLike[str] | None, expected: str, *, folder: bool = True
 ) -> Path:
-    """Return ``path`` if a folder is there, or a regular file if ``folder`` is false.
+    """Return ``path`` if it is a folder, or, if ``folder`` is false, a regular file.
 
     Raises
     ------
     ValueError
-        If it is None, or something else is there.
+        If it is None or something else.
     FileNotFoundError
-        If nothing is there. The messages say which files are ``expected``.
+        If it does not exist. Messages say which files are ``expected``.
     """
     if path is None:
         raise ValueError(f"path must be given: {expected}; nothing is downloaded")
@@ -39,7 +39,7 @@ def require_path(
 
 
 def kind_of(path: Path) -> str:
-    """Return in words what is at ``path``; reading a pipe or device might never end."""
+    """Describe what is at ``path``, without reading, as a pipe or device might never end."""
     if path.is_dir():
         return "a folder"
     return "a file" if path.is_file() else "neither a file nor a folder"
@@ -52,12 +52,12 @@ def check_split(split: str | None, names: Sequence[str]) -> None:
 
 
 def part_of(items: Sequence[T], split: str | None, trained: float, what: str) -> Sequence[T]:
-    """Return the first ``trained`` share of items ("train", None), the rest ("test"), or "all".
+    """Return the first fraction ``trained`` of items ("train", None), the rest ("test"), or "all".
 
     Raises
     ------
     ValueError
-        If there is no such split, or nothing in it.
+        If there is no such split, or it is empty.
     """
     check_split(split, ("train", "test", "all"))
     count = int(trained * len(items))

@@ -1,4 +1,4 @@
-"""Rendered images as sums of coloured layers: drawn once, and coloured when read."""
+"""Rendered images as sums of coloured layers, drawn once and coloured when read."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pydisent.data import _raycast
 from pydisent.data._base import FactorDataset, resize
 from pydisent.data._cache import cached_array
 
-CHUNK = 16  # images composited at once, so that their layers stay in the CPU's cache
-FEW_PIXELS = 2048  # above, one image at a time is as fast as any chunk
+CHUNK = 16  # images composited at a time, so that their layers stay in the CPU's cache
+FEW_PIXELS = 2048  # above this, one image at a time is as fast as any chunk
 
 
 class LayeredDataset(FactorDataset):
-    """Images made of layers, one set for each setting of the geometry, times colours.
+    """Images composed of layers, one set per geometry setting, times colours.
 
-    An image is the sum over K layers of colour times light, (3, K) @ (K, H, W). The layers are
-    drawn on first use, and kept as bytes in the user's cache.
+    An image is the sum over K layers of colour times light, (3, K) @ (K, H, W). Layers are drawn on
+    first use, and stored as bytes in the user's cache.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class LayeredDataset(FactorDataset):
         return self._composite(*self._plan(indices))
 
     def _composite(self, settings: Tensor, colours: Tensor) -> Tensor:
-        """Return the images (N, 3, h, w) of these settings (N,) in these colours (N, 3, K)."""
+        """Return the images (N, 3, h, w) for settings (N,) in colours (N, 3, K)."""
         layers = self._layers()
         count, (height, width) = len(settings), layers.shape[2:]
         if colours.requires_grad or height * width < FEW_PIXELS:
@@ -76,7 +76,7 @@ class LayeredDataset(FactorDataset):
         if self._drawn is None:
             scene = self._scene()
             shape = (scene.SETTINGS, scene.LAYERS, scene.SIDE, scene.SIDE)
-            # Cached layers are valid for this version of the source only.
+            # Cached layers are valid only for this version of the source.
             source = [Path(str(part.__file__)).read_bytes() for part in (scene, _raycast)]
             made_from = hashlib.sha256(b"\0".join(source)).hexdigest()
             drawn = cached_array(scene.NAME, (made_from, ()), shape, scene.draw)

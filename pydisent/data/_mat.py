@@ -1,4 +1,4 @@
-"""Arrays in MATLAB version 5 files, whose headers are checked before memory is allocated."""
+"""Arrays in MATLAB version 5 files, with headers checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ HEAD = 4096  # bytes that contain an array's flags, shape and name
 
 
 def read_arrays(file: Path, most: dict[str, int], name: str) -> dict[str, np.ndarray]:
-    """Read arrays of a file.
+    """Read arrays from a file.
 
     Parameters
     ----------
     file : Path
         The file.
     most : dict of str to int
-        The arrays to be read, and the most bytes of each.
+        The arrays to read, and the maximum bytes of each.
     name : str
-        The data set's, for messages.
+        The data set's name, for messages.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If it is not a whole file of version 5, or lacks one of the arrays; the message names it.
+        If it is not a complete version 5 file, or lacks one of the arrays; the message names it.
     ImportError
         If scipy is not installed.
     """
@@ -50,7 +50,7 @@ def read_arrays(file: Path, most: dict[str, int], name: str) -> dict[str, np.nda
         found = io.loadmat(file, variable_names=list(most))
     except MemoryError:
         raise
-    except Exception as error:  # scipy raises many kinds
+    except Exception as error:  # scipy raises many kinds of errors
         raise ValueError(
             f"{str(file)!r} is not a whole MATLAB version 5 file with {' and '.join(most)}: "
             f"{type(error).__name__}: {error}"
@@ -69,25 +69,25 @@ def _scipy_io() -> ModuleType:
 
 
 def check_arrays(file: Path, most: dict[str, int]) -> None:
-    """Raise unless the file is of version 5, and its arrays within their limits.
+    """Raise unless the file is of version 5 and its arrays are within their limits.
 
     Parameters
     ----------
     file : Path
         The file.
     most : dict of str to int
-        The arrays to be read, and the most bytes of each.
+        The arrays to read, and the maximum bytes of each.
 
     Raises
     ------
     ValueError
-        If it is cut short, or an array is not of real numbers, is too large, or has a size that
-        does not fit its shape.
+        If it is truncated, or an array is not of real numbers, is too large, or has a size that
+        does not match its shape.
     """
     with file.open("rb") as stored:
         header = stored.read(128)
         order = {b"IM": "<", b"MI": ">"}.get(header[126:])
-        # scipy takes a zero in the first word for a version 4 file.
+        # scipy interprets a zero in the first word as a version 4 file.
         if order is None or header[124:126] != struct.pack(f"{order}H", 0x100) or 0 in header[:4]:
             raise ValueError("its header is not that of version 5")
         for head in _heads(stored, order):
@@ -110,7 +110,7 @@ def check_arrays(file: Path, most: dict[str, int]) -> None:
 
 
 def _heads(stored: IO[bytes], order: str) -> Iterator[bytes]:
-    """Yield the beginning of each array, decompressed."""
+    """Yield the decompressed beginning of each array."""
     length = os.fstat(stored.fileno()).st_size
     while tag := stored.read(8):
         kind, size = struct.unpack(f"{order}II", tag)

@@ -1,4 +1,4 @@
-"""Arrays in .npz archives, read in pieces or where they lie."""
+"""Arrays in .npz archives, read in pieces or memory-mapped."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import IO
 
 import numpy as np
 
-# zipfile also raises these: for unsupported methods, for encryption, and while unpacking.
+# zipfile raises these as well: for unsupported methods, for encryption, and while unpacking.
 DAMAGED_ZIP = (
     zipfile.BadZipFile, RuntimeError, zlib.error, lzma.LZMAError, OSError, struct.error,
     OverflowError, TypeError,
 )  # fmt: skip
 MAX_HEADER = 10_000  # bytes; numpy's own limit, which it checks only after reading them
-LOCAL_HEADER = 30  # bytes of an entry's, ahead of its name and extra field
+LOCAL_HEADER = 30  # bytes of an entry's header, before its name and extra field
 
 
 def read_header(entry: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -42,7 +42,7 @@ def read_header(entry: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 def map_stored(
     file: Path, about: zipfile.ZipInfo, start: int, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Return bytes of an entry that is stored as it is, mapped from the archive, read-only.
+    """Memory-map the bytes of an uncompressed entry of the archive, read-only.
 
     Parameters
     ----------
@@ -51,9 +51,9 @@ def map_stored(
     about : zipfile.ZipInfo
         The entry.
     start : int
-        Where in the entry the array begins.
+        Offset of the array in the entry.
     shape : tuple of int
-        Its shape; it is uint8.
+        Shape of the array, which is uint8.
     """
     with file.open("rb") as opened:
         opened.seek(about.header_offset)

@@ -1,4 +1,4 @@
-"""Images whose factors were observed: a row of values each, not a grid of all combinations."""
+"""Images with observed factors: a row of values each, not a grid of all combinations."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pydisent.data.indices import Indices, check_range, integer_array
 
 
 class ObservedFactorDataset(ImageDataset):
-    """Images of a data set with the factors observed in each; combinations may be missing.
+    """Images of a data set with observed factors; combinations may be missing.
 
-    Where a `FactorDataset` has every combination once, here the factors are distributed as in the
-    data, with its correlations. Metrics that fix a factor draw from the rows: the value that is
-    shared is that of an image drawn uniformly, and the images that share it are drawn uniformly
-    from all that have it, so that the other factors follow their distribution given that value
-    (v ~ p(v), and p(v | v_k), in the words of Higgins et al. 2017). A factor that depends on
-    another is then not told from it, however good the codes are.
+    Unlike in a `FactorDataset`, which has every combination once, factors are distributed as in the
+    data, with its correlations. Metrics that fix a factor draw from the rows: the shared value is
+    that of an image drawn uniformly, and the images that share it are drawn uniformly from all that
+    have it, so that the other factors follow their distribution given that value (v ~ p(v),
+    and p(v | v_k), in the notation of Higgins et al. 2017). A factor that depends on another cannot
+    be distinguished from it, however good the codes are.
 
     Parameters
     ----------
@@ -32,17 +32,17 @@ class ObservedFactorDataset(ImageDataset):
     factor_names : sequence of str
         Names of the f factors, all different.
     factor_values : sequence of sequence of str
-        What the values of each factor mean; there are as many values.
+        The meanings of each factor's values, one per value.
     classes : sequence of str
-        The factors whose values are classes, in no order.
+        The factors whose values are unordered classes.
     note : str
-        How the factors were made, for `remark`.
+        How the factors were obtained, for `remark`.
 
     Raises
     ------
     TypeError, ValueError
-        If the values are not integers (len(dataset), f), outside their factor's, or names or
-        meanings do not fit them.
+        If the values are not integers (len(dataset), f), are outside their factor's range, or do
+        not match the names or meanings.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ObservedFactorDataset(ImageDataset):
         check(len(self.factor_sizes) == count, "factor_values", f"of {count} factors", count)
         table = integer_array(values, "values")
         shape = (len(dataset), count)
-        check(table.shape == shape, "values", f"of shape {shape}, a row an image", table.shape)
+        check(table.shape == shape, "values", f"of shape {shape}, one row per image", table.shape)
         for name, column, size in zip(self.factor_names, table.T, self.factor_sizes):
             check_range(f"values of {name!r}", column, 0, size)
         self.factor_classes = tuple(classes)
@@ -81,7 +81,7 @@ class ObservedFactorDataset(ImageDataset):
         self.dataset, self.note, self._values = dataset, note, table
 
     def factors(self, indices: Indices) -> Tensor:
-        """Return the factor values of these images, (N, f) int64, from 0.
+        """Return the factor values of the given images, (N, f) int64, counted from 0.
 
         Raises
         ------
@@ -92,7 +92,7 @@ class ObservedFactorDataset(ImageDataset):
 
     @property
     def remark(self) -> str:
-        """Return in words what scores against these factors rest on."""
+        """Return a sentence on what scores against these factors are based on."""
         drawn = (
             f"factors were observed in {len(self)} images; a factor is fixed at the value of a "
             "random image, and the others follow the images with that value"
@@ -100,7 +100,7 @@ class ObservedFactorDataset(ImageDataset):
         return f"{drawn}; {self.note}" if self.note else drawn
 
     def part(self, dataset: ImageDataset, rows: np.ndarray) -> ObservedFactorDataset:
-        """Return ``dataset``, the images of these rows, with their factors."""
+        """Return ``dataset``, which holds the images of the given rows, with their factors."""
         return ObservedFactorDataset(
             dataset,
             self._values[rows],
@@ -120,8 +120,8 @@ class ObservedFactorDataset(ImageDataset):
 def with_attribute_factors(dataset: ImageDataset) -> ObservedFactorDataset:
     """Return a data set with its attributes as factors of two values, "no" and "yes".
 
-    Attributes that all images have, or none, are left out: they tell images of this data apart
-    as little as a factor of one value.
+    Attributes that all images have, or none, are left out: like a factor with one value, they do
+    not distinguish images.
 
     Raises
     ------
@@ -145,14 +145,14 @@ def with_attribute_factors(dataset: ImageDataset) -> ObservedFactorDataset:
 
 
 def has_factors(dataset: ImageDataset) -> bool:
-    """Return whether `factors_of` gives the data set factors."""
+    """Return whether `factors_of` accepts the data set."""
     return dataset.attributes is not None or isinstance(
         dataset, FactorDataset | ObservedFactorDataset
     )
 
 
 def factors_of(dataset: ImageDataset) -> FactorDataset | ObservedFactorDataset:
-    """Return a data set with its factors, or else its attributes as factors.
+    """Return a data set with its factors, or with its attributes as factors.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Pictures in files: decoded, cropped and resized once, then read from a single array."""
+"""Picture files, decoded, cropped and resized once, then read from a single array."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEFAULT_SIDE = 64
 MODES = {"L": 1, "RGB": 3}
 CHUNK = 1024
 WHITE = 255
-# Formats that are read; some of Pillow's others run programs (EPS).
+# Accepted formats; some others of Pillow's run programs (EPS).
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_BYTES = 2**30  # per file
 MAX_PIXELS = 178_956_970  # Pillow's own limit, which can be changed
@@ -39,15 +39,15 @@ class Preparation:
     Attributes
     ----------
     side : int
-        Side in pixels; resized by area averages if smaller, bilinear if larger.
+        Side in pixels: area averages if smaller, bilinear if larger.
     mode : {"RGB", "L"}
-        Colour or grey; transparent pictures are put on white.
+        Colour or grey; transparent pictures are composited on white.
     box : tuple of 4 int, optional
         Left, upper, right and lower edge of the crop; the largest centred square by default.
     source : tuple of 2 int, optional
-        The only width and height accepted.
+        The only accepted width and height.
     mask : bool
-        Whether to return a mask that is 0 where the picture is white, and 1 elsewhere.
+        Whether to return a mask that is 0 where the picture is white and 1 elsewhere.
     """
 
     side: int
@@ -84,16 +84,16 @@ class Preparation:
 
 
 class Pictures:
-    """The prepared pictures of some files, decoded once into the user's cache, or on each use.
+    """Prepared pictures, decoded once into the user's cache, or on each use without one.
 
     Parameters
     ----------
     name : str
-        The data set's name, which begins that of the cached array.
+        The data set's name, a prefix of the cached array's name.
     files : sequence of Path
         The pictures' files.
     preparation : Preparation
-        How each is prepared.
+        How to prepare each picture.
     """
 
     def __init__(self, name: str, files: Sequence[Path], preparation: Preparation) -> None:
@@ -106,7 +106,7 @@ class Pictures:
         return len(self.files)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the decoded pictures: a copy finds them in the cache."""
+        """Omit the decoded pictures: a copy finds them in the cache."""
         return {**self.__dict__, "_decoded": None, "_looked": False}
 
     def read(self, indices: np.ndarray) -> Tensor:
@@ -216,9 +216,9 @@ def open_picture(file: Path, mode: str, source: tuple[int, int] | None = None) -
 
 
 def decode_picture(name: str, stored: bytes, mode: str, most: int = MAX_PIXELS) -> Image:
-    """Return a picture of its file's bytes, of at most so many pixels, as `open_picture` does.
+    """Decode a picture from its file's bytes, of at most ``most`` pixels, like `open_picture`.
 
-    Errors begin with `name`.
+    Error messages begin with `name`.
     """
     return _decoded(name, lambda: stored, mode, None, most)
 
@@ -241,7 +241,7 @@ def _decoded(
                 size = picture.size
     except MemoryError:
         raise
-    except Exception as error:  # Pillow raises many kinds
+    except Exception as error:  # Pillow raises many kinds of errors
         raise ValueError(f"{name} must be a whole picture: {error}") from error
     if not whole or source not in (None, size):
         accepted = f"of at most {most}" if source is None else f"{source[0]}x{source[1]}"
@@ -265,7 +265,7 @@ def _open(data: bytes) -> Image:
     with optional():
         from PIL import Image, UnidentifiedImageError
 
-    # From a file Pillow reads as much as a header claims; from bytes only what exists.
+    # From a file, Pillow would read as much as a header claims; from bytes, only what exists.
     stored = io.BytesIO(data)
     Image.init()
     try:

@@ -19,21 +19,21 @@ _OPTIONS = ("partial", "factors", "bins")
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that `load` knows.
+    """A data set known to `load`.
 
     Attributes
     ----------
     opener : callable or str
-        Opens it, ``opener(path, image_size=..., **options)``; or where that is, "module:name",
-        below pydisent.data.
+        Opens it, ``opener(path, image_size=..., **options)``; or its location "module:name" below
+        pydisent.data.
     path : bool
-        Whether it reads the user's files; if not, there is no argument ``path``.
+        Whether it reads user files; if not, the opener has no argument ``path``.
     splits : tuple of str
-        What ``split`` may be; without any there is no such argument.
+        Accepted values of ``split``; if empty, the opener has no such argument.
     crops : tuple of int
-        What ``crop`` may be; likewise.
+        Accepted values of ``crop``; likewise.
     options : tuple of str
-        Which further arguments of `load` it takes: partial, factors, bins.
+        The further arguments of `load` that it takes: partial, factors, bins.
     """
 
     opener: Opener | str
@@ -43,7 +43,7 @@ class Source:
     options: tuple[str, ...] = ()
 
     def find(self) -> Opener:
-        """Return what opens the data set."""
+        """Return the callable that opens the data set."""
         if not isinstance(self.opener, str):
             return self.opener
         module, _, name = self.opener.partition(":")
@@ -71,8 +71,8 @@ def register(
 ) -> Callable[[_O], _O]:
     """Register a class or function that opens a data set; a decorator.
 
-    It is called as ``opener(path, image_size=...)``, or ``opener(image_size=...)``, and returns an
-    `ImageDataset` whose ``name`` is this name.
+    It is called as ``opener(path, image_size=...)`` or ``opener(image_size=...)``, and returns an
+    `ImageDataset` with this ``name``.
 
     Parameters
     ----------
@@ -81,14 +81,15 @@ def register(
     path : bool
         Whether it reads files, so that ``path`` is its first argument.
     splits, crops : sequence
-        What the arguments ``split`` and ``crop`` may be; without any it is called without them.
+        Accepted values of the arguments ``split`` and ``crop``; if empty, the argument is not
+        passed.
     options : sequence of str
-        Which of the arguments partial, factors and bins of `load` it takes as well.
+        The arguments of `load` that it also takes: partial, factors, bins.
 
     Raises
     ------
     ValueError
-        If the name is malformed or another data set's, or there is no such option.
+        If the name is malformed or already registered, or there is no such option.
     """
     unknown = [option for option in options if option not in _OPTIONS]
     check(not unknown, "options", f"of {', '.join(_OPTIONS)}", unknown)

@@ -1,4 +1,4 @@
-"""Subsets of data sets, and the split into training and test images."""
+"""Subsets of data sets, and splits into training and test images."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pydisent.data.indices import Indices, integer_array
 
 
 class Subset(ImageDataset):
-    """Images of a data set, in a given order, with their labels and attributes.
+    """Selected images of a data set, in a given order, with their labels and attributes.
 
     Parameters
     ----------
     dataset : ImageDataset
-        The whole.
+        The whole data set.
     indices : sequence of int
         Numbers of the images.
 
     Raises
     ------
     TypeError, ValueError
-        If ``indices`` are not integers in [0, len(dataset)), one-dimensional.
+        If ``indices`` are not a one-dimensional sequence of integers in [0, len(dataset)).
     """
 
     def __init__(self, dataset: ImageDataset, indices: Indices) -> None:
@@ -50,26 +50,26 @@ class Subset(ImageDataset):
 
 
 def hold_out(dataset: ImageDataset, share: float) -> tuple[ImageDataset, ImageDataset | None]:
-    """Split a data set into training images and a random share of test images.
+    """Split a data set into training images and a random fraction of test images.
 
     Parameters
     ----------
     dataset : ImageDataset
-        The whole.
+        The whole data set.
     share : float
-        In [0, 1), the share of test images, rounded to whole images; 0 for none.
+        In [0, 1), the fraction of test images, rounded to whole images; 0 for none.
 
     Returns
     -------
     train, test : ImageDataset
-        Disjoint, and the same at every call; observed factors stay with their images. The data set
-        itself and None if nothing is held out, as from a grid of factors, whose metrics need all
-        of it.
+        Disjoint, and the same on every call; observed factors stay with their images. If nothing is
+        held out, as from a grid of factors, whose metrics need all of it, the data set itself and
+        None.
 
     Raises
     ------
     ValueError
-        If ``share`` is outside [0, 1), or leaves one of the two without images.
+        If ``share`` is outside [0, 1), or leaves either part without images.
     """
     check_number("share", share, at_least=0, below=1)
     if share == 0 or isinstance(dataset, FactorDataset):
@@ -83,7 +83,7 @@ def hold_out(dataset: ImageDataset, share: float) -> tuple[ImageDataset, ImageDa
 
 
 def _part(dataset: ImageDataset, rows: np.ndarray) -> ImageDataset:
-    """Return the images of these rows, with their factors if some were observed."""
+    """Return the images of the given rows, with their observed factors, if any."""
     if isinstance(dataset, ObservedFactorDataset):
         return dataset.part(Subset(dataset.dataset, rows), rows)
     return Subset(dataset, rows)

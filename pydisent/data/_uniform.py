@@ -1,4 +1,4 @@
-"""Random numbers that belong to an image, whichever others are drawn."""
+"""Per-image random numbers, independent of which other images are drawn."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # splitmix64's step, 2^64 over the golde
 
 
 def draw_uniform(seed: int, numbers: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return numbers (N, C) uniform in [0, 1) that follow from seed, number and column alone.
+    """Return numbers (N, C) uniform in [0, 1), determined by seed, number and column alone.
 
-    The counter-based splitmix64 (Steele et al., 2014) needs no state: any image can be drawn
-    without those before it.
+    The counter-based splitmix64 (Steele et al., 2014) has no state: any image can be drawn without
+    the preceding ones.
     """
     key = np.full(1, seed % 2**64, np.uint64)
     for counter in (numbers[:, None], columns[None]):

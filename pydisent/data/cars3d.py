@@ -28,9 +28,9 @@ SHAPE = (SIDE, SIDE, 3, AZIMUTHS, ELEVATIONS)
 class Cars3D(FactorDataset):
     """Rendered cars in the order elevation, azimuth, car, 3 x side x side in [0, 1].
 
-    The 17 568 official images of 128x128 are read at once and kept as bytes at the side asked for,
-    216 MB at 64; disentanglement_lib resizes to 64 by Lanczos' filter, here they are area averages.
-    Cars are in the order of their files' names.
+    The 17 568 official images of 128x128 are read at once and kept as bytes at the requested side,
+    216 MB at 64. They are resized by area averages, where disentanglement_lib resizes to 64 with a
+    Lanczos filter. Cars are ordered by file name.
 
     Parameters
     ----------
@@ -41,13 +41,13 @@ class Cars3D(FactorDataset):
         Side in pixels of the images returned, 64 by default; smaller ones are area averages of
         128x128, larger ones bilinear.
     cars : int
-        Number of cars that the folder must have.
+        Required number of cars in the folder.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If the folder has another number of cars, or a file is not a whole MATLAB file, or its
-        array is not as above; the message names it.
+        If the folder has a different number of cars, or a file is not a complete MATLAB file, or
+        its array is not as above; the message names it.
     ImportError
         If scipy is not installed.
     """
@@ -74,12 +74,12 @@ class Cars3D(FactorDataset):
 
 
 def find_cars(folder: Path, count: int) -> list[Path]:
-    """Return the files of ``count`` cars, in the order of their names.
+    """Return the files of ``count`` cars, ordered by name.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If there are none, or another number.
+        If there are none, or a different number.
     """
     places = (folder, folder / "cars", folder / "data" / "cars")
     found = next((f for place in places if (f := sorted(place.glob("car_*_mesh.mat")))), None)

@@ -30,8 +30,8 @@ COUNT = re.compile(r"[0-9]{1,9}")
 FIRST_COLUMN = "image_id"  # of the .csv
 MAX_LINE = 100_000
 SOURCE = (178, 218)
-# Squares of these sides: the face without hair and neck, as is usual with autoencoders; the
-# centre (Zhu et al., 2021); and all columns (Lezama, 2019).
+# Squares of these sides: the face without hair and neck, as is common for autoencoders; the centre
+# (Zhu et al., 2021); and all columns (Lezama, 2019).
 BOXES = {148: (15, 40, 163, 188), 128: (25, 57, 153, 185), 178: (0, 20, 178, 198)}
 CROP = 148
 PARTS = {"train": "0", "validation": "1", "test": "2"}
@@ -41,7 +41,7 @@ TRAINED = 0.9  # of the images (Kumar et al., 2018, sec. 4)
 class CelebA(PictureDataset):
     """Faces of celebrities, 3 x side x side in [0, 1], with ``attributes`` (N, 40) bool.
 
-    Of each official picture (178x218) a square is cut out and resized.
+    A square is cropped from each official picture (178x218) and resized.
 
     Parameters
     ----------
@@ -51,21 +51,21 @@ class CelebA(PictureDataset):
     image_size : int, optional
         Side in pixels of the images returned, 64 by default.
     split : {"train", "validation", "test", "all"}, optional
-        Which images; the training images by default. Splits are those of the official partition
-        file. Without it the first 90 % are for training (Kumar et al., 2018), the rest for test,
-        and there is no validation.
+        The images to use; the training images by default. Splits follow the official partition
+        file. Without it, the first 90 % are for training (Kumar et al., 2018), the rest for
+        testing, and there is no validation split.
     crop : {148, 128, 178}, optional
-        Side of the square in pixels: 148, columns 15 to 162 and rows 40 to 187, as is usual with
+        Side of the square in pixels: 148, columns 15 to 162 and rows 40 to 187, as is common for
         autoencoders; 128, columns 25 to 152 and rows 57 to 184 (Zhu et al., 2021); or 178, all
         columns and rows 20 to 197 (Lezama, 2019).
     partial : bool
-        Accept a part of the data: the lines whose pictures exist. A warning says how many.
+        Accept incomplete data, using the lines whose pictures exist. A warning says how many.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If a file is missing, or one of its lines malformed: the message names the file, the line
-        and what was expected. Reading a damaged picture is a ValueError that names it.
+        If a file is missing or one of its lines malformed: the message names the file, the line and
+        what was expected. Reading a damaged picture raises a ValueError that names it.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ def read_attributes(
     file : Path
         The official .txt, or the .csv, which has no count and names its first column.
     partial : bool
-        Whether there may be fewer lines than the file says.
+        Whether there may be fewer lines than the file declares.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def read_attributes(
 
 
 def read_partition(file: Path, stems: list[str]) -> np.ndarray:
-    """Read the partition file: "0", "1" or "2" for each of these pictures, in their order.
+    """Read the partition file: "0", "1" or "2" for each of the given pictures, in order.
 
     Raises
     ------
@@ -192,7 +192,7 @@ def read_partition(file: Path, stems: list[str]) -> np.ndarray:
 def find_pictures(
     folder: Path, lines: dict[str, int], table: Path, *, partial: bool = False
 ) -> dict[str, Path]:
-    """Return the files of these pictures, by stem; if ``partial``, of those that exist.
+    """Return the files of the given pictures by stem; if ``partial``, only those that exist.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def _rows_of(partition: Path, stems: list[str], split: str) -> np.ndarray:
 
 
 def _note_line(first: dict[str, int], file: Path, number: int, picture: str) -> None:
-    """Record the line of a picture, by its stem; ValueError if it has one already."""
+    """Record the line of a picture by its stem; ValueError if it already has one."""
     before = first.setdefault(Path(picture).stem, number)
     if before != number:
         raise ValueError(
@@ -231,7 +231,7 @@ def _note_line(first: dict[str, int], file: Path, number: int, picture: str) -> 
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Yield numbered lines, with commas as spaces and without trailing blank ones.
+    """Yield numbered lines, with commas replaced by spaces, without trailing blank lines.
 
     Raises
     ------
@@ -260,7 +260,7 @@ def _find(folder: Path, name: str, archive_folder: str) -> Path | None:
     found = next((place for place in places if place.exists()), None)
     if found is None:
         return None
-    if name == IMAGES and (found / name).is_dir():  # an archive unpacked into a folder of its name
+    if name == IMAGES and (found / name).is_dir():  # an archive unpacked into its own folder
         found /= name
     return require_path(found, EXPECTED, folder=name == IMAGES)
 

@@ -30,22 +30,21 @@ def load_chairs(
 ) -> ImageDataset:
     """Open the rendered chairs: grey pictures on white, 1 x side x side in [0, 1].
 
-    Where every model has the same views, the factors are model, elevation (the p of the file
-    names) and azimuth (their t), each in rising order: a `FactorDataset`. Where views are
-    missing, it is an `ImageDataset` without factors, and a warning says so. The split follows
-    Kumar et al. (2018): the first 80 % of the models, in the order of their folders' names, are
-    for training. (Their experiments use 809 of the 1393 models, without near-duplicates. The paper
-    does not list them; delete or link folders to do the same.)
+    If every model has the same views, the result is a `FactorDataset` with factors model, elevation
+    (p in the file names) and azimuth (t), each in increasing order. If views are missing, it is an
+    `ImageDataset` without factors, and a warning says so. The split follows Kumar et al. (2018):
+    the first 80 % of the models, ordered by folder name, are for training. (Their experiments use
+    809 of the 1393 models, without near-duplicates. The paper does not list them; delete or link
+    folders to do the same.)
 
     Parameters
     ----------
     path : path
         The folder rendered_chairs.
     image_size : int, optional
-        Side in pixels of the images returned, 64 by default; they are area averages of the
-        official 600x600.
+        Side in pixels of the images returned, 64 by default; area averages of the official 600x600.
     split : {"train", "test", "all"}, optional
-        Which models; the training models by default.
+        The models to use; the training models by default.
     masks : bool
         Return binary masks instead, as in the experiments of Kumar et al.: 1 where at least half
         of a pixel is not pure white.
@@ -53,8 +52,8 @@ def load_chairs(
     Raises
     ------
     FileNotFoundError, ValueError
-        If the folder is missing, has no renders, or has a picture of another name; reading a
-        damaged picture is a ValueError that names it.
+        If the folder is missing, has no renders, or has a picture with an unexpected name; reading
+        a damaged picture raises a ValueError that names it.
     """
     preparation = Preparation(side_of(image_size), "L", mask=masks)
     folder = require_path(path, EXPECTED)

@@ -19,10 +19,10 @@ class ColorSprites(FactorDataset):
     """The sprites of `Sprites`, each in 512 colours on black, 3x64x64 in [0, 1].
 
     Jeon et al. (2021, Table 8) give each colour channel 8 values linearly spaced between 0 and 1,
-    and count the colour as one factor, ahead of those of dSprites. Their 256 colours do not follow
-    from that: 8 values of three channels make 512, as here. Colour number 64 r + 8 g + b has the
-    levels r/7, g/7 and b/7; number 0 is black, which hides the other factors. The grid has
-    377 487 360 images, drawn on demand.
+    and count the colour as one factor, before those of dSprites. Their 256 colours do not follow
+    from that: 8 values in three channels make 512, as here. Colour number 64 r + 8 g + b has the
+    levels r/7, g/7 and b/7; number 0 is black, which hides the other factors. The grid has 377 487
+    360 images, drawn on demand.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: real data that needs no file."""
+"""scikit-learn's handwritten digits: real data that needs no files."""
 
 from __future__ import annotations
 

@@ -23,14 +23,14 @@ CHUNK = 4096
 class DSprites(FactorDataset):
     """The official dSprites images, 1x64x64 binary, read from their .npz file.
 
-    The images are streamed from the archive and kept as bits (377 MB for all 737 280, instead
-    of 3 GB). The file's ``metadata`` entry is a pickled object and is never opened.
+    Images are streamed from the archive and kept as bits (377 MB for all 737 280, instead of 3 GB).
+    The file's ``metadata`` entry is a pickled object and is never opened.
 
     Parameters
     ----------
     path : path
         The .npz file, with ``imgs`` (N, 64, 64) uint8 zeros and ones, and ``latents_classes``
-        (N, 6) integers: colour (always 0), then the five factors, last one fastest.
+        (N, 6) integers: colour (always 0), then the five factors, with the last one fastest.
     image_size : int, optional
         Side in pixels of the images returned; smaller ones are area averages of 64x64.
     factor_sizes : sequence of 5 int
@@ -39,7 +39,7 @@ class DSprites(FactorDataset):
     Raises
     ------
     FileNotFoundError, ValueError
-        If the file is missing, not a .npz file, cut short, or its arrays are not as above.
+        If the file is missing, not a .npz file, truncated, or its arrays are not as above.
     """
 
     def __init__(

@@ -23,27 +23,27 @@ FILE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 SCREAM = ("scream.jpg", "scream.jpeg", "scream.png")
 WITH_SCREAM = f"a folder with {FILE} and a picture of Munch's The Scream, {' or '.join(SCREAM)}"
 SIDE = sprites.SIDE
-CANVAS = (350, 274)  # pixels that the painting is made to fit into
+CANVAS = (350, 274)  # size in pixels that the painting is scaled to fit
 COLOUR = np.arange(3)
-CORNER = np.arange(3, 5)  # columns of the numbers drawn, after those of the colour
+CORNER = np.arange(3, 5)  # columns of random numbers, after those of the colour
 NOISE = np.arange(3 * SIDE**2)
 PIECE = 256
 
 
 class DSpritesVariant(FactorDataset):
-    """The official dSprites with something at random in each image, which is not a factor.
+    """The official dSprites with a random element in each image that is not a factor.
 
     Parameters
     ----------
     path : path
-        The official .npz file of dSprites, or the folder that has it.
+        The official .npz file of dSprites, or its folder.
     image_size : int, optional
         Side in pixels of the images returned; smaller ones are area averages of 64x64.
     factor_sizes : sequence of 5 int
         The grid; the official one by default.
     seed : int
-        Of what is random; each image is a function of the seed and its number. (In
-        disentanglement_lib, an image that is read again looks different.)
+        Seed of the random elements; each image is a function of the seed and its number. (In
+        disentanglement_lib, an image looks different each time it is read.)
 
     Raises
     ------
@@ -82,7 +82,7 @@ class DSpritesVariant(FactorDataset):
 
 
 class ColorDSprites(DSpritesVariant):
-    """The official dSprites, each in a colour with levels uniform in [0.5, 1), 3x64x64.
+    """The official dSprites, each in a colour with channels uniform in [0.5, 1), 3x64x64.
 
     See `DSpritesVariant`.
     """
@@ -104,7 +104,7 @@ class NoisyDSprites(DSpritesVariant):
 
     def _read(self, indices: np.ndarray) -> Tensor:
         images = self._sprites.images(indices).repeat(1, 3, 1, 1)
-        for start in range(0, len(indices), PIECE):  # the draws take eight times the memory
+        for start in range(0, len(indices), PIECE):  # the draws take eight times the images' memory
             noise = self._draw(indices[start : start + PIECE], NOISE)
             images[start : start + PIECE] += noise.reshape(-1, 3, SIDE, SIDE)
         return images.clamp_(max=1)
@@ -113,10 +113,10 @@ class NoisyDSprites(DSpritesVariant):
 class ScreamDSprites(DSpritesVariant):
     """The official dSprites on pieces of Munch's The Scream, 3x64x64.
 
-    The background is the mean of a random piece of the picture, 64x64, and a random colour; the
-    sprite is where it is inverted, 1 less its value. The picture, the user's, is first made to fit
-    into 350x274 pixels. See `DSpritesVariant`; its ``path`` is here the folder with the .npz file
-    and scream.jpg (or .jpeg or .png).
+    The background is the mean of a random 64x64 piece of the picture and a random colour; inside
+    the sprite it is inverted, 1 minus its value. The user-supplied picture is first scaled to fit
+    350x274 pixels. See `DSpritesVariant`; here ``path`` is the folder with the .npz file and
+    scream.jpg (or .jpeg or .png).
     """
 
     variant = "scream-dsprites"
@@ -150,12 +150,12 @@ class ScreamDSprites(DSpritesVariant):
 
 
 def read_scream(file: Path) -> np.ndarray:
-    """Return the picture, made to fit, (3, H, W) uint8.
+    """Return the picture, scaled to fit, (3, H, W) uint8.
 
     Raises
     ------
     ValueError
-        If it is no whole picture, or has no 65 pixels to a side then.
+        If it is not a complete picture, or then has sides of fewer than 65 pixels.
     """
     picture = open_picture(file, "RGB")
     picture.thumbnail(CANVAS)

@@ -16,7 +16,7 @@ from pydisent.data._files import check_split
 from pydisent.data._pictures import side_of
 from pydisent.data._uniform import draw_uniform
 
-# Each attribute's probability, independently of others; hair has one of four colours.
+# Each attribute's probability, independent of the others; hair has one of four colours.
 DEFAULT_PROBABILITY = 0.25
 PROBABILITIES = {
     "Bald": 0.2,
@@ -28,7 +28,7 @@ PROBABILITIES = {
     "Smiling": 0.5,
 }
 HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Gray_Hair")
-# Attributes that exclude each other.
+# Mutually exclusive attributes.
 EXCLUSIVE = (HAIR_COLOURS, ("Bald", "Bangs"))
 SPLITS = {"train": (0, 90), "validation": (90, 95), "test": (95, 100), "all": (0, 100)}  # percent
 MAX_CACHED = 2**30  # bytes
@@ -37,15 +37,15 @@ MAX_CACHED = 2**30  # bytes
 class Faces(ImageDataset):
     """Cartoon faces, 3 x side x side in [0, 1], with ``attributes`` (N, 32) bool.
 
-    The attributes follow CelebA's, and most have its names. A face is a function of the seed and
-    its number alone. Attributes are drawn independently of each other and of pose, light, colours
-    and proportions, with probabilities from 0.2 to 0.5, but for two rules: hair is black, blond,
-    gray or of a colour without an attribute, with equal probability, and a bald head has no bangs.
-    Each attribute is visible whatever else the face has. Edges are anti-aliased by the share of a
-    pixel that a straight edge covers.
+    The attributes follow CelebA's, and most have its names. A face is a function of only the seed
+    and its number. Attributes are drawn independently of each other and of pose, light, colours and
+    proportions, with probabilities from 0.2 to 0.5, with two exceptions: hair is black, blond, gray
+    or of a colour without an attribute, with equal probability, and a bald head has no bangs. Each
+    attribute is visible regardless of the others. Edges are anti-aliased by the fraction of a pixel
+    that a straight edge covers.
 
-    Faces are drawn on first use, and kept as bytes if all take less than 1 GB (246 MB for 20 000 of
-    64x64).
+    Faces are drawn on first use, and kept as bytes if all of them take less than 1 GB (246 MB for
+    20 000 of 64x64).
 
     Parameters
     ----------
@@ -61,12 +61,12 @@ class Faces(ImageDataset):
     Attributes
     ----------
     nuisance_names : tuple of str
-        Names of the 32 values that are drawn besides the attributes, uniform in [-1, 1].
+        Names of the 32 further values drawn for each face, uniform in [-1, 1].
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of that kind or range, or the split is empty.
+        If an argument has the wrong type or range, or the split is empty.
     """
 
     nuisance_names = NUISANCE
@@ -98,7 +98,7 @@ class Faces(ImageDataset):
         self._drawn: np.ndarray | None = None
 
     def nuisance(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
-        """Return pose, light, colours and proportions of these faces, (N, 32) float32 in [-1, 1].
+        """Return pose, light, colours and proportions of given faces, (N, 32) float32 in [-1, 1].
 
         Raises
         ------
@@ -109,10 +109,10 @@ class Faces(ImageDataset):
         return torch.from_numpy(draw_nuisance(self.seed, numbers))
 
     def render(self, attributes: Tensor | np.ndarray, nuisance: Tensor | np.ndarray) -> Tensor:
-        """Return faces with any attributes and nuisance, (N, 3, side, side) float32 in [0, 1].
+        """Render faces with given attributes and nuisance, (N, 3, side, side) float32 in [0, 1].
 
         ``render(ds.attributes[i], ds.nuisance(i))`` is ``ds.images(i)`` before rounding to bytes.
-        `flip` changes attributes such that they can still be rendered.
+        `flip` changes attributes consistently, so that they can be rendered.
 
         Parameters
         ----------
@@ -124,8 +124,8 @@ class Faces(ImageDataset):
         Raises
         ------
         TypeError, ValueError
-            If an argument is not of that kind, shape or range, or a face has attributes that
-            exclude each other.
+            If an argument has the wrong type, shape or range, or a face has mutually exclusive
+            attributes.
         """
         wanted, values = _checked_attributes(attributes), _checked_nuisance(nuisance)
         rule = f"of {len(wanted)} rows, as attributes"
@@ -133,7 +133,7 @@ class Faces(ImageDataset):
         return torch.from_numpy(paint(wanted, values, self.side))
 
     def flip(self, attributes: Tensor | np.ndarray, name: str) -> Tensor:
-        """Return attributes (N, 32) with one of them changed in each row.
+        """Return attributes (N, 32) with one attribute flipped in each row.
 
         Attributes that the new one excludes (a second hair colour; bangs on a bald head) are
         removed.
@@ -175,12 +175,12 @@ class Faces(ImageDataset):
         return np.rint(pictures, out=pictures).astype(np.uint8)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the drawn faces: a copy can draw them again."""
+        """Omit the drawn faces: a copy can draw them again."""
         return {**self.__dict__, "_kept": self._kept[:0], "_drawn": None}
 
 
 def draw_attributes(seed: int, numbers: np.ndarray) -> np.ndarray:
-    """Return the attributes (N, 32) bool of the faces of these numbers."""
+    """Return the attributes (N, 32) bool of the faces with the given numbers."""
     uniform = draw_uniform(seed, numbers, np.arange(len(ATTRIBUTES)))
     chance = np.array([PROBABILITIES.get(name, DEFAULT_PROBABILITY) for name in ATTRIBUTES])
     drawn = uniform < chance
@@ -193,7 +193,7 @@ def draw_attributes(seed: int, numbers: np.ndarray) -> np.ndarray:
 
 
 def draw_nuisance(seed: int, numbers: np.ndarray) -> np.ndarray:
-    """Return the nuisance values (N, 32) float32 in [-1, 1] of the faces of these numbers."""
+    """Return the nuisance values (N, 32) float32 in [-1, 1] of the faces with the given numbers."""
     columns = len(ATTRIBUTES) + np.arange(len(NUISANCE))
     return (2 * draw_uniform(seed, numbers, columns) - 1).astype(np.float32)
 

@@ -19,7 +19,7 @@ NAME = re.compile(r"[0-9]{5}")
 
 
 class FFHQ(PictureDataset):
-    """The 70,000 faces in the order of their numbers, 3 x side x side in [0, 1].
+    """The 70,000 faces, ordered by number, 3 x side x side in [0, 1].
 
     Parameters
     ----------
@@ -29,13 +29,13 @@ class FFHQ(PictureDataset):
         Side in pixels of the images returned, 64 by default: smaller ones are area averages,
         larger ones bilinear.
     partial : bool
-        Accept a part of the pictures.
+        Accept missing pictures.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If the folder is missing, a picture has another name, or pictures are missing; reading a
-        damaged picture is a ValueError that names it.
+        If the folder is missing, a picture has an unexpected name, or pictures are missing; reading
+        a damaged picture raises a ValueError that names it.
     """
 
     def __init__(

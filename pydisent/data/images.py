@@ -1,4 +1,4 @@
-"""Any folder of pictures, and tables of their factors."""
+"""Any folder of pictures, optionally with a table of factors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EXPECTED = f"a folder with pictures ({', '.join(SUFFIXES)}), in it or in folders
 
 
 class Images(PictureDataset):
-    """The pictures in a folder and those below it, in the order of their paths, 3 x side x side.
+    """The pictures in a folder and its subfolders, ordered by path, 3 x side x side.
 
     Each is cropped to its largest centred square. Hidden files and folders are ignored.
 
@@ -44,8 +44,8 @@ class Images(PictureDataset):
     Raises
     ------
     FileNotFoundError, ValueError
-        If the folder is missing or has no pictures; reading a damaged picture is a ValueError that
-        names it.
+        If the folder is missing or has no pictures; reading a damaged picture raises a ValueError
+        that names it.
     """
 
     def __init__(
@@ -64,29 +64,29 @@ def load_images(
     bins: int | None = None,
     partial: bool = False,
 ) -> ImageDataset:
-    """Open a folder of pictures as `Images`, or with the factors that a table gives them.
+    """Open a folder of pictures as `Images`, or with factors from a table.
 
     Parameters
     ----------
     path, image_size
         As for `Images`.
     factors : path, optional
-        A CSV file with a row a picture, which makes an `ObservedFactorDataset`. Its first line
+        A CSV file with one row per picture, which gives an `ObservedFactorDataset`. Its first line
         names the columns. The column ``file`` or ``image``, or else the first, has the pictures'
-        paths below the folder, or names where these differ; each other column is a factor.
-        Integers and words keep their values. Numbers of which one has a decimal point are a
-        quantity: if it has more than ``bins`` values, it is cut at its quantiles into so many
-        bins of equal counts, fewer where values are equal.
+        paths relative to the folder, or their names if these are unique; every other column is a
+        factor. Integers and words keep their values. Numbers, at least one with a decimal point,
+        are a quantity: if it has more than ``bins`` values, it is cut at its quantiles into
+        ``bins`` equal-count bins, or fewer if values are equal.
     bins : int, optional
-        Bins of a quantity, 10 by default.
+        Number of bins of a quantity, 10 by default.
     partial : bool
-        Take the pictures that have a row, and the rows that have a picture, if others have none.
+        Accept pictures without a row and rows without a picture, and leave them out.
 
     Raises
     ------
     FileNotFoundError, TypeError, ValueError
-        As `Images` does, or if the table is malformed, or, unless ``partial``, a picture has no
-        row or a row no picture; the message names the file, the line and the column.
+        As for `Images`; if the table is malformed; or, unless ``partial``, if a picture has no row
+        or a row no picture; the message names the file, the line and the column.
     """
     if factors is None:
         for name, value, unset in (("bins", bins, None), ("partial", partial, False)):
@@ -111,10 +111,10 @@ def load_images(
 def picture_of(
     stored: bytes, channels: int, image_size: int, *, name: str = "stored", most: int = MAX_PIXELS
 ) -> Tensor:
-    """Return the picture in a file's bytes as data sets have it, (channels, side, side) in [0, 1].
+    """Decode a picture file's bytes as data sets do, to (channels, side, side) in [0, 1].
 
-    It is put on white where it is transparent, cropped to its largest centred square and resized
-    to the side `image_size`. Only formats of pictures are read, and none that run programs.
+    It is composited on white where transparent, cropped to its largest centred square and resized
+    to the side `image_size`. Only picture formats are read, and none that run programs.
 
     Parameters
     ----------
@@ -125,14 +125,14 @@ def picture_of(
     image_size : int
         Side in pixels.
     name : str
-        What errors call the picture.
+        The picture's name in error messages.
     most : int
-        The pixels that it may have, before any is decoded.
+        Maximum number of pixels, checked before decoding.
 
     Raises
     ------
     ValueError
-        If it is damaged, of none of the formats, or too large.
+        If it is damaged, not in an accepted format, or too large.
     """
     modes = {count: mode for mode, count in MODES.items()}
     check(channels in modes, "channels", "1 or 3", channels)
@@ -152,7 +152,7 @@ def _rows_of(files: list[Path], folder: Path, table: FactorTable, partial: bool)
         if number is None and not partial:
             raise ValueError(
                 f"{str(table.file)!r} line {line}: {picture!r} must be a picture in {str(folder)!r}"
-                f", or there must be partial=True (--partial)"
+                f", unless partial=True (--partial)"
             )
         if number is not None:
             if rows[number] >= 0:
@@ -171,15 +171,15 @@ def _rows_of(files: list[Path], folder: Path, table: FactorTable, partial: bool)
 
 
 def _note(table: FactorTable) -> str:
-    """Return in words which factors are bins, and of how many."""
+    """Return a note on which factors are binned, and into how many bins."""
     binned = [f"{f.name} in {len(f.meanings)} bins" for f in table.factors if f.binned]
     return ", ".join(binned)
 
 
 def pictures_below(folder: Path, expected: str) -> list[Path]:
-    """Return the picture files in ``folder`` and below it, sorted, without hidden ones.
+    """Return the picture files in ``folder`` and its subfolders, sorted, without hidden ones.
 
-    A folder that a link leads to again is not entered twice.
+    A folder that links lead back to is not entered twice.
 
     Raises
     ------

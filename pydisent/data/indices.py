@@ -11,7 +11,7 @@ Indices = Sequence[int] | np.ndarray | Tensor
 
 
 def integer_array(values: int | Sequence | np.ndarray | Tensor, name: str) -> np.ndarray:
-    """Return ``values`` as an int64 array; floats and booleans are refused, an empty list is not.
+    """Return ``values`` as an int64 array; rejects floats and booleans, but accepts an empty list.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def integer_array(values: int | Sequence | np.ndarray | Tensor, name: str) -> np
 
 
 def check_range(name: str, array: np.ndarray, low: int, high: int) -> None:
-    """Raise ValueError unless all values of a, possibly empty, array are in [low, high)."""
+    """Raise ValueError unless all values of a (possibly empty) array are in [low, high)."""
     if array.size and (array.min() < low or array.max() >= high):
         raise ValueError(
             f"{name} must be in [{low}, {high}), got values from {array.min()} to {array.max()}"

@@ -1,4 +1,4 @@
-"""LSUN: photographs of one category, in the official LMDB or in a folder."""
+"""LSUN: photographs of one category, from the official LMDB or a folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FILE = "data.mdb"
 MAGIC = (0xBEEFC0DE).to_bytes(4, "little")
 MAGIC_AT = 16  # bytes, after the header of the first page
 
-# LMDB may be opened once in a process.
+# An LMDB may be opened only once per process.
 _environments: dict[tuple[int, str], Any] = {}
 
 
@@ -46,10 +46,10 @@ def load_lsun(
 ) -> ImageDataset:
     """Open a category of LSUN, 3 x side x side in [0, 1].
 
-    Each picture is cropped to its largest centred square and resized. Those of an LMDB are in the
-    order of their keys' bytes, those of a folder in the order of their paths, as in `Images`.
-    They are decoded once into the user's cache if there is room (37 GB for the three million
-    bedrooms at 64), else on each use.
+    Each picture is cropped to its largest centred square and resized. Pictures of an LMDB are
+    ordered by the bytes of their keys, those of a folder by path, as in `Images`. They are decoded
+    once into the user's cache if it has room (37 GB for the three million bedrooms at 64), else on
+    each use.
 
     Parameters
     ----------
@@ -62,10 +62,10 @@ def load_lsun(
     Raises
     ------
     FileNotFoundError, ValueError
-        If the folder is missing, has no pictures, or its data.mdb is no LMDB or cut short; reading
-        a damaged picture is a ValueError that names it.
+        If the folder is missing, has no pictures, or its data.mdb is not an LMDB or is truncated;
+        reading a damaged picture raises a ValueError that names it.
     ImportError
-        If lmdb is not installed, and the folder has a data.mdb.
+        If the folder has a data.mdb and lmdb is not installed.
     """
     preparation = Preparation(side_of(image_size))
     folder = require_path(path, EXPECTED)
@@ -75,7 +75,7 @@ def load_lsun(
 
 
 class LSUN(ImageDataset):
-    """The pictures of an LMDB, in the order of their keys; see `load_lsun`."""
+    """The pictures of an LMDB, ordered by key; see `load_lsun`."""
 
     def __init__(self, folder: Path, preparation: Preparation) -> None:
         self.folder, self._preparation = folder, preparation
@@ -88,7 +88,7 @@ class LSUN(ImageDataset):
         self._looked = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the decoded pictures: a copy finds them in the cache."""
+        """Omit the decoded pictures: a copy finds them in the cache."""
         return {**self.__dict__, "_decoded": None, "_looked": False}
 
     def _read(self, indices: np.ndarray) -> Tensor:
@@ -138,12 +138,12 @@ def _lmdb() -> ModuleType:
 
 
 def _open(folder: Path) -> Any:
-    """Return the LMDB in a folder, read-only.
+    """Open the LMDB in a folder, read-only.
 
     Raises
     ------
     ValueError
-        If it is none, or cut short: reading a page that is not there would end the process.
+        If it is not an LMDB or is truncated: reading a missing page would kill the process.
     """
     lmdb = _lmdb()
     key = os.getpid(), os.path.realpath(folder)

@@ -1,4 +1,4 @@
-"""MNIST, and other data in idx files."""
+"""MNIST and other data in idx files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXPECTED = (
 )
 BELOW = ("MNIST/raw", "raw")  # where torchvision puts them
 SIDE, PADDED = 28, 32
-MAX_UNPACKED = 2**30  # bytes; more than any published data in this format
+MAX_UNPACKED = 2**30  # bytes; larger than any published data in this format
 PIECE = 2**20
 
 
@@ -35,13 +35,13 @@ class MNIST(ArrayDataset):
     Parameters
     ----------
     path : path
-        The folder with the training files, the test files (t10k-) or both, gzip or plain; or one
-        with torchvision's MNIST/raw.
+        The folder with the training files, the test files (t10k-) or both, gzip or plain; or a
+        folder with torchvision's MNIST/raw.
     split : {"train", "test"}, optional
-        Which of them; by default the training set if it exists, else the test set.
+        The set to open; by default the training set if it exists, else the test set.
     image_size : int, optional
-        32 adds two black pixels on each side; any other size resizes: smaller ones are area
-        averages, larger ones bilinear.
+        32 pads two black pixels on each side; any other size resizes, by area averages if smaller,
+        bilinear if larger.
 
     Raises
     ------
@@ -96,9 +96,9 @@ class MNIST(ArrayDataset):
 
 
 def find(folder: Path, prefix: str, kind: str, axes: int) -> Path | None:
-    """Return the idx file of this kind in ``folder`` or its MNIST/raw, plain before gzip, or None.
+    """Find the idx file of this kind in ``folder`` or its MNIST/raw, preferring plain, else None.
 
-    Names are those of the published files, with "-" or "." before "idx".
+    Names are those of the published files, with either "-" or "." before "idx".
     """
     for place in (folder, *(folder / below for below in BELOW)):
         for separator in "-.":
@@ -110,12 +110,12 @@ def find(folder: Path, prefix: str, kind: str, axes: int) -> Path | None:
 
 
 def read_idx(file: Path, axes: int) -> np.ndarray:
-    """Read an idx file of unsigned bytes with this number of axes, gzip or plain.
+    """Read an idx file of unsigned bytes with the given number of axes, gzip or plain.
 
     Raises
     ------
     ValueError
-        If its magic number is wrong, its length not that of its header, or it is compressed and
+        If its magic number is wrong, its length does not match its header, or it is compressed and
         claims more than `MAX_UNPACKED` bytes.
     """
     with file.open("rb") as stored:
@@ -133,7 +133,7 @@ def read_idx(file: Path, axes: int) -> np.ndarray:
 def _read_idx(
     stored: IO[bytes] | gzip.GzipFile, file: Path, axes: int, length: int | None
 ) -> np.ndarray:
-    """Read an idx file of ``length`` bytes, None if unknown until its end."""
+    """Read an idx file of ``length`` bytes, or None if its length is not known in advance."""
     magic, size = 0x800 + axes, 4 + 4 * axes
     header = stored.read(size)
     if len(header) < size or int.from_bytes(header[:4], "big") != magic:

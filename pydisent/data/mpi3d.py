@@ -31,7 +31,7 @@ FACTOR_NAMES = (
     "vertical_axis",
 )
 SIMPLE = (6, 6, 2, 3, 3, 40, 40)  # toy, realistic and real
-COMPLEX = (4, 4, 2, 3, 3, 40, 40)  # real objects of complicated shapes, and the earliest toy file
+COMPLEX = (4, 4, 2, 3, 3, 40, 40)  # real objects of complex shapes, and the earliest toy file
 SIDE = 64
 PIECE = 4096
 
@@ -39,27 +39,27 @@ PIECE = 4096
 class MPI3D(FactorDataset):
     """A robot arm with an object in its hand, 3x64x64 in [0, 1], from an official .npz file.
 
-    Gondal et al. (2019): toy, realistic and real images have 6 colours and 6 shapes of the
-    object, 1 036 800 images; those of complicated shapes have 4 and 4, 460 800 images. The number
-    of images says which.
+    Gondal et al. (2019): the toy, realistic and real sets have 6 object colours and 6 shapes, 1 036
+    800 images; the set of complex shapes has 4 and 4, 460 800 images. The number of images
+    determines which.
 
-    Batches are read where they lie in an archive that is not compressed. One that is gets unpacked
-    once into the user's cache (12.7 GB, or 5.7 GB).
+    Batches are read in place from an uncompressed archive. A compressed one is unpacked once into
+    the user's cache (12.7 GB, or 5.7 GB).
 
     Parameters
     ----------
     path : path
-        The .npz file, with ``images`` (N, 64, 64, 3) uint8, in the order of the factors, the last
-        one fastest.
+        The .npz file, with ``images`` (N, 64, 64, 3) uint8, in the order of the factors, with the
+        last one fastest.
     image_size : int, optional
         Side in pixels of the images returned; smaller ones are area averages of 64x64.
     factor_sizes : sequence of 7 int, optional
-        The grid; by default that of the two with as many images.
+        The grid; by default whichever of the two has as many images.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If the file is missing, not a .npz file, or cut short, or its images are not as above; or,
+        If the file is missing, not a .npz file, or truncated, or its images are not as above; or,
         on first use, if it is compressed and there is no cache.
     """
 
@@ -94,7 +94,7 @@ class MPI3D(FactorDataset):
         self._images: np.ndarray | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the images: a copy finds them again."""
+        """Omit the images: a copy reopens them."""
         return {**self.__dict__, "_images": None}
 
     def _archive(self) -> _Archive:
@@ -129,7 +129,7 @@ class MPI3D(FactorDataset):
 
 
 class _Archive:
-    """An open archive, whose errors name the file."""
+    """An open archive whose errors name the file."""
 
     def __init__(self, file: Any) -> None:
         self._file = file

@@ -29,7 +29,7 @@ EXPECTED = "a folder with smallNORB's files, gzip or plain: " + " and ".join(
 SIDE, CAMERAS = 96, 2
 BYTES, INTEGERS = 0x1E3D4C55, 0x1E3D4C54  # magic numbers of the two kinds of matrices
 CATEGORIES = ("animal", "human", "airplane", "truck", "car")
-# Instances of each category in a part, elevations, azimuths, lightings: each combination once.
+# Instances per category and part, elevations, azimuths, lightings: each combination once.
 SIZES = (len(CATEGORIES), 5, 9, 18, 6)
 FACTOR_NAMES = ("category", "elevation", "azimuth", "lighting")
 PIECE = 256
@@ -38,29 +38,29 @@ PIECE = 256
 class SmallNORB(ObservedFactorDataset):
     """Grey photographs of toys, 1 x side x side in [0, 1], with the factors of each.
 
-    The images of the left one of two cameras. Their factors are category, elevation, azimuth and
-    lighting, as in disentanglement_lib. The toys of a category, five in each part, are not a
-    factor: which of them is seen is drawn at random where metrics fix a factor.
+    Images are those of the left of two cameras. Their factors are category, elevation, azimuth and
+    lighting, as in disentanglement_lib. The toy within a category, one of five in each part, is not
+    a factor: metrics that fix a factor draw it at random.
 
     Parameters
     ----------
     path : path
-        The folder with the official files (binary matrices, not MATLAB's format, whatever their
+        The folder with the official files (binary matrices, not MATLAB's format, despite their
         names), gzip or plain.
     split : {"train", "test", "all"}, optional
-        The official parts, of 24 300 images and five toys of each category each; by default all,
-        as in disentanglement_lib.
+        The official parts, each with 24 300 images and five toys per category; by default all, as
+        in disentanglement_lib.
     image_size : int, optional
         Side in pixels of the images returned, 64 by default; smaller ones are area averages of
-        96x96, larger ones bilinear. (disentanglement_lib resizes by Lanczos' filter.)
+        96x96, larger ones bilinear. (disentanglement_lib resizes with a Lanczos filter.)
     sizes : tuple of int
-        Categories, toys of each, elevations, azimuths and lightings in a part.
+        Categories, toys per category, elevations, azimuths and lightings in a part.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If a file is missing, has another magic number, kind or shape, is cut short, or the parts'
-        labels are not all combinations, once each; the message names it.
+        If a file is missing, has an unexpected magic number, type or shape, or is truncated, or the
+        parts' labels are not all combinations, once each; the message names it.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class SmallNORB(ObservedFactorDataset):
 def _read_part(
     folder: Path, part: str, sizes: tuple[int, ...], side: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (N, side, side) uint8 and factors (N, 4) of one of the two parts."""
+    """Return images (N, side, side) uint8 and factors (N, 4) of one part."""
     files = {kind: _find(folder, f"{part}-{kind}.mat") for kind in ("dat", "cat", "info")}
     count = math.prod(sizes)
     category = _read_matrix(files["cat"], INTEGERS, (count,))
@@ -145,16 +145,16 @@ def _read_matrix(file: Path, magic: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 class _Matrix:
-    """An open file, gzip or plain, of which the header has been checked.
+    """An open file, gzip or plain, with a checked header.
 
     Parameters
     ----------
     file : Path
         The file.
     magic : int
-        The magic number that it must start with.
+        The required magic number.
     shape : tuple of int
-        The shape that it must have.
+        The required shape.
     """
 
     def __init__(self, file: Path, magic: int, shape: tuple[int, ...]) -> None:
@@ -185,12 +185,12 @@ class _Matrix:
         given = f"{words[0]:#x} with {words[1]} axes"
         fits = (int(words[0]), int(words[1])) == (self.magic, axes)
         check(fits, repr(str(self.file)), f"a matrix {self.magic:#x} with {axes} axes", given)
-        # There are at least three sizes, of which those beyond the axes mean nothing.
+        # There are at least three sizes; those beyond the axes are ignored.
         shape = tuple(np.frombuffer(self.read(4 * max(3, axes)), "<u4")[:axes].tolist())
         check(shape == self.shape, repr(str(self.file)), f"of shape {self.shape}", shape)
 
     def read(self, count: int) -> bytes:
-        """Return so many bytes; ValueError, with the file's name, if there are fewer."""
+        """Read ``count`` bytes; ValueError, with the file's name, if there are fewer."""
         data = self._read(count)
         if len(data) != count:
             raise ValueError(f"{str(self.file)!r} is cut short: it ends within its {self.shape}")

@@ -17,9 +17,9 @@ FACTOR_NAMES = ("shape", "scale", "orientation", "x", "y")
 FACTOR_SIZES = (3, 6, 40, 32, 32)
 SIDE = 64
 SCALES = np.linspace(0.5, 1.0, 6)
-# Both ends are in the grid, so the last orientation repeats the first, as in the official data.
+# Both ends are included, so the last orientation repeats the first, as in the official data.
 ORIENTATIONS = np.linspace(0.0, 2.0 * np.pi, 40)
-# Positions divide [16, 48] pixels, whole pixels only at the ends: 31 different sub-pixel shifts.
+# Positions divide [16, 48] pixels; only the ends are whole pixels: 31 distinct sub-pixel shifts.
 FIRST_CENTRE, TRAVEL, STEPS = 16, 32, 31
 
 SQUARE_HALF_SIDE = 9.599
@@ -36,7 +36,7 @@ HEART_RADII = (
 # fmt: on
 
 # A patch holds any sprite at any sub-pixel shift: the longest radius, the square's, is 13.58, and
-# the nearest pixel centre outside the patch is 14.5 away from the sprite's.
+# the nearest pixel centre outside the patch is 14.5 from the sprite's centre.
 PATCH = 29
 
 
@@ -45,8 +45,8 @@ class Sprites(FactorDataset):
 
     Factors: shape (square, ellipse, heart), scale (0.5 to 1), orientation (0 to 2 pi, turning
     counter-clockwise, both ends included), x (left to right), y (top to bottom). Each of the 720
-    shapes in each of its 31x31 sub-pixel shifts is drawn once, on first use, and kept as bits:
-    80 MB when all are drawn.
+    shapes is drawn once at each of its 31x31 sub-pixel shifts, on first use, and kept as bits: 80
+    MB when all are drawn.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class Sprites(FactorDataset):
 
 
 def outline_of(shape: int) -> np.ndarray:
-    """Return the vertices, (E, 2) as x and y, of square (0), ellipse (1) or heart (2), scale 1."""
+    """Return vertices (E, 2), as x and y, of square (0), ellipse (1) or heart (2) at scale 1."""
     if shape == 0:
         return SQUARE_HALF_SIDE * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], float)
     if shape == 1:
@@ -101,8 +101,8 @@ def turn(outline: np.ndarray, angle: float) -> np.ndarray:
 def draw_patches(outline: np.ndarray) -> np.ndarray:
     """Fill an outline (E, 2) at all sub-pixel shifts: (shift y, shift x, row) words of column bits.
 
-    An edge that crosses a line of pixel centres flips all the pixels left of the crossing; after
-    all edges those inside are set (the even-odd rule).
+    An edge that crosses a line of pixel centres flips all pixels left of the crossing; after all
+    edges, the pixels inside are set (even-odd rule).
     """
     shifts = np.arange(STEPS) / STEPS
     first = 0.5 - PATCH // 2

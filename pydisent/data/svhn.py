@@ -27,14 +27,14 @@ class SVHN(ArrayDataset):
         The folder with train_32x32.mat, test_32x32.mat, extra_32x32.mat or some of them (MATLAB
         version 5, with ``X`` (32, 32, 3, N) uint8 and ``y`` (N, 1) from 1 to 10, which is digit 0).
     split : {"train", "test", "extra"}, optional
-        Which of them, the training set by default.
+        The set to open, the training set by default.
     image_size : int, optional
-        Side in pixels of the images returned, by area averages if smaller, bilinear if larger.
+        Side in pixels of the images returned: area averages if smaller, bilinear if larger.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If the file is missing, not a whole MATLAB file, or its arrays are not as above.
+        If the file is missing, not a complete MATLAB file, or its arrays are not as above.
     ImportError
         If scipy is not installed.
     """
@@ -62,7 +62,7 @@ def read_digits(file: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     ValueError
-        If the file is not a whole MATLAB file, or its arrays are not those of SVHN.
+        If the file is not a complete MATLAB file, or its arrays are not those of SVHN.
     """
     found = read_arrays(file, {"X": MAX_IMAGES * 3 * SIDE**2, "y": 8 * MAX_IMAGES}, "svhn")
     images, labels = found["X"], found["y"]

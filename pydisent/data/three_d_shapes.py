@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from h5py import Dataset, File
 
 EXPECTED = "the official 3D Shapes file (3dshapes.h5)"
-# What h5py raises for damaged files.
+# Errors that h5py raises for damaged files.
 DAMAGED_HDF5 = (OSError, RuntimeError, KeyError, ValueError, TypeError)
-LARGEST_CHUNK = 2**28  # bytes; reading any number unpacks its whole chunk
-MAX_UNPACKED = 16384  # images unpacked at once, 200 MB
+LARGEST_CHUNK = 2**28  # bytes; reading any value unpacks its whole chunk
+MAX_UNPACKED = 16384  # images unpacked at a time, 200 MB
 
 
 class ThreeDShapes(FactorDataset):
-    """The official 3D Shapes images, 3x64x64 in [0, 1], read from their .h5 file batch by batch.
+    """The official 3D Shapes images, 3x64x64 in [0, 1], read from the .h5 file batch by batch.
 
-    A file whose images are stored in chunks, as the official ones are, is unpacked once into the
-    user's cache (5.9 GB for all 480 000): an image spans many chunks, and a chunk many images.
-    Without a cache every batch pays for that.
+    A file with chunked images, as the official one, is unpacked once into the user's cache (5.9 GB
+    for all 480 000): an image spans many chunks, and a chunk many images. Without a cache every
+    batch incurs that cost.
 
     Parameters
     ----------
     path : path
         The .h5 file, with ``images`` (N, 64, 64, 3) uint8 and ``labels`` (N, 6) float64, whose
-        columns run through the values of `factor_names`, last one fastest.
+        columns run through the values of `factor_names`, with the last one fastest.
     image_size : int, optional
         Side in pixels of the images returned; smaller ones are area averages of 64x64.
     factor_sizes : sequence of 6 int
@@ -48,7 +48,7 @@ class ThreeDShapes(FactorDataset):
     Raises
     ------
     FileNotFoundError, ValueError
-        If the file is missing, not a whole HDF5 file, or its arrays are not as above.
+        If the file is missing, not a complete HDF5 file, or its arrays are not as above.
     ImportError
         If h5py is not installed.
     """
@@ -93,12 +93,12 @@ class ThreeDShapes(FactorDataset):
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the unpacked images: a copy finds them in the cache."""
+        """Omit the unpacked images: a copy finds them in the cache."""
         packed = self._to_unpack or self._unpacked is not None
         return {**self.__dict__, "_unpacked": None, "_to_unpack": packed}
 
     def _check_labels(self, labels: np.ndarray) -> None:
-        """Raise unless the labels are a grid: each factor increasing, the last one fastest."""
+        """Raise unless the labels form a grid: each factor increasing, the last one fastest."""
         grid = labels.reshape(*self.factor_sizes, len(self.factor_sizes))
         for axis, name in enumerate(self.factor_names):
             column = np.moveaxis(grid[..., axis], axis, -1)
@@ -121,7 +121,7 @@ class ThreeDShapes(FactorDataset):
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float32).div_(255)
 
     def _read_packed(self, indices: np.ndarray) -> np.ndarray:
-        """Read from the file, which needs unique numbers in order."""
+        """Read from the file, which requires unique, sorted indices."""
         wanted, place = np.unique(indices, return_inverse=True)
         return self._slice(wanted)[place] if len(wanted) else np.empty((0, 64, 64, 3), np.uint8)
 

@@ -1,4 +1,4 @@
-"""Losses of latent codes: plain functions of a few lines over :mod:`pydisent.ops`."""
+"""Losses on latent codes: short functions built on :mod:`pydisent.ops`."""
 
 from pydisent.losses.covariance import cross_covariance_penalty, dip_vae_penalty
 from pydisent.losses.divergence import gaussian_kl

@@ -32,15 +32,16 @@ def dip_vae_penalty(
     ----------
     mu, logvar
         (B, d), means and log-variances of the posteriors; variant I ignores ``logvar``.
-        Floating dtypes that differ are promoted to one.
+        Mixed floating dtypes are promoted.
     variant
         "i" or "ii".
     lambda_od, lambda_d, lambda_3
         Weights, numbers >= 0; a tensor is refused, as it would get no gradient. For dSprites the
         paper has lambda_d = 10 lambda_od for I; lambda_d = lambda_od and lambda_3 = 200 for II.
     covariance
-        (d, d), that of the posterior means to take in place of the batch's, such as a running
-        estimate (footnote 4); gradients flow through it, and through the rest of the penalty.
+        (d, d), a covariance of the posterior means to use in place of the batch's, such as a
+        running estimate (footnote 4); gradients flow through it and through the rest of the
+        penalty.
 
     Returns
     -------
@@ -81,7 +82,7 @@ def dip_vae_penalty(
 def _distance_to_identity(
     covariance: Tensor, logvar: Tensor | None, lambda_od: float, lambda_d: float
 ) -> Tensor:
-    """Return Eq. 6 or, with log-variances, Eq. 7 of a covariance (d, d) of the means."""
+    """Return Eq. 6, or Eq. 7 with log-variances, for a covariance (d, d) of the means."""
     variances = covariance.diagonal()
     off_diagonal = covariance - variances.diag()
     if logvar is not None:
@@ -99,7 +100,7 @@ def cross_covariance_penalty(
     Parameters
     ----------
     y, z
-        (B, k) and (B, d); floating dtypes that differ are promoted to one.
+        (B, k) and (B, d); mixed floating dtypes are promoted.
     variant
         "paper", or "author_code": the Frobenius norm, the square root of the paper's penalty; its
         gradient at 0 is 0.
@@ -118,6 +119,6 @@ def cross_covariance_penalty(
     penalty = ops.cross_covariance_penalty(y, z)
     if variant == "paper":
         return penalty
-    # The root has an infinite slope at 0: both the root and its argument are masked there.
+    # The root has infinite slope at 0: both the root and its argument are masked there.
     zero = penalty == 0
     return penalty.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0)

@@ -1,4 +1,4 @@
-"""The KL divergence of Gaussian posteriors from the standard normal prior, reduced."""
+"""KL divergence of Gaussian posteriors from the standard normal prior, with reductions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def gaussian_kl(mu: Tensor, logvar: Tensor, *, reduction: Reduction = "mean") ->
     Parameters
     ----------
     mu, logvar
-        (B, d); floating dtypes that differ are promoted to one.
+        (B, d); mixed floating dtypes are promoted.
     reduction
         "mean": summed over dimensions and averaged over the batch, as in the ELBO; "sum": summed
         over both; "none": (B, d); "dimensions": averaged over the batch, (d,). The averages of an
@@ -28,8 +28,8 @@ def gaussian_kl(mu: Tensor, logvar: Tensor, *, reduction: Reduction = "mean") ->
     Returns
     -------
     Tensor
-        Of that shape, in float32 for inputs in half precision. :func:`pydisent.ops.gaussian_kl`
-        is the elementwise op.
+        Shaped by ``reduction``, in float32 for inputs in half precision.
+        :func:`pydisent.ops.gaussian_kl` is the elementwise op.
 
     Raises
     ------

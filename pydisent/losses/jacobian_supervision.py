@@ -53,28 +53,28 @@ def jacobian_supervision(
         Decoders: callables of y (B, k) and z (B, ...) that return images (B, ...) of one shape.
         The teacher gets no gradient.
     student_y, teacher_y
-        (B, k), the factors' part of a batch's codes; gradients flow to the student's.
+        (B, k), the factor part of a batch's codes; gradients flow to the student's.
     student_z, teacher_z
-        (B, ...), the rest of the codes, of any sizes; without the teacher's, its decoder gets
-        (B, 0).
+        (B, ...), the rest of the codes, of any sizes; if ``teacher_z`` is None, the teacher's
+        decoder gets (B, 0).
     weight_y, weight_diff
         Numbers >= 0; a term of weight zero is not computed.
     variant
         "published" or "exact".
     permutation
-        (B,) integers, the sample that each one is paired with; a random permutation if None.
-        Where processes share a batch, these are samples of the whole batch.
+        (B,) integers, the sample that each one is paired with; a random permutation if None. If
+        processes share a batch, indices are into the whole batch.
     reconstruction
-        D_S(y, z), if it is known from the reconstruction loss; it saves "published" a pass. A
-        decoder with batch norm in training mode then has separate statistics for the two images of
-        a difference, which otherwise come from one call.
+        D_S(y, z), if known from the reconstruction loss; it saves "published" a pass. A decoder
+        with batch norm in training mode then normalises the two images of a difference with
+        separate statistics; otherwise both come from one call.
 
     Returns
     -------
     loss : Tensor
         A scalar.
     terms : dict of str to Tensor
-        "y_error" and "difference", the two means without weights, where they are computed.
+        "y_error" and "difference", the two unweighted means, where computed.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def jacobian_supervision(
 def _difference(
     decoder: Decoder, pair: Tensor, y: Tensor, z: Tensor, before: Tensor | None
 ) -> Tensor:
-    """Return D(y', z) − D(y, z), both by one call unless the second is known."""
+    """Return D(y', z) − D(y, z), both from one call unless the second is known."""
     if before is not None:
         return decoder(pair, z) - before
     after, before = decoder(torch.cat([pair, y]), torch.cat([z, z])).chunk(2)
@@ -122,7 +122,7 @@ def _difference(
 
 
 def _derivative(decoder: Decoder, y: Tensor, z: Tensor, direction: Tensor) -> Tensor:
-    """Return J (direction, 0) by one forward-mode pass, differentiable also in z."""
+    """Return J (direction, 0) by one forward-mode pass, differentiable in z as well."""
     return directional_derivative(lambda y: decoder(y, z), y, direction)[1]
 
 

@@ -1,4 +1,4 @@
-"""Bounds on the mutual information of codes and the images generated from them."""
+"""Bounds on the mutual information between codes and the images generated from them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydisent.reference.dtypes import promote
 
 
 def information_lower_bound(code: Tensor, recovered: Tensor) -> Tensor:
-    """Compute I^L = E[log q(z|x)] + H(z), a lower bound of the mutual information of z and x.
+    """Compute I^L = E[log q(z|x)] + H(z), a lower bound on the mutual information of z and x.
 
     In nats; for z ~ N(0, I) and q(z|x) = N(ẑ(x), I) it is E[‖z‖² − ‖z − ẑ‖²] / 2 (Jeon et al. 2021,
-    Eqs. 6 and 7), at most half the size of z. The :func:`gaussian_kl` of an encoder between z and x
-    is an upper bound (Eq. 10).
+    Eqs. 6 and 7), at most d / 2. The :func:`gaussian_kl` of an encoder between z and x is an upper
+    bound (Eq. 10).
 
     Parameters
     ----------

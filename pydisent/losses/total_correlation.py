@@ -15,7 +15,7 @@ __all__ = ["TotalCorrelationDecomposition", "beta_tc_decomposition", "total_corr
 
 
 class TotalCorrelationDecomposition(NamedTuple):
-    """The three parts of the posteriors' KL divergence from the prior, scalars in nats."""
+    """The three terms of the posteriors' KL divergence from the prior, scalars in nats."""
 
     index_code_mi: Tensor
     total_correlation: Tensor
@@ -40,8 +40,8 @@ def beta_tc_decomposition(
     Returns
     -------
     TotalCorrelationDecomposition
-        Scalars in nats, in float32 for inputs in half precision; NaN for an empty batch. Being
-        estimates, they may be negative.
+        Scalars in nats, in float32 for inputs in half precision; NaN for an empty batch. As
+        estimates they may be negative.
 
     Raises
     ------

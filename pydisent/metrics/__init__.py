@@ -1,4 +1,4 @@
-"""Metrics of disentanglement: against ground-truth factors, between models, and of images."""
+"""Disentanglement metrics: against ground-truth factors, between models, and of images."""
 
 from pydisent.metrics._classifier import Classifier, trained_classifier
 from pydisent.metrics._encode import EncodedDataset, encode_dataset

@@ -1,11 +1,11 @@
-"""Which codes are active: the others hardly change over the data.
+"""Active codes: those that vary noticeably over the data.
 
-Two definitions, as metrics differ. FactorVAE's and SAP's leave out codes whose standard deviation
-is below an absolute threshold, 0.05 by default, next to the prior's 1; and z-diff's and SAP's
-linear classifiers are regularised, so that they see little of small codes. There a code is active
-from that threshold on. MIG, DCI, modularity and IRS do not depend on the scale of codes. There a
-code is active if its standard deviation is at least 0.05 of the largest one's. A code that only
-rounding changes is never active.
+There are two definitions, as metrics differ. The FactorVAE score and SAP leave out codes whose
+standard deviation is below an absolute threshold, 0.05 by default, where the prior's is 1; and the
+linear classifiers of z-diff and SAP are regularised, so that small codes have little effect. For
+these, a code is active from that threshold on. MIG, DCI, modularity and IRS do not depend on the
+scale of codes. For these, a code is active if its standard deviation is at least 0.05 of the
+largest. A code that varies only by rounding is never active.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydisent._notice import warn_once
 
 ACTIVE_STD = 0.05
 ACTIVE_SHARE = 0.05  # of the largest standard deviation
-ROUNDING = 2.0**-20  # of the largest code: some steps of float32
+ROUNDING = 2.0**-20  # of the largest code: a few float32 steps
 
 
 def active_codes(codes: np.ndarray, least: float | None) -> np.ndarray:
@@ -29,7 +29,7 @@ def active_codes(codes: np.ndarray, least: float | None) -> np.ndarray:
     codes : numpy.ndarray
         (N, d) codes of images.
     least : float or None
-        The least standard deviation of an active code; None for a share of the largest.
+        Minimum standard deviation of an active code; None for a fraction of the largest.
     """
     std = codes.std(0, dtype=np.float64)
     threshold = ACTIVE_SHARE * std.max() if least is None else least
@@ -37,7 +37,7 @@ def active_codes(codes: np.ndarray, least: float | None) -> np.ndarray:
 
 
 def activity(codes: np.ndarray, least: float | None = None) -> dict[str, Any]:
-    """Return how many codes are active, as details of a result; warn, once, of at most one.
+    """Return the number of active codes, as details of a result; warn once if it is at most one.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def activity(codes: np.ndarray, least: float | None = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``active_codes``; and a ``notice`` if that is at most one.
+        ``active_codes``, and a ``notice`` if that is at most one.
     """
     count = int(active_codes(codes, least).sum())
     if count > 1:

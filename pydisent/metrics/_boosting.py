@@ -9,7 +9,7 @@ import torch
 
 STAGES, DEPTH, RATE = 100, 3, 0.1
 NODES, LEAVES = 2**DEPTH - 1, 2**DEPTH
-CLOSE = np.float32(1e-7)  # codes no further apart than this are one value, as in scikit-learn
+CLOSE = np.float32(1e-7)  # codes no further apart than this count as equal, as in scikit-learn
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Fit:
     Attributes
     ----------
     importance : numpy.ndarray
-        (d,) each code's share of the squared error that the splits removed; 0 if none was made.
+        (d,) each code's share of the squared error removed by splits; 0 if there were none.
     train, test : float
-        Accuracy on the training and on the test samples (NaN without them).
+        Accuracy on the training and test samples (NaN without them).
     """
 
     importance: np.ndarray
@@ -30,7 +30,7 @@ class Fit:
 
 
 class SortedCodes:
-    """Codes in float32, as scikit-learn's trees hold them, and their order.
+    """Codes in float32, as in scikit-learn's trees, and their sorted order.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class SortedCodes:
     def are_close(
         self, code: np.ndarray | np.integer, low: np.ndarray, high: np.ndarray
     ) -> np.ndarray:
-        """Return whether a split between the samples ``low`` and ``high`` parts nothing."""
+        """Return whether a split between the samples ``low`` and ``high`` separates nothing."""
         return self.columns[code, high] <= self.columns[code, low] + CLOSE
 
 
@@ -59,20 +59,20 @@ def boost(
 ) -> Fit:
     """Fit the model of scikit-learn's ``GradientBoostingClassifier()``.
 
-    Friedman's (2001) multinomial (two classes: binomial) boosting: a hundred stages, each with a
-    regression tree of depth 3 a class, fitted to that class's residual y − p by squared error, its
-    leaves' values one Newton step; at a rate of 0.1.
+    Friedman's (2001) multinomial (for two classes, binomial) boosting: a hundred stages, each with
+    one regression tree of depth 3 per class, fitted to that class's residual y − p by squared
+    error, with leaf values from one Newton step and a learning rate of 0.1.
 
     Parameters
     ----------
     codes : SortedCodes
-        Of N training samples, and M test samples.
+        The codes of N training samples and M test samples.
     labels, test_labels : numpy.ndarray
         (N,) in [0, classes), and (M,).
     classes : int
         At least 2.
     rng : numpy.random.Generator
-        Which of several equally good codes a split takes.
+        Chooses among equally good codes for a split.
     """
     target = np.eye(classes)[:, int(classes == 2) :].T[:, labels]
     prior = target.mean(1, keepdims=True)
@@ -100,7 +100,7 @@ def boost(
 
 
 def _chance(scores: np.ndarray) -> np.ndarray:
-    """Return the classes' probabilities, (K, N), of raw scores; K is 1 for two classes."""
+    """Return class probabilities (K, N) from raw scores; K is 1 for two classes."""
     if len(scores) == 1:
         return 1 / (1 + np.exp(-scores))
     power = np.exp(scores - scores.max(0))
@@ -120,16 +120,17 @@ def newton_step(residual: np.ndarray, chance: np.ndarray, leaf: np.ndarray) -> n
 
 @dataclass
 class Tree:
-    """A tree of depth 3, nodes numbered from the root down: the children of i are 2i + 1, 2i + 2.
+    """A tree of depth 3, with nodes numbered from the root: the children of i are 2i + 1, 2i + 2.
 
     Attributes
     ----------
     leaf : numpy.ndarray
-        (N,) where each training sample ends.
+        (N,) the leaf of each training sample.
     removed : numpy.ndarray
-        (d,) squared error that splits at each code removed.
+        (d,) squared error removed by the splits on each code.
     code, cut : numpy.ndarray
-        (7,) what each node splits at; larger codes go right, and none does if it is no split.
+        (7,) code and threshold of each node's split; larger codes go right, none if the node has no
+        split.
     """
 
     leaf: np.ndarray
@@ -138,7 +139,7 @@ class Tree:
     cut: np.ndarray = field(default_factory=lambda: np.full(NODES, np.inf))
 
     def leaves_of(self, codes: np.ndarray) -> np.ndarray:
-        """Return the leaf that each of ``codes`` (M, d) ends in."""
+        """Return the leaf of each of ``codes`` (M, d)."""
         node, row = np.zeros(len(codes), np.intp), np.arange(len(codes))
         for _ in range(DEPTH):
             node = 2 * node + 1 + (codes[row, self.code[node]] > self.cut[node])
@@ -146,7 +147,7 @@ class Tree:
 
 
 def grow(codes: SortedCodes, residual: np.ndarray, keys: np.ndarray) -> Tree:
-    """Grow a tree to ``residual`` (N,) by squared error; ``keys`` (7, d) settle ties."""
+    """Fit a tree to ``residual`` (N,) by squared error; ``keys`` (7, d) break ties."""
     tree = Tree(np.zeros(len(residual), np.intp), np.zeros(len(codes.columns)))
     inside = {0: codes.order}
     for node in range(NODES):
@@ -174,7 +175,7 @@ def grow(codes: SortedCodes, residual: np.ndarray, keys: np.ndarray) -> Tree:
 
 
 def part(order: np.ndarray, to_right: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split a node's samples (d, n), in the order of each code, into those of its children."""
+    """Split a node's samples (d, n), sorted by each code, into those of its children."""
     right = np.zeros(count, bool)
     right[to_right] = True
     # numpy.compress takes a fifth of the time of a boolean index.
@@ -184,7 +185,7 @@ def part(order: np.ndarray, to_right: np.ndarray, count: int) -> tuple[np.ndarra
 
 
 def running_sums(rows: np.ndarray) -> np.ndarray:
-    """Cumulative sum of each row in place, bitwise equal to numpy's in a quarter of the time."""
+    """In-place cumulative sum of each row, bitwise equal to numpy's in a quarter of the time."""
     for row in torch.from_numpy(rows):
         row.cumsum_(0)
     return rows
@@ -193,17 +194,17 @@ def running_sums(rows: np.ndarray) -> np.ndarray:
 def best_split(
     codes: SortedCodes, residual: np.ndarray, order: np.ndarray, keys: np.ndarray
 ) -> tuple[int, int, float] | None:
-    """Return (code, the last to go left, squared error removed) of a node's best split, if any.
+    """Return (code, last sample on the left, squared error removed) of a node's best split, if any.
 
     Parameters
     ----------
     codes, residual
         As for `grow`.
     order : numpy.ndarray
-        (d, n) the node's samples in the order of each code.
+        (d, n) the node's samples, sorted by each code.
     keys : numpy.ndarray
-        (d,) the largest of them wins between codes that are equally good, as chance decides in
-        scikit-learn.
+        (d,) tie-breakers: of equally good codes, the one with the largest key wins, where
+        scikit-learn decides at random.
     """
     count = order.shape[1]
     if count < 2:
@@ -217,7 +218,8 @@ def best_split(
     gain *= gain
     gain *= count / (n * (count - n))
     at, every = gain.argmax(1), np.arange(len(order))
-    # Equal codes cannot be split. The best split is seldom there, so only then check all.
+    # Equal codes cannot be split. The best split is rarely between such, so check all only if it
+    # is.
     for row in np.flatnonzero(codes.are_close(every, order[every, at], order[every, at + 1])):
         gain[row, codes.are_close(row, order[row, :-1], order[row, 1:])] = 0
         at[row] = gain[row].argmax()

@@ -1,4 +1,4 @@
-"""A small convolutional classifier, trained on demand, so that no external weights are needed."""
+"""A small convolutional classifier, trained on demand to avoid external weights."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from pydisent.metrics._kept import check_file_name, kept_weights
 VERSION = 1
 FIRST_WIDTH, MOST_WIDTH, SMALLEST_SIDE, STAGES = 16, 96, 4, 3
 BATCH, RATE, DECAY = 64, 3e-3, 1e-2
-# Images are shifted by up to a 14th of their side (2 pixels of a 28-pixel digit); faces, whose
+# Images are shifted by up to 1/14 of their side (2 pixels of a 28-pixel digit); faces, whose
 # attributes are finer, by half as much.
 SHIFTS = {"label": 14, "attributes": 28}
-# Up to this side an attribute can be a matter of a pixel: measured on faces of 32 x 32, the mean
-# balanced accuracy of 32 attributes is 0.89 with maxima in the first stage and 0.94 without.
+# Up to this side an attribute can depend on a single pixel: on 32 x 32 faces, the mean balanced
+# accuracy of 32 attributes is 0.89 with max pooling in the first stage and 0.94 without.
 SMALL = 32
 # Largest weight of a rare attribute relative to a common one, so that no single image dominates.
 MOST_WEIGHT = 10.0
 
 
 class Classifier(nn.Module):
-    """From images (N, C, H, W) in [0, 1] to logits (N, K).
+    """Map images (N, C, H, W) in [0, 1] to logits (N, K).
 
-    Stages of a 3 x 3 convolution (16, 32, 64, then 96 channels), 2 x 2 maxima, batch norm and ReLU
-    until the side is 4, at least three of them; then a hidden layer of twice the last channels.
-    For details of small images the first stage takes no maxima.
+    Stages of a 3 x 3 convolution (16, 32, 64, then 96 channels), 2 x 2 max pooling, batch norm and
+    ReLU until the side is 4, at least three of them; then a hidden layer of twice the last width.
+    To keep details of small images, the first stage can omit the pooling.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Classifier(nn.Module):
     outputs : int
         K, classes or attributes.
     detailed : bool
-        Whether the first stage keeps all places, at about three times the cost.
+        Whether the first stage keeps full resolution, at about three times the cost.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Classifier(nn.Module):
             halved = max(height, width) > SMALLEST_SIDE and not (detailed and not layers)
             layers += [
                 nn.Conv2d(channels, wide, 3, padding=1, bias=False, **like),
-                # Before the norm, which then processes a quarter of the values.
+                # Pooled before the norm, which then processes a quarter of the values.
                 nn.MaxPool2d(2, ceil_mode=True) if halved else nn.Identity(),
                 nn.BatchNorm2d(wide, **like),
                 nn.ReLU(),
@@ -77,12 +77,12 @@ class Classifier(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (N, K) of images (N, C, H, W) in [0, 1].
+        """Return the logits (N, K) for images (N, C, H, W) in [0, 1].
 
         Raises
         ------
         ValueError
-            If the images have another shape than those that the net was made for.
+            If the images do not have the shape that the net was made for.
         """
         if images.ndim != 4 or tuple(images.shape[1:]) != self.image_shape:
             raise ValueError(
@@ -104,26 +104,27 @@ def trained_classifier(
     seed: int = 0,
     updates: int = 1000,
 ) -> Classifier:
-    """Return a classifier trained on these images, or cached from an earlier training.
+    """Return a classifier trained on the given images, or cached from earlier training.
 
-    AdamW with a one-cycle schedule, images moved at random by some pixels; both values of an
-    attribute weigh the same, so that a logit of 0 divides evenly. The same data, seed and number
-    of threads give the same weights on one machine. Random states of the caller stay as they are.
+    Training uses AdamW with a one-cycle schedule and random shifts by a few pixels; both values of
+    an attribute have equal weight, so that a logit of 0 is a balanced threshold. The same data,
+    seed and number of threads give the same weights on one machine. The caller's random state is
+    unchanged.
 
     Parameters
     ----------
     images : Tensor or ImageDataset
-        (N, C, H, W) in [0, 1]; a data set's are read as they are needed, a batch at a time, and
-        give the same weights.
+        (N, C, H, W) in [0, 1]; a data set's images are read on demand, a batch at a time, and give
+        the same weights.
     targets : Tensor
         Labels (N,), integers from 0, or attributes (N, A) bool.
     kind : {"label", "attributes"}
-        Which of them; the logits are of classes (softmax) or of attributes (sigmoid).
+        The kind of targets; logits are of classes (softmax) or of attributes (sigmoid).
     name : str
-        Begins the kept file's name; the rest is a hash of the images, the targets, the seed and
-        the settings. PYDISENT_CACHE=off trains each time, and keeps nothing.
+        Prefix of the cached file's name; the rest is a hash of the images, targets, seed and
+        settings. PYDISENT_CACHE=off trains each time and caches nothing.
     seed : int
-        Of initial weights, order and shifts.
+        Seed of initial weights, order and shifts.
     updates : int
         Steps of 64 images. 1000 take about 20 s on a core for 28 x 28 digits, 100 s for colour
         images of 64 x 64.
@@ -131,13 +132,13 @@ def trained_classifier(
     Returns
     -------
     Classifier
-        In evaluation mode, on the CPU, without gradients of its weights.
+        In eval mode, on the CPU, with weights that require no gradients.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is not of that kind, shape or range, there are no images, one class alone,
-        or an attribute is the same in all images.
+        If an argument has the wrong type, shape or range, there are no images or only one class, or
+        an attribute is the same in all images.
     """
     check_counts(updates=updates)
     check_file_name(name)
@@ -153,7 +154,7 @@ def trained_classifier(
     channels, height, width = image_shape(images)
     shape = (channels, height, width)
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed: it would seed other devices too, and start them.
+        # Not torch.manual_seed, which would also seed, and initialise, other devices.
         torch.default_generator.manual_seed(seed)
         detailed = kind == "attributes" and max(shape[1:]) <= SMALL
         net = Classifier(shape, outputs, detailed)
@@ -179,7 +180,7 @@ def _train(
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
-    # Below 4 updates the schedule's two parts have no lengths.
+    # Below 4 updates the schedule's two phases would be empty.
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(4, updates))
     weight = None
     if kind == "attributes":
@@ -213,7 +214,7 @@ def _batches(count: int, updates: int, generator: torch.Generator) -> Iterator[T
 
 
 def _moved(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to ``most`` pixels along both axes, replicating its borders."""
+    """Shift each image by up to ``most`` pixels along both axes, replicating borders."""
     if not most:
         return images
     count, channels, height, width = images.shape
@@ -230,7 +231,7 @@ def _check_images(images: Tensor) -> None:
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"images must be a floating point Tensor, got {kind}")
     if images.ndim != 4 or not images.numel():
-        raise ValueError(f"images must be (N, C, H, W), none of them 0, got {tuple(images.shape)}")
+        raise ValueError(f"images must be (N, C, H, W), all at least 1, got {tuple(images.shape)}")
     low, high = torch.aminmax(images)
     if not (low >= 0 and high <= 1):
         raise ValueError(f"images must be in [0, 1], got {float(low)} to {float(high)}")
@@ -246,7 +247,7 @@ def _checked_targets(targets: Tensor, kind: str, count: int) -> Tensor:
     if targets.dtype == torch.bool or targets.is_floating_point() or targets.is_complex():
         raise TypeError(f"targets must be integers, kind is 'label', got {targets.dtype}")
     if targets.shape != (count,):
-        raise ValueError(f"targets must be ({count},), one an image, got {tuple(targets.shape)}")
+        raise ValueError(f"targets must be ({count},), one per image, got {tuple(targets.shape)}")
     low, high = targets.aminmax()
     if low < 0:
         raise ValueError(f"targets must be at least 0, got {int(low)}")
@@ -270,7 +271,7 @@ def _checked_attributes(targets: Tensor, count: int) -> Tensor:
 
 
 def _digest(settings: tuple, images: Images, targets: Tensor) -> str:
-    """Return a hash of the settings and all values, updated in parts to avoid a copy."""
+    """Return a hash of the settings and all values, updated in chunks to avoid a copy."""
     digest = hashlib.sha256(repr(settings).encode())
     for values in (images, targets):
         digest.update(f"\0{(len(values), *image_shape(values))}".encode())

@@ -13,17 +13,17 @@ from pydisent.metrics.perceptual import PerceptualDistance, full_precision
 
 Decoder = Callable[[Tensor], Tensor]
 
-# Default batch: this many images, which fit in caches, or fewer of at most this many pixels in all.
+# Default batch: this many images, which fit in caches, but at most this many pixels in total.
 IMAGES, PLACES = 32, 1 << 20
 
 
 def check_distance(distance: PerceptualDistance | None, squared: bool) -> PerceptualDistance:
-    """Return ``distance``, by default that of the fixed net, as a square or as a length.
+    """Return ``distance``, by default the fixed net's, squared or as a length.
 
     Raises
     ------
     TypeError
-        If it is no `PerceptualDistance`.
+        If it is not a `PerceptualDistance`.
     """
     if distance is None:
         return FixedFeatures(squared=squared)
@@ -36,12 +36,12 @@ def check_distance(distance: PerceptualDistance | None, squared: bool) -> Percep
 
 
 def check_codes_tensor(codes: Tensor, name: str) -> Tensor:
-    """Return codes (n, d), n and d at least 1.
+    """Return codes (n, d), checked, with n and d at least 1.
 
     Raises
     ------
     TypeError, ValueError
-        If they are not a finite real Tensor of that shape; the message names them.
+        If they are not a finite real Tensor of that shape; the message names the argument.
     """
     if not isinstance(codes, Tensor) or not codes.is_floating_point():
         kind = codes.dtype if isinstance(codes, Tensor) else type(codes).__name__
@@ -54,7 +54,7 @@ def check_codes_tensor(codes: Tensor, name: str) -> Tensor:
 
 
 def decode_checked(decode: Decoder, codes: Tensor) -> Tensor:
-    """Return the images (N, C, H, W) of codes (N, d), without gradients and in full precision.
+    """Return the images (N, C, H, W) for codes (N, d), without gradients, in full precision.
 
     Raises
     ------
@@ -75,12 +75,12 @@ def decode_checked(decode: Decoder, codes: Tensor) -> Tensor:
 
 
 def images_at_a_time(decode: Decoder, code: Tensor, batch_size: int | None) -> int:
-    """Return ``batch_size``, or a default for the size of the image of one code (1, d).
+    """Return ``batch_size``, or a default based on the size of the image for one code (1, d).
 
     Raises
     ------
     TypeError, ValueError
-        If ``batch_size`` is not an integer of at least 2, or ``decode`` returns no image.
+        If ``batch_size`` is not an integer >= 2, or ``decode`` returns no image.
     """
     if batch_size is None:
         height, width = decode_checked(decode, code).shape[2:]
@@ -99,23 +99,24 @@ def path_steps(
     distance: PerceptualDistance,
     batch_size: int | None,
 ) -> Tensor:
-    """Return the distance of each step of paths through the latent space.
+    """Return the distance of each step along paths through the latent space.
 
-    The paths are decoded one after the other as a single row of points, in batches that share one
-    point with the next, so that memory is bounded whatever the paths' length.
+    The paths are concatenated and decoded as a single sequence of points, in batches that overlap
+    by one point, so that memory is bounded for any path length.
 
     Parameters
     ----------
     decode : callable
         From codes (N, d) to images (N, C, H, W) in [0, 1].
     path : callable
-        From a first and a last point (exclusive), counted through all paths, to their codes (N, d).
+        From a first and a last point (exclusive), numbered through all paths, to their codes
+        (N, d).
     paths, points : int
-        How many paths, and points of each.
+        Number of paths, and of points per path.
     distance : PerceptualDistance
-        Between neighbours.
+        Distance between neighbouring points.
     batch_size : int, optional
-        Images at a time, at least 2; fewer of larger ones by default.
+        Images at a time, at least 2; by default fewer if they are large.
 
     Returns
     -------
@@ -129,7 +130,7 @@ def path_steps(
     """
     size = images_at_a_time(decode, path(0, 1), batch_size)
     total = paths * points
-    # One more than the steps: the last point of a path is followed by the first of the next.
+    # One entry more per path than its steps: a path's last point precedes the next path's first.
     steps = torch.zeros(total, dtype=torch.float64)
     with torch.no_grad():
         for start in range(0, total - 1, size - 1):

@@ -1,4 +1,4 @@
-"""Encoding, decoding and classification in batches, for the metrics of edited codes."""
+"""Encoding, decoding and classification in batches, for metrics on edited codes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def image_shape(images: Images) -> tuple[int, ...]:
 
 
 def batches(images: Images, batch_size: int) -> Iterator[Tensor]:
-    """Yield images (n, C, H, W) in order; those of a data set are read as they are needed."""
+    """Yield images (n, C, H, W) in order; those of a data set are read on demand."""
     if isinstance(images, Tensor):
         yield from images.split(batch_size)
         return
@@ -35,12 +35,13 @@ def batches(images: Images, batch_size: int) -> Iterator[Tensor]:
 
 
 def check_image_batch(images: Images, name: str = "images") -> None:
-    """Check images (N, C, H, W); those of a data set are what its class promises.
+    """Check images (N, C, H, W); those of a data set are trusted.
 
     Raises
     ------
     TypeError, ValueError
-        If they are not a finite floating point Tensor of that shape; the message names them.
+        If they are not a finite floating point Tensor of that shape; the message names the
+        argument.
     """
     if isinstance(images, ImageDataset):
         if not len(images):
@@ -50,18 +51,18 @@ def check_image_batch(images: Images, name: str = "images") -> None:
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"{name} must be a floating point Tensor, got {kind}")
     if images.ndim != 4 or not images.numel():
-        raise ValueError(f"{name} must be (N, C, H, W), none of them 0, got {tuple(images.shape)}")
+        raise ValueError(f"{name} must be (N, C, H, W), all at least 1, got {tuple(images.shape)}")
     if not images.isfinite().all():
         raise ValueError(f"{name} must be finite, got NaN or infinity")
 
 
 def check_columns(factors: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
-    """Return the code's columns that are factors, (k,) int64.
+    """Return the code's factor columns, (k,) int64, checked.
 
     Raises
     ------
     TypeError, ValueError
-        If they are not integers, none, negative, or one comes twice.
+        If they are not integers, empty, negative, or repeated.
     """
     columns = integer_array(factors, "factors")
     if columns.ndim != 1 or not columns.size:
@@ -74,12 +75,12 @@ def check_columns(factors: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
 def encode_images(
     encode: Encoder, images: Images, columns: np.ndarray, batch_size: int, device: Device
 ) -> Tensor:
-    """Return codes (N, d) on ``device`` that have these columns.
+    """Return codes (N, d) on ``device``, checked to have the given columns.
 
     Raises
     ------
     TypeError, ValueError
-        If ``encode`` returns something other than N finite codes, or they have no such column.
+        If ``encode`` returns something other than N finite codes, or they lack such a column.
     """
     codes = []
     with torch.no_grad(), full_precision():
@@ -99,7 +100,7 @@ def verdicts_on_reconstructions(
     verdict: Classify,
     batch_size: int,
 ) -> tuple[Tensor, float]:
-    """Return a verdict on each reconstruction, (N, ...), and their mean squared error of a pixel.
+    """Return the verdict on each reconstruction, (N, ...), and their mean squared error per pixel.
 
     Raises
     ------

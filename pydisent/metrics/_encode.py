@@ -1,4 +1,4 @@
-"""Encoding of data sets, once for several metrics."""
+"""Encoding of data sets, shared by several metrics."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pydisent.data import FactorDataset, ImageDataset, ObservedFactorDataset
 
 Encoder = Callable[[Tensor], Tensor]
 
-# Largest code: beyond the range of float32, variances overflow even in float64.
+# Largest accepted code: beyond float32's range, variances overflow even in float64.
 LARGEST = float(np.finfo(np.float32).max)
-# Largest number of images for which codes are looked up through a dense index, which is faster.
+# Maximum number of images for looking up codes through a dense index, which is faster.
 DENSE = 1 << 24
 
 
@@ -26,7 +26,7 @@ def encode_dataset(
     batch_size: int | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Encode some images of a data set, or all of them, in batches and without gradients.
+    """Encode some or all images of a data set, in batches and without gradients.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def encode_dataset(
     Returns
     -------
     Tensor
-        (N, d) codes on the CPU, float64 if ``encode`` gives that, else float32.
+        (N, d) codes on the CPU, float64 if ``encode`` returns float64, else float32.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def encode_dataset(
 
 
 class EncodedDataset:
-    """The codes of images with factors, for metrics to share one encoding.
+    """Codes of images with factors, so that metrics can share one encoding.
 
     Pass it with its `encode` in place of the data set and the encoder.
 
@@ -113,16 +113,16 @@ class EncodedDataset:
 
     @staticmethod
     def encode(codes: Tensor) -> Tensor:
-        """Return the codes themselves (N, d)."""
+        """Return the codes (N, d) themselves."""
         return codes
 
     def codes(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
-        """Return the codes (N, d) of the images of these numbers.
+        """Return the codes (N, d) of the images with the given numbers.
 
         Raises
         ------
         ValueError
-            If one has not been encoded.
+            If one of them has not been encoded.
         """
         numbers = np.asarray(indices)
         if self.pool is None:
@@ -134,12 +134,12 @@ class EncodedDataset:
         return self._codes[rows]
 
 
-#: Ground-truth factors, of a grid or observed, with images, or with their codes.
+#: Data with ground-truth factors, on a grid or observed, as images or as their codes.
 FactorGrid = FactorDataset | ObservedFactorDataset | EncodedDataset
 
 
 class CodeTable:
-    """The codes of the images among some draws, looked up by image number.
+    """Codes of the images in some draws, looked up by image number.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ class CodeTable:
 
 
 def check_batch_codes(codes: Tensor, count: int) -> Tensor:
-    """Return the codes (N, d) of ``count`` images on the CPU, as float64 if they are, else float32.
+    """Return the codes (N, d) of ``count`` images on the CPU, as float64 if given so, else float32.
 
     Raises
     ------

@@ -8,9 +8,9 @@ from pydisent.metrics._table import Table, check_bins
 
 
 def discretise(values: np.ndarray, bins: int) -> np.ndarray:
-    """Return the bin of each value of each column, (N, d) counted from 0.
+    """Return the bin of each value in each column, (N, d), counted from 0.
 
-    The bins are as many equal parts of the column's range (of ±1/2 about a constant's value).
+    The bins are equal parts of the column's range (±1/2 around the value of a constant column).
     """
     numbers = np.empty(values.shape, np.int64)
     for j, column in enumerate(values.T):
@@ -22,12 +22,12 @@ def discretise(values: np.ndarray, bins: int) -> np.ndarray:
 
 
 def mutual_information(table: Table, bins: int) -> np.ndarray:
-    """Return I(code; factor) in nats of each code in ``bins`` bins and each factor, (d, f).
+    """Return I(code; factor) in nats for each code, in ``bins`` bins, and each factor, (d, f).
 
     Raises
     ------
     TypeError, ValueError
-        If there are fewer samples than bins, or ``bins`` is not an integer of at least 2.
+        If there are fewer samples than bins, or ``bins`` is not an integer >= 2.
     """
     check_bins(bins, len(table.codes))
     count, d = table.codes.shape
@@ -36,7 +36,7 @@ def mutual_information(table: Table, bins: int) -> np.ndarray:
     for j, size in enumerate(table.sizes):
         cells = cell * size + table.labels[:, [j]]
         joint = np.bincount(cells.ravel(), minlength=d * bins * size).reshape(d, bins, size)
-        # In whole numbers the ratio is exactly 1, and so the information 0, of a constant code.
+        # In integers, a constant code's ratio is exactly 1, and so its information exactly 0.
         chance = joint.sum(2, keepdims=True) * joint.sum(1, keepdims=True)
         ratio = np.divide(joint * count, chance, out=np.ones(joint.shape), where=joint > 0)
         information[:, j] = (joint * np.log(ratio)).sum((1, 2)) / count

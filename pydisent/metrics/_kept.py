@@ -1,4 +1,4 @@
-"""Weights that are expensive to train, cached as files; reading them never runs code."""
+"""Weights that are expensive to train, cached as files; reading them never executes code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_file_name(name: str) -> None:
     Raises
     ------
     ValueError
-        If it is anything else than letters, digits, dots, dashes and underscores.
+        If it has characters other than letters, digits, dots, dashes and underscores.
     """
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(
@@ -37,14 +37,14 @@ def kept_weights(
     shapes: Mapping[str, tuple[int, ...]],
     make: Callable[[], dict[str, Tensor]],
 ) -> dict[str, Tensor]:
-    """Return weights from the cache, made first if missing; always made without a cache.
+    """Return weights from the cache, making them if missing, or always without a cache.
 
     Parameters
     ----------
     name, digest : str
-        What the weights are of, and a hash of all that they follow from: the file's name.
+        What the weights belong to, and a hash of everything that determines them: the file's name.
     shapes : mapping
-        The shape of each tensor; a file with others, or a damaged one, is made anew.
+        The shape of each tensor; a damaged file, or one with other shapes, is made again.
     make : callable
         Returns the tensors, float32; called at most once.
     """
@@ -65,7 +65,7 @@ def kept_weights(
     weights = make()
     try:
         _write(file, weights)
-    except OSError as error:  # no space or permission: trained again next time
+    except OSError as error:  # no space or permission: will be trained again next time
         LOG.warning("%s: nothing kept in %s: %s", name, folder, error)
     return weights
 

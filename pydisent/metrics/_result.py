@@ -7,7 +7,7 @@ from typing import Any
 
 from pydisent import _html
 
-_SHOWN = 24  # numbers of a list that are shown in a notebook
+_SHOWN = 24  # numbers of a list shown in a notebook
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class MetricResult:
     details: dict[str, Any] = field(default_factory=dict)
 
     def with_details(self, details: dict[str, Any]) -> MetricResult:
-        """Return the result with these details added, or replaced."""
+        """Return the result with the given details added or replaced."""
         return MetricResult(self.score, {**self.details, **details})
 
     def __float__(self) -> float:
         return self.score
 
     def _repr_html_(self) -> str:
-        """Return the score and its details for a notebook: numbers, and matrices as shades."""
+        """Return the score and its details for a notebook, with matrices shaded."""
         plain, drawn = [], []
         for name, value in self.details.items():
             if _html.is_matrix(value):

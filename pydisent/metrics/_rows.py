@@ -1,4 +1,4 @@
-"""Draws of images whose factors were observed."""
+"""Draws of images with observed factors."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ def draw_from_rows(
     shape: tuple[int, ...],
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Draw sets of images that share the value that a uniformly drawn image has of one factor.
+    """Draw sets of images that share one factor's value, that of a uniformly drawn image.
 
-    The images of a set are drawn uniformly and independently from those with the value, but the
-    two of a pair (a last axis of 2) are never the same: a pair of one image has no difference, and
-    how often that happens would tell factors apart by their numbers of values. Values that a
-    single image has are left out.
+    The images of a set are drawn uniformly and independently from those with the value, except that
+    the two of a pair (a last axis of 2) are never the same: such a pair has no difference, and how
+    often it occurs would reveal factors by their number of values. Values of only a single image
+    are left out.
 
     Parameters
     ----------
     rows : numpy.ndarray
-        (m,) the numbers of the images to draw from.
+        (m,) numbers of the images to draw from.
     dataset, factor, shape, rng
         As for `draw_sharing`.
 
     Raises
     ------
     ValueError
-        If there are not two values that several images have; the message names the factor.
+        If fewer than two values are shared by several images; the message names the factor.
     """
     values = dataset.factors(rows).numpy()
     out = np.empty((len(factor), *shape), rows.dtype)

@@ -1,4 +1,4 @@
-"""Codes shared by several metrics: of a whole data set, and samples with factors."""
+"""Codes shared by several metrics: of a whole data set, or samples with factors."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def encode_once(
     encode, dataset, batch_size, device
         As for `encode_dataset`.
     max_images : int, optional
-        Encode so many images, drawn uniformly from all, and let metrics draw from them alone;
+        Encode this many images, drawn uniformly from all, and let metrics draw only from these;
         None, the metrics' definition, encodes all.
     seed : int
-        Of the draw.
+        Seed of the draw.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def encode_once(
 
 
 class Samples(NamedTuple):
-    """Codes (N, d) and factors (N, f) to train on, and (M, d) and (M, f) to test on."""
+    """Codes (N, d) and factors (N, f) for training, and (M, d) and (M, f) for testing."""
 
     codes: np.ndarray
     factors: np.ndarray
@@ -70,21 +70,21 @@ def sample_codes(
     batch_size: int | None = None,
     device: torch.device | str | None = None,
 ) -> Samples:
-    """Draw images uniformly and encode them, for metrics that take tables.
+    """Draw images uniformly and encode them, for metrics on tables.
 
-    The images are all different where there are enough of them, so that none is in training and
-    test at once. Else those of a grid, which are all there are, are drawn independently; and of
-    images with observed factors, which stand for others, each is taken once, two of three to train
-    on and the others to test on.
+    The images are all distinct if there are enough of them, so that training and test sets are
+    disjoint. Otherwise images of a grid, which is complete, are drawn independently; images with
+    observed factors, which are a sample, are each used once, two thirds for training and the others
+    for testing.
 
     Parameters
     ----------
     encode : callable
         From images (N, C, H, W), float32 in [0, 1], to codes (N, d).
     dataset : FactorDataset or ObservedFactorDataset
-        Images with their ground-truth factors, or their codes by `encode_once`.
+        Images with their ground-truth factors, or their codes from `encode_once`.
     train, test : int
-        Numbers of samples, at most.
+        Maximum numbers of samples.
     seed : int
         Determines the draw.
     batch_size : int, optional

@@ -1,4 +1,4 @@
-"""Draws of images from a grid of factors or from observed ones, or a fixed random subset."""
+"""Draws of images from a grid of factors, from observed factors, or from a fixed subset."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pydisent.data import ObservedFactorDataset
 from pydisent.metrics._encode import EncodedDataset, FactorGrid
 from pydisent.metrics._rows import draw_from_rows
 
-# Image numbers are 32-bit: the largest variant of z-diff draws forty million of them.
+# Image numbers are 32-bit: the largest variant of z-diff draws forty million.
 NUMBER = np.int32
 
 
 def check_factor_dataset(dataset: FactorGrid) -> None:
-    """Check that the data has ground-truth factors.
+    """Check that the data set has ground-truth factors.
 
     Raises
     ------
     TypeError, ValueError
         If ``dataset`` is neither a `FactorDataset` nor an `ObservedFactorDataset`, or is too large
-        to number in 32 bits.
+        for 32-bit image numbers.
     """
     if not isinstance(dataset, FactorGrid):
         raise TypeError(
@@ -34,7 +34,7 @@ def check_factor_dataset(dataset: FactorGrid) -> None:
 
 
 def observed(dataset: FactorGrid) -> ObservedFactorDataset | None:
-    """Return the data whose factors were observed in each image; None of a grid."""
+    """Return the underlying data with observed factors; None for a grid."""
     source = dataset.source if isinstance(dataset, EncodedDataset) else dataset
     return source if isinstance(source, ObservedFactorDataset) else None
 
@@ -45,12 +45,12 @@ def check_varying(dataset: FactorGrid, columns: Iterable[int]) -> None:
     Raises
     ------
     ValueError
-        If one has a single value; the message names it.
+        If one takes a single value; the message names it.
     """
     for column in columns:
         if (size := dataset.factor_sizes[column]) < 2:
             raise ValueError(
-                f"dataset must have at least 2 values of each factor that is shared, got {size} "
+                f"dataset must have at least 2 values of each shared factor, got {size} "
                 f"of {dataset.factor_names[column]!r}"
             )
 
@@ -58,7 +58,7 @@ def check_varying(dataset: FactorGrid, columns: Iterable[int]) -> None:
 def image_pool(dataset: FactorGrid, max_images: int | None, seed: int) -> np.ndarray | None:
     """Return the numbers of the images to draw from; None for all.
 
-    A data set that is encoded already brings its own pool.
+    An encoded data set has its own pool.
 
     Raises
     ------
@@ -68,14 +68,14 @@ def image_pool(dataset: FactorGrid, max_images: int | None, seed: int) -> np.nda
     if isinstance(dataset, EncodedDataset):
         if max_images is not None:
             raise ValueError(
-                f"max_images must be None for a data set that is encoded already, got {max_images}"
+                f"max_images must be None for a data set that is already encoded, got {max_images}"
             )
         return dataset.pool
     return draw_pool(dataset, max_images, seed)
 
 
 def draw_pool(dataset: FactorGrid, max_images: int | None, seed: int) -> np.ndarray | None:
-    """Draw ``max_images`` different image numbers, ascending; None if that is no limit."""
+    """Draw ``max_images`` distinct image numbers, ascending; None if all images may be drawn."""
     if max_images is None:
         return None
     check_counts(max_images=max_images)
@@ -102,15 +102,15 @@ def draw_sharing(
     rng: np.random.Generator,
     pool: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Draw sets of images that share a uniformly drawn value of one factor, the rest uniform.
+    """Draw sets of images that share a uniformly drawn value of one factor, uniform in the others.
 
-    Of observed factors, the value is that of a uniformly drawn image, and the set is drawn
-    uniformly from all images that have it; see `ObservedFactorDataset`.
+    For observed factors, the value is that of a uniformly drawn image, and the set is drawn
+    uniformly from all images with that value; see `ObservedFactorDataset`.
 
     Parameters
     ----------
     dataset : FactorDataset or ObservedFactorDataset
-        The images; they may be encoded.
+        The images, possibly encoded.
     factor : numpy.ndarray
         (n,) the factor that each set shares.
     shape : tuple of int
@@ -128,8 +128,8 @@ def draw_sharing(
     Raises
     ------
     ValueError
-        If the pool has no image with one of a factor's values; or, of an observed factor, there
-        are not two values that several images have.
+        If the pool has no image with one of a factor's values; or if fewer than two values of an
+        observed factor are shared by several images.
     """
     if observed(dataset) is not None:
         rows = np.arange(len(dataset), dtype=NUMBER) if pool is None else pool

@@ -1,4 +1,4 @@
-"""Checked tables of codes and factors of the same images."""
+"""Validated tables of codes and factors of the same images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Table:
     labels : numpy.ndarray
         (N, f) int64; a factor's values counted from 0 in ascending order.
     sizes : numpy.ndarray
-        (f,) how many values each factor takes.
+        (f,) number of values that each factor takes.
     """
 
     codes: np.ndarray
@@ -73,7 +73,7 @@ def check_factors(factors: Array, count: int, name: str = "factors") -> np.ndarr
     Raises
     ------
     TypeError, ValueError
-        If they are neither integers nor booleans, not two-dimensional, or not one row a code.
+        If they are neither integers nor booleans, not two-dimensional, or not one row per code.
     """
     given = factors if isinstance(factors, Tensor) else np.asarray(factors)
     boolean = given.dtype == (torch.bool if isinstance(given, Tensor) else bool)
@@ -81,7 +81,7 @@ def check_factors(factors: Array, count: int, name: str = "factors") -> np.ndarr
     if array.ndim != 2 or not array.shape[1]:
         raise ValueError(f"{name} must be (N, f) with f at least 1, got {array.shape}")
     if len(array) != count:
-        raise ValueError(f"{name} must have one row a code, {count}, got {len(array)}")
+        raise ValueError(f"{name} must have one row per code, {count}, got {len(array)}")
     return array
 
 
@@ -91,7 +91,7 @@ def check_table(codes: Array, factors: Array) -> Table:
     Raises
     ------
     TypeError, ValueError
-        As `check_codes` and `check_factors` do, or if a factor has a single value.
+        As for `check_codes` and `check_factors`, or if a factor takes a single value.
     """
     checked = check_codes(codes)
     return labelled(checked, check_factors(factors, len(checked)))
@@ -100,14 +100,14 @@ def check_table(codes: Array, factors: Array) -> Table:
 def check_tables(
     codes: Array, factors: Array, test_codes: Array | None, test_factors: Array | None
 ) -> tuple[Table, Table | None]:
-    """Return a training table and a test table, if one is given, with the same labels.
+    """Return a training table and, if given, a test table, with consistent labels.
 
-    A value that only the test table has gets the label −1.
+    Values that occur only in the test table get the label −1.
 
     Raises
     ------
     TypeError, ValueError
-        As `check_table` does, if the test table is given by half, or its columns are others.
+        As for `check_table`; or if only half of the test table is given, or its columns differ.
     """
     train = check_table(codes, factors)
     if test_codes is None and test_factors is None:
@@ -132,12 +132,12 @@ def check_tables(
 
 
 def check_bins(bins: int, count: int) -> None:
-    """Check a number of bins for ``count`` samples.
+    """Check the number of bins for ``count`` samples.
 
     Raises
     ------
     TypeError, ValueError
-        If it is not an integer of at least 2, or there are fewer samples than bins.
+        If it is not an integer >= 2, or there are fewer samples than bins.
     """
     if isinstance(bins, bool) or not isinstance(bins, int | np.integer):
         raise TypeError(f"bins must be an integer, got {bins!r}")
@@ -148,13 +148,13 @@ def check_bins(bins: int, count: int) -> None:
 
 
 def top_two_gap(matrix: np.ndarray) -> np.ndarray:
-    """Return the gap between the two largest entries of each column, 0 if there is only one."""
+    """Return the gap between the two largest entries of each column; a lone entry's gap is to 0."""
     ordered = np.sort(np.pad(matrix, ((1, 0), (0, 0))) if len(matrix) == 1 else matrix, axis=0)
     return ordered[-1] - ordered[-2]
 
 
 def labelled(codes: np.ndarray, factors: np.ndarray, name: str = "factors") -> Table:
-    """Return checked codes (N, d) and factors (N, f), whose own values are the labels.
+    """Return validated codes (N, d) and factors (N, f), labelled by the factors' own values.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The exact optimum of classifying a factor by thresholds on one code."""
+"""The optimal classification of a factor by thresholds on one code, computed exactly."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 def threshold_accuracy(codes: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
     """Return the largest balanced accuracy of ``classes`` − 1 thresholds on each code, (d,).
 
-    The thresholds cut the line in as many intervals as there are classes, and each interval says
-    one class, the one that serves best: classes need not lie on the line in the order of their
-    numbers, and may be left out or said twice. Going through the sorted codes, ``best[i, m, c]``
-    is the most that m thresholds so far can have got right if the interval that is open says c.
+    The thresholds cut the line into as many intervals as there are classes, and each interval
+    predicts the class that is best for it: classes may appear on the line in any order, be absent,
+    or repeat. Along the sorted codes, ``best[i, m, c]`` is the best score so far with m thresholds,
+    given that the current interval predicts c.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def threshold_accuracy(codes: np.ndarray, labels: np.ndarray, classes: int) -> n
     labels : numpy.ndarray
         (N,) in [0, classes).
     classes : int
-        How many; those without a sample do not count.
+        Number of classes; those without samples do not count.
     """
     count, d = codes.shape
     present = np.bincount(labels, minlength=classes)

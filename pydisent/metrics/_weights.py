@@ -1,4 +1,4 @@
-"""Weights of published nets from the user's files; reading them never runs code."""
+"""Weights of published nets from user files; reading them never executes code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pydisent._extras import optional
 
-LARGEST_RATIO = 16  # unpacked bytes per byte; weights, nearly noise, hardly compress
+LARGEST_RATIO = 16  # unpacked bytes per byte; weights are close to noise and hardly compress
 
 
 def read_weights(path: str | os.PathLike[str], name: str) -> dict[str, Tensor]:
@@ -21,7 +21,7 @@ def read_weights(path: str | os.PathLike[str], name: str) -> dict[str, Tensor]:
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is no such file, or it holds something else than named tensors.
+        If there is no such file, or it holds anything but named tensors.
     """
     file = Path(path)
     if not file.is_file():
@@ -52,7 +52,7 @@ def _read(file: Path, name: str) -> object:
 
 
 def _check_unpacked(file: Path) -> None:
-    """Refuse a zip file that unpacks to far more than its size: torch.save does not compress."""
+    """Reject a zip file that unpacks to far more than its size, as torch.save does not compress."""
     if not zipfile.is_zipfile(file):
         return
     with zipfile.ZipFile(file) as archive:
@@ -78,18 +78,18 @@ def take_weights(
     what: str,
     ignored: Callable[[str], bool] = lambda name: False,
 ) -> dict[str, Tensor]:
-    """Return the tensors named in ``shapes`` as float64, all checked.
+    """Return the tensors named in ``shapes`` as float64, all validated.
 
     Parameters
     ----------
     weights : mapping
-        What a file holds.
+        The contents of a file.
     shapes : mapping
-        The shape of each tensor that is needed.
+        The shape of each required tensor.
     what : str
-        The file, in messages.
+        Name of the file in messages.
     ignored : callable
-        Whether a name that is not needed may be there.
+        Whether a name that is not required may be present.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def take_weights(
     if missing := [name for name in shapes if name not in weights]:
         raise ValueError(f"{what} lacks {_some(missing)}; it has {_some(list(weights))}")
     if unknown := [name for name in weights if name not in shapes and not ignored(name)]:
-        raise ValueError(f"{what} has {_some(unknown)}, which is no part of the net")
+        raise ValueError(f"{what} has {_some(unknown)}, which is not part of the net")
     taken = {}
     for name, shape in shapes.items():
         tensor = weights[name]

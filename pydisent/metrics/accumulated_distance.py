@@ -28,26 +28,27 @@ def accumulated_distance(
 
     dis_cum(α) of Zhu et al. 2021 (Eq. 10, Fig. 3 d): the sum, over an N × N grid of (c1, c2), of
     the distances between the images at R(α)(c1, c2) and R(α)(c1 + 2 span / N, c2). For two
-    dimensions that are disentangled it has local minima at multiples of 90°.
+    disentangled dimensions it has local minima at multiples of 90°.
 
     Parameters
     ----------
     decode : callable
         From codes (N, d) to images (N, 1 or 3, H, W) in [0, 1], deterministic; called without grad.
     base_code : Tensor
-        (d,) the code whose other coordinates are kept.
+        (d,) the code that supplies the other coordinates.
     dimensions : tuple of int
         The two coordinates c1 and c2, counted from 0.
     angles : sequence of float
         (A,) values of α in degrees.
     distance : PerceptualDistance, optional
-        By default the length by `FixedFeatures`; the paper's is the squared one of VGG16 (LPIPS).
+        By default the length by `FixedFeatures`; the paper uses the squared distance of VGG16
+        (LPIPS).
     size : int
         N: c2 takes N evenly spaced values from −span to span, c1 is cut into N steps.
     span : float
         Half the grid's width, > 0; 4 in the paper.
     batch_size : int, optional
-        Images decoded and compared at a time, at least 2; by default 32, fewer of large ones.
+        Images decoded and compared at a time, at least 2; by default 32, or fewer if large.
 
     Returns
     -------

@@ -14,9 +14,9 @@ def attribute_classification(
 ) -> MetricResult:
     """Test accuracy of classifying each attribute along the mean difference of its codes.
 
-    w_k is the mean code of the training images with attribute k less that of those without; an
-    image has the attribute if w_k'z + b_k > 0, with the b_k that minimises the hinge loss over the
-    training images (Kumar et al. 2018, Table 2), found exactly.
+    w_k is the mean code of the training images with attribute k minus that of those without; an
+    image is predicted to have it if w_k'z + b_k > 0, where b_k minimises the hinge loss over the
+    training images exactly (Kumar et al. 2018, Table 2).
 
     Parameters
     ----------
@@ -29,14 +29,14 @@ def attribute_classification(
     -------
     MetricResult
         Score in [0, 1], the mean over attributes; details: ``accuracy``, ``train_accuracy``,
-        ``balanced_accuracy`` (None where the test has one class), ``majority`` (the accuracy of
-        always saying what is more common in training) and ``bias``, each (A,).
+        ``balanced_accuracy`` (None if the test set has one class), ``majority`` (the accuracy of
+        always predicting the more common training value) and ``bias``, each (A,).
 
     Raises
     ------
     ValueError, TypeError
-        If codes are malformed or not finite, attributes not binary, or one of them is the same
-        in all training images.
+        If codes are malformed or not finite, attributes are not binary, or one is the same in all
+        training images.
     """
     z, y = _checked(codes, attributes, "")
     test_z, test_y = _checked(test_codes, test_attributes, "test_")
@@ -70,12 +70,12 @@ def attribute_classification(
 
 
 def hinge_bias(projection: np.ndarray, label: np.ndarray) -> float:
-    """Return the b that minimises sum max(0, 1 − s (p + b)), s = ±1; the middle one of many.
+    """Return the b that minimises sum max(0, 1 − s (p + b)), s = ±1; the midpoint if not unique.
 
-    The loss is piecewise linear: an example with s = 1 pulls b up (slope −1) below 1 − p, one with
-    s = −1 pulls it down (slope 1) above −1 − p. Each such corner that b passes adds 1 to the
-    slope, which starts from minus the number of positives: the minimum lies between corner number
-    n₊ and the next, in ascending order.
+    The loss is piecewise linear: an example with s = 1 has slope −1 below b = 1 − p, one with
+    s = −1 has slope 1 above b = −1 − p. Each such corner adds 1 to the slope, which starts at minus
+    the number of positives: in ascending order, the minimum lies between corner number n₊ and the
+    next.
     """
     corners = np.sort(np.where(label, 1 - projection, -1 - projection))
     positives = int(label.sum())

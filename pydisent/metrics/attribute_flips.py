@@ -1,4 +1,4 @@
-"""Attribute flips: whether flipping a unit of the code flips its attribute."""
+"""Attribute flips: whether flipping a code unit flips its attribute."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def attribute_flips(
     batch_size: int = 256,
     device: Device = None,
 ) -> MetricResult:
-    """Share of successful attribute flips (Lezama 2019, section 4.3, Table 2).
+    """Fraction of successful attribute flips (Lezama 2019, section 4.3, Table 2).
 
     In the code of each image, one factor y_i at a time becomes −alpha sign(y_i), with sign(0) = 1,
-    all else as it is. The flip succeeds if attribute i of the decoded image is on the side of the
-    new y_i: there if it is positive.
+    and the rest is unchanged. The flip succeeds if attribute i of the decoded image agrees with the
+    new y_i: present if and only if that is positive.
 
     Parameters
     ----------
@@ -55,40 +55,41 @@ def attribute_flips(
     decode : callable
         From codes (N, d) to images (N, C, H, W).
     images : Tensor or ImageDataset
-        (N, C, H, W) in [0, 1]; a data set's are read as they are needed, a batch at a time.
+        (N, C, H, W) in [0, 1]; a data set's images are read on demand, a batch at a time.
     classify_attributes : callable
-        From images (N, C, H, W) to logits (N, A): an attribute is there if its logit is above 0.
-        Of a net that gives probabilities, pass the probability less 0.5.
+        From images (N, C, H, W) to logits (N, A): an attribute is present if its logit is above 0.
+        For a net that returns probabilities, subtract 0.5.
     factors : sequence of int
-        (A,) the column of the code that is the factor of each attribute.
+        (A,) the code column that is each attribute's factor.
     alpha : float, optional
-        Multiplier, > 0; 40 in the paper. None to choose it on ``validation``.
+        Multiplier, > 0; 40 in the paper. None chooses it on ``validation``.
     validation : Tensor or ImageDataset, optional
-        (M, C, H, W) images on which ``alphas`` are tried; the smallest of the best is taken for
-        all attributes. Needed if ``alpha`` is None, and not to be given otherwise.
+        (M, C, H, W) images on which ``alphas`` are tried; the smallest of the best is used for all
+        attributes. Required if ``alpha`` is None, and not accepted otherwise.
     alphas : sequence of float
-        What is tried.
+        The multipliers to try.
     batch_size : int
         Images per call.
     device : torch.device, optional
-        Where images are put for ``encode``, and codes for ``decode``; the CPU by default.
+        Device of the images passed to ``encode`` and the codes passed to ``decode``; the CPU by
+        default.
 
     Returns
     -------
     MetricResult
-        Score in [0, 1], the mean over images and attributes. Details: ``by_attribute`` (A,) of it;
-        ``changed`` (A,), the share of flips after which the classifier says something else of the
-        attribute than of the reconstruction; ``others_kept``, the share of the other attributes of
-        which it says the same (None if there are none), and ``others_kept_by_flip`` (A,) by the
-        attribute flipped; ``agreement`` (A,), the share of reconstructions on the side of sign(y_i)
-        already; ``alpha``; ``validation_scores``, [alpha, score] of those tried, or None; and
-        ``reconstruction_mse`` of a pixel.
+        Score in [0, 1], the mean over images and attributes. Details: the score ``by_attribute``
+        (A,); ``changed`` (A,), the fraction of flips after which the predicted attribute differs
+        from that of the reconstruction; ``others_kept``, the fraction of other attributes whose
+        prediction is unchanged (None if there are none), and ``others_kept_by_flip`` (A,) by the
+        flipped attribute; ``agreement`` (A,), the fraction of reconstructions that already agree
+        with sign(y_i); ``alpha``; ``validation_scores``, [alpha, score] of those tried, or None;
+        and ``reconstruction_mse`` per pixel.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is not of that kind, shape or range, there are no images, or a callable
-        returns something else than described.
+        If an argument has the wrong type, shape or range, there are no images, or a callable does
+        not return what is described.
     """
     check_counts(batch_size=batch_size)
     columns = check_columns(factors)
@@ -143,7 +144,7 @@ def predicted_attributes(classify: Classify, images: Tensor, count: int) -> Tens
 
 @dataclass(frozen=True)
 class _Flips:
-    """Codes (N, d), the columns (A,) that are flipped, and what reconstructions have (N, A)."""
+    """Codes (N, d), columns (A,) to flip, and the reconstructions' attributes (N, A)."""
 
     decode: Decoder
     classify: Classify
@@ -155,14 +156,14 @@ class _Flips:
 
     @property
     def wanted(self) -> Tensor:
-        """Return whether each attribute shall be there once it is flipped, (N, A) bool."""
+        """Return whether each attribute should be present after its flip, (N, A) bool."""
         return (self.codes[:, self.columns.to(self.codes.device)] < 0).cpu()
 
     def rates(self, alpha: float) -> dict[str, Tensor]:
-        """Return shares (A,) of flips that succeed, that change the verdict; of others kept.
+        """Return rates (A,) of flips that succeed, that change the prediction, and of others kept.
 
-        Flips are numbered through images and attributes, so that no more than a batch of images
-        is there at a time.
+        Flips are numbered through images and attributes, so that only one batch of images exists at
+        a time.
         """
         images, attributes = self.before.shape
         succeeded, changed, kept = torch.zeros(3, attributes, dtype=torch.int64).unbind()
@@ -182,7 +183,7 @@ class _Flips:
         }
 
     def _after(self, image: Tensor, flipped: Tensor, positive: Tensor, alpha: float) -> Tensor:
-        """Return what these images have once one attribute of each is flipped, (n, A) bool."""
+        """Return the attributes of images after one flip each, (n, A) bool."""
         device = self.codes.device
         edited = self.codes[image.to(device)]
         value = torch.where(positive, alpha, -alpha).to(edited)
@@ -213,7 +214,7 @@ def _details(
 def _checked_alphas(
     alpha: float | None, validation: Images | None, alphas: Sequence[float], images: Images
 ) -> list[float]:
-    """Return what to try; a single one if there is nothing to try it on."""
+    """Return the multipliers to try; a single one without validation images."""
     if (alpha is None) == (validation is None):
         given = "neither" if alpha is None else "both"
         raise ValueError(f"alpha or validation must be given, one of them, got {given}")

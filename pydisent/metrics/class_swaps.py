@@ -1,4 +1,4 @@
-"""Class swaps: whether the class follows the factors when two images exchange them."""
+"""Class swaps: whether the class follows the factors when two images swap them."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def class_swaps(
     batch_size: int = 256,
     device: Device = None,
 ) -> MetricResult:
-    """Share of successful class swaps between images of different classes (Lezama 2019, Table 1).
+    """Fraction of successful class swaps between images of two classes (Lezama 2019, Table 1).
 
-    A pair of images is drawn evenly from all pairs of different classes. Each of the two is decoded
-    with the factors y of the other and the rest z of its own code; the swap succeeds if the class
-    of the decoded image is the one whose y it carries.
+    Pairs of images are drawn uniformly from all pairs of different classes. Each of the two is
+    decoded with the other's factors y and the rest z of its own code; the swap succeeds if the
+    decoded image has the class that y came from.
 
     Parameters
     ----------
@@ -53,42 +53,44 @@ def class_swaps(
     decode : callable
         From codes (N, d) to images (N, C, H, W).
     images : Tensor or ImageDataset
-        (N, C, H, W) in [0, 1]; a data set's are read as they are needed, a batch at a time.
+        (N, C, H, W) in [0, 1]; a data set's images are read on demand, a batch at a time.
     labels : sequence of int
-        (N,) classes, numbered as ``classify`` does.
+        (N,) classes, numbered as by ``classify``.
     classify : callable
-        From images (N, C, H, W) to logits (N, K), or to classes (N,), integers; deterministic, as
-        a module is in evaluation mode.
+        From images (N, C, H, W) to logits (N, K) or integer classes (N,); deterministic, such as a
+        module in eval mode.
     factors : sequence of int
-        Columns of the code that are y; (0, 1) in the paper.
+        Code columns of y; (0, 1) in the paper.
     pairs : int
-        Pairs drawn; twice as many images are decoded.
+        Number of pairs; twice as many images are decoded.
     seed : int
-        Of the draw.
+        Seed of the draw.
     variant : {"paper", "author_code"}
-        What an image's class is: its label, or, as in the authors' code, that which ``classify``
-        gives its reconstruction. The latter leaves out what the reconstruction has lost already.
-        (That code also keeps batch norms in training mode, batches of 128: a matter of ``encode``.)
+        Definition of an image's class: its label, or, as in the authors' code, the prediction of
+        ``classify`` for its reconstruction, which ignores what the reconstruction has already lost.
+        (That code also keeps batch norms in training mode, in batches of 128, which is up to
+        ``encode``.)
     batch_size : int
         Images per call.
     device : torch.device, optional
-        Where images are put for ``encode``, and codes for ``decode``; the CPU by default.
+        Device of the images passed to ``encode`` and the codes passed to ``decode``; the CPU by
+        default.
 
     Returns
     -------
     MetricResult
-        Score in [0, 1]. Details: ``classes``, the values (K,) that rows and columns of matrices
-        are of; ``by_pair`` (K, K), the share of successes by own class (row) and the class whose y
-        was taken (column), None where no pair is; ``confusion`` (K, K), counts by the class whose
-        y was taken (row) and the decoded image's (column); ``kept``, the share of images that stay
-        in their own class; ``reconstruction_accuracy``, the share of all reconstructions in the
-        class of their label; ``reconstruction_mse`` of a pixel.
+        Score in [0, 1]. Details: ``classes`` (K,), the values for rows and columns of matrices;
+        ``by_pair`` (K, K), the success rate by own class (row) and the class that y came from
+        (column), None without pairs; ``confusion`` (K, K), counts by the class that y came from
+        (row) and the decoded image's (column); ``kept``, the fraction of images that keep their own
+        class; ``reconstruction_accuracy``, the fraction of all reconstructions in the class of
+        their label; ``reconstruction_mse`` per pixel.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is not of that kind, shape or range, there are no images, all are of one
-        class, or a callable returns something else than described.
+        If an argument has the wrong type, shape or range, there are no images, all are of one
+        class, or a callable does not return what is described.
     """
     check_counts(pairs=pairs, batch_size=batch_size)
     check_image_batch(images)
@@ -123,7 +125,7 @@ def class_swaps(
 
 
 def predicted_classes(classify: Classify, images: Tensor) -> Tensor:
-    """Return the classes (N,) int64 of images, on the CPU.
+    """Return the predicted classes (N,) int64 of images, on the CPU.
 
     Raises
     ------
@@ -154,10 +156,10 @@ def predicted_classes(classify: Classify, images: Tensor) -> Tensor:
 def draw_pairs(
     classes: np.ndarray, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``count`` pairs of image numbers of different classes, each such pair as likely.
+    """Draw ``count`` pairs of image numbers of different classes, uniformly.
 
-    With the images ordered by class, those of other classes than the first one's are what follows
-    its block, around the end: one integer draws the second.
+    With images sorted by class, those of other classes follow the first image's block, cyclically:
+    one integer draws the second image.
     """
     order = np.argsort(classes, kind="stable")
     _, block, sizes = np.unique(classes, return_inverse=True, return_counts=True)
@@ -176,7 +178,7 @@ def _classes_of_swapped(
     images: tuple[np.ndarray, np.ndarray],
     batch_size: int,
 ) -> np.ndarray:
-    """Return the classes (n,) of codes whose z is that of one image and y that of another."""
+    """Return the classes (n,) of codes with z from one image and y from another."""
     y = torch.from_numpy(columns).to(codes.device)
     found = []
     content, taken = (torch.from_numpy(number) for number in images)
@@ -204,7 +206,7 @@ def _tables(own: np.ndarray, taken: np.ndarray, made: np.ndarray) -> dict[str, A
 def _checked_labels(labels: Sequence[int] | np.ndarray | Tensor, count: int) -> np.ndarray:
     values = integer_array(labels, "labels")
     if values.shape != (count,):
-        raise ValueError(f"labels must be ({count},), one an image, got {values.shape}")
+        raise ValueError(f"labels must be ({count},), one per image, got {values.shape}")
     return values
 
 

@@ -1,4 +1,4 @@
-"""DCI: disentanglement, completeness and informativeness of the codes' importances."""
+"""DCI: disentanglement, completeness and informativeness from code importances."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydisent.metrics._result import MetricResult
 from pydisent.metrics._table import Array, Table, check_tables
 
 TINY = 1e-11
-# Codes times classes from which several processes are worth their start-up: seconds of work.
+# Codes times classes above which several processes repay their start-up: seconds of work.
 WORTH_PROCESSES = 2_000_000
 
 Fit = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -34,7 +34,7 @@ def dci(
 
     Boosted trees predict each factor from the codes; R_ij is the importance of code i for factor
     j. Disentanglement is the mean over codes of 1 − H_f(R's row i), weighted by the codes'
-    importance; completeness is that of 1 − H_d(R's column j) over factors, as in
+    importance; completeness is the analogous mean of 1 − H_d(R's column j) over factors, as in
     disentanglement_lib.
 
     Parameters
@@ -44,11 +44,11 @@ def dci(
     test_codes, test_factors : array, optional
         (M, d) and (M, f); without them there is no test accuracy.
     estimator : {"presorted", "gbt"}
-        ``gbt``: scikit-learn's ``GradientBoostingClassifier``, the definition, minutes for ten
-        thousand samples. ``presorted``: the same algorithm, written to sort the codes once, the
-        factors shared among as many processes as PyTorch has threads where that pays.
+        ``gbt``: scikit-learn's ``GradientBoostingClassifier``, the definition, which takes minutes
+        for ten thousand samples. ``presorted``: the same algorithm, which sorts the codes only once
+        and, where that pays off, distributes factors over as many processes as PyTorch has threads.
     seed : int
-        Of the choice between equally good splits.
+        Seed of the choice among equally good splits.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def dci(
     Raises
     ------
     ValueError, TypeError
-        If a table is malformed or given by half, has a single column, or ``estimator`` is unknown.
+        If a table is malformed, incomplete or has a single column, or ``estimator`` is unknown.
     """
     check_one_of("estimator", estimator, tuple(ESTIMATORS))
     train, test = check_tables(codes, factors, test_codes, test_factors)
@@ -87,8 +87,8 @@ def dci(
 def concentration(importance: np.ndarray) -> float:
     """Return the mean over rows of 1 − H(row) / log(columns), weighted by the rows' sums.
 
-    1e-11 is added to each entry for the entropy, as disentanglement_lib does; without any
-    importance all rows weigh the same.
+    1e-11 is added to each entry for the entropy, as in disentanglement_lib; if all importances are
+    zero, rows have equal weight.
     """
     share = importance + TINY
     share /= share.sum(1, keepdims=True)
@@ -104,7 +104,7 @@ def _by_presorted(train: Table, test: Table | None, seed: int) -> Fit:
     held_out = train.codes[:0] if test is None else test.codes
     answers = train.labels[:0] if test is None else test.labels
     codes = SortedCodes(train.codes, held_out)
-    # Processes: threads would contend for the interpreter lock every few microseconds.
+    # Processes, as threads would contend for the interpreter lock every few microseconds.
     pays = train.codes.size * sum(train.sizes) >= WORTH_PROCESSES
     workers = min(torch.get_num_threads(), len(train.sizes)) if pays else 1
     longest_first = np.argsort(train.sizes)[::-1]

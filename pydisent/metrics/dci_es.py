@@ -1,4 +1,4 @@
-"""DCI-ES: explicitness by loss-capacity curves, and the size of a code."""
+"""DCI-ES: explicitness from loss-capacity curves, and the size of a code."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def dci_es(
     trees: int = 100,
     seed: int = 0,
 ) -> MetricResult:
-    """Explicitness and size, with D, C and I of the same probes (Eastwood et al. 2023, DCI-ES).
+    """Explicitness and size, with D, C and I from the same probes (Eastwood et al. 2023, DCI-ES).
 
-    Probes are the authors' random forests, of capacity κ_t, the depth of their trees. A factor's
-    loss ℓ_t is that on test samples, 1 − accuracy, or 1 − R² of a quantity, the least up to κ_t.
-    With ℓ* the last of them and ℓ_b the loss of a constant, 1 − 1/c for c values and 1 for a
-    quantity,
+    Probes are the authors' random forests, with capacity κ_t, the depth of their trees. A factor's
+    loss ℓ_t is measured on test samples, as 1 − accuracy, or 1 − R² for a quantity: the least up to
+    κ_t. With ℓ* the last of these and ℓ_b the loss of a constant prediction, 1 − 1/c for c values
+    and 1 for a quantity,
 
         E = 1 − sum_t ((ℓ_t + ℓ_{t+1}) / 2 − ℓ*) (κ_{t+1} − κ_t) / (ℓ_b (κ_T − κ_1) / 2),
 
-    averaged over factors. E is of how little capacity is enough for what the codes tell at all:
-    those that tell nothing have a flat curve and E = 1, and must be known by their informativeness.
+    averaged over factors. E measures how little capacity suffices for whatever the codes tell:
+    codes that tell nothing have a flat curve and E = 1, and show only in their informativeness.
     Size is S = f / d.
 
     Parameters
@@ -49,29 +49,29 @@ def dci_es(
     codes, factors : array
         (N, d) codes, and (N, f) integers or booleans, both d and f at least 2.
     test_codes, test_factors : array
-        (M, d) and (M, f), on which losses are measured.
+        (M, d) and (M, f), for measuring losses.
     continuous : sequence of int
-        Columns of factors that are quantities, which are regressed; the others are classified.
+        Columns of factors that are quantities, to be regressed; the others are classified.
     depths : sequence of int
-        κ, at least two in ascending order.
+        κ, at least two depths in ascending order.
     trees : int
-        Trees of each forest.
+        Trees per forest.
     seed : int
-        Of the forests.
+        Seed of the forests.
 
     Returns
     -------
     MetricResult
         E, at most 1; details: ``size``; ``disentanglement``, ``completeness`` and
-        ``informativeness`` (mean accuracy or R²) of the depth that is most informative, ``depth``;
+        ``informativeness`` (mean accuracy or R²) at the most informative ``depth``;
         ``explicitness_by_factor``, the ``losses`` (T, f) as measured, ``baseline_losses`` (f,) and
         ``importance`` (d, f); ``active_codes``, with a ``notice`` if that is at most one.
 
     Raises
     ------
     ValueError, TypeError
-        If a table is malformed, has a single column, or a quantity is constant among test samples;
-        or an option is out of its range.
+        If a table is malformed or has a single column, a quantity is constant among test samples,
+        or an option is out of range.
     """
     check_counts(trees=trees)
     check_integer("seed", seed, at_least=0, at_most=2**32 - 1)
@@ -120,7 +120,7 @@ def explicitness(losses: np.ndarray, capacities: np.ndarray, baseline: np.ndarra
     Parameters
     ----------
     losses : numpy.ndarray
-        (T, f), of which the running least counts.
+        (T, f), of which the running minimum is used.
     capacities : numpy.ndarray
         (T,) in ascending order.
     baseline : numpy.ndarray
@@ -155,7 +155,7 @@ def _probe(
     trees: int,
     seed: int,
 ) -> _Probe:
-    """Fit forests of all depths to a factor: a quantity with these `values`, else classes."""
+    """Fit forests of all depths to a factor: a quantity with the given `values`, else classes."""
     with optional("DCI-ES"):
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
@@ -171,7 +171,7 @@ def _probe(
     importance: list[np.ndarray] = []
     whole = False
     for depth in depths:
-        if whole:  # no tree was cut: deeper ones are the same
+        if whole:  # no tree was truncated: deeper ones are identical
             losses.append(losses[-1])
             importance.append(importance[-1])
             continue

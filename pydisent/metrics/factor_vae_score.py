@@ -1,4 +1,4 @@
-"""The FactorVAE score: the code that varies least names the factor that was fixed."""
+"""FactorVAE score: the least-varying code identifies the fixed factor."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Settings:
 VARIANTS = {
     "locatello": Settings(),
     "zhu": Settings(batch=60, prune_std=0.1),
-    # The threshold is on the variance, and the accuracy is that of the training votes.
+    # The threshold applies to the variance, and the score is the accuracy on the training votes.
     "jeon": Settings(batch=100, train_votes=800, eval_votes=0, prune_std=0.05**0.5),
 }
 
@@ -61,8 +61,8 @@ def factor_vae_score(
     """Accuracy of the majority-vote classifier from least-varying code to fixed factor.
 
     A vote fixes one factor at one value, draws images, and casts argmin_j of the codes' variance
-    over them relative to that over the data, among the codes that are not pruned as constant
-    (Kim and Mnih 2018). Only the different images among those drawn are encoded, once each.
+    over them relative to that over the data, among codes not pruned as constant (Kim and Mnih
+    2018). Each distinct image drawn is encoded once.
 
     Parameters
     ----------
@@ -71,24 +71,24 @@ def factor_vae_score(
     dataset : FactorDataset or ObservedFactorDataset
         Images with their ground-truth factors.
     variant : {"locatello", "zhu", "jeon"}
-        Where the numbers below default to: 64 images a vote, 10 000 and 5 000 votes, pruning
-        below 0.05 (Locatello et al.); 60 images and 0.1 (Zhu et al.); 100 images, 800 votes that
-        are also the ones scored, pruning of variances below 0.05 (Jeon et al., appendix).
+        Defaults of the numbers below: 64 images per vote, 10 000 and 5 000 votes, pruning below
+        0.05 (Locatello et al.); 60 images and 0.1 (Zhu et al.); 100 images, 800 votes for both
+        training and scoring, pruning of variances below 0.05 (Jeon et al., appendix).
     seed : int
         Determines the result.
     batch : int
         Images per vote, at least 2.
     train_votes, eval_votes : int
-        Votes that make the classifier, and that score it; with no ``eval_votes`` (0) the score is
+        Votes that build the classifier, and votes that score it; with 0 ``eval_votes`` the score is
         the accuracy on the training votes.
     variance_samples : int
-        Images, at least 2, whose variance (unbiased) is the codes' variance over the data.
+        Images, at least 2, for estimating the codes' (unbiased) variance over the data.
     prune_std : float
-        Codes with a smaller standard deviation never win a vote; nor do constant ones.
+        Codes with a smaller standard deviation never win a vote; neither do constant ones.
     compat : {"disentanglement_lib"}, optional
-        Its ``num_active_dims`` in the details: the number of codes, pruned or not (a fault).
+        Report its ``num_active_dims`` in the details: the number of codes, pruned or not (a fault).
     max_images : int, optional
-        Draw from so many images alone, themselves drawn uniformly from the grid; by default, the
+        Draw only from this many images, themselves drawn uniformly from the grid; by default, the
         definition, from all.
     batch_size : int, optional
         Images per call of ``encode``; see `encode_dataset`.
@@ -148,7 +148,7 @@ def factor_vae_score(
 def _majority_votes(
     winner: np.ndarray, factor: np.ndarray, votes: np.ndarray, train: int
 ) -> dict[str, Any]:
-    """Count the training votes into zeros (d, f), and return the accuracies of the classifier."""
+    """Count the training votes into ``votes`` (d, f), and return the classifier's accuracies."""
     np.add.at(votes, (winner[:train], factor[:train]), 1)
     right = votes.argmax(1)[winner] == factor
     held_out = float(right[train:].mean()) if len(right) > train else None
@@ -158,12 +158,12 @@ def _majority_votes(
 def check_settings(
     variant: str, compat: str | None, given: dict[str, int | float | None]
 ) -> Settings:
-    """Return the variant's settings with those given put in their place.
+    """Return the variant's settings, overridden by those given.
 
     Raises
     ------
     ValueError, TypeError
-        If a name is unknown or a number out of its range; the message names it.
+        If a name is unknown or a number out of range; the message names it.
     """
     check_one_of("variant", variant, tuple(VARIANTS))
     if compat not in (None, "disentanglement_lib"):
@@ -186,7 +186,7 @@ def check_settings(
 def least_varying(
     table: CodeTable, draws: np.ndarray, variance: np.ndarray, active: np.ndarray
 ) -> np.ndarray:
-    """Return, for each row of ``draws`` (n, batch), the active code of least relative variance."""
+    """Return the active code of least relative variance for each row of ``draws`` (n, batch)."""
     scale = np.where(active, variance, 1.0)
     winners = []
     for part in np.array_split(draws, -(-len(draws) // CHUNK)):

@@ -1,4 +1,4 @@
-"""FID: the Fréchet distance between generated and real images in feature space."""
+"""FID: Fréchet distance between generated and real images in feature space."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def fid(
     *,
     features: FeatureNet | None = None,
 ) -> MetricResult:
-    """Fréchet distance between the features of real and made images (Heusel et al. 2017).
+    """Fréchet distance between the features of real and generated images (Heusel et al. 2017).
 
-    Both sets of features are taken for Gaussian; see `frechet_distance`. It falls with the number
-    of images by a bias that is the larger the more features there are: compare figures of as many
-    images by the same net alone.
+    Both sets of features are treated as Gaussian; see `frechet_distance`. The score has a positive
+    bias that decreases with the number of images and increases with the number of features: compare
+    only scores from the same net and equally many images.
 
     Parameters
     ----------
@@ -36,13 +36,14 @@ def fid(
         Images (N, 1 or 3, H, W) in [0, 1], or batches of such; each batch is read once, at most 64
         images at a time.
     features : FeatureNet, optional
-        By default `FixedFeatures`; published is `InceptionFeatures` with the weights "fid".
+        By default `FixedFeatures`; published scores use `InceptionFeatures` with the weights "fid".
 
     Returns
     -------
     MetricResult
         Score, >= 0; details: the net's name, the numbers of ``real`` and ``fake`` images and of
-        ``features``, and ``singular``, whether there were too few images for the features.
+        ``features``, and ``singular``, whether there were too few images for the number of
+        features.
 
     Warns
     -----
@@ -52,8 +53,8 @@ def fid(
     Raises
     ------
     ValueError, TypeError
-        If there are fewer than two images of a kind, they are not as above, or features are not
-        (N, F) and finite.
+        If either set has fewer than two images, images are not as above, or features are not (N, F)
+        and finite.
     """
     net = FixedFeatures() if features is None else features
     if not isinstance(net, FeatureNet):
@@ -86,9 +87,9 @@ def frechet_distance(
 ) -> float:
     """Squared Fréchet (2-Wasserstein) distance between two Gaussians.
 
-    ‖μ − ν‖² + tr Σ + tr Λ − 2 ‖Σ^½ Λ^½‖_*, the last being tr (Σ^½ Λ Σ^½)^½ as a sum of singular
-    values: symmetric roots in float64, with no complex square root to be repaired, and exact to
-    rounding where a covariance is singular.
+    ‖μ − ν‖² + tr Σ + tr Λ − 2 ‖Σ^½ Λ^½‖_*, where the last term is tr (Σ^½ Λ Σ^½)^½ as a sum of
+    singular values: symmetric roots in float64, with no complex square root to correct, and exact
+    up to rounding for singular covariances.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ def frechet_distance(
     Raises
     ------
     ValueError
-        If the shapes do not fit, or a number is not finite.
+        If the shapes do not match, or a number is not finite.
     """
     size = mean.numel()
     given = {
@@ -121,14 +122,14 @@ def frechet_distance(
 
 
 def _root(covariance: Tensor) -> Tensor:
-    """Return the symmetric square root; eigenvalues that are rounding alone are zeros."""
+    """Return the symmetric square root; eigenvalues at rounding level count as zero."""
     values, vectors = torch.linalg.eigh(covariance)
     least = len(values) * torch.finfo(values.dtype).eps * values[-1].abs()
     return (vectors * torch.where(values > least, values, 0).sqrt()) @ vectors.T
 
 
 def _statistics(images: Tensor | Iterable[Tensor], net: FeatureNet, name: str) -> Statistics:
-    """Return how many images there are, and their features' mean and covariance in float64."""
+    """Return the number of images, and their features' mean and covariance in float64."""
     total: Statistics | None = None
     for part in _parts(images, name):
         with torch.no_grad():
@@ -143,7 +144,7 @@ def _statistics(images: Tensor | Iterable[Tensor], net: FeatureNet, name: str) -
 
 
 def _parts(images: Tensor | Iterable[Tensor], name: str) -> Iterator[Tensor]:
-    """Yield the images in parts, of fewer images where they are large."""
+    """Yield the images in chunks, smaller ones if the images are large."""
     if not isinstance(images, Tensor | Iterable):
         raise TypeError(f"{name} must be a Tensor or Tensors, got {type(images).__name__}")
     for batch in [images] if isinstance(images, Tensor) else images:
@@ -156,7 +157,7 @@ def _parts(images: Tensor | Iterable[Tensor], name: str) -> Iterator[Tensor]:
 
 
 def _merged(one: Statistics, other: Statistics) -> Statistics:
-    """Join counts, means and scatters; no difference of large sums is taken."""
+    """Merge counts, means and scatters without differences of large sums."""
     count = one[0] + other[0]
     gap = other[1] - one[1]
     mean = one[1] + gap * (other[0] / count)

@@ -1,4 +1,4 @@
-"""A feature net that needs no file: fixed random orthonormal filters."""
+"""A feature net that needs no files: fixed random orthonormal filters."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ WIDTHS = (16, 32, 64, 64)
 SEED = 20210620
 LEAK = 0.2
 BIAS = 0.1
-# The norm of activations at which a response is half way (in squares) to saturation; that of a
-# stage's activations is between 0.3 (grey) and 5 (white).
+# The activation norm at which a response is halfway (in squares) to saturation; a stage's
+# activation norms range from 0.3 (grey) to 5 (white).
 SATURATION = 2.0
-# The traversal length of an active dimension. Measured with VAEs and GANs on sprites (32 x 32): the
-# 32 dimensions that a VAE does not use (KL below 0.01 nats) have 0.02 to 0.06, all others at least
-# 0.30; this is the geometric mean of the gap's ends.
+# Minimum traversal length of an active dimension. Measured with VAEs and GANs on sprites (32 x 32):
+# the 32 dimensions that a VAE does not use (KL below 0.01 nats) have 0.02 to 0.06, all others at
+# least 0.30; this is the geometric mean of the gap's ends.
 ACTIVE = 0.13
 
 
 class FixedFeatures(StageDistance):
-    """The net "fixed-features-1": four stages of fixed random filters, for all who have no weights.
+    """The net "fixed-features-1": four stages of fixed random filters, for use without weights.
 
     Each stage convolves with 3 × 3 filters (16, 32, 64 and 64, replicated borders), adds a small
     bias and applies a leaky ReLU (0.2); between stages 2 × 2 pixels are averaged. A stage's filters
-    are orthonormal, made from NumPy's frozen legacy random stream, and so the same on every machine
-    up to rounding. Activations f of a location become f / sqrt(‖f‖² + 4): near unit norm where
-    there is much to see, and proportional to f, not amplified noise, where there is little.
+    are orthonormal, generated from NumPy's frozen legacy random stream, and so identical on every
+    machine up to rounding. Activations f at a location become f / sqrt(‖f‖² + 4): near unit norm
+    where the signal is strong, and proportional to f, not amplified noise, where it is weak.
 
-    Its figures compare with each other alone: never with published LPIPS, TPL, PPL or FID.
+    Its scores are comparable only with each other, never with published LPIPS, TPL, PPL or FID.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class FixedFeatures(StageDistance):
 
     @full_precision()
     def stages(self, images: Tensor) -> list[Tensor]:
-        """Return the activations of the four stages, (N, C, h, w), of images of any size >= 8."""
+        """Return the activations of the four stages, (N, C, h, w), for images of any size >= 8."""
         x = check_images(images) * 2 - 1
         activations: list[Tensor] = []
         for weight, bias in _filters():
@@ -67,7 +67,7 @@ class FixedFeatures(StageDistance):
         return activations
 
     def features(self, images: Tensor) -> Tensor:
-        """Return each channel's mean and standard deviation over the places, (N, 352)."""
+        """Return each channel's mean and standard deviation over locations, (N, 352)."""
         statistics = [
             statistic
             for stage in self.stages(images)
@@ -76,7 +76,7 @@ class FixedFeatures(StageDistance):
         return torch.cat(statistics, 1)
 
     def normalised(self, activations: Tensor) -> Tensor:
-        """Return f / sqrt(‖f‖² + 4) of the activations f at each location."""
+        """Return f / sqrt(‖f‖² + 4) for the activations f at each location."""
         energy = activations.square().sum(1, keepdim=True)
         return activations * energy.add_(SATURATION**2).rsqrt_()
 
@@ -84,12 +84,12 @@ class FixedFeatures(StageDistance):
 @cache
 def _filters() -> list[tuple[Tensor, Tensor]]:
     """Return each stage's orthonormal filters (out, in, 3, 3) and its bias (out,), float64."""
-    stream = np.random.RandomState(SEED)  # the stream that NumPy keeps frozen
+    stream = np.random.RandomState(SEED)  # this stream is frozen in NumPy
     filters, channels = [], 3
     for width in WIDTHS:
         drawn = stream.standard_normal((9 * channels, width))
         q, r = np.linalg.qr(drawn)
-        # The factorisation is unique once R has a positive diagonal: not LAPACK's choice of signs.
+        # A positive diagonal of R makes the factorisation unique, independent of LAPACK's signs.
         rows = (q * np.sign(np.diag(r))).T.reshape(width, channels, 3, 3)
         bias = BIAS * stream.standard_normal(width)
         filters.append((torch.from_numpy(np.ascontiguousarray(rows)), torch.from_numpy(bias)))

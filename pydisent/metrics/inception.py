@@ -22,7 +22,7 @@ CLASSES = {1000: "torchvision", 1008: "fid"}
 
 @dataclass(frozen=True)
 class _Conv:
-    """A convolution, batch norm and ReLU; its input is padded unless that is taken away."""
+    """A convolution, batch norm and ReLU, with a padded input unless stated otherwise."""
 
     name: str
     width: int
@@ -35,7 +35,7 @@ class _Conv:
         return (self.kernel[0] // 2, self.kernel[1] // 2) if self.padded else (0, 0)
 
 
-# A branch is applied step by step: a convolution, several side by side, or a pooling by its name.
+# Steps of a branch: a convolution, several in parallel, or a pooling by name.
 _Step = _Conv | tuple[_Conv, ...] | str
 _Block = tuple[tuple[_Step, ...], ...]
 
@@ -113,7 +113,7 @@ def _block_e(pooling: str) -> _Block:
 
 
 def _network(last_pooling: str) -> tuple[tuple[str, _Block], ...]:
-    """Return the blocks in order; the name of a block is put before those of its convolutions."""
+    """Return the blocks in order; a block's name prefixes those of its convolutions."""
     stem: tuple[_Step, ...] = (
         _down("Conv2d_1a_3x3", 32),
         _Conv("Conv2d_2a_3x3", 32, (3, 3), padded=False),
@@ -140,26 +140,25 @@ def _network(last_pooling: str) -> tuple[tuple[str, _Block], ...]:
 
 
 class InceptionFeatures(FeatureNet):
-    """The 2048 pooled features of Inception-v3, whose weights are read from a file.
+    """The 2048 pooled features of Inception-v3, with weights from a file.
 
-    Images are resized to 299 × 299 (bilinear) and scaled to [−1, 1]. Two sets of weights are about:
-    those of the original FID as converted by pytorch-fid ("inception-v3-fid", 1008 classes; its
-    average poolings leave out the padding, and its last block pools by the maximum), and
-    torchvision's ("inception-v3-torchvision", 1000 classes), whose figures are others.
+    Images are resized to 299 × 299 (bilinear) and scaled to [−1, 1]. Two sets of weights are in
+    use: those of the original FID as converted by pytorch-fid ("inception-v3-fid", 1008 classes;
+    its average pooling excludes the padding, and its last block uses max pooling), and
+    torchvision's ("inception-v3-torchvision", 1000 classes), which gives different scores.
 
     Parameters
     ----------
     weights : path
-        A state dict by torchvision's names (.pth, .pt or .safetensors); the classifiers may be
-        there.
+        A state dict with torchvision's names (.pth, .pt or .safetensors); classifiers are ignored.
     variant : {"fid", "torchvision"}, optional
-        By default what the number of classes of fc.weight says.
+        By default determined by the number of classes of fc.weight.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If the file is missing or invalid, tensor by tensor, or ``variant`` is
-        unknown, or not given where it cannot be told.
+        If the file is missing or any tensor invalid, or ``variant`` is unknown, or omitted where it
+        cannot be determined.
     """
 
     def __init__(
@@ -181,7 +180,7 @@ class InceptionFeatures(FeatureNet):
 
     @full_precision()
     def features(self, images: Tensor) -> Tensor:
-        """Return the pooled features (N, 2048) of images (N, 1 or 3, H, W) in [0, 1]."""
+        """Return the pooled features (N, 2048) for images (N, 1 or 3, H, W) in [0, 1]."""
         x = check_images(images, smallest=1)
         x = F.interpolate(x, (SIZE, SIZE), mode="bilinear", align_corners=False) * 2 - 1
         weights = self._weights.like(x)
@@ -213,7 +212,7 @@ def _convolve(x: Tensor, conv: _Conv, prefix: str, weights: dict[str, Tensor]) -
 
 
 def _convolutions(blocks: tuple[tuple[str, _Block], ...]) -> Iterator[tuple[str, _Conv, int]]:
-    """Yield each convolution's full name, itself and how many channels it reads."""
+    """Yield each convolution's full name, itself and its number of input channels."""
     channels = 3
     for prefix, block in blocks:
         widths = []
@@ -245,7 +244,7 @@ def _ignored(name: str) -> bool:
 def _folded(
     found: dict[str, Tensor], blocks: tuple[tuple[str, _Block], ...], what: str
 ) -> dict[str, Tensor]:
-    """Return each convolution's weight and bias with its batch norm folded into them."""
+    """Return each convolution's weight and bias with its batch norm folded in."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name, conv, channels in _convolutions(blocks):
         shapes[f"{name}.conv.weight"] = (conv.width, channels, *conv.kernel)

@@ -1,4 +1,4 @@
-"""InfoMEC: modularity, explicitness and compactness by normalised mutual information."""
+"""InfoMEC: modularity, explicitness and compactness from normalised mutual information."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydisent.metrics._active import activity
 from pydisent.metrics._result import MetricResult
 from pydisent.metrics._table import Array, Table, check_table
 
-NEIGHBOURS = 10  # of the estimate of mutual information
+NEIGHBOURS = 10  # for estimating mutual information
 ACTIVE_RANGE = 1 / 20  # of the largest range of a code
 
 
@@ -22,45 +22,47 @@ def infomec(
 ) -> MetricResult:
     """InfoM, InfoE and InfoC (Hsu et al. 2023, "Disentanglement via Latent Quantization").
 
-    With n_ij = I(z_j; v_i) / H(v_i), f factors and the d' codes that are active:
+    With n_ij = I(z_j; v_i) / H(v_i), f factors and d' active codes:
 
     - modularity InfoM = (mean_j max_i n_ij / sum_i n_ij − 1/f) / (1 − 1/f);
     - compactness InfoC = (mean_i max_j n_ij / sum_j n_ij − 1/d') / (1 − 1/d');
-    - explicitness InfoE = mean_i (H_V(v_i) − H_V(v_i | z)) / H_V(v_i), H_V the cross-entropy of a
-      logistic regression of all codes, inactive ones too, on the samples that it is fitted to.
+    - explicitness InfoE = mean_i (H_V(v_i) − H_V(v_i | z)) / H_V(v_i), with H_V the cross-entropy
+      of a logistic regression on all codes, including inactive ones, on the samples that it is
+      fitted to.
 
-    As in the authors' program, the regression has no penalty, weighs classes equally and takes at
+    As in the authors' program, the regression has no penalty, weights classes equally and takes at
     most 100 iterations of L-BFGS, so that H_V(v_i) is the logarithm of the number of values; and I
-    is Ross's (2014) estimate by 10 nearest neighbours, or that of counts for discrete codes.
+    is Ross's (2014) estimate with 10 nearest neighbours, or the plug-in estimate for discrete
+    codes.
 
     Parameters
     ----------
     codes : array
-        (N, d) codes, a row an image.
+        (N, d) codes, one row per image.
     factors : array
         (N, f) integers or booleans, f at least 2.
     discrete_codes : bool
-        Whether codes are quantised: their values are then classes, of which the regression takes
+        Whether codes are quantised: their values are then classes, which the regression takes as
         indicators. Otherwise codes are standardised. A discrete code is active if it varies, a
-        continuous one if its range is above a twentieth of the largest.
+        continuous one if its range exceeds a twentieth of the largest.
     seed : int
-        Of the noise, 1e-10 of a code, that separates equal codes for the nearest neighbours.
+        Seed of the noise, 1e-10 of a code, that separates equal codes for the nearest neighbours.
 
     Returns
     -------
     MetricResult
         InfoM in [0, 1]; details: ``explicitness`` (at most 1) and ``compactness`` in [0, 1], None
-        if there is one active code at most; ``normalised_information`` n (d, f); which codes are
-        ``active``; ``explicitness_by_factor``; how many regressions had ``not_converged``;
-        ``active_codes``, with a ``notice`` if that is at most one. A code or a factor without any
-        information counts as shared equally; without an active code InfoM is 0.
+        if at most one code is active; ``normalised_information`` n (d, f); which codes are
+        ``active``; ``explicitness_by_factor``; the number of regressions ``not_converged``;
+        ``active_codes``, with a ``notice`` if that is at most one. A code or factor without any
+        information counts as evenly shared; without an active code InfoM is 0.
 
     Raises
     ------
     ValueError, TypeError
-        If codes are not finite, factors not integers or constant, or no two samples share a
-        factor's value; if there is one factor alone; if a discrete code takes more values than
-        half the number of samples.
+        If codes are not finite, factors are not integers or are constant, or no two samples share a
+        factor's value; if there is only one factor; if a discrete code takes more values than half
+        the number of samples.
     """
     check_integer("seed", seed, at_least=0, at_most=2**32 - 1)
     table = check_table(codes, factors)
@@ -96,7 +98,7 @@ def infomec(
 
 
 def _concentration(information: np.ndarray) -> float:
-    """Return the mean over rows of the largest share, scaled from [1/columns, 1] to [0, 1]."""
+    """Return the mean over rows of the largest share, rescaled from [1/columns, 1] to [0, 1]."""
     columns = information.shape[1]
     total, largest = information.sum(1), information.max(1)
     share = np.divide(largest, total, out=np.full(len(total), 1 / columns), where=total > 0)
@@ -104,10 +106,10 @@ def _concentration(information: np.ndarray) -> float:
 
 
 def _standardised(codes: np.ndarray) -> np.ndarray:
-    codes = np.ascontiguousarray(codes)  # the order of sums is of their rounding
+    codes = np.ascontiguousarray(codes)  # the order of summation affects rounding
     varies = codes.max(0) > codes.min(0)
     scale = np.abs(codes).max(0)
-    scaled = codes / np.where(scale > 0, scale, 1)  # or squares of tiny codes would be zero
+    scaled = codes / np.where(scale > 0, scale, 1)  # else squares of tiny codes would underflow
     centred = np.where(varies, scaled - scaled.mean(0), 0)
     return centred / np.where(varies, centred.std(0), 1)
 
@@ -125,7 +127,7 @@ def _classes(codes: np.ndarray) -> np.ndarray:
 
 
 def _by_neighbours(codes: np.ndarray, table: Table, seed: int) -> np.ndarray:
-    """Return n (d, f) of continuous codes."""
+    """Return n (d, f) for continuous codes."""
     with optional("InfoMEC"):
         from sklearn.feature_selection import mutual_info_classif
 
@@ -143,7 +145,7 @@ def _by_neighbours(codes: np.ndarray, table: Table, seed: int) -> np.ndarray:
 
 
 def _by_counts(classes: np.ndarray, table: Table) -> np.ndarray:
-    """Return n (d, f) of discrete codes."""
+    """Return n (d, f) for discrete codes."""
     with optional("InfoMEC"):
         from sklearn.metrics import mutual_info_score
 
@@ -157,7 +159,7 @@ def _entropy(table: Table) -> np.ndarray:
 
 
 def _explicitness(values: np.ndarray, table: Table, discrete: bool) -> tuple[np.ndarray, int]:
-    """Return the share of each factor's entropy that codes predict, and what did not converge."""
+    """Return the fraction of each factor's entropy that codes explain, and non-converged fits."""
     with optional("InfoMEC"):
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression

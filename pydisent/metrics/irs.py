@@ -1,4 +1,4 @@
-"""IRS: the robustness of codes to interventions on all factors but their own."""
+"""IRS: robustness of codes to interventions on all factors but their own."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ def irs(
 ) -> MetricResult:
     """Interventional robustness score (Suter et al. 2019).
 
-    For code i and factor j: 1 less the mean over the factor's values v of the deviations' quantile
-    Q(abs(z_i − E[z_i | v])), relative to the largest deviation from the code's mean. Each code
-    counts with its best factor, weighted by that largest deviation.
+    For code i and factor j: 1 minus the mean, over the factor's values v, of the deviations'
+    quantile Q(abs(z_i − E[z_i | v])), relative to the largest deviation from the code's mean. Each
+    code counts with its best factor, weighted by that largest deviation.
 
     Parameters
     ----------
     codes : array
-        (N, d) codes, a row an image.
+        (N, d) codes, one row per image.
     factors : array
         (N, f) integers or booleans.
     quantile : float
-        In (0, 1]: which quantile of the deviations; 1 is the paper's maximum, and 0.99
+        Quantile of the deviations, in (0, 1]; 1 is the paper's maximum, 0.99 is
         disentanglement_lib's.
     bins : int or None
-        A factor of more values is put in as many equal bins, as disentanglement_lib does; None
-        takes all values as they are.
+        A factor with more values is cut into this many equal bins, as in disentanglement_lib; None
+        uses all values unchanged.
 
     Returns
     -------
     MetricResult
         Score in [0, 1], 0 if every code is constant; details: ``matrix`` (d, f) and the
         ``weights`` of the codes (both 0 for a constant one), the ``parents`` (the best factor of
-        each code; None for a constant one), ``num_active_dims`` (all but constant ones), and
-        ``active_codes``, with a ``notice`` if that is at most one.
+        each code; None for a constant one), ``num_active_dims`` (the number of non-constant codes),
+        and ``active_codes``, with a ``notice`` if that is at most one.
 
     Raises
     ------
     ValueError, TypeError
-        If codes are not finite, factors not integers or constant, or an option out of its range.
+        If codes are not finite, factors are not integers or are constant, or an option is out of
+        range.
     """
     table = check_table(codes, factors)
     if not 0 < quantile <= 1:

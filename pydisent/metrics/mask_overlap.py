@@ -1,4 +1,4 @@
-"""Mask overlap: whether the regions that codes act on are distinct."""
+"""Mask overlap: whether codes act on distinct regions."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pydisent.metrics._result import MetricResult
 def mask_overlap(masks: Tensor | np.ndarray) -> MetricResult:
     """Return the mean soft intersection over union of the masks of different codes.
 
-    Each mask is divided by its own maximum. Two of them, m and n, then overlap by
-    sum min(m, n) / sum max(m, n), which for regions of zeros and ones is the usual ratio; an
-    empty mask overlaps with none. The mean over samples, then over pairs of codes, is returned.
+    Each mask is divided by its maximum. The overlap of two masks m and n is then
+    sum min(m, n) / sum max(m, n), which for binary masks is the usual ratio; an empty mask overlaps
+    with none. The score is the mean over samples, then over pairs of codes.
 
     Parameters
     ----------
@@ -23,21 +23,21 @@ def mask_overlap(masks: Tensor | np.ndarray) -> MetricResult:
     Returns
     -------
     MetricResult
-        Score in [0, 1]: 0 if all masks are disjoint, 1 if all are alike; NaN for one code alone.
+        Score in [0, 1]: 0 if all masks are disjoint, 1 if all are identical; NaN for a single code.
         Details, means over samples: ``by_pair`` (d, d); ``peak`` (d,), the maximum; ``centre``
         (d, 2), the centre of mass, y and x from 0 (top, left) to 1; ``extent`` (d, 2), height and
-        width, as parts of the image's, of the even rectangle with the mask's standard deviations.
-        Centre and extent are NaN for a code whose masks are all empty.
+        width, relative to the image's, of the uniform rectangle with the mask's standard
+        deviations. Centre and extent are NaN for a code whose masks are all empty.
 
     Raises
     ------
     ValueError
-        If `masks` has another shape, none in it, or values outside [0, 1].
+        If `masks` has another shape, is empty, or has values outside [0, 1].
     """
     values = masks.detach().cpu().double().numpy() if isinstance(masks, Tensor) else masks
     values = np.asarray(values, np.float64)
     if values.ndim != 4 or not values.size:
-        raise ValueError(f"masks must be (N, d, H, W), none of them 0, got {values.shape}")
+        raise ValueError(f"masks must be (N, d, H, W), all at least 1, got {values.shape}")
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError("masks must be finite and in [0, 1], got other values")
     peaks = values.max((2, 3))
@@ -62,7 +62,7 @@ def _pairs(masks: np.ndarray) -> np.ndarray:
     """Return the overlaps (d, d) of masks (N, d, pixels), the mean over samples."""
     codes = masks.shape[1]
     overlaps = np.zeros((codes, codes))
-    for i in range(codes):  # all pairs at once would hold d² masks a sample
+    for i in range(codes):  # all pairs at once would hold d² masks per sample
         shared = np.minimum(masks[:, i, None], masks[:, i:]).sum(-1)
         union = np.maximum(masks[:, i, None], masks[:, i:]).sum(-1)
         ratio = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
@@ -83,7 +83,7 @@ def _places(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
                             out=np.zeros_like(weights))  # fmt: skip
         middle = (np.arange(length) + 0.5) / length
         first = weights @ middle
-        # A pixel is an interval, not a point: n even pixels in a row extend over n / length.
+        # A pixel is an interval, not a point: n equal pixels in a row extend over n / length.
         variance = (weights * (middle - first[..., None]) ** 2).sum(-1) + 1 / (12 * length**2)
         centres.append((first * there).sum(0) / count)
         extents.append((np.sqrt(12 * variance) * there).sum(0) / count)

@@ -1,4 +1,4 @@
-"""MCC: the mean correlation of factors and the codes assigned to them one to one."""
+"""MCC: mean correlation of factors with codes assigned to them one to one."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ def mcc(
     *,
     correlation: Literal["pearson", "spearman"] = "pearson",
 ) -> MetricResult:
-    """Mean correlation coefficient (Hyvärinen and Morioka 2016), of codes assigned to factors.
+    """Mean correlation coefficient (Hyvärinen and Morioka 2016) of codes assigned to factors.
 
-    The largest mean over factors v_j of the absolute correlation of v_j and the code z_{a(j)} among
-    assignments a that give no code to two factors, found exactly (Hungarian method). Factors count
-    as quantities; so it says little of those whose values are classes without an order.
+    The largest mean, over factors v_j, of the absolute correlation of v_j and the code z_{a(j)},
+    among assignments a that give no code to two factors, found exactly (Hungarian method). Factors
+    are treated as quantities, so the score says little about factors whose values are unordered
+    classes.
 
     Parameters
     ----------
     codes : array
-        (N, d) codes, a row an image.
+        (N, d) codes, one row per image.
     factors : array
         (N, f) integers or booleans, the values of the ground-truth factors.
     correlation : {"pearson", "spearman"}
-        ``pearson``: linear. ``spearman``: of ranks, equal values sharing their mean rank, so that
-        any increasing function of a factor counts as the factor.
+        ``pearson``: linear correlation. ``spearman``: rank correlation, with mean ranks for ties,
+        which is invariant to increasing functions of a factor.
 
     Returns
     -------
@@ -48,7 +49,8 @@ def mcc(
     Raises
     ------
     ValueError, TypeError
-        If codes are not finite, factors not integers or constant, or ``correlation`` is unknown.
+        If codes are not finite, factors are not integers or are constant, or ``correlation`` is
+        unknown.
     """
     check_one_of("correlation", correlation, CORRELATIONS)
     with optional("MCC"):
@@ -86,7 +88,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def _correlations(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Return |corr| of each code (N, d) and factor (N, f): (d, f), 0 of constant codes."""
+    """Return |corr| of each code (N, d) and factor (N, f): (d, f), 0 for constant codes."""
     varies = codes.max(0) > codes.min(0)
     matrix = np.zeros((codes.shape[1], factors.shape[1]))
     matrix[varies] = np.abs(_unit(codes[:, varies]).T @ _unit(factors))
@@ -94,8 +96,8 @@ def _correlations(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 
 def _unit(values: np.ndarray) -> np.ndarray:
-    """Return columns that vary, centred and of length 1."""
-    scaled = np.ascontiguousarray(values)  # the order of sums is of their rounding
-    scaled = scaled / np.abs(scaled).max(0)  # or squares of tiny codes would be zero
+    """Return varying columns, centred and scaled to unit length."""
+    scaled = np.ascontiguousarray(values)  # the order of summation affects rounding
+    scaled = scaled / np.abs(scaled).max(0)  # else squares of tiny codes would underflow
     centred = scaled - scaled.mean(0)
     return centred / np.sqrt((centred**2).sum(0))

@@ -1,4 +1,4 @@
-"""MIG: the gap in mutual information between the two codes that know most about a factor."""
+"""MIG: gap in mutual information between the two codes most informative about a factor."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pydisent.metrics._table import Array, check_table, top_two_gap
 
 
 def mig(codes: Array, factors: Array, *, bins: int = 20) -> MetricResult:
-    """Mutual information gap (Chen et al. 2018), by disentanglement_lib's binned estimate.
+    """Mutual information gap (Chen et al. 2018), with disentanglement_lib's binned estimate.
 
-    The mean over factors v of (I(z_j; v) − max_{i ≠ j} I(z_i; v)) / H(v), with j the code of the
-    largest mutual information; a code is binned in equal parts of its range.
+    The mean over factors v of (I(z_j; v) − max_{i ≠ j} I(z_i; v)) / H(v), with j the code of
+    largest mutual information; codes are binned into equal parts of their range.
 
     Parameters
     ----------
     codes : array
-        (N, d) codes, a row an image.
+        (N, d) codes, one row per image.
     factors : array
         (N, f) integers or booleans, the values of the ground-truth factors.
     bins : int
-        Bins of each code; there must be as many samples.
+        Bins per code; there must be at least as many samples.
 
     Returns
     -------
@@ -33,7 +33,8 @@ def mig(codes: Array, factors: Array, *, bins: int = 20) -> MetricResult:
     Raises
     ------
     ValueError, TypeError
-        If codes are not finite, factors not integers or constant, or there are too few samples.
+        If codes are not finite, factors are not integers or are constant, or there are too few
+        samples.
     """
     table = check_table(codes, factors)
     information, entropy = mutual_information(table, bins), entropies(table)

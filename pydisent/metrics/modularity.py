@@ -1,4 +1,4 @@
-"""Modularity: whether each code knows about one factor alone."""
+"""Modularity: whether each code is informative about only one factor."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from pydisent.metrics._table import Array, check_table
 
 
 def modularity(codes: Array, factors: Array, *, bins: int = 20) -> MetricResult:
-    """Modularity of Ridgeway and Mozer (2018), by disentanglement_lib's binned estimate.
+    """Modularity of Ridgeway and Mozer (2018), with disentanglement_lib's binned estimate.
 
     The mean over codes of 1 − sum_{j ≠ j*} m_j² / (m_{j*}² (f − 1)), with m_j = I(z; v_j) and j*
-    the factor of the largest: the distance to the template that has m_{j*} alone.
+    the factor of the largest m_j: one minus the normalised squared distance to the template that
+    has only m_{j*}.
 
     Parameters
     ----------
     codes : array
-        (N, d) codes, a row an image.
+        (N, d) codes, one row per image.
     factors : array
         (N, f) integers or booleans, f at least 2.
     bins : int
-        Bins of each code; there must be as many samples.
+        Bins per code; there must be at least as many samples.
 
     Returns
     -------
     MetricResult
-        Score in [0, 1], a code without any information counting 0; details: the score
-        ``by_code``, ``mutual_information`` (d, f) in nats, and ``active_codes``, with a
-        ``notice`` if that is at most one.
+        Score in [0, 1], where codes without any information count 0; details: the score
+        ``by_code``, ``mutual_information`` (d, f) in nats, and ``active_codes``, with a ``notice``
+        if that is at most one.
 
     Raises
     ------
     ValueError, TypeError
-        If codes are not finite, factors not integers or constant, there is one factor alone, or
-        there are too few samples.
+        If codes are not finite, factors are not integers or are constant, there is only one factor,
+        or there are too few samples.
     """
     table = check_table(codes, factors)
     if len(table.sizes) < 2:

@@ -1,4 +1,4 @@
-"""Interfaces of perceptual distances and feature nets, and distances between stages of a net."""
+"""Interfaces of perceptual distances and feature nets, and distances between net stages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 MIN_SIZE = 8
-# Tolerated excess over [0, 1], for the rounding of a resize or of bfloat16.
+# Tolerated excess over [0, 1], for rounding in resizing or bfloat16.
 BEYOND = 0.01
 
 
@@ -20,9 +20,9 @@ class FeatureNet(ABC):
     Attributes
     ----------
     name : str
-        Printed with every figure made by the net.
+        Printed with every score from the net.
     notice : str or None
-        What a reader of such a figure must know.
+        A caveat for readers of such scores.
     """
 
     name: str
@@ -30,7 +30,7 @@ class FeatureNet(ABC):
 
     @abstractmethod
     def features(self, images: Tensor) -> Tensor:
-        """Return one vector an image, (N, F), of images (N, 1 or 3, H, W) in [0, 1]."""
+        """Return one vector per image, (N, F), for images (N, 1 or 3, H, W) in [0, 1]."""
 
 
 class PerceptualDistance(ABC):
@@ -39,14 +39,14 @@ class PerceptualDistance(ABC):
     Attributes
     ----------
     name : str
-        Printed with every figure made by the distance.
+        Printed with every score from the distance.
     notice : str or None
-        What a reader of such a figure must know.
+        A caveat for readers of such scores.
     squared : bool
-        Whether it grows with the square of a small change, as LPIPS does and PPL needs; else it
+        Whether it grows with the square of a small change, as in LPIPS and as PPL requires; else it
         is a length, which adds up along a path.
     threshold : float or None
-        The length of a traversal from which TPL takes a dimension for active, if none is given.
+        The traversal length from which TPL counts a dimension as active, if none is given.
     """
 
     name: str
@@ -66,22 +66,22 @@ class PerceptualDistance(ABC):
 class StageDistance(PerceptualDistance, FeatureNet):
     """Distance between a convolutional net's activations, stage by stage.
 
-    At each location of a stage the activations are scaled to unit norm over the channels. The
-    squared form is LPIPS's: the squared differences, weighted over the channels, averaged over
-    the locations and summed over the stages. It suits PPL, whose steps are of one size, but
-    not a length: a path of n steps has a sum that falls as 1/n, and to first order a rotation of
-    the latent axes leaves the sum over all axes unchanged, for then it is a trace. The unsquared
-    form takes the root at each location before it averages, so that lengths add up along a path;
-    where two factors change different places, a step along both is as long as the two one after
-    the other (|cos α| + |sin α| >= 1), which is what makes the axes of a disentangled code short.
+    At each location of a stage, activations are scaled to unit norm over the channels. The squared
+    form is LPIPS's: squared differences, weighted over channels, averaged over locations and summed
+    over stages. It suits PPL, whose steps have one size, but is not a length: the sum over a path
+    of n steps falls as 1/n, and to first order the sum over all latent axes is a trace, which
+    rotations leave unchanged. The unsquared form takes the root at each location before averaging,
+    so that lengths add up along a path; where two factors change different locations, a step along
+    both is as long as the two in sequence (|cos α| + |sin α| >= 1), which is what makes the axes of
+    a disentangled code short.
 
     Parameters
     ----------
     squared : bool
-        Which of the two.
+        Whether to use the squared form.
     """
 
-    #: Weights of the channels of each stage, (C,), or None for ones.
+    #: Channel weights of each stage, (C,), or None for ones.
     channel_weights: Sequence[Tensor | None]
 
     def __init__(self, squared: bool) -> None:
@@ -91,11 +91,11 @@ class StageDistance(PerceptualDistance, FeatureNet):
 
     @abstractmethod
     def stages(self, images: Tensor) -> list[Tensor]:
-        """Return the activations of each stage, (N, C, h, w), of images (N, 1 or 3, H, W)."""
+        """Return the activations of each stage, (N, C, h, w), for images (N, 1 or 3, H, W)."""
 
     @abstractmethod
     def normalised(self, activations: Tensor) -> Tensor:
-        """Return activations (N, C, h, w) of unit norm over the channels."""
+        """Return activations (N, C, h, w) scaled to unit norm over the channels."""
 
     def distance(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the distances (N,) between images (N, 1 or 3, H, W) in [0, 1], pair by pair."""
@@ -135,7 +135,7 @@ class StageDistance(PerceptualDistance, FeatureNet):
 def full_precision() -> Iterator[None]:
     """Disable TF32, cuDNN's default for float32 convolutions.
 
-    Its rounding, 1e-3, exceeds the differences of neighbouring images in paths and PPL.
+    Its rounding error, 1e-3, exceeds the differences of neighbouring images in paths and PPL.
     """
     settings = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
     before = [setting.fp32_precision for setting in settings]
@@ -149,13 +149,13 @@ def full_precision() -> Iterator[None]:
 
 
 def check_images(images: Tensor, name: str = "images", smallest: int = MIN_SIZE) -> Tensor:
-    """Return images as three channels of float32, or float64 if they are that.
+    """Return images with three channels, in float32, or float64 if given so.
 
     Raises
     ------
     TypeError, ValueError
-        If ``images`` is not a real Tensor (N, 1 or 3, H, W) of a side of at least ``smallest``, or
-        its values are of another scale than [0, 1].
+        If ``images`` is not a real Tensor (N, 1 or 3, H, W) with sides of at least ``smallest``, or
+        its values are not in [0, 1].
     """
     if not isinstance(images, Tensor):
         raise TypeError(f"{name} must be a Tensor, got {type(images).__name__}")

@@ -18,23 +18,23 @@ def perceptual_distance(
     weights: str | os.PathLike[str] | None = None,
     lpips: str | os.PathLike[str] | None = None,
 ) -> StageDistance:
-    """Return a perceptual distance, which is a feature net as well.
+    """Return a perceptual distance that is also a feature net.
 
     Parameters
     ----------
     kind : {"fixed", "vgg16"}
-        `FixedFeatures`, which needs no file, or `Vgg16Distance`.
+        `FixedFeatures`, which needs no files, or `Vgg16Distance`.
     squared : bool, optional
-        The squared form of LPIPS, or a length; by default what each is for: a length with the fixed
-        net, the published square with VGG16.
+        The squared form of LPIPS, or a length; by default a length for the fixed net, and the
+        published squared form for VGG16.
     weights, lpips : path, optional
         VGG16's weights, and LPIPS's channel weights.
 
     Raises
     ------
     FileNotFoundError, ValueError, TypeError
-        If ``kind`` is unknown, files are given that it does not read or not given that it does, or
-        a file is missing or invalid.
+        If ``kind`` is unknown, a file is given that it does not read or omitted that it needs, or a
+        file is missing or invalid.
     """
     if kind == "fixed":
         if weights is not None or lpips is not None:

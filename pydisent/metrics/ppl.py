@@ -1,4 +1,4 @@
-"""PPL: the rate of perceptual change along straight paths between codes."""
+"""PPL: rate of perceptual change along paths between codes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pydisent.metrics._decoded import (
 from pydisent.metrics._result import MetricResult
 from pydisent.metrics.perceptual import PerceptualDistance
 
-# Percentiles beyond which distances are outliers.
+# Percentiles beyond which distances count as outliers.
 KEPT = (1, 99)
 
 
@@ -38,43 +38,43 @@ def ppl(
 ) -> MetricResult:
     """Perceptual path length (Karras et al. 2019): lower is smoother.
 
-    The mean of dis(G(p(t)), G(p(t + ε))) / ε² over ways p between pairs of codes of the prior,
-    without the distances below the 1st and above the 99th percentile. The distance is a squared
-    one, so this is the mean of a squared speed. PS-SC's figures are of straight ways at their start
-    (StyleGAN2's ppl2_wend, 50 000 pairs, the codes taken for w), the default here; those of the
-    Hessian penalty are spherical (zend, 100 000 pairs, images enlarged to 256 × 256).
+    The mean of dis(G(p(t)), G(p(t + ε))) / ε² over paths p between pairs of codes from the prior,
+    excluding distances below the 1st and above the 99th percentile. As the distance is squared,
+    this is the mean of a squared speed. PS-SC's scores are for straight paths at their start
+    (StyleGAN2's ppl2_wend, 50 000 pairs, with codes in the role of w), the default here; those of
+    the Hessian penalty are for spherical paths (zend, 100 000 pairs, images enlarged to 256 × 256).
 
     Distances are computed in float64. The decoder's own rounding, of relative size r, adds about
     (r/ε)² to a squared speed of order one: 1e-6 in float32, but 1e3 in bfloat16, for which no ε
-    is right.
+    works.
 
     Parameters
     ----------
     decode : callable
         From codes (N, d) to images (N, 1 or 3, H, W) in [0, 1], deterministic; called without grad.
     sample : callable
-        From a number n to n codes (n, d) of the prior; called once.
+        From a number n to n codes (n, d) from the prior; called once.
     distance : PerceptualDistance, optional
-        A squared one; by default that of `FixedFeatures`, published is LPIPS of VGG16.
+        A squared distance; by default that of `FixedFeatures`. Published scores use LPIPS of VGG16.
     pairs : int
-        Pairs of codes.
+        Number of pairs of codes.
     epsilon : float
-        Step of the way's parameter, in (0, 1).
+        Step of the path's parameter, in (0, 1).
     sampling : {"endpoints", "full"}
         t = 0, or t uniform in [0, 1].
     interpolation : {"lerp", "slerp"}
-        Straight ways, or great circles whose radius goes evenly from one code's norm to the other's
-        (the norm is not lost, as in StyleGAN, whose mapping network normalises z itself).
+        Straight paths, or great circles whose radius changes linearly from one code's norm to the
+        other's (StyleGAN discards the norm, as its mapping network normalises z).
     seed : int
-        Of t.
+        Seed of t.
     batch_size : int, optional
-        Images decoded at a time, at least 2; by default 32, fewer of large ones.
+        Images decoded at a time, at least 2; by default 32, or fewer if large.
 
     Returns
     -------
     MetricResult
-        Score, >= 0; details: ``standard_error`` of the mean of those kept (None for one), ``kept``
-        pairs, the settings.
+        Score, >= 0; details: ``standard_error`` of the mean over kept pairs (None for one), the
+        number of ``kept`` pairs, and the settings.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def _check_settings(
     measure = check_distance(distance, squared=True)
     if not measure.squared:
         raise ValueError(
-            f"distance must be a squared one, for it is divided by epsilon², got {measure.name}"
+            f"distance must be squared, as it is divided by epsilon², got {measure.name}"
         )
     return measure
 
@@ -172,7 +172,7 @@ def _slerp(first: Tensor, second: Tensor, t: Tensor) -> Tensor:
     one, other = (v / norm for v, norm in zip((first, second), norms))
     cosine = (one * other).sum(1, keepdim=True).clamp(-1, 1)
     across = other - cosine * one
-    # Parallel codes: no plane to turn in, and no angle (or any, if they are opposite).
+    # Parallel codes span no plane of rotation, and have no angle (or any, if opposite).
     across = across / across.norm(dim=1, keepdim=True).clamp_min(1e-12)
     angle = t * cosine.acos()
     return (one * angle.cos() + across * angle.sin()) * _lerp(norms[0], norms[1], t)

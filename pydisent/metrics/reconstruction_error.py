@@ -1,4 +1,4 @@
-"""Reconstruction error: the mean loss between images and their reconstructions."""
+"""Reconstruction error: mean loss between images and their reconstructions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydisent._checks import check_counts
 from pydisent.data import ImageDataset
 from pydisent.metrics._result import MetricResult
 
-# A sigmoid gives exact zeros and ones in float32, where the logarithm would be infinite.
+# A float32 sigmoid yields exact zeros and ones, where the logarithm is infinite.
 LEAST_CHANCE = 1e-6
 
 
@@ -24,34 +24,34 @@ def reconstruction_error(
     batch_size: int = 256,
     device: torch.device | str | None = None,
 ) -> MetricResult:
-    """Mean squared error of a pixel between images and their reconstructions.
+    """Mean squared error per pixel between images and their reconstructions.
 
     Parameters
     ----------
     reconstruct : callable
-        From images (N, C, H, W), float32 in [0, 1], to their reconstructions, same shape.
+        From images (N, C, H, W), float32 in [0, 1], to reconstructions of the same shape.
     dataset : ImageDataset
-        Where the images come from.
+        The source of the images.
     indices : sequence of int, optional
         Numbers of the images; None for all.
     batch_size : int
         Images per call.
     device : torch.device, optional
-        Where images are put for ``reconstruct``; the CPU by default.
+        Device of the images passed to ``reconstruct``; the CPU by default.
 
     Returns
     -------
     MetricResult
-        Score, 0 for a perfect reconstruction; a pixel is one channel's value. Details: the
-        standard error of the mean over images, ``per_image`` (summed over pixels),
-        ``absolute_error`` of a pixel, and ``bernoulli``, the cross-entropy of a pixel in nats
-        with the reconstruction, kept in [1e-6, 1 − 1e-6], as the chance of white.
+        Score, 0 for perfect reconstruction; a pixel is one channel's value. Details: the standard
+        error of the mean over images, ``per_image`` (summed over pixels), ``absolute_error`` per
+        pixel, and ``bernoulli``, the cross-entropy per pixel in nats, with the reconstruction,
+        clamped to [1e-6, 1 − 1e-6], as the probability of white.
 
     Raises
     ------
     ValueError, TypeError
-        If there is no image, ``batch_size`` is below 1, or ``reconstruct`` returns something
-        other than as many finite images of the same shape.
+        If there are no images, ``batch_size`` is below 1, or ``reconstruct`` does not return
+        equally many finite images of the same shape.
     """
     check_counts(batch_size=batch_size)
     numbers = torch.arange(len(dataset)) if indices is None else torch.as_tensor(indices)

@@ -1,4 +1,4 @@
-"""SAP: the gap in score between the two codes that predict a factor best."""
+"""SAP: score gap between the two codes that best predict a factor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydisent.metrics._thresholds import threshold_accuracy
 
 VARIANTS = ("thresholds", "svm", "continuous")
 SVM_C = 0.01
-CONSTANT = 1e-12  # variance below which a code's correlation is taken as 0
+CONSTANT = 1e-12  # variance below which a code's correlation counts as 0
 
 
 def sap(
@@ -29,30 +29,29 @@ def sap(
     continuous: Sequence[int] = (),
     prune_std: float = 0.05,
 ) -> MetricResult:
-    """Separated attribute predictability: the gap of the two best codes, averaged over factors.
+    """Separated attribute predictability: gap between the two best codes, averaged over factors.
 
-    S_ij says how well code i alone predicts factor j (Kumar et al. 2018, sec. 3).
+    S_ij measures how well code i alone predicts factor j (Kumar et al. 2018, sec. 3).
 
     Parameters
     ----------
     codes, factors : array
         (N, d) codes, and (N, f) integers or booleans.
     test_codes, test_factors : array, optional
-        (M, d) and (M, f); without them the first two stand in for them.
+        (M, d) and (M, f); by default ``codes`` and ``factors``.
     variant : {"thresholds", "svm", "continuous"}
-        ``thresholds``, of the paper: the balanced accuracy of the best c − 1 thresholds for a
-        factor of c values, fitted to the test samples themselves and exact; the intervals'
-        classes may be any (see `continuous` for the paper's other half); a code whose standard
-        deviation is below ``prune_std`` is inactive and scores 0. With `continuous` the paper's
-        whole definition: without it, quantities are classes as well.
-        ``svm``, of disentanglement_lib: test accuracy of a linear SVM (C = 0.01, balanced
-        classes) trained on the first samples.
-        ``continuous``, of disentanglement_lib: the squared correlation over the first samples.
+        ``thresholds``, as in the paper: the balanced accuracy of the best c − 1 thresholds for a
+        factor with c values, fitted exactly to the test samples themselves; intervals may predict
+        any class; a code whose standard deviation is below ``prune_std`` is inactive and scores 0.
+        The paper's full definition needs `continuous`; without it, quantities are treated as
+        classes. ``svm``, as in disentanglement_lib: test accuracy of a linear SVM (C = 0.01,
+        balanced classes) trained on the first samples. ``continuous``, as in disentanglement_lib:
+        squared correlation over the first samples.
     continuous : sequence of int
-        Columns of factors that are quantities: ``thresholds`` then takes the R² of a line, as the
-        paper does for them.
+        Columns of factors that are quantities, for which ``thresholds`` uses the R² of a linear
+        fit, as in the paper.
     prune_std : float
-        For ``thresholds``.
+        Minimum standard deviation of an active code, for ``thresholds``.
 
     Returns
     -------
@@ -63,7 +62,7 @@ def sap(
     Raises
     ------
     ValueError, TypeError
-        If a table is malformed or given by half, or an option unknown or out of its range.
+        If a table is malformed or incomplete, or an option is unknown or out of range.
     """
     check_one_of("variant", variant, tuple(VARIANTS))
     train, held_out = check_tables(codes, factors, test_codes, test_factors)
@@ -71,7 +70,7 @@ def sap(
     test = train if held_out is None else held_out
     details: dict[str, Any] = {"variant": variant}
     if variant == "thresholds":
-        if test_factors is not None:  # only test samples and their values count
+        if test_factors is not None:  # only test samples and their values matter
             values = check_factors(test_factors, len(test.codes), "test_factors")
             test = labelled(test.codes, values, "test_factors")
         matrix = _by_thresholds(test, continuous, prune_std)
@@ -114,7 +113,7 @@ def _by_thresholds(test: Table, continuous: Sequence[int], prune_std: float) -> 
 
 
 def _by_svm(train: Table, test: Table) -> tuple[np.ndarray, int]:
-    """Return S, and how many of the classifiers did not converge."""
+    """Return S and the number of classifiers that did not converge."""
     import warnings
 
     with optional("SAP"):
@@ -133,7 +132,7 @@ def _by_svm(train: Table, test: Table) -> tuple[np.ndarray, int]:
 
 
 def _squared_correlation(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Return R² of a line from each code (N, d) to each factor (N, f): (d, f)."""
+    """Return R² of a linear fit from each code (N, d) to each factor (N, f): (d, f)."""
     x, y = codes - codes.mean(0), factors - factors.mean(0)
     varies = (x**2).mean(0) > CONSTANT
     squared = np.zeros((x.shape[1], y.shape[1]))

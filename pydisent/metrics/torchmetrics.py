@@ -1,8 +1,8 @@
-"""Metrics of tables as `torchmetrics.Metric`: codes and factors are gathered batch by batch.
+"""Table metrics as `torchmetrics.Metric`: codes and factors are accumulated batch by batch.
 
-`compute` gives what the function of `pydisent.metrics` gives of all codes and factors, to the bit.
-Processes of a distributed run each update with their own samples, and `compute` takes all of them;
-a sampler that repeats some to make shards equal repeats them here as well.
+`compute` returns bitwise what the function in `pydisent.metrics` returns for all codes and factors.
+In a distributed run, each process updates with its own samples, and `compute` uses all of them;
+samples that a sampler repeats to equalise shards are repeated here as well.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ __all__ = ["DCI", "MCC", "MIG", "SAP", "InfoMEC", "Modularity", "TableMetric"]
 
 
 class TableMetric(Metric):
-    """A function of a table of codes and factors, as a metric of torchmetrics.
+    """A function of a table of codes and factors, as a torchmetrics metric.
 
     Parameters
     ----------
     measure : callable
-        From codes (N, d) and factors (N, f) to a `MetricResult`: a module's function, so that the
-        metric can be pickled.
+        From codes (N, d) and factors (N, f) to a `MetricResult`: a module-level function, so that
+        the metric can be pickled.
     options : dict
-        Its further arguments, by name.
+        Further arguments of ``measure``, by name.
     kwargs : object
-        Those of `torchmetrics.Metric`.
+        Passed to `torchmetrics.Metric`.
 
     Attributes
     ----------
     result : MetricResult or None
-        What the last `compute` found, with its details; None before and after `reset`.
+        The last result of `compute`, with details; None before it and after `reset`.
     """
 
     is_differentiable = False
@@ -68,19 +68,19 @@ class TableMetric(Metric):
         self.add_state("factors", default=[], dist_reduce_fx="cat")
 
     def update(self, codes: Tensor, factors: Tensor) -> None:
-        """Take in the codes and the factors of a batch.
+        """Add the codes and factors of a batch.
 
         Parameters
         ----------
         codes : Tensor
-            (B, d), finite; with a graph it is let go.
+            (B, d), finite; detached from any graph.
         factors : Tensor
             (B, f) integers or booleans.
 
         Raises
         ------
         TypeError, ValueError
-            If they are not such, or their columns are other than those of earlier batches.
+            If they are not as above, or their columns differ from those of earlier batches.
         """
         for name, given in (("codes", codes), ("factors", factors)):
             if not isinstance(given, Tensor):
@@ -103,12 +103,12 @@ class TableMetric(Metric):
             kept.append(given.detach())
 
     def compute(self) -> Tensor:
-        """Return the score of all samples, () float64; `result` then has its details.
+        """Return the score over all samples, () float64; `result` then holds the details.
 
         Raises
         ------
         ValueError, TypeError
-            If there was no `update`, or as the function of `pydisent.metrics` does.
+            If there was no `update`, or as raised by the function in `pydisent.metrics`.
         """
         if not len(self.codes):
             raise ValueError("codes must be given by update before compute, got none")
@@ -127,9 +127,9 @@ class TableMetric(Metric):
         super()._sync_dist(*args, **kwargs)
 
     def _match_processes(self, group: Any) -> None:
-        """Give a process without samples empty tables of the others' columns and types.
+        """Give a process without samples empty tables with the others' columns and types.
 
-        Gathering tensors of other shapes or types than the other processes' would not end.
+        Gathering tensors whose shapes or types differ between processes would hang.
         """
         if not torch.distributed.is_initialized():
             return
@@ -158,9 +158,9 @@ class MIG(TableMetric):
     Parameters
     ----------
     bins
-        As there.
+        As for that function.
     kwargs
-        Those of `torchmetrics.Metric`.
+        Passed to `torchmetrics.Metric`.
     """
 
     def __init__(self, *, bins: int = 20, **kwargs: Any) -> None:
@@ -173,9 +173,9 @@ class SAP(TableMetric):
     Parameters
     ----------
     variant, continuous, prune_std
-        As there.
+        As for that function.
     kwargs
-        Those of `torchmetrics.Metric`.
+        Passed to `torchmetrics.Metric`.
     """
 
     def __init__(
@@ -196,9 +196,9 @@ class DCI(TableMetric):
     Parameters
     ----------
     estimator, seed
-        As there.
+        As for that function.
     kwargs
-        Those of `torchmetrics.Metric`.
+        Passed to `torchmetrics.Metric`.
     """
 
     def __init__(
@@ -217,9 +217,9 @@ class Modularity(TableMetric):
     Parameters
     ----------
     bins
-        As there.
+        As for that function.
     kwargs
-        Those of `torchmetrics.Metric`.
+        Passed to `torchmetrics.Metric`.
     """
 
     def __init__(self, *, bins: int = 20, **kwargs: Any) -> None:
@@ -232,9 +232,9 @@ class MCC(TableMetric):
     Parameters
     ----------
     correlation
-        As there.
+        As for that function.
     kwargs
-        Those of `torchmetrics.Metric`.
+        Passed to `torchmetrics.Metric`.
     """
 
     def __init__(
@@ -249,9 +249,9 @@ class InfoMEC(TableMetric):
     Parameters
     ----------
     discrete_codes, seed
-        As there.
+        As for that function.
     kwargs
-        Those of `torchmetrics.Metric`.
+        Passed to `torchmetrics.Metric`.
     """
 
     def __init__(self, *, discrete_codes: bool = False, seed: int = 0, **kwargs: Any) -> None:

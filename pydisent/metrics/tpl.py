@@ -1,4 +1,4 @@
-"""TPL: the perceptual length of the traversals of a code's dimensions."""
+"""TPL: perceptual length of latent traversals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydisent.metrics._decoded import Decoder, check_codes_tensor, check_distanc
 from pydisent.metrics._result import MetricResult
 from pydisent.metrics.perceptual import PerceptualDistance
 
-# Batch size with which the authors' evaluation of VAEs computes the distances of a traversal.
+# Batch size of a traversal's distances in the authors' evaluation of VAEs.
 AUTHORS_BATCH = 25
 
 
@@ -29,10 +29,10 @@ def tpl(
 ) -> MetricResult:
     """Traversal perceptual length (Zhu et al. 2021, Eqs. 11-12): lower is more disentangled.
 
-    Each dimension is swept over [−span, span], the others held at a base code; tpl_i is the sum of
-    the perceptual distances of its segments, averaged over base codes, and the score the sum of
-    tpl_i over the active dimensions, those with tpl_i >= threshold. A model that encodes little
-    scores low as well: compare models of as many active dimensions (the paper's "act > 4").
+    Each dimension is swept over [−span, span] with the others fixed at a base code; tpl_i is the
+    sum of the perceptual distances of its segments, averaged over base codes, and the score is the
+    sum of tpl_i over active dimensions, those with tpl_i >= threshold. A model that encodes little
+    scores low as well: compare models with equally many active dimensions (the paper's "act > 4").
 
     Parameters
     ----------
@@ -41,27 +41,28 @@ def tpl(
     base_codes : Tensor
         (n, d) codes drawn from the prior N(0, I).
     distance : PerceptualDistance, optional
-        By default the length by `FixedFeatures`; the paper's is the squared one of VGG16 (LPIPS).
+        By default the length by `FixedFeatures`; the paper uses the squared distance of VGG16
+        (LPIPS).
     segments : int
-        N, the intervals of a sweep; 48 in the paper's Tables 3 and 4.
+        N, the number of intervals in a sweep; 48 in the paper's Tables 3 and 4.
     span : float
         Half the sweep's width, > 0.
     threshold : float, optional
-        S, of a dimension's length; by default the distance's own. Published with LPIPS of VGG16:
-        0.3 for CelebA, 0.5 for FFHQ, 0.01 for VAEs on dSprites.
+        S, the minimum length of an active dimension; by default the distance's own. Published for
+        LPIPS of VGG16: 0.3 for CelebA, 0.5 for FFHQ, 0.01 for VAEs on dSprites.
     compat : {"author_code"}, optional
-        As the authors' evaluation of VAEs: images go to the distance in batches of 25, and the
-        interval between two batches is left out (with 49 segments 48 are summed); a dimension
-        is active only above the threshold, not at it.
+        As in the authors' evaluation of VAEs: distances are computed in batches of 25 images, and
+        the interval between two batches is omitted (of 49 segments 48 are summed); a dimension is
+        active only above the threshold, not at it.
     batch_size : int, optional
-        Images decoded and compared at a time, at least 2; by default 32, fewer of large ones.
+        Images decoded and compared at a time, at least 2; by default 32, or fewer if large.
 
     Returns
     -------
     MetricResult
         Score, >= 0; details: ``per_dimension`` (d,) tpl_i, ``standard_error`` (d,) of each over
-        base codes and ``score_standard_error`` of their sum over active ones (None for one base
-        code), ``active`` dimensions (their number), and the settings.
+        base codes and ``score_standard_error`` of the score (None for one base code), the number of
+        ``active`` dimensions, and the settings.
 
     Raises
     ------
@@ -133,7 +134,7 @@ def _traversals(
     distance: PerceptualDistance,
     batch_size: int | None,
 ) -> Tensor:
-    """Return each segment's distance, (n, d, segments), of traversals from each code."""
+    """Return the distance of each segment of traversals from each code, (n, d, segments)."""
     count, dimensions = codes.shape
     points = segments + 1
     values = torch.linspace(-span, span, points, dtype=torch.float64).to(codes)

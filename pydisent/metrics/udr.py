@@ -1,4 +1,4 @@
-"""UDR: the agreement of models from different seeds on their codes, up to order and sign."""
+"""UDR: agreement between codes of models with different seeds, up to order and sign."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def udr(
     kl_threshold: float = 0.01,
     seed: int = 0,
 ) -> MetricResult:
-    """Unsupervised disentanglement ranking of models by their codes of the same images.
+    """Unsupervised disentanglement ranking of models by their codes for the same images.
 
-    R_ab says how similar code a of one model is to code b of another; a pair of models scores the
-    mean of (max_a R_ab)² / sum_a R_ab over b, averaged with the same over a (Duan et al. 2020, as
-    in disentanglement_lib). Only informative codes take part. A model scores the median over its
-    pairs with all others, and the result is the median over all pairs.
+    R_ab measures the similarity of code a of one model and code b of another; a pair of models
+    scores the mean of (max_a R_ab)² / sum_a R_ab over b, averaged with the same over a
+    (Duan et al. 2020, as in disentanglement_lib). Only informative codes are used. A model scores
+    the median over its pairs with all others, and the result is the median over all pairs.
 
     Parameters
     ----------
     codes : sequence of array
-        (N, d) codes of the same N images by each of two models or more.
+        (N, d) codes of the same N images, from each of two or more models.
     kl : sequence of array
         (d,) each model's mean KL(q(z_a | x) ‖ p(z_a)) in nats.
     similarity : {"lasso", "spearman"}
@@ -42,19 +42,20 @@ def udr(
     kl_threshold : float
         Codes with a larger KL are informative.
     seed : int
-        Of the lasso.
+        Seed of the lasso.
 
     Returns
     -------
     MetricResult
-        Score in [0, 1] up to the lasso's overshoot; details: ``models`` (n,), ``pairs`` (n, n) with
-        None on the diagonal (row: the model regressed from), ``informative`` codes of each model.
+        Score in [0, 1], up to overshoot of the lasso; details: ``models`` (n,), ``pairs`` (n, n)
+        with None on the diagonal (row: the model regressed from), ``informative`` codes of each
+        model.
 
     Raises
     ------
     ValueError, TypeError
-        If there are fewer than two models, codes are malformed or of different numbers of images,
-        or an option is unknown or out of its range.
+        If there are fewer than two models, codes are malformed or for different numbers of images,
+        or an option is unknown or out of range.
     """
     check_one_of("similarity", similarity, ("lasso", "spearman"))
     if not 0 <= kl_threshold < float("inf"):
@@ -89,7 +90,7 @@ def _informative(codes: Sequence[Array], kl: Sequence[Array], threshold: float) 
         nats = check_codes(np.reshape(divergence, (1, -1)), f"kl[{number}]")[0]
         if len(nats) != table.shape[1]:
             raise ValueError(
-                f"kl[{number}] must have one value a code, {table.shape[1]}, got {len(nats)}"
+                f"kl[{number}] must have one value per code, {table.shape[1]}, got {len(nats)}"
             )
         if models and len(table) != len(models[0]):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The perceptual distance of VGG16: LPIPS, with weights from files."""
+"""VGG16's perceptual distance, LPIPS, with weights from files."""
 
 from __future__ import annotations
 
@@ -12,40 +12,39 @@ from pydisent._checks import check_counts
 from pydisent.metrics._weights import CastWeights, read_weights, take_weights
 from pydisent.metrics.perceptual import StageDistance, check_images, full_precision
 
-# Channels of the convolutions of each stage, and the authors' largest image side.
+# Channels of each stage's convolutions, and the authors' largest image side.
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 LARGEST = 256
-# LPIPS's input scaling, of images in [-1, 1].
+# LPIPS's input scaling, for images in [-1, 1].
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 LEAST_NORM = 1e-10
 
 
 class Vgg16Distance(StageDistance):
-    """LPIPS on VGG16 (Zhang et al. 2018), whose weights are read from files.
+    """LPIPS on VGG16 (Zhang et al. 2018), with weights from files.
 
     Activations after the last ReLU of each of the five stages are scaled to unit norm over the
-    channels; see `StageDistance`. Images larger than 256 are averaged over whole blocks of pixels
-    first, as the authors of StyleGAN and PS-SC do; PS-SC gives smaller ones as they are.
+    channels; see `StageDistance`. Images larger than 256 are first averaged over whole blocks of
+    pixels, as by the authors of StyleGAN and PS-SC; PS-SC passes smaller ones unchanged.
 
     Parameters
     ----------
     weights : path
-        VGG16's convolutions by torchvision's names, features.0.weight to features.28.bias (.pth,
-        .pt or .safetensors); the classifier may be there.
+        VGG16's convolutions with torchvision's names, features.0.weight to features.28.bias (.pth,
+        .pt or .safetensors); the classifier is ignored.
     lpips : path, optional
         LPIPS's channel weights, lin0.model.1.weight to lin4.model.1.weight; the name is then
-        "vgg16-lpips", and "vgg16-unweighted" without them, with ones in their place.
+        "vgg16-lpips". Without them, weights are ones and the name is "vgg16-unweighted".
     squared : bool
         LPIPS's form, as published; False gives a length, named "…-length".
     upscale : int
-        Images with a smaller side are enlarged to this one (bilinear); at least 16, where one
-        location is left at the last stage. The Hessian penalty's PPL uses 256.
+        Images with a smaller side are enlarged to this side (bilinear); at least 16, which leaves
+        one location at the last stage. The Hessian penalty's PPL uses 256.
 
     Raises
     ------
     FileNotFoundError, ValueError, TypeError
-        If a file is missing or invalid, tensor by tensor, or an option is out of
-        its range.
+        If a file is missing, any tensor invalid, or an option out of range.
     """
 
     threshold = None
@@ -89,7 +88,7 @@ class Vgg16Distance(StageDistance):
         return activations
 
     def normalised(self, activations: Tensor) -> Tensor:
-        """Return f / (‖f‖ + 1e-10) of the activations f at each location, as LPIPS does."""
+        """Return f / (‖f‖ + 1e-10) for the activations f at each location, as in LPIPS."""
         return activations / (activations.square().sum(1, keepdim=True).sqrt_() + LEAST_NORM)
 
     def _scaled(self, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""z-diff, also called the beta-VAE score: naming the factor that pairs of images share."""
+"""z-diff, or beta-VAE score: identifying the factor that pairs of images share."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def z_diff(
     batch_size: int | None = None,
     device: torch.device | str | None = None,
 ) -> MetricResult:
-    """Test accuracy of a linear classifier that names the factor shared by pairs of images.
+    """Test accuracy of a linear classifier that identifies the factor shared by pairs of images.
 
     A point is the mean of abs(z_0 - z_1), (d,), over pairs whose images share the value of one
     factor and are otherwise independent; its label is that factor (Higgins et al. 2017; Ramesh
-    et al. 2018, Alg. 4). Only the different images among those drawn are encoded, once each.
+    et al. 2018, Alg. 4). Each distinct image drawn is encoded once.
 
     Parameters
     ----------
@@ -62,25 +62,24 @@ def z_diff(
     dataset : FactorDataset or ObservedFactorDataset
         Images with their ground-truth factors.
     variant : {"higgins", "ramesh", "kumar", "kumar-squared-hinge"}
-        ``higgins``: each pair has a value of its own for the shared factor; logistic regression.
+        ``higgins``: each pair has its own value of the shared factor; logistic regression.
         ``kumar`` (sec. 4): the same points; one-vs-rest linear SVM with C = 0.01 on the hinge loss.
-        ``kumar-squared-hinge``: that with the square of the hinge loss, scikit-learn's default,
-        which forgives much less: on entangled codes its score is far higher.
-        ``ramesh`` (App. D, Alg. 4): all pairs of a point share one value, a factor called "shape"
-        is never the shared one, and softmax regression takes one Nesterov step (1e-2, momentum
-        0.99) on each batch of 32 fresh points.
+        ``kumar-squared-hinge``: the same with the squared hinge loss, scikit-learn's default, which
+        is much stricter: on entangled codes its score is far higher. ``ramesh`` (App. D, Alg. 4):
+        all pairs of a point share one value, a factor named "shape" is never shared, and softmax
+        regression takes one Nesterov step (1e-2, momentum 0.99) on each batch of 32 fresh points.
     seed : int
         Determines the result.
     pairs : int
         Pairs per point.
     train_points : int, optional
-        Points to train on: 10 000, or 320 000 for ``ramesh`` (10 000 updates).
+        Training points: 10 000 by default, or 320 000 for ``ramesh`` (10 000 updates).
     test_points : int
-        Points to test on.
+        Test points.
     factors : sequence of str, optional
         Names of the factors that may be shared; by default the variant's.
     max_images : int, optional
-        Draw from so many images alone, themselves drawn uniformly from the grid; by default, the
+        Draw only from this many images, themselves drawn uniformly from the grid; by default, the
         definition, from all.
     batch_size : int, optional
         Images per call of ``encode``; see `encode_dataset`.
@@ -149,7 +148,7 @@ def shared_factors(dataset: FactorGrid, variant: str, names: Sequence[str] | Non
     Raises
     ------
     ValueError
-        If there are fewer than two, one is named twice or unknown, or has a single value.
+        If there are fewer than two, or one is repeated, unknown, or has a single value.
     """
     known = dataset.factor_names
     if names is None:
@@ -174,7 +173,8 @@ def draw_points(
 ) -> np.ndarray:
     """Draw each point's pairs, (n, pairs, 2) image numbers, sharing ``factor`` (n,).
 
-    The value shared is one a point (``one_value``; Ramesh Alg. 4), or one a pair (Higgins).
+    The shared value is the same for all pairs of a point (``one_value``; Ramesh Alg. 4), or drawn
+    per pair (Higgins).
     """
     if one_value:
         return draw_sharing(dataset, factor, (pairs, 2), rng, pool)
@@ -183,7 +183,7 @@ def draw_points(
 
 
 def mean_differences(table: CodeTable, draws: np.ndarray) -> np.ndarray:
-    """Return each point, the mean of abs(z_0 - z_1) over its pairs: (n, d) float64."""
+    """Return the points, means of abs(z_0 - z_1) over their pairs: (n, d) float64."""
     parts = np.array_split(draws, -(-len(draws) // CHUNK))
     return np.concatenate(
         [
@@ -201,7 +201,7 @@ def build_classifier(variant: str) -> Any:
         with optional("the z-diff score"):
             from sklearn.svm import LinearSVC
 
-        # The hinge's dual takes more of its cheap passes than scikit-learn's 1000 for some codes.
+        # For some codes the hinge's dual needs more of its cheap passes than scikit-learn's 1000.
         return LinearSVC(C=SVM_C, loss=SVM_LOSS[variant], max_iter=SVM_PASSES, random_state=0)
     with optional("the z-diff score"):
         from sklearn.linear_model import LogisticRegression
@@ -210,14 +210,14 @@ def build_classifier(variant: str) -> Any:
 
 
 class NesterovSoftmax:
-    """Softmax regression from zero weights, one Nesterov step a batch, each batch used once.
+    """Softmax regression from zero weights, with one Nesterov step per batch, each used once.
 
     Ramesh et al. 2018, App. D. ``weight`` is (classes, d + 1), the bias last.
     """
 
     def fit(self, points: np.ndarray, label: np.ndarray) -> NesterovSoftmax:
         """Train on ``points`` (n, d) with ``label`` (n,) counted from 0, in the order given."""
-        # Ten thousand tiny steps, for which autograd would cost far more than the arithmetic.
+        # Ten thousand tiny steps, in which autograd would cost far more than the arithmetic.
         rows, target = with_one(points), np.eye(int(label.max()) + 1)[label]
         self.weight = np.zeros((target.shape[1], rows.shape[1]))
         velocity = np.zeros_like(self.weight)
@@ -232,7 +232,7 @@ class NesterovSoftmax:
         return self
 
     def predict(self, points: np.ndarray) -> np.ndarray:
-        """Return the likeliest class of each of ``points`` (n, d)."""
+        """Return the most likely class of each of ``points`` (n, d)."""
         return (with_one(points) @ self.weight.T).argmax(1)
 
 

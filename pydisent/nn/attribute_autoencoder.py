@@ -31,8 +31,8 @@ class AttributeEncoder(nn.Module):
 
     Blocks of a 4×4 convolution of stride 2, batch normalisation and leaky ReLU (0.2), with `base`
     feature maps and twice as many at each block, at most 512; at 256 px 16, 32, 64, 128, 256, 512
-    and k + z_channels. Of the last block's maps, at 2×2 px, the first k, averaged over space, are
-    y, real numbers of either sign; the others are z (B, z_channels, 2, 2).
+    and k + z_channels. The last block's maps have 2×2 px: the spatial means of the first k are y,
+    real numbers of either sign; the others are z (B, z_channels, 2, 2).
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class AttributeEncoder(nn.Module):
     image_size : int
         Height and width in pixels, a power of two from 16 to 256.
     last_activation : bool
-        Whether the last block has a leaky ReLU too, as published.
+        Whether the last block also has a leaky ReLU, as published.
 
     Raises
     ------
@@ -70,7 +70,7 @@ class AttributeEncoder(nn.Module):
         self.last_activation = last_activation
         self.image_shape = (channels, image_size, image_size)
         widths = [channels, *_widths(base, image_size)]
-        # A bias would be undone by the batch normalisation after it.
+        # The following batch normalisation would cancel a bias.
         self.blocks = nn.Sequential(
             *(
                 nn.Sequential(
@@ -87,7 +87,7 @@ class AttributeEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return y (B, k) and z (B, z_channels, 2, 2) of images x."""
+        """Return y (B, k) and z (B, z_channels, 2, 2) for images x."""
         check_batch("x", x, *self.image_shape)
         code = self.code(self.blocks(x))
         if self.last_activation:
@@ -109,8 +109,9 @@ class AttributeDecoder(nn.Module):
     """Map y (B, k) and z (B, z_channels, 2, 2) to images in [-1, 1].
 
     `AttributeEncoder` mirrored: blocks of a 4×4 transposed convolution of stride 2, batch
-    normalisation and ReLU, the last with tanh alone. Each block also takes y, as constant maps
-    ahead of its input; there are no biases, since y's weights and the norms supply them.
+    normalisation and ReLU; the last has only tanh after the convolution. Each block also takes y,
+    as constant maps before its input; there are no biases, as y's weights and the norms supply
+    them.
 
     Parameters
     ----------
@@ -140,7 +141,7 @@ class AttributeDecoder(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(maps) for maps in widths[:-1])
 
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
-        """Return images (B, channels, image_size, image_size) of codes y and z."""
+        """Return images (B, channels, image_size, image_size) for codes y and z."""
         check_batch("y", y, self.attributes)
         check_batch("z", z, self.z_channels, _END, _END)
         h = self.first(y, z)
@@ -159,7 +160,7 @@ class AttributeDecoder(nn.Module):
 
 
 class _Upsample(nn.ConvTranspose2d):
-    """A 4×4 transposed convolution of stride 2 of [y as constant maps, h], to twice the size."""
+    """Double the size by a 4×4 transposed convolution of [y as constant maps, h], stride 2."""
 
     def __init__(self, attributes: int, inputs: int, maps: int) -> None:
         super().__init__(attributes + inputs, maps, 4, 2, 1, bias=False)
@@ -168,7 +169,7 @@ class _Upsample(nn.ConvTranspose2d):
     def forward(self, y: Tensor, h: Tensor) -> Tensor:  # type: ignore[override]
         """Return (B, maps, 2H, 2W) for y (B, k) and h (B, inputs, H, W)."""
         of_y, of_h = self.weight.split([self.attributes, self.in_channels - self.attributes])
-        # The output of constant maps is periodic: that of 2×2 maps holds every distinct pixel.
+        # Constant maps give periodic outputs: that of 2×2 maps has every distinct pixel.
         corner = y[:, :, None, None].expand(-1, -1, 2, 2)
         own = F.conv_transpose2d(corner, of_y, stride=2, padding=1)
         out = F.conv_transpose2d(h, of_h, stride=2, padding=1)
@@ -176,7 +177,7 @@ class _Upsample(nn.ConvTranspose2d):
 
 
 def _repeat(pixels: Tensor, size: int) -> Tensor:
-    """Return (B, C, size, size) of pixels (B, C, 4, 4): edges stay, the middle alternates."""
+    """Extend pixels (B, C, 4, 4) to (B, C, size, size): edges stay, the middle repeats."""
     if size == 4:
         return pixels
     source = torch.arange(size, device=pixels.device)
@@ -213,7 +214,7 @@ class AttributeAutoencoder(nn.Module):
 
     @property
     def z_channels(self) -> int:
-        """Return the feature maps of z."""
+        """Return the number of feature maps of z."""
         return self.encoder.z_channels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -223,7 +224,7 @@ class AttributeAutoencoder(nn.Module):
     def widen(self, extra: int) -> None:
         """Append `extra` feature maps to z; existing weights and statistics are kept.
 
-        Parameters that grow are replaced by new ones: make optimisers afterwards.
+        Parameters that grow are replaced by new ones: create optimisers afterwards.
         """
         self.encoder.widen(extra)
         self.decoder.widen(extra)

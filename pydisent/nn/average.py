@@ -1,4 +1,4 @@
-"""The exponential moving average of a network's parameters."""
+"""Exponential moving average of a network's parameters."""
 
 import copy
 from typing import Any
@@ -10,17 +10,17 @@ from pydisent._checks import check_number
 
 
 class ExponentialAverage(nn.Module):
-    """Hold a copy of a network whose parameters are a moving average of the network's.
+    """Keep a copy of a network with exponentially averaged parameters.
 
-    Buffers are copied as they are: running statistics are moving averages already, and counts and
-    masks have no average.
+    Buffers are copied unchanged: running statistics are already moving averages, and averaging
+    counts or masks makes no sense.
 
     Parameters
     ----------
     module : nn.Module
         The network to follow; it is copied.
     decay : float
-        Share of the average that each update keeps, in [0, 1); less in the first updates.
+        Fraction of the average that each update keeps, in [0, 1); smaller in the first updates.
 
     Raises
     ------
@@ -36,7 +36,7 @@ class ExponentialAverage(nn.Module):
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        """Move towards `module` after its update number `step`, counted from zero."""
+        """Update the average after `module`'s update number `step`, counted from zero."""
         decay = min(self.decay, _early(step))
         for mean, now in zip(self.module.parameters(), module.parameters()):
             mean.lerp_(now, 1 - decay)
@@ -53,5 +53,5 @@ class ExponentialAverage(nn.Module):
 
 
 def _early(step: int) -> float:
-    """The most that update number `step` keeps: the initial weights would stay for long."""
+    """Largest fraction that update `step` keeps, so that the initial weights fade quickly."""
     return (1 + step) / (10 + step)

@@ -14,9 +14,9 @@ Tail = nn.Linear | nn.ConvTranspose2d
 
 
 class CodeEncoder(nn.Module):
-    """Map images (N, C, H, W) to codes (N, h): a trunk, and a last layer without activation.
+    """Map images (N, C, H, W) to codes (N, h): a trunk and a last layer without activation.
 
-    Made by `mlp_encoder` and `conv_encoder`; `grow` gives the code one more unit, its last.
+    Made by `mlp_encoder` and `conv_encoder`; `grow` appends one unit to the code.
     """
 
     def __init__(self, trunk: nn.Module, head: Head) -> None:
@@ -50,14 +50,14 @@ class CodeDecoder(nn.Module):
         return self.trunk(self.tail(code)).unflatten(1, self.shape)
 
     def grow(self) -> None:
-        """Take a code with one more unit; at zero it changes nothing."""
+        """Accept a code with one more unit; at zero that unit changes nothing."""
         self.tail = with_more_inputs(self.tail, 1)
 
 
 def mlp_encoder(
     code_size: int, image_shape: tuple[int, int, int], widths: tuple[int, ...]
 ) -> CodeEncoder:
-    """Return an encoder of dense layers of these widths, with ReLU."""
+    """Return an encoder of dense layers of the given widths, with ReLU."""
     sizes = (math.prod(image_shape), *widths)
     layers: list[nn.Module] = [nn.Flatten()]
     for inputs, outputs in zip(sizes, widths):

@@ -16,30 +16,32 @@ from pydisent.nn.spatial_constriction import MASKS, SpatialConstriction
 
 WIDTH_SCHEDULES = ("layers", "blocks")
 _START = 4  # px of the constant that the generator starts from
-# The activation √2 lrelu(x) equals lrelu(√2 x): the weights before it take the factor.
+# The activation √2 lrelu(x) equals lrelu(√2 x): the preceding weights absorb the factor.
 GAIN = math.sqrt(2)
 
 
 def check_widths(max_width: int, min_width: int) -> None:
-    """Raise unless both are integers >= 1, `min_width` being at most `max_width`."""
+    """Raise unless both are integers >= 1 and `min_width` is at most `max_width`."""
     check_counts(max_width=max_width, min_width=min_width)
     check(min_width <= max_width, "min_width", f"at most max_width = {max_width}", min_width)
 
 
 def layer_widths(blocks: int, max_width: int, min_width: int) -> list[int]:
-    """Return the feature maps of the author's layers: the constant's, four a block, the last's.
+    """Return the feature maps of the author's layers: the constant's, four per block, the last's.
 
-    They are numbered in the order of his list, the constant being 0 and a block's layers
-    ResConv-up, SC, ResConv-id and Noise. Number i has 2 max_width / 2^⌊i/6⌋ within the limits.
+    Layers are numbered in the author's order: the constant is 0, and a block's layers are
+    ResConv-up, SC, ResConv-id and Noise. Layer i has 2 max_width / 2^⌊i/6⌋ maps, clamped to the
+    limits.
     """
     numbers = range(4 * blocks + 2)
     return [min(max(2 * max_width >> i // 6, min_width), max_width) for i in numbers]
 
 
 def block_widths(blocks: int, max_width: int, min_width: int) -> list[int]:
-    """Return the feature maps of the same layers, where the third block and each later one halve.
+    """Return the feature maps of the same layers, halved in each block from the third on.
 
-    The first two have `max_width`; all layers of a block have as many, at least `min_width`.
+    The first two blocks have `max_width`; all layers of a block have equally many, at least
+    `min_width`.
     """
     widths = [max(2 * max_width >> max(i, 1), min_width) for i in range(blocks)]
     return [max_width, *(w for width in widths for w in [width] * 4), widths[-1]]
@@ -54,13 +56,13 @@ class ConstrictedGenerator(nn.Module):
     """Map codes (B, latent_size) to images (B, channels, image_size, image_size) around [-1, 1].
 
     There is no mapping network: a learned 4×4 constant passes through one block per resolution,
-    each of which takes the next `codes` numbers of the code (the paper's Fig. 1 and Appendix):
+    each taking the next `codes` entries of the code (the paper's Fig. 1 and Appendix):
 
         Const 4×4 → [ResConv-up, SC, ResConv-id, Noise × 2] × blocks → ResConv-id × 2 → 1×1 to RGB
 
     At 128 px and 512 to 64 maps the blocks end with 512, 512, 256, 256 and 128 feature maps, and
-    five codes each make 25. Without constriction, a block's codes act everywhere, through one
-    modulated convolution: the InfoGAN that the paper compares with.
+    five codes per block make 25. Without constriction, a block's codes act everywhere, through one
+    modulated convolution: the InfoGAN baseline of the paper.
 
     Parameters
     ----------
@@ -71,7 +73,7 @@ class ConstrictedGenerator(nn.Module):
     image_size : int
         Height and width in pixels, a power of two >= 8.
     max_width, min_width : int
-        Most and fewest feature maps.
+        Maximum and minimum number of feature maps.
     constricted : bool
         Whether codes act inside masks (SC).
     mask : str
@@ -79,14 +81,14 @@ class ConstrictedGenerator(nn.Module):
     rectangles : int
         Number J of rectangles per mask.
     width_schedule : str
-        Where the feature maps get fewer, on which the paper is silent. "layers", the author's
-        code: they halve after every sixth of the layers above, the first two halvings being from
-        twice `max_width`; the last ResConv is one block of two 3×3 convolutions. "blocks": each
-        block after the second has half as many, and there are two last ResConv. Both stop at
-        `min_width`.
+        Where the number of feature maps decreases, on which the paper is silent. "layers", as in
+        the author's code: it halves after every sixth of the layers above, starting from twice
+        `max_width` and clamped to it; the last ResConv is one block of two 3×3 convolutions.
+        "blocks": it halves in each block after the second, and there are two last ResConv. Both
+        stop at `min_width`.
     resampling : str
-        "filtered": ResConv-up interpolates by [1, 3, 3, 1], but in its 1×1 branch doubles pixels,
-        as in the author's code. "unfiltered": it doubles pixels in both.
+        "filtered": ResConv-up interpolates by [1, 3, 3, 1], but its 1×1 branch repeats pixels, as
+        in the author's code. "unfiltered": both branches repeat pixels.
 
     Raises
     ------
@@ -126,7 +128,7 @@ class ConstrictedGenerator(nn.Module):
             own, size = widths[4 * i : 4 * i + 5], 2 * _START << i
             style: nn.Module
             if constricted:
-                own[2] = own[1]  # masks leave the number of maps
+                own[2] = own[1]  # masks keep the number of maps
                 options: dict[str, Any] = {"codes": codes, "rectangles": rectangles, "mask": mask}
                 style = SpatialConstriction(own[1], size, **options)
             else:
@@ -144,10 +146,10 @@ class ConstrictedGenerator(nn.Module):
         return self.codes * len(self.blocks)
 
     def forward(self, code: Tensor, fresh_noise: bool = False, batches: int = 1) -> Tensor:
-        """Return the images of codes (B, latent_size), with fixed or freshly drawn noise inputs.
+        """Return the images for codes (B, latent_size), with fixed or freshly drawn noise inputs.
 
-        The codes may be several `batches`, one after the other: where processes share a batch,
-        each takes its shard of each batch's noise.
+        The codes may be several concatenated `batches`: if processes share a batch, each takes its
+        shard of every batch's noise.
 
         Raises
         ------
@@ -165,7 +167,7 @@ class ConstrictedGenerator(nn.Module):
     def masks(self, code: Tensor) -> Tensor | None:
         """Return each code's mask (B, latent_size, image_size, image_size) in [0, 1].
 
-        It is scaled up bilinearly from its block's resolution; None without constriction.
+        Masks are upsampled bilinearly from their block's resolution; None without constriction.
         """
         check_batch("code", code, self.latent_size)
         if not self.constricted:
@@ -184,7 +186,7 @@ class ConstrictedGenerator(nn.Module):
 class Block(nn.Module):
     """ResConv-up, the codes' styles, ResConv-id, Noise × 2: (B, C, size/2, size/2) doubled.
 
-    `widths` are the feature maps of the input and after each of the four.
+    `widths` are the feature maps of the input and after each of the four layers.
     """
 
     def __init__(self, widths: Sequence[int], size: int, style: nn.Module, filtered: bool) -> None:
@@ -200,7 +202,7 @@ class Block(nn.Module):
         return self.finish(self.style(self.up(x), code), fresh)
 
     def finish(self, styled: Tensor, fresh: int = 0) -> Tensor:
-        """Return (B, D, size, size) for the styled map of that size: what follows SC."""
+        """Apply the layers after SC to a styled map, returning (B, D, size, size)."""
         x = self.conv(styled)
         for noise in self.noise:
             x = noise(x, fresh)
@@ -210,7 +212,7 @@ class Block(nn.Module):
 class ResConv(nn.Module):
     """lrelu(conv3×3(x)) + lrelu(conv1×1(x)), both at twice the resolution of x if `up`.
 
-    With `depth` 2 the first term is of two such convolutions, one after the other.
+    With `depth` 2 the first term is two such convolutions in sequence.
     """
 
     def __init__(
@@ -232,7 +234,7 @@ class ResConv(nn.Module):
         """Return (B, outputs, H, W), or twice as high and wide, for x (B, inputs, H, W)."""
         skip = leaky_relu(self.skip(x))
         if self.up:
-            # A 1×1 convolution before the pixels are doubled is the same at a quarter of the cost.
+            # A 1×1 convolution before upsampling is equivalent at a quarter of the cost.
             skip = F.interpolate(skip, scale_factor=2.0, mode="nearest")
         x = leaky_relu(self.conv(x))
         for conv in self.further:
@@ -241,7 +243,7 @@ class ResConv(nn.Module):
 
 
 class Noise(nn.Module):
-    """lrelu(conv3×3(x) + strength · noise), one noise for all maps, the strength starting at 0."""
+    """lrelu(conv3×3(x) + strength · noise), one noise for all maps, with initial strength 0."""
 
     noise: Tensor
 
@@ -252,7 +254,7 @@ class Noise(nn.Module):
         self.register_buffer("noise", torch.randn(1, 1, size, size))
 
     def forward(self, x: Tensor, fresh: int = 0) -> Tensor:
-        """Return (B, width, size, size), with the fixed noise or one drawn for so many batches."""
+        """Return (B, width, size, size), with the fixed noise or one drawn for `fresh` batches."""
         x = self.conv(x)
         noise = parallel.randn_like(x[:, :1], fresh) if fresh else self.noise
         return leaky_relu(x + (self.strength * noise).to(x.dtype))

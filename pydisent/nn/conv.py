@@ -1,4 +1,4 @@
-"""The convolutional encoder and decoder that published VAE comparisons share."""
+"""The convolutional encoder and decoder of published VAE comparisons."""
 
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ _START = 4  # px at the narrow end of both networks
 def _widths(base: int, image_size: int) -> list[int]:
     """Return the feature maps from half resolution to 4 px: base 32 at 64 px gives 32, 32, 64, 64.
 
-    The widths double halfway, as in the published four; so they do at other depths.
+    The widths double halfway, as in the published four layers, at every depth.
     """
     halvings = (image_size // _START).bit_length() - 1
     return [base if i < halvings // 2 else 2 * base for i in range(halvings)]
@@ -23,11 +23,11 @@ def _widths(base: int, image_size: int) -> list[int]:
 class ConvEncoder(nn.Sequential):
     """Map images (B, channels, image_size, image_size) to (B, outputs).
 
-    Convolutions of stride 2 down to 4×4 pixels, a dense layer, and a linear one, with ReLU between
-    them: at 64 px 32, 32, 64 and 64 feature maps and 256 units. Kernels are 4×4, as those of
-    Higgins et al. (2017); with `late_kernel` 2 those of the second half are 2×2, as in the
-    comparison of Locatello et al. (2019), disentanglement_lib. Weights are initialised by Glorot's
-    uniform rule, biases at zero.
+    Convolutions of stride 2 down to 4×4 pixels, a dense layer and a linear one, with ReLU between
+    them: at 64 px 32, 32, 64 and 64 feature maps and 256 units. Kernels are 4×4, as in Higgins et
+    al. (2017); with `late_kernel` 2 those of the second half are 2×2, as in the comparison by
+    Locatello et al. (2019), disentanglement_lib. Weights are initialised by Glorot's uniform rule,
+    biases to zero.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class ConvEncoder(nn.Sequential):
         layers: list[nn.Module] = []
         for inputs, maps in pairwise(widths):
             kernel = 4 if maps == base else late_kernel
-            # Halves the image, as TensorFlow's padding "same".
+            # Halves the image, like TensorFlow's padding "same".
             layers += [nn.Conv2d(inputs, maps, kernel, 2, kernel // 2 - 1), nn.ReLU(inplace=True)]
         dense = nn.Linear(widths[-1] * _START**2, hidden)
         last = nn.Linear(hidden, outputs)
@@ -114,5 +114,5 @@ class ConvDecoder(nn.Module):
         glorot_(self)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return the pixels' logits for codes z (B, latent_size)."""
+        """Return the pixel logits for codes z (B, latent_size)."""
         return self.layers(z)

@@ -22,9 +22,10 @@ def _widths(base: int, image_size: int) -> list[int]:
 
 
 def _normalized(layer: _Affine, *, out_axis: int = 0, gain: float | None = None) -> nn.Module:
-    """Return `layer` under weight norm, its scale g initially `gain`, or fixed at one if None."""
+    """Return `layer` under weight norm, with scale g initially `gain`, or fixed at one if None."""
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    # The direction's initial norm sets its effective learning rate; 0.05 is Salimans & Kingma's.
+    # The initial norm of the direction sets its effective learning rate; 0.05 is Salimans &
+    # Kingma's.
     nn.init.normal_(layer.weight, std=0.05)
     scale = weight_norm(layer, dim=out_axis).parametrizations.weight.original0
     with torch.no_grad():
@@ -42,8 +43,8 @@ class DCGANGenerator(nn.Module):
     """Map latent codes (B, latent_size) to images (B, channels, image_size, image_size) in [0, 1].
 
     A dense layer to 4×4, then 4×4 transposed convolutions of stride 2; base 64 at 64 px has 512,
-    256, 128 and 64 feature maps. The output is (tanh x + 1)/2, in [0, 1]; the paper's App. C
-    prints 2(tanh x + 1/2), which is not.
+    256, 128 and 64 feature maps. The output is (tanh x + 1)/2, in [0, 1]; the paper's App. C prints
+    2(tanh x + 1/2), which is not in [0, 1].
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ class DCGANGenerator(nn.Module):
         return (torch.tanh(self.before_tanh(z)) + 1) / 2
 
     def before_tanh(self, z: Tensor) -> Tensor:
-        """Return the x of which G(z) is (tanh x + 1)/2."""
+        """Return the x for which G(z) = (tanh x + 1)/2."""
         h = self.project(z).unflatten(1, (-1, _START, _START))
         return self.layers(self.first(h))
 
@@ -139,15 +140,15 @@ class DCGANDiscriminator(nn.Module):
         self.logit = _normalized(nn.Linear(self.trunk.features, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits (B,) of images x."""
+        """Return the logits (B,) for images x."""
         return self.logit(self.trunk(x)).squeeze(1)
 
 
 class DCGANEncoder(nn.Module):
     """Map images (B, channels, image_size, image_size) to codes (B, latent_size).
 
-    The discriminator's shape with learned scales; the paper's encoder has twice the generator's
-    base feature maps (App. D).
+    The discriminator's architecture with learned scales; the paper's encoder has twice the
+    generator's base feature maps (App. D).
 
     Parameters
     ----------
@@ -176,5 +177,5 @@ class DCGANEncoder(nn.Module):
         self.code = _normalized(nn.Linear(self.trunk.features, latent_size), gain=1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the codes (B, latent_size) of images x."""
+        """Return the codes (B, latent_size) for images x."""
         return self.code(self.trunk(x))

@@ -1,4 +1,4 @@
-"""Layers with equalised learning rate (Karras et al. 2018): N(0, 1) weights, scaled when used."""
+"""Layers with equalised learning rate (Karras et al. 2018): N(0, 1) weights, scaled at run time."""
 
 import math
 
@@ -12,8 +12,8 @@ from pydisent._checks import check_counts, check_integer
 class EqualizedLinear(nn.Module):
     """Map (..., in_features) to (..., out_features): x W' gain / √in_features + b.
 
-    The weights are initialised from N(0, 1), and the scale that preserves a signal's variance is
-    applied at run time, so that an adaptive optimiser trains all layers at the same speed.
+    Weights are initialised from N(0, 1), and the variance-preserving scale is applied at run time,
+    so that an adaptive optimiser trains all layers at the same speed.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class EqualizedLinear(nn.Module):
     bias_init : float
         Initial b.
     gain : float
-        √2 preserves the variance through a leaky ReLU that follows.
+        √2 preserves the variance through a following leaky ReLU.
 
     Raises
     ------
@@ -57,7 +57,7 @@ class EqualizedLinear(nn.Module):
 
 
 class EqualizedConv2d(nn.Module):
-    """Convolve (B, in_channels, H, W) with weights N(0, gain² / fan-in), scaled when used.
+    """Convolve (B, in_channels, H, W) with weights N(0, gain² / fan-in), scaled at run time.
 
     Parameters
     ----------
@@ -70,10 +70,10 @@ class EqualizedConv2d(nn.Module):
     stride : int
         Stride in pixels.
     padding : int, optional
-        Zeros around the map in pixels; by default half the kernel, so that an odd kernel of
-        stride 1 keeps the size.
+        Zero padding in pixels; by default half the kernel size, so that an odd kernel of stride 1
+        keeps the size.
     gain : float
-        √2 preserves the variance through a leaky ReLU that follows.
+        √2 preserves the variance through a following leaky ReLU.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Layers that grow: the old weights are copied, and the old outputs are unchanged."""
+"""Growing layers: old weights are copied, and old outputs are unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Layer = TypeVar("Layer", bound=nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
 
 
 def with_more_outputs(layer: Layer, count: int) -> Layer:
-    """Return a copy of a layer with ``count`` more outputs after its own, freshly initialised.
+    """Return a copy of a layer with ``count`` more outputs appended, freshly initialised.
 
     Parameters
     ----------
@@ -34,9 +34,9 @@ def with_more_outputs(layer: Layer, count: int) -> Layer:
 
 
 def with_more_inputs(layer: Layer, count: int) -> Layer:
-    """Return a copy of a layer with ``count`` more inputs after its own, freshly initialised.
+    """Return a copy of a layer with ``count`` more inputs appended, freshly initialised.
 
-    Where the new inputs are zero, the outputs are the old layer's.
+    If the new inputs are zero, the outputs equal the old layer's.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def _grown(layer: Layer, inputs: int, outputs: int) -> Layer:
 
 
 def with_more_features(norm: Norm, count: int) -> Norm:
-    """Return a copy of a batch norm with ``count`` more features after its own, at initial values.
+    """Return a copy of a batch norm with ``count`` more features appended, at initial values.
 
     Raises
     ------
@@ -106,9 +106,9 @@ def fold_batch_norm(layer: Layer, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None
     Parameters
     ----------
     layer
-        A linear layer or convolution with bias, changed in place.
+        A linear layer or convolution with bias, modified in place.
     norm
-        A norm of the layer's outputs, with running statistics.
+        The norm of the layer's outputs, with running statistics.
     """
     assert layer.bias is not None
     assert norm.running_mean is not None

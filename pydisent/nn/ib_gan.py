@@ -1,6 +1,6 @@
-"""The networks of Jeon et al. (App. D, Tables 4-6): a DCGAN with batch norm, behind an MLP.
+"""The networks of Jeon et al. (App. D, Tables 4-6): a DCGAN with batch norm, preceded by an MLP.
 
-The tables print the activation before the batch norm; in the authors' code, as here, it follows.
+The tables list the activation before the batch norm; in the authors' code, as here, it follows.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from pydisent._checks import check_counts, check_power_of_two
 from pydisent.nn.strided import DoublingConvTranspose2d, HalvingConv2d
 
 _HALVINGS = 3  # in each network: at 64 px the narrow end has 8×8 pixels
-_MIN_SIZE = 16  # px: below, the narrow end would be a single pixel
+_MIN_SIZE = 16  # px: below this the narrow end would be a single pixel
 _SLOPE = 0.2
 
 
@@ -98,15 +98,15 @@ class IBGANGenerator(nn.Module):
         )
 
     def forward(self, code: Tensor) -> Tensor:
-        """Return images in [-1, 1] of codes (B, latent_size)."""
+        """Return images in [-1, 1] for codes (B, latent_size)."""
         return self.layers(self._narrow(code))
 
     def before_tanh(self, code: Tensor) -> Tensor:
-        """Return the x of which the images are tanh x."""
+        """Return the x for which the images are tanh x."""
         return self.layers[:-1](self._narrow(code))
 
     def _narrow(self, code: Tensor) -> Tensor:
-        # Channels last, the layout in which convolutions are fastest.
+        # Channels last, the fastest layout for convolutions.
         narrow = self.dense(code).unflatten(1, (self.start, self.start, -1))
         return narrow.permute(0, 3, 1, 2)
 
@@ -145,7 +145,7 @@ class IBGANHead(nn.Module):
     outputs : int
         1 for a discriminator's logit, D_z for a reconstructor.
     base : int
-        That of the features.
+        As for the features' `IBGANFront`.
     image_size : int
         Height and width of the images, a power of two >= 16.
 
@@ -163,7 +163,7 @@ class IBGANHead(nn.Module):
             *_convolution(4 * base, 4 * base, 3, 1), *_convolution(4 * base, 4 * base, 3, 1)
         )
         self.dense = nn.Sequential(
-            # The tables' convolution whose kernel covers the whole map, as a matrix product:
+            # The tables' convolution, whose kernel covers the whole map, as a matrix product:
             # several times faster.
             nn.Linear(4 * base * (image_size >> _HALVINGS) ** 2, 16 * base, bias=False),
             nn.BatchNorm1d(16 * base),
@@ -173,7 +173,7 @@ class IBGANHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the outputs (B, outputs) for features (B, 4 base, H/8, W/8)."""
-        # Channels last: a view, so that the gradient keeps the layout of convolutions.
+        # Channels last: a view, so that the gradient keeps the convolutions' layout.
         return self.dense(self.layers(features).permute(0, 2, 3, 1).flatten(1))
 
 

@@ -12,7 +12,7 @@ def glorot_(network: nn.Module) -> None:
     """Draw the weights by Glorot & Bengio's uniform rule and zero the biases, in place.
 
     PyTorch's default shrinks the signal at each layer: a VAE then starts with collapsed codes, and
-    takes hundreds of updates more to leave them.
+    needs hundreds of extra updates to recover.
     """
     _initialize(network, nn.init.xavier_uniform_)
 

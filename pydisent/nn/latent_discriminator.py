@@ -7,7 +7,7 @@ from pydisent.nn.initialization import glorot_
 
 
 class LatentDiscriminator(nn.Sequential):
-    """Map codes (B, latent_size) to two logits (B, 2): that they are joint draws, or permuted ones.
+    """Map codes (B, latent_size) to two logits (B, 2), for joint draws and for permuted ones.
 
     Dense layers with leaky ReLU (0.2). After training, logit 0 − logit 1 estimates
     log q(z) − log ∏_d q(z_d), whose mean is the total correlation.

@@ -1,4 +1,4 @@
-"""The memory layout that makes convolutions fastest on the CPU, and in bf16 on a GPU."""
+"""The fastest memory layout for convolutions on the CPU, and in bf16 on a GPU."""
 
 import torch
 from torch import nn
@@ -7,8 +7,8 @@ from torch import nn
 def channels_last_(network: nn.Module) -> None:
     """Convert convolution weights to channels-last, in place; activations follow.
 
-    With a single input channel both layouts are the same in memory, and PyTorch leaves the strides
-    alone. It would then take them for the slow layout, in this layer and those after it.
+    With a single input channel both layouts are identical in memory, and PyTorch leaves the strides
+    unchanged. It would then assume the slow layout in this layer and in later ones.
     """
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for weight in network.parameters():

@@ -1,4 +1,4 @@
-"""Convolutions that double or halve a resolution, filtered as in StyleGAN2 or not."""
+"""Convolutions that double or halve a resolution, optionally filtered as in StyleGAN2."""
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ class _Blur(nn.Module):
         self.register_buffer("kernel", kernel, persistent=False)
 
     def forward(self, x: Tensor, padding: int, stride: int = 1) -> Tensor:
-        """Return every `stride`-th pixel of the maps, filtered within so many zeros."""
+        """Return every `stride`-th pixel of the filtered, zero-padded maps."""
         maps = x.shape[1]
         kernel = self.kernel.to(x.dtype).expand(maps, 1, -1, -1)
         return F.conv2d(x, kernel, None, stride, padding, groups=maps)
@@ -31,14 +31,14 @@ class _Blur(nn.Module):
 class UpConv(EqualizedConv2d):
     """A 3×3 convolution of x (B, C, H, W) at twice its height and width.
 
-    Filtered, the pixels are moved apart, convolved and blurred, which interpolates them linearly;
-    unfiltered, they are doubled. In the interior the former is the convolution of the interpolated
-    map.
+    If filtered, pixels are interleaved with zeros, convolved and blurred, which interpolates
+    linearly; otherwise pixels are repeated. In the interior the former equals the convolution of
+    the interpolated map.
     """
 
     def __init__(self, inputs: int, outputs: int, gain: float, filtered: bool) -> None:
         super().__init__(inputs, outputs, 3, gain=gain)
-        # The pixels lie a fourth as dense.
+        # Pixels are a fourth as dense.
         self.blur = _Blur(gain=4.0) if filtered else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,7 +53,8 @@ class UpConv(EqualizedConv2d):
 class DownConv(EqualizedConv2d):
     """A 3×3 or 1×1 convolution of x (B, C, 2H, 2W) at half its height and width.
 
-    Filtered, the map is blurred and every second pixel convolved; unfiltered, means of 2×2 are.
+    If filtered, the map is blurred and every second pixel convolved; otherwise 2×2 means are
+    convolved.
     """
 
     def __init__(
@@ -67,6 +68,6 @@ class DownConv(EqualizedConv2d):
         if self.blur is None:
             return super().forward(F.avg_pool2d(x, 2))
         weight = self.weight * self.scale
-        if weight.shape[-1] == 1:  # only the pixels that it takes need be blurred
+        if weight.shape[-1] == 1:  # only the pixels that it reads need blurring
             return F.conv2d(self.blur(x, padding=1, stride=2), weight, self.bias)
         return F.conv2d(self.blur(x, padding=2), weight, self.bias, stride=2)

@@ -1,4 +1,4 @@
-"""The residual discriminator and recogniser that Zhu et al. (2021) take from StyleGAN2."""
+"""The residual discriminator and recogniser of Zhu et al. (2021), adapted from StyleGAN2."""
 
 import math
 
@@ -13,7 +13,7 @@ from pydisent.nn.resampling import RESAMPLINGS, DownConv
 from pydisent.reference.dtypes import compute_dtype
 
 _END = 4  # px at the narrow end
-_GROUP = 4  # images over which the discriminator's deviation is taken
+_GROUP = 4  # images per group of the discriminator's minibatch deviation
 
 
 class _Residual(nn.Module):
@@ -68,7 +68,7 @@ class ResDown(nn.Module):
     def __init__(self, inputs: int, outputs: int, filtered: bool) -> None:
         super().__init__()
         self.conv = EqualizedConv2d(inputs, inputs, 3, gain=GAIN)
-        # Both branches' weights take the 1/√2 of their sum.
+        # Both branches' weights absorb the 1/√2 of their sum.
         self.down = DownConv(inputs, outputs, 3, GAIN / math.sqrt(2), filtered)
         self.skip = DownConv(inputs, outputs, 1, 1 / math.sqrt(2), filtered, bias=False)
 
@@ -91,10 +91,10 @@ class ResidualDiscriminator(_Residual):
     image_size : int
         Height and width in pixels, a power of two >= 8.
     max_width, min_width : int
-        Most and fewest feature maps.
+        Maximum and minimum number of feature maps.
     resampling : str
-        "filtered": maps are blurred by [1, 3, 3, 1] before every second pixel is taken, as in the
-        authors' code. "unfiltered": means of 2×2 pixels are taken.
+        "filtered": maps are blurred by [1, 3, 3, 1] before subsampling, as in the authors' code.
+        "unfiltered": 2×2 pixels are averaged.
 
     Raises
     ------
@@ -120,14 +120,14 @@ class ResidualDiscriminator(_Residual):
         return torch.cat([x, minibatch_deviation(x).to(x.dtype)], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits (B,) of images x."""
+        """Return the logits (B,) for images x."""
         return super().forward(x).squeeze(1)
 
 
 class ResidualRecogniser(_Residual):
     """Map images (B, channels, image_size, image_size) to codes (B, latent_size).
 
-    The discriminator's shape with weights of its own. Unlike the authors' recogniser it lacks the
+    The discriminator's architecture with its own weights. Unlike the authors' recogniser it has no
     minibatch deviation: an image's code must not depend on the rest of the batch.
 
     Parameters
@@ -139,10 +139,10 @@ class ResidualRecogniser(_Residual):
     image_size : int
         Height and width in pixels, a power of two >= 8.
     max_width, min_width : int
-        Most and fewest feature maps.
+        Maximum and minimum number of feature maps.
     resampling : str
-        "filtered": maps are blurred by [1, 3, 3, 1] before every second pixel is taken, as in the
-        authors' code. "unfiltered": means of 2×2 pixels are taken.
+        "filtered": maps are blurred by [1, 3, 3, 1] before subsampling, as in the authors' code.
+        "unfiltered": 2×2 pixels are averaged.
 
     Raises
     ------

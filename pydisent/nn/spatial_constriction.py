@@ -11,7 +11,7 @@ MASKS = ("band", "softmax")
 
 
 class CumaxGate(nn.Module):
-    """Make a band gate (B, length) in [0, 1] of pooled features (B, features) (Eqs. 1-3).
+    """Make a band gate (B, length) in [0, 1] from pooled features (B, features) (Eqs. 1-3).
 
     One bias-free equalised dense layer gives the logits v1 and v2 of
     g = cumax(v1) (1 − cumax(v2)); the gate's last entry is always 0.
@@ -44,13 +44,13 @@ class CumaxGate(nn.Module):
 class BandMask(nn.Module):
     """Learn masks (B, codes, height, width) in [0, 1] from a feature map (Eqs. 1-5).
 
-    "band": the map's spatial mean, through one bias-free equalised dense layer, gives the logits
-    of four gates a rectangle; a mask is the mean over its rectangles of (rise_h · fall_h) ⊗
-    (rise_w · fall_w). Its last row and column are always 0, and at equal logits it peaks at 1/16,
-    a little lower where the height or width is odd.
+    "band": one bias-free equalised dense layer maps the spatial mean to the logits of four gates
+    per rectangle; a mask is the mean over its rectangles of (rise_h · fall_h) ⊗ (rise_w · fall_w).
+    Its last row and column are always 0, and at equal logits it peaks at 1/16, slightly lower if
+    the height or width is odd.
 
-    "softmax", the paper's ablation (Table 4), as the authors' code has it: one bias-free
-    equalised 3×3 convolution of the map, then the softmax over all pixels. Such a mask sums to 1.
+    "softmax", the paper's ablation (Table 4) as in the authors' code: one bias-free equalised 3×3
+    convolution of the map, then a softmax over all pixels. Such a mask sums to 1.
 
     Parameters
     ----------
@@ -113,8 +113,8 @@ class BandMask(nn.Module):
 class SpatialConstriction(nn.Module):
     """Let each latent code restyle a feature map inside its own learned mask (Eqs. 6-7).
 
-    x̂ is the map, instance-normalised once. Each code is a scalar c_n, through a dense layer of
-    its own the scale s_n and shift b_n (C,); code after code, with the masks m_n of
+    x̂ is the map, instance-normalised once. Each code is a scalar c_n, mapped by its own dense
+    layer to a scale s_n and shift b_n (C,). For each code in turn, with the masks m_n of
     :class:`BandMask`, x ← x (1 − m_n) + (x̂ (s_n + 1) + b_n) m_n.
 
     Parameters
@@ -124,7 +124,7 @@ class SpatialConstriction(nn.Module):
     codes : int
         Number N of latent codes.
     rectangles : int
-        Number J of rectangles a mask.
+        Number J of rectangles per mask.
     mask : str
         "band", or "softmax" for the paper's ablation.
     eps : float
@@ -151,7 +151,7 @@ class SpatialConstriction(nn.Module):
         check_one_of("mask", mask, MASKS)
         check_number("eps", eps, above=0)
         self.mask = BandMask(channels, height, width, codes=codes, rectangles=rectangles, kind=mask)
-        # A code is one number, so that a layer's fan-in is 1 and its weights are used as they are.
+        # A code is one number, so a layer's fan-in is 1 and its weights need no scaling.
         self.style = nn.Parameter(torch.randn(codes, 2, channels))
         self.style_bias = nn.Parameter(torch.zeros(codes, 2, channels))
         self.eps = float(eps)
@@ -161,12 +161,12 @@ class SpatialConstriction(nn.Module):
         return self.with_masks(x, code)[0]
 
     def with_masks(self, x: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the restyled map, and the masks (B, codes, height, width) it was made with.
+        """Return the restyled map and the masks (B, codes, height, width) used for it.
 
         Raises
         ------
         ValueError
-            If the map or the code has another shape than the layer was made for.
+            If the shape of the map or the code is not the one that the layer was made for.
         """
         check_batch("x", x, *self.mask.map_shape)
         shape = (x.shape[0], self.mask.codes)
@@ -178,5 +178,5 @@ class SpatialConstriction(nn.Module):
         return spatial_constriction(x, masks, scales, shifts, self.eps), masks
 
     def extra_repr(self) -> str:
-        """Return what is added to the variance."""
+        """Return eps, which is added to the variance."""
         return f"eps={self.eps}"

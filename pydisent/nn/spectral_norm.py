@@ -6,7 +6,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 
 class _Scale(nn.Module):
-    """A learned factor of a layer's weight."""
+    """A learned scale of a layer's weight."""
 
     def __init__(self, scale: Tensor) -> None:
         super().__init__()
@@ -17,16 +17,16 @@ class _Scale(nn.Module):
 
 
 def normalize_spectrally(network: nn.Module) -> None:
-    """Make every weight g V / σ(V), in place, with a learned scale g per layer.
+    """Replace every weight by g V / σ(V), in place, with a learned scale g per layer.
 
-    σ(V) is the largest singular value of a linear layer's or convolution's weight as a matrix of
-    one row per output, estimated by one power iteration per use in training mode. V and g begin at
-    the weight, another norm of which is removed, and at its σ, so that the layer is unchanged.
+    σ(V) is the largest singular value of a linear layer's or convolution's weight, as a matrix with
+    one row per output, estimated by one power iteration per use in training mode. V starts at the
+    weight, stripped of any other norm, and g at its σ, so that the layer is unchanged.
 
     Parameters
     ----------
     network : nn.Module
-        A network of which all `nn.Linear`, `nn.Conv2d` and `nn.ConvTranspose2d` are normalised.
+        A network; all its `nn.Linear`, `nn.Conv2d` and `nn.ConvTranspose2d` are normalised.
     """
     for layer in list(network.modules()):
         if not isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):

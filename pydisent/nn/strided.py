@@ -1,4 +1,4 @@
-"""Convolutions that halve and double an image's resolution, for which PyTorch is slow on CPUs."""
+"""Convolutions that halve and double an image's resolution, where PyTorch is slow on CPUs."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from pydisent.ops import doubling_convolution
 from pydisent.reference.doubling import doubling_gradients, kernel_gradient
 
-# Most channels for which `doubling_convolution` is faster than oneDNN.
+# Maximum channels for which `doubling_convolution` is faster than oneDNN.
 _FEW = 4
 
 
@@ -19,7 +19,7 @@ class DoublingConvTranspose2d(nn.ConvTranspose2d):
 
     In eager training on a CPU it avoids oneDNN's slow paths: few output channels are computed by
     `doubling_convolution`, and derivatives by the convolution that it transposes. Elsewhere, and
-    where it is traced or transformed, it is `nn.ConvTranspose2d`.
+    when traced or transformed, it behaves as `nn.ConvTranspose2d`.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class DoublingConvTranspose2d(nn.ConvTranspose2d):
         super().__init__(in_channels, out_channels, 4, 2, 1, bias=bias)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Return the images (B, D, 2H, 2W) of x (B, C, H, W)."""
+        """Return the images (B, D, 2H, 2W) for x (B, C, H, W)."""
         if output_size or not _is_plain(x):
             return super().forward(x, output_size)
         x, weight, bias = _autocast(x, self.weight, self.bias)
@@ -48,8 +48,8 @@ class DoublingConvTranspose2d(nn.ConvTranspose2d):
 class HalvingConv2d(nn.Conv2d):
     """A 4×4 convolution of stride 2, from (B, C, 2H, 2W) to (B, D, H, W).
 
-    In eager training on a CPU the gradient of an image of few channels avoids oneDNN's slow path.
-    Elsewhere, and where it is traced or transformed, it is `nn.Conv2d`.
+    In eager training on a CPU the gradient of an image with few channels avoids oneDNN's slow path.
+    Elsewhere, and when traced or transformed, it behaves as `nn.Conv2d`.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class HalvingConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, 4, 2, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the features (B, D, H, W) of x (B, C, 2H, 2W)."""
+        """Return the features (B, D, H, W) for x (B, C, 2H, 2W)."""
         if self.in_channels > _FEW or not x.requires_grad or not _is_plain(x):
             return super().forward(x)
         x, weight, bias = _autocast(x, self.weight, self.bias)
@@ -84,7 +84,7 @@ def _autocast(
 
 
 def _is_plain(x: Tensor) -> bool:
-    """Whether x is a batch of images on the CPU, in eager mode and under autograd alone."""
+    """Whether x is a batch of images on the CPU, in eager mode, with no transform but autograd."""
     return (
         x.device.type == "cpu"
         and x.dim() == 4

@@ -1,4 +1,4 @@
-"""Batch norm by the statistics of a batch that is sharded over processes."""
+"""Batch norm with the statistics of a batch that is sharded over processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _held = False
 
 @contextmanager
 def statistics_held() -> Iterator[None]:
-    """Hold the statistics of shared batches constant, as the Jacobian engine holds all others."""
+    """Hold statistics of sharded batches constant, as the Jacobian engine does for all others."""
     global _held
     before, _held = _held, True
     try:
@@ -26,7 +26,7 @@ def statistics_held() -> Iterator[None]:
 
 
 class _WholeBatchNorm(_BatchNorm):
-    """Batch norm that inside `parallel.data_parallel` uses the whole batch's statistics.
+    """Batch norm that uses the whole batch's statistics inside `parallel.data_parallel`.
 
     PyTorch's SyncBatchNorm refuses CPU tensors, and cannot be differentiated twice.
     """
@@ -71,15 +71,15 @@ class _WholeBatchNorm(_BatchNorm):
 
 
 class WholeBatchNorm1d(_WholeBatchNorm, nn.BatchNorm1d):
-    """`nn.BatchNorm1d` of the whole batch."""
+    """`nn.BatchNorm1d` over the whole batch."""
 
 
 class WholeBatchNorm2d(_WholeBatchNorm, nn.BatchNorm2d):
-    """`nn.BatchNorm2d` of the whole batch."""
+    """`nn.BatchNorm2d` over the whole batch."""
 
 
 class WholeBatchNorm3d(_WholeBatchNorm, nn.BatchNorm3d):
-    """`nn.BatchNorm3d` of the whole batch."""
+    """`nn.BatchNorm3d` over the whole batch."""
 
 
 _WHOLE: dict[type, type] = {
@@ -91,18 +91,18 @@ _KNOWN = (_WholeBatchNorm, nn.SyncBatchNorm)
 
 
 def normalize_whole_batches(module: nn.Module) -> None:
-    """Make every batch norm inside `module` take its statistics over all processes' shards.
+    """Make every batch norm inside `module` compute its statistics over all processes' shards.
 
     Outside `parallel.data_parallel`, and in eval mode, nothing changes.
 
     Raises
     ------
     TypeError
-        If the module has a batch norm of another class.
+        If the module contains a batch norm of another class.
     """
     for layer in module.modules():
         if type(layer) in _WHOLE:
-            # The object stays the same: optimisers and others hold references to it.
+            # Modified in place, as optimisers and others hold references to the object.
             layer.__class__ = _WHOLE[type(layer)]
         elif isinstance(layer, _BatchNorm) and not isinstance(layer, _KNOWN):
             accepted = ", ".join(known.__name__ for known in _WHOLE)

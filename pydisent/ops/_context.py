@@ -1,4 +1,4 @@
-"""What surrounds a call: the implementation chosen, transforms, modes, leading axes."""
+"""Call context: the chosen implementation, transforms, modes and leading axes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-# What kernels below autograd run: "auto", or "triton" in its interpreter, backward included.
+# The implementation of kernels below autograd, backward included: "auto", or "triton" interpreted.
 chosen: ContextVar[str] = ContextVar("pydisent_implementation", default="auto")
 
-# The dispatch keys that this thread adds to every call, and those that it leaves out.
+# The dispatch keys that this thread includes in, and excludes from, every call.
 _included = torch._C._dispatch_tls_local_include_set
 _excluded = torch._C._dispatch_tls_local_exclude_set
 
@@ -27,25 +27,25 @@ def in_new_thread(function: Callable[..., Any], *args: Any) -> Any:
         return pool.submit(function, *args).result()
 
 
-# A dispatch mode, transform, trace, autocast or inference mode makes a thread's keys differ.
+# A dispatch mode, transform, trace, autocast or inference mode changes a thread's keys.
 _INCLUDED, _EXCLUDED = in_new_thread(lambda: (_included(), _excluded()))
 _ORDINARY = frozenset((Tensor, torch.nn.Parameter, float, int, bool, str, type(None)))
 
 
-# os.environ's own dictionary and key, which it would decode and encode at every look.
+# The dictionary and key inside os.environ, which would encode and decode on every lookup.
 _VARIABLES: dict[Any, Any] = vars(os.environ)["_data"]
 _IMPL = vars(os.environ)["encodekey"]("PYDISENT_IMPL")
 
 
 def environment_choice() -> Any:
-    """The variable ``PYDISENT_IMPL`` if it is set and not empty."""
+    """The environment variable ``PYDISENT_IMPL``, or None if unset or empty."""
     value = _VARIABLES.get(_IMPL)
     return os.environ["PYDISENT_IMPL"] if value else None
 
 
 @contextmanager
 def choosing(impl: str) -> Iterator[None]:
-    """Let kernels below autograd run this implementation."""
+    """Select the implementation that kernels below autograd run."""
     token = chosen.set(impl)
     try:
         yield
@@ -59,7 +59,7 @@ def is_transformed() -> bool:
 
 
 def is_ordinary(args: tuple[Any, ...]) -> bool:
-    """Whether nothing but autograd and the op's own kernels would see a call."""
+    """Whether only autograd and the op's own kernels would see this call."""
     for x in args:
         if type(x) not in _ORDINARY:
             return False
@@ -73,7 +73,7 @@ def is_ordinary(args: tuple[Any, ...]) -> bool:
 
 
 def requires_grad(args: tuple[Any, ...]) -> bool:
-    """Whether a gradient is to be recorded for some argument."""
+    """Whether autograd would record a gradient for any argument."""
     return torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in args)
 
 
@@ -83,13 +83,13 @@ def device_type(args: tuple[Any, ...]) -> str:
 
 
 def merge_leading(args: tuple[Any, ...], core: int) -> tuple[tuple[Any, ...], Any]:
-    """Merge all axes but the last ``core`` into one; also return what they were, if others."""
+    """Merge the leading axes, all but the last ``core``, into one; also return any that changed."""
     if not core or args[0].dim() == core + 1:
         return args, None
     leading = args[0].shape[:-core]
     if not leading:
         return tuple(x.unsqueeze(0) for x in args), leading
-    # Not flatten, which the batched gradients of torch.autograd.grad have no rule for.
+    # Not flatten: the batched gradients of torch.autograd.grad have no rule for it.
     return tuple(x.reshape(-1, *x.shape[-core:]) for x in args), leading
 
 

@@ -1,4 +1,4 @@
-"""Ordinary eager calls: no dispatcher and no second look at the arguments before the kernel."""
+"""Fast path of ordinary eager calls: straight to the kernel, bypassing the dispatcher."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ is_recording = torch.is_grad_enabled
 def direct_kernels(
     spec: OpSpec, overload: Any, adjoint: Callable[..., Any] | None, backward: Backward
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Make the op for ordinary arguments: all of its outputs below autograd, and those seen above.
+    """Make two callables for ordinary arguments: all outputs below autograd, and visible outputs.
 
-    ``adjoint`` is what the first is of its adjoint.
+    ``adjoint`` is the first of the two for the adjoint op.
     """
     below = _below_autograd(spec, overload)
     if spec.written:
@@ -43,7 +43,7 @@ def direct_kernels(
 
 
 def _below_autograd(spec: OpSpec, overload: Any) -> Callable[..., Any]:
-    """Make a call of the op's own kernel on arguments with any leading axes."""
+    """Make a call of the op's kernel, below autograd, for any leading axes."""
     run, core = overload._op, spec.core
 
     def below(*args: Any) -> Any:
@@ -52,7 +52,7 @@ def _below_autograd(spec: OpSpec, overload: Any) -> Callable[..., Any]:
                 return run(*args)
             args, leading = merge_leading(args, core)
             outputs = run(*args)
-            # Autograd would forbid to write to a view that was made in a Function.
+            # Autograd would forbid in-place writes to a view made inside a Function.
             with torch._C._AutoDispatchBelowADInplaceOrView():
                 return split_leading(outputs, leading)
 
@@ -77,8 +77,8 @@ def _function(
 ) -> Callable[..., Any]:
     """Make the op with its gradient.
 
-    Of the outputs that callers do not see, what the gradient reads is saved and not returned: a
-    gradient that is to be differentiated computes them anew.
+    Hidden outputs that the gradient reads are saved but not returned: a gradient that will itself
+    be differentiated recomputes them.
     """
     visible, keep, (split, join) = visible_outputs(spec), _saved_outputs(spec), _arguments(spec)
     by_adjoint = None if adjoint is None else _by_adjoint_alone(spec, adjoint)
@@ -114,15 +114,15 @@ def _function(
 
     Function.__name__ = Function.__qualname__ = f"{spec.name}_autograd"
     Function._backward_cls.__name__ = f"{Function.__name__}Backward"
-    # Not Function.apply, which first looks for functorch: an ordinary call is not under it.
+    # Not Function.apply, which first checks for functorch: an ordinary call is never under it.
     return super(torch.autograd.Function, Function).apply
 
 
 def visible_outputs(spec: OpSpec) -> Callable[[Any], Any]:
-    """Make the choice of the outputs that callers see: a tuple if they are several."""
+    """Make a selector of the outputs that callers see: a tuple if there are several."""
     if spec.outputs == len(spec.returns) or spec.written:
         return lambda outputs: outputs
-    count = spec.outputs  # no itemgetter, which torch.compile cannot follow into
+    count = spec.outputs  # not itemgetter, which torch.compile cannot trace
     return (lambda outputs: outputs[0]) if count == 1 else (lambda outputs: outputs[:count])
 
 
@@ -139,13 +139,13 @@ def _saved_outputs(spec: OpSpec) -> Callable[[Any], tuple[Any, ...]]:
 
 
 def _known(spec: OpSpec) -> list[str]:
-    """Names of what a gradient knows, in the order of the Function's saved things."""
+    """Names of the values available to the gradient, in the order that the Function saves them."""
     plain = [name for name in spec.inputs if name not in spec.tensors]
     return [*spec.tensors, *(spec.returns[i] for i in spec.saves), *plain]
 
 
 def _arguments(spec: OpSpec) -> tuple[Any, Any]:
-    """Split arguments into tensors and others, unless all are tensors; and put saved ones back."""
+    """Make the split of arguments into tensors and others (None if no others), and its inverse."""
     known, count = _known(spec), len(spec.inputs)
     place = {name: i for i, name in enumerate(known)}
     order = [place[name] for name in spec.inputs]
@@ -168,7 +168,7 @@ def _arguments(spec: OpSpec) -> tuple[Any, Any]:
 
 
 def _by_adjoint_alone(spec: OpSpec, adjoint: Callable[..., Any]) -> Callable[..., Any] | None:
-    """Make the plain call of the adjoint, which gives None where that is not all there is to do."""
+    """Make a gradient that only calls the adjoint; it returns None where that does not suffice."""
     assert spec.adjoint is not None
     wiring, known, seen = Wiring(spec, spec.adjoint), _known(spec), spec.outputs
     hidden = spec.returns[seen : wiring.cotangents]

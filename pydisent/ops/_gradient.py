@@ -1,4 +1,4 @@
-"""Gradients of ops: by their adjoints, or by autograd through their references."""
+"""Gradients of ops: from their adjoints, or from autograd through their references."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pydisent.ops.spec import Backward, Grads, OpSpec, Wiring, tuple_of
 
 
 def by_adjoint(spec: OpSpec, adjoint: Callable[..., Any]) -> Backward:
-    """Make the gradient of an op from a call of its adjoint.
+    """Make an op's gradient from its adjoint.
 
-    Cotangents of saved outputs, which a second derivative alone has, go by the reference.
+    Cotangents of saved outputs, which arise only in second derivatives, go through the reference.
     """
     assert spec.adjoint is not None
     wiring = Wiring(spec, spec.adjoint)
     own, further = range(wiring.cotangents), range(wiring.cotangents, len(spec.returns))
     has_optional, by_reference = "?" in spec.schema, differentiable_backward(spec.reference)
 
-    # On small tensors this is much of a call.
+    # On small tensors this is a large part of a call's time.
     def backward(
         inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
     ) -> Grads:
@@ -58,7 +58,7 @@ def _sum(x: Tensor | None, y: Tensor | None) -> Tensor | None:
 def _with_zeros(
     spec: OpSpec, inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, own: range
 ) -> Grads:
-    """The cotangents with zeros for those of the op's own outputs that are missing."""
+    """Replace missing cotangents of the op's own outputs by zeros."""
     missing = [i for i in own if grads[i] is None]
     if any(outputs[i] is None for i in missing):
         outputs = tuple_of(spec.fake(*inputs))
@@ -66,18 +66,18 @@ def _with_zeros(
 
 
 def differentiable_backward(function: Callable[..., Any]) -> Backward:
-    """Make a gradient from autograd through a function, as an op's reference is."""
+    """Make a gradient by autograd through a function, such as an op's reference."""
 
     def backward(
         inputs: tuple[Any, ...], outputs: tuple[Any, ...], grads: Grads, needs: tuple[bool, ...]
     ) -> Grads:
         create_graph = torch.is_grad_enabled()
-        with torch.inference_mode(False):  # which enables gradients, too
-            # Aliases are where this gradient ends, and where the graph of a further one goes on.
+        with torch.inference_mode(False):  # this also enables gradients
+            # This gradient stops at the aliases; a higher-order one continues through them.
             aliases = tuple(x.view_as(x) if need else x for x, need in zip(inputs, needs))
             results = tuple_of(function(*aliases))
             pairs = [(r, g) for r, g in zip(results, grads) if g is not None and r.requires_grad]
-            if not pairs:  # such outputs do not depend on such inputs
+            if not pairs:  # these outputs do not depend on these inputs
                 return (None,) * len(inputs)
             found = iter(
                 torch.autograd.grad(

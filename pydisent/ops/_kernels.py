@@ -1,4 +1,4 @@
-"""The kernels that ``torch.library`` gets of an op, besides the compiled ones."""
+"""The kernels of an op registered with ``torch.library``, besides the compiled ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Kernel = Callable[..., Any]
 
 
 def triton_kernel(spec: OpSpec) -> Kernel:
-    """Make a kernel of the op's launch function, which is imported at the first call."""
+    """Make a kernel from the op's launch function, imported on the first call."""
     assert spec.inputs[0] in spec.tensors
     launch: Kernel | None = None
 
@@ -43,7 +43,7 @@ def triton_kernel(spec: OpSpec) -> Kernel:
 
 
 def fallback_kernel(spec: OpSpec) -> Kernel:
-    """Make the kernel that runs the reference where no other is."""
+    """Make the kernel that runs the reference where there is no other kernel."""
 
     def kernel(*args: Any) -> Any:
         device = device_type(args)
@@ -54,7 +54,7 @@ def fallback_kernel(spec: OpSpec) -> Kernel:
                 f"PYDISENT_STRICT=1: {spec.name} would fall back to its reference on "
                 f"{device!r}: {reason}"
             )
-        if reason and device in ("cpu", "cuda"):  # on which there might be compiled kernels
+        if reason and device in ("cpu", "cuda"):  # devices that can have compiled kernels
             warn_once(f"ops on {device!r} fall back to their references, right but slow: {reason}")
         outputs = spec.reference(*args)
         return None if spec.written else _with_strides(outputs, spec.fake(*map(as_meta, args)))
@@ -63,7 +63,7 @@ def fallback_kernel(spec: OpSpec) -> Kernel:
 
 
 def _with_strides(outputs: Any, like: Any) -> Any:
-    """Give a fallback's outputs the strides that the fake and the compiled kernels have."""
+    """Give a fallback's outputs the strides of the fake's and the compiled kernels' outputs."""
     if isinstance(outputs, tuple):
         return tuple(map(_with_strides, outputs, like))
     if outputs.stride() == like.stride():
@@ -103,7 +103,7 @@ def autograd_kernel(spec: OpSpec, overload: Any, backward: Backward) -> Kernel:
     Function.__name__ = Function.__qualname__ = f"{spec.name}_autograd"
 
     def kernel(keyset: Any, *args: Any) -> Any:
-        # A dual tensor or a functorch level: only composed primitives carry the tangent.
+        # Under a dual tensor or functorch level, only composed primitives propagate the tangent.
         if is_transformed():
             return spec.reference(*args)
         if requires_grad(args):
@@ -136,17 +136,17 @@ def _mutating_kernel(spec: OpSpec, below: Kernel) -> Kernel:
 
 
 def refuse_writing(spec: OpSpec, args: tuple[Any, ...]) -> list[Tensor]:
-    """Return the tensors that the op writes to; raise if it may not."""
+    """Return the tensors that the op writes to; raise if it must not write to them."""
     if is_transformed() or requires_grad(args):
         raise RuntimeError(
             f"{spec.name} writes in place and has no derivative; "
-            f"use {spec.name.rstrip('_')}, or torch.no_grad() outside of any transform"
+            f"use {spec.name.rstrip('_')}, or torch.no_grad() outside any transform"
         )
     return refuse_overlaps(spec, args)
 
 
 def refuse_overlaps(spec: OpSpec, args: tuple[Any, ...]) -> list[Tensor]:
-    """Return the tensors that the op writes to; raise if an element of them is not a place."""
+    """Return the tensors that the op writes to; raise if their memory overlaps."""
     tensors = {n: x for n, x in zip(spec.inputs, args) if isinstance(x, Tensor)}
     for name in spec.written:
         refuse_overlap(name, tensors[name], {n: x for n, x in tensors.items() if n != name})
@@ -154,7 +154,7 @@ def refuse_overlaps(spec: OpSpec, args: tuple[Any, ...]) -> list[Tensor]:
 
 
 def _save(ctx: Any, spec: OpSpec, args: tuple[Any, ...], outputs: Any) -> None:
-    """Keep tensors with ``save_for_backward`` and the rest, with their places, on the context."""
+    """Save tensors with ``save_for_backward``, and the rest, at their positions, on the context."""
     kept = [x if i in spec.saves else None for i, x in enumerate(tuple_of(outputs))]
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*(x if isinstance(x, Tensor) else None for x in (*args, *kept)))

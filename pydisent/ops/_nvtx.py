@@ -13,11 +13,11 @@ try:
 except ImportError:
     nvtx = None
 
-#: Whether there are ranges at all.
+#: Whether NVTX ranges are available.
 HAS_RANGES = nvtx is not None
 
 
 @functools.cache
 def op_range(name: str) -> AbstractContextManager[Any]:
-    """Return a context that shows as a range of that name in a profile."""
+    """Return a context manager that marks a range of that name in a profile."""
     return _NOTHING if nvtx is None else nvtx.annotate(name, domain="pydisent")

@@ -1,22 +1,22 @@
-"""Memory that an op would write to twice, or read after it wrote there."""
+"""Detection of memory that an op would write twice, or read after writing."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-_NO, _YES, _UNKNOWN = 0, 1, 2  # of torch._debug_has_internal_overlap
+_NO, _YES, _UNKNOWN = 0, 1, 2  # results of torch._debug_has_internal_overlap
 
 
 def refuse_overlap(name: str, written: Tensor, others: dict[str, Tensor]) -> None:
-    """Raise RuntimeError, as PyTorch's in-place operations do, unless each element is one place.
+    """Raise RuntimeError on overlapping memory, as PyTorch's in-place operations do.
 
     Parameters
     ----------
     name, written
-        The argument that is written to.
+        Name and value of the argument written to.
     others
-        The arguments that are read, by name: none may share memory with what is written.
+        The arguments that are read, by name: none may share memory with ``written``.
     """
     if _overlaps_itself(written):
         raise RuntimeError(
@@ -35,7 +35,7 @@ def _overlaps_itself(x: Tensor) -> bool:
     state = torch._debug_has_internal_overlap(x)
     if state != _UNKNOWN or x.numel() < 2:
         return state == _YES
-    reach = 0  # of the axes so far, from the smallest stride up
+    reach = 0  # span of the axes so far, by increasing stride
     for stride, size in sorted(zip(x.stride(), x.shape)):
         if size > 1 and stride <= reach:
             return _places(x).unique().numel() < x.numel()
@@ -44,7 +44,7 @@ def _overlaps_itself(x: Tensor) -> bool:
 
 
 def _share(x: Tensor, y: Tensor) -> bool:
-    """Whether an element of each has a byte in common."""
+    """Whether any element of x shares a byte with one of y."""
     if x.numel() == 0 or y.numel() == 0 or x.device.type == "meta":
         return False
     if x.untyped_storage()._cdata != y.untyped_storage()._cdata:
@@ -58,14 +58,14 @@ def _share(x: Tensor, y: Tensor) -> bool:
 
 
 def _extent(x: Tensor) -> tuple[int, int]:
-    """The first byte in the storage, and that after the last."""
+    """The tensor's first byte in its storage, and one past its last."""
     reach = sum(int(stride) * (size - 1) for stride, size in zip(x.stride(), x.shape))
     first = int(x.storage_offset()) * x.itemsize
     return first, first + (reach + 1) * x.itemsize
 
 
 def _places(x: Tensor) -> Tensor:
-    """Where in the storage each element lies, (n,), in elements."""
+    """Storage index of each element, (n,)."""
     places = torch.tensor([x.storage_offset()])
     for stride, size in zip(x.stride(), x.shape):
         places = (places[:, None] + stride * torch.arange(size)).flatten()

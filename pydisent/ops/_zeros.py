@@ -1,4 +1,4 @@
-"""Cotangents of zeros, without a fill a call."""
+"""Zero cotangents without a fill per call."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _ZEROS: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
 
 def zeros_like(x: Tensor) -> Tensor:
-    """Zeros of the shape, dtype and device of x, to be read alone: all of them are one element."""
-    if type(x) is not Tensor:  # a traced one, which must not outlive its trace
+    """Read-only zeros with the shape, dtype and device of x: one element, expanded."""
+    if type(x) is not Tensor:  # a traced zero must not outlive its trace
         return torch.zeros_like(x)
     key = x.dtype, x.device
     zero = _ZEROS.get(key)
-    if zero is None or zero._version:  # no other has been written to, as a hook can
-        if x.is_cuda and torch.cuda.is_current_stream_capturing():  # it would be the graph's
+    if zero is None or zero._version:  # or was written to, as a hook can
+        if x.is_cuda and torch.cuda.is_current_stream_capturing():  # would be the graph's memory
             return torch.zeros_like(x)
-        # There no mode or transform can make it its own, which would outlive it.
+        # In a new thread no mode or transform can wrap it, which it would outlive.
         zero = _ZEROS[key] = in_new_thread(_zero, *key)
     return zero.expand(x.shape)
 

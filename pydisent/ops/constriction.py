@@ -1,4 +1,4 @@
-"""Spatial constriction: adaptive instance normalisation inside of masks, code after code."""
+"""Spatial constriction: adaptive instance normalisation inside masks, code by code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def spatial_constriction(
     *,
     impl: Implementation | None = None,
 ) -> Tensor:
-    """Let N codes in turn restyle a feature map, each inside its mask (Zhu et al. 2021, Eqs. 6-7).
+    """Restyle a feature map by N codes in turn, each inside its mask (Zhu et al. 2021, Eqs. 6-7).
 
     For n = 1..N: x ← x (1 − m_n) + (scale_n x̂ + shift_n) m_n, where x̂ is the given x,
     instance-normalised once with its biased variance. N = 1 is AdaIN in a mask, N = 0 the
@@ -34,12 +34,12 @@ def spatial_constriction(
     Parameters
     ----------
     x
-        (B, C, H, W), contiguous or channels-last; another layout is copied to the first of these.
-        Its dtype is that of the result; the arithmetic is in float32, or float64 for a float64 x.
+        (B, C, H, W), contiguous or channels-last; any other layout is copied to contiguous. The
+        result has its dtype; arithmetic is in float32, or float64 for a float64 x.
     masks
-        (B, N, H, W), in [0, 1] for the mixture to be one. Of any floating dtype, as are the next.
+        (B, N, H, W), of any floating dtype; in [0, 1] for a convex mixture.
     scales, shifts
-        (B, N, C), the style that each code gives to each channel.
+        (B, N, C), of any floating dtype: the style that each code gives each channel.
     eps
         > 0, added to the variance.
     impl
@@ -48,14 +48,14 @@ def spatial_constriction(
     Returns
     -------
     Tensor
-        (B, C, H, W), in the dtype of ``x``; channels-last if that is, else contiguous.
+        (B, C, H, W), in the dtype of ``x``; channels-last if ``x`` is, else contiguous.
 
     Raises
     ------
     ValueError, TypeError
         If shapes, dtypes, devices or ``eps`` are not as above.
     RuntimeError
-        If the implementation asked for is not there.
+        If the requested implementation is not available.
     """
     check_number("eps", eps, above=0)
     if is_compiling() or not _backends.fits("bchw bnhw bnc bnc", x, masks, scales, shifts):
@@ -93,9 +93,9 @@ def _arguments(
     x = draw(batch, channels, height, width, mean=mean)
     if channels_last:
         x = x.to(memory_format=torch.channels_last)
-    # Exactly zero and one somewhere, as bands are where they saturate.
+    # Exact zeros and ones included, as in saturated bands.
     masks = (draw(batch, codes, height, width).sigmoid() * 1.4 - 0.2).clamp(0, 1)
-    # With the variance zero, derivatives of the adjoint are powers of 1 / eps.
+    # At zero variance, derivatives of the adjoint are powers of 1 / eps.
     eps = 0.1 if height * width == 1 else 1e-8
     return x, masks, draw(batch, codes, channels, mean=1.0), draw(batch, codes, channels), eps
 

@@ -24,7 +24,7 @@ def covariance_penalty(
     lambda_d: float,
     impl: Implementation | None = None,
 ) -> Tensor:
-    """Penalise the distance of a covariance to the identity (Kumar et al. 2018, Eqs. 6 and 7).
+    """Penalise the distance of a covariance from the identity (Kumar et al. 2018, Eqs. 6 and 7).
 
     lambda_od Σ_{i≠j} C_ij² + lambda_d Σ_i (C_ii − 1)², where C is the biased covariance of ``mu``
     over the batch (Eq. 6) plus, with ``logvar``, the batch mean of exp(logvar) on the diagonal
@@ -33,11 +33,11 @@ def covariance_penalty(
     Parameters
     ----------
     mu
-        (B, d), the means of the posteriors. An empty batch has the covariance zero.
+        (B, d), means of the posteriors. The covariance of an empty batch is zero.
     logvar
-        (B, d), the logarithms of their variances. Floating dtypes that differ are promoted to one.
+        (B, d), log-variances of the posteriors. Mixed floating dtypes are promoted.
     lambda_od, lambda_d
-        Weights of the entries off and on the diagonal: numbers >= 0, not tensors, for they get no
+        Weights of the entries off and on the diagonal: numbers >= 0, not tensors, as they get no
         gradient.
     impl
         "auto", "reference", "native" or "triton"; by default ``PYDISENT_IMPL``, else "auto".
@@ -52,7 +52,7 @@ def covariance_penalty(
     ValueError, TypeError
         If shapes, dtypes or ranges are not as above.
     RuntimeError
-        If the implementation asked for is not there.
+        If the requested implementation is not available.
     """
     mu, logvar = _check_batch("mu", mu, logvar)
     check_number("lambda_od", lambda_od, at_least=0)
@@ -69,8 +69,8 @@ def cross_covariance_penalty(y: Tensor, z: Tensor, *, impl: Implementation | Non
     Parameters
     ----------
     y, z
-        (B, k) and (B, d); floating dtypes that differ are promoted to one. An empty batch has the
-        covariance zero.
+        (B, k) and (B, d); mixed floating dtypes are promoted. The covariance of an empty batch is
+        zero.
     impl
         "auto", "reference", "native" or "triton"; by default ``PYDISENT_IMPL``, else "auto".
 
@@ -84,7 +84,7 @@ def cross_covariance_penalty(y: Tensor, z: Tensor, *, impl: Implementation | Non
     ValueError, TypeError
         If shapes or dtypes are not as above.
     RuntimeError
-        If the implementation asked for is not there.
+        If the requested implementation is not available.
     """
     if is_compiling() or not _backends.fits("bK bD", y, z):
         _check_batch("y", y)
@@ -103,15 +103,15 @@ def third_central_moment_penalty(
 
     Σ_i M_i², where M_i = 1/B Σ_b (z_bi − z̄_i)³ is the third central moment of dimension i. With
     ``logvar``, z holds the means of posteriors, and M_i = 1/B Σ_b (c³ + 3 c e^logvar), c = z − z̄,
-    is that of their mixture, in closed form. The paper leaves open which moments are meant: here
-    they are those of each dimension, d of them, and not the d³ mixed ones.
+    is that of their mixture, in closed form. The paper leaves open which moments it means: here,
+    the d moments of single dimensions, not the d³ mixed ones.
 
     Parameters
     ----------
     z
-        (B, d), samples, or means with ``logvar``. An empty batch has the moments zero.
+        (B, d), samples, or means if ``logvar`` is given. The moments of an empty batch are zero.
     logvar
-        (B, d). Floating dtypes that differ are promoted to one.
+        (B, d). Mixed floating dtypes are promoted.
     impl
         "auto", "reference", "native" or "triton"; by default ``PYDISENT_IMPL``, else "auto".
 
@@ -125,7 +125,7 @@ def third_central_moment_penalty(
     ValueError, TypeError
         If shapes or dtypes are not as above.
     RuntimeError
-        If the implementation asked for is not there.
+        If the requested implementation is not available.
     """
     z, logvar = _check_batch("z", z, logvar)
     return _third_moment(z, logvar, impl=impl)
@@ -134,7 +134,7 @@ def third_central_moment_penalty(
 def _check_batch(
     name: str, x: Tensor, logvar: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Return them in one dtype."""
+    """Check two batches, and return them in one dtype."""
     if not is_compiling() and (
         _backends.fits("bD", x) if logvar is None else _backends.fits("bD bD", x, logvar)
     ):
@@ -153,7 +153,7 @@ _FAMILY = Family("covariance", triton=True)
 
 
 def _codes(draw: Draw, batch: int, d: int, logvar: bool) -> tuple[Tensor, Tensor | None]:
-    """Means, for the centring to have something to do, and log-variances."""
+    """Means away from zero, to exercise the centring, and log-variances."""
     return draw(batch, d, mean=1.0), draw(batch, d, mean=-1.0) if logvar else None
 
 

@@ -36,21 +36,20 @@ def aggregate_posterior(
     """Estimate the aggregate posterior's log-densities at its samples (Chen et al. 2018).
 
     q(z_i) ≈ Σ_j w_ij Π_d q(z_id | x_j) and q(z_id) ≈ Σ_j w_ij q(z_id | x_j), where
-    q(z_id | x_j) = N(z_id; mu_jd, exp(logvar_jd)). Time grows with B² d, memory with B d; but with
-    B² d where derivatives are those of the reference: gradients with impl="reference", second
+    q(z_id | x_j) = N(z_id; mu_jd, exp(logvar_jd)). Time grows with B² d, memory with B d; memory
+    grows with B² d where the reference is differentiated: gradients with impl="reference", second
     derivatives, forward mode and torch.func transforms.
 
     Parameters
     ----------
     z
-        (B, d), the sample of each posterior.
+        (B, d), one sample from each posterior.
     mu, logvar
-        (B, d), means and log-variances of the posteriors. Floating dtypes that differ are
-        promoted to one.
+        (B, d), means and log-variances of the posteriors. Mixed floating dtypes are promoted.
     dataset_size
         N >= 1, the number of training images that the batch was drawn from. N < B, a batch with
-        repeated images, is accepted by "mws", to which N is a constant offset; "mss" refuses it,
-        for it would give an image a negative weight.
+        repeated images, is accepted by "mws", where N is a constant offset, but not by "mss", where
+        it would give an image a negative weight.
     estimator
         "mws", minibatch-weighted (sec. 3.1): w = 1 / (B N). "mss", minibatch-stratified
         (appendix C): with M = B − 1, w_ii = 1 / N, w_ij = (N − M) / (N M) for j = i + 1 (mod B),
@@ -71,7 +70,7 @@ def aggregate_posterior(
     ValueError, TypeError
         If shapes, dtypes, ranges or names are not as above.
     RuntimeError
-        If the implementation asked for is not there.
+        If the requested implementation is not available.
     """
     z, mu, logvar = _checked(z, mu, logvar, dataset_size, estimator)
     return _posterior(z, mu, logvar, int(dataset_size), estimator, impl=impl)
@@ -88,14 +87,14 @@ def total_correlation(
 ) -> Tensor:
     """Estimate the total correlation of the aggregate posterior (Chen et al. 2018, Eq. 2).
 
-    mean_i [log q(z_i) − Σ_d log q(z_id)], with the densities of :func:`aggregate_posterior`,
-    whose parameters, dtypes and exceptions these are.
+    mean_i [log q(z_i) − Σ_d log q(z_id)], with the densities, parameters, dtypes and exceptions of
+    :func:`aggregate_posterior`.
 
     Returns
     -------
     Tensor
-        A scalar in nats; NaN for an empty batch. It may be negative, as an estimate; and the
-        weights of "mws" add (d − 1) log N to what the average over the batch would give.
+        A scalar in nats; NaN for an empty batch. The estimate may be negative; the weights of "mws"
+        add (d − 1) log N to the value that averaging over the batch would give.
     """
     log_joint, log_marginals = aggregate_posterior(
         z, mu, logvar, dataset_size, estimator, impl=impl
@@ -125,7 +124,8 @@ def _checked(
 
 
 def _arguments(draw: Draw, batch: int, d: int, estimator: str = "mws") -> tuple[Any, ...]:
-    # Of moderate size: the adjoint's condition grows with the log-densities it takes exp of.
+    # Of moderate size: the adjoint is ill-conditioned where log-densities, its exponents, are
+    # large.
     mu, logvar, noise = (draw(batch, d, std=std, dtype=torch.float64) for std in (1.0, 0.5, 1.0))
     z = mu + torch.exp(logvar / 2) * noise
     return *(x.to(draw.dtype) for x in (z, mu, logvar)), 737280, estimator

@@ -22,15 +22,15 @@ def doubling_convolution(
 ) -> Tensor:
     """Double an image's resolution: a 4×4 transposed convolution of stride 2 and padding 1.
 
-    For the last layer of a decoder: its compiled kernel for the CPU is for few output channels, as
-    images have, where oneDNN's takes several times as long. Half precision is summed in float32.
+    For the last layer of a decoder: the compiled CPU kernel is tuned for few output channels, such
+    as an image's, where oneDNN's takes several times as long. Half precision is summed in float32.
 
     Parameters
     ----------
     x
         (B, C, H, W), fastest channels-last.
     weight
-        (C, D, 4, 4). Floating dtypes that differ are promoted to one.
+        (C, D, 4, 4). Mixed floating dtypes are promoted.
     impl
         "auto", "reference" or "native"; by default ``PYDISENT_IMPL``, else "auto".
 
@@ -44,7 +44,7 @@ def doubling_convolution(
     ValueError, TypeError
         If shapes or devices do not fit, or a dtype is not floating.
     RuntimeError
-        If the implementation asked for is not there.
+        If the requested implementation is not available.
     """
     if not is_compiling() and _backends.fits("bCHW CD44", x, weight):
         return _convolution(x, weight, impl=impl)

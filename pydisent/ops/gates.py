@@ -1,4 +1,4 @@
-"""Gate ops: cumulative softmax, band gates, and the rectangular masks made of these."""
+"""Gate ops: cumulative softmax, band gates, and rectangular masks made of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["band_gate", "band_mask", "cumax"]
 
 
 def cumax(logits: Tensor, *, impl: Implementation | None = None) -> Tensor:
-    """Sum the softmax cumulatively over the last axis (Zhu et al. 2021, Eqs. 1-2).
+    """Compute the cumulative sum of the softmax over the last axis (Zhu et al. 2021, Eqs. 1-2).
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def cumax(logits: Tensor, *, impl: Implementation | None = None) -> Tensor:
     ValueError, TypeError
         If the shape or the dtype is not as above.
     RuntimeError
-        If the implementation asked for is not there.
+        If the requested implementation is not available.
     """
     if is_compiling() or not _backends.fits(".L", logits):
         _require_logits("logits", logits, 1)
@@ -46,13 +46,13 @@ def cumax(logits: Tensor, *, impl: Implementation | None = None) -> Tensor:
 def band_gate(rise: Tensor, fall: Tensor, *, impl: Implementation | None = None) -> Tensor:
     """Gate a band between two soft edges, cumax(rise) (1 − cumax(fall)) (Zhu et al., Eq. 3).
 
-    1 − cumax is summed from the end, so that no digit of it cancels.
+    1 − cumax is summed from the end, to avoid cancellation.
 
     Parameters
     ----------
     rise, fall
-        (..., L), floating, L >= 1: logits of the places of the two edges. Floating dtypes that
-        differ are promoted to one.
+        (..., L), floating, L >= 1: logits of the positions of the two edges. Mixed floating dtypes
+        are promoted.
     impl
         As for :func:`cumax`.
 
@@ -81,18 +81,17 @@ def band_mask(
     *,
     impl: Implementation | None = None,
 ) -> Tensor:
-    """Make masks of J soft rectangles each (Zhu et al. 2021, Eqs. 4-5).
+    """Make masks that average J soft rectangles each (Zhu et al. 2021, Eqs. 4-5).
 
-    1/J Σ_j band_gate(rise_h_j, fall_h_j) ⊗ band_gate(rise_w_j, fall_w_j), in one pass forward
-    and one backward, without anything of size J x H x W.
+    1/J Σ_j band_gate(rise_h_j, fall_h_j) ⊗ band_gate(rise_w_j, fall_w_j), in one pass forward and
+    one backward, with no J x H x W intermediate.
 
     Parameters
     ----------
     rise_h, fall_h
         (..., J, H), logits of the upper and lower edges; J, H >= 1.
     rise_w, fall_w
-        (..., J, W), logits of the left and right edges; W >= 1. Floating dtypes that differ are
-        promoted to one.
+        (..., J, W), logits of the left and right edges; W >= 1. Mixed floating dtypes are promoted.
     impl
         As for :func:`cumax`.
 
@@ -140,7 +139,7 @@ _ROWS = Sizes(
 )
 
 
-# A logit: its exponential, its share of a sum and of a quotient; backward also sums and products.
+# Per logit: an exponential, an addition and a division; backward also sums and products.
 def _flops(*logits: Tensor) -> int:
     return 5 * sum(x.numel() for x in logits)
 
@@ -179,7 +178,7 @@ def _mask_arguments(draw: Draw, masks: int, j: int, height: int, width: int) -> 
 
 
 def _products(rise_h: Tensor, rise_w: Tensor) -> int:
-    """Products of a row's gate with a column's."""
+    """Number of products of a row gate and a column gate."""
     return rise_h.numel() * rise_w.shape[2]
 
 
@@ -194,8 +193,8 @@ _mask = _FAMILY.op(
     arguments=_mask_arguments,
     sizes=Sizes(
         "M J H W",
-        # A mask of one pixel, one row or one column, J to 8 and beyond the width of a vector,
-        # sides beyond a block.
+        # Masks of one pixel, row or column; J up to 8 and beyond the vector width; sides longer
+        # than a block.
         samples=_MASKS,
         tiny=(2, 2, 3, 4),
         small=(80, 4, 16, 16),

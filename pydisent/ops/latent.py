@@ -24,7 +24,7 @@ from pydisent.reference.dtypes import promote
 
 __all__ = ["gaussian_kl", "perceptual_simplicity_loss", "reparameterized_sample"]
 
-#: Accepted values of ``variant`` of the perceptual simplicity loss.
+#: Accepted values of ``variant`` in the perceptual simplicity loss.
 Variant = Literal["paper", "author_code"]
 VARIANTS = get_args(Variant)
 
@@ -37,22 +37,22 @@ def gaussian_kl(mu: Tensor, logvar: Tensor, *, impl: Implementation | None = Non
     Parameters
     ----------
     mu, logvar
-        (B, d), or any one shape. Floating dtypes that differ are promoted to one.
+        (B, d), or any common shape. Mixed floating dtypes are promoted.
     impl
         "auto", "reference", "native" or "triton"; by default ``PYDISENT_IMPL``, else "auto".
 
     Returns
     -------
     Tensor
-        Shaped as ``mu``, in nats, >= 0; in float32 for inputs in half precision, whose range
-        e^logvar leaves from logvar = 12 on.
+        Shaped as ``mu``, in nats, >= 0; in float32 for inputs in half precision, as e^logvar
+        overflows float16 from logvar = 12 on.
 
     Raises
     ------
     ValueError, TypeError
         If shapes or devices differ, or a dtype is not floating.
     RuntimeError
-        If the implementation asked for is not there.
+        If the requested implementation is not available.
     """
     if is_compiling() or not _backends.fits(". .", mu, logvar):
         check_floating("mu", mu)
@@ -64,12 +64,12 @@ def gaussian_kl(mu: Tensor, logvar: Tensor, *, impl: Implementation | None = Non
 def reparameterized_sample(
     mu: Tensor, logvar: Tensor, noise: Tensor, *, impl: Implementation | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Sample N(mu, e^logvar) by noise, and compute its KL divergence to N(0, 1), in one pass.
+    """Sample N(mu, e^logvar) from given noise, with its KL divergence from N(0, 1), in one pass.
 
     Parameters
     ----------
     mu, logvar
-        (B, d), or any one shape. Floating dtypes that differ are promoted to one.
+        (B, d), or any common shape. Mixed floating dtypes are promoted.
     noise
         Of that shape, drawn from N(0, 1) by the caller.
     impl
@@ -80,14 +80,14 @@ def reparameterized_sample(
     z : Tensor
         mu + e^(logvar/2) noise, in the promoted dtype of the three.
     kl : Tensor
-        What :func:`gaussian_kl` returns.
+        As returned by :func:`gaussian_kl`.
 
     Raises
     ------
     ValueError, TypeError
         If shapes or devices differ, or a dtype is not floating.
     RuntimeError
-        If the implementation asked for is not there.
+        If the requested implementation is not available.
     """
     if is_compiling() or not _backends.fits(". . .", mu, logvar, noise):
         check_floating("mu", mu)
@@ -107,26 +107,25 @@ def perceptual_simplicity_loss(
     variant: Variant = "paper",
     impl: Implementation | None = None,
 ) -> Tensor:
-    """Recognise one perturbed dimension, and the mean of the others (Zhu et al. 2021, Eqs. 8-9).
+    """Score the recognition of one perturbed dimension and of the shared ones (Zhu 2021, Eqs. 8-9).
 
-    Two images were generated from two codes that differ in one dimension a sample. On that
+    The two images of each sample are generated from codes that differ in one dimension. On that
     dimension each prediction is compared with its own code; on the others, which the codes share,
-    both predictions are replaced by their mean first. Squared errors are summed over the two
-    images and averaged over the dimensions and the batch.
+    both predictions are first replaced by their mean. Squared errors are summed over the two images
+    and averaged over the dimensions and the batch.
 
     Parameters
     ----------
     codes_a, codes_b
-        (B, d), what the recogniser predicts for the two images.
+        (B, d), the recogniser's predictions for the two images.
     target_a, target_b
-        (B, d), the codes that the images were generated from. Floating dtypes that differ are
-        promoted to one.
+        (B, d), the codes that the images were generated from. Mixed floating dtypes are promoted.
     dimension
-        (B,) int64, the perturbed dimension of each sample, in [0, d). Values out of range raise
-        on the CPU, unless compiled; elsewhere they name no dimension.
+        (B,) int64, the perturbed dimension of each sample, in [0, d). Out-of-range values raise on
+        the CPU, unless compiled; elsewhere they select no dimension.
     variant
-        "paper", or "author_code": the sum over the dimensions, averaged over the two images,
-        which is d/2 times as much.
+        "paper", or "author_code": summed over the dimensions and averaged over the two images,
+        which is d/2 times as large.
     impl
         "auto", "reference", "native" or "triton"; by default ``PYDISENT_IMPL``, else "auto".
 
@@ -140,7 +139,7 @@ def perceptual_simplicity_loss(
     ValueError, TypeError
         If shapes, dtypes or names are not as above.
     RuntimeError
-        If the implementation asked for is not there.
+        If the requested implementation is not available.
     """
     codes: tuple[Tensor, ...] = codes_a, codes_b, target_a, target_b
     if is_compiling() or not _backends.fits("bD bD bD bD", *codes):
@@ -165,10 +164,10 @@ def _check_dimension(dimension: Tensor, codes: Tensor) -> None:
         raise shape_error("dimension", (batch,), dimension)
     check_device("dimension", dimension, "codes_a", codes)
     if codes.device.type != "cpu" or torch.compiler.is_compiling() or batch == 0:
-        return  # to look at the values would wait for the device, or break the graph
+        return  # reading the values would synchronise, or break the graph
     if torch._C._are_functorch_transforms_active():
         return
-    if batch <= 128:  # a list is read faster than two scalars are made
+    if batch <= 128:  # reading a list is faster than computing two scalars
         values = dimension.tolist()
         low, high = min(values), max(values)
     else:
@@ -205,7 +204,7 @@ def _sample_backward(
 ) -> Grads:
     if grads[0] is not None:
         return _sample.by_adjoint(inputs, outputs, grads, needs)
-    # The divergence does not depend on the noise, whatever that is.
+    # The divergence does not depend on the noise.
     return *_kl.by_adjoint(inputs[:2], (), grads[1:], needs[:2]), None
 
 

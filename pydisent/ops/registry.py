@@ -1,10 +1,10 @@
-"""Registration of ops: the one place that talks to ``torch.library``.
+"""Registration of ops: the only module that uses ``torch.library``.
 
-An op works on any machine, since its reference is its CompositeExplicitAutograd kernel; the
-compiled module only overrides that for CPU and CUDA. The Autograd kernel sends forward mode and
-functorch transforms to the differentiable reference: ``autograd.Function`` alone would lose a
-tangent, or stop, there. An ordinary eager call of an ``Op`` goes to that kernel directly, since on
-small tensors the way through the dispatcher costs more than the arithmetic.
+An op works on any machine, as its reference is its CompositeExplicitAutograd kernel; the compiled
+module only overrides it on CPU and CUDA. The Autograd kernel sends forward mode and functorch
+transforms to the differentiable reference: a plain ``autograd.Function`` would drop the tangent or
+fail. An ordinary eager call of an ``Op`` bypasses the dispatcher, which on small tensors costs more
+than the arithmetic.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ REGISTRY: dict[str, Op] = {}
 class Op:
     """A registered op: call it with all its arguments in the schema's order.
 
-    It returns the outputs that callers see. ``by_adjoint`` is the gradient that its adjoint gives.
+    It returns the visible outputs. ``by_adjoint`` is the gradient computed by its adjoint.
     """
 
     below: Callable[..., Any]
@@ -74,7 +74,7 @@ class Op:
         self._qualified = f"{NAMESPACE}::{spec.name}"
 
     def __call__(self, *args: Any, impl: str | None = None) -> Any:
-        """Run the implementation that ``impl``, else ``PYDISENT_IMPL``, else "auto" names."""
+        """Run the implementation named by ``impl``, else by ``PYDISENT_IMPL``, else "auto"."""
         if not is_compiling() and is_ordinary(args):
             if impl is None:
                 impl = environment_choice() or "auto"
@@ -88,10 +88,10 @@ class Op:
         return self._visible(self.every(*args, impl=impl))
 
     def every(self, *args: Any, impl: str | None = None) -> Any:
-        """Run likewise, and return also the outputs that are only for the gradient."""
+        """Run the same, and also return the outputs that only the gradient reads."""
         if impl is None:
             impl = os.environ.get("PYDISENT_IMPL") or "auto"
-        if is_compiling():  # the Autograd kernel sees to any transform
+        if is_compiling():  # the Autograd kernel handles transforms
             return self._run(impl, args, transformed=False)
         with op_range(self.spec.name):
             return self._run(impl, args, is_transformed())
@@ -116,7 +116,7 @@ class Op:
         return self.overload(*args)
 
     def _require(self, impl: str, device: str, transformed: bool) -> None:
-        """Raise with the reason if an implementation asked for by name is not there."""
+        """Raise with the reason if an implementation requested by name is not available."""
         if transformed:
             reason = "forward mode and torch.func transforms run the reference"
         elif impl == "triton":
@@ -144,14 +144,14 @@ class Op:
 
 
 class Family:
-    """Ops that share a file in ``csrc``, ``triton_kernels``, ``reference`` and here.
+    """Ops that share one file name in ``csrc``, ``triton_kernels``, ``reference`` and ``ops``.
 
     Parameters
     ----------
     name
-        The name of these files.
+        The name of the files.
     triton
-        Whether Triton's are the kernels on CUDA.
+        Whether the CUDA kernels are Triton's.
     """
 
     def __init__(self, name: str, *, triton: bool = False) -> None:
@@ -175,11 +175,11 @@ class Family:
         core: int = 0,
         is_product: bool = False,
     ) -> Op:
-        """Declare and register an op, and its adjoint where that has a schema.
+        """Declare and register an op, and its adjoint if given a schema for one.
 
         The parameters are those of :class:`OpSpec`. ``adjoint`` is the schema of
-        ``<name>_backward``: cotangents of the first outputs, then inputs and outputs by the names
-        that they have in ``schema``; it returns ``grad_<input>`` for each that has a gradient.
+        ``<name>_backward``: cotangents of the first outputs, then inputs and outputs by their names
+        in ``schema``; it returns ``grad_<input>`` for each input that has a gradient.
         """
         spec = OpSpec(
             self.name, name, schema, getattr(self.reference, name), fake, arguments, sizes, flops,

@@ -1,4 +1,4 @@
-"""What is said of an op, once: its schema, arguments, costs and adjoint.
+"""Specification of an op, in one place: its schema, arguments, costs and adjoint.
 
 The names in the two schemas wire an op to its adjoint, so that neither the gradient nor the
 adjoint's own samples, metadata and traffic are written by hand.
@@ -21,15 +21,15 @@ from pydisent.reference.dtypes import compute_dtype
 NAMESPACE = "pydisent"
 BACKWARD = "_backward"
 Grads = tuple[Tensor | None, ...]
-#: ``backward(inputs, outputs, grads, needs) -> grads``, an entry for each input; ``outputs`` holds
-#: those that are saved and None elsewhere; a gradient may be None for zero.
+#: ``backward(inputs, outputs, grads, needs) -> grads``, one per input. ``outputs`` has None for
+#: outputs that are not saved; a None among the returned gradients means zero.
 Backward = Callable[[tuple[Any, ...], tuple[Any, ...], Grads, tuple[bool, ...]], Grads]
 
 
 class Draw:
     """Random arguments in one dtype, the same on every call for a device.
 
-    Numbers are drawn in float64 and rounded: every dtype gets the same ones.
+    Numbers are drawn in float64 and rounded, so every dtype gets the same ones.
     """
 
     def __init__(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
@@ -39,7 +39,7 @@ class Draw:
     def __call__(
         self, *shape: int, mean: float = 0.0, std: float = 1.0, dtype: torch.dtype | None = None
     ) -> Tensor:
-        """Draw normal numbers of that mean and standard deviation."""
+        """Draw normal numbers with the given mean and standard deviation."""
         x = torch.randn(shape, generator=self.generator, dtype=torch.float64, device=self.device)
         return x.mul_(std).add_(mean).to(dtype or self.dtype)
 
@@ -54,18 +54,19 @@ class Draw:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of an op's problems: what its ``arguments`` takes after the draw.
+    """Problem sizes of an op, as passed to its ``arguments`` after the draw.
 
     Attributes
     ----------
     axes
-        Names of the numbers in a size, as ``"B d"``; B is the batch, else the first of them.
+        Names of the numbers in a size, as in ``"B d"``; the batch is B, or the first if there is no
+        B.
     samples
-        Small sizes for the tests, edge cases included; the last entry may be a dict of keyword
+        Small sizes for the tests, including edge cases; the last entry may be a dict of keyword
         arguments.
     tiny, small, medium, large
-        Sizes for the benchmarks: one that only shows that it runs, that of a training step, one
-        that fills a few CPU cores, and one that fills a GPU.
+        Sizes for the benchmarks: a smoke test, a typical training step, one that fills a few CPU
+        cores, and one that fills a GPU.
     """
 
     axes: str
@@ -76,11 +77,11 @@ class Sizes:
     large: tuple[int, ...]
 
     def label(self, name: str) -> str:
-        """A benchmark's size in words, as ``B 64, d 10``."""
+        """Readable label of a benchmark's size, as in ``B 64, d 10``."""
         return ", ".join(f"{a} {n}" for a, n in zip(self.axes.split(), getattr(self, name)))
 
     def enlarged(self, size: tuple[Any, ...], times: int) -> tuple[Any, ...]:
-        """The size with a batch that many times as large."""
+        """The size with its batch multiplied by ``times``."""
         axes = self.axes.split()
         batch = axes.index("B") if "B" in axes else 0
         return *size[:batch], times * size[batch], *size[batch + 1 :]
@@ -88,12 +89,12 @@ class Sizes:
 
 @dataclass(frozen=True)
 class OpSpec:
-    """All there is to say about one op; everything else is derived.
+    """Complete specification of one op; everything else is derived from it.
 
     Attributes
     ----------
     family
-        The file of that name in ``csrc``, ``triton_kernels``, ``reference`` and ``ops``.
+        Name of its file in ``csrc``, ``triton_kernels``, ``reference`` and ``ops``.
     name, schema
         The op is ``torch.ops.pydisent.<name>``; the schema has no default values, so that every
         kernel gets every argument.
@@ -102,25 +103,24 @@ class OpSpec:
     fake
         The outputs' metadata, for tracing.
     arguments, sizes
-        ``arguments(draw, *size)`` makes the arguments of a problem of one of ``sizes``.
+        ``arguments(draw, *size)`` makes a problem's arguments for one of ``sizes``.
     flops
-        Arithmetic of a call with these arguments.
+        Floating-point operations of a call with given arguments.
     outputs
-        How many of the outputs callers see; the others are saved for the backward pass.
+        Number of outputs that callers see; the others are saved for the backward pass.
     triton
-        Whether the op's kernel on CUDA is ``pydisent.triton_kernels.<family>.<name>``, which takes
-        what the op takes and returns what it returns.
+        Whether the op's CUDA kernel is ``pydisent.triton_kernels.<family>.<name>``, which has the
+        op's signature.
     core
-        If not 0, all arguments and outputs are tensors with one leading axis and this many after
-        it, none of these empty, and the op takes any number of leading axes; the reference has to
-        as well.
+        If not 0, kernels take and return tensors with one leading axis and this many non-empty axes
+        after it. The op, and so its reference, accepts any number of leading axes.
     is_product
-        Whether its arithmetic is that of matrix products, which matrix units can do.
+        Whether its arithmetic is matrix products, which matrix units can do.
     adjoint
         The op ``<name>_backward``, if there is one.
     backward
-        The gradient where it is not a plain call of the adjoint: not asked where all cotangents
-        that this takes are there, no others are, and the first input has a gradient.
+        The gradient where it is not a plain call of the adjoint. It is not called if exactly the
+        cotangents that the adjoint takes are given and the first input needs a gradient.
     constants
         Tensor arguments that get no gradient, by definition.
     """
@@ -152,12 +152,12 @@ class OpSpec:
 
     @cached_property
     def tensors(self) -> tuple[str, ...]:
-        """Names of the arguments that are tensors, or may be."""
+        """Names of the tensor arguments, including optional ones."""
         return tuple(a.name for a in self._parsed.arguments if "Tensor" in str(a.type))
 
     @cached_property
     def returns(self) -> tuple[str, ...]:
-        """Names of the outputs; one that has none is called as the op."""
+        """Names of the outputs; an unnamed output takes the op's name."""
         return tuple(output.name or self.name for output in self._parsed.returns)
 
     @cached_property
@@ -174,7 +174,7 @@ class OpSpec:
         return tuple(i for i, name in enumerate(self.returns) if name in self.adjoint.inputs)
 
     def problem(self, draw: Draw, size: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Arguments of a problem of this size."""
+        """Arguments of a problem of the given size."""
         *numbers, last = size
         if isinstance(last, dict):
             return self.arguments(draw, *numbers, **last)
@@ -183,7 +183,7 @@ class OpSpec:
     def samples(
         self, dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> Iterator[tuple[Any, ...]]:
-        """Small arguments, edge cases included, the same in every dtype up to rounding."""
+        """Small arguments, including edge cases, the same in every dtype up to rounding."""
         draw = Draw(dtype, device)
         return (self.problem(draw, size) for size in self.sizes.samples)
 
@@ -198,32 +198,32 @@ class OpSpec:
 
 
 def tuple_of(outputs: Any) -> tuple[Any, ...]:
-    """Outputs of an op as a tuple."""
+    """An op's outputs as a tuple."""
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def as_meta(x: Any) -> Any:
-    """A tensor's shape, strides and dtype, without its data; anything else as it is."""
+    """A tensor as a meta tensor of the same shape, strides and dtype; anything else unchanged."""
     if not isinstance(x, Tensor):
         return x
     return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
 
 
 def like(x: Tensor, *shape: int) -> Tensor:
-    """An uninitialised contiguous result in the dtype of x, of its shape or of another."""
+    """An uninitialised contiguous tensor in the dtype of x, by default of its shape."""
     return x.new_empty(shape or x.shape)
 
 
 def computed(x: Tensor, *shape: int) -> Tensor:
-    """An uninitialised contiguous result in the dtype that the arithmetic on x is done in."""
+    """An uninitialised contiguous tensor in the dtype of arithmetic on x."""
     return x.new_empty(shape, dtype=compute_dtype(x))
 
 
 class Wiring:
-    """Where an adjoint's arguments are among its op's cotangents, inputs and outputs: by name.
+    """Map, by name, from an op's cotangents, inputs and outputs to its adjoint's arguments.
 
-    Arguments of neither an input's nor an output's name are the cotangents of the first outputs.
-    The output ``grad_x`` is the gradient of the input x.
+    Arguments that are not named after an input or output are cotangents of the first outputs. The
+    output ``grad_x`` is the gradient of the input x.
     """
 
     def __init__(self, spec: OpSpec, adjoint: OpSpec) -> None:
@@ -233,7 +233,7 @@ class Wiring:
         gradients = [f"grad_{name}" for name in spec.inputs]
         if unknown := set(adjoint.returns) - set(gradients):
             raise ValueError(f"{adjoint.name}: {', '.join(unknown)} is the gradient of no input")
-        offset = len(spec.returns)  # each output has a cotangent, if not all are read
+        offset = len(spec.returns)  # every output has a cotangent, read or not
         places = {name: offset + i for i, name in enumerate(known)}
         places |= {name: i for i, name in enumerate(cotangents)}
         self._pick = itemgetter(*(places[name] for name in adjoint.inputs))
@@ -242,11 +242,11 @@ class Wiring:
         self._spread = itemgetter(*self._order)
 
     def arguments(self, grads: Any, inputs: Any, outputs: Any) -> tuple[Any, ...]:
-        """The adjoint's arguments, of as many cotangents as there are outputs."""
+        """The adjoint's arguments, given one cotangent per output."""
         return self._pick((*grads, *inputs, *outputs))
 
     def gradients(self, found: Any) -> Grads:
-        """A gradient, or None, for each input of the op, of what the adjoint returned."""
+        """One gradient or None per input of the op, from the adjoint's outputs."""
         if type(found) is not tuple:
             found = (found,)
         spread = self._spread((*found, None))
@@ -260,7 +260,7 @@ def adjoint_of(
     flops: Callable[..., int],
     fake: Callable[..., Any] | None,
 ) -> OpSpec:
-    """The op ``<name>_backward``; by default its outputs are contiguous, shaped as the inputs."""
+    """Spec of ``<name>_backward``; by default its outputs are contiguous, shaped as the inputs."""
 
     def arguments(draw: Draw, *size: Any, **options: Any) -> tuple[Any, ...]:
         given = spec.arguments(draw, *size, **options)

@@ -45,12 +45,13 @@ def masked_power_iteration(
     probe
         (B, m, k), the initial estimates, in the dtype of ``gram``.
     mask
-        (m, k), multiplied in (Eq. 11 has zeros and ones); a constant, which gets no gradient.
+        (m, k), applied by multiplication (zeros and ones in Eq. 11); a constant that gets no
+        gradient.
     iterations
         T >= 1.
     eps
-        Added to each norm, > 0. A column that vanishes stays zero, and the norm contributes
-        nothing to its gradient.
+        > 0, added to each norm. A column that vanishes stays zero, and its norm contributes nothing
+        to its gradient.
     impl
         "auto", "reference" or "native"; by default ``PYDISENT_IMPL``, else "auto".
 
@@ -66,7 +67,7 @@ def masked_power_iteration(
     ValueError, TypeError
         If shapes, dtypes or ranges are not as above.
     RuntimeError
-        If the implementation asked for is not there.
+        If the requested implementation is not available.
     """
     check_int64("iterations", iterations, at_least=1)
     check_number("eps", eps, above=0)
@@ -117,7 +118,7 @@ def _backward(
 ) -> Grads:
     if grads[2] is None and grads[3] is None:
         return _power_iteration.by_adjoint(inputs, outputs, grads, needs)
-    # A second derivative has cotangents of the saved iterates, which the same recursion takes.
+    # Second derivatives have cotangents of the saved iterates, which the same recursion handles.
     gram, probe, mask, _, eps = inputs
     vectors = torch.zeros_like(probe) if grads[0] is None else grads[0]
     norms = probe.new_zeros(probe[:, 0].shape) if grads[1] is None else grads[1]

@@ -1,4 +1,4 @@
-"""Tangent ops: K tangents through a pointwise activation at one read of its input."""
+"""Tangent ops: K tangents through a pointwise activation in one read of its input."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def activation_tangent(
     leak
         (C,) or (1,), the slope of "prelu" and "translated_prelu" below 0 or the threshold.
     threshold
-        (C,) or (1,), where "translated_prelu" bends: y = h for h >= c, else a (h − c) + c. It gets
-        no gradient, for D is constant around it almost everywhere.
+        (C,) or (1,), the kink c of "translated_prelu": y = h for h >= c, else a (h − c) + c. It
+        gets no gradient, as D does not depend on c almost everywhere.
     negative_slope, beta, softplus_threshold
-        Of "leaky_relu" and "softplus", as in ``torch.nn``; ``beta`` > 0.
+        Parameters of "leaky_relu" and "softplus", as in ``torch.nn``; ``beta`` > 0.
     turn
-        Multiply by D(h)² instead: at a generator's output this turns tangents to cotangents.
+        Multiply by D(h)² instead, which turns tangents into cotangents at a generator's output.
     impl
         "auto", "reference" or "native"; by default ``PYDISENT_IMPL``, else "auto".
 
@@ -70,7 +70,7 @@ def activation_tangent(
     ValueError, TypeError
         If shapes, dtypes or names are not as above, or a parameter does not belong to ``kind``.
     RuntimeError
-        If the implementation asked for is not there.
+        If the requested implementation is not available.
     """
     _check(h, tangents, kind, leak, threshold, beta)
     parameters = leak, threshold, negative_slope, beta, softplus_threshold, turn
@@ -90,10 +90,10 @@ def activation_tangent_(
     turn: bool = False,
     impl: Implementation | None = None,
 ) -> Tensor:
-    """Do :func:`activation_tangent` in place of the tangents, which are returned.
+    """In-place version of :func:`activation_tangent`: overwrites and returns ``tangents``.
 
-    It has no derivative: where one would be recorded it raises RuntimeError; likewise if two
-    elements of the tangents are one place in memory, or another argument shares it with them.
+    It has no derivative, and raises RuntimeError where one would be recorded, if two elements of
+    ``tangents`` share a memory location, or if another argument shares memory with it.
     """
     _check(h, tangents, kind, leak, threshold, beta)
     parameters = leak, threshold, negative_slope, beta, softplus_threshold, turn
@@ -146,7 +146,7 @@ def _check_parameter(
 def _arguments(
     draw: Draw, tangents: int, *shape: int, kind: str = "silu", leaks: int = 0, turn: bool = False
 ) -> tuple[Any, ...]:
-    # Kinks lie away from the points, for central differences to hold.
+    # Points lie away from kinks, so that central differences are valid.
     h = draw(*shape, dtype=torch.float64)
     h = torch.where(h.abs() < 0.05, h + 0.2, h).to(draw.dtype)
     leak = threshold = None
@@ -158,7 +158,7 @@ def _arguments(
 
 
 def _samples() -> tuple[tuple[Any, ...], ...]:
-    """Each kind with and without the turn, and edge cases."""
+    """Sizes and options: each kind with and without the turn, and edge cases."""
     kinds = [
         (2, 2, 3, 2, 2, {"kind": kind, "leaks": 3 * ("prelu" in kind), "turn": bool(i % 2)})
         for i, kind in enumerate(KINDS)
@@ -187,7 +187,7 @@ def _backward(
 ) -> Grads:
     if needs[0] or needs[3]:
         return _tangent.by_adjoint(inputs, outputs, grads, needs)
-    # A product with the same derivative, and no sum over K.
+    # Multiplies by the same derivative, with no sum over K.
     return None, _tangent(inputs[0], grads[0], *inputs[2:]), *[None] * (len(inputs) - 2)
 
 

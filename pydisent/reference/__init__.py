@@ -1,4 +1,4 @@
-"""Every op in pure PyTorch, forward and backward: the tests' oracle and the fallback everywhere."""
+"""Every op in pure PyTorch, forward and backward: the tests' oracle and the universal fallback."""
 
 from pydisent.reference import (
     constriction,

@@ -1,4 +1,4 @@
-"""Spatial constriction (Zhu et al. 2021), adaptive instance norm inside of masks; its adjoint."""
+"""Spatial constriction (Zhu et al. 2021): adaptive instance norm inside masks, and its adjoint."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pydisent.reference.dtypes import compute_dtype, without_autocast
 def _statistics(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Return x (B, C, H, W) instance-normalised, and its statistics (B, 3, C).
 
-    Those are the mean, what rounding left of it, and 1 / sqrt(variance + eps): without the second
-    a mean of 1e4 would leave an error of 5e-4 in the centred values.
+    These are the mean, its rounding error, and 1 / sqrt(variance + eps): without the second a mean
+    of 1e4 would leave an error of 5e-4 in the centred values.
     """
     guess = x.mean(dim=(2, 3))
     error = (x - guess[..., None, None]).mean(dim=(2, 3))
@@ -26,7 +26,7 @@ def _statistics(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 def spatial_constriction(
     x: Tensor, masks: Tensor, scales: Tensor, shifts: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """Let N codes in turn restyle a feature map, each inside its mask (Eqs. 6-7).
+    """Restyle a feature map by N codes in turn, each inside its mask (Eqs. 6-7).
 
     For n = 1..N: x ← x (1 − m_n) + (scale_n x̂ + shift_n) m_n, with x̂ the given x,
     instance-normalised with its biased variance.
@@ -35,7 +35,7 @@ def spatial_constriction(
     -------
     out, statistics
         (B, C, H, W) in the dtype of ``x``; and (B, 3, C) in the dtype of the arithmetic: the mean,
-        what rounding left of it, and 1 / sqrt(variance + eps).
+        its rounding error, and 1 / sqrt(variance + eps).
     """
     dtype = compute_dtype(x)
     out = x.to(dtype)
@@ -45,15 +45,15 @@ def spatial_constriction(
         inside = mask[:, None]
         styled = scale[..., None, None] * normalized + shift[..., None, None]
         out = out * (1 - inside) + styled * inside
-    # Without codes out is still x itself, and an op returns no alias of its argument.
+    # With no codes out is x itself, and an op must not return an alias of its argument.
     return (out.to(x.dtype) if masks.shape[1] else x.clone()), statistics
 
 
 def _weights(masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what the N steps keep of x (B, P), of each step's result, and each step's weight.
+    """Return the factors that remain of x (B, P) and of each step's result, and the step weights.
 
-    The last two are (B, N, P): Π_{k>n} (1 − m_k), and m_n times that. All are products, for a
-    quotient by 1 − m_n would fail where a mask is one.
+    The last two are (B, N, P): Π_{k>n} (1 − m_k), and m_n times that. All are computed as products,
+    as dividing by 1 − m_n would fail where a mask is one.
     """
     kept = torch.ones_like(masks[:, :0].sum(1))
     after = []

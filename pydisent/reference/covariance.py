@@ -9,7 +9,7 @@ from pydisent.reference.dtypes import compute_dtype, times_exp, without_autocast
 
 
 def _centre(x: Tensor, means: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return x (B, n) less its mean, and means (2, n): the mean, and what rounding left of it.
+    """Return x (B, n) minus its mean, and means (2, n): the mean and its rounding error.
 
     Without the second step a mean of 1e4 would leave an error of 5e-4 in the centred values.
     """
@@ -29,7 +29,7 @@ def _is_diagonal(x: Tensor) -> Tensor:
 def covariance_penalty(
     mu: Tensor, logvar: Tensor | None, lambda_od: float, lambda_d: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum of the squared distances of a covariance to the identity, each entry weighted.
+    """Weighted sum of the squared entries of a covariance minus the identity.
 
     Returns
     -------
@@ -64,8 +64,8 @@ def covariance_penalty_backward(
 ) -> tuple[Tensor, Tensor]:
     """Adjoint of :func:`covariance_penalty` with respect to the penalty alone.
 
-    With W = (C − I) weighted entry by entry: grad_mu = 4 grad / B (mu − mean) W and
-    grad_logvar = 2 grad / B W_ii exp(logvar), which is (0,) if there is no logvar.
+    With W = (C − I) weighted entrywise: grad_mu = 4 grad / B (mu − mean) W and grad_logvar =
+    2 grad / B W_ii exp(logvar), which is (0,) if there is no logvar.
     """
     count = max(mu.shape[0], 1)
     distance = torch.where(
@@ -145,7 +145,7 @@ def third_central_moment_penalty_backward(
     c, _ = _centre(z.to(moments.dtype), moments[:2])
     weights = moments[3] * (6 * grad / max(z.shape[0], 1))
     squares = c * c if logvar is None else c * c + logvar.to(c.dtype).exp()
-    # Where no sample is off the mean variances may be infinite, and their difference NaN.
+    # Where all samples equal the mean, variances may be infinite and their difference NaN.
     spread = squares - moments[2]
     spread = torch.where((weights == 0) & ~spread.isfinite(), c, spread)
     grad_z = (weights * spread).to(z.dtype)

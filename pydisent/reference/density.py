@@ -16,7 +16,7 @@ Estimator = Literal["mws", "mss"]
 ESTIMATORS = get_args(Estimator)
 
 _LOG_2PI = math.log(2 * math.pi)
-# Elements of a (rows, B, d) tensor: rows are taken so many at a time.
+# Maximum elements of a (rows, B, d) tensor, which sets the number of rows per chunk.
 _CHUNK = 1 << 21
 
 
@@ -34,7 +34,7 @@ def log_weights(batch: int, dataset_size: int, estimator: str) -> tuple[float, f
 def _chunks(
     z: Tensor, dataset_size: int, estimator: str, dtype: torch.dtype
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Yield slices of the rows i, each with its logarithms of weights (rows, B)."""
+    """Yield slices of the rows i, each with its log-weights (rows, B)."""
     batch, d = z.shape
     own, following, other = log_weights(batch, dataset_size, estimator)
     rows = max(1, _CHUNK // max(1, batch * d))
@@ -53,7 +53,7 @@ def _log_densities(z: Tensor, mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tenso
 
 
 def standardize(difference: Tensor, logvar: Tensor) -> Tensor:
-    """Return (z − mu) / std, bounded: where its square overflows the density is 0 all the same.
+    """Return (z − mu) / std, bounded: where its square overflows, the density is 0 in any case.
 
     An infinite u would be NaN in products with that 0, as 1 / std = ∞ would at z = mu.
     """
@@ -66,9 +66,9 @@ def aggregate_posterior(
 ) -> tuple[Tensor, Tensor]:
     """Estimate log q(z_i) and log q(z_id) from the posteriors of a minibatch.
 
-    With l_ijd = log N(z_id; mu_jd, exp(logvar_jd)) and weights w_ij whose logarithms
-    :func:`log_weights` gives: log_joint_i = logsumexp_j(Σ_d l_ijd + log w_ij) and
-    log_marginals_id = logsumexp_j(l_ijd + log w_ij). Without gradients the memory is linear in B.
+    With l_ijd = log N(z_id; mu_jd, exp(logvar_jd)) and weights w_ij from :func:`log_weights`:
+    log_joint_i = logsumexp_j(Σ_d l_ijd + log w_ij) and log_marginals_id = logsumexp_j(l_ijd + log
+    w_ij). Without gradients the memory is linear in B.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def aggregate_posterior(
 
 
 def _responsibilities(log_density: Tensor, log_total: Tensor) -> Tensor:
-    # The exponent is <= 0 but for rounding, which must not overflow where densities are 1e13.
+    # The exponent is <= 0 up to rounding, which must not overflow where densities are 1e13.
     return torch.exp((log_density - log_total).clamp(max=1))
 
 
@@ -125,6 +125,6 @@ def aggregate_posterior_backward(
         along = times_exp(on_u, -0.5 * logvar)
         grad_z.append(-along.sum(1))
         grad_mu = grad_mu + along.sum(0)
-        # Not c (u² − 1): where u² overflows c is 0, and 0 times infinity would be NaN.
+        # Not c (u² − 1): where u² overflows, c is 0, and 0 times infinity is NaN.
         grad_logvar = grad_logvar + 0.5 * (on_u * u - c).sum(0)
     return torch.cat(grad_z).to(out), grad_mu.to(out), grad_logvar.to(out)

@@ -1,4 +1,4 @@
-"""The dtypes of arithmetic, and products with e^x that stay in their range."""
+"""Dtypes of arithmetic, and products with e^x that avoid overflow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def compute_dtype(*tensors: Tensor | None) -> torch.dtype:
 
 
 def promote(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Convert to the one dtype that torch promotes all to, as autocast leaves some in half."""
+    """Convert to torch's promoted dtype, as autocast leaves some tensors in half precision."""
     first = tensors[0].dtype
     for x in tensors:
         if x.dtype != first:
@@ -30,16 +30,16 @@ def promote(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def times_exp(w: Tensor, x: Tensor) -> Tensor:
-    """Return w e^x, also where e^x alone would overflow.
+    """Return w e^x, even where e^x alone would overflow.
 
-    e^x counts as finite and positive whatever x is: 0 where w is 0, infinite where w is.
+    e^x counts as finite and positive for any x: the product is 0 where w is 0, infinite where w is.
     """
     root = _root_of_exp(x)
     return (w * root) * root
 
 
 def times_expm1(w: Tensor, x: Tensor) -> Tensor:
-    """Return w (e^x − 1), likewise."""
+    """Return w (e^x − 1), even where e^x alone would overflow."""
     large = x > 1
     root = _root_of_exp(torch.where(large, x, 1.0))
     small = w * torch.expm1(torch.where(large, 0.0, x))
@@ -47,11 +47,11 @@ def times_expm1(w: Tensor, x: Tensor) -> Tensor:
 
 
 def half_expm1(x: Tensor) -> Tensor:
-    """Return (e^x − 1) / 2, also where e^x alone would overflow."""
+    """Return (e^x − 1) / 2, even where e^x alone would overflow."""
     large = x > 1
     y = torch.where(large, x, 1.0)
-    # Not bounded, as its derivative has to overflow where it does; and no root is shared, as the
-    # derivative through one would be e^x before it is halved.
+    # Not bounded, as the derivative must overflow where the value does; and no shared root, as the
+    # derivative through one would be e^x before halving.
     product = torch.exp(0.5 * y) * (0.5 * torch.exp(0.5 * y))
     small = 0.5 * torch.expm1(torch.where(large, 0.0, x))
     return torch.where(large, product - 0.5, small)
@@ -60,8 +60,8 @@ def half_expm1(x: Tensor) -> Tensor:
 def times_exp_and_square(v: Tensor, w: Tensor, x: Tensor) -> Tensor:
     """Return v e^x + w (e^2x − 1).
 
-    For x > 0 it is e^x (v + 2 w sinh x), so that the two terms have one infinity at most, that of
-    the greater one; for x <= 0 a sum of two numbers that are in range.
+    For x > 0 it is e^x (v + 2 w sinh x), so that at most one infinity arises, from the larger term;
+    for x <= 0 it is a sum of two numbers in range.
     """
     grows = x > 0
     positive = torch.where(grows, x, 0.0)
@@ -75,13 +75,13 @@ def _root_of_exp(x: Tensor) -> Tensor:
 
 
 def _bounded(x: Tensor) -> Tensor:
-    # e^x and e^-x are normal numbers, however exp rounds.
+    # Keeps e^x and e^-x normal numbers, however exp rounds.
     largest = -math.log(torch.finfo(x.dtype).tiny) - 0.1
     return x.clamp(-largest, largest)
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
-    """Return a context in which products on the device of x keep the dtype of their factors."""
+    """Return a context without autocast on the device of x: products keep their factors' dtype."""
     device = x.device.type
     return torch.autocast(device, enabled=False) if _autocasts(device) else nullcontext()
 

@@ -19,17 +19,17 @@ def _from_the_end(x: Tensor) -> Tensor:
 
 
 def rising(logits: Tensor) -> Tensor:
-    """Return the softmax's sums up to each place: in [0, 1], and 1 at the end.
+    """Return the cumulative sums of the softmax: in [0, 1], and 1 at the end.
 
-    Sums are divided by the last of them; sums of quotients would end beside 1.
+    The sums are divided by the last one; summing quotients would end only near 1.
     """
     sums = _exponentials(logits).cumsum(-1)
-    # A parallel sum may pass the last one by a rounding.
+    # In a parallel scan a sum may exceed the last one by rounding.
     return (sums / sums[..., -1:]).clamp(max=1)
 
 
 def falling(logits: Tensor) -> Tensor:
-    """Return 1 − :func:`rising` as the sums after each place: >= 0, and 0 at the end, exactly."""
+    """Return 1 − :func:`rising` as sums after each position: >= 0, and exactly 0 at the end."""
     sums = _from_the_end(_exponentials(logits))
     return (F.pad(sums[..., 1:], (0, 1)) / sums[..., :1]).clamp(max=1)
 
@@ -64,7 +64,7 @@ def _gate_backward(grad: Tensor, rise: Tensor, fall: Tensor) -> tuple[Tensor, Te
 
 
 def band_gate_backward(grad_gate: Tensor, rise: Tensor, fall: Tensor) -> tuple[Tensor, Tensor]:
-    """Adjoint of :func:`band_gate`: the gradients of the logits of both its edges."""
+    """Adjoint of :func:`band_gate`: the gradients of both edges' logits."""
     return _gate_backward(grad_gate.to(compute_dtype(rise)), rise, fall)
 
 
@@ -73,7 +73,7 @@ def band_mask(rise_h: Tensor, fall_h: Tensor, rise_w: Tensor, fall_w: Tensor) ->
     gate_h = rising(rise_h) * falling(fall_h)
     gate_w = rising(rise_w) * falling(fall_w)
     with without_autocast(gate_h):
-        # Divided in the end: J terms of at most 1 sum to at most J, to the last bit.
+        # Divided last: J terms of at most 1 sum to at most J exactly.
         return (gate_h.mT @ gate_w / gate_h.shape[-2]).to(rise_h.dtype)
 
 

@@ -17,7 +17,7 @@ from pydisent.reference.dtypes import (
 def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL(N(mu, e^logvar) || N(0, 1)) elementwise: (mu² + e^logvar − 1 − logvar) / 2.
 
-    It is in the dtype of the arithmetic: e^logvar is beyond float16 from logvar = 12 on.
+    Returned in the dtype of the arithmetic: e^logvar overflows float16 from logvar = 12 on.
     """
     dtype = compute_dtype(mu)
     m, s = mu.to(dtype), logvar.to(dtype)
@@ -52,7 +52,7 @@ def reparameterized_sample_backward(
 def _residuals(
     codes_a: Tensor, codes_b: Tensor, target_a: Tensor, target_b: Tensor, dimension: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the two errors (B, d), and where a dimension is shared by the two images."""
+    """Return the two errors (B, d), and a mask of the dimensions that the two images share."""
     dtype = compute_dtype(codes_a)
     a, b = codes_a.to(dtype), codes_b.to(dtype)
     shared = torch.arange(a.shape[1], device=a.device) != dimension.unsqueeze(1)
@@ -74,8 +74,8 @@ def perceptual_simplicity_loss(
 ) -> Tensor:
     """Mean over the batch of weight Σ_i (e_i² + e'_i²), a scalar in the dtype of the arithmetic.
 
-    The errors e and e' are those of the two predictions (B, d), which are replaced by their mean
-    on all dimensions but that which ``dimension`` (B,) names.
+    The errors e and e' are those of the two predictions (B, d), which are replaced by their mean on
+    all dimensions but the one in ``dimension`` (B,).
     """
     e, f, _ = _residuals(codes_a, codes_b, target_a, target_b, dimension)
     return (e * e + f * f).sum() * (weight / max(e.shape[0], 1))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pydisent.reference.dtypes import compute_dtype
 
-#: Accepted values of ``kind``, each the activation of ``torch.nn`` of that name.
+#: Accepted values of ``kind``, named after the activations of ``torch.nn``.
 Kind = Literal[
     "relu",
     "leaky_relu",
@@ -31,7 +31,7 @@ def _per_channel(parameter: Tensor, h: Tensor) -> Tensor:
 
 
 def is_positive(h: Tensor, kind: str, threshold: Tensor | None) -> Tensor:
-    """Tell where a piecewise linear activation has slope one; elsewhere it has the leak's."""
+    """Return where a piecewise linear activation has slope one; elsewhere its slope is the leak."""
     if kind == "translated_prelu":
         assert threshold is not None
         return h >= _per_channel(threshold.detach().to(h.dtype), h)
@@ -55,7 +55,7 @@ def derivative(
             slope = negative_slope if kind == "leaky_relu" else 0.0
             return torch.where(positive, torch.ones_like(h), slope)
         return torch.where(positive, 1.0, _per_channel(leak.to(h.dtype), h))
-    # Products of sigmoids: differences such as 1 - tanh² would lose the digits of small results.
+    # Products of sigmoids: differences such as 1 - tanh² would lose precision in small results.
     if kind == "tanh":
         return 4 * torch.sigmoid(2 * h) * torch.sigmoid(-2 * h)
     if kind == "softplus":
@@ -99,7 +99,7 @@ def activation_tangent(
 
 
 def activation_tangent_(h: Tensor, tangents: Tensor, *args: object) -> None:
-    """Do :func:`activation_tangent` in place of the tangents."""
+    """In-place version of :func:`activation_tangent`, which overwrites ``tangents``."""
     tangents.copy_(activation_tangent(h, tangents, *args))  # type: ignore[arg-type]
 
 

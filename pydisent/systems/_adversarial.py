@@ -1,4 +1,4 @@
-"""Losses and penalties of GANs, of discriminator logits that are high for real images."""
+"""GAN losses and penalties on discriminator logits, which are high for real images."""
 
 import torch
 from torch import Tensor
@@ -17,14 +17,14 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 def smoothed_discriminator_loss(real: Tensor, fake: Tensor, labels: Tensor) -> Tensor:
     """Return the logistic loss with the real images' labels, 1 without smoothing."""
-    # A label above 1 is no probability, but still what Jeon et al. train with.
+    # Labels above 1 are not probabilities, but Jeon et al. train with them.
     return (F.softplus(real) - labels * real).mean() + F.softplus(fake).mean()
 
 
 def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
-    """Return R1, E‖∇D(x)‖² (Mescheder et al. 2018), of images (B, C, H, W) with logits (B,).
+    """Return R1, E‖∇D(x)‖² (Mescheder et al. 2018), for images (B, C, H, W) with logits (B,).
 
-    Further images may follow the B that `logits` are of.
+    `images` may hold more than the B images of `logits`, which come first.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient[: len(logits)].square().sum((1, 2, 3)).mean()

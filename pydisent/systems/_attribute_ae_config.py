@@ -1,4 +1,4 @@
-"""The settings of `attribute-ae`, and where the paper and its author's code differ."""
+"""Settings of `attribute-ae`, including differences between the paper and its author's code."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,16 @@ from pydisent.systems._config import check_choices, check_integers, check_number
 class AttributeAEConfig:
     """The paper's settings for CelebA (sec. 4.2, App. A.2).
 
-    Squared errors are averaged over the batch and over pixels (from -1 to 1), or the numbers of y
-    or z: the paper prints sums, but its weights belong to the means of its author's code. So do
-    the weights of the other losses, whose forms there differ from the printed ones (`variant`).
+    Squared errors are averaged over the batch and over pixels (from -1 to 1) or components of y or
+    z: the paper prints sums, but its weights belong to the means in its author's code. So do the
+    weights of the other losses, whose forms in the code differ from the printed ones (`variant`).
 
     Attributes
     ----------
     attributes : int
-        k, the number that the data set has: 40 for celeba, 32 for faces.
+        k, the number of attributes in the data set: 40 for celeba, 32 for faces.
     z_channels : int
-        The teacher's feature maps of z, which has d = 4 z_channels numbers; each student doubles
+        The teacher's feature maps of z, which has d = 4 z_channels components; each student doubles
         them.
     base : int
         Feature maps of the first convolution.
@@ -29,37 +29,37 @@ class AttributeAEConfig:
     cycle_attributes_weight, cycle_z_weight : float
         λ4 and λ5, of Eqs. 12 and 13.
     cycle_steps, student_steps : int
-        Updates of the teacher with the cycle losses, after those without, and of each student.
-        Published: 100 epochs of 162,770 images, and 200; the last student's are not given.
+        Updates of the teacher with the cycle losses, following those without, and of each student.
+        Published: 100 and 200 epochs of 162,770 images; the last student's number is not given.
     students : int
-        How often z is widened.
+        Number of students, each of which widens z.
     supervision : str
-        What students learn from besides the reconstruction: "jacobian", a teacher (Eq. 9);
+        The students' training signal besides the reconstruction: "jacobian", a teacher (Eq. 9);
         "jacobian-cycle", a teacher and the cycle losses (last row of Table 5); "cycle", all of the
-        teacher's losses (the comparison of Table 2); "none", these without the cycle losses.
+        teacher's losses (the comparison in Table 2); "none", the same without the cycle losses.
     supervisor : str
-        Who teaches a student: the "original" teacher, as in the author's code, or the "previous"
-        model, for the second student the first. The paper does not say.
+        The teacher of a student: the "original" teacher, as in the author's code, or the "previous"
+        model, which for the second student is the first. The paper does not say.
     y_weight, difference_weight : float
         λ_y and λ_diff of Eq. 9.
     student_cross_covariance_weight : float
-        λ3 of students with Jacobian supervision. The paper sets λ2, λ4 and λ5 to zero for them
-        (sec. 4.2.2), but also says that they learn from Eqs. 8 and 9 alone (sec. 4.1).
+        λ3 for students with Jacobian supervision. The paper sets λ2, λ4 and λ5 to zero for them
+        (sec. 4.2.2), but also says that they learn only from Eqs. 8 and 9 (sec. 4.1).
     variant : str
-        The losses' forms: "author_code", to which the published weights belong, or "published",
-        Eqs. 10 to 13. In the code the cross-covariance is the Frobenius norm, not its square;
-        hinge losses are summed over attributes, not averaged, with the sign of y as the cycle's
-        target; and Eq. 13 is the norm of the whole batch, not squared, over B. In a fresh model
-        of 32 px the published weights make the printed attribute loss 40 times weaker for the
-        encoder, and the printed cross-covariance 37 times stronger, than the code's.
+        The form of the losses: "author_code", to which the published weights belong, or
+        "published", Eqs. 10 to 13. In the code the cross-covariance is the Frobenius norm, not its
+        square; hinge losses are summed over attributes, not averaged, with the sign of y as the
+        cycle's target; and Eq. 13 is the unsquared norm of the whole batch, divided by B. In a
+        fresh 32 px model, the published weights make the printed attribute loss 40 times weaker for
+        the encoder than the code's, and the printed cross-covariance 37 times stronger.
     last_activation : bool
         Whether the encoder's last convolution is followed by a leaky ReLU, as published.
     cycle_optimizer : str
         Adam's moments for the cycle step: "shared" with the decoder's other step, as in the
-        author's code, or its "own". With its own, the step is as long as the other one, whatever
-        the weights.
+        author's code, or its "own". With its own, the step is as long as the other one, regardless
+        of the weights.
     gradient_clip : float or None
-        The largest gradient norm; 10 in the author's code.
+        Maximum gradient norm; 10 in the author's code.
     learning_rate, adam_beta1, adam_beta2, adam_eps : float
         Adam's.
     """
@@ -92,7 +92,7 @@ class AttributeAEConfig:
 
     def __post_init__(self) -> None:
         check_integers(self, "attributes", "z_channels", "base", "student_steps")
-        # Batch normalisation and pairs need two images.
+        # Batch normalisation and pairing need two images.
         check_integers(self, "batch_size", at_least=2)
         check_integers(self, "cycle_steps", "students", at_least=0)
         weights = [name for name in self.__dataclass_fields__ if name.endswith("_weight")]

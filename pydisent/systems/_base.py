@@ -1,4 +1,4 @@
-"""The protocol that every system follows."""
+"""The protocol of all systems."""
 
 import abc
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ from pydisent.systems.pretrained import write_pretrained
 
 
 class NotTrainedError(RuntimeError):
-    """A part of a system was used before the phase that trains it."""
+    """Part of a system was used before the phase that trains it."""
 
 
 class System(nn.Module, abc.ABC):
@@ -33,43 +33,44 @@ class System(nn.Module, abc.ABC):
     by starting the same phases again and loading tensors.
 
     Several processes may train a system together. Each calls `step` with its shard of the batch,
-    and all must get the gradients of a single process that has the whole batch. So an `update`
+    and all must get the gradients that one process would get from the whole batch. So an `update`
 
-    - draws codes by `draw_codes`, and other random numbers by `parallel.draw` and
+    - draws codes with `draw_codes`, and other random numbers with `parallel.draw` and
       `parallel.randn_like`;
-    - averages over its own shard, and takes whatever else depends on several images from
-      `parallel.gather`, the whole batch;
-    - steps optimisers by `descend` or `descend_each`.
+    - averages over its own shard, and computes anything else that depends on several images from
+      the whole batch, given by `parallel.gather`;
+    - steps optimisers with `descend` or `descend_each`.
 
-    Batch norms need nothing: the training loop calls `nn.normalize_whole_batches` in every phase.
+    Batch norms need no special care: the training loop calls `nn.normalize_whole_batches` in every
+    phase.
 
     Attributes
     ----------
     presets : Presets
         The table of presets.
     default_data : str
-        The data set that commands take where none is named.
+        The data set that commands use by default.
     data_settings : mapping of str to mapping
-        By data set, settings for all presets, which a preset's own override.
+        Settings by data set, for all presets; a preset's own settings override them.
     added_settings : mapping of str to object
-        What older runs, which did not record these settings, were trained with, where that is not
-        the configuration's default.
+        Values used by older runs, which did not record these settings, where they differ from the
+        configuration's defaults.
     optimizers : dict of str to Optimizer
-        Every optimiser, saved with the weights; made by `make_optimizers` on first use.
+        All optimisers, saved with the weights; made by `make_optimizers` on first use.
     phase, phase_step : str, int
         The current phase, and the number of updates done in it.
     dataset_size : int or None
         Number of training images; set by the training loop before the first step.
     attribute_names : tuple of str
-        Names of the data's attributes, where known; set like `dataset_size`.
+        Names of the data's attributes, if known; set like `dataset_size`.
     needs_attributes : bool
         Whether `step` and `update` also take attributes (B, A) in {-1, +1}, where A is the
         configuration's `attributes`.
     precision : str or None
-        "fp32" or "bf16", which overrides the configuration's `precision`: the training loop sets
-        it to what the run began with. None leaves it to the configuration.
+        "fp32" or "bf16", overriding the configuration's `precision`: the training loop sets it to
+        the precision that the run started with. None defers to the configuration.
     reduce_gradients : callable or None
-        Called with the parameters before each optimiser step, to average over processes.
+        Called with the parameters before each optimiser step, to average gradients over processes.
     """
 
     name: ClassVar[str]
@@ -106,7 +107,7 @@ class System(nn.Module, abc.ABC):
         """Return preset `name` for the data set `data_name`."""
         row: Recipe = getattr(cls.presets, name)
         recipe, table = row.on(data_name), cls.data_settings
-        # What the data itself determines comes first, such as its number of attributes.
+        # Settings that the data itself determines, such as its number of attributes, come first.
         keys = (data_name, row.source(data_name), OTHER_DATA)
         by_data = table.get(next((key for key in keys if key in table), OTHER_DATA), {})
         return recipe.preset(cls.Config(**{**by_data, **recipe.settings}))
@@ -122,10 +123,10 @@ class System(nn.Module, abc.ABC):
         Raises
         ------
         LeftOutError
-            If parts were left out that only training uses.
+            If training-only parts were left out.
         """
         self._require_all_parts()
-        # PyTorch's optimisers import torch._dynamo, which only training should wait for.
+        # PyTorch's optimisers import torch._dynamo; only training should pay for that.
         if self._optimizers is None:
             self._optimizers = self.make_optimizers()
         return self._optimizers
@@ -136,16 +137,16 @@ class System(nn.Module, abc.ABC):
 
     @property
     def batches_per_step(self) -> int:
-        """Return how many batches `step` takes, concatenated."""
+        """Return the number of concatenated batches that `step` takes."""
         return 1
 
     @property
     def images_per_step(self) -> int:
-        """Return how many images `step` takes, over all processes."""
+        """Return the number of images that `step` takes, over all processes."""
         return self.config.batch_size * self.batches_per_step
 
     def phases(self, steps: int) -> tuple[tuple[str, int], ...]:
-        """Return (phase, updates) in the order of training; the first has `steps`."""
+        """Return (phase, updates) in training order; the first phase has `steps` updates."""
         return (("train", steps),)
 
     def start_phase(self, phase: str) -> None:
@@ -156,13 +157,13 @@ class System(nn.Module, abc.ABC):
     def step(self, batch: Tensor, *attributes: Tensor) -> dict[str, Tensor]:
         """Update once on images (B, C, H, W) in [0, 1] and return detached scalars to log.
 
-        With several processes each takes its shard, and the logs are the scalars' means. A system
-        that `needs_attributes` also takes those of the images, (B, A) in {-1, +1}.
+        With several processes each takes its shard, and the logs are the means over processes. A
+        system that `needs_attributes` also takes the images' attributes, (B, A) in {-1, +1}.
 
         Raises
         ------
         LeftOutError
-            If parts were left out that only training uses.
+            If training-only parts were left out.
         """
         self._require_all_parts()
         self.prepare_step()
@@ -171,13 +172,13 @@ class System(nn.Module, abc.ABC):
         return logs
 
     def prepare_step(self) -> None:
-        """Write what changes from step to step, such as a schedule, into fixed tensors."""
+        """Write values that change from step to step, such as a schedule's, into fixed tensors."""
 
     def graph_key(self) -> Hashable | None:
         """Return a key of the operations that this update runs; None if it cannot be captured.
 
-        Updates with the same key run the same operations on the same tensors, without waiting for
-        the device, so that they can be captured as one CUDA graph.
+        Updates with the same key run the same operations on the same tensors, without synchronising
+        with the device, so that they can be captured as one CUDA graph.
         """
         return None
 
@@ -187,11 +188,11 @@ class System(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def encode(self, x: Tensor) -> Tensor:
-        """Return codes (N, d) of images (N, C, H, W) in [0, 1]."""
+        """Return codes (N, d) for images (N, C, H, W) in [0, 1]."""
 
     @abc.abstractmethod
     def decode(self, code: Tensor) -> Tensor:
-        """Return images (N, C, H, W) in [0, 1] of codes (N, d)."""
+        """Return images (N, C, H, W) in [0, 1] for codes (N, d)."""
 
     @property
     def latent_size(self) -> int:
@@ -208,7 +209,7 @@ class System(nn.Module, abc.ABC):
         return torch.randn(n, size, generator=generator, device=device).to(self.device)
 
     def draw_codes(self, n: int) -> Tensor:
-        """Return codes (n, d) from the prior, this process's shard of the batch's."""
+        """Return codes (n, d) from the prior: this process's shard of the batch's codes."""
         return parallel.draw(self.sample_code, n)
 
     def code_masks(self, code: Tensor) -> Tensor | None:
@@ -220,7 +221,7 @@ class System(nn.Module, abc.ABC):
 
     @property
     def factor_columns(self) -> Sequence[int]:
-        """Return the coordinates of the code that are factors, where the system has such."""
+        """Return the coordinates of the code that are factors, if the system has any."""
         return ()
 
     @property
@@ -230,19 +231,19 @@ class System(nn.Module, abc.ABC):
 
     @property
     def training_parts(self) -> Sequence[str]:
-        """Return the names of the modules that only training uses, such as a discriminator.
+        """Return the names of training-only modules, such as a discriminator.
 
-        `encode`, `decode`, `sample_code` and `code_masks` do without them.
+        `encode`, `decode`, `sample_code` and `code_masks` do not use them.
         """
         return ()
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Return the names of the `training_parts` that this system is without."""
+        """Return the names of the `training_parts` that this system lacks."""
         return tuple(name for name, part in self.named_children() if isinstance(part, LeftOut))
 
     def leave_out(self, parts: Iterable[str]) -> None:
-        """Remove parts that only training uses; the system cannot be trained on without them.
+        """Remove training-only parts; without them the system cannot be trained further.
 
         Parameters
         ----------
@@ -252,7 +253,7 @@ class System(nn.Module, abc.ABC):
         Raises
         ------
         ValueError
-            If one is none of them.
+            If one of them is not in `training_parts`.
         """
         parts = tuple(parts)
         for part in parts:
@@ -279,19 +280,20 @@ class System(nn.Module, abc.ABC):
         Parameters
         ----------
         folder : path
-            The folder, made if it is not there.
+            The folder, created if necessary.
         license : str, optional
-            Of the weights, by its name on the Hugging Face hub, such as ``"cc-by-4.0"``.
+            Licence of the weights, by its name on the Hugging Face hub, such as ``"cc-by-4.0"``.
         inference_only : bool
-            Whether `training_parts` are left out, without which it cannot be trained on.
+            Whether to leave out `training_parts`, without which it cannot be trained further.
         dtype : dtype, optional
-            In which the parameters are stored, such as ``torch.float16``; by default their own.
+            Dtype in which parameters are stored, such as ``torch.float16``; by default their own.
             Buffers keep theirs, and reading gives float32.
 
         Raises
         ------
         ValueError
-            If the folder is a file, the licence no name, or a weight beyond the dtype's range.
+            If the folder is a file, the licence is not a name, or a weight exceeds the dtype's
+            range.
         """
         return write_pretrained(
             self, folder, license=license, inference_only=inference_only, dtype=dtype
@@ -304,7 +306,7 @@ class System(nn.Module, abc.ABC):
 
     @stage("descent")
     def descend(self, loss: Tensor, *optimizers: str, clip: float | None = None) -> None:
-        """Step the named optimisers down `loss`, the joint gradient norm clipped at `clip`."""
+        """Step the named optimisers down `loss`, with the joint gradient norm clipped at `clip`."""
         self._clear(optimizers)
         loss.backward()
         self._step(optimizers, clip)
@@ -313,8 +315,8 @@ class System(nn.Module, abc.ABC):
     def descend_each(self, losses: Mapping[tuple[str, ...], Tensor]) -> None:
         """Step the named optimisers each down their own loss, all from the same weights.
 
-        A loss reaches the parameters of its own optimisers only, so that adversaries can share a
-        forward pass: the gradients are all taken before the first step changes any weight.
+        A loss affects only the parameters of its own optimisers, so that adversaries can share a
+        forward pass: all gradients are computed before the first step changes any weight.
         """
         for number, (names, loss) in enumerate(losses.items(), start=1):
             self._clear(names)

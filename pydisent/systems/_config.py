@@ -1,4 +1,4 @@
-"""Configurations: dataclasses of plain values that are checked, described and set by name."""
+"""Configurations: dataclasses of plain values, validated, described and set by name."""
 
 import dataclasses
 import difflib
@@ -41,20 +41,20 @@ def check_integers(config: object, *names: str, at_least: int = 1) -> None:
 
 
 def check_numbers(config: object, *names: str, **bounds: Any) -> None:
-    """Raise unless each named setting is None or a finite number in these bounds."""
+    """Raise unless each named setting is None or a finite number within the bounds."""
     for name in names:
         if (value := getattr(config, name)) is not None:
             check_number(name, value, **bounds)
 
 
 def check_choices(config: object, **accepted: Sequence[str]) -> None:
-    """Raise unless each named setting is one of those accepted."""
+    """Raise unless each named setting has an accepted value."""
     for name, choices in accepted.items():
         check_one_of(name, getattr(config, name), choices)
 
 
 def describe(config: Any) -> list[tuple[str, str, Any]]:
-    """Return (name, type, value) for every field of a configuration, its own before shared ones."""
+    """Return (name, type, value) for every field of a configuration, own fields first."""
     hints = typing.get_type_hints(type(config))
     return [
         (f.name, _type_name(hints[f.name]), getattr(config, f.name))

@@ -1,4 +1,4 @@
-"""What the GANs of Jeon et al. (2021) share: settings, networks, noise, losses and presets."""
+"""Shared parts of the GANs of Jeon et al. (2021): settings, networks, noise, losses, presets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from pydisent.systems.precision import AUTO, PRECISIONS, full_precision, mixed_p
 
 INITIALIZATIONS = {"normal": normal_, "orthogonal": orthogonal_}
 
-# Tables 3, 4, 5 and 7, where they differ from dSprites.
+# Settings of Tables 3, 4, 5 and 7 that differ from those for dSprites.
 _PHOTOGRAPHS: dict[str, Any] = {
     "discriminator_learning_rate": 2e-6,
     "noise_start": 0.5,
@@ -39,7 +39,7 @@ DATA_SETTINGS: DataSettings = {
 
 
 def paper(notes: Mapping[str, str]) -> Recipe:
-    """Return the paper's row (Table 7) with these notes by data set, dSprites first."""
+    """Return the paper's row (Table 7) with the given notes by data set, dSprites first."""
     changes: dict[str, dict[str, Any]] = {
         "color-dsprites": {"steps": 500_000},
         "chairs": {"steps": 700_000, "split": "all"},
@@ -56,7 +56,7 @@ def paper(notes: Mapping[str, str]) -> Recipe:
     )
 
 
-# In colour, at ten times the published rates, G saturates for good before D can correct it.
+# In colour, at ten times the published rates, G saturates irreversibly before D can correct it.
 QUICK_COLOUR_RATES = {"learning_rate": 1e-4, "discriminator_learning_rate": 2e-6}
 QUICK = Recipe(
     note="32×32, base 16, ten times the learning rates, noise for 8,000 updates, bf16 where native",
@@ -92,7 +92,7 @@ SMOKE = SMOKE.with_settings(
 
 @dataclass(frozen=True)
 class GANConfig(RegularizerConfig):
-    """The paper's settings for dSprites (Jeon et al., Tables 3, 6 and 7), and a regularizer's.
+    """The paper's settings for dSprites (Jeon et al., Tables 3, 6 and 7), with a regularizer's.
 
     Attributes
     ----------
@@ -101,34 +101,34 @@ class GANConfig(RegularizerConfig):
     base, discriminator_base : int
         Feature maps of the generator ("ngf") and the discriminator ("ndf") at half resolution.
     reconstructor_statistics : str
-        Of which images the reconstructor's batch norms keep running statistics, with which it
-        encodes: "published", of generated ones, as it sees no others in Algorithm 1;
-        "author_code", of generated and real ones in turn, as the authors' code also runs it on
-        each real batch. Losses and gradients are the same. (The layers that it shares with the
-        discriminator see both in any case.)
+        Images behind the running statistics of the reconstructor's batch norms, which it uses to
+        encode: "published", generated images, the only ones it sees in Algorithm 1; "author_code",
+        generated and real images in turn, as the authors' code also runs it on each real batch.
+        Losses and gradients are the same. (The layers shared with the discriminator see both in any
+        case.)
     shared_front : bool
-        Whether the reconstructor takes the features of the discriminator's first three layers,
-        which the discriminator's loss alone trains, or has its own.
+        Whether the reconstructor uses the features of the discriminator's first three layers, which
+        only the discriminator's loss trains, or has its own.
     initialization : str
-        "normal", N(0, 0.02²), or "orthogonal": the authors' for sprites, and for photographs.
+        "normal", N(0, 0.02²), as the authors use for sprites, or "orthogonal", as for photographs.
     batch_size : int
         Images per update.
     learning_rate : float
-        RMSProp's, for generator, encoder and reconstructor.
+        RMSProp's, for the generator, encoder and reconstructor.
     discriminator_learning_rate : float
         RMSProp's, for the discriminator.
     rmsprop_decay, rmsprop_momentum, rmsprop_eps : float
         RMSProp's decay factor, momentum and ε.
     noise_start, noise_end, noise_steps : float, float, int
-        Standard deviation of the noise on the discriminator's real and fake inputs, which goes
-        linearly from the one to the other over so many updates.
+        Standard deviation of the noise on the discriminator's real and fake inputs, which changes
+        linearly from `noise_start` to `noise_end` over `noise_steps` updates.
     clamp_noise : bool
         Whether noisy images are clamped to [-1, 1], as in the authors' code.
     label_smoothing : bool
         Whether the labels of real images are drawn from U(0.7, 1.2) instead of being 1.
     precision : str
-        "fp32", "bf16" for mixed precision (losses stay in fp32), or "auto": "bf16" on a
-        device with native support. A CPU without it computes "bf16" in fp32.
+        "fp32", "bf16" for mixed precision (losses stay in fp32), or "auto": "bf16" on a device with
+        native support. A CPU without it runs "bf16" in fp32.
     """
 
     latent_size: int = 10
@@ -153,7 +153,7 @@ class GANConfig(RegularizerConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integers(self, "latent_size", "base", "discriminator_base", "noise_steps")
-        # The batch norm of a single image has no deviation.
+        # Batch norm has no deviation for a single image.
         check_integers(self, "batch_size", at_least=2)
         rates = ("learning_rate", "discriminator_learning_rate", "rmsprop_eps")
         check_numbers(self, *rates, above=0)
@@ -164,9 +164,9 @@ class GANConfig(RegularizerConfig):
 
 
 class GANFamily(Regularized):
-    """A generator G, a discriminator D, and a reconstructor Q that reads G's input off its images.
+    """A generator G, a discriminator D, and a reconstructor Q that recovers G's input from images.
 
-    D and Q see noisy images. What G and Q minimise is each system's own.
+    D and Q see noisy images. Each system defines what G and Q minimise.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ class GANFamily(Regularized):
     image_shape : tuple of int
         (C, H, W), square, a power of two >= 16.
     target_size : int
-        Size of what Q reconstructs.
+        Size of the vector that Q reconstructs.
     """
 
     Config: ClassVar[type] = GANConfig
@@ -200,7 +200,7 @@ class GANFamily(Regularized):
         channels_last_(self)
 
     def rmsprops(self, *generating: nn.Module) -> dict[str, Optimizer]:
-        """Return RMSProp for each player, the generator's for the networks `generating` images."""
+        """Return RMSProp for each player, the generator's for all networks `generating` images."""
         c = self.config
         players: dict[str, list[nn.Module]] = {
             "discriminator": [self.front, self.discriminator],
@@ -215,9 +215,9 @@ class GANFamily(Regularized):
         }
 
     def losses(self, batch: Tensor, code: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return the players' losses on real images (B, C, H, W) and those of codes (B, m).
+        """Return the players' losses on real images (B, C, H, W) and images from codes (B, m).
 
-        They are the logistic loss of D, the non-saturating loss of G, and the lower bound I^L of
+        They are the logistic loss of D, the non-saturating loss of G, and the lower bound I^L on
         the mutual information of images and `target` (B, n), which Q reconstructs.
         """
         with mixed_precision(self):
@@ -241,17 +241,17 @@ class GANFamily(Regularized):
 
     @stage("discriminator")
     def _discriminate(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return D's logits (B, 1) of images, and the features of its front."""
+        """Return D's logits (B, 1) for images, and its front's features."""
         features = self.front(images)
         return full_precision(self.discriminator(features)), features
 
     @stage("reconstructor")
     def _reconstruct(self, images: Tensor, features: Tensor) -> Tensor:
-        """Return Q's output (B, n) for `images`, whose features by D's front are `features`."""
+        """Return Q's output (B, n) for `images` with the `features` of D's front."""
         return self.reconstructor(features if self.own_front is None else self.own_front(images))
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return the logistic loss of logits (B, 1), with one-sided label smoothing if set."""
+        """Return the logistic loss for logits (B, 1), with one-sided label smoothing if set."""
         labels = torch.ones_like(real)
         if self.config.label_smoothing:
             labels = 0.7 + 0.5 * parallel.draw(
@@ -264,9 +264,9 @@ class GANFamily(Regularized):
         self.noise_std.fill_(self.scheduled_noise())
 
     def graph_key(self) -> tuple[str, bool, bool] | None:
-        """Return the phase, and whether there are noise and a regularizer.
+        """Return the phase, and whether the update has noise and a regularizer.
 
-        None if the update's regularizer cannot be captured.
+        Return None if the update's regularizer cannot be captured.
         """
         if not self.regularizes_in_a_graph():
             return None
@@ -286,7 +286,7 @@ class GANFamily(Regularized):
 
     @property
     def training_parts(self) -> Sequence[str]:
-        """Return the discriminator, and its front unless the reconstructor takes its features."""
+        """Return the discriminator, and its front unless the reconstructor uses its features."""
         return ("discriminator", *(() if self.own_front is None else ("front",)))
 
     def encode(self, x: Tensor) -> Tensor:
@@ -295,10 +295,10 @@ class GANFamily(Regularized):
         return self._reconstruct(images, self.front(images) if self.own_front is None else images)
 
     def decode(self, code: Tensor) -> Tensor:
-        """Return images (N, C, H, W) in [0, 1] of codes (N, m)."""
+        """Return images (N, C, H, W) in [0, 1] for codes (N, m)."""
         return (self.generator(code) + 1) / 2
 
 
 def detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the terms without their graphs, to log."""
+    """Return the terms detached, for logging."""
     return {name: term.detach() for name, term in terms.items()}

@@ -1,4 +1,4 @@
-"""Parts of a system that only training uses, and systems that are without them."""
+"""Training-only parts of a system, and systems without them."""
 
 from typing import Any, NoReturn
 
@@ -6,11 +6,11 @@ from torch import nn
 
 
 class LeftOutError(RuntimeError):
-    """A system was to be trained on without the parts that only training uses."""
+    """A system without its training-only parts was to be trained further."""
 
 
 class LeftOut(nn.Module):
-    """Stand in for a part without weights; calling it raises `LeftOutError`."""
+    """Placeholder without weights for a part; calling it raises `LeftOutError`."""
 
     def __init__(self, system: str, part: str) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class LeftOut(nn.Module):
 
 
 def left_out_words(system: str, parts: list[str] | tuple[str, ...]) -> str:
-    """Return why a system cannot be trained on."""
+    """Return why a system cannot be trained further."""
     return (
         f"{system} cannot be trained on: it was saved without its {' and '.join(parts)}, which "
         "only training uses; it encodes and decodes"

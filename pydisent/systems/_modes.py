@@ -1,4 +1,4 @@
-"""Contexts that hold a network fixed."""
+"""Context managers that hold a network fixed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Keep gradients from the parameters of `module`, which still passes them to its input."""
+    """Block gradients to the parameters of `module`, but not to its input."""
     learned = [p for p in module.parameters() if p.requires_grad]
     for parameter in learned:
         parameter.requires_grad_(False)
@@ -33,7 +33,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def untracked(module: nn.Module) -> Iterator[None]:
-    """Let batch norms inside `module` leave their running statistics as they are."""
+    """Keep batch norms inside `module` from updating their running statistics."""
     tracking = [
         layer
         for layer in module.modules()

@@ -1,4 +1,4 @@
-"""The optimisers of the papers, by PyTorch's fastest implementations."""
+"""The papers' optimisers, in PyTorch's fastest implementations."""
 
 import torch
 from torch import nn
@@ -33,7 +33,7 @@ def rmsprop(
     momentum: float = 0,
     variant: str = "torch",
 ) -> Optimizer:
-    """Return RMSProp as PyTorch or TensorFlow 1 has it, by `RMSPROP_VARIANTS`."""
+    """Return PyTorch's or TensorFlow 1's RMSProp, as named in `RMSPROP_VARIANTS`."""
     if variant == "tensorflow":
         return TensorFlowRMSprop(parameters, rate, decay, eps, momentum)
     return RMSprop(parameters, rate, decay, eps, momentum=momentum, foreach=True)

@@ -1,4 +1,4 @@
-"""Presets are data: each system has a table of recipes, which name what depends on the data set."""
+"""Presets as data: each system has a table of recipes, with overrides by data set."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-OTHER_DATA = "*"  # in a table by data set: every data set that it does not name
+OTHER_DATA = "*"  # in a table by data set: every data set not named
 PHOTOGRAPHS = ("celeba", "faces", "svhn", "images")
-# The published data sets that others resemble, the most alike first.
+# For each data set, the published ones that it resembles, most similar first.
 ALIKE: Mapping[str, Sequence[str]] = {
     "sprites": ("dsprites",),
     "color-sprites": ("color-dsprites", "dsprites"),
@@ -27,7 +27,7 @@ ALIKE: Mapping[str, Sequence[str]] = {
     "lsun": ("celeba", "svhn"),
     "svhn": ("celeba",),
 }
-DIGITS = ("digits", "mnist", "svhn")  # a mirrored digit is none
+DIGITS = ("digits", "mnist", "svhn")  # a mirrored digit is not a digit
 
 Settings = Mapping[str, Any]
 DataSettings = Mapping[str, Settings]
@@ -35,7 +35,7 @@ DataSettings = Mapping[str, Settings]
 
 @dataclass(frozen=True)
 class Preset:
-    """A system's settings at one size of experiment.
+    """A system's settings for one size of experiment.
 
     Attributes
     ----------
@@ -44,15 +44,15 @@ class Preset:
     steps : int
         Updates of the first phase.
     image_size : int or None
-        Side of the images in pixels; None keeps the data's own.
+        Side of the images in pixels; None keeps the data's size.
     log_every, checkpoint_every : int
         Updates between logged losses, and between checkpoints.
     note : str
-        One line on how it departs from the paper.
+        One line on how the preset departs from the paper.
     held_out : float
-        Share of the images that are kept for testing.
+        Fraction of the images held out for testing.
     split, crop : str or None, int or None
-        The part of the data, and the square cut out of its pictures, as in `pydisent.data.load`.
+        The split of the data, and the square cropped from its pictures, as in `pydisent.data.load`.
     mirror : bool
         Whether images are mirrored at random.
     """
@@ -80,10 +80,10 @@ class Recipe:
     settings : mapping of str to object
         The settings that differ from the configuration's defaults.
     by_data : mapping of str to mapping
-        By data set, the fields of this row that differ there. Their `settings` add to the row's.
+        By data set, the fields of this row that differ. Their `settings` are added to the row's.
     published : tuple of str
-        The data sets for which the row has the paper's own settings. Others get those of the first
-        that they resemble (`ALIKE`), or of the first of all, and the note says so.
+        The data sets for which the row has the paper's own settings. Others use those of the first
+        that they resemble (`ALIKE`), else of the first in the tuple, and the note says so.
     """
 
     note: str
@@ -104,7 +104,7 @@ class Recipe:
         return replace(self, settings={**self.settings, **settings})
 
     def source(self, data_name: str) -> str:
-        """Return the data set whose settings are used for `data_name`."""
+        """Return the data set whose settings `data_name` uses."""
         if not self.published:
             return data_name
         return found(data_name, self.published) or self.published[0]
@@ -120,13 +120,13 @@ class Recipe:
         return replace(self.with_settings(**changes.pop("settings", {})), **changes)
 
     def preset(self, config: Any) -> Preset:
-        """Return the preset with this configuration."""
+        """Return the preset with the given configuration."""
         shared = (f.name for f in fields(Preset) if f.name != "config")
         return Preset(config, **{name: getattr(self, name) for name in shared})
 
 
 def found(data_name: str, table: Iterable[str]) -> str | None:
-    """Return `data_name`, or else the first data set that it resembles, if in the table."""
+    """Return `data_name` or the first data set that it resembles, if in the table, else None."""
     return next((name for name in (data_name, *ALIKE.get(data_name, ())) if name in table), None)
 
 
@@ -150,7 +150,7 @@ SMOKE = Recipe(
 
 
 def each(data_names: Sequence[str], **settings: Any) -> DataSettings:
-    """Return a table that has these settings for each of the data sets."""
+    """Return a table with the same settings for each of the data sets."""
     return dict.fromkeys(data_names, settings)
 
 

@@ -1,4 +1,4 @@
-"""Autoencoders that grow from phase to phase, the model before supervising the one after."""
+"""Autoencoders that grow from phase to phase, each model supervising the next."""
 
 import copy
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from pydisent.systems._base import System
 
 
 class Progressive(System):
-    """A system whose `teacher`, once there is one, is frozen and stays in eval mode."""
+    """A system whose `teacher`, once set, is frozen and stays in eval mode."""
 
     teacher: nn.Module | None
 
@@ -24,11 +24,11 @@ class Progressive(System):
 
     @property
     def training_parts(self) -> Sequence[str]:
-        """Return the teacher, if there is one."""
+        """Return the teacher, if any."""
         return () if self.teacher is None else ("teacher",)
 
     def train(self, mode: bool = True) -> "Progressive":
-        """Set the mode of all but the teacher, whose batch statistics must not move."""
+        """Set the mode of all parts but the teacher, whose batch statistics must not change."""
         super().train(mode)
         if self.teacher is not None:
             self.teacher.eval()

@@ -1,4 +1,4 @@
-"""The settings of PS-SC."""
+"""Settings of PS-SC."""
 
 import math
 from dataclasses import dataclass
@@ -17,31 +17,31 @@ VARIANTS = ("published", "author_code")
 
 @dataclass(frozen=True)
 class PSSCConfig(RegularizerConfig):
-    """The settings of the paper and, where it is silent, of the authors' command for CelebA.
+    """Settings of the paper and, where it is silent, of the authors' command for CelebA.
 
-    Those of a regularizer are of the generator with freshly drawn noise inputs, in fp32.
+    A regularizer applies to the generator with freshly drawn noise inputs, in fp32.
 
     Attributes
     ----------
     codes : int
         Latent codes per resolution; the five from 8 px to 128 px have 25 in all.
     max_width, min_width : int
-        Most and fewest feature maps of each network.
+        Maximum and minimum number of feature maps in each network.
     width_schedule : str
-        Where the generator's feature maps get fewer: "layers", as in the authors' code (37.3
-        million weights at 128 px), or "blocks", half as many in each block after the second; see
-        `pydisent.nn.ConstrictedGenerator`.
+        Where the number of the generator's feature maps decreases: "layers", as in the authors'
+        code (37.3 million weights at 128 px), or "blocks", halved in each block after the second;
+        see `pydisent.nn.ConstrictedGenerator`.
     resampling : str
-        "filtered" by [1, 3, 3, 1], as in the authors' code, or "unfiltered": the generator doubles
-        pixels, the others take means of 2×2.
+        "filtered" by [1, 3, 3, 1], as in the authors' code, or "unfiltered": the generator repeats
+        pixels, and the other networks average 2×2 pixels.
     batch_size : int
         Images per update.
     ps_weight : float
-        λ, the weight of the perceptual simplicity loss (Eqs. 8-9). As in the authors' code it is
-        a sum over dimensions; otherwise the published 0.01 would be d/2 times less. 0 switches to
-        InfoGAN's regression.
+        λ, the weight of the perceptual simplicity loss (Eqs. 8-9). As in the authors' code, the
+        loss is summed over dimensions; otherwise the published 0.01 would count d/2 times less. 0
+        switches to InfoGAN's regression.
     regression_weight : float
-        Weight of that regression of the code recognised from one image.
+        Weight of that regression, of the code recognised from one image.
     regression_variant : str
         "published": the squared error (sec. 3.2 speaks of MSE), summed over the code's dimensions.
         "author_code": its root, the norm of the error.
@@ -49,28 +49,28 @@ class PSSCConfig(RegularizerConfig):
         Standard deviation of the perturbation p of one dimension; the published 3 N(0, 2²).
     spatial_constriction : bool
         Whether codes act inside learned masks (SC); if not, one modulated convolution per
-        resolution takes its codes together, as in the authors' code.
+        resolution takes all its codes, as in the authors' code.
     mask : str
         "band", or "softmax" (Table 4).
     rectangles : int
         Number J of rectangles per mask.
     learning_rate, adam_beta1, adam_beta2, adam_eps : float
-        Adam's, for both optimisers; the discriminator's are corrected for R1's extra steps, by
+        Adam's, for both optimisers; the discriminator's are corrected for R1's extra steps by
         r1_interval/(r1_interval + 1) (Karras et al. 2020, App. B).
     generator_interval : int
-        The same for the generator with the recogniser: they have no such steps, but the authors'
-        code keeps StyleGAN2's interval of 4 and so trains them at 4/5 of the rate. The paper has
-        neither rate. 0 leaves them at the full rate.
+        The same correction for the generator and recogniser: they have no such steps, but the
+        authors' code keeps StyleGAN2's interval of 4 and so trains them at 4/5 of the rate. The
+        paper gives neither rate. 0 keeps the full rate.
     r1_weight : float
         γ of the penalty γ/2 E‖∇D(x)‖² on real images in [-1, 1]; 0 turns it off.
     r1_interval : int
-        Updates between R1's own steps, which are weighted by the interval.
+        Updates between R1's separate steps, which are weighted by the interval.
     ema_half_life : float
-        Half-life of the generator's moving average, which decodes, in thousands of images; 0 turns
-        it off.
+        Half-life of the generator's moving average, used for decoding, in thousands of images; 0
+        turns it off.
     precision : str
         "fp32", "bf16" for mixed precision (losses and R1 stay in fp32), or "auto": "bf16" on a
-        device with native support. A CPU without it computes "bf16" in fp32.
+        device with native support. A CPU without it runs "bf16" in fp32.
     """
 
     codes: int = 5
@@ -111,7 +111,7 @@ class PSSCConfig(RegularizerConfig):
         check_choices(self, width_schedule=WIDTH_SCHEDULES, regression_variant=VARIANTS)
 
 
-# Of the networks and rates of earlier versions.
+# Networks and rates of earlier versions.
 EARLIER = {"width_schedule": "blocks", "resampling": "unfiltered", "generator_interval": 0}
 _NETWORKS = "networks, rates and R1 as in the authors' command for CelebA"
 _SCRIPT = "25 million images, the script's default"

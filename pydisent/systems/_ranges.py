@@ -1,4 +1,4 @@
-"""Named ranges around the stages of a training step, for profilers."""
+"""Named profiler ranges around the stages of a training step."""
 
 import functools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def stage(name: str) -> Callable[[_F], _F]:
-    """Put a method in a range of torch.profiler, and of NVTX if `nvtx` is installed."""
+    """Wrap a method in a torch.profiler range, and in an NVTX range if `nvtx` is installed."""
     title = f"pydisent.{name}"
 
     def decorate(function: _F) -> _F:

@@ -19,8 +19,8 @@ def register(system: _S) -> _S:
     Raises
     ------
     ValueError
-        If it is no subclass of `System` with a name, a dataclass ``Config`` and ``presets``, or
-        the name is malformed or another system's.
+        If it is not a subclass of `System` with a name, a dataclass ``Config`` and ``presets``, or
+        the name is malformed or already registered.
     """
     rule = "a subclass of System with name, a dataclass Config and presets"
     whole = isinstance(system, type) and issubclass(system, System)
@@ -43,13 +43,13 @@ def config_class(name: str) -> type:
 
 
 def build(name: str, config: Any, image_shape: tuple[int, int, int]) -> System:
-    """Return system `name` with fresh weights for images (C, H, W).
+    """Build system `name` with fresh weights for images (C, H, W).
 
     Raises
     ------
     ValueError
-        If there is no such system, the images do not suit it, or its weights do not fit in the
-        memory of this machine.
+        If there is no such system, it does not support the images, or its weights exceed this
+        machine's memory.
     TypeError
         If `config` is not of the system's configuration class.
     """
@@ -70,12 +70,12 @@ def preset(name: str, preset_name: str, data_name: str) -> Preset:
 
 
 def default_data(name: str) -> str:
-    """Return the data set of system `name` where none is named; ValueError if there is none."""
+    """Return the default data set of system `name`; ValueError if there is no such system."""
     return _find(name).default_data
 
 
 def added_settings(name: str) -> Mapping[str, Any]:
-    """Return what older runs of system `name` were trained with but did not record."""
+    """Return settings that older runs of system `name` used but did not record."""
     return _find(name).added_settings
 
 

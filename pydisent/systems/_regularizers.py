@@ -1,4 +1,4 @@
-"""Regularizers of a generator's Jacobian J at its codes, chosen by name: one table for all GANs."""
+"""Regularizers of a generator's Jacobian J at its codes, by name: one table for all GANs."""
 
 from __future__ import annotations
 
@@ -27,34 +27,35 @@ NONE = "none"
 
 @dataclass(frozen=True, kw_only=True)
 class RegularizerConfig:
-    """The settings of a regularizer of the generator's Jacobian J at the batch's codes.
+    """Settings of a regularizer of the generator's Jacobian J at the batch's codes.
 
     Attributes
     ----------
     regularizer : str
-        "none", or a function of M = J'J of `pydisent.jacobian.objectives`: "orthogonal-jacobian"
+        "none", or a function of M = J'J in `pydisent.jacobian.objectives`: "orthogonal-jacobian"
         (Wei et al. 2021), "isometry", "scaled-isometry" (Lee et al. 2022), "jacobian-clamping"
         (Odena et al. 2018), "spectral-norm", "nuclear-norm", "condition-number", or
-        "log-determinant", the negative of it: with H(z) it is the entropy of the images, which is
-        to be large. "path-length" is StyleGAN2's, by a running mean of the lengths; "hessian" that
-        of Peebles et al. (2020) as the mean over pixels, whose maximum their code takes.
+        "log-determinant", with negative sign: log-determinant plus H(z) is the images' entropy,
+        which should be large. "path-length" is StyleGAN2's, with a running mean of lengths;
+        "hessian" that of Peebles et al. (2020), as the mean over pixels, where their code takes the
+        maximum.
     regularizer_weight : float or None
-        Its weight in the generator's loss; 0 turns it off. None is a weight of ours for each, to
-        begin with; 2 for path lengths is StyleGAN2's.
+        Its weight in the generator's loss; 0 turns it off. None uses our default for each
+        regularizer, as a starting point; 2 for path lengths is StyleGAN2's.
     regularizer_interval : int
         Updates between penalties, which are weighted by the interval.
     regularizer_directions : int or None
-        Take an orthogonal Jacobian, an isometry, clamping or the Hessian along this many random
-        directions of each code, as published, instead of exactly: cheaper, but noisy. The Hessian
-        is taken along 2 if None.
+        Estimate the orthogonal Jacobian, isometries, clamping or the Hessian along this many random
+        directions per code, as published, instead of exactly: cheaper, but noisy. The Hessian uses
+        2 directions if None.
     regularizer_rank : int or None
-        Directions that the gradient of a function of M keeps; by default as many as leave out
-        1e-3 of it, see `pydisent.gram_penalty`. CUDA graphs hold functions of M with a rank, those
-        along random directions, and path lengths, but none that takes singular values.
+        Directions that the gradient of a function of M keeps; by default, enough to drop at most
+        1e-3 of it, see `pydisent.gram_penalty`. CUDA graphs can capture functions of M with a rank,
+        those along random directions, and path lengths, but none that needs singular values.
     regularizer_decay : float
         Weight of a batch in the running mean of path lengths.
     regularizer_low, regularizer_high : float
-        Between which clamping leaves the singular values of J.
+        The range of singular values of J that clamping leaves unchanged.
     """
 
     own_regularizers: ClassVar[tuple[str, ...]] = ()
@@ -90,7 +91,7 @@ class RegularizerConfig:
 
 
 class Regularized(System):
-    """A system whose generator may have a regularizer, which has no learned weights."""
+    """A system with an optional generator regularizer, which has no learned weights."""
 
     config: Any
     regularizer: nn.Module | None
@@ -98,7 +99,7 @@ class Regularized(System):
     def __init__(self, config: Any, image_shape: tuple[int, int, int]) -> None:
         super().__init__(config, image_shape)
         kind = REGULARIZERS.get(config.regularizer)
-        # What it remembers is in its buffers, and so in checkpoints.
+        # Its state is in buffers, and so in checkpoints.
         self.regularizer = None if kind is None else kind.make(config)
 
     @property
@@ -111,12 +112,12 @@ class Regularized(System):
         return kind.weight if weight is None else float(weight)
 
     def is_regularized(self) -> bool:
-        """Return whether this update has the regularizer."""
+        """Return whether this update includes the regularizer."""
         is_due = self.phase_step % self.config.regularizer_interval == 0
         return is_due and self.regularizer_weight > 0
 
     def regularizes_in_a_graph(self) -> bool:
-        """Return whether this update can be captured as a CUDA graph, as for the regularizer."""
+        """Return whether the regularizer permits capturing this update as a CUDA graph."""
         c = self.config
         kind = REGULARIZERS.get(c.regularizer)
         if not self.is_regularized() or kind is None:
@@ -127,9 +128,9 @@ class Regularized(System):
         if c.regularizer_directions is not None or ranked:
             return True
         warn_once(
-            f"CUDA graphs hold updates with the regularizer {c.regularizer} only if its directions "
-            "are known before and it takes no singular values: set regularizer_directions or "
-            "regularizer_rank, where it accepts them"
+            f"CUDA graphs can capture updates with the regularizer {c.regularizer} only if its "
+            "directions are known in advance and it needs no singular values: set "
+            "regularizer_directions or regularizer_rank, where it accepts them"
         )
         return False
 
@@ -137,13 +138,13 @@ class Regularized(System):
     def regularized(
         self, loss: Tensor, generator: Generator, codes: Tensor, logs: dict[str, Tensor]
     ) -> Tensor:
-        """Return the generator's loss with its regularizer at `codes` (B, m), which is logged.
+        """Return the generator's loss plus its regularizer at `codes` (B, m), and log the latter.
 
-        The regularizer trains the generator, not what its codes were made by.
+        The regularizer trains the generator, not the network that made its codes.
         """
         if self.regularizer is None or not self.is_regularized():
             return loss
-        # The losses' own pass through the generator has told batch norms of these codes.
+        # The losses' own pass through the generator has updated the batch norms with these codes.
         with statistics_held(), untracked(self):
             penalty = self.regularizer(generator, codes.detach())
         logs[self.config.regularizer.replace("-", "_")] = penalty.detach()
@@ -151,7 +152,7 @@ class Regularized(System):
 
 
 class _OfGram(nn.Module):
-    """The mean of a function of M = J'J over the batch, or of an estimate of it."""
+    """Batch mean of a function of M = J'J, or of an estimate of it."""
 
     def __init__(
         self, exact: Objective, estimate: Objective | None, unit: bool, c: RegularizerConfig
@@ -168,7 +169,7 @@ class _OfGram(nn.Module):
 
 
 def _unit_directions(count: int, codes: Tensor) -> Tensor:
-    """Random unit directions (K, B, m) at codes (B, m), as uniform as normal numbers are."""
+    """Random unit directions (K, B, m) at codes (B, m), uniform on the sphere."""
     size, device = codes.shape[1], codes.device
     normal = parallel.draw(lambda n: torch.randn(n, count, size, device=device), len(codes))
     return nn.functional.normalize(normal, dim=-1).transpose(0, 1)
@@ -176,20 +177,20 @@ def _unit_directions(count: int, codes: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Kind:
-    """A regularizer by name.
+    """A regularizer in the table.
 
     Attributes
     ----------
     make : callable
-        Returns a module of the settings, whose arguments are the generator and codes (B, m).
+        Makes, from the settings, a module that takes the generator and codes (B, m).
     weight : float
-        Its weight where none is set.
+        Its default weight.
     directions : int
-        The fewest random directions that it may be taken along, 0 if it cannot be.
+        Minimum number of random directions for an estimate, 0 if it has none.
     of_gram : bool
         Whether it is a function of M.
     captured : bool
-        Whether CUDA graphs can hold it.
+        Whether CUDA graphs can capture it.
     """
 
     make: Callable[[RegularizerConfig], nn.Module]
@@ -206,7 +207,7 @@ def _gram(
     unit: bool = False,
     settings: Mapping[str, str] | None = None,
 ) -> Callable[[RegularizerConfig], nn.Module]:
-    """Return what makes an objective's module; `settings` are by its arguments' names."""
+    """Return a factory of an objective's module; `settings` maps its arguments to settings."""
 
     def make(c: RegularizerConfig) -> nn.Module:
         given = {key: getattr(c, name) for key, name in (settings or {}).items()}

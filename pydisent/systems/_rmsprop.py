@@ -1,4 +1,4 @@
-"""RMSprop as PyTorch has it, by its fused AdamW as it has no fused RMSprop, and as TensorFlow 1."""
+"""PyTorch's RMSprop, via fused AdamW for lack of a fused RMSprop, and TensorFlow 1's."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ _LONG_AFTER = 1e9
 
 
 class RMSprop(torch.optim.RMSprop):
-    """`torch.optim.RMSprop`, whose step with momentum takes half the time on the CPU.
+    """`torch.optim.RMSprop` with a step that takes half the time on the CPU with momentum.
 
-    m ← μ m + g / (√v + ε), v being the running mean of g², is a step of AdamW upon m with β₁ = 0,
-    learning rate −1 and decay μ − 1; then θ ← θ − lr m. State and checkpoints are PyTorch's.
+    m ← μ m + g / (√v + ε), where v is the running mean of g², is a step of AdamW on m with β₁ = 0,
+    learning rate −1 and weight decay μ − 1; then θ ← θ − lr m. State and checkpoints are PyTorch's.
     """
 
     @torch.no_grad()
@@ -35,7 +35,7 @@ class RMSprop(torch.optim.RMSprop):
             adamw(
                 momenta,
                 gradients,
-                gradients,  # the first moment, which β₁ = 0 sets to the gradient
+                gradients,  # the first moment, equal to the gradient for β₁ = 0
                 squares,
                 [],
                 [torch.tensor(_LONG_AFTER) for _ in steps],
@@ -53,16 +53,16 @@ class RMSprop(torch.optim.RMSprop):
 
 
 class TensorFlowRMSprop(torch.optim.RMSprop):
-    """RMSprop as TensorFlow 1's `RMSPropOptimizer`: ε inside the root, a mean square begun at 1.
+    """TensorFlow 1's `RMSPropOptimizer`: ε inside the root, and an initial mean square of 1.
 
-    v ← α v + (1 − α) g² from v = 1, m ← μ m + g / √(v + ε), θ ← θ − lr m. PyTorch's begins at
-    v = 0 and divides by √v + ε: its first steps have the size lr / √(1 − α) whatever the gradient,
+    v ← α v + (1 − α) g² from v = 1, m ← μ m + g / √(v + ε), θ ← θ − lr m. PyTorch's starts at v = 0
+    and divides by √v + ε: its first steps have size lr / √(1 − α) regardless of the gradient,
     TensorFlow's lr |g|. State and checkpoints are PyTorch's.
 
     Parameters
     ----------
     params : iterable of Tensor
-        What is optimised.
+        The parameters to optimise.
     lr, alpha, eps, momentum : float
         The learning rate, α, ε and μ.
     """

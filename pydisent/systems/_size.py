@@ -1,4 +1,4 @@
-"""A system's memory, estimated before any of it is allocated."""
+"""Estimate of a system's memory, before any is allocated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-# In PyTorch's error for tensors whose bytes overflow int64.
+# From PyTorch's error for tensors whose size in bytes overflows int64.
 _UNCOUNTED = "overflow"
 
 
@@ -20,8 +20,8 @@ def require_memory(
 ) -> None:
     """Raise ValueError, naming a setting, if this machine has too little memory.
 
-    Counted are the weights and buffers of ``build(config, image_shape)``, built on the device
-    "meta", and a batch of images; optimisers and activations come on top.
+    Counts the weights and buffers of ``build(config, image_shape)``, built on the device "meta",
+    and a batch of images, but not optimisers and activations.
     """
     if torch.get_default_device().type == "meta":
         return
@@ -42,7 +42,7 @@ def require_memory(
 
 
 def _memory() -> float:
-    """Return this machine's memory in bytes; infinity where it is unknown."""
+    """Return this machine's memory in bytes; infinity if unknown."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
@@ -62,7 +62,7 @@ def _needed(
     except RuntimeError as error:
         if _UNCOUNTED in str(error).lower():
             return float("inf")
-        return batch  # a user's network that cannot be built on "meta"
+        return batch  # a user-defined network that cannot be built on "meta"
     return batch + sum(x.nbytes for x in (*system.parameters(), *system.buffers()))
 
 
@@ -73,7 +73,7 @@ def _lowered(config: Any) -> Iterator[tuple[str, Any]]:
         if type(value) is int and type(default) is int and default < value:
             try:
                 yield field.name, dataclasses.replace(config, **{field.name: default})
-            except ValueError:  # another setting is bounded by it
+            except ValueError:  # another setting is bounded by this one
                 continue
 
 

@@ -1,4 +1,4 @@
-"""The settings of the spectral GAN."""
+"""Settings of the spectral GAN."""
 
 from dataclasses import dataclass, field, fields
 from typing import ClassVar
@@ -12,7 +12,7 @@ from pydisent.systems._optimizers import RMSPROP_VARIANTS
 from pydisent.systems._regularizers import NONE, RegularizerConfig
 
 ALIGNMENT = "alignment"
-# Settings of the alignment penalty, but for those that presets set.
+# Settings of the alignment penalty, except those that presets set.
 _OF_ALIGNMENT = ("method", "tolerance", "rank", "interval", "sub_batch", "compute_dtype")
 COMPUTE_DTYPES = {"fp32": None, "bf16": torch.bfloat16}
 
@@ -21,7 +21,7 @@ COMPUTE_DTYPES = {"fp32": None, "bf16": torch.bfloat16}
 class SpectralGANConfig(RegularizerConfig):
     """The paper's settings for dSprites (Table 1, App. C, App. D).
 
-    Those for CelebA are the ones of its Fig. 7: m = 128, k = 32, λ = 0.5. The paper also has, with
+    For CelebA they are those of Fig. 7: m = 128, k = 32, λ = 0.5. The paper also uses, with
     m = 128, k = 8 and λ = 0.1 (Fig. 5); and with base 128, k = 8 and λ = 2.3 (Fig. 11), and k = 16
     and λ = 1.7 (Fig. 12).
 
@@ -29,7 +29,8 @@ class SpectralGANConfig(RegularizerConfig):
     ----------
     regularizer : str
         "alignment", the paper's penalty, with the settings from `penalty_weight` to
-        `compute_dtype`; or one of `RegularizerConfig` in its place, with those of its own.
+        `compute_dtype`; or a regularizer of `RegularizerConfig` in its place, with its own
+        settings.
     latent_size : int
         Size m of the latent code.
     base : int
@@ -41,37 +42,40 @@ class SpectralGANConfig(RegularizerConfig):
     k : int
         The paper's k, the number of leading eigenvectors to align.
     iterations : int
-        The paper's T (Alg. 2); it gives the 8 of Fig. 5 alone.
+        The paper's T (Alg. 2), which it gives only for Fig. 5, as 8.
     reweight : bool
         Whether the penalty's columns are weighted by Eq. 13; Fig. 5 compares both.
     method : str
         How the penalty is computed: "auto", "gram", "matrix_free" or "autograd"; see
         `pydisent.alignment_penalty`.
     tolerance : float
-        How much of the penalty's gradient may be left out, in [0, 1); 0 is exact.
+        Fraction of the penalty's gradient that may be dropped, in [0, 1); 0 is exact.
     rank : int or None
-        Directions that the penalty's gradient keeps, instead of as many as `tolerance`, then left
-        at its default, asks for; see `pydisent.alignment_penalty`. CUDA graphs hold updates with
-        the penalty if `rank` is set, or `tolerance` is 0 and `method` "gram".
+        Directions that the penalty's gradient keeps, instead of the number that `tolerance`
+        requires, which must then keep its default; see `pydisent.alignment_penalty`. CUDA graphs
+        can capture updates with the penalty if `rank` is set, or `tolerance` is 0 and `method` is
+        "gram".
     interval : int
         Updates between penalties, which are weighted by the interval; not in the paper. A penalty
-        costs about (m + 3r) / 3 of the generator's part in an update without it, for r directions.
+        costs about (m + 3r) / 3 times the generator's part of an update without it, for r
+        directions.
     sub_batch : int or None
-        Take the penalty of this many first codes of the batch, instead of all; not in the paper.
+        Compute the penalty for the first `sub_batch` codes of the batch instead of all; not in the
+        paper.
     compute_dtype : str
-        The penalty's tangents in "fp32", the networks' own dtype, or "bf16"; a CPU without native
-        bf16 computes in fp32.
+        Dtype of the penalty's tangents: "fp32", the networks' own dtype, or "bf16"; a CPU without
+        native bf16 computes in fp32.
     learning_rate : float
-        RMSProp's, for the generator, and for the discriminator unless it has its own.
+        RMSProp's, for the generator, and for the discriminator unless set separately.
     discriminator_learning_rate : float or None
         RMSProp's, for the discriminator.
     rmsprop_decay, rmsprop_eps : float
         RMSProp's decay factor and ε.
     rmsprop_variant : str
-        "tensorflow": ε inside the root, and a mean square that begins at 1. "torch": ε outside it,
-        and a mean square that begins at 0, so that first steps are 3.2 times the learning rate.
-        The paper gives no formula, but its code is TensorFlow 1's (Listing 1), whose decay of 0.9
-        it has, and under whose root an ε of 1e-6 is a floor of 1e-3 for the gradient's size.
+        "tensorflow": ε inside the root, and an initial mean square of 1. "torch": ε outside the
+        root, and an initial mean square of 0, so that first steps are 3.2 times the learning rate.
+        The paper gives no formula, but its code is for TensorFlow 1 (Listing 1), whose decay of 0.9
+        it uses, and in whose root an ε of 1e-6 puts a floor of 1e-3 under the gradient's size.
     instance_noise : float
         Standard deviation of the noise on the discriminator's real and fake inputs.
     r1_weight : float
@@ -79,16 +83,16 @@ class SpectralGANConfig(RegularizerConfig):
     r1_interval : int
         Updates between R1 penalties, which are weighted by the interval.
     ema_decay : float
-        Decay of the generator's moving average, which then decodes; not in the paper. 0 turns it
-        off.
+        Decay of the generator's moving average, which is then used for decoding; not in the paper.
+        0 turns it off.
     encoder_base : int or None
         Feature maps of the encoder; None is twice `base` (App. D).
     encoder_steps : int
-        Updates of the encoder, after the GAN's.
+        Updates of the encoder, following the GAN's.
     encoder_learning_rate : float
         Adam's, with β 0.5 and 0.99; the paper does not give it.
     code_regression : float
-        Weight of the mean squared error of generated images' codes, beside the reconstruction
+        Weight of the mean squared error of generated images' codes, added to the reconstruction
         error of real images; not in the paper. 0 turns it off.
     """
 
@@ -148,7 +152,7 @@ class SpectralGANConfig(RegularizerConfig):
             check(self.method != "autograd", "rank", "none with method autograd", self.rank)
 
     def _check_regularizer(self) -> None:
-        """Raise ValueError if a setting is of another regularizer than the one that is chosen."""
+        """Raise ValueError if a setting belongs to a regularizer other than the chosen one."""
         if self.regularizer == NONE:
             return
         defaults = {f.name: f.default for f in fields(self)}

@@ -1,4 +1,4 @@
-"""What the VAEs share: settings, networks and the terms of the ELBO."""
+"""Shared parts of the VAEs: settings, networks and the terms of the ELBO."""
 
 import math
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from pydisent.systems._ranges import stage
 from pydisent.systems._vae_networks import NETWORKS, networks
 from pydisent.systems.precision import PRECISIONS, full_precision, mixed_precision
 
-_ACTIVE = 0.01  # nats; a dimension below carries no information (as in UDR, Duan et al. 2020)
+_ACTIVE = 0.01  # nats; dimensions below this are inactive (as in UDR, Duan et al. 2020)
 
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """The settings that the VAEs share; sizes, batch and Adam of Locatello et al. (2019).
+    """Settings shared by the VAEs; sizes, batch and Adam as in Locatello et al. (2019).
 
     Attributes
     ----------
@@ -34,27 +34,27 @@ class VAEConfig:
         Size d of the latent code.
     networks : str
         "higgins", `ConvEncoder` and `ConvDecoder` with 4×4 kernels, the CNN of Higgins et al.
-        (2017), which Kumar et al. use; "locatello", those of disentanglement_lib, whose encoder
-        has 2×2 kernels in its second half; "dcgan", `DCGANEncoder` and `DCGANGenerator` under
-        spectral norm with learned scales (Ramesh et al., App. C), leaks clipped to [0, 1] after
-        each update; or "ib-gan", `IBGANGenerator` and its reverse (Jeon et al., App. B).
+        (2017), used by Kumar et al.; "locatello", those of disentanglement_lib, whose encoder has
+        2×2 kernels in its second half; "dcgan", `DCGANEncoder` and `DCGANGenerator` under spectral
+        norm with learned scales (Ramesh et al., App. C), leaks clipped to [0, 1] after each update;
+        or "ib-gan", `IBGANGenerator` and its reverse (Jeon et al., App. B).
     base, hidden : int
         Feature maps of the convolutions at half the image's resolution, and units of the dense
-        layers; "dcgan" and "ib-gan" have no use for the second. Published bases: 32; 64 for
-        "dcgan"; for "ib-gan" 16, on chairs 32 and on CelebA 64.
+        layers; "dcgan" and "ib-gan" ignore the latter. Published bases: 32; 64 for "dcgan"; for
+        "ib-gan" 16, on chairs 32 and on CelebA 64.
     decoder : str
         p(x|z): "bernoulli", independent pixels with the decoded values as probabilities (gray
-        pixels count as probabilities too), or "gaussian", N(decoded value, decoder_std²).
+        values count as probabilities as well), or "gaussian", N(decoded value, decoder_std²).
     decoder_std : float
-        σ of the Gaussian decoder, fixed; at √½ its −log p(x|z) is the squared error plus a
-        constant, at √(CHW/2) the mean squared error of a number of the image (C, H, W).
+        Fixed σ of the Gaussian decoder. Up to a constant, σ = √½ makes −log p(x|z) the squared
+        error, and σ = √(CHW/2) the mean squared error, of an image (C, H, W).
     batch_size : int
         Images per update; at least 2 for "ib-gan", which has batch norm.
     learning_rate, adam_beta1, adam_beta2, adam_eps : float
         Adam's.
     precision : str
         "fp32", "bf16" for mixed precision (codes and losses stay in fp32), or "auto": "bf16" on a
-        device with native support. A CPU without it computes "bf16" in fp32.
+        device with native support. A CPU without it runs "bf16" in fp32.
     """
 
     latent_size: int = 10
@@ -80,7 +80,7 @@ class VAEConfig:
 
 
 class Latents(NamedTuple):
-    """A batch's posteriors N(mu, e^logvar) and samples z from them, (B, d) each.
+    """Posteriors N(mu, e^logvar) of a batch and samples z from them, (B, d) each.
 
     `kl_by_dimension` (d,) is their divergence from the prior in nats, averaged over the batch.
     """
@@ -91,7 +91,7 @@ class Latents(NamedTuple):
     kl_by_dimension: Tensor
 
     def whole(self) -> "Latents":
-        """Return the latents of the whole batch, of which each process has a shard."""
+        """Gather the latents of the whole batch, of which each process has a shard."""
         if parallel.processes() == 1:
             return self
         mu, logvar, z = parallel.gather(torch.cat(self[:3], 1)).chunk(3, 1)
@@ -124,7 +124,7 @@ class VAEFamily(System):
 
     Config: ClassVar[type] = VAEConfig
     config: VAEConfig
-    # Higgins et al. (2017) model the pixels of photographs by Gaussians.
+    # Higgins et al. (2017) model pixels of photographs as Gaussian.
     data_settings = each(PHOTOGRAPHS, decoder="gaussian")
 
     def __init__(self, config: VAEConfig, image_shape: tuple[int, int, int]) -> None:
@@ -143,7 +143,7 @@ class VAEFamily(System):
         return {"vae": adam(both, c.learning_rate, betas, c.adam_eps)}
 
     def graph_key(self) -> str:
-        """Return the phase, whose updates are all alike."""
+        """Return the phase, all of whose updates run the same operations."""
         return self.phase
 
     def elbo(self, batch: Tensor) -> Elbo:
@@ -154,7 +154,7 @@ class VAEFamily(System):
         return Elbo(own, whole, reconstruction, whole.kl_by_dimension.sum())
 
     def minimize(self, loss: Tensor, elbo: Elbo, **terms: Tensor) -> dict[str, Tensor]:
-        """Step encoder and decoder down `loss`; return it with its terms, to log."""
+        """Step encoder and decoder down `loss`; return it and its terms for logging."""
         self.descend(loss, "vae")
         if self.config.networks == "dcgan":
             clip_leaks_(self)
@@ -188,7 +188,7 @@ class VAEFamily(System):
         return mu, logvar
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return the posterior means (N, d) of images (N, C, H, W) in [0, 1]."""
+        """Return the posterior means (N, d) for images (N, C, H, W) in [0, 1]."""
         return self.encoder(x).chunk(2, dim=1)[0]
 
     def decode(self, code: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The encoders and decoders of published VAEs, by name."""
+"""Encoders and decoders of published VAEs, by name."""
 
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ NETWORKS = ("higgins", "locatello", "dcgan", "ib-gan")
 
 
 class _Logits(nn.Module):
-    """A generator's images (tanh x + 1)/2 = sigmoid(2x) of codes, as their logits."""
+    """Logits of a generator's images, which are (tanh x + 1)/2 = sigmoid(2x)."""
 
     def __init__(self, generator: DCGANGenerator | IBGANGenerator) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class _Logits(nn.Module):
 def networks(
     name: str, latent_size: int, base: int, hidden: int, image_shape: tuple[int, int, int]
 ) -> tuple[nn.Module, nn.Module]:
-    """Return an encoder to mean and log-variance (B, 2d), and a decoder of (B, d) to logits.
+    """Return an encoder to mean and log-variance (B, 2d), and a decoder from (B, d) to logits.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def networks(
         reverse = nn.Sequential(IBGANFront(channels, base), IBGANHead(outputs, base, size))
         for layer in reverse.modules():
             if isinstance(layer, nn.LeakyReLU):
-                layer.negative_slope = 0.0  # ReLU, as the decoder has
+                layer.negative_slope = 0.0  # ReLU, as in the decoder
         decoder = _Logits(IBGANGenerator(latent_size, channels, base, size))
         glorot_(reverse)
         glorot_(decoder)

@@ -1,4 +1,4 @@
-"""The presets that the VAEs share: Kumar et al.'s (2018), and disentanglement_lib's."""
+"""Presets shared by the VAEs: Kumar et al.'s (2018), and disentanglement_lib's."""
 
 from typing import Any
 
@@ -51,14 +51,14 @@ _KUMAR: dict[str, dict[str, Any]] = {
 
 
 def of_kumar(*data_names: str, celeba: Settings | None = None) -> Recipe:
-    """Return Kumar et al.'s recipe for the data sets of which the paper has a system's settings.
+    """Return Kumar et al.'s recipe for the data sets with published settings of a system.
 
     Parameters
     ----------
     data_names : str
-        Some of "dsprites", "celeba" and "chair-masks", the first of all first.
+        Some of "dsprites", "celeba" and "chair-masks"; the first is the fallback for other data.
     celeba : mapping of str to object, optional
-        Settings for that, beside latent size and batch.
+        Settings for CelebA, besides latent size and batch.
     """
     by_data = {name: dict(_KUMAR[name]) for name in data_names}
     by_data["celeba"]["settings"] = {**by_data["celeba"]["settings"], **(celeba or {})}
@@ -74,7 +74,7 @@ def of_kumar(*data_names: str, celeba: Settings | None = None) -> Recipe:
 
 
 def of_locatello(strength: str) -> Recipe:
-    """Return disentanglement_lib's recipe, with a note on the strength chosen."""
+    """Return disentanglement_lib's recipe, with a note on the chosen strength."""
     return Recipe(
         note=f"as published for the comparison of Locatello et al. (2019); {strength}",
         steps=300_000,

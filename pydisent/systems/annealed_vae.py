@@ -1,4 +1,4 @@
-"""Burgess et al. (2018): a VAE whose KL is held at a growing capacity."""
+"""Burgess et al. (2018): a VAE whose KL follows a growing capacity."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from pydisent.systems._vae_presets import QUICK, SMOKE, of_locatello
 
 @dataclass(frozen=True)
 class AnnealedVAEConfig(VAEConfig):
-    """`VAEConfig` with the capacity's schedule.
+    """`VAEConfig` plus the capacity schedule.
 
     Attributes
     ----------

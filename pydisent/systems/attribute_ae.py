@@ -1,4 +1,4 @@
-"""Lezama (2019), sec. 4: attributes that can be set, by a teacher and then wider students."""
+"""Lezama (2019), sec. 4: controllable attributes, learned by a teacher and then wider students."""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -22,23 +22,23 @@ from pydisent.systems._progressive import Progressive
 from pydisent.systems._ranges import stage
 from pydisent.systems._registry import register
 
-_MOMENTUM = 0.01  # weight of a batch in the running estimates of z's mean and variance
+_MOMENTUM = 0.01  # weight of a batch in the running mean and variance of z
 
 
 @register
 class AttributeAE(Progressive):
-    """An autoencoder whose code begins with k attributes that can be set.
+    """An autoencoder whose code starts with k controllable attributes.
 
     Phases: "teacher" minimises λ1 L_rec + λ2 L_pred + λ3 L_xcov (Eqs. 8, 11 and 10);
     "teacher-cycle" adds a second step per batch, of the decoder alone, down the cycle losses
-    (Eqs. 12 and 13); "student-1", "student-2", ... each double z, starting from the weights so
-    far, and minimise the reconstruction error and Jacobian supervision (Eqs. 8 and 9) by the
+    (Eqs. 12 and 13); "student-1", "student-2", ... each double z, starting from the current
+    weights, and minimise the reconstruction error and Jacobian supervision (Eqs. 8 and 9) by the
     original teacher, which is kept as `teacher`.
 
-    A code (N, k + d) is y, where +1 and −1 stand for an attribute's presence and absence, then z.
-    There is no prior: `sample_code` draws each attribute's sign with equal probability, and z from
-    independent normals with the mean and variance of the codes seen in training, `z_mean` and
-    `z_variance`, running averages over about 100 updates.
+    A code (N, k + d) is y, where +1 and −1 stand for an attribute's presence and absence, followed
+    by z. There is no prior: `sample_code` draws each attribute's sign with equal probability, and z
+    from independent normals with the mean and variance of the codes seen in training, `z_mean` and
+    `z_variance`, which are running averages over about 100 updates.
 
     Parameters
     ----------
@@ -81,8 +81,8 @@ class AttributeAE(Progressive):
             settings={
                 "z_channels": 16,
                 "batch_size": 32,
-                # With the published weights and the forms that they belong to, as in `paper`, the
-                # student flips 69 % of the attributes after so few updates; with these, 82 %.
+                # After so few updates, the student flips 69 % of the attributes with the published
+                # weights and their loss forms, as in `paper`, and 82 % with these.
                 "variant": "published",
                 "prediction_weight": 20.0,
                 "cycle_attributes_weight": 2.0,
@@ -147,14 +147,14 @@ class AttributeAE(Progressive):
         ]
 
     def phases(self, steps: int) -> tuple[tuple[str, int], ...]:
-        """Return the teacher's updates without and with the cycle losses, then the students'."""
+        """Return the teacher's phases, without and with the cycle losses, then the students'."""
         c = self.config
         cycle = [("teacher-cycle", c.cycle_steps)] if c.cycle_steps else []
         students = [(f"student-{i + 1}", c.student_steps) for i in range(c.students)]
         return (("teacher", steps), *cycle, *students)
 
     def start_phase(self, phase: str) -> None:
-        """Prepare for `phase`; a student is the model so far, widened.
+        """Prepare for `phase`; a student is the current model, widened.
 
         Raises
         ------
@@ -169,7 +169,7 @@ class AttributeAE(Progressive):
         if "jacobian" in c.supervision and (self.teacher is None or c.supervisor == "previous"):
             self.keep_as_teacher(self.autoencoder)
         self.autoencoder.widen(self.autoencoder.z_channels)
-        # z is flattened map by map, so that new maps come last.
+        # z is flattened map by map, so new maps come last.
         self.z_mean = torch.cat([self.z_mean, torch.zeros_like(self.z_mean)])
         self.z_variance = torch.cat([self.z_variance, torch.ones_like(self.z_variance)])
         self.optimizers = None
@@ -219,8 +219,8 @@ class AttributeAE(Progressive):
     def _update_cycle(self, x: Tensor) -> dict[str, Tensor]:
         """Step the decoder down λ4 L_cyc1 + λ5 L_cyc2 (Eqs. 12 and 13), for random pairs.
 
-        The encoder is fixed: in eval mode, it neither uses the statistics of the decoded images
-        nor updates its own.
+        The encoder is fixed: in eval mode it neither uses the decoded images' statistics nor
+        updates its own.
         """
         c, encoder = self.config, self.autoencoder.encoder
         with frozen(encoder), evaluating(encoder):
@@ -272,7 +272,7 @@ class AttributeAE(Progressive):
     def _logs(
         self, y: Tensor, z: Tensor, attributes: Tensor, terms: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Update z's running estimates; return the losses and the share of wrong attributes."""
+        """Update z's running estimates; return the losses and the fraction of wrong attributes."""
         variance, mean = torch.var_mean(parallel.gather(z.flatten(1)), 0)
         self.z_mean.lerp_(mean, _MOMENTUM)
         self.z_variance.lerp_(variance, _MOMENTUM)
@@ -283,12 +283,12 @@ class AttributeAE(Progressive):
         return (2 * x - 1).contiguous(memory_format=torch.channels_last)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return codes (N, k + d), y then z, of images x (N, C, H, W) in [0, 1]."""
+        """Return codes (N, k + d), y then z, for images x (N, C, H, W) in [0, 1]."""
         y, z = self.autoencoder.encoder(self._scaled(x))
         return torch.cat([y, z.flatten(1)], 1)
 
     def decode(self, code: Tensor) -> Tensor:
-        """Return images (N, C, H, W) in [0, 1] of codes (N, k + d)."""
+        """Return images (N, C, H, W) in [0, 1] for codes (N, k + d)."""
         y, z = code.split([self.config.attributes, self.z_size], 1)
         z = z.unflatten(1, (-1, 2, 2)).contiguous(memory_format=torch.channels_last)
         return (self.autoencoder.decoder(y, z) + 1) / 2

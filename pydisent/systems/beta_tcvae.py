@@ -18,13 +18,13 @@ from pydisent.systems._vae_presets import QUICK, SMOKE, of_locatello
 
 @dataclass(frozen=True)
 class BetaTCVAEConfig(VAEConfig):
-    """`VAEConfig` with β and the estimator.
+    """`VAEConfig` plus β and the estimator.
 
     Attributes
     ----------
     beta : float
-        β, the weight of the total correlation, which has weight 1 in the KL; 1 to 10 in the
-        published comparison.
+        β, the weight of the total correlation, which is 1 in the KL; 1 to 10 in the published
+        comparison.
     estimator : str
         "mws", minibatch-weighted sampling, or "mss", minibatch-stratified sampling.
     """
@@ -40,10 +40,10 @@ class BetaTCVAEConfig(VAEConfig):
 
 @register
 class BetaTCVAE(VAEFamily):
-    """Minimise −E_q[log p(x|z)] + KL + (β − 1) TC(z), the TC estimated from the batch.
+    """Minimise −E_q[log p(x|z)] + KL + (β − 1) TC(z), with the TC estimated from the batch.
 
-    The KL contains the total correlation once, so that its weight is β. The KL is exact, and only
-    the remainder is estimated (Chen et al., Eq. 4 with α = γ = 1).
+    The KL contains the total correlation once, which makes its weight β. The KL is exact; only the
+    remainder is estimated (Chen et al., Eq. 4 with α = γ = 1).
     """
 
     name = "beta-tcvae"

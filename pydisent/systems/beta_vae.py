@@ -14,11 +14,11 @@ from pydisent.systems._registry import register
 from pydisent.systems._vae_family import VAEConfig, VAEFamily
 from pydisent.systems._vae_presets import QUICK, SMOKE, of_kumar
 
-# The β-VAE that Ramesh et al. compare with on CelebA at 64×64 (App. C), for 1,500,000 updates.
-# The paper does not give Adam's rate; this is that of its GANs. Its likelihood is the mean squared
-# error of a number of the image, as printed. That is at most 0.25 for the best constant image, so
-# that at the optimum 8 KL <= 0.25: the codes collapse, unless the KL is scaled down likewise, of
-# which the paper says nothing. β / (3·64·64) would do that.
+# The β-VAE baseline of Ramesh et al. on CelebA at 64×64 (App. C), for 1,500,000 updates. The paper
+# does not give Adam's rate; this is that of its GANs. Its likelihood is the mean squared error over
+# the image's values, as printed. That is at most 0.25 for the best constant image, so at the
+# optimum 8 KL <= 0.25: the codes collapse, unless the KL is scaled down likewise, which the paper
+# does not mention. β / (3·64·64) would do that.
 RAMESH: Mapping[str, Any] = {
     "networks": "dcgan",
     "latent_size": 32,
@@ -36,15 +36,15 @@ RAMESH: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class BetaVAEConfig(VAEConfig):
-    """`VAEConfig` with β.
+    """`VAEConfig` plus β.
 
     Attributes
     ----------
     beta : float
         β, the weight of the KL; Kumar et al. report 4 and 60 on dSprites, 4 and 32 on CelebA.
     warmup_steps : int
-        Updates over which the weight grows linearly from 0 to β; Ramesh et al. (App. C) have
-        1,000,000.
+        Updates over which the weight grows linearly from 0 to β; 1,000,000 in Ramesh et al.
+        (App. C).
     """
 
     beta: float = 4.0
@@ -71,7 +71,7 @@ class BetaVAE(VAEFamily):
         self.register_buffer("beta_now", torch.tensor(float(config.beta)), persistent=False)
 
     def prepare_step(self) -> None:
-        """Write this update's weight of the KL into its buffer."""
+        """Write this update's KL weight into its buffer."""
         c = self.config
         if c.warmup_steps:
             self.beta_now.fill_(c.beta * min(self.phase_step / c.warmup_steps, 1.0))

@@ -22,16 +22,16 @@ class DIPVAE1Config(VAEConfig):
     Attributes
     ----------
     lambda_od : float
-        λ_od, the weight of the squared covariances of two dimensions.
+        λ_od, the weight of the squared covariances between dimensions.
     diagonal_ratio : float
-        λ_d / λ_od, where λ_d is the weight of the variances' squared distances from one; the
-        paper keeps it while varying λ_od.
+        λ_d / λ_od, where λ_d is the weight of the variances' squared distances from one; the paper
+        fixes it while varying λ_od.
     covariance : str
-        Of the posterior means: that of the "batch", or a "running" estimate (footnote 4), an
-        exponential average of the batches' that begins at the first. Gradients flow through the
-        current batch's share of it.
+        Covariance of the posterior means: the "batch"'s, or a "running" estimate (footnote 4), an
+        exponential average over batches that starts at the first. Gradients flow through the
+        current batch's contribution.
     covariance_decay : float
-        Weight of the estimate so far in the next one, in [0, 1); the paper does not give it.
+        Weight of the previous estimate in the next one, in [0, 1); not given in the paper.
     """
 
     batch_size: int = 400
@@ -61,7 +61,7 @@ class DIPVAE2Config(DIPVAE1Config):
     lambda_od, diagonal_ratio : float
         As for `DIPVAE1Config`; the paper reports λ_od 5 and 500.
     lambda_3 : float
-        λ_3, the weight of the squared third central moments of the batch; 200 for 2D Shapes alone.
+        λ_3, the weight of the squared third central moments of the batch; 200 only for 2D Shapes.
     """
 
     lambda_od: float = 500.0
@@ -89,7 +89,7 @@ class _DIPVAE(VAEFamily):
             self.register_buffer("covariance_share", torch.ones(()), persistent=False)
 
     def prepare_step(self) -> None:
-        """Write the batch's share of the running covariance into its buffer."""
+        """Write the batch's weight in the running covariance into its buffer."""
         c = self.config
         if c.covariance == "running":
             self.covariance_share.fill_(1 - c.covariance_decay if self.phase_step else 1.0)
@@ -111,7 +111,7 @@ class _DIPVAE(VAEFamily):
         return self.minimize(loss, elbo, covariance=penalty)
 
     def _running(self, latents: Latents) -> Tensor:
-        """Return the estimate with this batch, through which its share has gradients."""
+        """Return the running estimate including this batch, whose contribution has gradients."""
         now = torch.cov(latents.mu.T, correction=0)
         estimate = self.covariance.lerp(now, self.covariance_share)
         self.covariance.copy_(estimate.detach())
@@ -146,7 +146,7 @@ class DIPVAE2(_DIPVAE):
     variant = "ii"
     Config = DIPVAE2Config
     config: DIPVAE2Config
-    # 2D Shapes, and its rendered double.
+    # 2D Shapes and its rendered counterpart.
     data_settings = combine(VAEFamily.data_settings, each(("dsprites", "sprites"), lambda_3=200.0))
     presets = Presets(
         paper=of_kumar("dsprites", "celeba", celeba={"lambda_od": 80.0, "diagonal_ratio": 0.5}),

@@ -23,7 +23,7 @@ from pydisent.systems._vae_presets import QUICK, SMOKE, of_locatello
 
 @dataclass(frozen=True)
 class FactorVAEConfig(VAEConfig):
-    """`VAEConfig` with γ and the discriminator.
+    """`VAEConfig` plus γ and the discriminator.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class FactorVAEConfig(VAEConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # With a single image, its permuted codes are its codes.
+        # A single image's permuted codes are its codes.
         check_integers(self, "batch_size", at_least=2)
         check_numbers(self, "gamma", at_least=0)
         check_integers(self, "discriminator_width")
@@ -63,8 +63,8 @@ class FactorVAEConfig(VAEConfig):
 class FactorVAE(VAEFamily):
     """Minimise −E_q[log p(x|z)] + KL + γ TC(z), with the TC estimated by a discriminator D.
 
-    D tells codes from codes with each dimension permuted over the batch; the mean of its log-odds
-    on codes estimates the total correlation (Kim & Mnih, Eqs. 2, 3 and Alg. 2).
+    D distinguishes codes from codes with each dimension permuted over the batch; the mean of its
+    log-odds on codes estimates the total correlation (Kim & Mnih, Eqs. 2, 3 and Alg. 2).
     """
 
     name = "factor-vae"
@@ -91,7 +91,7 @@ class FactorVAE(VAEFamily):
         )
 
     def make_optimizers(self) -> dict[str, Optimizer]:
-        """Return Adam for the autoencoder, and for the discriminator."""
+        """Return Adam for the autoencoder and for the discriminator."""
         c = self.config
         betas = (c.discriminator_beta1, c.discriminator_beta2)
         own = adam(parameters(self.discriminator), c.discriminator_learning_rate, betas)
@@ -104,7 +104,7 @@ class FactorVAE(VAEFamily):
 
     @property
     def batches_per_step(self) -> int:
-        """Return how many batches `step` takes: two if the permuted codes have their own."""
+        """Return the number of batches per `step`: two if the permuted codes have their own."""
         return 2 if self.config.permuted_batch == "second" else 1
 
     def update(self, batch: Tensor) -> dict[str, Tensor]:
@@ -113,7 +113,7 @@ class FactorVAE(VAEFamily):
         Raises
         ------
         ValueError
-            If `permuted_batch` is "second" and the images are not two batches of one size.
+            If `permuted_batch` is "second" and the images are not two batches of equal size.
         """
         if self.config.permuted_batch == "same":
             codes, logs = self.update_autoencoder(batch)
@@ -129,7 +129,7 @@ class FactorVAE(VAEFamily):
 
     @stage("autoencoder")
     def update_autoencoder(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Step encoder and decoder; return the codes (B, d), and the losses to log."""
+        """Step encoder and decoder; return the codes (B, d) and the losses to log."""
         elbo = self.elbo(batch)
         with frozen(self.discriminator):
             joint, permuted = self.discriminator(elbo.own.z).unbind(1)
@@ -139,7 +139,7 @@ class FactorVAE(VAEFamily):
 
     @stage("discriminator")
     def update_discriminator(self, codes: Tensor, others: Tensor) -> dict[str, Tensor]:
-        """Train the discriminator to tell `codes` from `others` permuted, (B, d) each."""
+        """Train the discriminator to distinguish `codes` from permuted `others`, (B, d) each."""
         permuted = parallel.own_rows(permute_dimensions(parallel.gather(others)))
         logits = self.discriminator(torch.cat([codes, permuted]))
         truth = torch.zeros(len(logits), dtype=torch.long, device=logits.device)

@@ -1,4 +1,4 @@
-"""A GAN (Goodfellow et al. 2014) as Jeon et al. (2021) compare with it."""
+"""The GAN baseline (Goodfellow et al. 2014) of Jeon et al. (2021)."""
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -9,7 +9,7 @@ from pydisent.systems._registry import register
 
 __all__ = ["GAN", "GANConfig"]
 
-# The paper prints no table for its GAN but the widths (Table 3).
+# For its GAN the paper tabulates only the widths (Table 3).
 _AS_INFOGAN = "widths as published (Table 3), and all else InfoGAN's"
 _NOTES = {
     "dsprites": f"{_AS_INFOGAN} on dSprites (Tables 6 and 7)",
@@ -22,10 +22,10 @@ _NOTES = {
 
 @register
 class GAN(GANFamily):
-    """Train G against D; a reconstructor Q learns to read codes off images, without effect on G.
+    """Train G against D; a reconstructor Q learns to recover codes, without affecting G.
 
     min over D of the logistic loss, min over G of E[softplus(−D(G(z)))], both on noisy images; min
-    over Q of E‖Q(G(z)) − z‖²/2, whose gradient stops at the images. Q serves to encode.
+    over Q of E‖Q(G(z)) − z‖²/2, whose gradient stops at the images. Q encodes.
     """
 
     name = "gan"

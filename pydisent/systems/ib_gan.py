@@ -1,4 +1,4 @@
-"""Jeon et al. (2021): an InfoGAN with an information bottleneck before its generator."""
+"""Jeon et al. (2021): InfoGAN with an information bottleneck before the generator."""
 
 from dataclasses import dataclass, replace
 
@@ -36,7 +36,7 @@ _NOTES = {
 
 @dataclass(frozen=True)
 class IBGANConfig(InfoGANConfig):
-    """`InfoGANConfig` with the encoder e(r|z) and β (Tables 4, 5 and 7).
+    """`InfoGANConfig` plus the encoder e(r|z) and β (Tables 4, 5 and 7).
 
     Attributes
     ----------
@@ -48,8 +48,8 @@ class IBGANConfig(InfoGANConfig):
     beta : float
         β, the weight of KL(e(r|z) ‖ N(0, I)).
     kl_limit : float
-        With β = 0 nothing keeps e(r|z) finite: from this KL on, in nats, the KL is weighted by
-        100, as in the authors' code.
+        With β = 0 nothing bounds e(r|z): above this KL, in nats, the KL is weighted by 100, as in
+        the authors' code.
     """
 
     noise_size: int = 16
@@ -72,9 +72,9 @@ class IBGAN(GANFamily):
     """Minimise γ E[softplus(−D(G(r)))] − I^L(z, G(r)) + β I^U over G, Q and e (Eq. 11).
 
     r ~ e(r|z) is drawn for noise z ~ N(0, I). The mutual information of z and the image is bounded
-    from above by I^U = E KL(e(r|z) ‖ N(0, I)) (Eq. 10), and from below by I^L, as Q reconstructs z.
-    With β = 0 it is an InfoGAN with the generator G(r(z)); with β >= 1 informing G does not pay.
-    An image is encoded in two steps, as the mean of e(r|Q(x)).
+    above by I^U = E KL(e(r|z) ‖ N(0, I)) (Eq. 10), and below by I^L, as Q reconstructs z. With
+    β = 0 it is an InfoGAN with the generator G(r(z)); with β >= 1 informing G does not pay off. An
+    image is encoded in two steps, as the mean of e(r|Q(x)).
     """
 
     name = "ib-gan"
@@ -90,7 +90,7 @@ class IBGAN(GANFamily):
     )
     presets = Presets(
         paper=paper(_NOTES),
-        # A quarter of the pixels carries less of the noise: 0.7 times the published β.
+        # A quarter of the pixels carries less information on the noise: 0.7 times the published β.
         quick=replace(
             QUICK.with_settings(beta=0.099),
             note="32×32, base 16, ten times the learning rates, noise for 8,000 updates, bf16 "
@@ -116,7 +116,7 @@ class IBGAN(GANFamily):
         INITIALIZATIONS[c.initialization](self.encoder)
 
     def make_optimizers(self) -> dict[str, Optimizer]:
-        """Return RMSProp for each player; the encoder is the generator's."""
+        """Return RMSProp for each player; the encoder belongs to the generator."""
         return self.rmsprops(self.generator, self.encoder)
 
     def update(self, batch: Tensor) -> dict[str, Tensor]:
@@ -140,7 +140,7 @@ class IBGAN(GANFamily):
         return logs
 
     def represent(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return this process's n noises z (n, D_z), r ~ e(r|z) (n, D_r) and the KL (D_r,)."""
+        """Return this process's noise z (n, D_z), r ~ e(r|z) (n, D_r) and the KL (D_r,)."""
         size = self.config.noise_size
         z = parallel.draw(lambda rows: torch.randn(rows, size, device=self.device), n)
         mu, logvar = self.encoder(z)
@@ -148,7 +148,7 @@ class IBGAN(GANFamily):
         return z, r, kl.mean(0)
 
     def kl_weight(self, kl: Tensor) -> float | Tensor:
-        """Return β, or with β = 0 a weight that sets in at the limit of the KL."""
+        """Return β, or with β = 0 a weight that applies above the KL limit."""
         if self.config.beta:
             return self.config.beta
         return _LIMITING_WEIGHT * (kl.detach() >= self.config.kl_limit)
@@ -158,7 +158,7 @@ class IBGAN(GANFamily):
         return self.encoder(super().encode(x))[0]
 
     def sample_code(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return n codes (n, D_r): r from e(r|z) for z from N(0, I)."""
+        """Return n codes (n, D_r): r ~ e(r|z) for z ~ N(0, I)."""
         sizes = self.config.noise_size, self.config.latent_size
         z, noise = (self.normal(n, size, generator) for size in sizes)
         mu, logvar = self.encoder(z)

@@ -1,4 +1,4 @@
-"""InfoGAN (Chen et al. 2016) as Jeon et al. (2021) compare with it."""
+"""The InfoGAN baseline (Chen et al. 2016) of Jeon et al. (2021)."""
 
 from dataclasses import dataclass
 
@@ -30,12 +30,12 @@ _NOTES = {
 
 @dataclass(frozen=True)
 class InfoGANConfig(GANConfig):
-    """`GANConfig` with γ.
+    """`GANConfig` plus γ.
 
     Attributes
     ----------
     gamma : float
-        γ, the weight of the generator's adversarial loss against the mutual information.
+        γ, the weight of the generator's adversarial loss relative to the mutual information.
     """
 
     gamma: float = 1.0
@@ -49,8 +49,8 @@ class InfoGANConfig(GANConfig):
 class InfoGAN(GANFamily):
     """Minimise γ E[softplus(−D(G(z)))] − I^L(z, G(z)) over G and Q (Jeon et al., Eq. 2).
 
-    I^L = E[‖z‖² − ‖z − Q(G(z))‖²]/2 is a lower bound of the mutual information (Eq. 7). As in the
-    paper, G gets nothing but z ~ N(0, I): no part of the code is noise.
+    I^L = E[‖z‖² − ‖z − Q(G(z))‖²]/2 is a lower bound on the mutual information (Eq. 7). As in the
+    paper, G's only input is z ~ N(0, I): no part of the code is noise.
     """
 
     name = "infogan"

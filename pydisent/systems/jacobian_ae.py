@@ -39,19 +39,19 @@ class JacobianAEConfig:
     factors : int
         Size k of the first teacher's code.
     nuisance : int
-        Units d added to it, one per stage; 0 trains only the first teacher.
+        Units d added to the code, one per stage; 0 trains only the first teacher.
     network : str
         "mlp" (App. A.1: dense layers of 256, 128 and 64) or "conv" (App. A.5: convolutions of 64,
         128 and 256 maps).
     base : int
         Units or maps of the narrowest layer, 64; the others are its multiples.
     batch_norm : str
-        Whose code is followed by a batch norm: the "teacher" that comes first (App. A.1), whose
-        norm is then folded into the encoder, or "all", students too (App. A.5).
+        Models whose code is followed by a batch norm: the first "teacher" (App. A.1), whose norm is
+        then folded into the encoder, or "all", including students (App. A.5).
     supervision : bool
-        Whether students are supervised; otherwise they have only the cross-covariance.
+        Whether students are supervised; otherwise only the cross-covariance is added.
     variant : str
-        The supervision's: "published" (Eq. 9) or "exact" (Eq. 7, on the Jacobian itself).
+        Form of the supervision: "published" (Eq. 9) or "exact" (Eq. 7, on the Jacobian itself).
     weight_y, weight_diff, weight_cross_covariance : float
         λ_y, λ_diff and λ_xcov. Squared errors are averaged over batch and components, as in the
         author's code.
@@ -80,7 +80,7 @@ class JacobianAEConfig:
 
     def __post_init__(self) -> None:
         check_integers(self, "factors", "base")
-        # The batch norm of a single code has no deviation.
+        # Batch norm has no deviation for a single code.
         check_integers(self, "batch_size", at_least=2)
         check_integers(self, "nuisance", at_least=0)
         check_numbers(self, "learning_rate", above=0)
@@ -95,7 +95,7 @@ class JacobianAEConfig:
         )
 
 
-# App. A.5; other photographs, and 3D Shapes, are trained like its SVHN.
+# App. A.5; other photographs and 3D Shapes use its settings for SVHN.
 _IN_COLOUR = (*PHOTOGRAPHS, "shapes3d", "3dshapes")
 
 
@@ -117,9 +117,9 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def grow(self, *, keep_norm: bool = False) -> None:
-        """Append a unit to the code; at zero, it leaves the model in eval mode unchanged.
+        """Append a unit to the code; at zero it changes nothing in eval mode.
 
-        The batch norm grows too, or, unless `keep_norm`, is folded into the encoder.
+        The batch norm grows as well if `keep_norm`, else it is folded into the encoder.
         """
         if isinstance(self.norm, nn.BatchNorm1d) and keep_norm:
             self.norm = with_more_features(self.norm, 1)
@@ -132,11 +132,11 @@ class Autoencoder(nn.Module):
 
 @register
 class JacobianAE(Progressive):
-    """An autoencoder that grows unit by unit and preserves what its earlier units do.
+    """An autoencoder that grows unit by unit while preserving the function of earlier units.
 
-    The first teacher has k units. Each stage makes it a student with one more unit, z, trained by
-    ‖x − x̂‖² + L_jac + λ_xcov L_xcov (Eqs. 8-10), where all earlier units are its factors y. The
-    student is the next stage's teacher. The code is (y, z), in the order of the units' stages.
+    The first teacher has k units. Each stage turns the model into a student with one more unit, z,
+    trained on ‖x − x̂‖² + L_jac + λ_xcov L_xcov (Eqs. 8-10), where all earlier units are its
+    factors y. The student is the next stage's teacher. The code is (y, z), in the order of stages.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ class JacobianAE(Progressive):
     def __init__(self, config: JacobianAEConfig, image_shape: tuple[int, int, int]) -> None:
         super().__init__(config, image_shape)
         self.model = self._first_model()
-        # A running estimate over batches, for `sample_code`.
+        # Running estimate over batches, for `sample_code`.
         self.register_buffer("code_std", torch.ones(config.factors + config.nuisance))
 
     def _first_model(self) -> Autoencoder:
@@ -216,12 +216,12 @@ class JacobianAE(Progressive):
         return {"autoencoder": adam(weights, c.learning_rate, weight_decay=c.weight_decay)}
 
     def phases(self, steps: int) -> tuple[tuple[str, int], ...]:
-        """Return the first teacher's phase and one for each added unit, all of equal length."""
+        """Return the first teacher's phase and one per added unit, all of equal length."""
         students = (f"student-{d}" for d in range(1, self.config.nuisance + 1))
         return tuple((phase, steps) for phase in ("teacher", *students))
 
     def start_phase(self, phase: str) -> None:
-        """Prepare for `phase`; for a student's, keep the model as teacher and add a unit.
+        """Prepare for `phase`; for a student, keep the model as teacher and add a unit.
 
         Raises
         ------
@@ -290,21 +290,21 @@ class JacobianAE(Progressive):
 
     @property
     def factor_columns(self) -> range:
-        """Return the coordinates of the code that are the first teacher's."""
+        """Return the code coordinates of the first teacher."""
         return range(self.config.factors)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return codes (N, h) of images (N, C, H, W) in [0, 1]."""
+        """Return codes (N, h) for images (N, C, H, W) in [0, 1]."""
         return self.model.encode(x)
 
     def decode(self, code: Tensor) -> Tensor:
-        """Return images (N, C, H, W) in [0, 1] of codes (N, h)."""
+        """Return images (N, C, H, W) in [0, 1] for codes (N, h)."""
         return self.model.decode(code).clamp(0, 1)
 
     def sample_code(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return n codes (n, h) from independent normals with the deviations of the data's codes.
+        """Return codes (n, h) from independent normals with the deviations of the data's codes.
 
-        There is no prior: they make pictures, and do not model the data.
+        There is no prior: these codes give pictures, but do not model the data.
         """
         return self.normal(n, self.code_size, generator) * self.code_std[: self.code_size]
 

@@ -1,7 +1,7 @@
-"""Trained systems as folders to pass on: weights, configuration and a model card.
+"""Trained systems as shareable folders: weights, configuration and a model card.
 
 The layout is that of the Hugging Face hub: `model.safetensors`, `config.json` and `README.md`.
-`pydisent.from_pretrained` reads it; nothing in it is code, or is run.
+`pydisent.from_pretrained` reads it; it contains no code, and nothing is executed.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from pydisent._extras import optional
 FORMAT = 1
 LIBRARY = "pydisent"
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
-#: Entries of the card's table of training, by the names of a plan's fields.
+#: Rows of the card's training table, by field of a plan.
 _PLAN = {
     "data": "data set",
     "split": "part of it",
@@ -48,35 +48,36 @@ def write_pretrained(
     inference_only: bool = False,
     dtype: torch.dtype | None = None,
 ) -> Path:
-    """Write a system into a folder, which is made if it is not there; return the folder.
+    """Write a system into a folder, created if necessary; return the folder.
 
-    A system saved there before is replaced; if the write is interrupted, reading says so by the
-    checksum of the weights in the configuration, which is written first.
+    A previously saved system is replaced. The configuration, with the weights' checksum, is written
+    first, so that reading detects an interrupted write.
 
     Parameters
     ----------
     system : System
-        Its weights, configuration, phase and attributes' names are written.
+        The system, of which weights, configuration, phase and attribute names are written.
     folder : path
         The folder.
     training : mapping, optional
-        What is known of how it was trained: ``plan``, ``step``, ``seconds``, ``scores`` (by
-        metric, numbers) and ``environment``, plain values for the configuration and the card.
+        Record of its training: ``plan``, ``step``, ``seconds``, ``scores`` (numbers by metric) and
+        ``environment``, plain values for the configuration and the card.
     license : str, optional
-        Of the weights, by its name on the hub, such as ``"cc-by-4.0"``; the card says so if none is
-        stated.
+        Licence of the weights, by its name on the hub, such as ``"cc-by-4.0"``; if None, the card
+        says that none is stated.
     source : str, optional
-        What the card loads from: the folder's name by default.
+        The name that the card's example loads from; the folder's name by default.
     inference_only : bool
-        Whether the system's `training_parts` are left out, without which it cannot be trained on.
+        Whether to leave out the system's `training_parts`, without which it cannot be trained
+        further.
     dtype : dtype, optional
-        In which the parameters are stored; by default their own. Buffers keep theirs.
+        Dtype in which parameters are stored; by default their own. Buffers keep theirs.
 
     Raises
     ------
     ValueError
-        If the folder is a file or has files of these names that are not of a saved system, the
-        licence is no name, or a weight is beyond the range of `dtype`.
+        If the folder is a file or has files of these names that do not belong to a saved system,
+        the licence is not a name, or a weight exceeds the range of `dtype`.
     """
     folder = Path(folder)
     _check_free(folder)
@@ -115,7 +116,7 @@ def write_pretrained(
 def _tensors(
     system: Any, left_out: Sequence[str], dtype: torch.dtype | None
 ) -> dict[str, torch.Tensor]:
-    """Return copies of all tensors but those of the parts left out, parameters in `dtype`."""
+    """Return copies of all tensors except those of left-out parts, with parameters in `dtype`."""
     check(dtype is None or dtype in _DTYPES, "dtype", f"None or one of {_DTYPES}", dtype)
     parameters = {name for name, _ in system.named_parameters(remove_duplicate=False)}
     tensors = {}
@@ -134,7 +135,7 @@ def _tensors(
 
 
 def _check_free(folder: Path) -> None:
-    """Refuse to write over a run's configuration, a project's README or another library's model."""
+    """Refuse to overwrite a run's configuration, a project's README or another library's model."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"folder must be a folder or absent, got the file {folder}")
     there = [name for name in (CONFIG, WEIGHTS, CARD) if os.path.lexists(folder / name)]
@@ -155,11 +156,11 @@ def model_card(values: Mapping[str, Any], *, license: str | None, source: str) -
     Parameters
     ----------
     values : mapping
-        What `config.json` holds.
+        The contents of `config.json`.
     license : str or None
-        Of the weights.
+        Licence of the weights.
     source : str
-        What the card's program loads from.
+        The name that the card's example loads from.
     """
     name, plan = values["system"], values.get("plan") or {}
     header = ["---", f"library_name: {LIBRARY}", *([f"license: {license}"] if license else [])]
@@ -201,7 +202,7 @@ def _training_words(values: Mapping[str, Any]) -> str:
 
 
 def _is_told(name: str, plan: Mapping[str, Any]) -> bool:
-    """Return whether a field of a plan says something: zero is a seed, but no held-out images."""
+    """Return whether a plan's field deserves a row: a zero seed does, no held-out images do not."""
     return bool(plan.get(name)) or (name == "seed" and name in plan)
 
 
@@ -217,7 +218,7 @@ def _training_rows(values: Mapping[str, Any], plan: Mapping[str, Any]) -> list[t
 
 
 def _storage_words(values: Mapping[str, Any]) -> str:
-    """Return what of the trained system the weights are, empty if they are all as trained."""
+    """Describe how the weights differ from the trained system; empty if they do not."""
     name, left_out, dtype = values["system"], values.get("left_out"), values.get("dtype")
     said = []
     if left_out:
@@ -252,6 +253,6 @@ def _table(head: tuple[str, str], rows: Iterable[tuple[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    """Return a value as text without a meaning in Markdown, on one line."""
+    """Return a value as one line of text, escaped for Markdown."""
     text = " ".join(str(value).split())
     return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text)

@@ -32,11 +32,11 @@ __all__ = ["PSSC", "PSSCConfig", "perturb"]
 
 @register
 class PSSC(Regularized):
-    """Train G and a recogniser Q, which reads G's codes off its images, together against D.
+    """Train G and a recogniser Q, which recovers G's codes from its images, jointly against D.
 
-    min over G, Q of E[softplus(−D(G(c)))] + λ L_PS, min over D of the logistic loss + R1. Of two
-    images whose codes differ in one dimension, Q must find that dimension's value in each, but
-    the other dimensions' values only in the mean (Eq. 8).
+    min over G, Q of E[softplus(−D(G(c)))] + λ L_PS, min over D of the logistic loss + R1. For two
+    images whose codes differ in one dimension, Q must recover that dimension's value in each, but
+    the other dimensions' values only on average (Eq. 8).
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class PSSC(Regularized):
     Config: ClassVar[type] = PSSCConfig
     config: PSSCConfig
     default_data = "shapes3d"
-    # What earlier versions did.
+    # Defaults of earlier versions.
     added_settings: ClassVar = EARLIER | {"regression_variant": "published"}
     presets = Presets(
         paper=PAPER,
@@ -90,7 +90,7 @@ class PSSC(Regularized):
     def make_optimizers(self) -> dict[str, Optimizer]:
         """Return Adam for the generator with the recogniser, and for the discriminator."""
         c = self.config
-        # R1's steps come on top of the updates, and the rates are lowered as if its gradient were
+        # R1's steps are additional to the updates; the rates are lowered as if its gradient were
         # spread over them.
         players: dict[str, tuple[list[nn.Module], float]] = {
             "generator": ([self.generator, self.recogniser], _lazy(c.generator_interval)),
@@ -113,13 +113,13 @@ class PSSC(Regularized):
 
     @property
     def _decoding(self) -> ConstrictedGenerator:
-        """Return the generator that decodes: its moving average, if there is one."""
+        """Return the generator used for decoding: the moving average, if any."""
         generator = self.generator if self.average is None else self.average.module
         assert isinstance(generator, ConstrictedGenerator)
         return generator
 
     def update(self, batch: Tensor) -> dict[str, Tensor]:
-        """Update G with Q, then D, once on the images (B, C, H, W); R1 where it is due."""
+        """Update G with Q, then D, once on the images (B, C, H, W), with R1 when due."""
         real = 2 * batch - 1
         logs = self._update_generator(len(real))
         if self.average is not None:
@@ -155,10 +155,10 @@ class PSSC(Regularized):
     def recognition_loss(
         found: Tensor, codes: Tensor, dimension: Tensor | None, variant: str = "published"
     ) -> Tensor:
-        """Return how far recognised codes (N, d) are from `codes`, without its weight.
+        """Return the unweighted loss of recognised codes (N, d) against `codes`.
 
-        With the perturbed `dimension` of each pair the perceptual simplicity loss of the two
-        halves of the batch; with None InfoGAN's regression, in this variant.
+        Given the perturbed `dimension` of each pair, it is the perceptual simplicity loss of the
+        batch's two halves; with None, InfoGAN's regression in the chosen variant.
         """
         if dimension is None:
             error = found - codes
@@ -175,7 +175,7 @@ class PSSC(Regularized):
         with mixed_precision(self):
             with torch.no_grad():
                 fake = self.generator(self.draw_codes(len(real)), fresh_noise=True)
-            # Two passes: the minibatch deviation must not mix real and fake.
+            # Two passes, as the minibatch deviation must not mix real and fake.
             real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
         loss = discriminator_loss(real_logits.float(), fake_logits.float())
         self.descend(loss, "discriminator")
@@ -190,29 +190,29 @@ class PSSC(Regularized):
 
     @property
     def training_parts(self) -> Sequence[str]:
-        """Return the discriminator, and the generator where its moving average decodes."""
+        """Return the discriminator, and the generator if its moving average decodes."""
         return ("discriminator", *(("generator",) if self.average is not None else ()))
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return Q(x), codes (N, d), of images x (N, C, H, W) in [0, 1]."""
+        """Return Q(x), codes (N, d), for images x (N, C, H, W) in [0, 1]."""
         return self.recogniser(2 * x - 1)
 
     def decode(self, code: Tensor) -> Tensor:
-        """Return images (N, C, H, W) in [0, 1] of codes (N, d), the noise inputs held fixed."""
+        """Return images (N, C, H, W) in [0, 1] for codes (N, d), with fixed noise inputs."""
         return (self._decoding(code) / 2 + 0.5).clamp(0, 1)
 
     def code_masks(self, code: Tensor) -> Tensor | None:
-        """Return the learned mask (N, d, H, W) of each code in [0, 1]; None without SC."""
+        """Return each code's learned mask (N, d, H, W) in [0, 1]; None without SC."""
         return self._decoding.masks(code)
 
 
 def _lazy(interval: int) -> float:
-    """Return the share of Adam's rates that one regularising step in `interval` leaves."""
+    """Return the factor on Adam's rates for one regularising step per `interval` updates."""
     return interval / (interval + 1) if interval else 1.0
 
 
 def perturb(code: Tensor, std: float) -> tuple[Tensor, Tensor]:
-    """Return `code` (B, d) with one random dimension a sample moved by N(0, std²), and which."""
+    """Move one random dimension per sample of `code` (B, d) by N(0, std²); return also which."""
     (n, size), device = code.shape, code.device
     dimension = parallel.draw(lambda n: torch.randint(size, (n,), device=device), n)
     shift = std * parallel.draw(lambda n: torch.randn(n, 1, device=device), n)

@@ -32,7 +32,7 @@ from pydisent.systems._spectral_gan_config import ALIGNMENT, COMPUTE_DTYPES, Spe
 __all__ = ["SpectralGAN", "SpectralGANConfig"]
 
 
-# The noise is the paper's remedy for black and white pixels; its other data had none.
+# The noise is the paper's remedy for black and white pixels; it used none on other data.
 _BINARY = ("sprites", "dsprites", "digits", "mnist")
 _COLOURED = (
     "color-sprites", "color-dsprites", "noisy-dsprites", "scream-dsprites",
@@ -57,7 +57,7 @@ class SpectralGAN(Regularized):
     Config: ClassVar[type] = SpectralGANConfig
     config: SpectralGANConfig
     data_settings = combine(each(_BINARY), each(_COLOURED, instance_noise=0.0))
-    # What earlier versions did.
+    # Defaults of earlier versions.
     added_settings: ClassVar = {
         "reweight": True,
         "method": "auto",
@@ -131,7 +131,7 @@ class SpectralGAN(Regularized):
         self.average = ExponentialAverage(self.generator, c.ema_decay) if c.ema_decay else None
 
     def make_optimizers(self) -> dict[str, Optimizer]:
-        """Return RMSProp for both players, Adam for the encoder."""
+        """Return RMSProp for both players and Adam for the encoder."""
         c = self.config
         rates = {
             "generator": c.learning_rate,
@@ -153,31 +153,32 @@ class SpectralGAN(Regularized):
         }
 
     def phases(self, steps: int) -> tuple[tuple[str, int], ...]:
-        """Return the GAN's updates, then the encoder's, if it has any."""
+        """Return the GAN's updates, then the encoder's, if any."""
         encoder = self.config.encoder_steps
         return (("train", steps), *([("encoder", encoder)] if encoder else []))
 
     def update(self, batch: Tensor) -> dict[str, Tensor]:
-        """Update discriminator and generator once, or the encoder in its phase."""
+        """Update the discriminator and generator once, or the encoder in its phase."""
         if self.phase == "encoder":
             return self._update_encoder(batch)
         return self._update_discriminator(batch) | self._update_generator(len(batch))
 
     def graph_key(self) -> tuple[str, bool, bool] | None:
-        """Return the phase, and whether there are R1 and the generator's regularizer.
+        """Return the phase, and whether the update has R1 and the generator's regularizer.
 
-        None while the moving average warms up, or if the penalty's directions are not known before.
+        Return None while the moving average warms up, or if the penalty's directions are not known
+        in advance.
         """
         c = self.config
         if self.phase == "encoder":
             return self.phase, False, False
-        # "auto" may warm up by another way than the one that is captured.
+        # "auto" may take another route in the warm-up than in the capture.
         is_fixed = c.rank is not None or (c.tolerance == 0 and c.method == "gram")
         if self._is_aligned() and not is_fixed:
             warn_once(
-                "CUDA graphs hold updates with the penalty only if `rank` is set (or `tolerance` "
-                "is 0 and `method` gram): how many directions a tolerance keeps is read from the "
-                "GPU. Try --set rank=32, or the latent size if that is smaller"
+                "CUDA graphs can capture updates with the penalty only if `rank` is set (or "
+                "`tolerance` is 0 and `method` is gram): the number of directions that a tolerance "
+                "keeps is read from the GPU. Try --set rank=32, or the latent size if smaller"
             )
             return None
         if not self.regularizes_in_a_graph():
@@ -187,11 +188,11 @@ class SpectralGAN(Regularized):
         return self.phase, self._has_r1(), self._is_aligned() or self.is_regularized()
 
     def _has_r1(self) -> bool:
-        """Whether this update has R1."""
+        """Whether this update includes R1."""
         return self.config.r1_weight > 0 and self.phase_step % self.config.r1_interval == 0
 
     def _is_aligned(self) -> bool:
-        """Whether this update has the alignment penalty."""
+        """Whether this update includes the alignment penalty."""
         c = self.config
         is_due = c.regularizer == ALIGNMENT and self.phase_step % c.interval == 0
         return is_due and c.penalty_weight > 0
@@ -277,11 +278,11 @@ class SpectralGAN(Regularized):
 
     @property
     def training_parts(self) -> Sequence[str]:
-        """Return the discriminator, and the generator where its moving average decodes."""
+        """Return the discriminator, and the generator if its moving average decodes."""
         return ("discriminator", *(("generator",) if self.average is not None else ()))
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return codes (N, m) of images (N, C, H, W).
+        """Return codes (N, m) for images (N, C, H, W).
 
         Raises
         ------
@@ -296,10 +297,10 @@ class SpectralGAN(Regularized):
         return self.encoder(x)
 
     def decode(self, code: Tensor) -> Tensor:
-        """Return G(z), images (N, C, H, W) in [0, 1], of codes z (N, m)."""
+        """Return G(z), images (N, C, H, W) in [0, 1], for codes z (N, m)."""
         return (self.average or self.generator)(code)
 
 
 def _learned(network: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters but for the scales that weight norm holds fixed."""
+    """Return the parameters except the scales that weight norm holds fixed."""
     return [p for p in network.parameters() if p.requires_grad]

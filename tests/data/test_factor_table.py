@@ -133,7 +133,7 @@ def test_rows_and_pictures_must_fit_unless_partial(folder, tmp_path):
     ("line", "cells", "words"),
     [
         (3, ["0/02.png", "ring", "", "0.0"], r"line 3, column 'count', must not be empty"),
-        (3, ["0/02.png", "ring", "0"], r"line 3 must have 4 cells, one a column, got 3"),
+        (3, ["0/02.png", "ring", "0"], r"line 3 must have 4 cells, one per column, got 3"),
         (4, ["0/02.png", "ring", "x", "0.0"], "line 4, column 'count', must be a number, as in l"),
         (
             4,

@@ -57,7 +57,7 @@ def test_factors_stay_with_images_that_are_held_out():
     ("values", "names", "meanings", "error", "words"),
     [
         (table() * 1.0, NAMES, VALUES, TypeError, "values must be integers"),
-        (table(9), NAMES, VALUES, ValueError, r"values must be of shape \(10, 2\), a row an image"),
+        (table(9), NAMES, VALUES, ValueError, r"values must be of shape \(10, 2\), one row per im"),
         (table() + 1, NAMES, VALUES, ValueError, r"values of 'shape' must be in \[0, 2\)"),
         (table(), ("a", "a"), VALUES, ValueError, "factor_names must be different names"),
         (table(), NAMES, VALUES[:1], ValueError, "factor_values must be of 2 factors"),

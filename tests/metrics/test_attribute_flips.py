@@ -139,7 +139,7 @@ def test_alpha_is_the_smallest_of_the_best_on_validation():
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"images": pictures(0)}, ValueError, r"images must be \(N, C, H, W\), none of them 0"),
+        ({"images": pictures(0)}, ValueError, r"images must be \(N, C, H, W\), all at least 1"),
         ({"images": 3}, TypeError, "images must be a floating point Tensor, got int"),
         ({"factors": []}, ValueError, r"factors must be \(k,\) columns"),
         ({"factors": [0, 1, 1]}, ValueError, "factors must be different columns"),
@@ -179,7 +179,7 @@ def test_bad_arguments(changes, error, words):
         ({"alphas": []}, "alphas must name at least one multiplier"),
         ({"alphas": [1, -2]}, "alphas must be finite and above 0, got -2"),
         ({"validation": pictures(attributes=2)}, r"validation must be \(M, 1, 1, 4\), as images"),
-        ({"validation": pictures(0)}, r"validation must be \(N, C, H, W\), none of them 0"),
+        ({"validation": pictures(0)}, r"validation must be \(N, C, H, W\), all at least 1"),
     ],
 )
 def test_bad_validation(changes, words):

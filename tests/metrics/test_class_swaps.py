@@ -141,10 +141,10 @@ def test_no_more_images_at_a_time_than_a_batch():
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"images": pictures([])}, ValueError, r"images must be \(N, C, H, W\), none of them 0"),
+        ({"images": pictures([])}, ValueError, r"images must be \(N, C, H, W\), all at least 1"),
         ({"images": [1]}, TypeError, "images must be a floating point Tensor, got list"),
         ({"images": pictures(LABELS) / 0}, ValueError, "images must be finite"),
-        ({"labels": LABELS[:3]}, ValueError, r"labels must be \(10,\), one an image, got \(3,\)"),
+        ({"labels": LABELS[:3]}, ValueError, r"labels must be \(10,\), one per image, got \(3,\)"),
         ({"labels": [0.5] * 10}, TypeError, r"labels must be integers, got float64"),
         ({"labels": [4] * 10}, ValueError, "labels must be at least two different ones; all 10"),
         ({"factors": []}, ValueError, r"factors must be \(k,\) columns"),

@@ -199,12 +199,12 @@ IMAGES, LABELS = quadrants(6)
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"images": IMAGES[:0], "targets": LABELS[:0]}, ValueError, "images must be .*none of"),
+        ({"images": IMAGES[:0], "targets": LABELS[:0]}, ValueError, "images must be .*at least 1"),
         ({"images": IMAGES[:, 0]}, ValueError, r"images must be \(N, C, H, W\)"),
         ({"images": IMAGES * 255}, ValueError, r"images must be in \[0, 1\], got"),
         ({"images": IMAGES * float("nan")}, ValueError, r"images must be in \[0, 1\], got nan"),
         ({"images": IMAGES.byte()}, TypeError, "images must be a floating point Tensor, got torch"),
-        ({"targets": LABELS[:3]}, ValueError, r"targets must be \(6,\), one an image"),
+        ({"targets": LABELS[:3]}, ValueError, r"targets must be \(6,\), one per image"),
         ({"targets": LABELS.float()}, TypeError, "targets must be integers, kind is 'label'"),
         ({"targets": LABELS - 9}, ValueError, "targets must be at least 0"),
         ({"targets": LABELS * 0 + 2}, ValueError, "targets must have at least two classes; all"),

@@ -121,7 +121,7 @@ def test_speed_scales_as_the_square_of_the_way():
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"distance": FixedFeatures()}, ValueError, "distance must be a squared one, for it is di"),
+        ({"distance": FixedFeatures()}, ValueError, "distance must be squared, as it is di"),
         ({"pairs": 0}, ValueError, "pairs must be an integer >= 1"),
         ({"epsilon": 0.0}, ValueError, "epsilon must be above 0 and below 1"),
         ({"sampling": "end"}, ValueError, "sampling must be one of 'endpoints', 'full', got 'end'"),

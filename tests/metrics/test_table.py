@@ -38,7 +38,7 @@ def changed(array, row, column, value):
         (CODES[:, 0], FACTORS, ValueError, r"codes must be \(N, d\).*got \(60,\)"),
         (CODES[:0], FACTORS[:0], ValueError, r"codes must be \(N, d\).*got \(0, 3\)"),
         (CODES.astype(str), FACTORS, TypeError, "codes must be real numbers"),
-        (CODES, FACTORS[:59], ValueError, "factors must have one row a code, 60, got 59"),
+        (CODES, FACTORS[:59], ValueError, "factors must have one row per code, 60, got 59"),
         (CODES, FACTORS[:, 0], ValueError, r"factors must be \(N, f\).*got \(60,\)"),
         (CODES, FACTORS / 1.0, TypeError, r"factors must be integers, got float64"),
         (CODES, FACTORS * [1, 0], ValueError, "column 1 is 0 in all 60 rows"),
@@ -64,7 +64,7 @@ def test_codes_of_the_whole_range_keep_their_score(metric):
         (None, FACTORS, "test_codes must be given with test_factors, got None"),
         (CODES[:, :2], FACTORS, "test_codes must have 3 columns, as in training, got 2"),
         (CODES, FACTORS[:, :1], "test_factors must have 2 columns, as in training, got 1"),
-        (CODES, FACTORS[:9], "test_factors must have one row a code, 60, got 9"),
+        (CODES, FACTORS[:9], "test_factors must have one row per code, 60, got 9"),
         (changed(CODES, 0, 0, -np.inf), FACTORS, "test_codes must be finite, got -inf in row 0"),
     ],
 )

@@ -100,7 +100,7 @@ def test_bad_options(codes, models, kl, options, words):
 def test_bad_codes(codes):
     for other, kl, words in (
         (codes[:10], np.ones(3), r"codes\[1\] must be of the same 4000 images, got 10"),
-        (codes, np.ones(2), r"kl\[1\] must have one value a code, 3, got 2"),
+        (codes, np.ones(2), r"kl\[1\] must have one value per code, 3, got 2"),
         (codes * np.nan, np.ones(3), r"codes\[1\] must be finite"),
         (codes, np.full(3, np.inf), r"kl\[1\] must be finite"),
     ):

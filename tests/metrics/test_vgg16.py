@@ -167,7 +167,7 @@ def changed(state, **tensors):
     ("change", "words"),
     [
         (lambda s: {k: v for k, v in s.items() if "28" not in k}, "lacks features.28.weight, feat"),
-        (lambda s: changed(s, other=torch.zeros(1)), "has other, which is no part of the net"),
+        (lambda s: changed(s, other=torch.zeros(1)), "has other, which is not part of the net"),
         (
             lambda s: changed(s, features__5__weight=torch.zeros(128, 64, 1, 1)),
             r"features.5.weight must be floating point \(128, 64, 3, 3\), got torch.float32 "
