@@ -201,9 +201,9 @@ ENTRIES = (
             "four of the published weights a system",
         ),
         remarks=(
-            "at scale small and 32 px, where the likelihood sums a quarter of the pixels and the KL "
-            "so weighs four times as much, β-VAE's SAP is the higher one at equal error: 0.320 ± "
-            "0.151 against DIP-VAE-I's 0.157 ± 0.019 over three seeds",
+            "at scale small and 32 px, where the likelihood sums a quarter of the pixels, so that "
+            "the KL weighs four times as much, β-VAE's SAP is the higher one at equal error: 0.320 "
+            "± 0.151 against DIP-VAE-I's 0.157 ± 0.019 over three seeds",
             *_PARTS,
         ),
     ),
