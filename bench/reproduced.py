@@ -56,6 +56,8 @@ def table(result: dict) -> list[str]:
         ):
             if found is not None:
                 lines += markdown(*found)
+    if entry.remarks:
+        lines += [*(f"- {remark[0].upper()}{remark[1:]}." for remark in entry.remarks), ""]
     return lines
 
 
