@@ -29,7 +29,7 @@ def test_train_writes_a_run(digits_run):
         (["--devices", "0"], "devices must be an integer >= 1, got 0"),
         (
             ["--devices", "3"],
-            "must be divisible by devices = 3, got 8",
+            "must be divisible by devices = 3, which share it, got 8",
         ),
     ],
 )

@@ -228,7 +228,7 @@ def test_files_that_do_not_fit(inception, tmp_path):
     state = net.state_dict()
     for change, words in (
         ({"fc.weight": torch.zeros(10, 2048)}, "must have 1000 or 1008 classes, got 10"),
-        ({"Mixed_8.conv.weight": torch.zeros(1)}, "Mixed_8.conv.weight, which is no part"),
+        ({"Mixed_8.conv.weight": torch.zeros(1)}, "Mixed_8.conv.weight, which is not part"),
         ({"Mixed_7c.branch_pool.bn.bias": torch.zeros(3)}, r"Mixed_7c.branch_pool.bn.bias must be"),
         ({"Mixed_5b.branch1x1.bn.running_var": -torch.ones(64)}, "running_var must be at least 0"),
     ):

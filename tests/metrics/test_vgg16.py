@@ -205,7 +205,7 @@ def test_channel_weights_that_do_not_fit(files, lpips, tmp_path):
             {"lin0.model.1.weight": torch.zeros(1, 65, 1, 1)},
             r"lin0.* must be .*\(1, 64, 1, 1",
         ),
-        ({"lin5.model.1.weight": torch.zeros(1)}, "has lin5.model.1.weight, which is no part"),
+        ({"lin5.model.1.weight": torch.zeros(1)}, "has lin5.model.1.weight, which is not part"),
         ({"lin1.model.1.weight": torch.full((1, 128, 1, 1), -1.0)}, "at least 0, got -1.0"),
     ):
         torch.save({**lpips, **change}, tmp_path / "lin.pth")

@@ -78,7 +78,7 @@ def test_a_former_checkpoint_can_be_opened(run_path, tmp_path):
     assert not torch.equal(
         next(last.system.encoder.parameters()), next(former.system.encoder.parameters())
     )
-    with pytest.raises(FileNotFoundError, match="no checkpoint of step 7; there are: 25, 30"):
+    with pytest.raises(FileNotFoundError, match="no checkpoint of step 7, only 25, 30"):
         open_run(run_path, step=7)
 
 
