@@ -26,7 +26,7 @@ from pydisent.training.files import lock
 if importlib.util.find_spec("ray") is None:
     pytest.skip("ray is not installed: pip install 'pydisent[sweep]'", allow_module_level=True)
 
-STEPS = 80
+STEPS = 240
 on_linux = pytest.mark.skipif(
     sys.platform != "linux", reason="elsewhere a process outlives the Ray worker that started it"
 )
@@ -117,14 +117,19 @@ time.sleep(60)
 
 def _kill_in_the_middle(path, whose, at_step):
     """Kill the training in a run folder, or the Ray worker above it, once it is at a step."""
-    log = path / "log.jsonl"
-    limit = time.monotonic() + 60
+    log, found = path / "log.jsonl", []
+    limit = time.monotonic() + 300
     while not log.exists() or f'"step": {at_step},' not in log.read_text():
         assert time.monotonic() < limit, f"{path} never came to step {at_step}"
+        if not found:  # looked for before that step, as looking takes longer than a few steps
+            found = [
+                process if whose == "training" else process.parent()
+                for process in psutil.process_iter(["cmdline"])
+                if {"train", str(path)} <= set(process.info["cmdline"] or ())
+            ]
         time.sleep(0.002)
-    for process in psutil.process_iter(["cmdline"]):
-        if {"train", str(path)} <= set(process.info["cmdline"] or ()):
-            (process if whose == "training" else process.parent()).kill()
+    for process in found:
+        process.kill()
 
 
 def _result(path):
