@@ -106,9 +106,7 @@ def test_scores_made_otherwise_are_refused(write, setting, value):
 def test_scores_to_come_are_compared_before_they_are_made(write):
     write("a", 7.0)
     write("b")
-    with pytest.raises(
-        ValueError, match=r"threshold 0\.13 for .*a and 0\.5 for the missing"
-    ):
+    with pytest.raises(ValueError, match=r"threshold 0\.13 for .*a and 0\.5 for the missing"):
         select(write.root, perception=Perception(threshold=0.5))
     assert write.scored == []
     found = select(write.root, perception=Perception(threshold=0.5), again=True)
@@ -120,9 +118,7 @@ def test_what_is_asked_for_is_not_passed_over(write, threshold):
     """Though nothing is to be scored, so that the nets would not be looked at."""
     write("a", 7.0)
     assert names(select(write.root, perception=Perception(threshold=0.13)).ranked) == ["a"]
-    with pytest.raises(
-        ValueError, match=r"threshold (0\.13 .* 0\.5 for the req|must be finite)"
-    ):
+    with pytest.raises(ValueError, match=r"threshold (0\.13 .* 0\.5 for the req|must be finite)"):
         select(write.root, perception=Perception(threshold=threshold))
 
 

@@ -174,9 +174,7 @@ def test_bad_arguments_are_refused_before_any_work(small_grid, encoders, options
 
 def test_a_factor_of_one_value_cannot_be_shared(make_grid, encoders):
     grid = make_grid((3, 4, 1), ("hue", "size", "place"))
-    with pytest.raises(
-        ValueError, match=r"2 values of each shared factor.*got 1 of 'place'"
-    ):
+    with pytest.raises(ValueError, match=r"2 values of each shared factor.*got 1 of 'place'"):
         factor_vae_score(encoders.constant, grid)
     assert grid.reads == []
 

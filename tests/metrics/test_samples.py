@@ -73,9 +73,7 @@ def test_too_small_a_pool_is_refused(small_grid, encoders):
         with pytest.raises(error, match="max_images must be"):
             encode_once(encoders.perfect, small_grid, max_images=max_images)
     codes = encode_once(encoders.perfect, small_grid, max_images=400)
-    with pytest.raises(
-        ValueError, match="max_images must be None for a data set that is already"
-    ):
+    with pytest.raises(ValueError, match="max_images must be None for a data set that is already"):
         z_diff(codes.encode, codes, max_images=10)
     lacking = np.setdiff1d(np.arange(720), codes.pool)[0]
     with pytest.raises(

@@ -218,9 +218,7 @@ def test_bad_arguments_are_refused_before_any_work(small_grid, encoders, options
 
 def test_a_factor_of_one_value_cannot_be_shared(make_grid, encoders):
     grid = make_grid((3, 1, 4), ("hue", "size", "place"))
-    with pytest.raises(
-        ValueError, match=r"2 values of each shared factor.*got 1 of 'size'"
-    ):
+    with pytest.raises(ValueError, match=r"2 values of each shared factor.*got 1 of 'size'"):
         z_diff(encoders.constant, grid)
     assert grid.reads == []
     options = {"factors": ("hue", "place"), "train_points": 200, "test_points": 100}
