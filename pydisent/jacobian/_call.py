@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -126,21 +127,28 @@ def bind(func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, di
     """Move keyword arguments to their positions, up to the first omitted argument."""
     if not kwargs:
         return args, kwargs
-    named = dict(kwargs)
+    moved, named = _binding(func, len(args), tuple(kwargs))
+    bound = (*args, *[kwargs[given] for given in moved]) if moved else args
+    return bound, {name: kwargs[given] for name, given in named}
+
+
+@functools.lru_cache(4096)
+def _binding(
+    func: Callable, count: int, given: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """The keywords that move behind ``count`` positional arguments; the others' names, as given."""
     for names in _positions(func):
-        if len(args) > len(names):
+        if count > len(names):
             continue
-        aliases = {a: n for a, n in _NUMPY_NAMES.items() if a in named and a not in names}
-        given = {aliases.get(name, name): value for name, value in named.items()}
-        if not given.keys() & set(names[len(args) :]):
+        aliases = {a: n for a, n in _NUMPY_NAMES.items() if a in given and a not in names}
+        known = {aliases.get(name, name): name for name in given}
+        free = names[count:]
+        if not known.keys() & set(free):
             continue
-        bound = list(args)
-        for name in names[len(args) :]:
-            if name not in given:
-                break
-            bound.append(given.pop(name))
-        return tuple(bound), given
-    return args, named
+        moved = list(itertools.takewhile(known.__contains__, free))
+        rest = [(name, said) for name, said in known.items() if name not in moved]
+        return tuple(known[name] for name in moved), tuple(rest)
+    return (), tuple((name, name) for name in given)
 
 
 @functools.lru_cache(4096)
@@ -179,10 +187,13 @@ _CONTAINERS = frozenset((list, tuple, dict, slice))
 def settled(value: Any) -> Any:
     """A copy of arguments that is not affected when the caller later changes lists or counters."""
     kind = type(value)
-    if kind is tuple and not any(type(part) in _CONTAINERS for part in value):
+    if kind is tuple:
+        for part in value:
+            if type(part) in _CONTAINERS:
+                return tuple(map(settled, value))
         return value
-    if kind is list or kind is tuple:
-        return kind(map(settled, value))
+    if kind is list:
+        return list(map(settled, value))
     if kind is dict:
         return {name: _settled_number(name, part) for name, part in value.items()}
     if kind is slice:
@@ -198,16 +209,22 @@ def _settled_number(name: str, value: Any) -> Any:
     return settled(value)
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> list[Tensor]:
     """The tensors among arguments, in the containers that torch functions take."""
+    found: list[Tensor] = []
+    _collect(value, found)
+    return found
+
+
+def _collect(value: Any, found: list[Tensor]) -> None:
     if isinstance(value, Tensor):
-        yield value
+        found.append(value)
     elif isinstance(value, (tuple, list)):
         for item in value:
-            yield from tensors_in(item)
+            _collect(item, found)
     elif isinstance(value, dict):
         for item in value.values():
-            yield from tensors_in(item)
+            _collect(item, found)
 
 
 def generators_in(args: tuple, kwargs: dict[str, Any]) -> list[torch.Generator]:

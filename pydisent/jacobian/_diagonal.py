@@ -7,7 +7,8 @@ Their factors are combined on the B primal values, and the K·B tangents are rea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +16,7 @@ from torch import Tensor
 from pydisent.jacobian._step import Push, Step
 
 
-@dataclass(frozen=True)
-class _Form:
+class _Form(NamedTuple):
     """A tangent that is a multiple of the one at ``base``, by the factors of ``chain`` in order."""
 
     base: int
@@ -33,11 +33,15 @@ def fuse_diagonals(steps: Sequence[Step[int]], results: Sequence[int]) -> list[S
             fused.append(_as_step(forms.pop(slot), slot))
 
     for step in steps:
-        found = [forms.get(slot, _Form(slot, ())) for slot in step.inputs]
-        if step.scale is not None and len({form.base for form in found}) == 1:
-            chain = {id(earlier): earlier for form in found for earlier in form.chain}
-            forms[step.outputs[0]] = _Form(found[0].base, (*chain.values(), step))
-            continue
+        if step.scale is not None:
+            found = [forms.get(slot) or _Form(slot, ()) for slot in step.inputs]
+            base, chain = found[0]
+            if len(found) > 1 and all(form.base == base for form in found):
+                earlier = {id(part): part for form in found for part in form.chain}
+                chain, found = tuple(earlier.values()), found[:1]
+            if len(found) == 1:
+                forms[step.outputs[0]] = _Form(base, (*chain, step))
+                continue
         for slot in step.inputs:
             emit(slot)
         fused.append(step)

@@ -24,6 +24,7 @@ class Memory:
         self._own: list[Tensor] = []  # kept alive, so that ids stay valid
         self._index: dict[int, int] = {}
         self._readers: dict[int, list[tuple[list[Any], int]]] = {}  # by address
+        self._unsorted: list[tuple[list[Any], int]] = []  # readers since the last write
 
     def capture(self, tensor: Tensor) -> int:
         """The position of a tensor among those captured."""
@@ -39,13 +40,20 @@ class Memory:
 
     def keep(self, holder: list[Any], place: int) -> None:
         """Register ``holder[place]``, to replace it by a copy before its memory is overwritten."""
-        address = address_of(holder[place])
-        if address is not None:
-            self._readers.setdefault(address, []).append((holder, place))
+        self._unsorted.append((holder, place))
+
+    def _readers_of(self, target: Tensor) -> list[tuple[list[Any], int]]:
+        """Remove and return the readers of a tensor's memory."""
+        for reader in self._unsorted:
+            address = address_of(reader[0][reader[1]])
+            if address is not None:
+                self._readers.setdefault(address, []).append(reader)
+        self._unsorted.clear()
+        return self._readers.pop(address_of(target) or 0, [])
 
     def preserve(self, target: Tensor) -> None:
         """Copy what is about to be overwritten, for the steps that read it later."""
-        for holder, place in self._readers.pop(address_of(target) or 0, ()):
+        for holder, place in self._readers_of(target):
             old = holder[place]
             with torch.enable_grad():  # the copy stays in the original's graph
                 holder[place] = old.clone()

@@ -22,6 +22,7 @@ _PRODUCTS = frozenset(
     "linear matmul __matmul__ bmm mm addmm baddbmm einsum conv1d conv2d conv3d conv_transpose1d "
     "conv_transpose2d conv_transpose3d bilinear".split()
 )
+_SMALL = 1 << 12  # elements that are allocated faster than the check for an overwrite takes
 _IMAGE_CONVOLUTIONS = ("conv2d", "conv_transpose2d")
 NOTHING: Mapping[int, Any] = MappingProxyType({})
 Kept = Mapping[int, list[Tensor]]  # by slots
@@ -57,14 +58,13 @@ class Program:
         self.input_slot = input_slot
         self.steps = _drop_unused(steps, self.results)
         # One entry per tensor and dtype, which is its own or that of the tangents.
-        reads = dict.fromkeys((i, step.keep) for step in self.steps for i in _read_by(step))
-        self.captured = [captured[index] for index, _ in reads]
-        self._kept = [keep for _, keep in reads]
-        places = {read: place for place, read in enumerate(reads)}
+        places: dict[tuple[int, bool], int] = {}
         for step in self.steps:
-            step.captured = tuple(places[index, step.keep] for index in step.captured)
+            step.captured = _places_of(step.captured, step.keep, places)
             if step.bend is not None:
-                step.bend.reads = tuple(places[index, step.keep] for index in step.bend.reads)
+                step.bend.reads = _places_of(step.bend.reads, step.keep, places)
+        self.captured = [captured[index] for index, _ in places]
+        self._kept = [keep for _, keep in places]
         self.steps = fuse_diagonals(self.steps, self.results)
         # What steps read through the autograd graph: the function's input and leaves.
         self.live = len(live) if any(step.live for step in self.steps) else 0
@@ -241,18 +241,18 @@ class Program:
                 for slot in dead:
                     del values[slot]
                 push = step.push
-                if step.outputs[0] in known:
+                if known and step.outputs[0] in known:
                     push = step.known_as(known[step.outputs[0]])
                 if overwrite and step.overwrites is not None and dead:
                     live = [tangents, *values.values(), *kept]
-                    if _owns_its_memory(arguments[0], live):
+                    if arguments[0].numel() >= _SMALL and _owns_its_memory(arguments[0], live):
                         push = step.overwrites
                 results = of_type(step, applied(push, read, arguments), dtype)
                 if watch is not None:
                     results = watch(step, results)
                 for slot, result in zip(step.outputs, results, strict=True):
                     values[slot] = result
-                    if slot in keep:
+                    if keep and slot in keep:
                         keep[slot].append(result)
                         kept.append(result)
         return [values[slot] for slot in self.results]
@@ -275,8 +275,11 @@ def of_type(
     return results
 
 
-def _read_by(step: Step[int]) -> tuple[int, ...]:
-    return (*step.captured, *(step.bend.reads if step.bend is not None else ()))
+def _places_of(
+    indices: Sequence[int], keep: bool, places: dict[tuple[int, bool], int]
+) -> tuple[int, ...]:
+    """The places of captured tensors among those in ``places``, to which new ones are added."""
+    return tuple([places.setdefault((index, keep), len(places)) for index in indices])
 
 
 def as_dtype(value: Tensor, dtype: torch.dtype) -> Tensor:

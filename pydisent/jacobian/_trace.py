@@ -95,7 +95,7 @@ class Tracer(TorchFunctionMode):
         self, z: Tensor, rules: dict[str, Rule], general: GeneralRule, order: int = 1
     ) -> None:
         super().__init__()
-        self._z = z
+        self._z, self._batch = z, z.size(0)
         self._rules = rules
         self._general = general
         self._order = order
@@ -178,7 +178,8 @@ class Tracer(TorchFunctionMode):
         decomposed = self._is_decomposed(func)
         if rule is None and decomposed:
             return self._decompose(func, args, kwargs)
-        if before is None and (rule is None or name in RANDOM):
+        may_draw = rule is None or (name in RANDOM and kwargs.get("training") is not False)
+        if before is None and may_draw:
             before = self._random_state(func, args, kwargs)
         call = Call(func, name, *bind(func, args, kwargs), out, self._values.is_traced)
         if decomposed and name in COVERED and (self._order > 1 or not COVERED[name](call)):
@@ -211,37 +212,37 @@ class Tracer(TorchFunctionMode):
 
     def _moving_results(self, call: Call) -> list[Tensor]:
         """The results whose tangents are to be recorded."""
-        outputs = [t for t in tensors_in(call.out) if self._values.is_new(t)]
-        if not outputs and call.name not in NO_SLOPE and not self._values.reach([call.out]):
-            self._lost.note(call.name, call.out)
+        values, out = self._values, call.out
+        found = (out,) if isinstance(out, Tensor) else tensors_in(out)
+        outputs = [t for t in found if values.is_new(t)]
+        if not outputs and call.name not in NO_SLOPE and not values.reach([out]):
+            self._lost.note(call.name, out)
         if call.name in STEPWISE and not any(t.is_complex() for t in outputs):
-            self._values.apart.update(t.grad_fn for t in outputs)
+            values.apart.update(t.grad_fn for t in outputs)
             return []
         return outputs
 
     def _append(self, call: Call, step: Step[Tensor], general: bool) -> None:
         """Append a rule's step to the program, with slots in place of values."""
-        values = self._values
+        values, out = self._values, call.out
         # By default all results, though some results of a linear map may not move.
-        outputs = step.outputs or [t for t in tensors_in(call.out) if differentiable(t)]
-        inputs = tuple(values.slots[edge_of(tensor)] for tensor in step.inputs)  # type: ignore[index]
-        captured = tuple(map(self._memory.capture, step.captured))
-        rows = self._z.shape[:1]
-        by_rows = step.by_rows and all(t.shape[:1] == rows for t in (*step.inputs, *outputs))
+        outputs = step.outputs or (
+            [out] if isinstance(out, Tensor) else [t for t in tensors_in(out) if differentiable(t)]
+        )
         recorded = Step(
-            inputs,
-            captured,
+            tuple([values.slots[edge_of(t)] for t in step.inputs]),  # type: ignore[index]
+            tuple([self._memory.capture(t) for t in step.captured]),
             step.push,
-            tuple(map(values.add, outputs)),
+            tuple([values.add(t) for t in outputs]),
             step.keep,
             step.overwrites,
             step.pull,
             step.scale,
             step.is_identity,
-            by_rows,
+            step.by_rows and self._have_all_rows(step.inputs) and self._have_all_rows(outputs),
             call.name,
             general=general,
-            is_complex=tuple(tensor.is_complex() for tensor in outputs),
+            is_complex=tuple([t.is_complex() for t in outputs]),
         )
         if self._order > 1:
             add_bend(recorded, step, values, self._memory.capture)
@@ -250,6 +251,10 @@ class Tracer(TorchFunctionMode):
             for place, value in enumerate(held):
                 if isinstance(value, Tensor):
                     self._memory.keep(held, place)
+
+    def _have_all_rows(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether the first axis of each tensor has the size of the batch."""
+        return all(t.dim() and t.size(0) == self._batch for t in tensors)
 
     def _random_state(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> RandomState:
         given = generators_in(args, kwargs)
@@ -289,7 +294,8 @@ class Tracer(TorchFunctionMode):
         if write.func is None or not values.is_new(target) or overlaps_itself(target):
             values.shown.update((t.grad_fn, name) for t in write.targets if values.is_new(t))
             return out  # found in the graph, if it had an effect
-        plain_args, plain_kwargs = _with_copies((write.args, write.kwargs or {}), old)
+        plain_args = tuple([_with_copies(value, old) for value in write.args])
+        plain_kwargs = _with_copies(write.kwargs, old) if write.kwargs else {}
         result = self._record(write.func, plain, plain_args, plain_kwargs, target, before)
         slot = values.slot_of(result)
         if result is not target and slot is not None:  # recorded through a decomposition

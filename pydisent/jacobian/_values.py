@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -59,7 +60,7 @@ class Values:
         """Whether any tensor among the arguments is traced; unrolls ``tensors_in`` for speed."""
         for value in values:
             if isinstance(value, Tensor):
-                if self.slot_of(value) is not None:
+                if value.grad_fn is not None and self.slot_of(value) is not None:
                     return True
             elif isinstance(value, (tuple, list)):
                 if self.reach(value):
@@ -80,8 +81,7 @@ class Values:
         """A slot for the tangent of a new value."""
         slot = len(self.sizes)
         self.sizes[slot] = tensor.numel()
-        if differentiable(tensor):
-            self.rounding = max(self.rounding, torch.finfo(tensor.dtype).eps)
+        self.rounding = max(self.rounding, _rounding_of(tensor.dtype))
         edge = edge_of(tensor)
         if edge is not None:
             self.slots[edge] = slot
@@ -157,6 +157,12 @@ class Values:
         slot = self.add(base)
         both = inputs if source is None else (*inputs, source)
         self.steps.append(Step(both, (), push, (slot,), name="write"))
+
+
+@functools.cache
+def _rounding_of(dtype: torch.dtype) -> float:
+    """Machine epsilon of a dtype that can carry a tangent, else 0."""
+    return torch.finfo(dtype).eps if dtype.is_floating_point or dtype.is_complex else 0.0
 
 
 class LostDerivatives:

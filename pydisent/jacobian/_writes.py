@@ -41,13 +41,13 @@ def write_of(func: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> 
     if name == "__setitem__":
         return Write([args[0]], set_item, args, {})
     if kwargs.get("out") is not None:
-        return Write(list(tensors_in(kwargs["out"])))
+        return Write(tensors_in(kwargs["out"]))
     if name in _AUGMENTED:
         return Write([args[0]], getattr(Tensor, "__" + name[3:], None), args, kwargs)
     if name.endswith("_") and not name.startswith("_") and name not in _NO_WRITE:
         bound, named = bind(func, args, kwargs)
         if not bound or not isinstance(bound[0], Tensor):
-            targets = list(tensors_in(bound[:1]))  # torch._foreach_mul_ and the like
+            targets = tensors_in(bound[:1])  # torch._foreach_mul_ and the like
             return Write(targets) if targets else None
         return Write([bound[0]], _out_of_place(func, name), bound, named)
     position = _inplace_position(func)
@@ -75,6 +75,7 @@ _OVERWRITES = frozenset(
 )
 
 
+@functools.lru_cache(4096)
 def _out_of_place(func: Callable, name: str) -> Callable | None:
     if name in _OVERWRITES:
         return None

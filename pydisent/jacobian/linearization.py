@@ -155,7 +155,12 @@ class Linearization(Generic[_V]):
         compute_dtype: torch.dtype | None,
         chunk: int | None,
     ) -> None:
-        self.value: _V = pytree.tree_map_only(Tensor, Tensor.detach, value)
+        detached: Any = (
+            value.detach()
+            if isinstance(value, Tensor)
+            else pytree.tree_map_only(Tensor, Tensor.detach, value)
+        )
+        self.value: _V = detached
         self.program = program
         self.dtype = compute_dtype or torch.promote_types(z_in.dtype, torch.float32)
         self._prepared = Prepared(program, self.dtype)

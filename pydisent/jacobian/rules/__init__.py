@@ -21,6 +21,7 @@ from pydisent.jacobian.rules import (  # noqa: F401 - each adds its rules to the
     products,
     rearrangements,
     selections,
+    solves,
     spectra,
     sums,
 )

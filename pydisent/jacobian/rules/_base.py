@@ -139,10 +139,11 @@ def elementwise_step(
 ) -> Step:
     """A step that fuses with its neighbours where no input is broadcast."""
     shape, is_complex = call.out.shape, call.out.is_complex()
-    by_rows = all(tensor.dim() == len(shape) for tensor in inputs)
-    if any(tensor.shape != shape or tensor.is_complex() != is_complex for tensor in inputs):
-        return Step(inputs, captured, push, by_rows=by_rows)
-    return Step(inputs, captured, push, scale=scale, by_rows=by_rows)
+    by_rows = fuses = True
+    for tensor in inputs:
+        by_rows = by_rows and tensor.dim() == len(shape)
+        fuses = fuses and tensor.shape == shape and tensor.is_complex() == is_complex
+    return Step(inputs, captured, push, scale=scale if fuses else None, by_rows=by_rows)
 
 
 def multiplication(call: Call, source: Tensor, factor: Tensor) -> Step:

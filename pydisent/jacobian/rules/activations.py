@@ -9,11 +9,16 @@ from torch.autograd.function import once_differentiable
 from pydisent.jacobian._call import Call, NoRuleError
 from pydisent.jacobian._diagonal import like_tangent
 from pydisent.jacobian._step import Bend, Step
-from pydisent.jacobian.rules._base import FLAT, RULES, rule
+from pydisent.jacobian.rules._base import FLAT, RULES, multiplication, rule
 from pydisent.ops import activation_tangent, activation_tangent_
 from pydisent.reference import tangent as reference
 
-_SMALL = 1 << 13  # elements
+_SMALL = 1 << 13  # elements of tangents for which the kernels cost more calls than they save
+_SMALL_VALUE = 1 << 10  # elements of values whose slope is cheaper to keep
+
+
+def _is_small(value: Tensor) -> bool:
+    return value.numel() <= _SMALL_VALUE and value.dtype.itemsize >= 4
 
 
 def _composed(
@@ -39,6 +44,15 @@ def _activation(call: Call, kind: str, tensors: dict[str, Tensor], **constants: 
     if source.is_complex() or any(call.is_traced(value) for value in tensors.values()):
         raise NoRuleError
     names = list(tensors)
+    options = {"negative_slope": 0.01, "beta": 1.0, "softplus_threshold": 20.0, **constants}
+    if kind in reference.PIECEWISE_LINEAR and _is_small(source):
+        if kind == "relu":
+            slope = call.out.detach().sign()
+        else:
+            slope = reference.derivative(source, kind, tensors.get("leak"), None, *options.values())
+        step = multiplication(call, source, slope)
+        step.bend = FLAT
+        return step
 
     def push_with(function):
         def push(captured, tangents):
@@ -61,8 +75,6 @@ def _activation(call: Call, kind: str, tensors: dict[str, Tensor], **constants: 
         h = captured[0]
         factor = factors[0] if isinstance(factors[0], Tensor) else h.new_full((), factors[0])
         return push(captured, [factor.expand(h.shape)[None]])[0]
-
-    options = {"negative_slope": 0.01, "beta": 1.0, "softplus_threshold": 20.0, **constants}
 
     def bent(read, a, b):
         h = read[0].to(torch.promote_types(read[0].dtype, torch.float32))

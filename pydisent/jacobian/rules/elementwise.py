@@ -15,7 +15,6 @@ from pydisent.jacobian.rules._base import (
     RULES,
     align,
     dense,
-    flattened,
     multiplication,
     rule,
 )
@@ -77,14 +76,13 @@ def _slope(call: Call) -> Tensor | None:
 
 def _elementwise(call: Call) -> Step:
     """f(x), other arguments being numbers: multiply by f'(x), computed once for all tangents."""
-    leaves, _, traced = flattened(call)
-    if len(traced) != 1 or traced[0] is not call.args[0] or call.out.shape != traced[0].shape:
+    source, rest, named, function = call.args[0], call.args[1:], call.kwargs, call.func
+    if any(isinstance(leaf, Tensor) for leaf in (*rest, *named.values())):
         raise NoRuleError
-    if traced[0].is_complex() or call.out.is_complex():
+    if not call.is_traced(source) or call.out.shape != source.shape:
+        raise NoRuleError
+    if source.is_complex() or call.out.is_complex():
         raise NoRuleError  # only a holomorphic function multiplies by a derivative
-    if any(isinstance(leaf, Tensor) and leaf is not traced[0] for leaf in leaves):
-        raise NoRuleError
-    source, rest, named, function = traced[0], call.args[1:], call.kwargs, call.func
     derivative = _slope(call)
     if derivative is None:
         raise NoRuleError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -96,14 +96,29 @@ def _contraction(call: Call, equation: str, operands: Sequence[Tensor], letter: 
     return Step([operands[i] for i in places], [operands[i] for i in constants], push)
 
 
-_OF_VECTORS = {"mv": "ij,j->i", "dot": "i,i->", "outer": "i,j->ij", "ger": "i,j->ij"}
+# Products with a vector, as functions of one operand's tangents and the other operand.
+_OF_VECTORS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], ...]] = {
+    "mv": (lambda t, x: t @ x, lambda t, matrix: t @ matrix.mT),
+    "dot": (lambda t, y: t @ y, lambda t, x: t @ x),
+    **dict.fromkeys(
+        ("outer", "ger"),
+        (lambda t, y: t.unsqueeze(-1) * y, lambda t, x: x.unsqueeze(-1) * t.unsqueeze(-2)),
+    ),
+}
 
 
 @rule(*_OF_VECTORS)
 def _product_of_vectors(call: Call) -> Step:
     if len(call.args) != 2 or call.kwargs:
         return multilinear(call)
-    return _contraction(call, _OF_VECTORS[call.name], call.args, "k")
+    places = [place for place in (0, 1) if call.is_traced(call.args[place])]
+
+    def push(others, tangents):
+        products = [_OF_VECTORS[call.name][place] for place in places]
+        return sum(product(t, other) for product, t, other in zip(products, tangents, others))
+
+    others = [call.args[1 - place] for place in places]
+    return Step([call.args[place] for place in places], others, push)
 
 
 @rule("mul", "__mul__", "__rmul__", "multiply")
