@@ -4,6 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from pydisent._checks import check
 from pydisent._terminal import command
 from pydisent.cli._arguments import key_values, set_threads
 from pydisent.cli._output import say
@@ -12,6 +13,7 @@ from pydisent.cli._tyro import Positional, arg
 
 if TYPE_CHECKING:
     from pydisent.training import Plan, RunFolder
+    from pydisent.training.loop import Measure
 
 
 def train(
@@ -38,6 +40,8 @@ def train(
     devices: int | None = None,
     cuda_graphs: bool = False,
     timeout: float | None = None,
+    score_every: int | None = None,
+    metrics: Annotated[tuple[str, ...], arg(metavar="METRIC ...")] = (),
 ) -> None:
     """Train a system into a run folder.
 
@@ -94,6 +98,11 @@ def train(
         alignment penalty, spectral-gan needs a `rank` for it.
     timeout : float
         Seconds to wait for a device that does not respond; half an hour by default.
+    score_every : int
+        Number of updates between scores in training, which are logged as score/METRIC; training is
+        the same with and without them.
+    metrics : tuple of str
+        The metrics of these scores; METRIC/DETAIL for a figure in a score's details.
     """
     set_threads(threads)
     given = {
@@ -124,9 +133,25 @@ def train(
         threads=threads,
         cuda_graphs=cuda_graphs,
         timeout=timeout,
+        measure=_figures(chosen, folder, score_every, metrics),
+        measure_every=score_every,
     )
     path = folder.path
     say(f"trained: {path}  (next: {command('evaluate', path)}; {command('report', path)})")
+
+
+def _figures(
+    plan: "Plan", folder: "RunFolder", every: int | None, metrics: tuple[str, ...]
+) -> "Measure | None":
+    """Return what is measured in training; ValueError if only one of the options is given."""
+    if every is None and not metrics:
+        return None
+    from pydisent.evaluation.during_training import figures_of
+
+    check(
+        every is not None and every >= 1, "--score-every", "an integer >= 1, with --metrics", every
+    )
+    return figures_of(plan, folder, metrics)
 
 
 def _as_before(

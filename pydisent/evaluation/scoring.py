@@ -1,7 +1,8 @@
 """Scores of a run, by the names of metrics."""
 
+import statistics
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,32 @@ def score(
         reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
         raise MetricsFailedError(f"{len(failed)} of {len(names)} metrics failed: {reasons}")
     return scores
+
+
+def figure(scores: Mapping[str, Score], key: str) -> float | None:
+    """Return a figure among scores, or None if it is not there.
+
+    Parameters
+    ----------
+    scores : mapping of str to dict
+        Scores by metric, as in scores.json.
+    key : str
+        "METRIC"; "METRIC/DETAIL" for a figure in its details (the mean, if a list); or
+        "METRIC/DETAIL:ATTRIBUTE" for that of an attribute.
+    """
+    name, _, detail = key.partition("/")
+    entry = scores.get(name)
+    if entry is None:
+        return None
+    detail, _, attribute = detail.partition(":")
+    value = entry["details"].get(detail) if detail else entry["score"]
+    if attribute:
+        names = entry["details"].get("attributes", [])
+        return value[names.index(attribute)] if attribute in names else None
+    if isinstance(value, list):
+        known = [each for each in value if each is not None]
+        return statistics.fmean(known) if known else None
+    return None if value is None else float(value)
 
 
 def _measure(name: str, subject: Subject) -> MetricResult:

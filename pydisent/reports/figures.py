@@ -124,6 +124,7 @@ def spectra(summaries: Mapping[str, dict[str, Any]]) -> bytes:
         return figure_png(drawn)
 
 
+_SCORE = "score/"  # in front of the names of scores in training
 _LOSS_TITLES = {
     "generator": "generator loss",
     "discriminator": "discriminator loss",
@@ -142,7 +143,7 @@ _LOSS_TITLES = {
 
 
 def losses(logs: Mapping[str, Sequence[dict[str, Any]]]) -> bytes:
-    """Draw every logged loss against the step: smoothed, in front of the logged values.
+    """Draw every logged loss and score against the step: smoothed, over the logged values.
 
     Parameters
     ----------
@@ -162,7 +163,7 @@ def losses(logs: Mapping[str, Sequence[dict[str, Any]]]) -> bytes:
         panels = drawn.subplots(rows, columns, squeeze=False).ravel()
         colours = {label: SERIES[i % len(SERIES)] for i, label in enumerate(logs)}
         for panel, ((phase, name), by_run) in zip(panels, curves.items()):
-            title = _LOSS_TITLES.get(name, name.replace("_", " "))
+            title = _title(name)
             panel.set_title(title if phase == "train" else f"{title} ({phase})")
             for label, (steps, values) in by_run.items():
                 panel.plot(steps, values, color=colours[label], alpha=0.25, linewidth=0.8)
@@ -178,6 +179,16 @@ def losses(logs: Mapping[str, Sequence[dict[str, Any]]]) -> bytes:
         return figure_png(drawn)
 
 
+def _title(name: str) -> str:
+    """Return the title of a logged loss or score."""
+    if not name.startswith(_SCORE):
+        return _LOSS_TITLES.get(name, name.replace("_", " "))
+    from pydisent.evaluation.scoring import metric_label  # needs the packages that training needs
+
+    metric, _, detail = name.removeprefix(_SCORE).partition("/")
+    return f"{metric_label(metric)}{f', {detail}' if detail else ''}"
+
+
 def _curves(
     logs: Mapping[str, Sequence[dict[str, Any]]],
 ) -> dict[tuple[str, str], dict[str, tuple[np.ndarray, np.ndarray]]]:
@@ -186,11 +197,12 @@ def _curves(
     for label, lines in logs.items():
         for line in lines:
             for name, value in line.items():
-                if name in ("step", "seconds", "phase") or "/" in name:
-                    continue  # a part of another value, drawn in its own figure
+                part = "/" in name and not name.startswith(_SCORE)
+                if name in ("step", "seconds", "phase") or part:
+                    continue  # a part of another value is drawn in its own figure
                 by_run = points.setdefault((line.get("phase", "train"), name), {})
                 by_run.setdefault(label, []).append((line["step"], value))
-    ordered = sorted(points.items(), key=lambda item: item[0][0] != "train")
+    ordered = sorted(points.items(), key=lambda p: (p[0][1].startswith(_SCORE), p[0][0] != "train"))
     return {
         key: {label: tuple(np.array(xy, float).T) for label, xy in by_run.items()}
         for key, by_run in ordered
@@ -271,8 +283,8 @@ def losses_section(subjects: Sequence[Subject]) -> Section:
     """Return the section of the logged losses."""
     section = Section(
         "Training",
-        "Every logged loss against the step: the running mean and, faint behind it, the logged "
-        "values.",
+        "Every logged loss, and scores measured in training, against the step: the running mean "
+        "and, faint behind it, the logged values.",
     )
     logs = {s.label: s.run.log for s in subjects}
     section.attempt("the losses", _losses, logs)
@@ -284,5 +296,5 @@ def _losses(logs: dict[str, list[dict[str, Any]]]) -> Picture:
         "losses.png",
         losses(logs),
         f"Loss curves of {' and '.join(logs)} over training steps.",
-        "Losses of all phases; a loss that only one run logs has one curve.",
+        "Losses of all phases, and scores; a loss that only one run logs has one curve.",
     )

@@ -38,8 +38,8 @@ class Column:
     ----------
     key : str
         "METRIC"; "METRIC/DETAIL" for a figure in a score's details (the mean, if a list);
-        "METRIC/DETAIL:ATTRIBUTE" for that of an attribute; or "log/NAME" for the median of a logged
-        value over training.
+        "METRIC/DETAIL:ATTRIBUTE" for that of an attribute; "log/NAME" for the median of a logged
+        value over training; or "log/score/" and any of the first three for that of a score.
     title : str
         The heading.
     better : {"higher", "lower", ""}
@@ -177,6 +177,12 @@ class Case:
         """Return the metrics that the columns are read from."""
         names = (column.key.partition("/")[0] for column in self.columns)
         return tuple(dict.fromkeys(name for name in names if name != "log"))
+
+    @property
+    def scored_in_training(self) -> tuple[str, ...]:
+        """Return the figures whose medians over training are columns."""
+        keys = (column.key for column in self.columns)
+        return tuple(k.removeprefix("log/score/") for k in keys if k.startswith("log/score/"))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydisent.evaluation.scoring import figure
 from pydisent.training import RunFolder
 from pydisent.training.files import write_json
 
@@ -59,18 +60,5 @@ def write_record(folder: RunFolder, path: Path) -> None:
 
 def score(record: Mapping[str, Any], key: str) -> float | None:
     """Return the figure for a column's key, or None."""
-    name, _, detail = key.partition("/")
-    if name == "log":
-        return record["log"].get(detail)
-    entry = record["scores"].get(name)
-    if entry is None:
-        return None
-    detail, _, attribute = detail.partition(":")
-    value = entry["details"].get(detail) if detail else entry["score"]
-    if attribute:
-        names = entry["details"].get("attributes", [])
-        return value[names.index(attribute)] if attribute in names else None
-    if isinstance(value, list):
-        known = [each for each in value if each is not None]
-        return statistics.fmean(known) if known else None
-    return None if value is None else float(value)
+    name, _, logged = key.partition("/")
+    return record["log"].get(logged) if name == "log" else figure(record["scores"], key)

@@ -18,6 +18,7 @@ from pydisent.training.checkpoint import adopt, latest_checkpoint
 from pydisent.training.files import write_json
 
 _OPTIONS = "evaluated-with.json"  # in a run's folder
+_SCORES = 20  # over a run, where a column is a median over training
 
 
 @dataclass(frozen=True)
@@ -105,26 +106,29 @@ def _jobs(
                     continue
                 _branch(RunFolder(before), plan, RunFolder(path))
             seen.add(path)
-            wanted = tuple(
-                dict.fromkeys(
-                    metric
-                    for other in runs
-                    for (name, number), same in other.plans.items()
-                    if other.path(name, number) == path
-                    for metric in other.metrics(same)
-                )
-            )
+            users = [other for other in runs for key in other.plans if other.path(*key) == path]
+            wanted = dict.fromkeys(metric for user in users for metric in user.metrics(plan))
+            watched = dict.fromkeys(key for user in users for key in user.case.scored_in_training)
             made = job(
                 path.name,
                 plan,
                 each.folder,
-                wanted,
+                tuple(wanted),
                 training.accelerator,
                 training.threads,
                 options=training.options_for(each.case),
+                train_options=_scoring(plan, tuple(watched)),
             )
             # Without metrics a job measures all of them.
             yield made if wanted else replace(made, commands=made.commands[:1])
+
+
+def _scoring(plan: Plan, keys: Sequence[str]) -> tuple[str, ...]:
+    """Return the options of `train` for scores in training."""
+    if not keys:
+        return ()
+    count = 1 if plan.preset == "smoke" else _SCORES
+    return "--score-every", str(-(-plan.steps // count)), "--metrics", *keys
 
 
 def _teachers(runs: Runs) -> Iterator[Path]:

@@ -111,10 +111,11 @@ def job(
     accelerator: str,
     threads: int,
     options: Sequence[str] = (),
+    train_options: Sequence[str] = (),
 ) -> Job:
     """Return the commands that finish a run, and write the plan that they read.
 
-    `options` are added to the command that scores it.
+    `options` are added to the command that scores it, `train_options` to the one that trains it.
     """
     run = RunFolder(folder / name)
     scored = run.read_scores() or {}
@@ -122,7 +123,7 @@ def job(
     train = ["train", "--plan", str(run.asked), "--accelerator", accelerator]
     if not run.environment.is_file():  # another number of threads would round differently
         train += ["--threads", str(threads)]
-    train += ["--out", str(run.path), "--resume"]
+    train += ["--out", str(run.path), "--resume", *train_options]
     evaluate = ["evaluate", str(run.path), "--accelerator", accelerator]
     evaluate += ["--threads", str(threads)]
     evaluate += ["--metrics", *wanted] if wanted else []

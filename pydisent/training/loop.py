@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -31,6 +31,9 @@ from pydisent.training.processes import launched, number_of_devices
 from pydisent.training.sampling import BatchSampler
 from pydisent.training.signals import noted_signals
 
+#: Figures, by name, of a system after a number of updates.
+Measure = Callable[[System, int], Mapping[str, float]]
+
 
 class Interrupted(Exception):
     """Training stopped on signal `signum`, after saving."""
@@ -57,6 +60,8 @@ def train(
     progress: bool = True,
     cuda_graphs: bool = False,
     timeout: float | None = None,
+    measure: Measure | None = None,
+    measure_every: int | None = None,
 ) -> RunFolder:
     """Train `plan` into the run folder `path`, or continue there bit for bit.
 
@@ -93,6 +98,12 @@ def train(
     timeout : float or None
         Seconds to wait for a process that does not respond; by default PyTorch's limit, half an
         hour on CPUs. Loading the data must take less.
+    measure : callable or None
+        Called by the first process with the system, in eval mode, and the number of its updates;
+        returns figures by name, which are logged as score/NAME. The run is the same with and
+        without it.
+    measure_every : int or None
+        Number of updates between its calls.
 
     Raises
     ------
@@ -112,6 +123,12 @@ def train(
     """
     if keep < 1:
         raise ValueError(f"keep must be an integer >= 1, got {keep}")
+    if (measure is None) != (measure_every is None) or (
+        measure_every is not None and measure_every < 1
+    ):
+        raise ValueError(
+            f"measure_every must be an integer >= 1, with measure, got {measure_every}"
+        )
     if timeout is not None and not 1 <= timeout <= 10**6:
         raise ValueError(f"timeout must be in [1, 10^6] seconds, got {timeout}")
     devices = number_of_devices(devices, plan.config.batch_size)
@@ -135,6 +152,7 @@ def train(
                 print(describe_precision(system.precision, device), flush=True)
         system.to(device)
         loop = _Loop(plan, folder, system, dataset, sampler, keep, cuda_graphs, is_there)
+        loop.measure, loop.measure_every = measure, measure_every or 0
         with noted_signals() as received:
             loop.run(received, progress)
     return folder
@@ -164,7 +182,9 @@ class _Loop:
         self.phases = system.phases(plan.steps)
         self.step = 0
         self.saved = -1
-        self.seconds = 0.0
+        self.started = self.seconds = 0.0
+        self.measure: Measure | None = None
+        self.measure_every = 0
         # Reading a loss synchronises with the GPU, so losses are read only for logging.
         self.check_every = 1 if system.device.type == "cpu" else plan.log_every
         self.unchecked: list[tuple[int, dict[str, Tensor]]] = []
@@ -187,7 +207,7 @@ class _Loop:
             raise
 
     def _train(self, received: list[int], progress: bool) -> None:
-        started = time.monotonic() - self.seconds
+        self.started = time.monotonic() - self.seconds
         self.system.train()
         with self._logs(progress) as logs, self.batches.working():
             for phase, updates in self._remaining():
@@ -201,7 +221,7 @@ class _Loop:
                         raise Interrupted(signum, self.step)
                     losses = self.train_once(*self.batches(self.step))
                     self.step += 1
-                    self.seconds = time.monotonic() - started
+                    self.seconds = time.monotonic() - self.started
                     self._after(phase, losses, logs)
             self._save(logs)
 
@@ -263,6 +283,27 @@ class _Loop:
         logs.advance(phase)
         if self.step % self.plan.checkpoint_every == 0:
             self._save(logs)
+        if self.measure is not None and self.step % self.measure_every == 0:
+            self._measured(self.measure, phase, logs)
+
+    def _measured(self, measure: Measure, phase: str, logs: _Logs) -> None:
+        """Log figures of the system as it is; neither its random numbers nor its time count."""
+        begun = time.monotonic()
+        with parallel.together():
+            if parallel.rank() == 0:
+                state = checkpoints.rng_state()
+                training = [part for part in self.system.modules() if part.training]
+                self.system.eval()
+                try:
+                    figures = measure(self.system, self.step)
+                finally:
+                    for part in training:
+                        part.training = True
+                    checkpoints.set_rng_state(state)
+                if figures:  # losses may have the same names
+                    named = {f"score/{name}": value for name, value in figures.items()}
+                    logs.write(self.step, self.seconds, phase, named)
+        self.started += time.monotonic() - begun
 
     def _check(self) -> None:
         """Check that all losses since the last check are finite, and keep the latest of each."""

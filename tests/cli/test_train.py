@@ -26,6 +26,10 @@ def test_train_writes_a_run(digits_run):
         (["--data", "mnist", "--data-path", "/nowhere"], "/nowhere"),
         (["--steps", "0"], "steps must be an integer >= 1, got 0"),
         (["--threads", "0"], "threads must be an integer >= 1, got 0"),
+        (["--score-every", "5"], "metrics must be names of metrics, at least 1, got none"),
+        (["--metrics", "mig"], "--score-every must be an integer >= 1, with --metrics, got None"),
+        (["--score-every", "0", "--metrics", "mig"], "--score-every must be an integer >= 1"),
+        (["--score-every", "5", "--metrics", "mgi"], "got 'mgi'"),
         (["--devices", "0"], "devices must be an integer >= 1, got 0"),
         (
             ["--devices", "3"],
@@ -94,3 +98,15 @@ def test_run_folder_default_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert train_smoke(system="spectral-gan") == 0
     assert RunFolder(tmp_path / "runs" / "spectral-gan-sprites-smoke-0").is_run()
+
+
+def test_scores_in_training_are_logged(tmp_path, capsys):
+    options = ("--score-every", "10", "--metrics", "reconstruction", "mig/bins")
+    assert train_smoke(*options, "--out", str(tmp_path / "run"), system="beta-vae") == 0
+    capsys.readouterr()
+    log = RunFolder(tmp_path / "run").read_log()
+    scored = [line for line in log if "score/reconstruction" in line]
+    last = open_run(tmp_path / "run").step
+    assert [line["step"] for line in scored] == list(range(10, last + 1, 10))
+    assert last >= 10
+    assert all(line["score/mig/bins"] == 20 for line in scored)

@@ -213,3 +213,18 @@ def test_regularizers_are_rows_of_a_case(tmp_path):
     logged = {row: score(record, log.key) for row, record in found.items()}
     assert logged["orthogonal-jacobian"] > 0
     assert logged["none"] is None
+
+
+def test_a_column_may_be_a_score_s_median_over_training(tmp_path):
+    columns = (Column("log/score/mig", "MIG, median"), Column("log/score/mig/bins", "bins"))
+    case = Case("dsprites", (Row("one", "one", "vae", steps=3),), columns)
+    engine = InlineEngine()
+    runs = Runs.of(case, SMOKE, tmp_path / "runs", records=tmp_path / "records")
+    assert finish([runs], quiet(engine)) is None
+    options = ["--score-every", "3", "--metrics", "mig", "mig/bins"]
+    (train_command,) = [command for command in engine.commands if command[0] == "train"]
+    assert list(train_command[-len(options) :]) == options
+    (line,) = [x for x in RunFolder(runs.path("one", 0)).read_log() if "score/mig" in x]
+    assert [score(runs.record("one", 0), column.key) for column in columns] == [
+        line["score/mig"], 20.0,
+    ]  # fmt: skip

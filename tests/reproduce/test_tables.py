@@ -66,7 +66,7 @@ def test_tpl_is_ranked_against_supervised_scores():
         ("zhu/table3", "ffhq", "sc", "tpl", 20.4),
         ("zhu/table4", "celeba", "softmax", "ppl", 49.3),
         ("zhu/table5", "3dshapes", "ours", "factor-vae/zhu", (92.04, 6.49)),
-        ("jeon/table1", "color-dsprites", "ib-gan", "factor-vae/jeon", (0.79, 0.05)),
+        ("jeon/table1", "color-dsprites", "ib-gan", "log/score/factor-vae/jeon", (0.79, 0.05)),
         ("jeon/table2", "chairs", "ib-gan", "fid", 25.5),
     ],
 )
