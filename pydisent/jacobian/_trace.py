@@ -19,6 +19,7 @@ from torch._ops import HigherOrderOperator
 from torch.overrides import TorchFunctionMode
 
 from pydisent.jacobian._announce import announce
+from pydisent.jacobian._bodies import body_of
 from pydisent.jacobian._call import (
     Call,
     DerivativeError,
@@ -178,6 +179,10 @@ class Tracer(TorchFunctionMode):
         decomposed = self._is_decomposed(func)
         if rule is None and decomposed:
             return self._decompose(func, args, kwargs)
+        body = body_of(func) if rule is None and out is None else None
+        if body is not None:
+            with self:
+                return body(*args, **kwargs)
         may_draw = rule is None or (name in RANDOM and kwargs.get("training") is not False)
         if before is None and may_draw:
             before = self._random_state(func, args, kwargs)
