@@ -7,6 +7,7 @@ sum that no single s_b explains.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -20,13 +21,25 @@ from pydisent.jacobian._program import Program
 from pydisent.jacobian._step import Step
 
 
-def probing_tangents(shape: torch.Size, dtype: torch.dtype, device: torch.device):
+def probing_tangents(
+    shape: torch.Size, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """The two tangents, (2, B, *latent), and the scales s (B,)."""
+    # Small, and the same at each update; a tensor from a graph capture belongs to that graph.
+    return (_probing_tangents if is_capturing() else _cached_tangents)(shape, dtype, device)
+
+
+def _probing_tangents(
+    shape: torch.Size, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
     generator = torch.Generator("cpu").manual_seed(0)
     v = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
     scales = torch.linspace(0.5, 1.5, shape[0], dtype=torch.float64, device="cpu")
     tangents = torch.stack([v, _column(scales, len(shape)) * v]).to(device, dtype)
     return tangents, scales.to(device)
+
+
+_cached_tangents = functools.lru_cache(16)(_probing_tangents)
 
 
 def keep_samples_apart(derivative: Derivative, coupled: Coupled) -> None:
@@ -69,10 +82,10 @@ def mixes_columns(
     for image, parts in zip(images, columns, strict=True):
         if not image.numel():
             continue
-        flat = parts.reshape(*w.shape, -1)
-        terms = torch.stack([w, w.abs()]).unsqueeze(2) @ torch.stack([flat, flat.abs()])
-        error = (image.reshape(len(w), -1) - terms[0].squeeze(1)).abs().amax()
-        found.append(error > 10 * rounding**0.75 * terms[1].amax())
+        flat, row = parts.reshape(*w.shape, -1), w.unsqueeze(1)
+        rest = torch.baddbmm(image.reshape(len(w), 1, -1), row, flat, alpha=-1)
+        terms = torch.bmm(row.abs(), flat.abs())
+        found.append(rest.abs().amax() > 10 * rounding**0.75 * terms.amax())
     return bool(torch.stack(found).any())
 
 

@@ -150,7 +150,9 @@ def live_push(output: Tensor, region: Region, name: str, hooks: Hooks) -> Push:
     shape, dtype, device = output.shape, output.dtype, output.device
 
     def pulled_along(probe: Tensor, *, graph: bool) -> list[Tensor | None]:
-        with hooks.silent(), cut_at(region.boundary):  # one traced value may depend on another
+        # One traced value may depend on another.
+        stops = region.boundary if len(region.boundary) > 1 else ()
+        with hooks.silent(), cut_at(stops):
             return list(
                 torch.autograd.grad(
                     end, edges, probe, create_graph=graph, retain_graph=True, allow_unused=True
