@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from _exact import DIFFERENTIATE, DTYPES, assert_derivatives, assert_same, draw_real, weighted
+from _functions import exact_penalty
 from _probe import central_difference
 
 from pydisent.jacobian import decompositions, linearize
@@ -84,6 +85,31 @@ def test_grid_sample_can_be_traced(mode, d):
 
     expected = central_difference(lambda h: fn(z + h * tangent), 1e-5)
     torch.testing.assert_close(linearize(fn, z).jvp(tangent[None])[0], expected)
+
+
+@on_grids
+@padded
+def test_a_grid_that_does_not_depend_on_z_is_one_step(mode, d, padding):
+    """Its gradient, and the images', are those of elementary operations."""
+    z, tangent = draw_real(2, 3), draw_real(2, 3, seed=3)
+    weight = draw_real(3, 2 * math.prod((5, 4, 3)[:d]), seed=1).requires_grad_()
+    grid = (1.5 * draw_real(2, *(3,) * d, d, seed=2)).requires_grad_()
+
+    def fn(z):
+        images = (z @ weight).sin().reshape(2, 2, *(5, 4, 3)[:d])
+        return F.grid_sample(images, grid, mode, padding, align_corners=False)
+
+    linear = linearize(fn, z)
+    assert "grid_sample" in [step.name for step in linear.program.steps]
+    assert linear.samples_are_apart
+    with torch.no_grad():
+        expected = central_difference(lambda h: fn(z + h * tangent), 1e-5)
+    torch.testing.assert_close(linear.jvp(tangent[None])[0], expected)
+    gradients = [
+        torch.autograd.grad(exact_penalty(fn, z, method), (weight, grid))
+        for method in ("gram", "autograd")
+    ]
+    torch.testing.assert_close(*gradients)
 
 
 @on_grids

@@ -8,11 +8,7 @@ from torch.utils import _pytree as pytree
 
 from pydisent.jacobian._call import Call, NoRuleError
 from pydisent.jacobian._step import Step
-from pydisent.jacobian.rules._base import (
-    RULES,
-    on_rows,
-    rule,
-)
+from pydisent.jacobian.rules._base import COVERED, RULES, on_rows, rule
 
 
 def _resample(call: Call) -> Step:
@@ -53,6 +49,24 @@ def _affine_grid(call: Call) -> Step:
         return on_rows(lambda r: function(r, [len(r), *one], *rest, **named), tangents[0])
 
     return Step([source], [], push, by_rows=True)
+
+
+@rule("grid_sample")
+def _grid_sample(call: Call) -> Step:
+    """Linear in the images. The K tangents share a sample's grid: they are further channels."""
+    source, grid, *rest = call.args
+    named, count = call.kwargs, source.shape[1]
+
+    def push(captured, tangents):
+        channels = tangents[0].transpose(0, 1).flatten(1, 2)
+        sampled = F.grid_sample(channels, captured[0], *rest, **named)
+        return sampled.unflatten(1, (-1, count)).transpose(0, 1)
+
+    return Step([source], [grid], push, by_rows=True)
+
+
+# A grid that depends on z, and second derivatives, take elementary operations.
+COVERED["grid_sample"] = lambda call: not call.is_traced(call.argument(1, "grid"))
 
 
 @rule("pad")
