@@ -126,19 +126,28 @@ def leaves_behind(node: Any, stop: Any) -> list[Tensor]:
     return list(leaves.values())
 
 
-def refuse_wrong_nodes(region: Region) -> None:
-    """Raise DerivativeError if PyTorch's higher derivatives of a node are known to be wrong."""
+def wrong_node(region: Region) -> tuple[str, str] | None:
+    """A node whose higher derivatives are known to be wrong in PyTorch, and its public name."""
     for node in region.nodes:
         name = node.name()
         for prefix, public in NATIVE_WRONG.items():
             # A batch norm with given statistics is an affine map.
             if name.startswith(prefix) and getattr(node, "_saved_training", True):
-                raise DerivativeError(
-                    f"fn reaches PyTorch's native {public} ({name}) where torch functions do not "
-                    "show it (in scripted code, a custom autograd.Function or a gradient inside "
-                    "fn); its higher derivatives are wrong or missing. Call it from Python, or "
-                    "build it from elementary operations"
-                )
+                return name, public
+    return None
+
+
+def refuse_wrong_nodes(region: Region) -> None:
+    """Raise DerivativeError if PyTorch's higher derivatives of a node are known to be wrong."""
+    found = wrong_node(region)
+    if found is not None:
+        name, public = found
+        raise DerivativeError(
+            f"fn reaches PyTorch's native {public} ({name}) where torch functions do not show it "
+            "(in scripted code, a custom autograd.Function or a gradient inside fn); its higher "
+            "derivatives are wrong or missing. Call it from Python, or build it from elementary "
+            "operations"
+        )
 
 
 def live_push(output: Tensor, region: Region, name: str, hooks: Hooks) -> Push:

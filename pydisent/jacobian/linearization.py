@@ -75,9 +75,10 @@ def linearize(
     Notes
     -----
     Batch norm in training mode is an affine map with the batch's statistics held constant:
-    otherwise the per-sample Jacobian is not defined. A custom ``autograd.Function`` is one
-    operation, differentiated by its own ``backward``, which must itself be differentiable. So are
-    operations invisible to torch functions (TorchScript, ``torch.func`` inside ``fn``), with a
+    otherwise the per-sample Jacobian is not defined. Those of a single row, as in instance norm
+    written as a batch norm of (1, B·C, ...), are differentiated. A custom ``autograd.Function`` is
+    one operation, differentiated by its own ``backward``, which must itself be differentiable. So
+    are operations invisible to torch functions (TorchScript, ``torch.func`` inside ``fn``), with a
     warning.
 
     Gradient hooks (``register_hook``) are not part of J. Products use the weights at the time of

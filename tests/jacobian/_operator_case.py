@@ -76,7 +76,7 @@ class FixedStatistics(TorchFunctionMode):
         name = getattr(func, "__name__", "").partition(".")[0]
         read = _BATCH_NORMS.get(name)
         given = read and read(*args, **kwargs)
-        if not given or not given["training"]:
+        if not given or not given["training"] or len(given["input"]) == 1:
             return func(*args, **kwargs)
         x = given["input"]
         if not self.reading:

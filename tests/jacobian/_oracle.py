@@ -119,7 +119,7 @@ class FixedBatchStatistics(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func is not F.batch_norm or not kwargs.get("training", False):
+        if func is not F.batch_norm or not kwargs.get("training", False) or len(args[0]) == 1:
             return func(*args, **kwargs)
         if self.position is None:
             x = args[0].detach()

@@ -2,7 +2,16 @@
 
 import pytest
 import torch
-from _functions import METHODS, ROUTES, D, by_differences, draw_codes, exact_penalty
+import torch.nn.functional as F
+from _functions import (
+    METHODS,
+    ROUTES,
+    D,
+    assert_right,
+    by_differences,
+    draw_codes,
+    exact_penalty,
+)
 from torch import nn
 
 import pydisent
@@ -56,3 +65,19 @@ def test_samples_that_only_change_places_in_memory_are_apart():
     torch.testing.assert_close(
         pydisent.linearize(fn, draw_codes()).jacobian(), by_differences(fn, draw_codes())
     )
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_statistics_of_each_sample_are_differentiated_however_they_are_written(batch):
+    """Instance norm as a batch norm of one row, as MUNIT's adaptive instance norm is written."""
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 24).double()
+    scale = torch.randn(2, dtype=D).repeat(batch)
+
+    def fn(z):
+        maps = torch.tanh(layer(z)).reshape(1, 2 * batch, 3, 4)
+        running = torch.zeros(2 * batch, dtype=D), torch.ones(2 * batch, dtype=D)
+        out = F.batch_norm(maps, *running, scale, None, training=True)
+        return out.reshape(batch, 24)
+
+    assert_right(fn, draw_codes(batch, 4))

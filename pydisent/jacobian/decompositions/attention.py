@@ -192,7 +192,7 @@ def _merge_masks(
     return merged
 
 
-@decomposes(torch.ops.aten._safe_softmax, torch.ops.aten._safe_softmax.default)
+@decomposes(torch.ops.aten._safe_softmax)
 def safe_softmax(self: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
     """Softmax, with zeros for rows that are −∞ throughout."""
     x = self if dtype is None else self.to(dtype)

@@ -11,7 +11,7 @@ from torch import Tensor
 from pydisent.jacobian.decompositions._registry import decomposes
 
 
-@decomposes(torch.cdist)
+@decomposes(torch.cdist, torch.ops.aten.cdist)
 def cdist(
     x1: Tensor,
     x2: Tensor,

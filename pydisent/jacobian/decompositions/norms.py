@@ -12,6 +12,7 @@ from torch import Tensor
 from pydisent.jacobian.decompositions._registry import (
     decomposes,
     differentiate_statistics,
+    operators_of,
     widen,
 )
 
@@ -183,12 +184,14 @@ def batch_norm(
 
     In training mode the batch's mean and variance are constants, detached from the graph: otherwise
     every output depends on every sample and the per-sample Jacobian is not defined (but see
-    `CorrectedFunctions`). Running statistics are not updated.
+    `CorrectedFunctions`). Those of a batch of one are differentiated: they belong to that sample,
+    or, if (B, C, ...) was reshaped to (1, B·C, ...), to each. Running statistics are not updated.
     """
     x = widen(input)
     if training:
         dims = (0, *range(2, x.dim()))
-        fixed = x if differentiate_statistics.get() else x.detach()
+        apart = x.shape[0] == 1  # statistics of one row, such as (1, B·C, ...) for instance norm
+        fixed = x if apart or differentiate_statistics.get() else x.detach()
         mean, variance = fixed.mean(dims), fixed.var(dims, correction=0)
     elif running_mean is None or running_var is None:
         raise ValueError(
@@ -246,7 +249,7 @@ def batch_norm_legit(
     return native_batch_norm(input, weight, bias, mean, variance, training, momentum, eps)
 
 
-@decomposes(torch.ops.aten._batch_norm_with_update, torch.ops.aten._batch_norm_with_update.default)
+@decomposes(torch.ops.aten._batch_norm_with_update)
 def batch_norm_with_update(
     input: Tensor,
     weight: Tensor | None,
@@ -270,13 +273,15 @@ def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     return (x * (widen(g) / norms)).to(v.dtype)
 
 
-KEEP_STATISTICS = (
-    F.batch_norm,
+_WITH_STATISTICS = (
     torch.batch_norm,
     torch.native_batch_norm,
     torch._native_batch_norm_legit,
-    torch.ops.aten._batch_norm_with_update.default,
-    F.instance_norm,
+    torch.ops.aten._batch_norm_with_update,
     torch.instance_norm,
+)
+KEEP_STATISTICS = frozenset(
+    [F.batch_norm, F.instance_norm, *_WITH_STATISTICS]
+    + [operator for native in _WITH_STATISTICS for operator in operators_of(native)]
 )
 """Functions that update running statistics."""

@@ -42,6 +42,16 @@ def solve_ex(
     return named.linalg_solve_ex((solve(A, B, left=left), info))
 
 
+@decomposes(torch.ops.aten._linalg_solve_ex)
+def _solve_with_factors(
+    A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False
+) -> tuple[Tensor, ...]:
+    with torch.no_grad():
+        native = torch.ops.aten._linalg_solve_ex
+        _, *factors = native(A, B, left=left, check_errors=check_errors)
+    return solve(A, B, left=left), *factors
+
+
 @decomposes(torch.linalg.tensorsolve)
 def tensorsolve(A: Tensor, B: Tensor, dims: Sequence[int] | None = None) -> Tensor:
     """Solution X of tensordot(A, X, X.dim()) = B."""

@@ -20,6 +20,7 @@ from pydisent.jacobian._adjoint import (
     once,
 )
 from pydisent.jacobian._call import Call, DerivativeError, differentiable, is_foreign
+from pydisent.jacobian._hidden import Region, wrong_node
 from pydisent.jacobian._modes import is_capturing
 from pydisent.jacobian._program import as_dtype
 from pydisent.jacobian._step import Bend, Step
@@ -118,6 +119,8 @@ def _forward_mode_is_right(call: Call, apply: Apply, step: Step) -> bool:
             outputs = apply([*inputs, *captured[count:]], inputs)
     except FAILURES:
         return False
+    if any(map(_is_known_wrong, outputs)):  # refused where the graph shows it
+        return False
     if is_capturing():
         return True
     if call.drawn is not None and not _equal(outputs, step.outputs):
@@ -132,6 +135,11 @@ def _forward_mode_is_right(call: Call, apply: Apply, step: Step) -> bool:
         except RuntimeError:  # defined for some cotangents only, as with phases of singular vectors
             return not is_foreign(call.func)
     return adjoint_holds(along, moved, pulled, v, coarsest([*outputs, *primals]))
+
+
+def _is_known_wrong(output: Tensor) -> bool:
+    node = output.grad_fn
+    return node is not None and wrong_node(Region.behind(node, lambda _: False, ())) is not None
 
 
 class _Bend:

@@ -107,7 +107,7 @@ def _along_dimensions(call: Call) -> Step:
         args += [None] * (place - len(args))
         args[place : place + 1] = [counted[0] if isinstance(dims, int) else counted]
     rest = [int(part) if isinstance(part, Tensor) else part for part in args[1:]]  # narrow's start
-    func, named = call.func, call.kwargs
+    func, named = getattr(call.func, "overloadpacket", call.func), call.kwargs
     return Step([source], [], lambda _, t: func(t[0], *rest, **named), by_rows=by_rows)
 
 

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pydisent.jacobian._call import Call, NoRuleError
@@ -142,7 +143,7 @@ def _group_norm(call: Call) -> Step:
 @rule("instance_norm")
 def _instance_norm(call: Call) -> Step:
     source = call.args[0]
-    if call.func is torch.instance_norm:  # its argument order is not torch.nn.functional's
+    if call.func is not F.instance_norm:  # the argument order of torch's own is another
         weight, bias, variance = call.args[1], call.args[2], call.args[4]
     else:
         variance = call.argument(2, "running_var")
