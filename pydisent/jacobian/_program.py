@@ -14,6 +14,7 @@ from pydisent.jacobian._call import DerivativeError, differentiable
 from pydisent.jacobian._diagonal import fuse_diagonals, like_tangent
 from pydisent.jacobian._hidden import cut_at, edge_of, without
 from pydisent.jacobian._layout import is_channels_last
+from pydisent.jacobian._modes import without_callers_modes
 from pydisent.jacobian._step import Push, Step
 from pydisent.jacobian._views import overlaps_itself
 from pydisent.jacobian.cost import Work
@@ -232,7 +233,7 @@ class Program:
         """
         values, kept = {self.input_slot: tangents}, list[Tensor]()
         dtype = tangents.dtype
-        with torch.autocast(tangents.device.type, enabled=False):
+        with torch.autocast(tangents.device.type, enabled=False), without_callers_modes():
             for step, dead in zip(self.steps, self.dead):
                 arguments = [values[slot] for slot in step.inputs]
                 if arguments and is_channels_last(arguments[0]):

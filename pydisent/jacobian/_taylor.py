@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pydisent.jacobian._call import DerivativeError
+from pydisent.jacobian._modes import without_callers_modes
 from pydisent.jacobian._program import Program, applied, of_type
 from pydisent.jacobian._step import Step
 
@@ -95,7 +96,7 @@ def push_second(
     """
     count = len(tangents)
     jets = {program.input_slot: _Jet(count, tangents)}
-    with torch.autocast(tangents.device.type, enabled=False):
+    with torch.autocast(tangents.device.type, enabled=False), without_callers_modes():
         for step, dead in zip(program.steps, program.dead):
             arguments = [jets[slot] for slot in step.inputs]
             for slot in dead:

@@ -40,7 +40,11 @@ from pydisent.jacobian._draws import RandomState
 from pydisent.jacobian._eager import compiled_parts_run_eagerly
 from pydisent.jacobian._hidden import edge_of
 from pydisent.jacobian._memory import Memory
-from pydisent.jacobian._modes import is_capturing, transforms_are_active
+from pydisent.jacobian._modes import (
+    beneath_callers_modes,
+    is_capturing,
+    transforms_are_active,
+)
 from pydisent.jacobian._names import NO_SLOPE, PREDICATES, QUERIES, RANDOM, READERS, STEPWISE
 from pydisent.jacobian._outputs import CONSTANT, check_finite, output_tensors
 from pydisent.jacobian._program import Program
@@ -67,7 +71,7 @@ def trace(
         with (
             compiled_parts_run_eagerly(),
             torch.jit.optimized_execution(False),  # or TorchScript hides its graph
-            tracer,
+            beneath_callers_modes(tracer),
         ):
             value = fn(z_in, *args, **kwargs)
         outputs = output_tensors(value, z)

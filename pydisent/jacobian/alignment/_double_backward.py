@@ -16,6 +16,7 @@ from pydisent.jacobian._coupling import keep_samples_apart, refuse_coupled
 from pydisent.jacobian._eager import compiled_parts_run_eagerly
 from pydisent.jacobian._finite import refuse_infinite
 from pydisent.jacobian._hooks import Hooks
+from pydisent.jacobian._modes import beneath_callers_modes
 from pydisent.jacobian._outputs import CONSTANT, check_finite, output_tensors
 from pydisent.jacobian.alignment._algorithm import Problem
 from pydisent.jacobian.decompositions import DecomposedFunctions, RefuseWrongDerivatives
@@ -69,10 +70,12 @@ class DoubleBackward:
         self._hooks, coarsest = Hooks(), _Coarsest()
         with (
             compiled_parts_run_eagerly(),
-            self._hooks,
-            coarsest,
-            DecomposedFunctions(write_statistics=True),
-            RefuseWrongDerivatives(),
+            beneath_callers_modes(
+                self._hooks,
+                coarsest,
+                DecomposedFunctions(write_statistics=True),
+                RefuseWrongDerivatives(),
+            ),
         ):
             outputs = output_tensors(fn(self._z.clone(), *args, **kwargs), z)
         check_finite(outputs)
