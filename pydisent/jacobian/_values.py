@@ -22,6 +22,7 @@ from pydisent.jacobian._hidden import (
 )
 from pydisent.jacobian._hooks import Hooks, behind_module_hooks
 from pydisent.jacobian._memory import address_of
+from pydisent.jacobian._sharded import refuse_sharded
 from pydisent.jacobian._step import Bend, Step
 from pydisent.jacobian._views import picked, replaced, view_places
 
@@ -93,6 +94,7 @@ class Values:
         if known is not None:
             self.slots[node, tensor.output_nr] = known
             return known
+        refuse_sharded(node)
         region = Region.behind(node, self.slots.__contains__, self.apart)
         if not region.boundary:
             self.apart.update(region.nodes)

@@ -121,7 +121,9 @@ def test_inside_a_compiled_training_step():
     assert_near(gradients_of((total - plain) * 10, net.parameters()), expected.parameters, 1e-9)
 
 
-def test_a_ddp_wrapped_generator():
+@pytest.fixture
+def process_group():
+    """One process that is a group of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -129,21 +131,37 @@ def test_a_ddp_wrapped_generator():
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.distributed.init_process_group("gloo", rank=0, world_size=1)
     try:
-        net, z = small_generator(), draw_codes()
-        expected = by_unrolling(net, z)
-        wrapped = nn.parallel.DistributedDataParallel(net)
-        for _ in range(2):  # DDP notices in the second turn what the first left unfinished
-            net.zero_grad()
-            value = pydisent.alignment_penalty(
-                wrapped, z, k=2, iterations=2, probe=draw_signs(z, 2), tolerance=0
-            )
-            (value + 0 * wrapped(z).sum()).backward()
-            assert abs(value.item() - expected.value) <= 1e-12
-            assert_near([p.grad for p in net.parameters()], expected.parameters, 1e-10)
+        yield
     finally:
         torch.distributed.destroy_process_group()
         for name, old in kept.items():
             os.environ.pop(name) if old is None else os.environ.update({name: old})
+
+
+def test_a_ddp_wrapped_generator(process_group):
+    net, z = small_generator(), draw_codes()
+    expected = by_unrolling(net, z)
+    wrapped = nn.parallel.DistributedDataParallel(net)
+    for _ in range(2):  # DDP notices in the second turn what the first left unfinished
+        net.zero_grad()
+        value = pydisent.alignment_penalty(
+            wrapped, z, k=2, iterations=2, probe=draw_signs(z, 2), tolerance=0
+        )
+        (value + 0 * wrapped(z).sum()).backward()
+        assert abs(value.item() - expected.value) <= 1e-12
+        assert_near([p.grad for p in net.parameters()], expected.parameters, 1e-10)
+
+
+@pytest.mark.parametrize("method", ["gram", "matrix_free", "autograd"])
+def test_a_generator_sharded_by_fsdp_is_refused(process_group, method):
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    if not hasattr(fsdp, "fully_shard"):
+        pytest.skip("fully_shard is newer than this torch")
+    net = small_generator()
+    for part in (net[0], net):
+        fsdp.fully_shard(part)
+    with pytest.raises(pydisent.DerivativeError, match="sharded by FSDP"):
+        pydisent.alignment_penalty(net, draw_codes(), k=2, iterations=2, method=method)
 
 
 def test_the_module_survives_deepcopy_and_pickle():

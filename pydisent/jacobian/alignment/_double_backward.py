@@ -18,6 +18,7 @@ from pydisent.jacobian._finite import refuse_infinite
 from pydisent.jacobian._hooks import Hooks
 from pydisent.jacobian._modes import beneath_callers_modes
 from pydisent.jacobian._outputs import CONSTANT, check_finite, output_tensors
+from pydisent.jacobian._sharded import refuse_sharded_graph
 from pydisent.jacobian.alignment._algorithm import Problem
 from pydisent.jacobian.decompositions import DecomposedFunctions, RefuseWrongDerivatives
 
@@ -79,6 +80,7 @@ class DoubleBackward:
         ):
             outputs = output_tensors(fn(self._z.clone(), *args, **kwargs), z)
         check_finite(outputs)
+        refuse_sharded_graph(outputs)
         #: Machine epsilon of the coarsest dtype in which the function computed.
         self.rounding = max(coarsest.rounding, torch.finfo(self.dtype).eps)
         self._outputs = [output for output in outputs if output.requires_grad]
