@@ -32,6 +32,7 @@ from pydisent.jacobian._adjoint import (
 from pydisent.jacobian._call import DerivativeError
 from pydisent.jacobian._hooks import Hooks
 from pydisent.jacobian._modes import is_capturing
+from pydisent.jacobian._refused import refuse_node
 from pydisent.jacobian._step import Bending, Push
 from pydisent.jacobian.decompositions import NATIVE_WRONG
 
@@ -137,8 +138,10 @@ def wrong_node(region: Region) -> tuple[str, str] | None:
     return None
 
 
-def refuse_wrong_nodes(region: Region) -> None:
-    """Raise DerivativeError if PyTorch's higher derivatives of a node are known to be wrong."""
+def refuse_wrong_nodes(region: Region, operation: str) -> None:
+    """Raise DerivativeError if PyTorch's derivatives of a node are known to be wrong or lost."""
+    for node in region.nodes:
+        refuse_node(node, operation)
     found = wrong_node(region)
     if found is not None:
         name, public = found

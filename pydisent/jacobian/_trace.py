@@ -194,7 +194,8 @@ class Tracer(TorchFunctionMode):
         if decomposed and name in COVERED and (self._order > 1 or not COVERED[name](call)):
             return self._decompose(func, args, kwargs)
         if out is None:
-            call.out = func(*args, **kwargs)
+            run = self._lost.watched if foreign else _run
+            call.out = run(func, name, args, kwargs)
         outputs = self._moving_results(call)
         if not outputs:
             return call.out
@@ -299,7 +300,8 @@ class Tracer(TorchFunctionMode):
         plain = "" if write.func is None else name_of(write.func)
         known = plain in self._rules and plain not in RANDOM and not is_foreign(func)
         before = None if known else self._random_state(func, args, kwargs)
-        out = func(*args, **kwargs)
+        run = self._lost.watched if write.func is None else _run
+        out = run(func, name, args, kwargs)
         if write.func is None or not values.is_new(target) or overlaps_itself(target):
             values.shown.update((t.grad_fn, name) for t in write.targets if values.is_new(t))
             return out  # found in the graph, if it had an effect
@@ -333,6 +335,10 @@ class Tracer(TorchFunctionMode):
             rounding=values.rounding,
             origins={slot: edge for edge, slot in values.slots.items()},
         )
+
+
+def _run(func: Callable, _name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
+    return func(*args, **kwargs)
 
 
 def _with_copies(value: Any, copies: dict[int, Tensor]) -> Any:

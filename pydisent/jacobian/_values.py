@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -22,9 +22,9 @@ from pydisent.jacobian._hidden import (
 )
 from pydisent.jacobian._hooks import Hooks, behind_module_hooks
 from pydisent.jacobian._memory import address_of
-from pydisent.jacobian._sharded import refuse_sharded
 from pydisent.jacobian._step import Bend, Step
 from pydisent.jacobian._views import picked, replaced, view_places
+from pydisent.jacobian._writes import written_by
 
 
 class Values:
@@ -94,7 +94,6 @@ class Values:
         if known is not None:
             self.slots[node, tensor.output_nr] = known
             return known
-        refuse_sharded(node)
         region = Region.behind(node, self.slots.__contains__, self.apart)
         if not region.boundary:
             self.apart.update(region.nodes)
@@ -109,8 +108,8 @@ class Values:
             places = view_places(tensor, base)
             if source is not None and places is not None:
                 return self._add_view(tensor, source, places)
-        refuse_wrong_nodes(region)
         name = self.shown.get(node)
+        refuse_wrong_nodes(region, name or region.name)
         if name is None and not region.is_custom:
             self.hidden.append(region.name)
         name = name or region.name
@@ -168,7 +167,7 @@ def _rounding_of(dtype: torch.dtype) -> float:
 
 
 class LostDerivatives:
-    """Floating-point results that torch detaches from the graph for lack of a derivative."""
+    """Floating-point results, or arguments written, whose derivative torch lacks and drops."""
 
     def __init__(self) -> None:
         self.results: dict[int, tuple[Tensor, str]] = {}
@@ -178,6 +177,15 @@ class LostDerivatives:
         for tensor in tensors_in(out):
             if differentiable(tensor) and not tensor.requires_grad:
                 self.results[id(tensor)] = (tensor, name)
+
+    def watched(self, func: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Run a foreign operator, and remember arguments that it writes without a derivative."""
+        written = [(tensor, edge_of(tensor)) for tensor in written_by(func, args, kwargs)]
+        out = func(*args, **kwargs)
+        for tensor, edge in written:
+            if differentiable(tensor) and edge_of(tensor) == edge:
+                self.results[id(tensor)] = (tensor, name)
+        return out
 
     def refuse(self, name: str, arguments: Any) -> None:
         """Raise DerivativeError if the operation ``name`` reads such a result."""

@@ -69,6 +69,27 @@ def _can_write(func: Callable, name: str) -> bool:
     return named or _inplace_position(func) >= 0
 
 
+@functools.lru_cache(4096)
+def _written_places(func: Callable) -> tuple[tuple[int, str], ...]:
+    """The positions and names of the arguments that an operator writes into."""
+    overloads = [func] if isinstance(func, OpOverload) else []
+    if isinstance(func, OpOverloadPacket):
+        overloads = [getattr(func, name) for name in func.overloads()]
+    return tuple(
+        (place, argument.name)
+        for overload in overloads
+        for place, argument in enumerate(overload._schema.arguments)
+        if argument.is_write
+    )
+
+
+def written_by(func: Callable, args: tuple, kwargs: dict[str, Any]) -> list[Tensor]:
+    """The arguments that an operator writes into, according to its schema."""
+    places = _written_places(func)
+    given = (args[i] if i < len(args) else kwargs.get(name) for i, name in places)
+    return list(tensors_in(list(given)))
+
+
 # Writes whose result does not depend on the old value; the graph shows it.
 _OVERWRITES = frozenset(
     "zero_ uniform_ normal_ bernoulli_ exponential_ cauchy_ log_normal_ geometric_ random_".split()

@@ -11,14 +11,22 @@ from torch.overrides import TorchFunctionMode
 
 from pydisent.jacobian._adjoint import adjoint_holds, normal_like
 from pydisent.jacobian._arguments import Coupled
-from pydisent.jacobian._call import DerivativeError, differentiable, tensors_in
+from pydisent.jacobian._call import (
+    DerivativeError,
+    differentiable,
+    is_foreign,
+    name_of,
+    tensors_in,
+)
 from pydisent.jacobian._coupling import keep_samples_apart, refuse_coupled
 from pydisent.jacobian._eager import compiled_parts_run_eagerly
 from pydisent.jacobian._finite import refuse_infinite
 from pydisent.jacobian._hooks import Hooks
 from pydisent.jacobian._modes import beneath_callers_modes
+from pydisent.jacobian._names import QUERIES
 from pydisent.jacobian._outputs import CONSTANT, check_finite, output_tensors
-from pydisent.jacobian._sharded import refuse_sharded_graph
+from pydisent.jacobian._refused import refuse_nodes_behind
+from pydisent.jacobian._values import LostDerivatives
 from pydisent.jacobian.alignment._algorithm import Problem
 from pydisent.jacobian.decompositions import DecomposedFunctions, RefuseWrongDerivatives
 
@@ -46,15 +54,26 @@ def penalty(
     return value + z.flatten()[:0].sum()  # where J is constant
 
 
-class _Coarsest(TorchFunctionMode):
-    """Records the coarsest floating-point dtype in which a function computes."""
+class _Watching(TorchFunctionMode):
+    """Records the coarsest floating-point dtype in which a function computes, and lost derivatives.
+
+    What a foreign operator writes without a derivative must not be read.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.rounding = 0.0
+        self.lost = LostDerivatives()
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
+        kwargs, name = kwargs or {}, name_of(func)
+        if self.lost.results and name not in QUERIES:
+            self.lost.refuse(name, (args, kwargs))
+        moving = any(t.requires_grad for t in tensors_in((args, kwargs)))
+        if moving and is_foreign(func) and torch.is_grad_enabled():
+            out = self.lost.watched(func, name, args, kwargs)
+        else:
+            out = func(*args, **kwargs)
         for tensor in filter(differentiable, tensors_in(out)):
             self.rounding = max(self.rounding, torch.finfo(tensor.dtype).eps)
         return out
@@ -68,29 +87,33 @@ class DoubleBackward:
     ) -> None:
         self.latent_shape, self.dtype, self.device = z.shape, z.dtype, z.device
         self._z = (z if z.requires_grad else z.detach().requires_grad_()).clone()
-        self._hooks, coarsest = Hooks(), _Coarsest()
+        self._hooks, watching = Hooks(), _Watching()
         with (
             compiled_parts_run_eagerly(),
             beneath_callers_modes(
                 self._hooks,
-                coarsest,
+                watching,
                 DecomposedFunctions(write_statistics=True),
                 RefuseWrongDerivatives(),
             ),
         ):
             outputs = output_tensors(fn(self._z.clone(), *args, **kwargs), z)
+        watching.lost.refuse("return", outputs)
         check_finite(outputs)
-        refuse_sharded_graph(outputs)
+        refuse_nodes_behind(outputs)
         #: Machine epsilon of the coarsest dtype in which the function computed.
-        self.rounding = max(coarsest.rounding, torch.finfo(self.dtype).eps)
+        self.rounding = max(watching.rounding, torch.finfo(self.dtype).eps)
         self._outputs = [output for output in outputs if output.requires_grad]
         # Not zeros, so that the result can be tested against the adjoint identity.
         generator = torch.Generator("cpu").manual_seed(0)
         self._probes = [normal_like(o, generator).requires_grad_() for o in self._outputs]
-        with self._hooks.silent():
-            pulled = self._outputs and torch.autograd.grad(
-                self._outputs, self._z, self._probes, create_graph=True, allow_unused=True
-            )
+        try:
+            with self._hooks.silent():
+                pulled = self._outputs and torch.autograd.grad(
+                    self._outputs, self._z, self._probes, create_graph=True, allow_unused=True
+                )
+        except RuntimeError as error:
+            raise DerivativeError(f"fn cannot be differentiated twice: {error}") from error
         if not self._outputs or pulled[0] is None:
             raise ValueError(CONSTANT)
         self._pulled = pulled[0]

@@ -13,7 +13,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pydisent.jacobian._call import bind, owner_of
+from pydisent.jacobian._call import (
+    DerivativeError,
+    bind,
+    differentiable,
+    owner_of,
+    tensors_in,
+)
 from pydisent.jacobian._checkpoint import keep_saved_tensors
 from pydisent.jacobian.decompositions._registry import (
     DECOMPOSITIONS,
@@ -188,7 +194,30 @@ class RefuseWrongDerivatives(TorchDispatchMode):
                 f"higher derivatives are wrong or missing. Call {public} from Python instead, or "
                 f"build it from elementary operations"
             )
-        return func(*args, **(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
+        if _loses_derivatives(func, args) and any(map(differentiable, tensors_in(out))):
+            raise DerivativeError(
+                f"'{func}' has no autograd formula, so that its result would count as a constant: "
+                "give it one (torch.library.register_autograd), or detach() what it reads if that "
+                "is intended"
+            )
+        return out
+
+
+def _loses_derivatives(func: Any, args: Sequence[Any]) -> bool:
+    """Whether an operator of another library, given values with a graph, leaves none behind.
+
+    Without a formula autograd sees what its kernel calls, but not while a dispatch mode is active.
+    """
+    if func.namespace in ("aten", "prims", "pydisent") or not torch.is_grad_enabled():
+        return False
+    given = [leaf for leaf in pytree.tree_leaves(args) if isinstance(leaf, Tensor)]
+    if not any(tensor.requires_grad for tensor in given):
+        return False
+    kinds = {tensor.device.type.upper() for tensor in given}
+    keys = ["CompositeImplicitAutograd", "Autograd", *(f"Autograd{kind}" for kind in kinds)]
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    return not any(has_kernel(func.name(), key) for key in keys)
 
 
 def _argument(func: Any, name: str, args: Sequence[Any]) -> Any:

@@ -23,6 +23,7 @@ from pydisent.jacobian._call import Call, DerivativeError, differentiable, is_fo
 from pydisent.jacobian._hidden import Region, wrong_node
 from pydisent.jacobian._modes import is_capturing
 from pydisent.jacobian._program import as_dtype
+from pydisent.jacobian._refused import has_no_derivative
 from pydisent.jacobian._step import Bend, Step
 from pydisent.jacobian.rules._base import FAILURES, dense, flattened, over_tangents, vmap_kind
 
@@ -139,7 +140,10 @@ def _forward_mode_is_right(call: Call, apply: Apply, step: Step) -> bool:
 
 def _is_known_wrong(output: Tensor) -> bool:
     node = output.grad_fn
-    return node is not None and wrong_node(Region.behind(node, lambda _: False, ())) is not None
+    if node is None:
+        return False
+    region = Region.behind(node, lambda _: False, ())
+    return wrong_node(region) is not None or any(map(has_no_derivative, region.nodes))
 
 
 class _Bend:

@@ -1,0 +1,44 @@
+"""Nodes of the autograd graph that are refused, as their derivatives are lost or short-lived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+from pydisent.jacobian._call import DerivativeError
+
+
+def has_no_derivative(node: Any) -> bool:
+    """Whether PyTorch put a node in place of an operator's derivative, with a gradient of zero."""
+    name: str = node.name()
+    return name == "torch::autograd::WarnNotImplemented"
+
+
+def refuse_node(node: Any, name: str = "fn") -> None:
+    """Raise DerivativeError if a node, of the operation ``name``, is one that is refused."""
+    if has_no_derivative(node):
+        raise DerivativeError(
+            f"'{name}' runs an operator that has no autograd formula, so that its result would "
+            "count as a constant: give it one (torch.library.register_autograd), or detach() what "
+            "it reads if that is intended"
+        )
+    function = getattr(node, "_forward_cls", None)
+    if function is not None and function.__module__.startswith("torch.distributed.fsdp"):
+        raise DerivativeError(
+            "fn runs a module sharded by FSDP (fully_shard), whose weights are freed after its "
+            "call, while the derivative needs them later: use a module that is not sharded, such "
+            "as one in DistributedDataParallel"
+        )
+
+
+def refuse_nodes_behind(outputs: Iterable[Tensor]) -> None:
+    """Raise DerivativeError if the autograd graph of some outputs has a node that is refused."""
+    pending, seen = [output.grad_fn for output in outputs], set[Any]()
+    while pending:
+        node = pending.pop()
+        if node is not None and node not in seen:
+            refuse_node(node)
+            seen.add(node)
+            pending += [parent for parent, _ in node.next_functions]
