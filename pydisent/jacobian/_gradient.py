@@ -15,6 +15,7 @@ def with_gradient(
     value: Tensor, z: Tensor, linear: Linearization, directions: Directions
 ) -> Tensor:
     """Attach the penalty's gradient to its value; it flows to everything that the function read."""
+    linear.program.refuse_higher_order()
     return _Gradient.apply(value, z, linear, directions, *linear.program.captured)
 
 

@@ -163,6 +163,12 @@ class Program:
                 origin, number = self._origins[slot]
                 origin.register_prehook(without(number))
 
+    def refuse_higher_order(self) -> None:
+        """Raise DerivativeError if only the first derivatives of a step are right."""
+        for step in self.steps:
+            if step.only_first:
+                raise DerivativeError(step.only_first)
+
     def prepare(self, dtype: torch.dtype) -> list[Tensor]:
         """The captured tensors, detached, as ``push`` reads them."""
         read = [
@@ -178,6 +184,7 @@ class Program:
 
     def attached(self, dtype: torch.dtype) -> list[Tensor]:
         """The captured tensors, attached to the function's graph, as ``push`` reads them."""
+        self.refuse_higher_order()
         own = self.captured[: len(self._kept)]
         return [t if keep else as_dtype(t, dtype) for t, keep in zip(own, self._kept)]
 
@@ -185,6 +192,7 @@ class Program:
         self, prepared: Sequence[Tensor], needed: Sequence[bool]
     ) -> tuple[list[Tensor], list[int]]:
         """The prepared tensors as leaves of a new graph, and which of them need a gradient."""
+        self.refuse_higher_order()
         leaves = list(prepared)
         wanted = [i for i, need in enumerate(needed) if need and differentiable(leaves[i])]
         for i in wanted:

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 
 from pydisent.jacobian._call import DerivativeError
+from pydisent.jacobian._intermediates import Intermediates, words_for
 
 
 def has_no_derivative(node: Any) -> bool:
@@ -33,12 +35,18 @@ def refuse_node(node: Any, name: str = "fn") -> None:
         )
 
 
-def refuse_nodes_behind(outputs: Iterable[Tensor]) -> None:
-    """Raise DerivativeError if the autograd graph of some outputs has a node that is refused."""
+def refuse_nodes_behind(outputs: Iterable[Tensor], intermediates: Intermediates) -> None:
+    """Raise DerivativeError if the autograd graph of some outputs has a node that is refused.
+
+    Including custom functions whose backward reads one of the ``intermediates``.
+    """
     pending, seen = [output.grad_fn for output in outputs], set[Any]()
     while pending:
         node = pending.pop()
         if node is not None and node not in seen:
             refuse_node(node)
+            value = intermediates.held_by(node) if isinstance(node, BackwardCFunction) else None
+            if value is not None:
+                raise DerivativeError(words_for(node._forward_cls.__qualname__, value))
             seen.add(node)
             pending += [parent for parent, _ in node.next_functions]

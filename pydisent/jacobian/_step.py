@@ -61,6 +61,7 @@ class Step(Generic[Place]):
     by_rows: bool = False  # row b of the outputs depends on row b of the inputs alone
     name: str = ""
     live: bool = False  # the map reads the traced function's autograd graph
+    only_first: str = ""  # why its derivatives of higher order are wrong
     general: bool = False  # there is no rule for the operation
     is_complex: tuple[bool, ...] = ()  # for each output
     bend: Bend[Place] | None = None  # default: the map's derivative by captured tensors

@@ -39,6 +39,7 @@ from pydisent.jacobian._checkpoint import keep_saved_tensors
 from pydisent.jacobian._draws import RandomState
 from pydisent.jacobian._eager import compiled_parts_run_eagerly
 from pydisent.jacobian._hidden import edge_of
+from pydisent.jacobian._intermediates import Intermediates
 from pydisent.jacobian._memory import Memory
 from pydisent.jacobian._modes import (
     beneath_callers_modes,
@@ -104,7 +105,8 @@ class Tracer(TorchFunctionMode):
         self._rules = rules
         self._general = general
         self._order = order
-        self._values = Values(z)
+        self._intermediates = Intermediates(trace.__code__)
+        self._values = Values(z, self._intermediates)
         self._memory = Memory()
         self._lost = LostDerivatives()
         self._decomposing: set[Callable] = set()
@@ -140,15 +142,18 @@ class Tracer(TorchFunctionMode):
         if func is Tensor.register_hook:
             return self._values.hooks.register(*args, **kwargs)
         if name in QUERIES:
-            return func(*args, **kwargs)
+            run = self._intermediates.run if name == "grad" else _run
+            return run(func, name, args, kwargs)
         if self._lost.results:
             self._lost.refuse(name, (args, kwargs))
         write = write_of(func, name, args, kwargs)
         if write is not None:
             for target in write.targets:
                 self._memory.preserve(target)
+        if not torch.is_grad_enabled():
+            return self._intermediates.run(func, name, args, kwargs)
         reach = self._values.reach
-        if not torch.is_grad_enabled() or not (reach(args) or reach(kwargs.values())):
+        if not (reach(args) or reach(kwargs.values())):
             return func(*args, **kwargs)
         if write is None and name in PREDICATES and not is_foreign(func):
             return func(*args, **kwargs)

@@ -14,6 +14,7 @@ from pydisent.jacobian._hidden import (
     Edge,
     Region,
     edge_of,
+    function_name,
     is_custom,
     leaves_behind,
     live_bend,
@@ -21,6 +22,7 @@ from pydisent.jacobian._hidden import (
     refuse_wrong_nodes,
 )
 from pydisent.jacobian._hooks import Hooks, behind_module_hooks
+from pydisent.jacobian._intermediates import Intermediates, words_for
 from pydisent.jacobian._memory import address_of
 from pydisent.jacobian._step import Bend, Step
 from pydisent.jacobian._views import picked, replaced, view_places
@@ -30,7 +32,7 @@ from pydisent.jacobian._writes import written_by
 class Values:
     """Which tensors depend on z, the slots of their tangents, and the steps between them."""
 
-    def __init__(self, z: Tensor) -> None:
+    def __init__(self, z: Tensor, intermediates: Intermediates) -> None:
         self.z = z
         self.steps: list[Step[int]] = []
         self.slots: dict[Edge, int] = {}
@@ -40,6 +42,7 @@ class Values:
         self.hidden: list[str] = []  # operations visible only in the autograd graph
         self.live: dict[int, Tensor] = {}  # leaves that steps read through the graph
         self.hooks = Hooks()
+        self.intermediates = intermediates
         self.rounding = 0.0  # machine epsilon of the coarsest dtype of a value
         self.input_slot = self.add(z)
 
@@ -119,8 +122,19 @@ class Values:
         slot = self.add(tensor)
         inputs = tuple(self.slots[edge] for edge in region.boundary)
         bend = Bend[int]((), live_bend(tensor, region, self.hooks))
-        self.steps.append(Step(inputs, (), push, (slot,), name=name, live=True, bend=bend))
+        step = Step(inputs, (), push, (slot,), name=name, live=True, bend=bend)
+        step.only_first = self._lost_by(region)
+        self.steps.append(step)
         return slot
+
+    def _lost_by(self, region: Region) -> str:
+        """Why derivatives of a region of higher than first order are wrong, or nothing."""
+        for node in filter(is_custom, region.nodes):
+            with self.hooks.silent():
+                value = self.intermediates.held_by(node)
+            if value is not None:
+                return words_for(function_name(node), value)
+        return ""
 
     def _add_view(self, tensor: Tensor, source: int, places: Tensor) -> int:
         slot = self.add(tensor)

@@ -120,6 +120,7 @@ class Curve:
         coupled: Coupled,
     ) -> None:
         self.program, self.value, z_in = trace(fn, z, args, kwargs, order=2)
+        self.program.refuse_higher_order()
         affordable = affordable_dtype(compute_dtype, z.device)
         self.linear = Linearization(self.value, z_in, self.program, affordable, None)
         self.dtype, self.device = self.linear.dtype, z.device

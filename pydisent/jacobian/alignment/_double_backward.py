@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import CodeType
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from pydisent.jacobian._coupling import keep_samples_apart, refuse_coupled
 from pydisent.jacobian._eager import compiled_parts_run_eagerly
 from pydisent.jacobian._finite import refuse_infinite
 from pydisent.jacobian._hooks import Hooks
+from pydisent.jacobian._intermediates import Intermediates
 from pydisent.jacobian._modes import beneath_callers_modes
 from pydisent.jacobian._names import QUERIES
 from pydisent.jacobian._outputs import CONSTANT, check_finite, output_tensors
@@ -60,10 +62,11 @@ class _Watching(TorchFunctionMode):
     What a foreign operator writes without a derivative must not be read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, caller: CodeType) -> None:
         super().__init__()
         self.rounding = 0.0
         self.lost = LostDerivatives()
+        self.intermediates = Intermediates(caller)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs, name = kwargs or {}, name_of(func)
@@ -72,6 +75,8 @@ class _Watching(TorchFunctionMode):
         moving = any(t.requires_grad for t in tensors_in((args, kwargs)))
         if moving and is_foreign(func) and torch.is_grad_enabled():
             out = self.lost.watched(func, name, args, kwargs)
+        elif name == "grad" or (name not in QUERIES and not torch.is_grad_enabled()):
+            out = self.intermediates.run(func, name, args, kwargs)
         else:
             out = func(*args, **kwargs)
         for tensor in filter(differentiable, tensors_in(out)):
@@ -87,7 +92,7 @@ class DoubleBackward:
     ) -> None:
         self.latent_shape, self.dtype, self.device = z.shape, z.dtype, z.device
         self._z = (z if z.requires_grad else z.detach().requires_grad_()).clone()
-        self._hooks, watching = Hooks(), _Watching()
+        self._hooks, watching = Hooks(), _Watching(DoubleBackward.__init__.__code__)
         with (
             compiled_parts_run_eagerly(),
             beneath_callers_modes(
@@ -100,7 +105,8 @@ class DoubleBackward:
             outputs = output_tensors(fn(self._z.clone(), *args, **kwargs), z)
         watching.lost.refuse("return", outputs)
         check_finite(outputs)
-        refuse_nodes_behind(outputs)
+        with self._hooks.silent():
+            refuse_nodes_behind(outputs, watching.intermediates)
         #: Machine epsilon of the coarsest dtype in which the function computed.
         self.rounding = max(watching.rounding, torch.finfo(self.dtype).eps)
         self._outputs = [output for output in outputs if output.requires_grad]
