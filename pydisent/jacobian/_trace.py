@@ -52,7 +52,7 @@ from pydisent.jacobian._program import Program
 from pydisent.jacobian._step import Step
 from pydisent.jacobian._values import LostDerivatives, Values
 from pydisent.jacobian._views import overlaps_itself
-from pydisent.jacobian._writes import Write, write_of
+from pydisent.jacobian._writes import Write, refuse_overlap, with_copies, write_of
 from pydisent.jacobian.decompositions import DECOMPOSITIONS, KEEP_STATISTICS, traced
 from pydisent.jacobian.rules import COVERED, RULES, general
 from pydisent.jacobian.rules.bends import add_bend
@@ -310,8 +310,10 @@ class Tracer(TorchFunctionMode):
         if write.func is None or not values.is_new(target) or overlaps_itself(target):
             values.shown.update((t.grad_fn, name) for t in write.targets if values.is_new(t))
             return out  # found in the graph, if it had an effect
-        plain_args = tuple([_with_copies(value, old) for value in write.args])
-        plain_kwargs = _with_copies(write.kwargs, old) if write.kwargs else {}
+        plain_args = tuple([with_copies(value, old) for value in write.args])
+        plain_kwargs = with_copies(write.kwargs, old) if write.kwargs else {}
+        if len(old) > 1 and plain not in RANDOM and not is_foreign(func):
+            refuse_overlap(name, target, write.func, plain_args, plain_kwargs)
         result = self._record(write.func, plain, plain_args, plain_kwargs, target, before)
         slot = values.slot_of(result)
         if result is not target and slot is not None:  # recorded through a decomposition
@@ -344,14 +346,3 @@ class Tracer(TorchFunctionMode):
 
 def _run(func: Callable, _name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
     return func(*args, **kwargs)
-
-
-def _with_copies(value: Any, copies: dict[int, Tensor]) -> Any:
-    """Arguments with tensors replaced by their copies, which are given by id."""
-    if isinstance(value, Tensor):
-        return copies.get(id(value), value)
-    if type(value) in (tuple, list):
-        return type(value)(_with_copies(item, copies) for item in value)
-    if type(value) is dict:
-        return {key: _with_copies(item, copies) for key, item in value.items()}
-    return value

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload, OpOverloadPacket
 
-from pydisent.jacobian._call import bind, tensors_in
+from pydisent.jacobian._call import DerivativeError, bind, tensors_in
+from pydisent.jacobian._modes import is_capturing
 
 _AUGMENTED = frozenset(
     f"__i{name}__"
@@ -117,6 +118,35 @@ def _inplace_position(func: Callable) -> int:
     except (TypeError, ValueError):
         return -1  # written in C
     return names.index("inplace") if "inplace" in names else -1
+
+
+def with_copies(value: Any, copies: dict[int, Tensor]) -> Any:
+    """Arguments with tensors replaced by their copies, which are given by id."""
+    if isinstance(value, Tensor):
+        return copies.get(id(value), value)
+    if type(value) in (tuple, list):
+        return type(value)(with_copies(item, copies) for item in value)
+    if type(value) is dict:
+        return {key: with_copies(item, copies) for key, item in value.items()}
+    return value
+
+
+def refuse_overlap(
+    name: str, written: Tensor, func: Callable, args: tuple, kwargs: dict[str, Any]
+) -> None:
+    """Raise DerivativeError if a write is not that of ``func`` on copies of its arguments.
+
+    It may have read elements that it had written before.
+    """
+    with torch.no_grad():
+        expected = func(*args, **kwargs)
+    if not is_capturing() and not torch.allclose(
+        written.detach(), expected.to(written.dtype), rtol=1e-4, atol=1e-7, equal_nan=True
+    ):
+        raise DerivativeError(
+            f"'{name}' reads elements that it also writes, so that its result depends on their "
+            "order: clone() the argument that overlaps the one that is written"
+        )
 
 
 def set_item(target: Tensor, index: Any, value: Any) -> Tensor:

@@ -24,11 +24,13 @@ from pydisent.jacobian._eager import compiled_parts_run_eagerly
 from pydisent.jacobian._finite import refuse_infinite
 from pydisent.jacobian._hooks import Hooks
 from pydisent.jacobian._intermediates import Intermediates
+from pydisent.jacobian._memory import address_of
 from pydisent.jacobian._modes import beneath_callers_modes
-from pydisent.jacobian._names import QUERIES
+from pydisent.jacobian._names import QUERIES, RANDOM
 from pydisent.jacobian._outputs import CONSTANT, check_finite, output_tensors
 from pydisent.jacobian._refused import refuse_nodes_behind
 from pydisent.jacobian._values import LostDerivatives
+from pydisent.jacobian._writes import Write, refuse_overlap, with_copies, write_of
 from pydisent.jacobian.alignment._algorithm import Problem
 from pydisent.jacobian.decompositions import DecomposedFunctions, RefuseWrongDerivatives
 
@@ -72,6 +74,9 @@ class _Watching(TorchFunctionMode):
         kwargs, name = kwargs or {}, name_of(func)
         if self.lost.results and name not in QUERIES:
             self.lost.refuse(name, (args, kwargs))
+        write = write_of(func, name, args, kwargs) if torch.is_grad_enabled() else None
+        if write is not None and write.func is not None and name not in RANDOM:
+            return self._written(func, name, args, kwargs, write)
         moving = any(t.requires_grad for t in tensors_in((args, kwargs)))
         if moving and is_foreign(func) and torch.is_grad_enabled():
             out = self.lost.watched(func, name, args, kwargs)
@@ -79,9 +84,27 @@ class _Watching(TorchFunctionMode):
             out = self.intermediates.run(func, name, args, kwargs)
         else:
             out = func(*args, **kwargs)
+        return self._seen(out)
+
+    def _seen(self, out: Any) -> Any:
         for tensor in filter(differentiable, tensors_in(out)):
             self.rounding = max(self.rounding, torch.finfo(tensor.dtype).eps)
         return out
+
+    def _written(
+        self, func: Callable, name: str, args: tuple, kwargs: dict[str, Any], write: Write
+    ) -> Any:
+        assert write.func is not None
+        given, target = (write.args, write.kwargs or {}), write.targets[0]
+        copies = {
+            id(tensor): tensor.detach().clone()
+            for tensor in tensors_in(given)
+            if tensor is target or address_of(tensor) == address_of(target)
+        }
+        out = func(*args, **kwargs)
+        if len(copies) > 1:
+            refuse_overlap(name, target, write.func, *with_copies(given, copies))
+        return self._seen(out)
 
 
 class DoubleBackward:

@@ -18,6 +18,7 @@ from pydisent.jacobian.decompositions.attention import (
 from pydisent.jacobian.decompositions.determinants import det, logdet, slogdet
 from pydisent.jacobian.decompositions.distances import cdist, cosine_similarity, pdist
 from pydisent.jacobian.decompositions.elementary import (
+    as_strided_scatter,
     linspace,
     logaddexp,
     logcumsumexp,
@@ -78,6 +79,7 @@ __all__ = [
     "CorrectedFunctions",
     "DecomposedFunctions",
     "RefuseWrongDerivatives",
+    "as_strided_scatter",
     "batch_norm",
     "batch_norm_legit",
     "batch_norm_with_update",

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pydisent.jacobian._call import DerivativeError
+from pydisent.jacobian._views import overlaps_itself, view_places
 from pydisent.jacobian.decompositions._registry import decomposes
 
 
@@ -103,3 +105,20 @@ def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
     """``input`` with ``src`` at ``index`` of ``dim``; PyTorch's vmap of it loses gradients."""
     index = index % input.shape[dim]
     return torch.slice_scatter(input, src.unsqueeze(dim), dim, index, index + 1)
+
+
+@decomposes(torch.as_strided_scatter, Tensor.as_strided_scatter)
+def as_strided_scatter(
+    input: Tensor,
+    src: Tensor,
+    size: Sequence[int],
+    stride: Sequence[int],
+    storage_offset: int | None = None,
+) -> Tensor:
+    """``input`` with ``src`` in a strided view of it; PyTorch's first derivative is wrong."""
+    view = input.detach().as_strided(size, stride, storage_offset)
+    places = view_places(view, input.detach())
+    if places is None or overlaps_itself(view):
+        raise DerivativeError("'as_strided_scatter' writes where it reads no element, or twice")
+    flat = input.reshape(-1).index_copy(0, places.flatten(), src.to(input.dtype).reshape(-1))
+    return flat.reshape(input.shape)
