@@ -142,8 +142,9 @@ class Tracer(TorchFunctionMode):
         if func is Tensor.register_hook:
             return self._values.hooks.register(*args, **kwargs)
         if name in QUERIES:
-            run = self._intermediates.run if name == "grad" else _run
-            return run(func, name, args, kwargs)
+            if name == "grad":
+                return self._intermediates.run(func, name, args, kwargs)
+            return func(*args, **kwargs)
         if self._lost.results:
             self._lost.refuse(name, (args, kwargs))
         write = write_of(func, name, args, kwargs)
@@ -199,8 +200,8 @@ class Tracer(TorchFunctionMode):
         if decomposed and name in COVERED and (self._order > 1 or not COVERED[name](call)):
             return self._decompose(func, args, kwargs)
         if out is None:
-            run = self._lost.watched if foreign else _run
-            call.out = run(func, name, args, kwargs)
+            watched = self._lost.watched
+            call.out = watched(func, name, args, kwargs) if foreign else func(*args, **kwargs)
         outputs = self._moving_results(call)
         if not outputs:
             return call.out
@@ -305,8 +306,10 @@ class Tracer(TorchFunctionMode):
         plain = "" if write.func is None else name_of(write.func)
         known = plain in self._rules and plain not in RANDOM and not is_foreign(func)
         before = None if known else self._random_state(func, args, kwargs)
-        run = self._lost.watched if write.func is None else _run
-        out = run(func, name, args, kwargs)
+        if write.func is None:
+            out = self._lost.watched(func, name, args, kwargs)
+        else:
+            out = func(*args, **kwargs)
         if write.func is None or not values.is_new(target) or overlaps_itself(target):
             values.shown.update((t.grad_fn, name) for t in write.targets if values.is_new(t))
             return out  # found in the graph, if it had an effect
@@ -342,7 +345,3 @@ class Tracer(TorchFunctionMode):
             rounding=values.rounding,
             origins={slot: edge for edge, slot in values.slots.items()},
         )
-
-
-def _run(func: Callable, _name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
-    return func(*args, **kwargs)
