@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from pydisent._checks import check_integer, check_one_of
+from pydisent.jacobian._modes import is_capturing
 
 Coupled = Literal["error", "hold"]
 
@@ -76,8 +77,14 @@ def _check_codes(z: Any) -> None:
         raise TypeError(f"z must be a (B, m) tensor, got {type(z).__name__}")
     if not z.is_floating_point():
         raise TypeError(f"z must be a floating-point tensor (B, m), got dtype {z.dtype}")
-    if z.layout != torch.strided:
-        raise TypeError(f"z must be a dense tensor (B, m), got layout {z.layout}")
+    if z.dtype.itemsize < 2:  # no arithmetic has these
+        raise TypeError(f"z must have at least 16 bits per number, got dtype {z.dtype}")
+    if z.layout != torch.strided or z.is_nested:
+        raise TypeError(
+            f"z must be a dense tensor (B, m), got {'a nested one' if z.is_nested else z.layout}"
+        )
+    if z.is_meta and not is_capturing():
+        raise ValueError("z must have values, got a tensor on the meta device")
     if z.dim() < 2 or 0 in z.shape:
         raise ValueError(
             f"z must have shape (B, m) or (B, *latent) with B, m >= 1, got {tuple(z.shape)}"

@@ -58,6 +58,9 @@ def test_a_module_names_bad_options_when_it_is_made(name, given):
         torch.ones(5),
         torch.ones(3, 5, 0),
         torch.eye(3).to_sparse(),
+        torch.ones(3, 5).to(torch.float8_e5m2),
+        torch.nested.nested_tensor([torch.ones(2), torch.ones(2)]),
+        torch.ones(3, 5, device="meta"),
         [[0.0] * 5],
     ],
     ids=[
@@ -68,6 +71,9 @@ def test_a_module_names_bad_options_when_it_is_made(name, given):
         "1-d",
         "3-d and empty",
         "sparse",
+        "8 bits",
+        "nested",
+        "meta",
         "list",
     ],
 )
