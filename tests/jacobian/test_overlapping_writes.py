@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from _functions import METHODS, D, by_differences, draw_codes, exact_penalty
+from _functions import METHODS, D, assert_right, by_differences, draw_codes, exact_penalty
 from _oracle import power_iterations
 from torch import nn
 
@@ -72,6 +72,15 @@ def test_the_first_column_subtracted_in_place():
     for method in METHODS:
         with pytest.raises(DerivativeError, match="reads elements that it also writes"):
             exact_penalty(fn, draw_codes(), method)
+
+
+def test_writes_inside_of_vmap():
+    def write(x):
+        y = x.sin()
+        y[1:] += x[:-1].cos()
+        return y
+
+    assert_right(lambda z: torch.vmap(write)(LAYER(z)), draw_codes())
 
 
 @pytest.mark.parametrize("method", METHODS)

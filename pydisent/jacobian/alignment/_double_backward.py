@@ -25,7 +25,7 @@ from pydisent.jacobian._finite import refuse_infinite
 from pydisent.jacobian._hooks import Hooks
 from pydisent.jacobian._intermediates import Intermediates
 from pydisent.jacobian._memory import address_of
-from pydisent.jacobian._modes import beneath_callers_modes
+from pydisent.jacobian._modes import beneath_callers_modes, transforms_are_active
 from pydisent.jacobian._names import QUERIES, RANDOM
 from pydisent.jacobian._outputs import CONSTANT, check_finite, output_tensors
 from pydisent.jacobian._refused import refuse_nodes_behind
@@ -74,7 +74,8 @@ class _Watching(TorchFunctionMode):
         kwargs, name = kwargs or {}, name_of(func)
         if self.lost.results and name not in QUERIES:
             self.lost.refuse(name, (args, kwargs))
-        write = write_of(func, name, args, kwargs) if torch.is_grad_enabled() else None
+        plain = torch.is_grad_enabled() and not transforms_are_active()
+        write = write_of(func, name, args, kwargs) if plain else None
         if write is not None and write.func is not None and name not in RANDOM:
             return self._written(func, name, args, kwargs, write)
         moving = any(t.requires_grad for t in tensors_in((args, kwargs)))
