@@ -34,7 +34,6 @@ from pydisent.jacobian._hooks import Hooks
 from pydisent.jacobian._modes import is_capturing
 from pydisent.jacobian._refused import refuse_node
 from pydisent.jacobian._step import Bending, Push
-from pydisent.jacobian.decompositions import NATIVE_WRONG
 
 Edge = tuple[Any, int]  # a node of the autograd graph, and the number of its output
 
@@ -127,30 +126,10 @@ def leaves_behind(node: Any, stop: Any) -> list[Tensor]:
     return list(leaves.values())
 
 
-def wrong_node(region: Region) -> tuple[str, str] | None:
-    """A node whose higher derivatives are known to be wrong in PyTorch, and its public name."""
-    for node in region.nodes:
-        name = node.name()
-        for prefix, public in NATIVE_WRONG.items():
-            # A batch norm with given statistics is an affine map.
-            if name.startswith(prefix) and getattr(node, "_saved_training", True):
-                return name, public
-    return None
-
-
 def refuse_wrong_nodes(region: Region, operation: str) -> None:
-    """Raise DerivativeError if PyTorch's derivatives of a node are known to be wrong or lost."""
+    """Raise DerivativeError if a node of the region, of an operation of that name, is refused."""
     for node in region.nodes:
         refuse_node(node, operation)
-    found = wrong_node(region)
-    if found is not None:
-        name, public = found
-        raise DerivativeError(
-            f"fn reaches PyTorch's native {public} ({name}) where torch functions do not show it "
-            "(in scripted code, a custom autograd.Function or a gradient inside fn); its higher "
-            "derivatives are wrong or missing. Call it from Python, or build it from elementary "
-            "operations"
-        )
 
 
 def live_push(output: Tensor, region: Region, name: str, hooks: Hooks) -> Push:

@@ -1,4 +1,4 @@
-"""Nodes of the autograd graph that are refused, as their derivatives are lost or short-lived."""
+"""Nodes of the autograd graph that are refused: their derivatives are wrong, lost or fleeting."""
 
 from __future__ import annotations
 
@@ -10,12 +10,23 @@ from torch.autograd.function import BackwardCFunction
 
 from pydisent.jacobian._call import DerivativeError
 from pydisent.jacobian._intermediates import Intermediates, words_for
+from pydisent.jacobian.decompositions import NATIVE_WRONG
 
 
 def has_no_derivative(node: Any) -> bool:
     """Whether PyTorch put a node in place of an operator's derivative, with a gradient of zero."""
     name: str = node.name()
     return name == "torch::autograd::WarnNotImplemented"
+
+
+def is_wrong(node: Any) -> str | None:
+    """The public name of an operation whose higher derivatives PyTorch is known to get wrong."""
+    name: str = node.name()
+    for prefix, public in NATIVE_WRONG.items():
+        # A batch norm with given statistics is an affine map.
+        if name.startswith(prefix) and getattr(node, "_saved_training", True):
+            return public
+    return None
 
 
 def refuse_node(node: Any, name: str = "fn") -> None:
@@ -25,6 +36,14 @@ def refuse_node(node: Any, name: str = "fn") -> None:
             f"'{name}' runs an operator that has no autograd formula, so that its result would "
             "count as a constant: give it one (torch.library.register_autograd), or detach() what "
             "it reads if that is intended"
+        )
+    public = is_wrong(node)
+    if public is not None:
+        raise DerivativeError(
+            f"fn reaches PyTorch's native {public} ({node.name()}) where torch functions do not "
+            "show it (in scripted code, a custom autograd.Function, a thread or a gradient inside "
+            "fn); its higher derivatives are wrong or missing. Call it from Python, or build it "
+            "from elementary operations"
         )
     function = getattr(node, "_forward_cls", None)
     if function is not None and function.__module__.startswith("torch.distributed.fsdp"):

@@ -4,6 +4,7 @@ import copy
 import os
 import pickle
 import socket
+import threading
 import warnings
 
 import pytest
@@ -344,3 +345,42 @@ def test_real_values_times_complex_constants():
     z = torch.randn(3, 5, dtype=torch.float64)
     expected = torch.stack([torch.func.jacrev(lambda x: fn(x[None])[0])(x) for x in z])
     torch.testing.assert_close(pydisent.linearize(fn, z).jacobian(), expected.detach())
+
+
+def in_a_thread(fn):
+    """``fn`` as run by another thread, as the replicas of ``nn.DataParallel`` are."""
+
+    def run(z):
+        found, grad = [], torch.is_grad_enabled()
+
+        def work():
+            with torch.set_grad_enabled(grad):
+                found.append(fn(z))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        return found[0]
+
+    return run
+
+
+@pytest.mark.parametrize("method", ["gram", "matrix_free", "auto", "autograd"])
+def test_what_runs_in_a_thread_is_right_or_refused(method):
+    """Modes do not reach other threads."""
+    z = draw_codes()
+    layer = nn.Linear(z.shape[1], 6).double()
+    exact = {} if method == "autograd" else {"tolerance": 0}
+
+    def results_of(fn):
+        probe = draw_signs(z, 2)
+        value = pydisent.alignment_penalty(
+            fn, z, k=2, iterations=2, probe=probe, method=method, **exact
+        )
+        return value, *torch.autograd.grad(value, layer.weight)
+
+    right = nn.Sequential(layer, nn.GroupNorm(2, 6).double(), nn.Tanh())
+    torch.testing.assert_close(results_of(in_a_thread(right)), results_of(right))
+    wrong = nn.Sequential(layer, nn.LayerNorm(6).double(), nn.Tanh())
+    with pytest.raises(pydisent.DerivativeError, match="layer_norm"):
+        results_of(in_a_thread(wrong))

@@ -20,10 +20,10 @@ from pydisent.jacobian._adjoint import (
     once,
 )
 from pydisent.jacobian._call import Call, DerivativeError, differentiable, is_foreign
-from pydisent.jacobian._hidden import Region, wrong_node
+from pydisent.jacobian._hidden import Region
 from pydisent.jacobian._modes import is_capturing
 from pydisent.jacobian._program import as_dtype
-from pydisent.jacobian._refused import has_no_derivative
+from pydisent.jacobian._refused import has_no_derivative, is_wrong
 from pydisent.jacobian._step import Bend, Step
 from pydisent.jacobian.rules._base import FAILURES, dense, flattened, over_tangents, vmap_kind
 
@@ -143,7 +143,7 @@ def _is_known_wrong(output: Tensor) -> bool:
     if node is None:
         return False
     region = Region.behind(node, lambda _: False, ())
-    return wrong_node(region) is not None or any(map(has_no_derivative, region.nodes))
+    return any(has_no_derivative(node) or is_wrong(node) for node in region.nodes)
 
 
 class _Bend:
