@@ -231,7 +231,7 @@ class _Rows:
         if self._at_once and len(cotangents[0]) > 1:
             try:
                 return pulled(cotangents, batched=True)
-            except (RuntimeError, NotImplementedError, ValueError):
+            except (RuntimeError, NotImplementedError, ValueError, LookupError):
                 self._at_once = False
         rows = zip(*(cotangent.unbind() for cotangent in cotangents))
         return torch.stack([pulled(row, batched=False) for row in rows])

@@ -20,7 +20,7 @@ def has_no_derivative(node: Any) -> bool:
 
 
 def is_wrong(node: Any) -> str | None:
-    """The public name of an operation whose higher derivatives PyTorch is known to get wrong."""
+    """The public name of an operation whose derivatives PyTorch is known to get wrong."""
     name: str = node.name()
     for prefix, public in NATIVE_WRONG.items():
         # A batch norm with given statistics is an affine map.
@@ -42,8 +42,8 @@ def refuse_node(node: Any, name: str = "fn") -> None:
         raise DerivativeError(
             f"fn reaches PyTorch's native {public} ({node.name()}) where torch functions do not "
             "show it (in scripted code, a custom autograd.Function, a thread or a gradient inside "
-            "fn); its higher derivatives are wrong or missing. Call it from Python, or build it "
-            "from elementary operations"
+            "fn); its derivatives, or higher ones, are wrong or missing. Call it from Python, or "
+            "build it from elementary operations"
         )
     function = getattr(node, "_forward_cls", None)
     if function is not None and function.__module__.startswith("torch.distributed.fsdp"):

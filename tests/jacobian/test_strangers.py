@@ -381,6 +381,14 @@ def test_what_runs_in_a_thread_is_right_or_refused(method):
 
     right = nn.Sequential(layer, nn.GroupNorm(2, 6).double(), nn.Tanh())
     torch.testing.assert_close(results_of(in_a_thread(right)), results_of(right))
-    wrong = nn.Sequential(layer, nn.LayerNorm(6).double(), nn.Tanh())
-    with pytest.raises(pydisent.DerivativeError, match="layer_norm"):
-        results_of(in_a_thread(wrong))
+    wrong = {
+        "layer_norm": nn.LayerNorm(6).double(),
+        "batch_norm": nn.BatchNorm1d(6).double(),
+        "normal": lambda x: torch.normal(x, 1.0),
+        "as_strided_scatter": lambda x: torch.as_strided_scatter(
+            x, x[:, :2].sin(), (len(x), 2), (6, 3)
+        ),
+    }
+    for name, part in wrong.items():
+        with pytest.raises(pydisent.DerivativeError, match=name):
+            results_of(in_a_thread(lambda z, part=part: part(layer(z)).tanh()))

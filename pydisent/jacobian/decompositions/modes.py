@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,13 +39,23 @@ _REFUSED = {
     "_linalg_det": "det",
     "_linalg_slogdet": "slogdet",
     "_linalg_solve_ex": "solve",
+    "as_strided_scatter": "as_strided_scatter",
 }
 
+_NODES = {
+    "batch_norm": "NativeBatchNorm NativeBatchNormLegit BatchNormWithUpdate CudnnBatchNorm "
+    "MiopenBatchNorm",
+    "normal": "Normal1 Normal2 Normal3",  # with tensors of means and deviations; 0 is normal_
+}
 NATIVE_WRONG = {
     "".join(part.capitalize() for part in name.split("_")) + "Backward": public
     for name, public in _REFUSED.items()
-} | {name + "BatchNormBackward": "batch_norm" for name in ("Native", "Cudnn", "Miopen")}
-"""Prefixes of the names of graph nodes with wrong higher derivatives, and their public names."""
+} | {
+    f"{node.rstrip('123')}Backward{node.lstrip(string.ascii_letters)}": public
+    for public, nodes in _NODES.items()
+    for node in nodes.split()
+}
+"""Prefixes of the names of graph nodes with wrong derivatives, and their public names."""
 
 
 class DecomposedFunctions(TorchFunctionMode):
