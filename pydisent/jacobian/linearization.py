@@ -77,9 +77,9 @@ def linearize(
     Batch norm in training mode is an affine map with the batch's statistics held constant:
     otherwise the per-sample Jacobian is not defined. Those of a single row, as in instance norm
     written as a batch norm of (1, B·C, ...), are differentiated. A custom ``autograd.Function`` is
-    one operation, differentiated by its own ``backward``, which must itself be differentiable. So
-    are operations invisible to torch functions (TorchScript, ``torch.func`` inside ``fn``), with a
-    warning.
+    one operation, differentiated by its own ``backward``, which must itself be differentiable; for
+    penalties it must also save nothing but inputs and outputs. So are operations invisible to torch
+    functions (TorchScript, ``torch.func`` inside ``fn``), with a warning.
 
     Gradient hooks (``register_hook``) are not part of J. Products use the weights at the time of
     the call; after an in-place write to these, as by an optimizer, they raise RuntimeError.
