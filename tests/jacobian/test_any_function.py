@@ -16,6 +16,7 @@ from _functions import (
     D,
     Doubled,
     Square,
+    assert_right,
     by_differences,
     draw_codes,
     exact_penalty,
@@ -244,3 +245,32 @@ def test_an_announcement_is_of_what_only_the_graph_shows():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pydisent.linearize(fn, draw_codes())
+
+
+STEPS = {
+    "floor_divide": lambda x: torch.floor_divide(x, 0.3),
+    "//": lambda x: x // 0.3,
+    "// by values": lambda x: (2 * x) // (x.flip(1) + 2),
+    "a number //": lambda x: 1 // (x + 2),
+    "heaviside": lambda x: torch.heaviside(x, x.new_tensor(0.5)),
+    "aten": lambda x: torch.ops.aten.floor_divide(x, 0.3) + torch.ops.aten.heaviside(x, x * 2),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_that_torch_does_not_differentiate_are_constants(name):
+    layer = nn.Linear(4, 6).double()
+    with torch.no_grad():
+        layer.weight.copy_(draw_codes(6, 4))
+
+    def fn(z):
+        x = layer(z).tanh()
+        return x * STEPS[name](x)
+
+    assert_right(fn, draw_codes())
+    found = []
+    for method in METHODS:
+        value = exact_penalty(fn, draw_codes(), method)
+        found.append(torch.autograd.grad(value, layer.weight)[0])
+    for slope in found:
+        torch.testing.assert_close(slope, found[-1])

@@ -19,6 +19,8 @@ from pydisent.jacobian.decompositions.determinants import det, logdet, slogdet
 from pydisent.jacobian.decompositions.distances import cdist, cosine_similarity, pdist
 from pydisent.jacobian.decompositions.elementary import (
     as_strided_scatter,
+    floor_divide,
+    heaviside,
     linspace,
     logaddexp,
     logcumsumexp,
@@ -91,11 +93,13 @@ __all__ = [
     "cumprod",
     "det",
     "eigvalsh",
+    "floor_divide",
     "glu",
     "grid_sample",
     "group_norm",
     "gru_cell",
     "hardsigmoid",
+    "heaviside",
     "householder_product",
     "instance_norm",
     "layer_norm",

@@ -122,3 +122,20 @@ def as_strided_scatter(
         raise DerivativeError("'as_strided_scatter' writes where it reads no element, or twice")
     flat = input.reshape(-1).index_copy(0, places.flatten(), src.to(input.dtype).reshape(-1))
     return flat.reshape(input.shape)
+
+
+@decomposes(torch.floor_divide, Tensor.floor_divide, Tensor.__floordiv__)
+def floor_divide(input: Tensor, other: Tensor | float) -> Tensor:
+    """⌊input / other⌋, with the derivative of zero that PyTorch has for the same division."""
+    return torch.div(input, other, rounding_mode="floor")
+
+
+@decomposes(Tensor.__rfloordiv__)
+def _floor_divides(input: Tensor, other: Tensor | float) -> Tensor:
+    return torch.div(torch.as_tensor(other, device=input.device), input, rounding_mode="floor")
+
+
+@decomposes(torch.heaviside, Tensor.heaviside)
+def heaviside(input: Tensor, values: Tensor) -> Tensor:
+    """0, ``values`` or 1 where ``input`` is negative, zero or positive: a step."""
+    return torch.where(input == 0, values, (input > 0).to(input.dtype))
