@@ -140,9 +140,10 @@ def refuse_overlap(
     """
     with torch.no_grad():
         expected = func(*args, **kwargs)
-    if not is_capturing() and not torch.allclose(
-        written.detach(), expected.to(written.dtype), rtol=1e-4, atol=1e-7, equal_nan=True
-    ):
+    if is_capturing():
+        return
+    near = max(1e-4, 4 * torch.finfo(written.dtype).eps)
+    if not torch.allclose(written, expected.to(written.dtype), near, near * 1e-3, equal_nan=True):
         raise DerivativeError(
             f"'{name}' reads elements that it also writes, so that its result depends on their "
             "order: clone() the argument that overlaps the one that is written"

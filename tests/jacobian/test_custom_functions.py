@@ -207,3 +207,25 @@ def test_a_missing_higher_derivative_names_the_operation(method):
     value = pydisent.alignment_penalty(fn, draw_codes(), k=2, iterations=2, method=method)
     with pytest.raises(DerivativeError, match=r"fn \(_standard_gamma\) has no derivative"):
         torch.autograd.grad(value, weight)
+
+
+class Bounded(torch.autograd.Function):
+    """max(x, b) whose gradient passes where it would raise x, as in learned image compression."""
+
+    @staticmethod
+    def forward(ctx, x, bound):
+        ctx.save_for_backward(x, bound)
+        return torch.maximum(x, bound)
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        x, bound = ctx.saved_tensors
+        return ((x >= bound) | (cotangent < 0)) * cotangent, None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_backward_that_is_not_linear_in_its_cotangent_is_refused(method):
+    layer = nn.Linear(4, 6).double()
+    bound = torch.zeros(6, dtype=torch.float64)
+    with pytest.raises(DerivativeError, match="cotangent"):
+        exact_penalty(lambda z: Bounded.apply(layer(z), bound).sin(), draw_codes(), method)

@@ -147,18 +147,24 @@ class DoubleBackward:
         if not self._outputs or pulled[0] is None:
             raise ValueError(CONSTANT)
         self._pulled = pulled[0]
-        self._check_adjoint(normal_like(z, generator))
+        others = [normal_like(probe, generator) for probe in self._probes]
+        self._check_adjoint(normal_like(z, generator), others)
 
     @torch.no_grad()
-    def _check_adjoint(self, v: Tensor) -> None:
-        """Raise DerivativeError unless <u, J v> = <J'u, v>.
+    def _check_adjoint(self, v: Tensor, others: Sequence[Tensor]) -> None:
+        """Raise DerivativeError unless <u, J v> = <J'u, v>, for the probes u and for others.
 
-        A backward that is not differentiable where it should be loses derivatives silently.
+        A backward that is not differentiable where it should be loses derivatives silently. One
+        that is not linear in its cotangent has another J v at every probe.
         """
-        if not adjoint_holds(self._probes, self._push(v), [self._pulled], [v], self.rounding):
+        with self._hooks.silent():
+            (pulled,) = torch.autograd.grad(self._outputs, self._z, others, retain_graph=True)
+        moved = self._push(v)
+        holds = adjoint_holds(self._probes, moved, [self._pulled], [v], self.rounding)
+        if not holds or not adjoint_holds(others, moved, [pulled], [v], self.rounding):
             raise DerivativeError(
                 "J v by double backward is not the transpose of J'u: the backward of an operation "
-                "of fn is not a differentiable function of its cotangent; use another method"
+                "of fn is not a linear, differentiable function of its cotangent"
             )
 
     @property
