@@ -43,7 +43,8 @@ def adjoint_holds(
     forward = [inner(a, b) for a, b in zip(u, moved, strict=True)]
     reverse = [inner(a, b) for a, b in zip(pulled, v, strict=True) if a is not None]
     norm = torch.stack([inner(x, x) for x in moved]).sum().sqrt()
-    return modes_agree(forward, reverse, rounding, 1e-12 + _CANCELLED * norm)
+    floor = 1e-12 + max(_CANCELLED, 3 * rounding) * norm
+    return modes_agree(forward, reverse, rounding, floor)
 
 
 def modes_agree(

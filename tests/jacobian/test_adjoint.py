@@ -19,7 +19,10 @@ def sides(seed, dtype=torch.float32, wrong=0.0):
     return [u], [moved], [pulled], [v], torch.finfo(dtype).eps
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("seed", range(20))
 def test_terms_that_cancel_are_equal_to_rounding(seed, dtype):
     assert adjoint_holds(*sides(seed, dtype))
