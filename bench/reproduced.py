@@ -39,6 +39,9 @@ def table(result: dict) -> list[str]:
         "",
     ]
     for case, measured in cases_of(entry, result):
+        if not measured["runs"]:
+            lines += [f"Not run on {measured['data']}.", ""]
+            continue
         size = f" at {measured['image_size']} px" if measured["image_size"] else ""
         official = measured["data"] in {each.data for each in entry.cases}
         said = [f"with `--official {measured['data']}=PATH`"] if official else []

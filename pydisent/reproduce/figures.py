@@ -160,25 +160,33 @@ def tradeoff(runs: Runs, rows: Sequence[str]) -> Drawn:
     return {"tradeoff.png": drawn} if drawn else {}
 
 
+_MARKS = "osD^vP"  # as colours repeat
+
+
 def scatter(across: Column, up: Column) -> Draw:
     """Draw one score against another, with one mark per run."""
 
     def draw(runs: Runs, rows: Sequence[str]) -> Drawn:
         from pydisent.reports.style import SERIES, figure, figure_png
 
-        names, found = rows, collect(runs)
-        with figure(540, 400) as drawn:
+        pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in rows}
+        for run in collect(runs):
+            point = _pair(run["scores"], across, up) if run["row"] in pairs else None
+            if point is not None:
+                pairs[run["row"]].append(point)
+        measured = {name: points for name, points in pairs.items() if points}
+        if not measured:
+            return {}
+        with figure(760, 400) as drawn:
             axis = drawn.subplots()
-            for number, name in enumerate(names):
-                points = [_pair(run["scores"], across, up) for run in found if run["row"] == name]
-                if known := [point for point in points if point is not None]:
-                    label = runs.title(name) if len(names) <= len(SERIES) else None
-                    colour = SERIES[number % len(SERIES)]
-                    axis.plot(*zip(*known), "o", color=colour, label=label)
+            for number, (name, points) in enumerate(measured.items()):
+                repeats, colour = divmod(number, len(SERIES))
+                mark = _MARKS[repeats % len(_MARKS)]
+                label = runs.title(name)
+                axis.plot(*zip(*points), mark, color=SERIES[colour], label=label)
             axis.set(xlabel=across.heading, ylabel=up.heading)
-            axis.margins(0.2)
-            if axis.get_legend_handles_labels()[0]:
-                axis.legend(loc="lower left", bbox_to_anchor=(0, 1))
+            axis.margins(0.1)
+            drawn.legend(loc="outside right center")
             return {"scatter.png": figure_png(drawn)}
 
     return draw
