@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from _tables import counted, device, load, markdown
 
 from pydisent import reproduce
-from pydisent.reproduce.results import cases_of, verdict_table
+from pydisent.reproduce.results import cases_of
 
 
 class Line(NamedTuple):
@@ -123,13 +123,16 @@ def judged(folders: Sequence[Path], name: str, text: str) -> list[str] | None:
     for folder in folders:
         result = load(folder, name.replace("/", "_"))
         for case, measured in cases_of(entry, result) if result else ():
-            _, rows = verdict_table(case, measured["runs"]) or ([], [])
-            seeds = len({run["seed"] for run in measured["runs"]})
-            found += [
-                (seeds, [measured["data"], counted(seeds, "seed"), ours, verdict])
-                for said, ours, verdict in rows
-                if said == text and verdict != "not run"
-            ]
+            runs = measured["runs"]
+            for claim in case.claims:
+                verdict = claim.judge(runs) if claim.text == text else None
+                if verdict is not None:
+                    by_seed = [
+                        [r for r in runs if r["seed"] == n] for n in {r["seed"] for r in runs}
+                    ]
+                    seeds = sum(claim.judge(alone) is not None for alone in by_seed)
+                    cells = [measured["data"], counted(seeds, "seed"), verdict.ours, verdict.text]
+                    found.append((seeds, cells))
     return max(found, key=lambda each: each[0])[1] if found else None
 
 

@@ -86,9 +86,10 @@ def keep(folder: Path) -> Path:
     to.mkdir(parents=True, exist_ok=True)
     written = to / f"{stem}.json"
     if written.exists():
-        new = {case["data"] for case in result["cases"]}
-        kept = json.loads(written.read_text())["cases"]
-        result["cases"] += [case for case in kept if case["data"] not in new]
+        new = {case["data"] for case in result["cases"] if case["runs"]}
+        kept = [c for c in json.loads(written.read_text())["cases"] if c["data"] not in new]
+        old = {case["data"] for case in kept}
+        result["cases"] = [c for c in result["cases"] if c["runs"] or c["data"] not in old] + kept
     for picture in sorted(folder.glob("*.png")):
         shutil.copy(picture, to / f"{stem}-{picture.name}")
     written.write_text(json.dumps({"question": stem, **result}, indent=1) + "\n")
