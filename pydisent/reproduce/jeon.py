@@ -124,7 +124,8 @@ ENTRIES = (
             "at scale small seven of IB-GAN's ten dimensions stay without information on sprites "
             "(0.03 nats or less), and three have 1.5 to 2 nats each; once the instance noise has "
             "ended, the discriminator gains and the lower bound falls, from 2.1 to 1.5 nats, while "
-            "InfoGAN's rises to 4.3; β = 0.03 opens one dimension more (4,000 updates of the preset)",
+            "InfoGAN's rises to 4.3; β = 0.03 opens one dimension more (in 4,000 updates of the "
+            "preset)",
             "ten times the rates with noise for 8,000 updates (seed 0, scores of the weights at "
             "that time): InfoGAN 0.58, 0.66 and 0.68 after 10,000, 20,000 and 30,000 updates, "
             "IB-GAN 0.51, 0.41 and 0.32",
