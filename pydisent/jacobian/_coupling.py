@@ -7,7 +7,6 @@ sum that no single s_b explains.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -25,21 +24,11 @@ def probing_tangents(
     shape: torch.Size, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """The two tangents, (2, B, *latent), and the scales s (B,)."""
-    # Small, and the same at each update; a tensor from a graph capture belongs to that graph.
-    return (_probing_tangents if is_capturing() else _cached_tangents)(shape, dtype, device)
-
-
-def _probing_tangents(
-    shape: torch.Size, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor]:
     generator = torch.Generator("cpu").manual_seed(0)
     v = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
     scales = torch.linspace(0.5, 1.5, shape[0], dtype=torch.float64, device="cpu")
     tangents = torch.stack([v, _column(scales, len(shape)) * v]).to(device, dtype)
     return tangents, scales.to(device)
-
-
-_cached_tangents = functools.lru_cache(16)(_probing_tangents)
 
 
 def keep_samples_apart(derivative: Derivative, coupled: Coupled) -> None:

@@ -115,7 +115,8 @@ def _product_of_vectors(call: Call) -> Step:
 
     def push(others, tangents):
         products = [_OF_VECTORS[call.name][place] for place in places]
-        return sum(product(t, other) for product, t, other in zip(products, tangents, others))
+        terms = [product(t, other) for product, t, other in zip(products, tangents, others)]
+        return sum(terms[1:], terms[0])
 
     others = [call.args[1 - place] for place in places]
     return Step([call.args[place] for place in places], others, push)
