@@ -84,6 +84,10 @@ def trace(
     return program, value, z_in
 
 
+def _after_the_rules(value: Any) -> bool:
+    raise AssertionError("whether a value is traced is known only while its call is recorded")
+
+
 class Tracer(TorchFunctionMode):
     """Records a tangent program while a function runs.
 
@@ -101,7 +105,7 @@ class Tracer(TorchFunctionMode):
         self, z: Tensor, rules: dict[str, Rule], general: GeneralRule, order: int = 1
     ) -> None:
         super().__init__()
-        self._z, self._batch = z, z.size(0)
+        self._z = z
         self._rules = rules
         self._general = general
         self._order = order
@@ -224,6 +228,8 @@ class Tracer(TorchFunctionMode):
             self._values.shown.update((t.grad_fn, name) for t in outputs)
         else:
             self._append(call, step, general)
+        # A step may hold the call, which must not keep all other steps and the graph alive.
+        call.is_traced = _after_the_rules
         return call.out
 
     def _moving_results(self, call: Call) -> list[Tensor]:
@@ -245,17 +251,20 @@ class Tracer(TorchFunctionMode):
         outputs = step.outputs or (
             [out] if isinstance(out, Tensor) else [t for t in tensors_in(out) if differentiable(t)]
         )
+        inputs = tuple([values.slots[t.grad_fn, t.output_nr] for t in step.inputs])
+        results = tuple([values.add(t) for t in outputs])
+        has_rows = values.has_rows
         recorded = Step(
-            tuple([values.slots[edge_of(t)] for t in step.inputs]),  # type: ignore[index]
+            inputs,
             tuple([self._memory.capture(t) for t in step.captured]),
             step.push,
-            tuple([values.add(t) for t in outputs]),
+            results,
             step.keep,
             step.overwrites,
             step.pull,
             step.scale,
             step.is_identity,
-            step.by_rows and self._have_all_rows(step.inputs) and self._have_all_rows(outputs),
+            step.by_rows and has_rows.issuperset(inputs) and has_rows.issuperset(results),
             call.name,
             general=general,
             is_complex=tuple([t.is_complex() for t in outputs]),
@@ -267,10 +276,6 @@ class Tracer(TorchFunctionMode):
             for place, value in enumerate(held):
                 if isinstance(value, Tensor):
                     self._memory.keep(held, place)
-
-    def _have_all_rows(self, tensors: Sequence[Tensor]) -> bool:
-        """Whether the first axis of each tensor has the size of the batch."""
-        return all(t.dim() and t.size(0) == self._batch for t in tensors)
 
     def _random_state(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> RandomState:
         given = generators_in(args, kwargs)

@@ -33,10 +33,11 @@ class Values:
     """Which tensors depend on z, the slots of their tangents, and the steps between them."""
 
     def __init__(self, z: Tensor, intermediates: Intermediates) -> None:
-        self.z = z
+        self.z, self._batch = z, z.size(0)
         self.steps: list[Step[int]] = []
         self.slots: dict[Edge, int] = {}
         self.sizes: dict[int, int] = {}  # elements of the value of each slot
+        self.has_rows: set[int] = set()  # slots of values with a row for each sample
         self.apart: set[Any] = {None}  # nodes of the autograd graph that z does not reach
         self.shown: dict[Any, str] = {}  # names of calls without a step, by their nodes
         self.hidden: list[str] = []  # operations visible only in the autograd graph
@@ -85,10 +86,12 @@ class Values:
         """A slot for the tangent of a new value."""
         slot = len(self.sizes)
         self.sizes[slot] = tensor.numel()
+        if tensor.dim() and tensor.size(0) == self._batch:
+            self.has_rows.add(slot)
         self.rounding = max(self.rounding, _rounding_of(tensor.dtype))
-        edge = edge_of(tensor)
-        if edge is not None:
-            self.slots[edge] = slot
+        node = tensor.grad_fn
+        if node is not None:
+            self.slots[node, tensor.output_nr] = slot
         return slot
 
     def _discover(self, tensor: Tensor, node: Any) -> int | None:

@@ -1,0 +1,76 @@
+"""When a result is dropped, reference counting alone frees what its computation kept."""
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+import torch
+from _architectures import ARCHITECTURES
+from torch import Tensor
+
+from pydisent.jacobian import alignment_penalty, hessian_penalty, linearize
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*cannot be traced.*", "ignore:.*jit.script.*")
+
+
+@contextmanager
+def uncollected() -> Iterator[list[object]]:
+    """Collect in a list what only the garbage collector could free."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    found: list[object] = []
+    try:
+        yield found
+        gc.collect()
+        found += gc.garbage
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+        gc.unfreeze()
+
+
+def penalty(method: str, fn: Callable, z: Tensor) -> None:
+    k = min(2, z[0].numel())
+    alignment_penalty(fn, z, k=k, iterations=2, method=method).backward()
+
+
+def hessian(fn: Callable, z: Tensor) -> None:
+    hessian_penalty(fn, z).backward()
+
+
+WAYS = {
+    "linearize": linearize,
+    "auto": partial(penalty, "auto"),
+    "gram": partial(penalty, "gram"),
+    "matrix_free": partial(penalty, "matrix_free"),
+    "autograd": partial(penalty, "autograd"),
+    "hessian_penalty": hessian,
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_nothing_waits_for_the_garbage_collector(name):
+    """Activations kept in reference cycles would add to the memory of later steps."""
+    sample = ARCHITECTURES[name](torch.float32)
+    sample.fn(sample.z)
+    for way, run in WAYS.items():
+        run(sample.fn, sample.z)  # fills caches
+        with uncollected() as found:
+            run(sample.fn, sample.z)
+        ours = [x for x in found if type(x).__module__.startswith("pydisent")]
+        tensors = [x for x in found if isinstance(x, Tensor)]
+        assert not ours, f"{way}: {[type(x).__name__ for x in ours]}"
+        assert not tensors, f"{way}: {[tuple(x.shape) for x in tensors]}"
+
+
+def test_a_cycle_is_found():
+    with uncollected() as found:
+        held = [torch.ones(2)]
+        held.append(held)
+        del held
+    assert any(isinstance(x, Tensor) for x in found)
