@@ -27,6 +27,7 @@ def sweep(
     preset: str = "quick",
     steps: int | None = None,
     metrics: tuple[str, ...] = (),
+    score_every: int | None = None,
     workers: int | None = None,
     threads: int | None = None,
     accelerator: str = "auto",
@@ -74,6 +75,8 @@ def sweep(
         Updates per run; the preset's by default.
     metrics : tuple of str
         Metrics of each run; all that apply to its data and system by default.
+    score_every : int
+        Number of updates between scores in training by these metrics, which are logged.
     workers : int
         Concurrent processes; by default one per CPU core, or 1 on a GPU; on an existing Ray
         cluster, as many as its CPU cores and GPUs allow.
@@ -113,6 +116,7 @@ def sweep(
         out,
         engine=chosen,
         metrics=metrics,
+        score_every=score_every,
         accelerator=accelerator,
         threads=suited if threads is None else threads,
         say=say,

@@ -18,6 +18,11 @@ def is_capturing() -> bool:
     return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
+def can_keep_tensors() -> bool:
+    """Whether a tensor made now may be cached: one of a graph or of a dispatch mode must not be."""
+    return not is_capturing() and not torch._C._len_torch_dispatch_stack()
+
+
 def transforms_are_active() -> bool:
     """Whether a torch.func transform, or forward mode, is active."""
     return (

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from pydisent.jacobian._modes import is_capturing
+from pydisent.jacobian._modes import can_keep_tensors
 
 STEPS = 6
 _EPS, _TINY = torch.finfo(torch.float64).eps, torch.finfo(torch.float64).tiny
@@ -26,8 +26,7 @@ def leading_subspace(matrix: Tensor, rank: int) -> Tensor:
     matrix = matrix.double()
     trace = matrix.diagonal(dim1=1, dim2=2).sum(-1).clamp_min(_TINY)
     matrix = matrix / trace[:, None, None]
-    # A tensor created while a CUDA graph is captured belongs to that graph: it must not be cached.
-    start = (_start if is_capturing() else _cached_start)(size, rank, matrix.device)
+    start = (_cached_start if can_keep_tensors() else _start)(size, rank, matrix.device)
     basis = start.expand(batch, size, rank)
     shift = shift_of(basis)
     for _ in range(STEPS):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydisent import data, systems
+from pydisent._checks import check, check_counts
 from pydisent.evaluation.scoring import check_names, fitting
 from pydisent.sweeps.engine import Engine, Job, Outcome
 from pydisent.sweeps.manifest import Manifest
@@ -38,6 +39,7 @@ def run_sweep(
     *,
     engine: Engine,
     metrics: Sequence[str] = (),
+    score_every: int | None = None,
     accelerator: str = "auto",
     threads: int = 1,
     say: Callable[[str], None] = print,
@@ -57,6 +59,8 @@ def run_sweep(
         Runs the jobs.
     metrics : sequence of str
         Metrics of each run; all that apply to its data and system by default.
+    score_every : int, optional
+        Updates between scores by these metrics in training, which are logged.
     accelerator : str
         Lightning Fabric's.
     threads : int
@@ -80,13 +84,16 @@ def run_sweep(
     runs, folder = plan.runs(), Path(path)
     if threads < 1:
         raise ValueError(f"threads must be an integer >= 1, got {threads}")
+    check_counts(score_every=1 if score_every is None else score_every)
+    check(score_every is None or bool(metrics), "metrics", "given with score_every", "none")
     Manifest(folder, plan, runs)
     _check(plan, runs, metrics)
+    scoring = ("--score-every", str(score_every), "--metrics", *metrics) if score_every else ()
     with _locked(folder, runs):
         manifest = Manifest(folder, plan, runs)
         manifest.write()
         jobs = [
-            job(name, each, folder, metrics, accelerator, threads)
+            job(name, each, folder, metrics, accelerator, threads, train_options=scoring)
             for name, each in runs.items()
             if not manifest.is_done(name, metrics)
         ]

@@ -1,6 +1,7 @@
 """When a result is dropped, reference counting alone frees what its computation kept."""
 
 import gc
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -9,6 +10,7 @@ import pytest
 import torch
 from _architectures import ARCHITECTURES
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pydisent.jacobian import alignment_penalty, hessian_penalty, linearize
 
@@ -74,3 +76,27 @@ def test_a_cycle_is_found():
         held.append(held)
         del held
     assert any(isinstance(x, Tensor) for x in found)
+
+
+class Marking(TorchDispatchMode):
+    """Remembers the tensors that are made while it is active."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[weakref.ref] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, Tensor):
+            self.made.append(weakref.ref(out))
+        return out
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+def test_no_tensor_of_a_dispatch_mode_is_cached(rank):
+    """It may be of a kind that is of no use outside, such as a fake tensor."""
+    for size in (11, 11):  # a size that no other test uses
+        with Marking() as mode:
+            alignment_penalty(torch.tanh, torch.randn(3, size), k=2, iterations=2, rank=rank)
+        assert mode.made
+        assert not any(made() is not None for made in mode.made)

@@ -190,6 +190,18 @@ def test_the_commands_are_those_a_user_would_type(tmp_path):
     assert job.threads == 3
 
 
+def test_runs_are_scored_in_training_by_the_sweeps_metrics(tmp_path):
+    engine = Recorder()
+    sweep(tmp_path, engine, metrics=["mig", "z-diff"], score_every=5)
+    train, evaluate = engine.jobs[0].commands
+    assert train[-5:] == ("--score-every", "5", "--metrics", "mig", "z-diff")
+    assert "--score-every" not in evaluate
+    with pytest.raises(ValueError, match="metrics must be given with score_every, got none"):
+        sweep(tmp_path, engine, score_every=5)
+    with pytest.raises(ValueError, match="score_every must be an integer >= 1, got 0"):
+        sweep(tmp_path, engine, metrics=["mig"], score_every=0)
+
+
 def test_a_job_reads_its_whole_plan_from_a_file(tmp_path):
     chosen = plan(systems=("vae",), data="celeba", data_path=tmp_path, grid={}, partial=True)
     for name, each in chosen.runs().items():

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pydisent import parallel
 from pydisent.jacobian._derivative import Derivative
-from pydisent.jacobian._modes import is_capturing
+from pydisent.jacobian._modes import can_keep_tensors
 
 EPS = 1e-8  # Algorithm 2's guard against division by zero
 
@@ -65,8 +65,7 @@ class Problem:
         dtype, device = torch.promote_types(derivative.dtype, torch.float32), derivative.device
         if probe is None:
             probe = parallel.draw(lambda n: random_signs((n, size, k), device), batch)
-        # A tensor created during CUDA graph capture belongs to that graph: it must not be cached.
-        constants = _constants if is_capturing() else _cached_constants
+        constants = _cached_constants if can_keep_tensors() else _constants
         mask, signs = constants(size, k, bool(reweight), dtype, device)
         return cls(probe.detach().to(device, dtype), mask, signs, iterations)
 
