@@ -19,7 +19,8 @@ _SLOPE = 0.2
 class RepresentationEncoder(nn.Module):
     """Map noise z (B, noise_size) to mean and log-variance of e(r|z), (B, latent_size) each.
 
-    An MLP with batch norm and ReLU: "FC 64, 64, 32" in Table 4, "FC 32, 32" in Table 5.
+    An MLP with batch norm and ReLU: "FC 64, 64, 32" in Table 4, "FC 32, 32" in Table 5. The
+    authors' code for dSprites and Color-dSprites has the latter without batch norm.
 
     Parameters
     ----------
@@ -27,6 +28,8 @@ class RepresentationEncoder(nn.Module):
         Sizes D_z of the noise and D_r of the representation.
     units : sequence of int
         Units of the hidden layers.
+    batch_norm : bool
+        Whether the hidden layers have batch norm.
 
     Raises
     ------
@@ -35,7 +38,11 @@ class RepresentationEncoder(nn.Module):
     """
 
     def __init__(
-        self, noise_size: int = 16, latent_size: int = 10, units: Sequence[int] = (64, 64, 32)
+        self,
+        noise_size: int = 16,
+        latent_size: int = 10,
+        units: Sequence[int] = (64, 64, 32),
+        batch_norm: bool = True,
     ) -> None:
         super().__init__()
         check_counts(noise_size=noise_size, latent_size=latent_size)
@@ -43,7 +50,9 @@ class RepresentationEncoder(nn.Module):
             check_counts(units=width)
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise([noise_size, *units]):
-            layers += _dense(inputs, outputs)
+            layers += (
+                _dense(inputs, outputs) if batch_norm else [nn.Linear(inputs, outputs), nn.ReLU()]
+            )
         last = units[-1] if units else noise_size
         self.layers = nn.Sequential(*layers, nn.Linear(last, 2 * latent_size))
 

@@ -1,6 +1,6 @@
 """Jeon et al. (2021): InfoGAN with an information bottleneck before the generator."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -45,6 +45,9 @@ class IBGANConfig(InfoGANConfig):
         representation r, the code.
     encoder_units : str
         Units of the encoder's hidden layers, separated by commas.
+    encoder_batch_norm : bool
+        Whether the encoder's hidden layers have batch norm, as in the tables; in the authors' code
+        for dSprites and Color-dSprites they have none (and 32 units each).
     beta : float
         β, the weight of KL(e(r|z) ‖ N(0, I)).
     kl_limit : float
@@ -56,6 +59,8 @@ class IBGANConfig(InfoGANConfig):
     encoder_units: str = "64,64,32"
     beta: float = 0.141
     kl_limit: float = 20.0
+    # By keyword alone: it does not change the names of runs made before it.
+    encoder_batch_norm: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -112,7 +117,9 @@ class IBGAN(GANFamily):
         super().__init__(config, image_shape, config.noise_size)
         c = config
         units = [int(width) for width in c.encoder_units.split(",")]
-        self.encoder = RepresentationEncoder(c.noise_size, c.latent_size, units)
+        self.encoder = RepresentationEncoder(
+            c.noise_size, c.latent_size, units, c.encoder_batch_norm
+        )
         INITIALIZATIONS[c.initialization](self.encoder)
 
     def make_optimizers(self) -> dict[str, Optimizer]:

@@ -58,6 +58,15 @@ def test_the_encoders_of_tables_4_and_5(units):
     assert seen == [*hidden, ("FC", 1, (20,))]
 
 
+def test_the_encoder_of_the_authors_code_has_no_batch_norm():
+    encoder = RepresentationEncoder(16, 10, (32, 32), batch_norm=False)
+    seen = _layers(encoder)
+    assert encoder(torch.randn(1, 16))[0].shape == (1, 10)
+    assert seen == [("FC", 1, (32,)), ("FC", 1, (32,)), ("FC", 1, (20,))]
+    linear = [layer for layer in encoder.modules() if isinstance(layer, nn.Linear)]
+    assert all(layer.bias is not None for layer in linear)
+
+
 @pytest.mark.parametrize("size", [16, 32, 128])
 def test_other_sizes(size):
     generator = IBGANGenerator(4, 1, 2, size)
