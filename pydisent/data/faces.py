@@ -15,6 +15,7 @@ from pydisent.data._face_drawing import ATTRIBUTES, NUISANCE, paint
 from pydisent.data._files import check_split
 from pydisent.data._pictures import side_of
 from pydisent.data._uniform import draw_uniform
+from pydisent.data.indices import plain_array
 
 # Each attribute's probability, independent of the others; hair has one of four colours.
 DEFAULT_PROBABILITY = 0.25
@@ -199,7 +200,7 @@ def draw_nuisance(seed: int, numbers: np.ndarray) -> np.ndarray:
 
 
 def _table(name: str, values: Tensor | np.ndarray, columns: int) -> np.ndarray:
-    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    array = plain_array(values, name)
     if array.ndim != 2 or array.shape[1] != columns:
         raise ValueError(f"{name} must have shape (N, {columns}), got {array.shape}")
     return array

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from pydisent._checks import check_number, check_one_of, check_tensor, shape_error
+from pydisent._checks import (
+    check_floating,
+    check_matching,
+    check_number,
+    check_one_of,
+    shape_error,
+)
 from pydisent.ops import covariance as ops
+from pydisent.reference.dtypes import compute_dtype
 
 
 def dip_vae_penalty(
@@ -70,13 +78,24 @@ def dip_vae_penalty(
     else:
         check_number("lambda_od", lambda_od, at_least=0)
         check_number("lambda_d", lambda_d, at_least=0)
-        check_tensor("covariance", covariance)
-        if covariance.shape != (mu.shape[1], mu.shape[1]):
-            raise shape_error("covariance", (mu.shape[1], mu.shape[1]), covariance)
-        penalty = _distance_to_identity(covariance, logvar, lambda_od, lambda_d)
+        _check_given(mu, logvar, covariance)
+        dtype = compute_dtype(covariance, mu, logvar)
+        given, spread = covariance.to(dtype), None if logvar is None else logvar.to(dtype)
+        penalty = _distance_to_identity(given, spread, lambda_od, lambda_d)
     if lambda_3 > 0:
         penalty = penalty + lambda_3 * ops.third_central_moment_penalty(mu, logvar)
     return penalty
+
+
+def _check_given(mu: Tensor, logvar: Tensor | None, covariance: Tensor) -> None:
+    check_floating("mu", mu)
+    if mu.dim() != 2 or mu.shape[1] == 0:
+        raise shape_error("mu", "(B, d), d >= 1", mu)
+    if logvar is not None:
+        check_matching("logvar", logvar, "mu", mu)
+    check_matching("covariance", covariance, "mu", mu, shape=False)
+    if covariance.shape != (mu.shape[1], mu.shape[1]):
+        raise shape_error("covariance", (mu.shape[1], mu.shape[1]), covariance)
 
 
 def _distance_to_identity(
@@ -84,9 +103,10 @@ def _distance_to_identity(
 ) -> Tensor:
     """Return Eq. 6, or Eq. 7 with log-variances, for a covariance (d, d) of the means."""
     variances = covariance.diagonal()
-    off_diagonal = covariance - variances.diag()
+    diagonal = torch.eye(len(variances), dtype=torch.bool, device=variances.device)
+    off_diagonal = covariance.masked_fill(diagonal, 0.0)
     if logvar is not None:
-        variances = variances + logvar.exp().mean(0)
+        variances = variances + logvar.exp().sum(0) / max(len(logvar), 1)
     return lambda_od * off_diagonal.square().sum() + lambda_d * (variances - 1).square().sum()
 
 

@@ -153,7 +153,12 @@ def trained_classifier(
     outputs = int(targets.max()) + 1 if kind == "label" else targets.shape[1]
     channels, height, width = image_shape(images)
     shape = (channels, height, width)
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
+        torch.random.fork_rng(devices=[]),
+    ):
         # Not torch.manual_seed, which would also seed, and initialise, other devices.
         torch.default_generator.manual_seed(seed)
         detailed = kind == "attributes" and max(shape[1:]) <= SMALL

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from pydisent.data.indices import integer_array
+from pydisent.data.indices import integer_array, plain_array
 from pydisent.metrics._encode import LARGEST
 
 Array = np.ndarray | Tensor | Sequence
@@ -27,11 +26,15 @@ class Table:
         (N, f) int64; a factor's values counted from 0 in ascending order.
     sizes : numpy.ndarray
         (f,) number of values that each factor takes.
+    values : numpy.ndarray
+        (N, f) float64, what each factor's values exceed its least by, for metrics that treat it as
+        a quantity.
     """
 
     codes: np.ndarray
     labels: np.ndarray
     sizes: np.ndarray
+    values: np.ndarray
 
 
 def check_codes(codes: Array, name: str = "codes") -> np.ndarray:
@@ -43,14 +46,13 @@ def check_codes(codes: Array, name: str = "codes") -> np.ndarray:
         If they are not real numbers, not two-dimensional, empty, not finite, or beyond float32's
         range.
     """
-    if isinstance(codes, Tensor):
-        if codes.is_complex():
-            raise TypeError(f"{name} must be real numbers, got {codes.dtype}")
-        codes = codes.detach().cpu().double().numpy()
-    array = np.asarray(codes)
+    if isinstance(codes, Tensor) and codes.is_complex():
+        raise TypeError(f"{name} must be real numbers, got {codes.dtype}")
+    array = plain_array(codes, name)
     if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
         raise TypeError(f"{name} must be real numbers, got {array.dtype}")
-    array = array.astype(np.float64)
+    # In one order of memory, as that of summation affects rounding.
+    array = array.astype(np.float64, order="C")
     if array.ndim != 2 or not array.size:
         raise ValueError(f"{name} must be (N, d) with N and d at least 1, got {array.shape}")
     if not np.isfinite(array).all():
@@ -75,9 +77,8 @@ def check_factors(factors: Array, count: int, name: str = "factors") -> np.ndarr
     TypeError, ValueError
         If they are neither integers nor booleans, not two-dimensional, or not one row per code.
     """
-    given = factors if isinstance(factors, Tensor) else np.asarray(factors)
-    boolean = given.dtype == (torch.bool if isinstance(given, Tensor) else bool)
-    array = integer_array(given * 1 if boolean else factors, name)
+    given = plain_array(factors, name)
+    array = integer_array(given * 1 if given.dtype == bool else factors, name)
     if array.ndim != 2 or not array.shape[1]:
         raise ValueError(f"{name} must be (N, f) with f at least 1, got {array.shape}")
     if len(array) != count:
@@ -123,12 +124,48 @@ def check_tables(
     ):
         if got != wanted:
             raise ValueError(f"{name} must have {wanted} columns, as in training, got {got}")
-    labels = np.full_like(values, -1)
-    for j, column in enumerate(check_factors(factors, len(train.codes)).T):
+    labels, known_values = np.full_like(values, -1), check_factors(factors, len(train.codes))
+    least = np.minimum(known_values.min(0), values.min(0))
+    train = replace(train, values=_above(least, known_values))
+    for j, column in enumerate(known_values.T):
         known = np.unique(column)
         at = np.searchsorted(known, values[:, j]).clip(max=len(known) - 1)
         labels[:, j] = np.where(known[at] == values[:, j], at, -1)
-    return train, Table(held_out, labels, train.sizes)
+    return train, Table(held_out, labels, train.sizes, _above(least, values))
+
+
+def _above(least: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """Return what factors (N, f) int64 exceed `least` (f,) by, float64, before it is rounded.
+
+    Unsigned differences wrap back to what they are, where those of int64 overflow.
+    """
+    return (factors.view(np.uint64) - least.view(np.uint64)).astype(np.float64)
+
+
+def standardised(codes: np.ndarray) -> np.ndarray:
+    """Return codes (N, d) with mean 0 and variance 1, and zeros for those that are constant."""
+    codes = np.ascontiguousarray(codes)  # the order of summation affects rounding
+    varies = codes.max(0) > codes.min(0)
+    scale = np.abs(codes).max(0)
+    scaled = codes / np.where(scale > 0, scale, 1)  # else squares of tiny codes would underflow
+    centred = np.where(varies, scaled - scaled.mean(0), 0)
+    return centred / np.where(varies, centred.std(0), 1)
+
+
+def for_trees(train: Table, test: Table | None) -> tuple[Table, Table | None]:
+    """Enlarge small codes by powers of two, which alters no digit, to at least 1/2 at most.
+
+    To scikit-learn's trees, and ours, numbers within 1e-7 are equal: scores would fall with the
+    scale of codes, which the definitions do not depend on.
+    """
+    exponent = np.frexp(np.abs(train.codes).max(0))[1]
+    larger = -np.minimum(exponent, 0)
+
+    def enlarged(table: Table) -> Table:
+        # The forests take no infinity, and codes beyond the training codes' range stay beyond it.
+        return replace(table, codes=np.ldexp(table.codes, larger).clip(-LARGEST, LARGEST))
+
+    return enlarged(train), None if test is None else enlarged(test)
 
 
 def check_bins(bins: int, count: int) -> None:
@@ -170,4 +207,4 @@ def labelled(codes: np.ndarray, factors: np.ndarray, name: str = "factors") -> T
                 f"{name} must take at least two values each; column {j} is {values[0]} in all "
                 f"{len(column)} rows"
             )
-    return Table(codes, labels, sizes)
+    return Table(codes, labels, sizes, _above(factors.min(0), factors))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from torch import Tensor
 
+from pydisent.data.indices import plain_array
 from pydisent.metrics._result import MetricResult
 from pydisent.metrics._table import Array, check_codes
 
@@ -90,7 +90,7 @@ def _balanced(right: np.ndarray, label: np.ndarray) -> float | None:
 
 def _checked(codes: Array, attributes: Array, prefix: str) -> tuple[np.ndarray, np.ndarray]:
     z = check_codes(codes, f"{prefix}codes")
-    given = attributes.cpu().numpy() if isinstance(attributes, Tensor) else np.asarray(attributes)
+    given = plain_array(attributes, f"{prefix}attributes")
     if given.dtype != bool and not np.issubdtype(given.dtype, np.integer):
         raise TypeError(f"{prefix}attributes must be booleans or integers, got {given.dtype}")
     if given.ndim != 2 or len(given) != len(z) or not given.shape[1]:

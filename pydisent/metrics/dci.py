@@ -12,7 +12,7 @@ from pydisent._extras import optional
 from pydisent.metrics._active import activity
 from pydisent.metrics._boosting import SortedCodes, boost
 from pydisent.metrics._result import MetricResult
-from pydisent.metrics._table import Array, Table, check_tables
+from pydisent.metrics._table import Array, Table, check_tables, for_trees
 
 TINY = 1e-11
 # Codes times classes above which several processes repay their start-up: seconds of work.
@@ -67,7 +67,7 @@ def dci(
     for name, columns in (("codes", train.codes.shape[1]), ("factors", len(train.sizes))):
         if columns < 2:
             raise ValueError(f"{name} must have at least 2 columns to share importance, got 1")
-    importance, fitted, held_out = ESTIMATORS[estimator](train, test, seed)
+    importance, fitted, held_out = ESTIMATORS[estimator](*for_trees(train, test), seed)
     return MetricResult(
         concentration(importance),
         {

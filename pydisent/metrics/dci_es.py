@@ -14,7 +14,7 @@ from pydisent._checks import check, check_counts, check_integer
 from pydisent._extras import optional
 from pydisent.metrics._active import activity
 from pydisent.metrics._result import MetricResult
-from pydisent.metrics._table import Array, Table, check_factors, check_tables
+from pydisent.metrics._table import Array, Table, check_tables, for_trees
 from pydisent.metrics.dci import concentration
 
 DEPTHS = (1, 2, 3, 4, 8, 10, 12, 14, 16, 18, 20, 32)
@@ -83,9 +83,10 @@ def dci_es(
         check(columns >= 2, name, "of at least 2 columns to share importance", columns)
     bad = [column for column in continuous if column not in range(len(train.sizes))]
     check(not bad, "continuous", f"columns in [0, {len(train.sizes)})", tuple(continuous))
-    values = check_factors(factors, len(train.codes)), check_factors(test_factors, len(test.codes))
+    train, test = for_trees(train, test)
+    assert test is not None
     probes = [
-        _probe(train, test, j, values if j in continuous else None, depths, trees, seed)
+        _probe(train, test, j, j in continuous, depths, trees, seed)
         for j in range(len(train.sizes))
     ]
     losses = np.stack([probe.losses for probe in probes], 1)
@@ -150,21 +151,21 @@ def _probe(
     train: Table,
     test: Table,
     column: int,
-    values: tuple[np.ndarray, np.ndarray] | None,
+    quantity: bool,
     depths: Sequence[int],
     trees: int,
     seed: int,
 ) -> _Probe:
-    """Fit forests of all depths to a factor: a quantity with the given `values`, else classes."""
+    """Fit forests of all depths to a factor, as a quantity or as classes."""
     with optional("DCI-ES"):
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
     kind: Any = RandomForestClassifier
     known, asked = train.labels[:, column], test.labels[:, column]
     baseline = 1 - 1 / float(train.sizes[column])
-    if values is not None:
+    if quantity:
         kind, baseline = RandomForestRegressor, 1.0
-        known, asked = (value[:, column].astype(np.float64) for value in values)
+        known, asked = (table.values[:, column] for table in (train, test))
         varies = asked.min() < asked.max()
         check(varies, "test_factors", f"varying in column {column}, a quantity", asked[0])
     losses: list[float] = []

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from pydisent._checks import check, check_tensor
 from pydisent.metrics._decoded import PLACES
 from pydisent.metrics._result import MetricResult
 from pydisent.metrics.fixed_features import FixedFeatures
@@ -100,9 +101,11 @@ def frechet_distance(
 
     Raises
     ------
-    ValueError
-        If the shapes do not match, or a number is not finite.
+    ValueError, TypeError
+        If an argument is not a tensor of real numbers, the shapes do not match, a number is not
+        finite, or a covariance is not symmetric and positive semidefinite, up to rounding.
     """
+    check_tensor("mean", mean)
     size = mean.numel()
     given = {
         "mean": (mean, (size,)),
@@ -111,20 +114,33 @@ def frechet_distance(
         "other_covariance": (other_covariance, (size, size)),
     }
     for name, (tensor, shape) in given.items():
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} must be {shape}, got {tuple(tensor.shape)}")
+        check_tensor(name, tensor)
+        if tensor.is_complex():
+            raise TypeError(f"{name} must be real, got {tensor.dtype}")
+        if not size or tuple(tensor.shape) != shape:
+            wanted = shape if size else "(F,), F >= 1"
+            raise ValueError(f"{name} must be {wanted}, got {tuple(tensor.shape)}")
         if not tensor.isfinite().all():
             raise ValueError(f"{name} must be finite, got NaN or infinity")
     first, second = covariance.double(), other_covariance.double()
-    overlap = torch.linalg.svdvals(_root(first) @ _root(second)).sum()
+    root, other = _root(covariance, "covariance"), _root(other_covariance, "other_covariance")
+    overlap = torch.linalg.svdvals(root @ other).sum()
     gap = (mean.double() - other_mean.double()).square().sum()
     return max(0.0, float(gap + first.trace() + second.trace() - 2 * overlap))
 
 
-def _root(covariance: Tensor) -> Tensor:
+def _root(given: Tensor, name: str) -> Tensor:
     """Return the symmetric square root; eigenvalues at rounding level count as zero."""
+    covariance = given.double()
     values, vectors = torch.linalg.eigh(covariance)
-    least = len(values) * torch.finfo(values.dtype).eps * values[-1].abs()
+    largest = len(values) * values.abs().max()
+    # Whatever its dtype, it may come from float32 statistics.
+    half = given.dtype in (torch.float16, torch.bfloat16)
+    rounding = torch.finfo(given.dtype if half else torch.float32).eps * largest
+    skew, lowest = (covariance - covariance.T).abs().max(), values[0]
+    check(bool(skew <= rounding), name, "symmetric", f"entries that differ by {skew:.3g}")
+    check(bool(lowest >= -rounding), name, "positive semidefinite", f"an eigenvalue {lowest:.3g}")
+    least = torch.finfo(values.dtype).eps * largest
     return (vectors * torch.where(values > least, values, 0).sqrt()) @ vectors.T
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pydisent.metrics.perceptual import StageDistance, check_images, full_precision
+from pydisent.metrics.perceptual import StageDistance, check_images, in_own_precision
 
 WIDTHS = (16, 32, 64, 64)
 SEED = 20210620
@@ -53,7 +53,7 @@ class FixedFeatures(StageDistance):
         self.name = "fixed-features-1" + ("-squared" if squared else "")
         self.threshold = None if squared else ACTIVE
 
-    @full_precision()
+    @in_own_precision()
     def stages(self, images: Tensor) -> list[Tensor]:
         """Return the activations of the four stages, (N, C, h, w), for images of any size >= 8."""
         x = check_images(images) * 2 - 1

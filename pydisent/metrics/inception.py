@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pydisent.metrics._weights import CastWeights, read_weights, take_weights
-from pydisent.metrics.perceptual import FeatureNet, check_images, full_precision
+from pydisent.metrics.perceptual import FeatureNet, check_images, in_own_precision
 
 SIZE = 299
 NORM_EPS = 1e-3
@@ -178,7 +178,7 @@ class InceptionFeatures(FeatureNet):
         folded = _folded(found, self._blocks, f"inception {weights}")
         self._weights = CastWeights(folded)
 
-    @full_precision()
+    @in_own_precision()
     def features(self, images: Tensor) -> Tensor:
         """Return the pooled features (N, 2048) for images (N, 1 or 3, H, W) in [0, 1]."""
         x = check_images(images, smallest=1)

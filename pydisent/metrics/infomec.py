@@ -11,7 +11,7 @@ from pydisent._checks import check_integer
 from pydisent._extras import optional
 from pydisent.metrics._active import activity
 from pydisent.metrics._result import MetricResult
-from pydisent.metrics._table import Array, Table, check_table
+from pydisent.metrics._table import Array, Table, check_table, standardised
 
 NEIGHBOURS = 10  # for estimating mutual information
 ACTIVE_RANGE = 1 / 20  # of the largest range of a code
@@ -77,7 +77,7 @@ def infomec(
         information = _by_counts(values, table)
         active = np.ptp(table.codes, axis=0) > 0
     else:
-        values = _standardised(table.codes)
+        values = standardised(table.codes)
         information = _by_neighbours(values, table, seed)
         active = np.ptp(table.codes, axis=0) > ACTIVE_RANGE * np.ptp(table.codes, axis=0).max()
     by_factor, unconverged = _explicitness(values, table, discrete_codes)
@@ -103,15 +103,6 @@ def _concentration(information: np.ndarray) -> float:
     total, largest = information.sum(1), information.max(1)
     share = np.divide(largest, total, out=np.full(len(total), 1 / columns), where=total > 0)
     return float((share.mean() - 1 / columns) / (1 - 1 / columns))
-
-
-def _standardised(codes: np.ndarray) -> np.ndarray:
-    codes = np.ascontiguousarray(codes)  # the order of summation affects rounding
-    varies = codes.max(0) > codes.min(0)
-    scale = np.abs(codes).max(0)
-    scaled = codes / np.where(scale > 0, scale, 1)  # else squares of tiny codes would underflow
-    centred = np.where(varies, scaled - scaled.mean(0), 0)
-    return centred / np.where(varies, centred.std(0), 1)
 
 
 def _classes(codes: np.ndarray) -> np.ndarray:

@@ -29,8 +29,8 @@ def irs(
         Quantile of the deviations, in (0, 1]; 1 is the paper's maximum, 0.99 is
         disentanglement_lib's.
     bins : int or None
-        A factor with more values is cut into this many equal bins, as in disentanglement_lib; None
-        uses all values unchanged.
+        The range of a factor with more values is cut into this many equal bins, as in
+        disentanglement_lib; None uses all values unchanged.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def irs(
     labels = table.labels
     if bins is not None:
         check_bins(bins, len(labels))
-        labels = discretise(labels.astype(np.float64), bins)
+        labels = np.where(table.sizes > bins, discretise(table.values, bins), labels)
     active = np.ptp(table.codes, axis=0) > 0
     weights = np.where(active, np.abs(table.codes - table.codes.mean(0)).max(0), 0.0)
     matrix = np.zeros((len(active), labels.shape[1]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from pydisent.data.indices import plain_array
 from pydisent.metrics._result import MetricResult
 
 
@@ -31,11 +32,13 @@ def mask_overlap(masks: Tensor | np.ndarray) -> MetricResult:
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If `masks` has another shape, is empty, or has values outside [0, 1].
     """
-    values = masks.detach().cpu().double().numpy() if isinstance(masks, Tensor) else masks
-    values = np.asarray(values, np.float64)
+    values = plain_array(masks, "masks")
+    if values.dtype.kind not in "buif":
+        raise TypeError(f"masks must be real numbers, got {values.dtype}")
+    values = values.astype(np.float64)
     if values.ndim != 4 or not values.size:
         raise ValueError(f"masks must be (N, d, H, W), all at least 1, got {values.shape}")
     if not ((values >= 0) & (values <= 1)).all():

@@ -10,7 +10,7 @@ from pydisent._checks import check_one_of
 from pydisent._extras import optional
 from pydisent.metrics._active import activity
 from pydisent.metrics._result import MetricResult
-from pydisent.metrics._table import Array, check_factors, check_table
+from pydisent.metrics._table import Array, check_table
 
 CORRELATIONS = ("pearson", "spearman")
 
@@ -57,14 +57,13 @@ def mcc(
         from scipy.optimize import linear_sum_assignment
 
     table = check_table(codes, factors)
-    values = check_factors(factors, len(table.codes)).astype(np.float64)
-    x, y = table.codes, values
+    x, y = table.codes, table.values
     if correlation == "spearman":
         x, y = _ranks(x), _ranks(y)
     matrix = _correlations(x, y)
     rows, columns = linear_sum_assignment(matrix, maximize=True)
-    assignment: list[int | None] = [None] * values.shape[1]
-    by_factor = np.zeros(values.shape[1])
+    assignment: list[int | None] = [None] * len(table.sizes)
+    by_factor = np.zeros(len(table.sizes))
     for row, column in zip(rows, columns):
         assignment[column], by_factor[column] = int(row), matrix[row, column]
     return MetricResult(

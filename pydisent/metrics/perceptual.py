@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor
@@ -146,6 +146,16 @@ def full_precision() -> Iterator[None]:
     finally:
         for setting, precision in zip(settings, before):
             setting.fp32_precision = precision
+
+
+@contextmanager
+def in_own_precision() -> Iterator[None]:
+    """Disable TF32 and autocast: the caller's precision must not alter a published net's scores."""
+    with full_precision(), ExitStack() as stack:
+        for device in ("cpu", "cuda", "mps", "xpu"):
+            if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
 
 
 def check_images(images: Tensor, name: str = "images", smallest: int = MIN_SIZE) -> Tensor:

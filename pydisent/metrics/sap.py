@@ -78,7 +78,7 @@ def sap(
     elif variant == "svm":
         matrix, details["not_converged"] = _by_svm(train, test)
     else:
-        matrix = _squared_correlation(train.codes, train.labels)
+        matrix = _squared_correlation(train.codes, train.values)
     least = {"thresholds": prune_std, "svm": ACTIVE_STD, "continuous": None}[variant]
     details |= activity(test.codes if variant == "thresholds" else train.codes, least)
     gap = top_two_gap(matrix)
@@ -102,7 +102,7 @@ def _by_thresholds(test: Table, continuous: Sequence[int], prune_std: float) -> 
     if active.any():
         matrix[active] = np.stack(
             [
-                _squared_correlation(test.codes[:, active], labels[:, None])[:, 0]
+                _squared_correlation(test.codes[:, active], test.values[:, [j]])[:, 0]
                 if j in continuous
                 else threshold_accuracy(test.codes[:, active], labels, size)
                 for j, (labels, size) in enumerate(zip(test.labels.T, test.sizes))

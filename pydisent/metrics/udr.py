@@ -7,10 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from pydisent._checks import check_one_of
+from pydisent._checks import check_integer, check_one_of
 from pydisent._extras import optional
+from pydisent.data.indices import plain_array
 from pydisent.metrics._result import MetricResult
-from pydisent.metrics._table import Array, check_codes
+from pydisent.metrics._table import Array, check_codes, standardised
 
 LASSO_ALPHA = 0.1
 
@@ -58,6 +59,7 @@ def udr(
         or an option is unknown or out of range.
     """
     check_one_of("similarity", similarity, ("lasso", "spearman"))
+    check_integer("seed", seed, at_least=0, at_most=2**32 - 1)
     if not 0 <= kl_threshold < float("inf"):
         raise ValueError(f"kl_threshold must be finite and at least 0, got {kl_threshold}")
     models = _informative(codes, kl, kl_threshold)
@@ -87,7 +89,8 @@ def _informative(codes: Sequence[Array], kl: Sequence[Array], threshold: float) 
     models: list[np.ndarray] = []
     for number, (given, divergence) in enumerate(zip(codes, kl)):
         table = check_codes(given, f"codes[{number}]")
-        nats = check_codes(np.reshape(divergence, (1, -1)), f"kl[{number}]")[0]
+        flat = np.reshape(plain_array(divergence, f"kl[{number}]"), (1, -1))
+        nats = check_codes(flat, f"kl[{number}]")[0]
         if len(nats) != table.shape[1]:
             raise ValueError(
                 f"kl[{number}] must have one value per code, {table.shape[1]}, got {len(nats)}"
@@ -96,8 +99,7 @@ def _informative(codes: Sequence[Array], kl: Sequence[Array], threshold: float) 
             raise ValueError(
                 f"codes[{number}] must be of the same {len(models[0])} images, got {len(table)}"
             )
-        kept = table[:, (nats > threshold) & (np.ptp(table, axis=0) > 0)]
-        models.append((kept - kept.mean(0)) / kept.std(0))
+        models.append(standardised(table[:, (nats > threshold) & (np.ptp(table, axis=0) > 0)]))
     return models
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from pydisent._checks import check_counts
 from pydisent.metrics._weights import CastWeights, read_weights, take_weights
-from pydisent.metrics.perceptual import StageDistance, check_images, full_precision
+from pydisent.metrics.perceptual import StageDistance, check_images, in_own_precision
 
 # Channels of each stage's convolutions, and the authors' largest image side.
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -68,7 +68,7 @@ class Vgg16Distance(StageDistance):
         self._weights = CastWeights(_read_convolutions(weights))
         self.channel_weights = (None,) * len(STAGES) if lpips is None else _read_lpips(lpips)
 
-    @full_precision()
+    @in_own_precision()
     def stages(self, images: Tensor) -> list[Tensor]:
         """Return the activations of the five stages, (N, C, h, w)."""
         x = self._scaled(check_images(images))

@@ -76,11 +76,15 @@ class HalvingConv2d(nn.Conv2d):
 def _autocast(
     x: Tensor, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the operands as autocast would cast them."""
+    """Return the operands as autocast would cast them: all but those in double precision."""
     if not torch.is_autocast_enabled("cpu"):
         return x, weight, bias
     half = torch.get_autocast_dtype("cpu")
-    return x.to(half), weight.to(half), None if bias is None else bias.to(half)
+
+    def cast(operand: Tensor) -> Tensor:
+        return operand if operand.dtype == torch.float64 else operand.to(half)
+
+    return cast(x), cast(weight), None if bias is None else cast(bias)
 
 
 def _is_plain(x: Tensor) -> bool:

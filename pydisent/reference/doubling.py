@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pydisent.reference.dtypes import without_autocast
+
 
 def doubling_convolution(x: Tensor, weight: Tensor) -> Tensor:
     """conv_transpose2d(x, weight) of stride 2 and padding 1, for a 4×4 kernel (C, D, 4, 4)."""
-    if x.dtype == torch.float16 and x.device.type == "cpu":  # torch would sum in half precision
-        return F.conv_transpose2d(x.float(), weight.float(), None, 2, 1).to(x.dtype)
-    return F.conv_transpose2d(x, weight, None, 2, 1)
+    with without_autocast(x):
+        if x.dtype == torch.float16 and x.device.type == "cpu":  # torch would sum in half precision
+            return F.conv_transpose2d(x.float(), weight.float(), None, 2, 1).to(x.dtype)
+        return F.conv_transpose2d(x, weight, None, 2, 1)
 
 
 def kernel_gradient(features: Tensor, images: Tensor, weight: Tensor) -> Tensor:
@@ -35,5 +38,6 @@ def doubling_gradients(
 
     They are composed of plain operations, so second derivatives exist.
     """
-    source = F.conv2d(grad, weight, None, 2, 1) if needs[0] else None
-    return source, kernel_gradient(x, grad, weight) if needs[1] else None
+    with without_autocast(x):
+        source = F.conv2d(grad, weight, None, 2, 1) if needs[0] else None
+        return source, kernel_gradient(x, grad, weight) if needs[1] else None

@@ -5,7 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pydisent.reference.dtypes import compute_dtype
+from pydisent.reference.dtypes import compute_dtype, without_autocast
+
+
+def _product(x: Tensor, y: Tensor) -> Tensor:
+    with without_autocast(x):
+        return x @ y
 
 
 def _column_norms(w: Tensor) -> Tensor:
@@ -40,7 +45,7 @@ def masked_power_iteration(
     v = pattern * probe.to(dtype)
     iterates, norms = [v], []
     for _ in range(iterations):
-        w = pattern * (matrix @ v)
+        w = pattern * _product(matrix, v)
         n = _column_norms(w)
         v = w / (n + eps).unsqueeze(-2)
         iterates.append(v)
@@ -93,8 +98,8 @@ def masked_power_iteration_backward(
         along = (v[:, i] * v_bar).sum(dim=-2) - n_bar * (finite + eps)
         along = torch.where(constant, 0.0, along / finite)
         y = pattern * (v_bar / (n + eps).unsqueeze(-2) - v[:, i] * along.unsqueeze(-2))
-        grad_gram = grad_gram + y @ v[:, i - 1].transpose(-1, -2)
-        v_bar = matrix.transpose(-1, -2) @ y
+        grad_gram = grad_gram + _product(y, v[:, i - 1].transpose(-1, -2))
+        v_bar = _product(matrix.transpose(-1, -2), y)
         n_bar = torch.zeros_like(n_bar)
     if grad_iterates is not None:
         v_bar = v_bar + grad_iterates[:, 0].transpose(-1, -2)

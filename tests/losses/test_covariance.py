@@ -1,5 +1,7 @@
 """DIP-VAE's penalties and the cross-covariance loss: closed forms, and a known wrong port."""
 
+import re
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -167,3 +169,63 @@ def test_bad_arguments_are_named(change, error, message):
 def test_bad_variant_of_the_cross_covariance():
     with pytest.raises(ValueError, match=r"variant must .*got 'theirs'"):
         cross_covariance_penalty(torch.ones(2, 1), torch.ones(2, 1), variant="theirs")
+
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("variant", ["i", "ii"])
+def test_a_given_covariance_is_as_the_batch_covariance(variant, dtype):
+    """Even where float16 holds neither e^13 nor the sum of squares."""
+    generator = torch.Generator().manual_seed(0)
+    mu = torch.randn(9, 3, generator=generator, dtype=torch.float64).to(dtype)
+    logvar = torch.full((9, 3), 13.0, dtype=dtype)
+    covariance = (300 * torch.cov(mu.double().T, correction=0)).to(dtype)
+    wide = covariance.double()
+    found = dip_vae_penalty(
+        mu, logvar, variant=variant, lambda_od=2.0, lambda_d=3.0, covariance=covariance
+    )
+    variances = wide.diagonal() + (np.exp(13) if variant == "ii" else 0)
+    off = wide[~torch.eye(3, dtype=torch.bool)]
+    want = 2 * (off**2).sum() + 3 * ((variances - 1) ** 2).sum()
+    assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    torch.testing.assert_close(found.double(), want, rtol=1e-5, atol=0)
+
+
+def test_a_given_covariance_of_an_empty_batch():
+    empty = torch.empty(0, 3)
+    found = dip_vae_penalty(empty, empty, lambda_od=1.0, lambda_d=1.0, covariance=torch.eye(3))
+    assert found.item() == 0
+
+
+@pytest.mark.parametrize("given", [None, torch.eye(3)])
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"logvar": torch.zeros(1, 3)}, ValueError, "logvar must have shape (5, 3), that of mu"),
+        ({"logvar": torch.zeros(3)}, ValueError, "logvar must have shape (5, 3), that of mu"),
+        ({"logvar": torch.zeros(5, 1)}, ValueError, "logvar must have shape (5, 3), that of mu"),
+        ({"logvar": torch.zeros(4, 3)}, ValueError, "logvar must have shape (5, 3), that of mu"),
+        ({"logvar": torch.zeros(5, 3).long()}, TypeError, "logvar must be float16"),
+        ({"logvar": [[0.0] * 3] * 5}, TypeError, "logvar must be a torch.Tensor, got list"),
+        ({"mu": torch.zeros(3)}, ValueError, "mu must have shape (B, d), d >= 1, got (3,)"),
+        ({"mu": torch.zeros(5, 3).long()}, TypeError, "mu must be float16"),
+        ({"mu": [[0.0] * 3] * 5}, TypeError, "mu must be a torch.Tensor, got list"),
+    ],
+)
+def test_bad_codes_are_refused_with_a_covariance_as_without(given, change, error, words):
+    arguments = {"mu": torch.zeros(5, 3), "logvar": torch.zeros(5, 3), "covariance": given}
+    weights = {"lambda_od": 1.0, "lambda_d": 1.0}
+    dip_vae_penalty(**arguments, **weights)
+    with pytest.raises(error, match=f"^{re.escape(words)}"):
+        dip_vae_penalty(**(arguments | change), **weights)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_a_given_covariance_is_floating(dtype):
+    with pytest.raises(TypeError, match=r"^covariance must be float16, bfloat16"):
+        dip_vae_penalty(
+            torch.zeros(5, 3), variant="i", lambda_od=1.0, lambda_d=1.0,
+            covariance=torch.eye(3).to(dtype),
+        )  # fmt: skip
