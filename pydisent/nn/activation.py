@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pydisent._checks import check_counts, check_number
+from pydisent._checks import check_counts, check_number, shape_error
 
 
 def _translated_prelu(x: Tensor, leak: Tensor, threshold: Tensor) -> Tensor:
@@ -28,19 +28,24 @@ class TranslatedPReLU(nn.Module):
     Raises
     ------
     ValueError, TypeError
-        If `channels` is not an integer >= 1, or `leak` not a number in [0, 1].
+        If `channels` is not an integer >= 1, `leak` not a number in [0, 1], or `threshold` not a
+        finite number.
     """
 
     def __init__(self, channels: int, leak: float = 0.25, threshold: float = 0.0):
         super().__init__()
         check_counts(channels=channels)
         check_number("leak", leak, at_least=0, at_most=1)
+        check_number("threshold", threshold)
         self.initial_leak = float(leak)
         self.leak = nn.Parameter(torch.full((channels,), float(leak)))
         self.threshold = nn.Parameter(torch.full((channels,), float(threshold)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, channels, ...) to the same shape."""
+        channels = self.leak.numel()
+        if x.dim() < 2 or x.shape[1] != channels:  # else it would be broadcast
+            raise shape_error("x", f"(B, {channels}, ...)", x)
         return _translated_prelu(x, self.leak, self.threshold)
 
     @torch.no_grad()

@@ -4,9 +4,10 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch._C import _are_functorch_transforms_active as are_transformed
 from torch.nn import functional as F
 
-from pydisent._checks import check_batch, check_counts, check_power_of_two
+from pydisent._checks import check_batch, check_counts, check_power_of_two, shape_error
 from pydisent.nn.growth import with_more_features, with_more_inputs, with_more_outputs
 
 _END = 2  # px at the narrow end of both networks
@@ -144,6 +145,8 @@ class AttributeDecoder(nn.Module):
         """Return images (B, channels, image_size, image_size) for codes y and z."""
         check_batch("y", y, self.attributes)
         check_batch("z", z, self.z_channels, _END, _END)
+        if len(z) != len(y):
+            raise shape_error("z", (len(y), *z.shape[1:]), z)
         h = self.first(y, z)
         for norm, upsample in zip(self.norms, self.others, strict=True):
             h = upsample(y, torch.relu(norm(h)))
@@ -184,8 +187,10 @@ def _repeat(pixels: Tensor, size: int) -> Tensor:
     source[1:-1], source[-1] = 2 - source[1:-1] % 2, 3
     rows = F.one_hot(source, 4).to(pixels.dtype)
     repeated = rows @ pixels @ rows.T
-    last = pixels.is_contiguous(memory_format=torch.channels_last)
-    return repeated.contiguous(memory_format=torch.channels_last) if last else repeated
+    # Inside of vmap tensors do not tell their layout.
+    layout = torch.channels_last
+    last = not are_transformed() and pixels.is_contiguous(memory_format=layout)
+    return repeated.contiguous(memory_format=layout) if last else repeated
 
 
 class AttributeAutoencoder(nn.Module):

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from pydisent._checks import check, check_counts, check_power_of_two
+from pydisent._checks import check, check_batch, check_counts, check_power_of_two
 from pydisent.nn.initialization import glorot_
 from pydisent.nn.strided import DoublingConvTranspose2d
 
@@ -72,7 +72,13 @@ class ConvEncoder(nn.Sequential):
         dense = nn.Linear(widths[-1] * _START**2, hidden)
         last = nn.Linear(hidden, outputs)
         super().__init__(*layers, nn.Flatten(), dense, nn.ReLU(inplace=True), last)
+        self.image_shape = (channels, image_size, image_size)
         glorot_(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, outputs) for images x."""
+        check_batch("x", x, *self.image_shape)
+        return super().forward(x)
 
 
 class ConvDecoder(nn.Module):
@@ -110,9 +116,11 @@ class ConvDecoder(nn.Module):
         layers.append(nn.Unflatten(1, (widths[0], _START, _START)))
         for inputs, maps in pairwise(widths):
             layers += [DoublingConvTranspose2d(inputs, maps), nn.ReLU(inplace=True)]
+        self.latent_size = latent_size
         self.layers = nn.Sequential(*layers[:-1])
         glorot_(self)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return the pixel logits for codes z (B, latent_size)."""
+        check_batch("z", z, self.latent_size)
         return self.layers(z)

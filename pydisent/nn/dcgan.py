@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from pydisent._checks import check_counts, check_power_of_two
+from pydisent._checks import check_batch, check_counts, check_power_of_two
 from pydisent.nn.activation import TranslatedPReLU
 
 _START = 4  # px at the narrow end of every network
@@ -88,6 +88,7 @@ class DCGANGenerator(nn.Module):
 
     def before_tanh(self, z: Tensor) -> Tensor:
         """Return the x for which G(z) = (tanh x + 1)/2."""
+        check_batch("z", z, self.latent_size)
         h = self.project(z).unflatten(1, (-1, _START, _START))
         return self.layers(self.first(h))
 
@@ -136,11 +137,13 @@ class DCGANDiscriminator(nn.Module):
         super().__init__()
         check_power_of_two("image_size", image_size, at_least=16)
         check_counts(channels=channels, base=base)
+        self.image_shape = (channels, image_size, image_size)
         self.trunk = _Trunk(channels, base, image_size, gain=lambda activation: None)
         self.logit = _normalized(nn.Linear(self.trunk.features, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (B,) for images x."""
+        check_batch("x", x, *self.image_shape)
         return self.logit(self.trunk(x)).squeeze(1)
 
 
@@ -173,9 +176,11 @@ class DCGANEncoder(nn.Module):
         super().__init__()
         check_power_of_two("image_size", image_size, at_least=16)
         check_counts(latent_size=latent_size, channels=channels, base=base)
+        self.image_shape = (channels, image_size, image_size)
         self.trunk = _Trunk(channels, base, image_size, gain=_gain)
         self.code = _normalized(nn.Linear(self.trunk.features, latent_size), gain=1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the codes (B, latent_size) for images x."""
+        check_batch("x", x, *self.image_shape)
         return self.code(self.trunk(x))

@@ -7,8 +7,9 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
-from pydisent._checks import check_integer
+from pydisent._checks import check, check_integer
 
 Norm = TypeVar("Norm", bound=nn.BatchNorm1d | nn.BatchNorm2d)
 Layer = TypeVar("Layer", bound=nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
@@ -27,7 +28,7 @@ def with_more_outputs(layer: Layer, count: int) -> Layer:
     Raises
     ------
     ValueError, TypeError
-        If ``count`` is not an integer >= 0, or the layer is of another kind.
+        If ``count`` is not an integer >= 0, or the layer is of another kind or parametrized.
     """
     check_integer("count", count, at_least=0)
     return _grown(layer, 0, count)
@@ -47,6 +48,21 @@ def with_more_inputs(layer: Layer, count: int) -> Layer:
     return _grown(layer, count, 0)
 
 
+def check_plain(layer: nn.Module, name: str = "layer") -> None:
+    """Raise TypeError unless the layer's weight and bias are parameters with values.
+
+    Under weight or spectral norm they are computed at each use, and what is written to them is
+    lost.
+    """
+    for part in ("weight", "bias"):
+        found = vars(layer)["_parameters"].get(part, layer)
+        if found is layer or isinstance(found, nn.parameter.UninitializedParameter):
+            raise TypeError(
+                f"{name} must have a plain parameter {part}, without weight norm, spectral norm or "
+                f"another parametrization, got {layer}"
+            )
+
+
 def _grown(layer: Layer, inputs: int, outputs: int) -> Layer:
     if not isinstance(layer, nn.Linear) and not (
         isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.groups == 1
@@ -54,6 +70,7 @@ def _grown(layer: Layer, inputs: int, outputs: int) -> Layer:
         raise TypeError(
             f"layer must be Linear, or Conv2d or ConvTranspose2d without groups, got {layer}"
         )
+    check_plain(layer)
     grown = copy.deepcopy(layer)
     units = "features" if isinstance(layer, nn.Linear) else "channels"
     for name, more in ((f"in_{units}", inputs), (f"out_{units}", outputs)):
@@ -82,9 +99,11 @@ def with_more_features(norm: Norm, count: int) -> Norm:
     Raises
     ------
     ValueError, TypeError
-        If ``count`` is not an integer >= 0.
+        If ``count`` is not an integer >= 0, or the norm is of another kind.
     """
     check_integer("count", count, at_least=0)
+    if not isinstance(norm, _NormBase):
+        raise TypeError(f"norm must be a batch norm, got {norm}")
     grown = type(norm)(
         norm.num_features + count,
         norm.eps,
@@ -96,6 +115,8 @@ def with_more_features(norm: Norm, count: int) -> Norm:
     for name, value in norm.state_dict().items():
         targets[name][tuple(slice(0, length) for length in value.shape)] = value
     like = next((t for t in (norm.weight, norm.running_mean) if t is not None), None)
+    for name, parameter in norm.named_parameters():
+        getattr(grown, name).requires_grad_(parameter.requires_grad)
     return grown.train(norm.training) if like is None else grown.to(like).train(norm.training)  # type: ignore[return-value]
 
 
@@ -109,14 +130,25 @@ def fold_batch_norm(layer: Layer, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None
         A linear layer or convolution with bias, modified in place.
     norm
         The norm of the layer's outputs, with running statistics.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the layer has no bias, is parametrized or is a transposed convolution with groups; or the
+        norm has no running statistics, or not one feature per output.
     """
-    assert layer.bias is not None
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
+    check_plain(layer)
+    outputs = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
+    if layer.bias is None:
+        raise ValueError(f"layer must have a bias, got {layer}")
+    if outputs and layer.groups != 1:
+        raise TypeError(f"layer must be without groups if transposed, got {layer}")
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError(f"norm must have running statistics, got {norm}")
+    check(norm.num_features == len(layer.bias), "norm", f"of {len(layer.bias)} features", norm)
     scale = (norm.running_var + norm.eps).rsqrt()
     if norm.affine:
         scale = scale * norm.weight
-    outputs = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
     layer.weight.mul_(_along(scale, outputs, layer.weight.dim()))
     layer.bias.sub_(norm.running_mean).mul_(scale)
     if norm.affine:

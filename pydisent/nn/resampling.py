@@ -1,5 +1,7 @@
 """Convolutions that double or halve a resolution, optionally filtered as in StyleGAN2."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,9 +19,17 @@ class _Blur(nn.Module):
 
     def __init__(self, gain: float = 1.0) -> None:
         super().__init__()
-        taps = torch.tensor(_TAPS) / sum(_TAPS)
-        kernel = gain * torch.outer(taps, taps)[None, None]
-        self.register_buffer("kernel", kernel, persistent=False)
+        self.gain = gain
+        self.register_buffer("kernel", torch.empty(1, 1, len(_TAPS), len(_TAPS)), persistent=False)
+        self._apply(lambda x: x)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "_Blur":
+        """Move as all modules do, and restore the taps, which no state dict has: see `to_empty`."""
+        super()._apply(fn, recurse)
+        if not self.kernel.is_meta:
+            taps = torch.tensor(_TAPS, dtype=torch.float32, device="cpu") / sum(_TAPS)
+            self.kernel = (self.gain * torch.outer(taps, taps)[None, None]).to(self.kernel)
+        return self
 
     def forward(self, x: Tensor, padding: int, stride: int = 1) -> Tensor:
         """Return every `stride`-th pixel of the filtered, zero-padded maps."""
