@@ -62,7 +62,7 @@ def decode_checked(decode: Decoder, codes: Tensor) -> Tensor:
         If ``decode`` returns something other than N finite images.
     """
     with torch.no_grad(), full_precision():
-        images = decode(codes)
+        images = decode(codes.clone())  # else a decoder that writes to its input would alter them
     if not isinstance(images, Tensor):
         raise TypeError(f"decode must return a Tensor, got {type(images).__name__}")
     if images.ndim != 4 or len(images) != len(codes):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pydisent._checks import check_counts, check_tensor, shape_error
 from pydisent.data import FactorDataset, ImageDataset, ObservedFactorDataset
 
 Encoder = Callable[[Tensor], Tensor]
@@ -58,9 +59,10 @@ def encode_dataset(
     if batch_size is None:
         on_cpu = torch.device(device or "cpu").type == "cpu"
         batch_size = 1 << 16 if encoded else 64 if on_cpu else 1024
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be an integer >= 1, got {batch_size}")
+    check_counts(batch_size=batch_size)
     numbers = torch.arange(len(dataset)) if indices is None else torch.as_tensor(indices)
+    if numbers.ndim != 1:
+        raise shape_error("indices", "(N,)", numbers)
     if not len(numbers):
         raise ValueError("indices must name at least one image, got none")
     codes = None
@@ -191,6 +193,7 @@ def check_batch_codes(codes: Tensor, count: int) -> Tensor:
         raise ValueError(
             f"encode must return codes (N, d) for N = {count} images, got {tuple(codes.shape)}"
         )
+    check_tensor("encode's codes", codes)
     if codes.is_complex():
         raise TypeError(f"encode must return real codes, got {codes.dtype}")
     codes = codes.detach().cpu()

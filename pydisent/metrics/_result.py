@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from pydisent import _html
 
 _SHOWN = 24  # numbers of a list shown in a notebook
@@ -24,6 +26,10 @@ class MetricResult:
 
     score: float
     details: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "score", _plain(self.score))
+        object.__setattr__(self, "details", _plain(self.details))
 
     def with_details(self, details: dict[str, Any]) -> MetricResult:
         """Return the result with the given details added or replaced."""
@@ -47,6 +53,15 @@ class MetricResult:
         names = self.details.get(of)
         known = isinstance(names, list) and len(names) == count
         return list(map(str, names)) if known else None  # type: ignore[arg-type]
+
+
+def _plain(value: Any) -> Any:
+    """Return the value with NumPy's numbers, as options may be, as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _is_short(value: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from pydisent._checks import check, check_counts
+from pydisent._checks import check, check_counts, check_integer
 from pydisent.data import FactorDataset, ObservedFactorDataset
 from pydisent.metrics._encode import CodeTable, EncodedDataset, Encoder, FactorGrid, encode_dataset
 from pydisent.metrics._sampling import (
@@ -99,6 +99,7 @@ def sample_codes(
     """
     check_factor_dataset(dataset)
     check_counts(train=train, test=test)
+    check_integer("seed", seed, at_least=0)
     pool = image_pool(dataset, None, seed)
     size = len(dataset) if pool is None else len(pool)
     rng = np.random.default_rng(seed)

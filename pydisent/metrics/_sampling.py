@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from pydisent._checks import check_counts
+from pydisent._checks import check_counts, check_integer
 from pydisent.data import ObservedFactorDataset
 from pydisent.metrics._encode import EncodedDataset, FactorGrid
 from pydisent.metrics._rows import draw_from_rows
@@ -79,6 +79,7 @@ def draw_pool(dataset: FactorGrid, max_images: int | None, seed: int) -> np.ndar
     if max_images is None:
         return None
     check_counts(max_images=max_images)
+    check_integer("seed", seed, at_least=0)
     if max_images >= len(dataset):
         return None
     drawn = np.random.default_rng((seed, len(dataset))).choice(

@@ -168,6 +168,20 @@ def for_trees(train: Table, test: Table | None) -> tuple[Table, Table | None]:
     return enlarged(train), None if test is None else enlarged(test)
 
 
+def quantity_columns(continuous: Sequence[int] | np.ndarray, count: int) -> list[int]:
+    """Return the columns of factors that are quantities, checked.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not integers in [0, count).
+    """
+    columns = integer_array(continuous, "continuous")
+    if columns.ndim != 1 or (columns < 0).any() or (columns >= count).any():
+        raise ValueError(f"continuous must be columns in [0, {count}), got {columns.tolist()}")
+    return columns.tolist()
+
+
 def check_bins(bins: int, count: int) -> None:
     """Check the number of bins for ``count`` samples.
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pydisent._checks import check_counts, check_one_of
+from pydisent._checks import check_counts, check_integer, check_one_of
 from pydisent.data.indices import integer_array
 from pydisent.metrics._decoded import Decoder, decode_checked
 from pydisent.metrics._edited import (
@@ -93,6 +93,7 @@ def class_swaps(
         class, or a callable does not return what is described.
     """
     check_counts(pairs=pairs, batch_size=batch_size)
+    check_integer("seed", seed, at_least=0)
     check_image_batch(images)
     true = _checked_labels(labels, len(images))
     columns = check_columns(factors)

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from pydisent._checks import check_one_of
+from pydisent._checks import check_integer, check_one_of
 from pydisent._extras import optional
 from pydisent.metrics._active import activity
 from pydisent.metrics._boosting import SortedCodes, boost
@@ -63,6 +63,7 @@ def dci(
         If a table is malformed, incomplete or has a single column, or ``estimator`` is unknown.
     """
     check_one_of("estimator", estimator, tuple(ESTIMATORS))
+    check_integer("seed", seed, at_least=0)
     train, test = check_tables(codes, factors, test_codes, test_factors)
     for name, columns in (("codes", train.codes.shape[1]), ("factors", len(train.sizes))):
         if columns < 2:

@@ -14,7 +14,7 @@ from pydisent._checks import check, check_counts, check_integer
 from pydisent._extras import optional
 from pydisent.metrics._active import activity
 from pydisent.metrics._result import MetricResult
-from pydisent.metrics._table import Array, Table, check_tables, for_trees
+from pydisent.metrics._table import Array, Table, check_tables, for_trees, quantity_columns
 from pydisent.metrics.dci import concentration
 
 DEPTHS = (1, 2, 3, 4, 8, 10, 12, 14, 16, 18, 20, 32)
@@ -81,13 +81,11 @@ def dci_es(
         raise ValueError("test_codes must be given, got None")
     for name, columns in (("codes", train.codes.shape[1]), ("factors", len(train.sizes))):
         check(columns >= 2, name, "of at least 2 columns to share importance", columns)
-    bad = [column for column in continuous if column not in range(len(train.sizes))]
-    check(not bad, "continuous", f"columns in [0, {len(train.sizes)})", tuple(continuous))
+    columns = quantity_columns(continuous, len(train.sizes))
     train, test = for_trees(train, test)
     assert test is not None
     probes = [
-        _probe(train, test, j, j in continuous, depths, trees, seed)
-        for j in range(len(train.sizes))
+        _probe(train, test, j, j in columns, depths, trees, seed) for j in range(len(train.sizes))
     ]
     losses = np.stack([probe.losses for probe in probes], 1)
     baseline = np.array([probe.baseline for probe in probes])
@@ -105,7 +103,7 @@ def dci_es(
         "baseline_losses": baseline.tolist(),
         "importance": importance.tolist(),
         "depths": [int(depth) for depth in depths],
-        "continuous": [int(column) for column in continuous],
+        "continuous": columns,
         "trees": trees,
         "samples": len(train.codes),
         "test_samples": len(test.codes),

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from pydisent._checks import check_counts, check_one_of
+from pydisent._checks import check_counts, check_integer, check_number, check_one_of
 from pydisent.metrics._active import activity
 from pydisent.metrics._encode import CodeTable, Encoder, FactorGrid
 from pydisent.metrics._result import MetricResult
@@ -116,6 +116,7 @@ def factor_vae_score(
         "prune_std": prune_std,
     }
     settings = check_settings(variant, compat, given)
+    check_integer("seed", seed, at_least=0)
     check_factor_dataset(dataset)
     check_varying(dataset, range(len(dataset.factor_sizes)))
     pool = image_pool(dataset, max_images, seed)
@@ -178,8 +179,7 @@ def check_settings(
         check_counts(**{name: count})
         if count < 2:
             raise ValueError(f"{name} must be at least 2, to have a variance, got {count}")
-    if not 0 <= settings.prune_std < float("inf"):
-        raise ValueError(f"prune_std must be finite and at least 0, got {settings.prune_std}")
+    check_number("prune_std", settings.prune_std, at_least=0)
     return settings
 
 

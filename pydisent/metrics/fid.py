@@ -149,7 +149,7 @@ def _statistics(images: Tensor | Iterable[Tensor], net: FeatureNet, name: str) -
     total: Statistics | None = None
     for part in _parts(images, name):
         with torch.no_grad():
-            found = _checked(net.features(part), len(part), net.name).cpu().double()
+            found = _checked(net.features(part.clone()), len(part), net.name).cpu().double()
         mean = found.mean(0)
         centred = found - mean
         own = (len(found), mean, centred.T @ centred)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pydisent._checks import check_number
 from pydisent.metrics._active import activity
 from pydisent.metrics._information import discretise
 from pydisent.metrics._result import MetricResult
@@ -47,8 +48,7 @@ def irs(
         range.
     """
     table = check_table(codes, factors)
-    if not 0 < quantile <= 1:
-        raise ValueError(f"quantile must be in (0, 1], got {quantile}")
+    check_number("quantile", quantile, above=0, at_most=1)
     labels = table.labels
     if bins is not None:
         check_bins(bins, len(labels))

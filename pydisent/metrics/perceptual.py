@@ -60,7 +60,7 @@ class PerceptualDistance(ABC):
 
     def steps(self, images: Tensor) -> Tensor:
         """Return the distances (N − 1,) from each image (N, C, H, W) to the next."""
-        return self.distance(images[:-1], images[1:])
+        return self.distance(images[:-1].clone(), images[1:].clone())
 
 
 class StageDistance(PerceptualDistance, FeatureNet):

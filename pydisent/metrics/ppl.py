@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pydisent._checks import check_counts, check_one_of
+from pydisent._checks import check_counts, check_integer, check_one_of
 from pydisent.metrics._decoded import (
     Decoder,
     check_codes_tensor,
@@ -83,6 +83,7 @@ def ppl(
         something other than 2 · pairs codes, or ``decode`` something other than N finite images.
     """
     measure = _check_settings(distance, pairs, epsilon, sampling, interpolation)
+    check_integer("seed", seed, at_least=0)
     codes = check_codes_tensor(sample(2 * pairs), "sample's codes")
     if len(codes) != 2 * pairs:
         raise ValueError(f"sample must return {2 * pairs} codes, got {len(codes)}")

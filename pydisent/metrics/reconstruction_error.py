@@ -61,7 +61,8 @@ def reconstruction_error(
     with torch.no_grad():
         for start in range(0, len(numbers), batch_size):
             images = dataset.images(numbers[start : start + batch_size])
-            made = reconstruct(images if device is None else images.to(device))
+            # A copy, as a model may write to its input.
+            made = reconstruct(images.to(device=device, copy=True))
             errors.append(_errors(images, _checked(made, images)))
     squared, absolute, bernoulli = torch.cat(errors, 1)
     deviation = float(squared.std()) if len(squared) > 1 else float("nan")
@@ -88,6 +89,8 @@ def _errors(images: Tensor, made: Tensor) -> Tensor:
 def _checked(made: Tensor, images: Tensor) -> Tensor:
     if not isinstance(made, Tensor):
         raise TypeError(f"reconstruct must return a Tensor, got {type(made).__name__}")
+    if made.is_complex():
+        raise TypeError(f"reconstruct must return real images, got {made.dtype}")
     if made.shape != images.shape:
         raise ValueError(
             f"reconstruct must return images {tuple(images.shape)}, got {tuple(made.shape)}"

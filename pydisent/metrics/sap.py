@@ -7,11 +7,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pydisent._checks import check_one_of
+from pydisent._checks import check_number, check_one_of
 from pydisent._extras import optional
 from pydisent.metrics._active import ACTIVE_STD, activity
 from pydisent.metrics._result import MetricResult
-from pydisent.metrics._table import Array, Table, check_factors, check_tables, labelled, top_two_gap
+from pydisent.metrics._table import (
+    Array,
+    Table,
+    check_factors,
+    check_tables,
+    labelled,
+    quantity_columns,
+    top_two_gap,
+)
 from pydisent.metrics._thresholds import threshold_accuracy
 
 VARIANTS = ("thresholds", "svm", "continuous")
@@ -66,15 +74,16 @@ def sap(
     """
     check_one_of("variant", variant, tuple(VARIANTS))
     train, held_out = check_tables(codes, factors, test_codes, test_factors)
-    _check_options(variant, continuous, prune_std, len(train.sizes))
+    columns = quantity_columns(continuous, len(train.sizes))
+    _check_options(variant, columns, prune_std)
     test = train if held_out is None else held_out
     details: dict[str, Any] = {"variant": variant}
     if variant == "thresholds":
         if test_factors is not None:  # only test samples and their values matter
             values = check_factors(test_factors, len(test.codes), "test_factors")
             test = labelled(test.codes, values, "test_factors")
-        matrix = _by_thresholds(test, continuous, prune_std)
-        details |= {"continuous": list(continuous), "prune_std": prune_std}
+        matrix = _by_thresholds(test, columns, prune_std)
+        details |= {"continuous": columns, "prune_std": prune_std}
     elif variant == "svm":
         matrix, details["not_converged"] = _by_svm(train, test)
     else:
@@ -87,13 +96,10 @@ def sap(
     return MetricResult(float(gap.mean()), details)
 
 
-def _check_options(variant: str, continuous: Sequence[int], prune_std: float, factors: int) -> None:
+def _check_options(variant: str, continuous: Sequence[int], prune_std: float) -> None:
     if continuous and variant != "thresholds":
         raise ValueError(f"continuous is for variant 'thresholds', got {variant!r} with it")
-    if any(column not in range(factors) for column in continuous):
-        raise ValueError(f"continuous must be columns in [0, {factors}), got {tuple(continuous)}")
-    if not 0 <= prune_std < float("inf"):
-        raise ValueError(f"prune_std must be finite and at least 0, got {prune_std}")
+    check_number("prune_std", prune_std, at_least=0)
 
 
 def _by_thresholds(test: Table, continuous: Sequence[int], prune_std: float) -> np.ndarray:

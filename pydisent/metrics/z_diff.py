@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from pydisent._checks import check_counts, check_one_of
+from pydisent._checks import check_counts, check_integer, check_one_of
 from pydisent._extras import optional
 from pydisent.metrics._active import ACTIVE_STD, activity
 from pydisent.metrics._encode import CodeTable, Encoder, FactorGrid
@@ -99,6 +99,7 @@ def z_diff(
         finite (N, d) codes.
     """
     check_one_of("variant", variant, tuple(TRAIN_POINTS))
+    check_integer("seed", seed, at_least=0)
     check_factor_dataset(dataset)
     train_points = TRAIN_POINTS[variant] if train_points is None else train_points
     _check_points(variant, pairs, train_points, test_points)

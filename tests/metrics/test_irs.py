@@ -56,5 +56,5 @@ def test_order_of_codes_and_shift_do_not_matter(mixture):
 
 @pytest.mark.parametrize("quantile", [0.0, 1.01, float("nan")])
 def test_bad_quantiles(mixture, quantile):
-    with pytest.raises(ValueError, match=r"quantile must be in \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"quantile must be a number in \(0, 1\]"):
         irs(*mixture[:2], quantile=quantile)
