@@ -63,7 +63,8 @@ def jacobian_supervision(
         "published" or "exact".
     permutation
         (B,) integers, the sample that each one is paired with; a random permutation if None. If
-        processes share a batch, indices are into the whole batch.
+        processes share a batch, indices are into the whole batch. Values out of range raise on the
+        CPU.
     reconstruction
         D_S(y, z), if known from the reconstruction loss; it saves "published" a pass. A decoder
         with batch norm in training mode then normalises the two images of a difference with
@@ -96,7 +97,9 @@ def jacobian_supervision(
         if permutation is None:
             device = teacher_y.device
             permutation = parallel.draw(lambda n: torch.randperm(n, device=device), len(teacher_y))
-        teacher_pair = parallel.gather(teacher_y)[permutation]
+        whole = parallel.gather(teacher_y)
+        _check_range(permutation, len(whole))
+        teacher_pair = whole[permutation]
         if variant == "published":
             with torch.no_grad():
                 wanted = _difference(teacher, teacher_pair, teacher_y, teacher_z, None)
@@ -106,6 +109,11 @@ def jacobian_supervision(
             direction = teacher_pair - teacher_y
             wanted = _derivative(teacher, teacher_y, teacher_z, direction).detach()
             found = _derivative(student, student_y, student_z, direction)
+        if found.shape != wanted.shape:
+            raise ValueError(
+                f"student and teacher must return images of one shape, got {tuple(found.shape)} "
+                f"and {tuple(wanted.shape)}"
+            )
         terms["difference"] = F.mse_loss(found, wanted)
         loss = loss + weight_diff * terms["difference"]
     return loss, terms
@@ -116,7 +124,10 @@ def _difference(
 ) -> Tensor:
     """Return D(y', z) − D(y, z), both from one call unless the second is known."""
     if before is not None:
-        return decoder(pair, z) - before
+        after = decoder(pair, z)
+        if before.shape != after.shape:  # else it would be broadcast
+            raise shape_error("reconstruction", f"{tuple(after.shape)}, as decoded", before)
+        return after - before
     after, before = decoder(torch.cat([pair, y]), torch.cat([z, z])).chunk(2)
     return after - before
 
@@ -124,6 +135,14 @@ def _difference(
 def _derivative(decoder: Decoder, y: Tensor, z: Tensor, direction: Tensor) -> Tensor:
     """Return J (direction, 0) by one forward-mode pass, differentiable in z as well."""
     return directional_derivative(lambda y: decoder(y, z), y, direction)[1]
+
+
+def _check_range(permutation: Tensor, batch: int) -> None:
+    if permutation.device.type != "cpu" or torch.compiler.is_compiling():
+        return  # reading the values would synchronise, or break the graph
+    low, high = (int(x) for x in torch.aminmax(permutation))
+    if low < 0 or high >= batch:
+        raise ValueError(f"permutation must be in [0, {batch - 1}], got values in [{low}, {high}]")
 
 
 def _check(

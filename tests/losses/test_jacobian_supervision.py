@@ -1,5 +1,7 @@
 """Jacobian supervision against the equations written out, and where it must vanish."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -166,3 +168,27 @@ def test_bad_arguments(problem, change, message):
     given |= {"weight_y": 1.0, "weight_diff": 1.0} | change
     with pytest.raises((ValueError, TypeError), match=message):
         jacobian_supervision(student, teacher, **given)
+
+
+def linear(outputs):
+    weight = torch.ones(4, outputs)
+    return lambda y, z: torch.cat([y, z], 1) @ weight
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"teacher": linear(1)}, "student and teacher must return images of one shape, got (5, 3)"),
+        ({"reconstruction": torch.ones(1, 3)}, "reconstruction must have shape (5, 3), as decoded"),
+        ({"reconstruction": torch.ones(5, 1)}, "reconstruction must have shape (5, 3), as decoded"),
+        ({"permutation": torch.arange(1, 6)}, "permutation must be in [0, 4], got values in [1, 5]"),
+        ({"permutation": torch.arange(-5, 0)}, "permutation must be in [0, 4], got values in [-5,"),
+    ],
+)  # fmt: skip
+def test_what_would_be_broadcast_or_wrapped_is_refused(change, words):
+    given = {"student": linear(3), "teacher": linear(3), "reconstruction": torch.ones(5, 3)}
+    given |= {f"{of}_{part}": torch.ones(5, 2) for of in ("student", "teacher") for part in "yz"}
+    weights = {"weight_y": 1.0, "weight_diff": 1.0}
+    jacobian_supervision(**given, **weights)
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}"):
+        jacobian_supervision(**(given | change), **weights)
