@@ -85,7 +85,9 @@ def encode_images(
     codes = []
     with torch.no_grad(), full_precision():
         for part in batches(images, batch_size):
-            codes.append(check_batch_codes(encode(part.to(device, copy=True)), len(part)))
+            # Copies, as encode may write to its input, and the next call to its last output.
+            found = check_batch_codes(encode(part.to(device, copy=True)), len(part))
+            codes.append(found.clone())
     if (wide := codes[0].shape[1]) <= columns.max():
         raise ValueError(
             f"factors must be below {wide}, the columns that encode gives, got {columns.max()}"

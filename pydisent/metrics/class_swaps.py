@@ -151,7 +151,7 @@ def predicted_classes(classify: Classify, images: Tensor) -> Tensor:
             f"classify must return a class for each of {len(images)} images, got "
             f"{tuple(found.shape)}"
         )
-    return found.cpu().long()
+    return found.to("cpu", torch.int64, copy=True)  # the next call may write to the same memory
 
 
 def draw_pairs(

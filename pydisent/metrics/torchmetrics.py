@@ -100,7 +100,7 @@ class TableMetric(Metric):
                 )
         for _, given, kept in tables:
             assert isinstance(kept, list)
-            kept.append(given.detach())
+            kept.append(given.detach().clone())  # the caller may write to it
 
     def compute(self) -> Tensor:
         """Return the score over all samples, () float64; `result` then holds the details.

@@ -181,7 +181,7 @@ def linear(outputs):
         ({"teacher": linear(1)}, "student and teacher must return images of one shape, got (5, 3)"),
         ({"reconstruction": torch.ones(1, 3)}, "reconstruction must have shape (5, 3), as decoded"),
         ({"reconstruction": torch.ones(5, 1)}, "reconstruction must have shape (5, 3), as decoded"),
-        ({"permutation": torch.arange(1, 6)}, "permutation must be in [0, 4], got values in [1, 5]"),
+        ({"permutation": torch.arange(1, 6)}, "permutation must be in [0, 4], got values in [1,"),
         ({"permutation": torch.arange(-5, 0)}, "permutation must be in [0, 4], got values in [-5,"),
     ],
 )  # fmt: skip

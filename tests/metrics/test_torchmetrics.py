@@ -144,3 +144,11 @@ def test_two_processes_score_the_samples_of_both(tmp_path):
     expected = [metrics.mig(codes, factors).score, metrics.mcc(codes, factors).score, True]
     for rank in (0, 1):
         assert pickle.loads((tmp_path / f"{rank}.pickle").read_bytes()) == expected
+
+
+def test_memory_of_a_batch_may_be_written_to_again():
+    codes, factors = table()
+    metric, code, factor = MIG(), torch.empty(30, 3), torch.empty(30, 2, dtype=torch.int64)
+    for rows in torch.arange(90).split(30):
+        metric.update(code.copy_(codes[rows]), factor.copy_(factors[rows]))
+    assert metric.compute().item() == metrics.mig(codes, factors).score
