@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
+from pydisent._checks import check
 from pydisent.data.indices import integer_array, plain_array
 from pydisent.metrics._encode import LARGEST
 
@@ -177,8 +178,9 @@ def quantity_columns(continuous: Sequence[int] | np.ndarray, count: int) -> list
         If they are not integers in [0, count).
     """
     columns = integer_array(continuous, "continuous")
-    if columns.ndim != 1 or (columns < 0).any() or (columns >= count).any():
-        raise ValueError(f"continuous must be columns in [0, {count}), got {columns.tolist()}")
+    accepted = columns.ndim == 1 and ((columns >= 0) & (columns < count)).all()
+    got = tuple(np.atleast_1d(columns).tolist())
+    check(bool(accepted), "continuous", f"columns in [0, {count})", got)
     return columns.tolist()
 
 

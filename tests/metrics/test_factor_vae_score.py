@@ -162,8 +162,8 @@ def test_each_image_is_encoded_once_at_most(small_grid, encoders):
         ({"variance_samples": 1}, "variance_samples must be at least 2"),
         ({"train_votes": 0}, "train_votes must be an integer >= 1"),
         ({"eval_votes": -1}, "eval_votes must be an integer >= 1"),
-        ({"prune_std": -0.1}, "prune_std must be finite and at least 0"),
-        ({"prune_std": float("nan")}, "prune_std must be finite and at least 0"),
+        ({"prune_std": -0.1}, "prune_std must be a finite number >= 0"),
+        ({"prune_std": float("nan")}, "prune_std must be a finite number >= 0"),
     ],
 )
 def test_bad_arguments_are_refused_before_any_work(small_grid, encoders, options, words):

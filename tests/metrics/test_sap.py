@@ -133,7 +133,7 @@ def test_order_and_shift_of_codes_do_not_matter(mixture, variant):
         ),
         ({"continuous": (4,)}, r"continuous must be columns in \[0, 4\)"),
         ({"variant": "svm", "continuous": (1,)}, "continuous is for variant 'thresholds'"),
-        ({"prune_std": -1.0}, "prune_std must be finite and at least 0"),
+        ({"prune_std": -1.0}, "prune_std must be a finite number >= 0"),
     ],
 )
 def test_bad_options(mixture, options, words):
