@@ -79,7 +79,7 @@ def check_number(
         and (at_least is None or value >= at_least)
         and (below is None or value < below)
         and (at_most is None or value <= at_most)
-        and (not finite or math.isfinite(value))
+        and (not finite or -math.inf < value < math.inf)  # torch.compile cannot trace isfinite
     )
     if accepted:
         return
