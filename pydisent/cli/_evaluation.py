@@ -1,6 +1,7 @@
 """The commands that score, compare and rank runs."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -179,6 +180,7 @@ def _evaluate(run: "Run", metrics: Sequence[str], options: dict[str, Any]) -> No
     folder = RunFolder(run.path)
     try:
         with progress_bars() as progress:
-            score(run, chosen, keep=folder.add_scores, progress=progress, **options)
+            keep = partial(folder.add_scores, step=run.step)
+            score(run, chosen, keep=keep, progress=progress, **options)
     finally:
-        run.scores = folder.read_scores()
+        run.scores = folder.read_scores(run.step)

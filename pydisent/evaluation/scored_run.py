@@ -79,7 +79,9 @@ def read_run(path: Path) -> ScoredRun:
     folder.require_run()
     config = folder.read_config()
     check_fields(str(folder.config), config, _FIELDS, others=True)
-    return scored_run(path, config, folder.read_scores() or {}, updates(path))
+    made = updates(path)
+    scores = folder.read_scores(None if made is None else made[0])
+    return scored_run(path, config, scores or {}, made)
 
 
 def scored_run(

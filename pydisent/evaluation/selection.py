@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +246,8 @@ def _common_settings(
 
 def _score(path: Path, nets: Perception, device: str | torch.device) -> None:
     run = open_run(path, device)
-    score(run, [METRIC], perception=nets, keep=RunFolder(path).add_scores)
+    keep = partial(RunFolder(path).add_scores, step=run.step)
+    score(run, [METRIC], perception=nets, keep=keep)
 
 
 def _ranked(path: Path) -> Ranked:

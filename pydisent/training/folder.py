@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pydisent._atomic import write_atomic
+from pydisent._notice import warn_once
+from pydisent.training._checkpoint_files import steps_kept
 from pydisent.training.files import (
     NUMBER,
     Types,
@@ -184,14 +186,42 @@ class RunFolder:
             lines.append((line + "\n", found))
         return lines
 
-    def read_scores(self) -> dict[str, Any] | None:
-        """Return the scores, or None if there are none.
+    def read_scores(self, step: int | None = None) -> dict[str, Any] | None:
+        """Return the scores of a checkpoint, or None if no scores are recorded.
+
+        Scores of other checkpoints, such as those of a run that was resumed after it was scored,
+        are left out. Those that do not record their checkpoint are kept.
+
+        Parameters
+        ----------
+        step : int, optional
+            The number of updates of the checkpoint; by default, the last one.
+
+        Warns
+        -----
+        UserWarning
+            If scores are left out.
 
         Raises
         ------
         OSError, ValueError
             If the file is damaged; the message names it.
         """
+        scores = self._entries()
+        if scores is None:
+            return None
+        made = max(steps_kept(self.checkpoints), default=None) if step is None else step
+        other = {m: e["step"] for m, e in scores.items() if made not in (None, e.get("step", made))}
+        if other:
+            steps = ", ".join(f"{metric} of step {found}" for metric, found in other.items())
+            warn_once(
+                f"{self.scores} has scores of other weights than those of step {made}, which are "
+                f"left out: {steps}"
+            )
+        return {metric: entry for metric, entry in scores.items() if metric not in other}
+
+    def _entries(self) -> dict[str, Any] | None:
+        """Return the scores of all checkpoints, checked, or None if there are none."""
         if not self.scores.exists():
             return None
         scores = read_object(self.scores)
@@ -208,10 +238,19 @@ class RunFolder:
             for name in _TEXTS:
                 if details.get(name) is not None:
                     check_value(f"{self.scores}: {name} of {metric}", details[name], (str,))
+            if "step" in entry:
+                check_value(f"{self.scores}: step of {metric}", entry["step"], (int,))
         return scores
 
-    def add_scores(self, scores: dict[str, Any]) -> None:
+    def add_scores(self, scores: dict[str, Any], step: int | None = None) -> None:
         """Add `scores` to the file, waiting for other writers.
+
+        Parameters
+        ----------
+        scores : dict
+            The scores by metric.
+        step : int, optional
+            The number of updates of the checkpoint that was scored, which is recorded with them.
 
         Raises
         ------
@@ -220,7 +259,9 @@ class RunFolder:
         """
         self.require_run()
         with file_lock(self.path / ".scores.lock", str(self.scores), wait=True):
-            write_json(self.scores, (self.read_scores() or {}) | scores)
+            known = self._entries() or {}
+            made = {} if step is None else {"step": step}
+            write_json(self.scores, known | {name: made | score for name, score in scores.items()})
 
 
 # Current names of renamed systems, by former name and a distinguishing setting.

@@ -152,7 +152,7 @@ def open_run(
         plan=plan,
         environment=folder.read_environment(),
         log=folder.read_log(),
-        scores=folder.read_scores(),
+        scores=folder.read_scores(state["step"]),
         system=system.eval(),
         step=state["step"],
     )

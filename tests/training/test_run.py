@@ -6,6 +6,7 @@ import torch
 
 from pydisent import data
 from pydisent.data import ImageDataset
+from pydisent.evaluation.scored_run import read_run
 from pydisent.training import Plan, Run, RunFolder, open_run, train
 
 
@@ -40,6 +41,21 @@ def test_scores_accumulate(run_path):
     folder.add_scores({"a": {"score": 0.5, "details": {}}})
     folder.add_scores({"b": {"score": 1.0, "details": {}}})
     assert open_run(run_path).scores.keys() == {"a", "b"}
+    folder.scores.unlink()
+
+
+def test_scores_of_other_weights_are_left_out(run_path):
+    """A run that was scored, then resumed, or read from an earlier checkpoint."""
+    folder = RunFolder(run_path)
+    folder.add_scores({"a": {"score": 0.5, "details": {}}}, step=25)
+    folder.add_scores({"b": {"score": 1.0, "details": {}}}, step=30)
+    folder.add_scores({"c": {"score": 2.0, "details": {}}})  # as recorded by earlier versions
+    with pytest.warns(UserWarning, match="other weights than those of step 30.*: a of step 25$"):
+        assert folder.read_scores().keys() == {"b", "c"}
+    assert open_run(run_path).scores.keys() == {"b", "c"}
+    assert read_run(run_path).scores.keys() == {"b", "c"}
+    with pytest.warns(UserWarning, match="other weights than those of step 25.*: b of step 30$"):
+        assert open_run(run_path, step=25).scores.keys() == {"a", "c"}
     folder.scores.unlink()
 
 
