@@ -7,6 +7,7 @@ factor-vae mig sap reconstruction --out runs/precision`` on a machine with nativ
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,10 @@ def table(result: dict) -> list[str]:
 
 
 def main() -> int:
-    root = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/precision")
-    folders = [RunFolder(path) for path in sorted(root.iterdir()) if path.is_dir()]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sweep", type=Path, nargs="?", default=Path("runs/precision"))
+    root = parser.parse_args().sweep
+    folders = [RunFolder(path) for path in sorted(root.glob("*")) if path.is_dir()]
     runs = [figures(folder) for folder in folders if folder.is_run()]
     if len({tuple(run[name] for name in SHARED) for run in runs}) != 1:
         print(f"{root} must hold runs that share {', '.join(SHARED)}", file=sys.stderr)

@@ -8,6 +8,7 @@ after the question to a function that draws it from the result alone.
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -164,6 +165,7 @@ def page(name: str) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     for folder in folders():
         for question, bench, result in answers(folder):
             for ending, draw in getattr(bench, "FIGURES", {}).items():

@@ -2,11 +2,15 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
+import pytest
 import torch
 
 from pydisent.evaluation.scoring import score
 from pydisent.training import Plan, RunFolder, open_run, train
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_precisions_are_compared_over_seeds(bench, monkeypatch, tmp_path, capsys):
@@ -134,3 +138,15 @@ def test_regularizers_are_timed_behind_a_gate(bench, monkeypatch, capsys):
     capsys.readouterr()
     assert regularizers.main() == 0
     assert float(capsys.readouterr().out) >= 0
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "bench").glob("[a-z]*.py")), ids=lambda p: p.stem)
+def test_help_runs_and_writes_nothing(bench, monkeypatch, capsys, path):
+    """Two programs read no options: one rewrote the README when asked for help."""
+    program = bench(path.stem)
+    monkeypatch.setattr("sys.argv", [path.name, "--help"])
+    monkeypatch.setattr(Path, "write_text", lambda *_: pytest.fail("a file was written"))
+    with pytest.raises(SystemExit) as stopped:
+        program.main()
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: {path.name}")
