@@ -129,9 +129,11 @@ def probe_table() -> list[str]:
 def tables() -> str:
     """The text between the markers."""
     gpu = measured("gpu_ceilings")
-    told = f"Measured on {gpu['environment']['gpu']}." if gpu else "Nothing is measured yet."
+    told = "Nothing in these tables is measured yet: every time is a **prediction**."
+    if gpu:
+        told = f"Measured on {gpu['environment']['gpu']}. Every other time is a **prediction**."
     lines = [
-        f"{told} Every other time is a **prediction**.", "",
+        told, "",
         "### The machine", "", *ceiling_table(),
         "### The penalty's step", "",
         f"k = T = 8, batch 32, m = 128, base 64, tangents in bf16, {RANK} directions. Floor: each "

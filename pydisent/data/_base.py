@@ -247,6 +247,12 @@ class ArrayDataset(ImageDataset):
         The byte value that stands for 1.
     labels : Tensor, optional
         (N,) int64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``array`` is not a NumPy array of bytes, (N, C, H, W) with at least 1 image and 1 to 4
+        channels.
     """
 
     def __init__(
@@ -258,6 +264,12 @@ class ArrayDataset(ImageDataset):
         labels: Tensor | None = None,
         image_size: int | None = None,
     ) -> None:
+        if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
+            got = f"{type(array).__name__} of {getattr(array, 'dtype', 'no dtype')}"
+            raise TypeError(f"array must be a NumPy array of uint8, from 0 to {white}, got {got}")
+        if array.ndim != 4 or not array.size or array.shape[1] > 4:
+            rule = "(N, C, H, W), at least 1 image, with 1 to 4 channels C"
+            raise ValueError(f"array must be {rule}, got {array.shape}")
         channels, height, width = array.shape[1:]
         super().__init__(
             name, (channels, height, width), len(array), labels=labels, image_size=image_size

@@ -111,9 +111,13 @@ def read_factors(path: str | os.PathLike[str], bins: int = BINS) -> FactorTable:
 
 def _picture_column(file: Path, header: Sequence[str]) -> int:
     """Return the position of the pictures' column; ValueError if the header is not one."""
-    said = f"{str(file)!r} line 1 must name the columns"
-    if len(header) < 2 or len(set(header)) < len(header) or not all(header):
-        raise ValueError(f"{said}, different names, got {list(header)[:12]}; expected {EXPECTED}")
+    said, got = f"{str(file)!r} line 1 must name the columns", list(header)[:12]
+    if len(header) < 2:
+        raise ValueError(f"{said}, at least 2, separated by commas, got {got}; expected {EXPECTED}")
+    if "" in header:
+        raise ValueError(f"{said}, got no name for column {header.index('') + 1} of {got}")
+    if len(set(header)) < len(header):
+        raise ValueError(f"{said} by different names, got {got}")
     for name in header:
         if NUMBER.fullmatch(name):
             raise ValueError(f"{said}, got the number {name}; expected {EXPECTED}")
@@ -195,8 +199,8 @@ def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
                     yield reader.line_num, [cell.strip() for cell in cells]
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(
-                f"{str(file)!r} after line {reader.line_num} must be CSV in UTF-8: {error}; "
-                f"expected {EXPECTED}"
+                f"{str(file)!r} must be CSV in UTF-8, as it is up to line {reader.line_num}, got: "
+                f"{error}; expected {EXPECTED}"
             ) from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -55,13 +55,23 @@ class ObservedFactorDataset(ImageDataset):
         classes: Sequence[str] = (),
         note: str = "",
     ) -> None:
+        if not isinstance(dataset, ImageDataset):
+            raise TypeError(f"dataset must be an ImageDataset, got {type(dataset).__name__}")
         self.factor_names = tuple(factor_names)
-        self.factor_values = tuple(tuple(meanings) for meanings in factor_values)
+        if not all(isinstance(meanings, Iterable) for meanings in factor_values):
+            rule = "sequences of the meanings of each factor's values"
+            raise TypeError(f"factor_values must be {rule}, got {factor_values!r:.80}")
+        self.factor_values = tuple(tuple(map(str, meanings)) for meanings in factor_values)
         self.factor_sizes = tuple(len(meanings) for meanings in self.factor_values)
         count = len(self.factor_names)
         different = count > 0 and len(set(self.factor_names)) == count
         check(different, "factor_names", "different names, at least 1", self.factor_names)
-        check(len(self.factor_sizes) == count, "factor_values", f"of {count} factors", count)
+        check(
+            len(self.factor_sizes) == count,
+            "factor_values",
+            f"of {count} factors",
+            len(self.factor_sizes),
+        )
         table = integer_array(values, "values")
         shape = (len(dataset), count)
         check(table.shape == shape, "values", f"of shape {shape}, one row per image", table.shape)

@@ -201,6 +201,10 @@ class PictureGrid(FactorDataset):
         return self._pictures.read(indices)
 
 
+class _DepthError(ValueError):
+    """A picture has more than 8 bits per channel."""
+
+
 def open_picture(file: Path, mode: str, source: tuple[int, int] | None = None) -> Image:
     """Return a decoded picture, upright, opaque and in `mode`; see `Preparation`.
 
@@ -241,6 +245,8 @@ def _decoded(
                 size = picture.size
     except MemoryError:
         raise
+    except _DepthError as error:
+        raise ValueError(f"{name} must be a picture of 8 bits a channel, got {error}") from None
     except Exception as error:  # Pillow raises many kinds of errors
         raise ValueError(f"{name} must be a whole picture: {error}") from error
     if not whole or source not in (None, size):
@@ -280,7 +286,7 @@ def _plain(picture: Image, mode: str) -> Image:
         from PIL import Image, ImageOps
 
     if picture.mode[0] in "IF":
-        raise ValueError(f"pixels must be bytes, got mode {picture.mode!r}")
+        raise _DepthError(f"mode {picture.mode!r}")
     upright = ImageOps.exif_transpose(picture)
     if upright.has_transparency_data:
         paper = Image.new("RGBA", upright.size, "white")

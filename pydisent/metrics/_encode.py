@@ -87,24 +87,37 @@ def encode_dataset(
 class EncodedDataset:
     """Codes of images with factors, so that metrics can share one encoding.
 
-    Pass it with its `encode` in place of the data set and the encoder.
+    Pass it with its `encode` in place of the data set and the encoder:
+    ``factor_vae_score(codes.encode, codes)``.
 
     Parameters
     ----------
     source : FactorDataset or ObservedFactorDataset
         The data set.
-    codes : Tensor
+    codes : Tensor or numpy.ndarray
         (n, d).
     pool : numpy.ndarray, optional
         (n,) ascending numbers of the encoded images; None for all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``codes`` are not real numbers, or not one row per encoded image.
     """
 
     def __init__(
         self,
         source: FactorDataset | ObservedFactorDataset,
-        codes: Tensor,
-        pool: np.ndarray | None,
+        codes: Tensor | np.ndarray,
+        pool: np.ndarray | None = None,
     ) -> None:
+        if not isinstance(codes, Tensor | np.ndarray) or np.dtype("O") == codes.dtype:
+            raise TypeError(f"codes must be a tensor or array (n, d), got {type(codes).__name__}")
+        codes = torch.as_tensor(codes)
+        count = len(source) if pool is None else len(pool)
+        if codes.ndim != 2 or len(codes) != count:
+            shape = tuple(codes.shape)
+            raise ValueError(f"codes must be (n, d), n = {count} encoded images, got {shape}")
         self.source, self.name, self.factors = source, source.name, source.factors
         self.factor_names, self.factor_sizes = source.factor_names, source.factor_sizes
         self.pool = pool

@@ -79,7 +79,13 @@ def check_factors(factors: Array, count: int, name: str = "factors") -> np.ndarr
         If they are neither integers nor booleans, not two-dimensional, or not one row per code.
     """
     given = plain_array(factors, name)
-    array = integer_array(given * 1 if given.dtype == bool else factors, name)
+    try:
+        array = integer_array(given * 1 if given.dtype == bool else factors, name)
+    except TypeError as error:
+        raise TypeError(
+            f"{error}; .astype(int) converts whole numbers, np.digitize puts quantities into bins, "
+            "and np.unique(..., return_inverse=True) numbers words"
+        ) from None
     if array.ndim != 2 or not array.shape[1]:
         raise ValueError(f"{name} must be (N, f) with f at least 1, got {array.shape}")
     if len(array) != count:

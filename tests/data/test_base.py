@@ -89,6 +89,23 @@ def test_stored_bytes_come_out_as_fractions_of_white():
     np.testing.assert_allclose(images.double(), array[[2, 0]] / 255, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("array", "error", "words"),
+    [
+        (np.ones((3, 1, 4, 4)), TypeError, "uint8, from 0 to 255, got ndarray of float64"),
+        (torch.rand(3, 1, 4, 4), TypeError, "uint8, from 0 to 255, got Tensor of torch.float32"),
+        ([[0]], TypeError, "uint8, from 0 to 255, got list of no dtype"),
+        (np.zeros((3, 4, 4), np.uint8), ValueError, r"\(N, C, H, W\), .* got \(3, 4, 4\)"),
+        (np.zeros((3, 32, 32, 3), np.uint8), ValueError, r"1 to 4 channels C, got \(3, 32, 32, 3"),
+        (np.zeros((0, 1, 4, 4), np.uint8), ValueError, r"at least 1 image.* got \(0, 1, 4, 4\)"),
+    ],
+)
+def test_only_bytes_with_the_channels_first_are_images(array, error, words):
+    """Numbers in [0, 1] would be divided by 255, a height taken for channels."""
+    with pytest.raises(error, match=f"array must be .*{words}"):
+        ArrayDataset("mine", array)
+
+
 @pytest.mark.parametrize("side", [1, 2, 4])
 def test_shrinking_is_the_average_over_areas(side):
     array = noise()

@@ -144,7 +144,11 @@ def test_rows_and_pictures_must_fit_unless_partial(folder, tmp_path):
         (4, ["0/02.png", "ring", "0", "1e999"], "line 4, column 'size', must be finite, got 1e999"),
         (4, ["0/02.png", "ring", "0", "N/A"], "line 4, column 'size', must be a number, as in l"),
         (4, ["0/00.png", "ring", "0", "0.0"], "line 4, column 'file', lists '0/00.png' again, aft"),
-        (4, ['"0/02.png', "ring", "0", "0.0"], "after line 25 must be CSV in UTF-8"),
+        (
+            4,
+            ['"0/02.png', "ring", "0", "0.0"],
+            "must be CSV in UTF-8, as it is up to line 25, got: unexp",
+        ),
     ],
 )
 def test_errors_name_file_line_and_column(folder, tmp_path, line, cells, words):
@@ -157,9 +161,13 @@ def test_errors_name_file_line_and_column(folder, tmp_path, line, cells, words):
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        ("file", r"line 1 must name the columns, different names, got \['file'\]; expected a CSV"),
-        ("file,a,a,b", "line 1 must name the columns, different names"),
-        ("file,,a,b", "line 1 must name the columns, different names"),
+        ("file", r"line 1 must name the columns, at least 2, separated by commas, got \['file'\];"),
+        (
+            "file;shape;count",
+            r"at least 2, separated by commas, got \['file;shape;count'\]; expected a C",
+        ),
+        ("file,a,a,b", "line 1 must name the columns by different names, got"),
+        (",file,a,b", "line 1 must name the columns, got no name for column 1 of"),
         ("00.png,disc,3,0.5", "line 1 must name the columns, got the number 3"),
         ("file,image,a,b", "line 1 must name the columns, one of them file or image"),
     ],

@@ -84,7 +84,9 @@ def test_damaged_pictures_are_named_and_leave_nothing(tmp_path, cache, monkeypat
             {"truncated": whole[:-2000], "text": b"not a picture", "empty": b""}[damage]
         )
     dataset = load("images", folder)
-    with pytest.raises(ValueError, match=r"b\.png' must be a whole picture"):
+    deep = "picture of 8 bits a channel, got mode 'I;16'"
+    said = deep if damage == "deep" else "whole picture"
+    with pytest.raises(ValueError, match=r"b\.png' must be a " + said):
         dataset.images([0, 1])
     assert not cache.exists() or not list(cache.iterdir())
 

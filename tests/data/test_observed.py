@@ -60,7 +60,8 @@ def test_factors_stay_with_images_that_are_held_out():
         (table(9), NAMES, VALUES, ValueError, r"values must be of shape \(10, 2\), one row per im"),
         (table() + 1, NAMES, VALUES, ValueError, r"values of 'shape' must be in \[0, 2\)"),
         (table(), ("a", "a"), VALUES, ValueError, "factor_names must be different names"),
-        (table(), NAMES, VALUES[:1], ValueError, "factor_values must be of 2 factors"),
+        (table(), NAMES, VALUES[:1], ValueError, "factor_values must be of 2 factors, got 1"),
+        (table(), NAMES, (2, 3), TypeError, "factor_values must be sequences of the meanings"),
         (table()[:, :0], (), (), ValueError, "factor_names must be different names, at least 1"),
     ],
 )

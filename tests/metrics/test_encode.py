@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from pydisent.metrics import MetricResult, _encode, encode_dataset
+from pydisent.metrics import (
+    EncodedDataset,
+    MetricResult,
+    _encode,
+    encode_dataset,
+    factor_vae_score,
+)
 from pydisent.metrics._encode import CodeTable
 
 
@@ -82,3 +88,26 @@ def test_a_code_table_encodes_each_image_drawn_once(small_grid, encoders, dense,
 
 def test_a_result_is_its_score():
     assert float(MetricResult(0.25, {"a": 1})) == 0.25
+
+
+@pytest.mark.parametrize("of", [np.asarray, torch.from_numpy])
+def test_known_codes_are_looked_up_by_row(small_grid, of):
+    factors = small_grid.factors(range(720)).numpy()
+    codes = EncodedDataset(small_grid, of(factors / 1.0))
+    assert torch.equal(codes.codes([3, 700]), torch.from_numpy(factors[[3, 700]] / 1.0))
+    assert factor_vae_score(codes.encode, codes, train_votes=500, eval_votes=200).score == 1
+    some = EncodedDataset(small_grid, of(factors[[2, 7]] / 1.0), np.array([2, 7]))
+    assert torch.equal(some.codes([7]), torch.from_numpy(factors[[7]] / 1.0))
+
+
+@pytest.mark.parametrize(
+    ("codes", "error", "words"),
+    [
+        (np.zeros((5, 2)), ValueError, r"\(n, d\), n = 720 encoded images, got \(5, 2\)"),
+        (np.zeros(720), ValueError, r"\(n, d\), n = 720 encoded images, got \(720,\)"),
+        ([[0.0]] * 720, TypeError, r"a tensor or array \(n, d\), got list"),
+    ],
+)
+def test_codes_that_do_not_fit_the_images_are_refused(small_grid, codes, error, words):
+    with pytest.raises(error, match=f"codes must be {words}"):
+        EncodedDataset(small_grid, codes)

@@ -40,7 +40,7 @@ def changed(array, row, column, value):
         (CODES.astype(str), FACTORS, TypeError, "codes must be real numbers"),
         (CODES, FACTORS[:59], ValueError, "factors must have one row per code, 60, got 59"),
         (CODES, FACTORS[:, 0], ValueError, r"factors must be \(N, f\).*got \(60,\)"),
-        (CODES, FACTORS / 1.0, TypeError, r"factors must be integers, got float64"),
+        (CODES, FACTORS / 1.0, TypeError, r"factors must be integers, got float64; .astype"),
         (CODES, FACTORS * [1, 0], ValueError, "column 1 is 0 in all 60 rows"),
     ],
 )
