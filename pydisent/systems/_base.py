@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from pydisent import parallel
 from pydisent._checks import check, check_one_of
+from pydisent.systems._inputs import check_inputs
 from pydisent.systems._left_out import LeftOut, LeftOutError, left_out_words
 from pydisent.systems._presets import OTHER_DATA, DataSettings, Preset, Presets, Recipe
 from pydisent.systems._ranges import stage
@@ -81,6 +82,10 @@ class System(nn.Module, abc.ABC):
     data_settings: ClassVar[DataSettings] = {}
     added_settings: ClassVar[Mapping[str, Any]] = {}
     needs_attributes: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        check_inputs(cls)
 
     def __init__(self, config: Any, image_shape: tuple[int, int, int]) -> None:
         super().__init__()

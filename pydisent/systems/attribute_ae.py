@@ -132,6 +132,11 @@ class AttributeAE(Progressive):
         return 4 * self.autoencoder.z_channels
 
     @property
+    def latent_size(self) -> int:
+        """Return k + d, the size of the code in this phase."""
+        return self.config.attributes + self.z_size
+
+    @property
     def factor_columns(self) -> range:
         """Return the coordinates of the code that are attributes."""
         return range(self.config.attributes)

@@ -284,6 +284,11 @@ class JacobianAE(Progressive):
         return loss + supervision, terms | parts
 
     @property
+    def latent_size(self) -> int:
+        """Return `code_size`."""
+        return self.code_size
+
+    @property
     def code_size(self) -> int:
         """Return the size of the code in the current phase."""
         return self.model.encoder.head.weight.shape[0]
