@@ -95,7 +95,7 @@ class _ClipBySettings(Function):
         return g.detach() if _Settings.clipped else g
 
 
-@pytest.mark.parametrize("function, owner, name, value", [
+@pytest.mark.parametrize(("function", "owner", "name", "value"), [
     (_Clip, _Clip, "limit", 0.5),
     (_ClipBySettings, _Settings, "clipped", True),
 ])  # fmt: skip

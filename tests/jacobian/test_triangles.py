@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from _functions import by_differences, draw_codes
+from _functions import assert_right, by_differences, draw_codes
 
 from pydisent import correct_derivatives, doctor
 from pydisent.jacobian import gram_penalty, linearize, second_directional_derivative
@@ -114,3 +114,29 @@ def test_doctor_varies_symmetric_matrices_along_symmetric_directions():
 def _symmetric(z, weight):
     a = matrices(z, weight)
     return a @ a.mT
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 2), (2, 1, 4), (2, 4, 1), (2, 3, 0)])
+@pytest.mark.parametrize("hermitian", [False, True])
+def test_complex_pseudo_inverses_are_right_under_dispatch_modes(shape, hermitian):
+    """PyTorch's are conjugated there, where ``method="autograd"`` and corrections evaluate."""
+    a = torch.complex(draw_codes(*shape), draw_codes(*shape).sin())
+    a = a @ a.mH if hermitian else a
+    for options in ({}, {"rtol": 1e-3}, {"atol": 0.1}, {"atol": 0.1, "rtol": 0.5}):
+        expected = torch.linalg.pinv(a, hermitian=hermitian, **options)
+        with correct_derivatives():
+            found = torch.linalg.pinv(a, hermitian=hermitian, **options)
+        torch.testing.assert_close(found, expected)
+    with correct_derivatives():
+        found = torch.linalg.pinv(a, 0.5, hermitian)
+    torch.testing.assert_close(found, torch.linalg.pinv(a, 0.5, hermitian))
+
+
+def test_complex_pseudo_inverses_by_every_method():
+    weight = draw_codes(4, 8)
+
+    def fn(z):
+        a = torch.view_as_complex((z @ weight).view(-1, 2, 2, 2))
+        return torch.view_as_real(torch.linalg.pinv(0.2 * a + 2 * torch.eye(2)))
+
+    assert_right(fn, draw_codes())

@@ -18,6 +18,7 @@ from pydisent.jacobian.decompositions.attention import (
 from pydisent.jacobian.decompositions.determinants import det, logdet, slogdet
 from pydisent.jacobian.decompositions.distances import cdist, cosine_similarity, pdist
 from pydisent.jacobian.decompositions.elementary import (
+    absolute,
     as_strided_scatter,
     floor_divide,
     heaviside,
@@ -74,6 +75,7 @@ from pydisent.jacobian.decompositions.solves import (
     eigvalsh,
     householder_product,
     old_cholesky,
+    pinv,
     solve,
     solve_ex,
     tensorsolve,
@@ -87,6 +89,7 @@ __all__ = [
     "CorrectedFunctions",
     "DecomposedFunctions",
     "RefuseWrongDerivatives",
+    "absolute",
     "as_strided_scatter",
     "batch_norm",
     "batch_norm_legit",
@@ -126,6 +129,7 @@ __all__ = [
     "normal",
     "old_cholesky",
     "pdist",
+    "pinv",
     "poisson_nll_loss",
     "polar",
     "prod",

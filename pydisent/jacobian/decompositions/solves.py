@@ -71,12 +71,25 @@ def pinv(
     A: Tensor, rcond: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None
 ) -> Tensor:
     """Pseudo-inverses, if ``hermitian`` of the symmetric matrices whose lower triangle is given."""
-    read = mirrored(A, upper=False) if hermitian else A
+    A = mirrored(A, upper=False) if hermitian else A
+    if rcond is None and atol is None and rtol is None:
+        rcond = torch.finfo(A.dtype).eps * max(A.shape[-2:])
+    # Under a dispatch mode the native function returns conjugates of complex results.
+    read = _as_real_blocks(A) if A.is_complex() else A
     if rcond is None:
         inverse: Tensor = torch.linalg.pinv(read, atol=atol, rtol=rtol, hermitian=hermitian)
     else:
         inverse = torch.linalg.pinv(read, rcond, hermitian)
-    return inverse
+    if not A.is_complex():
+        return inverse
+    real, imaginary = inverse[..., : A.shape[-2]].chunk(2, -2)
+    return torch.complex(real, imaginary)
+
+
+def _as_real_blocks(A: Tensor) -> Tensor:
+    """The real matrices [[Re, −Im], [Im, Re]], which multiply and invert as complex ones do."""
+    rows = torch.cat([A.real, -A.imag], -1), torch.cat([A.imag, A.real], -1)
+    return torch.cat(rows, -2)
 
 
 OF_SYMMETRIC_MATRICES = frozenset((eigh, eigvalsh, cholesky, old_cholesky, cholesky_ex))
