@@ -128,8 +128,9 @@ def test_complex_pseudo_inverses_are_right_under_dispatch_modes(shape, hermitian
             found = torch.linalg.pinv(a, hermitian=hermitian, **options)
         torch.testing.assert_close(found, expected)
     with correct_derivatives():
-        found = torch.linalg.pinv(a, 0.5, hermitian)
-    torch.testing.assert_close(found, torch.linalg.pinv(a, 0.5, hermitian))
+        found = torch.linalg.pinv(a, 0.5, hermitian), torch.pinverse(a), a.pinverse(rcond=0.5)
+    expected = torch.linalg.pinv(a, 0.5, hermitian), torch.pinverse(a), a.pinverse(rcond=0.5)
+    torch.testing.assert_close(found, expected)
 
 
 def test_complex_pseudo_inverses_by_every_method():

@@ -86,6 +86,12 @@ def pinv(
     return torch.complex(real, imaginary)
 
 
+@decomposes(torch.pinverse, Tensor.pinverse)
+def pinverse(input: Tensor, rcond: Any = 1e-15) -> Tensor:
+    """As :func:`pinv`, with the arguments of ``torch.pinverse``."""
+    return pinv(input, rcond)
+
+
 def _as_real_blocks(A: Tensor) -> Tensor:
     """The real matrices [[Re, −Im], [Im, Re]], which multiply and invert as complex ones do."""
     rows = torch.cat([A.real, -A.imag], -1), torch.cat([A.imag, A.real], -1)
