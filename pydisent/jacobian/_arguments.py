@@ -102,15 +102,18 @@ def check_tangents(tangents: Any, latent: torch.Size) -> None:
 
 
 def checked_cotangents(
-    cotangents: Any, structure: pytree.TreeSpec, outputs: Sequence[torch.Size]
+    cotangents: Any, structure: pytree.TreeSpec, outputs: Sequence[Tensor | None]
 ) -> list[Tensor]:
-    """The given cotangents as a list; TypeError or ValueError unless real and (K, B, *out)."""
+    """The given cotangents as a list; TypeError or ValueError unless real and (K, B, *out).
+
+    ``outputs`` are the leaves of the function's value, whose structure the cotangents must have.
+    """
     found, own = pytree.tree_flatten(cotangents)
     leaves = [leaf for leaf in found if leaf is not None]
-    shapes = [tuple(shape) for shape in outputs]
+    shapes = [tuple(output.shape) for output in outputs if output is not None]
     if own != structure or any(
-        not isinstance(leaf, Tensor) or tuple(leaf.shape[1:]) != shape
-        for leaf, shape in zip(leaves, shapes)
+        given is not None if output is None else not _fits(given, output)
+        for given, output in zip(found, outputs)
     ):
         got = [tuple(getattr(leaf, "shape", ())) for leaf in leaves]
         raise ValueError(f"cotangents must have shapes (K, *s) for s in {shapes}, got {got}")
@@ -121,6 +124,10 @@ def checked_cotangents(
         if leaf.is_complex():
             raise TypeError(f"cotangents must be real tensors, got dtype {leaf.dtype}")
     return leaves
+
+
+def _fits(cotangent: Any, output: Tensor) -> bool:
+    return isinstance(cotangent, Tensor) and cotangent.shape[1:] == output.shape
 
 
 def check_keywords(

@@ -10,11 +10,13 @@ rather than to captured values.
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 import weakref
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -177,12 +179,42 @@ def _kind_of(node: Any) -> Any:
     """What determines a node's derivative formula, or None if that may depend on more."""
     if not is_custom(node):
         return node.name() if _NATIVE.fullmatch(node.name()) else None
-    plain = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.Size)
     told = vars(node)  # what its forward saved for its backward, besides tensors
-    if not all(type(value) in plain for value in told.values()):
+    around = _read_around(node._forward_cls)
+    if around is None or not all(type(value) in _PLAIN for value in told.values()):
         return None
     own = weakref.ref(node._forward_cls)  # a class may be recreated at each step
-    return own, tuple(told.items()), node.needs_input_grad
+    return own, tuple(told.items()), around, node.needs_input_grad
+
+
+_PLAIN = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.Size)
+_FIXED = (ModuleType, FunctionType, BuiltinFunctionType)
+
+
+def _read_around(function: type) -> tuple[tuple[str, Any], ...] | None:
+    """The values that a custom function's backward reads from its class and from around it.
+
+    None if it reads more there than numbers, strings and the like, such as a settings object.
+    """
+    base: Any = torch.autograd.Function
+    own: Any = function
+    backward = inspect.unwrap(own.backward if own.vjp is base.vjp else own.vjp)
+    if not isinstance(backward, FunctionType):
+        return None
+    code, cells = backward.__code__, backward.__closure__ or ()
+    around = {n: backward.__globals__[n] for n in code.co_names if n in backward.__globals__}
+    try:
+        around.update((name, cell.cell_contents) for name, cell in zip(code.co_freevars, cells))
+    except ValueError:  # a variable without a value
+        return None
+    read = [(name, v) for name, v in around.items() if v is not function and not _is_fixed(v)]
+    bases = function.__mro__[: function.__mro__.index(base)]
+    read += [(n, v) for part in bases for n, v in vars(part).items() if type(v) in _PLAIN]
+    return tuple(read) if all(type(value) in _PLAIN for _, value in read) else None
+
+
+def _is_fixed(value: Any) -> bool:
+    return isinstance(value, _FIXED) or value is Tensor
 
 
 def live_bend(output: Tensor, region: Region, hooks: Hooks) -> Bending:

@@ -68,4 +68,6 @@ def directional_derivative(
     value, derivative = linearize_with_graph(fn, z, args, kwargs, coupled)
     if not isinstance(value, Tensor):
         raise TypeError(f"fn must return a tensor, got {type(value).__name__}")
-    return value, derivative.push(tangents.to(z.dtype)[None], derivative.captured)[0][0]
+    # A copy, as J v may be a view of it: that of the identity is v itself.
+    own = tangents.to(z.dtype, copy=True)[None]
+    return value, derivative.push(own, derivative.captured)[0][0]

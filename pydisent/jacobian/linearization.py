@@ -184,12 +184,13 @@ class Linearization(Generic[_V]):
         check_tangents(tangents, self.latent_shape)
         parts = [self.push(chunk) for chunk in self.chunks(tangents)]
         if not parts:
-            return self.structured([tangents.new_zeros(0, *shape) for shape in self._shapes])
+            none = tangents.new_zeros(0, dtype=self.returned)
+            return self.structured([none.reshape(0, *shape) for shape in self._shapes])
         return self.structured([torch.cat(column).to(self.returned) for column in zip(*parts)])
 
     def vjp(self, cotangents: Any) -> Tensor:
         """J' U: cotangents (K, B, *out), in the structure of ``value``, to (K, B, *latent)."""
-        flat = checked_cotangents(cotangents, self._structure, self._shapes)
+        flat = checked_cotangents(cotangents, self._structure, self._leaves)
         flat = [flat[i] for i in self.program.moved]
         zeros = torch.zeros(len(flat[0]), *self.latent_shape, dtype=self.dtype, device=self.device)
         rows, start = [zeros[:0]], 0
@@ -206,7 +207,7 @@ class Linearization(Generic[_V]):
             self._pull(chunk, lambda outputs: outputs)
             for chunk in self.chunks(tangents, graph=True)
         ]
-        return torch.cat(rows).to(self.returned) if rows else tangents.clone()
+        return torch.cat(rows or [tangents]).to(self.returned)
 
     def jacobian(self) -> Tensor:
         """J itself, (B, n, m), with all n elements of a sample's outputs and m of its code."""

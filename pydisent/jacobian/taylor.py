@@ -74,14 +74,14 @@ def second_directional_derivative(
     with torch.inference_mode(False), torch.set_grad_enabled(keeps_graph):
         z = z.clone() if z.is_inference() else z
         curve = Curve(fn, z, args, kwargs, compute_dtype, coupled)
-        moved = curve.push(directions.detach().to(z.device, curve.dtype), Pairs())
-    first, second = (
-        [curve.still(len(directions), shape) for shape in curve.program.output_shapes]
-        for _ in range(2)
-    )
-    for i, (along, bent) in zip(curve.program.moved, moved):
-        first[i] = along
-        second[i] = second[i] if bent is None else bent
+        # A copy, as J v may be a view of it: that of the identity is v itself.
+        own = directions.detach().to(z.device, curve.dtype, copy=True)
+        moved = dict(zip(curve.program.moved, curve.push(own, Pairs())))
+    first, second = list[Tensor](), list[Tensor]()
+    for i, shape in enumerate(curve.program.output_shapes):
+        parts = moved.get(i, (None, None))
+        for found, part in zip((first, second), parts):
+            found.append(own.new_zeros(len(own), *shape) if part is None else part)
     value = curve.value
     if not keeps_graph:
         value = pytree.tree_map_only(Tensor, Tensor.detach, value)

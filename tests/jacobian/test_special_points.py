@@ -28,6 +28,9 @@ FUNCTIONS = {
         + LAYER(z)[:, :, None] * z[:, None] * 0.2
         + torch.arange(4.0, dtype=D).diag()
     ),
+    "abs of complex zeros": lambda z: (
+        torch.complex(LAYER(z) * OPEN, z.sin() * OPEN).abs() + z.sin()
+    ),
     "sinc": lambda z: torch.sinc(LAYER(z)[:, None] * torch.tensor([[-2.0], [0], [0.1]], dtype=D)),
     "pow by a tensor": lambda z: LAYER(z) ** EXPONENTS + z.sin(),
     "pow by a number's tensor": lambda z: (LAYER(z) * OPEN).pow(torch.tensor(2.0)),
@@ -99,3 +102,25 @@ def test_values(dtype):
     assert_same(torch.sinc, torch.linspace(-3, 3, 61, dtype=dtype), dtype=dtype)
     assert_same(torch.prod, draw_complex(3, 2) * torch.tensor([1, 0]), 0)
     assert torch.cumprod(torch.zeros(0, 3), 0).shape == (0, 3)
+
+
+@pytest.mark.parametrize("name", ["abs of complex zeros", "cumprod", "prod", "sinc"])
+def test_gradients_of_second_derivatives(name):
+    fn, z = FUNCTIONS[name], draw_codes()
+    v = draw_codes(2, 3, 4)
+
+    def penalty():
+        return pydisent.hessian_penalty(fn, z, directions=v, reduction="sum")
+
+    (slope,) = torch.autograd.grad(penalty(), LAYER.weight)
+    direction = draw_real(4, 4, seed=5)
+
+    def moved(step):
+        with torch.no_grad():
+            LAYER.weight += step * direction
+            value = penalty()
+            LAYER.weight -= step * direction
+        return value
+
+    difference = central_difference(moved, 3e-4)
+    torch.testing.assert_close((slope * direction).sum(), difference, atol=1e-6, rtol=1e-6)

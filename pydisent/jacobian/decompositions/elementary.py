@@ -43,6 +43,15 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     return _on_branch(sums, lambda: torch.logaddexp(input, other))
 
 
+@decomposes(torch.abs, torch.absolute, Tensor.abs, Tensor.absolute, Tensor.__abs__)
+def absolute(input: Tensor) -> Tensor:
+    """Absolute values, whose higher derivatives are zero at zero: PyTorch divides by zero there."""
+    if not input.is_complex():
+        return torch.abs(input)
+    closed = input.detach() == 0
+    return torch.abs(input.masked_fill(closed, 1.0)).masked_fill(closed, 0.0)
+
+
 def _on_branch(logs: Tensor, native: Callable[[], Tensor]) -> Tensor:
     """Complex logarithms on the same branch as those of a native kernel."""
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Linear systems (also given Cholesky factors), eigenvalues and Householder products."""
+"""Linear systems, Cholesky factors, eigenvalues of symmetric matrices and Householder products."""
 
 from __future__ import annotations
 
@@ -21,14 +21,85 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     return inverse @ B if left else B @ inverse
 
 
+def mirrored(A: Tensor, *, upper: bool) -> Tensor:
+    """The Hermitian matrices given by one triangle of ``A``, which is all that native kernels read.
+
+    Their derivatives are those of a function of both triangles, and so wrong where these differ.
+    """
+    beside = A.triu(1) if upper else A.tril(-1)
+    diagonal = A.diagonal(dim1=-2, dim2=-1)
+    diagonal = diagonal.real.to(A.dtype) if A.is_complex() else diagonal
+    return beside + beside.mH + torch.diag_embed(diagonal)
+
+
+@decomposes(torch.linalg.eigh)
+def eigh(A: Tensor, UPLO: str = "L") -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of the symmetric matrices of which one triangle is given."""
+    return torch.linalg.eigh(mirrored(A, upper=UPLO in ("U", "u")), UPLO)
+
+
 @decomposes(torch.linalg.eigvalsh)
 def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
-    """Eigenvalues of symmetric matrices, by `torch.linalg.eigh`.
+    """Eigenvalues as of :func:`eigh`, as higher derivatives of the native function are wrong."""
+    return eigh(A, UPLO)[0]
 
-    The native function's second derivatives along asymmetric directions differ between modes.
-    """
-    eigenvalues: Tensor = torch.linalg.eigh(A, UPLO)[0]
-    return eigenvalues
+
+@decomposes(torch.linalg.cholesky)
+def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
+    """Cholesky factors of the symmetric matrices of which one triangle is given."""
+    factors: Tensor = torch.linalg.cholesky(mirrored(A, upper=upper), upper=upper)
+    return factors
+
+
+@decomposes(torch.cholesky, Tensor.cholesky)
+def old_cholesky(input: Tensor, upper: bool = False) -> Tensor:
+    """As :func:`cholesky`, with the arguments of ``torch.cholesky``."""
+    return cholesky(input, upper=upper)
+
+
+@decomposes(torch.linalg.cholesky_ex)
+def cholesky_ex(
+    A: Tensor, *, upper: bool = False, check_errors: bool = False
+) -> tuple[Tensor, Tensor]:
+    """As :func:`cholesky`, with LAPACK's status code for each matrix."""
+    read = mirrored(A, upper=upper)
+    return torch.linalg.cholesky_ex(read, upper=upper, check_errors=check_errors)
+
+
+@decomposes(torch.linalg.pinv)
+def pinv(
+    A: Tensor, rcond: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None
+) -> Tensor:
+    """Pseudo-inverses, if ``hermitian`` of the symmetric matrices whose lower triangle is given."""
+    A = mirrored(A, upper=False) if hermitian else A
+    if rcond is None and atol is None and rtol is None:
+        rcond = torch.finfo(A.dtype).eps * max(A.shape[-2:])
+    # Under a dispatch mode the native function returns conjugates of complex results.
+    read = _as_real_blocks(A) if A.is_complex() else A
+    if rcond is None:
+        inverse: Tensor = torch.linalg.pinv(read, atol=atol, rtol=rtol, hermitian=hermitian)
+    else:
+        inverse = torch.linalg.pinv(read, rcond, hermitian)
+    if not A.is_complex():
+        return inverse
+    real, imaginary = inverse[..., : A.shape[-2]].chunk(2, -2)
+    return torch.complex(real, imaginary)
+
+
+@decomposes(torch.pinverse, Tensor.pinverse)
+def pinverse(input: Tensor, rcond: Any = 1e-15) -> Tensor:
+    """As :func:`pinv`, with the arguments of ``torch.pinverse``."""
+    return pinv(input, rcond)
+
+
+def _as_real_blocks(A: Tensor) -> Tensor:
+    """The real matrices [[Re, −Im], [Im, Re]], which multiply and invert as complex ones do."""
+    rows = torch.cat([A.real, -A.imag], -1), torch.cat([A.imag, A.real], -1)
+    return torch.cat(rows, -2)
+
+
+OF_SYMMETRIC_MATRICES = frozenset((eigh, eigvalsh, cholesky, old_cholesky, cholesky_ex))
+"""Decompositions of functions that read one triangle of their first argument."""
 
 
 @decomposes(torch.linalg.solve_ex)

@@ -13,7 +13,11 @@ from torch.utils import _pytree as pytree
 
 from pydisent.jacobian._call import differentiable
 from pydisent.jacobian._draws import RandomState
-from pydisent.jacobian.decompositions import KEEP_STATISTICS
+from pydisent.jacobian.decompositions import (
+    DECOMPOSITIONS,
+    KEEP_STATISTICS,
+    OF_SYMMETRIC_MATRICES,
+)
 
 _NARROW = {
     torch.float16: torch.float64,
@@ -58,6 +62,10 @@ class Operation:
             ", …" if len(shapes) > 4 else ""
         )
 
+    @property
+    def _reads_a_triangle(self) -> bool:
+        return DECOMPOSITIONS.get(self.func) in OF_SYMMETRIC_MATRICES
+
     def operands(self) -> list[Tensor]:
         """The differentiable arguments, real and in float64."""
         return [_real(widened(self.leaves[places[0]])) for places in self.moving]
@@ -67,6 +75,7 @@ class Operation:
         fixed = [widened(leaf) for leaf in self.leaves]
         complexes = [fixed[places[0]].is_complex() for places in self.moving]
         keeps = self.target is None and self.func not in KEEP_STATISTICS
+        symmetric = self._reads_a_triangle and _is_symmetric(fixed[0])
 
         def call(operands: Sequence[Tensor]) -> Tensor:
             leaves = fixed if keeps else [_copied(leaf) for leaf in fixed]
@@ -76,6 +85,8 @@ class Operation:
                 given = given if self.target is None else given.clone()  # a leaf cannot be written
                 for place in places:
                     leaves[place] = given
+            if symmetric:  # such matrices vary along symmetric directions alone
+                leaves[0] = (leaves[0] + leaves[0].mH) / 2
             args, kwargs = self.spec.unflatten(leaves)
             with self.drawn.replayed() if self.drawn is not None else nullcontext():
                 out = self.func(*args, **kwargs)
@@ -85,6 +96,10 @@ class Operation:
             return vector([results[i] for i in self.outputs or range(len(results))])
 
         return call
+
+
+def _is_symmetric(x: Tensor) -> bool:
+    return bool(torch.linalg.norm(x - x.mH) <= 1e-5 * torch.linalg.norm(x))  # both may have rounded
 
 
 def floating(out: Any) -> list[Tensor]:

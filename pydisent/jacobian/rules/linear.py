@@ -26,7 +26,7 @@ def jointly_linear(call: Call) -> Step:
     shapes = {i: leaves[i].shape for i in constants}
     for i in constants:
         leaves[i] = None  # constants have no tangent and are not kept
-    func, needs_dense = call.func, call.name == "view_as_complex"
+    func, is_reinterpreted = call.func, call.name in ("view_as_real", "view_as_complex")
 
     def push(captured, tangents):
         filled = list(leaves)
@@ -39,8 +39,8 @@ def jointly_linear(call: Call) -> Step:
             args, kwargs = spec.unflatten(filled)
             return func(*args, **kwargs)
 
-        if needs_dense:
-            tangents = [tangent.contiguous() for tangent in tangents]
+        if is_reinterpreted:  # a tangent may be a lazy conjugate where the value is not
+            tangents = [t.resolve_conj().resolve_neg().contiguous() for t in tangents]
         kind = vmap_kind(func, leaves, spec, len(tangents[0]), tangents[0].dtype)
         return pytree.tree_leaves(over_tangents(apply, tangents, kind))
 

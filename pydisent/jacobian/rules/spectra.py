@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pydisent.jacobian._call import Call, NoRuleError
 from pydisent.jacobian._step import Step
-from pydisent.jacobian.rules._base import rule
+from pydisent.jacobian.rules._base import COVERED, rule
 
 
 def _rotations(projected: Tensor, values: Tensor) -> Tensor:
@@ -19,6 +19,9 @@ def _rotations(projected: Tensor, values: Tensor) -> Tensor:
     gaps = values.unsqueeze(-2) - values.unsqueeze(-1)
     eye = torch.eye(values.shape[-1], dtype=torch.bool, device=values.device)
     return (projected / gaps.masked_fill(eye, 1)).masked_fill(eye, 0)
+
+
+COVERED["linalg_eigh"] = lambda call: False  # only as part of its decomposition
 
 
 @rule("linalg_eigh")
