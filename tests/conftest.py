@@ -38,6 +38,8 @@ def pytest_report_header(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    # The long ones first, or one of them may be left when the other processes are done.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if runs_whole(config):
         return
     chosen, left_out, now = [], [], turn()

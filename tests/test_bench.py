@@ -42,6 +42,7 @@ def test_precisions_are_compared_over_seeds(bench, monkeypatch, tmp_path, capsys
     assert "| 0.125 ± 0.177 |" in lines[-2]
 
 
+@pytest.mark.slow
 def test_throughput_is_measured_behind_a_gate(bench, monkeypatch, tmp_path):
     throughput = bench("throughput")
     monkeypatch.setattr(throughput, "WARM_UP", 1)

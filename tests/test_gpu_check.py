@@ -55,6 +55,7 @@ def stubbed(bench, monkeypatch):
     return lambda *arguments: module.main([*map(str, arguments)], execute), noted
 
 
+@pytest.mark.slow
 def test_dry_run_goes_through_every_stage(bench, in_process, tmp_path, capsys):
     check = bench("gpu_check")
     assert check.main(["--dry-run", "--out", str(tmp_path)], in_process) == 0

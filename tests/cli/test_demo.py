@@ -32,6 +32,7 @@ def engines(monkeypatch):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_eigenpaths", "engines")
 def test_demo_compares_both_and_does_nothing_twice(tmp_path, capsys, monkeypatch):
     # The metrics of codes encode three quarters of a million images.

@@ -140,6 +140,7 @@ def _result(path):
     return kept, [{k: v for k, v in line.items() if k != "seconds"} for line in folder.read_log()]
 
 
+@pytest.mark.slow
 @on_linux
 @pytest.mark.usefixtures("cluster")
 def test_a_sweep_with_killed_workers_ends_as_if_nothing_had_been(tmp_path, capfd):
@@ -215,6 +216,7 @@ def test_what_a_killed_sweep_has_at_work_ends(tmp_path, cluster):
     driver.communicate()
 
 
+@pytest.mark.slow
 @on_linux
 def test_a_sweep_whose_own_cluster_dies_ends_with_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_health_check_period_ms", "300")  # or it would take Ray 15 seconds

@@ -45,6 +45,7 @@ def uninterrupted(tmp_path_factory):
     return _result(path)
 
 
+@pytest.mark.slow
 def test_killed_twice_at_random_moments(tmp_path, uninterrupted):
     seed = random.SystemRandom().randrange(2**32)
     draw = random.Random(seed)

@@ -76,6 +76,7 @@ def _run_pair(folder):
             process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", [check.__name__ for check in [*RUNS, *SHARING]])
 def test_two_processes(pair, check):
     for result in pair[1]:
@@ -171,6 +172,7 @@ def silenced(tmp_path):
         each.kill()
 
 
+@pytest.mark.slow
 def test_a_lost_process_ends_the_others_and_the_run_goes_on_bit_for_bit(tmp_path, pair, silenced):
     """One is killed, while others wait for one that does not answer."""
     path = tmp_path / "run"
