@@ -1,6 +1,7 @@
 """Checks of the images and codes that are given to a system."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -8,31 +9,38 @@ from torch import Tensor
 
 from pydisent._checks import check_batch, check_floating
 
-Coder = Callable[[Any, Tensor], Tensor]
+Shape = tuple[int, ...]
 
 
 def check_inputs(system: type) -> None:
-    """Make a system class's own `encode` and `decode` check their argument first."""
-    for name, shape_of in (("encode", _image_shape), ("decode", _code_shape)):
-        if name in vars(system):
-            setattr(system, name, _checked(vars(system)[name], shape_of))
+    """Make a system class's own `encode` and `decode` check their images and codes first."""
+    for method, name, shape_of in (("encode", "x", _image_shape), ("decode", "code", _code_shape)):
+        own = vars(system).get(method)
+        if inspect.isfunction(own):
+            setattr(system, method, _checked(own, name, shape_of))
 
 
-def _checked(coder: Coder, shape_of: Callable[[Any], tuple[int, ...]]) -> Coder:
-    name = coder.__code__.co_varnames[1]
-
+def _checked(
+    coder: Callable[..., Tensor], name: str, shape_of: Callable[[Any], Shape | None]
+) -> Callable[..., Tensor]:
     @functools.wraps(coder)
-    def checked(self: Any, given: Tensor) -> Tensor:
-        check_floating(name, given)
-        check_batch(name, given, *shape_of(self))
-        return coder(self, given)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> Tensor:
+        given = args[0] if args else kwargs.get(name)
+        if given is not None:  # else the call itself fails, or names its argument otherwise
+            check_floating(name, given)
+            shape = shape_of(self)
+            if shape is not None:
+                check_batch(name, given, *shape)
+        return coder(self, *args, **kwargs)
 
     return checked
 
 
-def _image_shape(system: Any) -> tuple[int, ...]:
+def _image_shape(system: Any) -> Shape:
     return tuple(system.image_shape)
 
 
-def _code_shape(system: Any) -> tuple[int, ...]:
-    return (len(system.code_names),)
+def _code_shape(system: Any) -> Shape | None:
+    """The shape of a code; None for a system of a user's that does not tell its `latent_size`."""
+    size = getattr(system, "latent_size", None)
+    return None if size is None else (size,)

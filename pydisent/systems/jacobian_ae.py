@@ -285,7 +285,7 @@ class JacobianAE(Progressive):
 
     @property
     def latent_size(self) -> int:
-        """Return `code_size`."""
+        """Return the size of the code in the current phase, `code_size`."""
         return self.code_size
 
     @property

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pydisent import systems
+from pydisent.systems._inputs import check_inputs
 from pydisent.training.plan import Plan
 
 CHANNELS = {"sprites": 1, "digits": 1, "faces": 3, "shapes3d": 3}
@@ -43,6 +44,38 @@ def test_integers_are_refused(system):
         system.decode(torch.ones(2, len(system.code_names), dtype=torch.long))
 
 
+def test_arguments_may_be_named(system):
+    code = torch.randn(2, system.latent_size)
+    assert torch.equal(system.decode(code=code), system.decode(code))
+    with pytest.raises(ValueError, match="code must have shape"):
+        system.decode(code=code[:, 1:])
+    with pytest.raises(ValueError, match="x must have shape"):
+        system.encode(x=torch.rand(2, *system.image_shape)[:, :, 1:])
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'code'"):
+        system.decode()
+
+
 def test_the_size_of_the_code_is_that_of_its_names(system):
     assert system.latent_size == len(system.code_names)
     assert system.sample_code(2).shape == (2, system.latent_size)
+
+
+def test_systems_of_ones_own_are_checked_as_far_as_they_tell_their_sizes():
+    class Own:
+        image_shape = (1, 2, 2)
+
+        @torch.no_grad()
+        def encode(self, x):
+            return x.flatten(1)
+
+        def decode(self, code, scale=1.0):
+            return scale * code
+
+    check_inputs(Own)
+    own = Own()
+    assert own.encode(torch.ones(3, 1, 2, 2)).shape == (3, 4)
+    with pytest.raises(ValueError, match="x must have shape"):
+        own.encode(x=torch.ones(3, 4))
+    assert torch.equal(own.decode(torch.ones(3, 7), scale=2.0), torch.full((3, 7), 2.0))
+    with pytest.raises(TypeError, match="code must be float16"):
+        own.decode(torch.ones(3, 7, dtype=torch.long))
