@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple
 from _tables import counted, device, load, markdown
 
 from pydisent import reproduce
+from pydisent.reproduce.claims import Claim, Verdict
+from pydisent.reproduce.entry import Entry
 from pydisent.reproduce.results import cases_of
 
 
@@ -80,6 +83,8 @@ QUESTIONS = {
 }
 
 
+OUTCOMES = {"hold": "holds", "open": "open", "opposite": "the opposite holds"}
+
 #: Each paper's central claim: its entry, and the claim's text in that entry.
 CLAIMS = {
     "ramesh": ("ramesh/table1", "The penalty raises the disentanglement score, %"),
@@ -88,7 +93,7 @@ CLAIMS = {
         "lezama/table2",
         "The student with Jacobian supervision flips more than with cycle losses, %",
     ),
-    "zhu": ("zhu/table3", "Both lower it more than PS: TPL"),
+    "zhu": ("zhu/table3", "PS and SC lower the TPL more than SC alone"),
     "jeon": ("jeon/table1", "IB-GAN scores above InfoGAN"),
 }
 
@@ -116,29 +121,47 @@ def table(folders: Sequence[Path]) -> list[str]:
     return markdown(heads, rows, left=2)
 
 
-def judged(folders: Sequence[Path], name: str, text: str) -> list[str] | None:
-    """Data, seeds, figures and verdict of a claim, from the result with the most seeds."""
-    (entry,) = reproduce.find(name)
-    found = []
+class Judged(NamedTuple):
+    """A claim's verdict from the result with the most seeds."""
+
+    seeds: int
+    data: str
+    verdict: Verdict
+
+
+def judged(folders: Sequence[Path], entry: Entry) -> dict[str, Judged]:
+    """The verdicts on an entry's claims by their text, each from the result with the most seeds."""
+    found: dict[str, Judged] = {}
     for folder in folders:
-        result = load(folder, name.replace("/", "_"))
+        result = load(folder, entry.name.replace("/", "_"))
         for case, measured in cases_of(entry, result) if result else ():
-            runs = measured["runs"]
             for claim in case.claims:
-                verdict = claim.judge(runs) if claim.text == text else None
-                if verdict is not None:
-                    by_seed = [
-                        [r for r in runs if r["seed"] == n] for n in {r["seed"] for r in runs}
-                    ]
-                    seeds = sum(claim.judge(alone) is not None for alone in by_seed)
-                    cells = [measured["data"], counted(seeds, "seed"), verdict.ours, verdict.text]
-                    found.append((seeds, cells))
-    return max(found, key=lambda each: each[0])[1] if found else None
+                verdict = claim.judge(measured["runs"])
+                if verdict is None:
+                    continue
+                new = Judged(_seeds(claim, measured["runs"]), measured["data"], verdict)
+                if claim.text not in found or new.seeds > found[claim.text].seeds:
+                    found[claim.text] = new
+    return found
+
+
+def _seeds(claim: Claim, runs: Sequence[dict[str, Any]]) -> int:
+    """The number of seeds whose runs suffice to judge a claim."""
+    seeds = {run["seed"] for run in runs}
+    return sum(claim.judge([r for r in runs if r["seed"] == seed]) is not None for seed in seeds)
 
 
 def claims(folders: Sequence[Path]) -> list[str]:
     rows = []
     for paper, (name, text) in CLAIMS.items():
-        cells = judged(folders, name, text) or ["–", "–", "–", "not run"]
-        rows.append([reproduce.PAPERS[paper].TITLE, text, *cells])
-    return markdown(["paper", "claim", "on", "over", "ours", "verdict"], rows, left=4)
+        entries = {entry.name: judged(folders, entry) for entry in reproduce.find(paper)}
+        verdicts = Counter(j.verdict.outcome for found in entries.values() for j in found.values())
+        of_all = ", ".join(f"{n} {what}" for what, key in OUTCOMES.items() if (n := verdicts[key]))
+        central = entries[name].get(text)
+        cells = ["–", "–", "–", "not run"]
+        if central is not None:
+            verdict = central.verdict
+            cells = [central.data, counted(central.seeds, "seed"), verdict.ours, verdict.text]
+        rows.append([reproduce.PAPERS[paper].TITLE, text, *cells, of_all or "none"])
+    heads = ["paper", "central claim", "on", "over", "ours", "verdict", "of all its claims tested"]
+    return markdown(heads, rows, left=4)

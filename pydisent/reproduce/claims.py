@@ -34,13 +34,19 @@ class Verdict:
     opposite: float | None
 
     @property
-    def text(self) -> str:
-        """Return "holds", "the opposite holds" or "open", with the p-value."""
+    def outcome(self) -> str:
+        """Return "holds", "the opposite holds" or "open"."""
         if self.p is None or self.opposite is None:
-            return "open: too few seeds"
+            return "open"
         if self.opposite <= LEVEL:
-            return f"the opposite holds (p = {self.opposite:.2g})"
-        return f"{'holds' if self.p <= LEVEL else 'open'} (p = {self.p:.2g})"
+            return "the opposite holds"
+        return "holds" if self.p <= LEVEL else "open"
+
+    @property
+    def text(self) -> str:
+        """Return the outcome with its p-value."""
+        p = self.opposite if self.outcome == "the opposite holds" else self.p
+        return f"{self.outcome} (p = {p:.2g})" if p is not None else "open: too few seeds"
 
 
 @dataclass(frozen=True)
