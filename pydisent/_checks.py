@@ -23,8 +23,14 @@ def check(accepted: bool, name: str, rule: str, got: Any) -> None:
 
 
 def check_one_of(name: str, value: Any, accepted: Sequence[str]) -> None:
-    """Raise ValueError unless `value` is one of the `accepted` names."""
-    check(value in accepted, name, f"one of {', '.join(map(repr, accepted))}", shown(value))
+    """Raise ValueError unless `value` is one of the `accepted` names; name the most similar."""
+    if value in accepted:
+        return
+    import difflib  # 5 ms, for errors alone
+
+    similar = difflib.get_close_matches(value, accepted, 1) if isinstance(value, str) else []
+    got = ", did you mean ".join([shown(value), *map(repr, similar)])
+    check(False, name, f"one of {', '.join(map(repr, accepted))}", got + "?" * len(similar))
 
 
 def check_integer(name: str, value: Any, *, at_least: int, at_most: int | None = None) -> None:

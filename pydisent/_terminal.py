@@ -10,6 +10,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 NAME = "pydisent.plain"  # the error handler registered with codecs
@@ -23,6 +24,12 @@ def command(*words: str | os.PathLike[str]) -> str:
     # A path that begins with a dash would be taken for an option.
     plain = (str(w) if isinstance(w, str) or str(w)[:1] != "-" else f"./{w}" for w in words)
     return shlex.join(["pydisent", *plain])
+
+
+def unfinished(path: Path, system: str, made: int, planned: int) -> str:
+    """Return the remark that a run is unfinished, with the command that resumes it."""
+    resume = command("train", system, "--out", path, "--resume")
+    return f"{path} is unfinished, {made} of {planned} updates: {resume}"
 
 
 @contextlib.contextmanager

@@ -41,6 +41,11 @@ def test_accepted_values():
             ValueError,
             "x must be one of 'a', 'b', got 'c'",
         ),
+        (
+            lambda: check_one_of("x", "bta-vae", ("vae", "beta-vae")),
+            ValueError,
+            "x must be one of 'vae', 'beta-vae', got 'bta-vae', did you mean 'beta-vae'?",
+        ),
         (lambda: check_counts(x=0), ValueError, "x must be an integer >= 1, got 0"),
         (lambda: check_counts(x=True), TypeError, "x must be an integer >= 1, got True"),
         (lambda: check_counts(x=2.0), TypeError, "x must be an integer >= 1, got 2.0"),

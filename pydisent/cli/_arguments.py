@@ -1,8 +1,11 @@
 """Arguments shared by several commands."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydisent._terminal import unfinished
 
 if TYPE_CHECKING:
     from pydisent.training import Run
@@ -46,8 +49,11 @@ def set_threads(threads: int | None) -> None:
 
 
 def opened(path: Path, accelerator: str) -> "Run":
-    """Open a run on an accelerator."""
+    """Open a run on an accelerator; warn if it is unfinished."""
     from pydisent.evaluation.devices import device_of
     from pydisent.training import open_run
 
-    return open_run(path, device_of(accelerator))
+    run = open_run(path, device_of(accelerator))
+    if run.step < run.planned:
+        warnings.warn(unfinished(path, run.plan.system, run.step, run.planned), stacklevel=2)
+    return run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -92,7 +93,8 @@ def read_factors(path: str | os.PathLike[str], bins: int = BINS) -> FactorTable:
             if not cell:
                 raise ValueError(f"{_where(file, number, name)} must not be empty")
             column.append(cell)
-        before = lines.setdefault(cells[place], number)
+        picture = posixpath.normpath(cells[place])  # ./a.png is a.png
+        before = lines.setdefault(picture, number)
         if before != number:
             raise ValueError(
                 f"{_where(file, number, header[place])} lists {cells[place]!r} again, after line "

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydisent._terminal import command
+from pydisent._terminal import command, unfinished
 from pydisent.evaluation.conditions import differing, title
 from pydisent.evaluation.scored_run import ScoredRun, check_same_data, read_run
 from pydisent.training.folder import RunFolder
@@ -145,10 +145,7 @@ class Comparison:
         metrics = tuple(dict.fromkeys(map(metric_of, self.metrics)))
         for run in self.runs:
             if run.updates is not None and run.updates[0] < run.updates[1]:
-                said.append(
-                    f"{run.path} is unfinished, {run.updates[0]} of {run.updates[1]} updates: "
-                    + command("train", run.config["system"], "--out", run.path, "--resume")
-                )
+                said.append(unfinished(run.path, run.config["system"], *run.updates))
             has = set(map(metric_of, run.scores))
             lacking = [name for name in metrics if name not in has and _is_due(name, run)]
             if lacking or not run.scores:

@@ -57,6 +57,11 @@ class Run:
         """Return the plan as plain values; see `Plan.to_json`."""
         return self.plan.to_json()
 
+    @property
+    def planned(self) -> int:
+        """Return the number of updates of the whole plan; `step` of them have been made."""
+        return _planned(self.plan, self.system)
+
     @cached_property
     def _parts(self) -> tuple[ImageDataset, ImageDataset | None]:
         loaded = self.loaded
@@ -182,4 +187,8 @@ def updates(path: str | Path) -> tuple[int, int] | None:
         return None
     plan, state = folder.read_plan(), checkpoints.read_state(latest)
     system = systems.build(plan.system, plan.config, tuple(state["image_shape"]))
-    return state["step"], sum(count for _, count in system.phases(plan.steps))
+    return state["step"], _planned(plan, system)
+
+
+def _planned(plan: Plan, system: System) -> int:
+    return sum(count for _, count in system.phases(plan.steps))

@@ -1,10 +1,14 @@
 import json
+import shutil
+import warnings
+from dataclasses import replace
 
 import pytest
 from _command_line import error_line, train_smoke
 
 from pydisent.cli import main
 from pydisent.training import Plan, open_run, train
+from pydisent.training.checkpoint import latest_checkpoint
 
 
 @pytest.fixture
@@ -46,6 +50,20 @@ def test_evaluate_draws_codes_against_factors(tmp_path, capsys, monkeypatch):
     assert scores["mig"]["details"]["factors"] == ["shape", "scale", "orientation", "x", "y"]
     assert scores["mig"]["details"]["samples"] == 10_000
     assert (tmp_path / "run" / "figures" / "matrices.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_unfinished_runs_are_said(tmp_path):
+    plan = replace(Plan.from_preset("vae", "digits", "smoke", steps=4), checkpoint_every=2)
+    folder = train(plan, tmp_path / "run", accelerator="cpu", progress=False)
+    command = ["evaluate", str(folder.path), "--metrics", "reconstruction"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main(command) == 0
+    folder.scores.unlink()
+    shutil.rmtree(latest_checkpoint(folder.checkpoints))
+    resume = f"pydisent train vae --out {folder.path} --resume"
+    with pytest.warns(UserWarning, match=f"run is unfinished, 2 of 4 updates: {resume}"):
+        assert main(command) == 0
 
 
 @pytest.mark.usefixtures("few_images")

@@ -83,6 +83,12 @@ def test_pictures_may_stand_anywhere_and_have_names_alone(folder, tmp_path):
         load("images", folder, factors=tmp_path / "t.csv", partial=False)
 
 
+def test_paths_need_not_be_in_their_shortest_form(folder, tmp_path):
+    given = [["./" + name.replace("/", "//"), *others] for name, *others in rows()]
+    table = write(tmp_path / "t.csv", given)
+    assert load("images", folder, factors=table).factor_sizes[:2] == (3, 4)
+
+
 def test_a_quantity_of_few_values_keeps_them(folder, tmp_path):
     given = [[row[0], "0.25" if n % 3 else "1e1"] for n, row in enumerate(rows())]
     table = write(tmp_path / "t.csv", given, "file,size")
@@ -144,6 +150,7 @@ def test_rows_and_pictures_must_fit_unless_partial(folder, tmp_path):
         (4, ["0/02.png", "ring", "0", "1e999"], "line 4, column 'size', must be finite, got 1e999"),
         (4, ["0/02.png", "ring", "0", "N/A"], "line 4, column 'size', must be a number, as in l"),
         (4, ["0/00.png", "ring", "0", "0.0"], "line 4, column 'file', lists '0/00.png' again, aft"),
+        (4, ["./0//00.png", "ring", "0", "0.0"], "line 4, column 'file', lists './0//00.png' aga"),
         (
             4,
             ['"0/02.png', "ring", "0", "0.0"],
