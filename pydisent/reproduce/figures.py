@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import tempfile
 import textwrap
@@ -247,7 +248,8 @@ def scores(runs: Runs, rows: Sequence[str]) -> Drawn:
                 if published is not None and not (foreign and column.key in PERCEIVED):
                     value = published[0] if isinstance(published, tuple) else published
                     axis.plot(value, place, "D", color=SERIES[1], markersize=4.5)
-            axis.set_title(textwrap.fill(column.heading, 20))
+            heading = re.sub(" (?=[↑↓])", "\N{NO-BREAK SPACE}", column.heading)
+            axis.set_title(textwrap.fill(heading, 20, break_long_words=False))
             axis.grid(axis="y", visible=False)
         axes[0].set_yticks(range(len(names)), [known[name].title for name in names])
         axes[0].invert_yaxis()
