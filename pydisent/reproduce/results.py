@@ -101,7 +101,7 @@ def score_table(
     """Return the heading and the rows of a case's table, with published figures beside ours.
 
     `all_rows` adds rows that were not run, with their published figures. Columns without figures
-    are left out.
+    are left out, and so are the minutes if no run was timed.
     """
     rows = [row for row in case.rows if all_rows or any(run["row"] == row.name for run in runs)]
     known = {key for run in runs for key in run["scores"]}
@@ -124,6 +124,8 @@ def score_table(
             if column.key in published:
                 line.append(published_text(row.published.get(column.key), column.digits))
         lines.append([*line, spread([run["seconds"] / 60 for run in found if run["seconds"]], 1)])
+    if not any(run["seconds"] for run in runs):
+        return head, [line[:-1] for line in lines]
     return [*head, "minutes"], lines
 
 
