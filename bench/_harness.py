@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from torch import Tensor
 
 import pydisent
 from pydisent._precision import bf16_devices
+from pydisent.nn import TranslatedPReLU
 
 RESULTS = Path(__file__).with_name("results")
 TABLE = "--- table ---"  # precedes what a stage of gpu_check.py should show
@@ -37,6 +39,23 @@ def relative_error(got: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
         for g, e in zip(got, exact, strict=True)
     ]
     return max(errors, key=lambda e: (e != e, e))
+
+
+def at_a_kink(generator: torch.nn.Module, z: Tensor) -> bool:
+    """Whether float32's rounding moves the input of any PReLU by half of its value or more."""
+    inputs = {}
+    for dtype in (torch.float32, torch.float64):
+        copy = deepcopy(generator).to(dtype)
+        seen = inputs[dtype] = []
+        for module in copy.modules():
+            if isinstance(module, TranslatedPReLU):  # its threshold is 0 at first
+                module.register_forward_pre_hook(
+                    lambda _, args, seen=seen: seen.append(args[0].double())
+                )
+        with torch.no_grad():
+            copy(z.to(dtype))
+    pairs = zip(*inputs.values(), strict=True)
+    return any(bool((2 * (single - exact).abs() >= exact.abs()).any()) for single, exact in pairs)
 
 
 def gate(

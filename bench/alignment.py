@@ -22,7 +22,6 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 
 import _share
@@ -32,6 +31,7 @@ from _baselines import GATES, GRAPHED, METHODS, NAMES, listing_1, native, torch_
 from _gpu import as_graph, gpu_of
 from _harness import (
     RESULTS,
+    at_a_kink,
     environment,
     gpu_peak_rise,
     machine_name,
@@ -44,7 +44,7 @@ from _tables import machine, markdown
 from torch import Tensor
 
 from pydisent._precision import has_native_bf16
-from pydisent.nn import DCGANDiscriminator, DCGANGenerator, TranslatedPReLU
+from pydisent.nn import DCGANDiscriminator, DCGANGenerator
 
 M, BASE, SIZE = 128, 64, 64
 HEADLINE = {
@@ -73,23 +73,6 @@ def setting(k: int, batch: int, dtype: torch.dtype = torch.float32, device: str 
         if not at_a_kink(generator, z):
             return tuple(x.to(device, dtype) for x in (generator, z, probe))
     raise RuntimeError("every draw has a PReLU at its kink, within float32's rounding")
-
-
-def at_a_kink(generator: torch.nn.Module, z: Tensor) -> bool:
-    """Whether float32's rounding moves the input of any PReLU by half of its value or more."""
-    inputs = {}
-    for dtype in (torch.float32, torch.float64):
-        copy = deepcopy(generator).to(dtype)
-        seen = inputs[dtype] = []
-        for module in copy.modules():
-            if isinstance(module, TranslatedPReLU):  # its threshold is 0 at first
-                module.register_forward_pre_hook(
-                    lambda _, args, seen=seen: seen.append(args[0].double())
-                )
-        with torch.no_grad():
-            copy(z.to(dtype))
-    pairs = zip(*inputs.values(), strict=True)
-    return any(bool((2 * (single - exact).abs() >= exact.abs()).any()) for single, exact in pairs)
 
 
 def gradient(generator, z, probe, iterations, penalty) -> Tensor:
