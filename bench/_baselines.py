@@ -150,3 +150,10 @@ NAMES = {
 def native(methods: dict[str, Any], device: str) -> dict[str, Any]:
     """Drop bf16 methods where bf16 is not native and would run in float32."""
     return {m: p for m, p in methods.items() if has_native_bf16(device) or "bf16" not in m}
+
+
+COLOURS = dict(zip(NAMES, (
+    "#000000", "#999999", "#D55E00", "#0072B2", "#56B4E9", "#E69F00", "#F0E442", "#009E73",
+    "#CC79A7",
+)))  # fmt: skip
+"""Of the contenders' lines in pictures."""

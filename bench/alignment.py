@@ -27,7 +27,7 @@ from pathlib import Path
 import _share
 import torch
 import torch.nn.functional as F
-from _baselines import GATES, GRAPHED, METHODS, NAMES, listing_1, native, torch_func
+from _baselines import COLOURS, GATES, GRAPHED, METHODS, NAMES, listing_1, native, torch_func
 from _gpu import as_graph, gpu_of
 from _harness import (
     RESULTS,
@@ -51,11 +51,6 @@ HEADLINE = {
     "k8": {"k": 8, "iterations": 8, "batch": 8},
     "k32": {"k": 32, "iterations": 8, "batch": 4},
 }
-# Lines of the picture.
-COLOURS = dict(zip(NAMES, (
-    "#000000", "#999999", "#D55E00", "#0072B2", "#56B4E9", "#E69F00", "#F0E442", "#009E73",
-    "#CC79A7",
-)))  # fmt: skip
 CAPTIONS = {"alignment.png": "Relative cost of a generator update"}
 
 
@@ -244,11 +239,8 @@ def table(result: dict) -> list[str]:
     for case in result.get("headline", {}).values():
         rows = [[NAMES[name], *cells(row)] for name, row in case["methods"].items()]
         lines += [f"{where(case)}:", "", *markdown(heads, rows)]
-    lines += [
-        "Peak memory is above what the process held before; the gradient error is relative to "
-        "float64.",
-        "",
-    ]
+    lines += ["Peak memory is above the process's before, the gradient error relative to float64."]
+    lines.append("")
     if "headline" not in result:
         lines = [f"The alignment penalty's pass of J on the paper's DCGAN ({about}):", ""]
     told = [
@@ -273,7 +265,6 @@ def cells(row: dict) -> list[str]:
     error = f"{row['gradient_error']:.1e}"
     if "p50" not in row:
         return ["not timed: fails its gate", "", "", error]
-    # None where Listing 1 fails its gate, for example at a kink within float32 rounding.
     faster = f"{row['speedup']:.1f}×" if "speedup" in row else "–"
     return [f"{row['p50']:.2f} s", faster, f"{row['peak_mib']:.0f} MiB", error]
 
