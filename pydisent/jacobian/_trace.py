@@ -41,11 +41,7 @@ from pydisent.jacobian._eager import compiled_parts_run_eagerly
 from pydisent.jacobian._hidden import edge_of
 from pydisent.jacobian._intermediates import Intermediates
 from pydisent.jacobian._memory import Memory
-from pydisent.jacobian._modes import (
-    beneath_callers_modes,
-    is_capturing,
-    transforms_are_active,
-)
+from pydisent.jacobian._modes import beneath_callers_modes, is_capturing, transforms_are_active
 from pydisent.jacobian._names import NO_SLOPE, PREDICATES, QUERIES, RANDOM, READERS, STEPWISE
 from pydisent.jacobian._outputs import CONSTANT, check_finite, output_tensors
 from pydisent.jacobian._program import Program
