@@ -127,15 +127,17 @@ def papers() -> str:
     """The papers' tables and figures, paper by paper."""
     lines: list[str] = []
     for paper, module in reproduce.PAPERS.items():
-        found = [
-            line
-            for question, entry in reproduced.QUESTIONS.items()
-            if entry.paper == paper
-            for folder in folders()
-            if (result := load(folder, question))
-            for line in (*reproduced.table(result), *reproduced.pictures(folder, question))
-        ]
-        lines += [f"## {module.TITLE}", "", *(found or ["Not run at this scale yet.", ""])]
+        lines += [f"## {module.TITLE}", ""]
+        missing = []
+        for entry in reproduce.find(paper):
+            question = entry.name.replace("/", "_")
+            found = [(folder, r) for folder in folders() if (r := load(folder, question))]
+            for folder, result in found:
+                lines += [*reproduced.table(result), *reproduced.pictures(folder, question)]
+            if not found:
+                missing.append(f"{entry.title} (`{entry.name}`)")
+        if missing:
+            lines += [f"Not run here: {'; '.join(missing)}.", ""]
     return "\n".join(lines).strip()
 
 
