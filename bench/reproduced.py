@@ -20,6 +20,7 @@ from pydisent.reproduce.results import (
     cases_of,
     read_result,
     score_table,
+    settings_notes,
     summary_table,
     verdict_table,
 )
@@ -46,7 +47,8 @@ def table(result: dict) -> list[str]:
         official = measured["data"] in {each.data for each in entry.cases}
         said = [f"with `--official {measured['data']}=PATH`"] if official else []
         said += [f"presets: {'; '.join(measured['notes'])}"] if measured["notes"] else []
-        said += [f"here: {'; '.join(entry.differences)}"] if entry.differences else []
+        here = [*entry.differences, *settings_notes(measured)]
+        said += [f"here: {'; '.join(here)}"] if here else []
         seeds = {run["seed"] for run in measured["runs"]}
         said[:0] = [counted(len(seeds), "seed")] if len(seeds) < len(result["seeds"]) else []
         lines += [f"On {measured['data']}{size}" + (f" ({'; '.join(said)})" if said else "") + ":"]

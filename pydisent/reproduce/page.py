@@ -12,7 +12,13 @@ from pydisent.reports.files import write_files
 from pydisent.reports.html import render
 from pydisent.reproduce.entry import STAND_INS, Case, Entry, Figure
 from pydisent.reproduce.figures import scores
-from pydisent.reproduce.results import cases_of, score_table, summary_table, verdict_table
+from pydisent.reproduce.results import (
+    cases_of,
+    score_table,
+    settings_notes,
+    summary_table,
+    verdict_table,
+)
 from pydisent.reproduce.runs import Runs, Scale
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -107,7 +113,7 @@ def _part(case: Case, measured: dict[str, Any], runs: Runs, files: dict[str, byt
     runs = replace(runs, measured=measured["measured"])
     size = f" at {measured['image_size']} px" if measured["image_size"] else ""
     title = f"On {measured['data']}{size}" if case.rows else "Measured here"
-    part = Part(title, notes=list(measured["notes"]))
+    part = Part(title, notes=[*measured["notes"], *settings_notes(measured)])
     for table in (verdict_table(case, measured["runs"]), summary_table(case, measured["runs"])):
         if table is not None:
             part.tables.append(table)

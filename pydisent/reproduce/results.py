@@ -15,6 +15,7 @@ from pydisent.evaluation.devices import device_of
 from pydisent.reproduce.entry import STAND_INS, Case, Entry, Published
 from pydisent.reproduce.records import score
 from pydisent.reproduce.runs import Runs, Scale
+from pydisent.training.plan import setting_text
 
 FORMAT = 1
 NOTHING = "–"
@@ -93,6 +94,22 @@ def cases_of(entry: Entry, result: Mapping[str, Any]) -> list[tuple[Case, dict[s
         if case is not None:
             found.append((case, measured))
     return found
+
+
+def settings_notes(measured: Mapping[str, Any]) -> list[str]:
+    """Return the systems' updates and settings that are not the preset's in any of their rows."""
+    by_system: dict[str, list[dict[str, Any]]] = {}
+    for run in measured["runs"]:
+        preset = systems.preset(run["system"], measured["preset"], measured["data"])
+        own = run["settings"] | ({"steps": run["steps"]} if run["steps"] != preset.steps else {})
+        by_system.setdefault(run["system"], []).append(own)
+    systems_of: dict[str, list[str]] = {}
+    for system, runs in by_system.items():
+        shared = {k: v for k, v in runs[0].items() if all(v == run.get(k) for run in runs)}
+        text = ", ".join(f"{name} = {setting_text(value)}" for name, value in shared.items())
+        if text:
+            systems_of.setdefault(text, []).append(system)
+    return [f"{', '.join(names)}: {text}" for text, names in systems_of.items()]
 
 
 def score_table(

@@ -1,10 +1,16 @@
 import pytest
 from scipy.stats import spearmanr
 
-from pydisent import reproduce
+from pydisent import reproduce, systems
 from pydisent.reproduce.correlations import rank_correlations
 from pydisent.reproduce.entry import Case, Column, Row
-from pydisent.reproduce.results import markdown, published_text, score_table, spread
+from pydisent.reproduce.results import (
+    markdown,
+    published_text,
+    score_table,
+    settings_notes,
+    spread,
+)
 
 
 def run(row, seed, seconds=60.0, **scores):
@@ -29,6 +35,28 @@ def test_a_table_has_the_published_figures_beside_ours():
         ["second", "75.0", "0.2", "–", "1.0"],
     ]
     assert markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | ---: |\n| 1 | 2 |\n"
+
+
+def test_minutes_are_left_out_where_no_run_was_timed():
+    case = Case("dsprites", (Row("a", "first", "vae"),), (Column("mig", "MIG"),))
+    assert score_table(case, [run("a", 0, seconds=0.0, mig=0.1)]) == (
+        ["model", "MIG ↑"],
+        [["first", "0.10"]],
+    )
+
+
+def test_settings_that_all_rows_of_a_system_share_are_said():
+    steps = {name: systems.preset(name, "quick", "sprites").steps for name in ("gan", "vae")}
+    runs = [
+        {"system": "vae", "settings": {"beta": 4.0, "base": 8}, "steps": steps["vae"]},
+        {"system": "vae", "settings": {"beta": 8.0, "base": 8}, "steps": steps["vae"]},
+        {"system": "gan", "settings": {"learning_rate": 5e-5}, "steps": 7},
+        {"system": "infogan", "settings": {"learning_rate": 5e-5}, "steps": 7},
+    ]
+    assert settings_notes({"runs": runs, "preset": "quick", "data": "sprites"}) == [
+        "vae: base = 8",
+        "gan, infogan: learning_rate = 5e-05, steps = 7",
+    ]
 
 
 def test_figures_in_print():
