@@ -4,7 +4,7 @@ The tables list the activation before the batch norm; in the authors' code, as h
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from torch import Tensor, nn
 
@@ -157,6 +157,10 @@ class IBGANHead(nn.Module):
         As for the features' `IBGANFront`.
     image_size : int
         Height and width of the images, a power of two >= 16.
+    convolutions, units : sequence of int
+        Feature maps of the 3×3 convolutions, and units of the dense hidden layers, in multiples of
+        `base`. By default those of Tables 4-6; the authors' code for dSprites and Color-dSprites
+        has convolutions (8,), and units (16,) in D and (16, 16) in Q.
 
     Raises
     ------
@@ -164,21 +168,28 @@ class IBGANHead(nn.Module):
         If a size is not an integer >= 1, or `image_size` not a power of two >= 16.
     """
 
-    def __init__(self, outputs: int = 1, base: int = 16, image_size: int = 64) -> None:
+    def __init__(
+        self,
+        outputs: int = 1,
+        base: int = 16,
+        image_size: int = 64,
+        convolutions: Sequence[int] = (4, 4),
+        units: Sequence[int] = (16,),
+    ) -> None:
         super().__init__()
         check_power_of_two("image_size", image_size, at_least=_MIN_SIZE)
         check_counts(outputs=outputs, base=base)
-        self.layers = nn.Sequential(
-            *_convolution(4 * base, 4 * base, 3, 1), *_convolution(4 * base, 4 * base, 3, 1)
-        )
-        self.dense = nn.Sequential(
-            # The tables' convolution, whose kernel covers the whole map, as a matrix product:
-            # several times faster.
-            nn.Linear(4 * base * (image_size >> _HALVINGS) ** 2, 16 * base, bias=False),
-            nn.BatchNorm1d(16 * base),
-            nn.LeakyReLU(_SLOPE),
-            nn.Linear(16 * base, outputs),
-        )
+        for name, multiples in (("convolutions", convolutions), ("units", units)):
+            for multiple in multiples:
+                check_counts(**{name: multiple})
+        maps = [base * multiple for multiple in (4, *convolutions)]
+        convolved = [_convolution(*widths, 3, 1) for widths in pairwise(maps)]
+        self.layers = nn.Sequential(*chain.from_iterable(convolved))
+        # The first is the tables' convolution, whose kernel covers the whole map, as a matrix
+        # product: several times faster.
+        widths = [maps[-1] * (image_size >> _HALVINGS) ** 2, *(base * n for n in units)]
+        dense = [_dense(*pair, nn.LeakyReLU(_SLOPE)) for pair in pairwise(widths)]
+        self.dense = nn.Sequential(*chain.from_iterable(dense), nn.Linear(widths[-1], outputs))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the outputs (B, outputs) for features (B, 4 base, H/8, W/8)."""
@@ -186,8 +197,9 @@ class IBGANHead(nn.Module):
         return self.dense(self.layers(features).permute(0, 2, 3, 1).flatten(1))
 
 
-def _dense(inputs: int, outputs: int) -> list[nn.Module]:
-    return [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()]
+def _dense(inputs: int, outputs: int, activation: nn.Module | None = None) -> list[nn.Module]:
+    linear = nn.Linear(inputs, outputs, bias=False)
+    return [linear, nn.BatchNorm1d(outputs), activation or nn.ReLU()]
 
 
 def _normalized(layer: nn.ConvTranspose2d) -> list[nn.Module]:

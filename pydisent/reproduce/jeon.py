@@ -33,6 +33,7 @@ _AS_LOGGED: dict[str, Any] = {
         "discriminator_learning_rate": 1e-6,
         "noise_steps": 100_000,
         "shared_front": False,
+        "heads": "author_code",
         "reconstructor_statistics": "author_code",
     },
     "small_steps": 30_000,

@@ -1,7 +1,7 @@
 """Shared parts of the GANs of Jeon et al. (2021): settings, networks, noise, losses, presets."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -22,6 +22,11 @@ from pydisent.systems._regularizers import Regularized, RegularizerConfig
 from pydisent.systems.precision import AUTO, PRECISIONS, full_precision, mixed_precision
 
 INITIALIZATIONS = {"normal": normal_, "orthogonal": orthogonal_}
+# The 3×3 convolutions and hidden units of D's and Q's last layers; see `IBGANHead`.
+HEADS = {
+    "published": (((4, 4), (16,)), ((4, 4), (16,))),
+    "author_code": (((8,), (16,)), ((8,), (16, 16))),
+}
 
 # Settings of Tables 3, 4, 5 and 7 that differ from those for dSprites.
 _PHOTOGRAPHS: dict[str, Any] = {
@@ -109,6 +114,9 @@ class GANConfig(RegularizerConfig):
     shared_front : bool
         Whether the reconstructor uses the features of the discriminator's first three layers, which
         only the discriminator's loss trains, or has its own.
+    heads : str
+        The last layers of D and Q: "published", those of Tables 4-6; "author_code", the wider ones
+        of the authors' code for dSprites and Color-dSprites, in Q also deeper.
     initialization : str
         "normal", N(0, 0.02²), as the authors use for sprites, or "orthogonal", as for photographs.
     batch_size : int
@@ -149,6 +157,8 @@ class GANConfig(RegularizerConfig):
     clamp_noise: bool = True
     label_smoothing: bool = False
     precision: str = "fp32"
+    # By keyword alone: it does not change the names of runs made before it.
+    heads: str = field(default="published", kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,6 +171,7 @@ class GANConfig(RegularizerConfig):
         check_numbers(self, "rmsprop_decay", "rmsprop_momentum", at_least=0, below=1)
         check_choices(self, initialization=tuple(INITIALIZATIONS), precision=PRECISIONS)
         check_choices(self, reconstructor_statistics=("published", "author_code"))
+        check_choices(self, heads=tuple(HEADS))
 
 
 class GANFamily(Regularized):
@@ -193,8 +204,9 @@ class GANFamily(Regularized):
         self.generator = IBGANGenerator(c.latent_size, channels, c.base, size)
         self.front = IBGANFront(channels, c.discriminator_base)
         self.own_front = None if c.shared_front else IBGANFront(channels, c.discriminator_base)
-        self.discriminator = IBGANHead(1, c.discriminator_base, size)
-        self.reconstructor = IBGANHead(target_size, c.discriminator_base, size)
+        for_d, for_q = HEADS[c.heads]
+        self.discriminator = IBGANHead(1, c.discriminator_base, size, *for_d)
+        self.reconstructor = IBGANHead(target_size, c.discriminator_base, size, *for_q)
         INITIALIZATIONS[c.initialization](self)
         self.register_buffer("noise_std", torch.zeros(()), persistent=False)
         channels_last_(self)

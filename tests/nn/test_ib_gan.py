@@ -48,6 +48,18 @@ def test_the_discriminator_and_the_reconstructor_of_tables_4_to_6():
         ]  # fmt: skip
 
 
+def test_the_heads_of_the_authors_code():
+    layers = [
+        ("4×4", 2, (16, 32, 32)), ("4×4", 2, (32, 16, 16)), "BN", ("4×4", 2, (64, 8, 8)), "BN",
+        ("3×3", 1, (128, 8, 8)), "BN", ("FC", 1, (256,)), "BN",
+    ]  # fmt: skip
+    for outputs, units, more in ((1, (16,), []), (16, (16, 16), [("FC", 1, (256,)), "BN"])):
+        network = nn.Sequential(IBGANFront(3, 16), IBGANHead(outputs, 16, 64, (8,), units))
+        seen = _layers(network)
+        assert network(torch.randn(5, 3, 64, 64)).shape == (5, outputs)
+        assert seen == [*layers, *more, ("FC", 1, (outputs,))]
+
+
 @pytest.mark.parametrize("units", [(64, 64, 32), (32, 32)])
 def test_the_encoders_of_tables_4_and_5(units):
     encoder = RepresentationEncoder(16, 10, units)
@@ -85,6 +97,8 @@ def test_other_sizes(size):
         (lambda: IBGANFront(1, 0), "base must be .*, got 0"),
         (lambda: IBGANHead(0), "outputs must be .*, got 0"),
         (lambda: IBGANHead(1, image_size=24), "image_size must be .*, got 24"),
+        (lambda: IBGANHead(1, convolutions=(4, 0)), "convolutions must be .*, got 0"),
+        (lambda: IBGANHead(1, units=(0,)), "units must be .*, got 0"),
         (lambda: RepresentationEncoder(0, 4), "noise_size must be .*, got 0"),
         (lambda: RepresentationEncoder(4, 4, (8, 0)), "units must be .*, got 0"),
     ],

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from pydisent import systems
 from pydisent.training import Plan
 
 FAMILY = ("gan", "infogan", "ib-gan")
@@ -146,10 +147,27 @@ def test_the_reconstructors_statistics_change_no_weight(smoke, images):
 
 
 @pytest.mark.parametrize("name", FAMILY)
+def test_networks_of_the_authors_code(name):
+    """As many weights as its networks for Color-dSprites, less a bias before a batch norm."""
+    config = systems.preset(name, "paper", "color-dsprites").config
+    own = {"heads": "author_code", "shared_front": False}
+    system = systems.build(name, systems.override(config, own), (3, 64, 64))
+
+    def count(*modules):
+        return sum(p.numel() for module in modules for p in module.parameters())
+
+    assert count(system.front, system.discriminator) == 2_213_841
+    of_a_value = 257  # the last layer's weights and bias
+    codes = 16 if name == "ib-gan" else 10
+    found = count(system.own_front, system.reconstructor)
+    assert found == 2_284_000 - 256 - (16 - codes) * of_a_value
+
+
+@pytest.mark.parametrize("name", FAMILY)
 def test_runs_from_before_there_was_a_choice_are_read_as_they_were_trained(name):
     plan = Plan.from_preset(name, "sprites", "paper")
     older = plan.to_json()
-    del older["config"]["reconstructor_statistics"]
+    del older["config"]["reconstructor_statistics"], older["config"]["heads"]
     assert Plan.from_json(older).config == plan.config
     assert plan.config.reconstructor_statistics == "published"
 

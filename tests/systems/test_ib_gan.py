@@ -148,7 +148,7 @@ def test_mixed_precision_trains_close_to_full():
         ("noise_size", 0), ("noise_steps", 0), ("noise_start", float("nan")),
         ("rmsprop_momentum", 1.0), ("learning_rate", 0.0), ("encoder_units", "64,"),
         ("encoder_units", ""), ("encoder_units", "8,0"), ("initialization", "uniform"),
-        ("precision", "fp16"), ("reconstructor_statistics", "real"),
+        ("precision", "fp16"), ("reconstructor_statistics", "real"), ("heads", "wide"),
     ],
 )  # fmt: skip
 def test_bad_settings_are_named(name, value):
