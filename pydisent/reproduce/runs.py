@@ -160,8 +160,10 @@ class Runs:
         return next(each.title for each in self.case.rows if each.name == row)
 
     def open(self, rows: Sequence[str]) -> Run:
-        """Open the run of the first of these rows, with the first seed."""
+        """Open the run of the first of these rows, with the first seed; it must be trained."""
         key = next(key for key in self.plans if key[0] == rows[0])
+        if not self.is_trained(*key):
+            raise FileNotFoundError(f"{self.title(key[0])}, seed {key[1]}, is not trained here")
         return open_run(self.path(*key), device_of(self.accelerator))
 
     def opened(self, rows: Sequence[str]) -> Iterator[tuple[str, Run]]:

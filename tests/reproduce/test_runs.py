@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,6 +170,17 @@ def test_a_recorded_run_is_not_trained_again(tmp_path):
     assert not replace(there, case=another).is_done("one", 0)
 
 
+def test_figures_are_not_drawn_of_unfinished_runs(tmp_path):
+    case = Case("dsprites", (Row("a", "first", "vae", steps=4),))
+    runs = Runs.of(case, SMOKE, tmp_path)
+    plan = replace(runs.plans["a", 0], checkpoint_every=2)
+    folder = train(plan, runs.path("a", 0), accelerator="cpu", progress=False)
+    assert runs.open(["a"]).step == 4
+    shutil.rmtree(latest_checkpoint(folder.checkpoints))
+    with pytest.raises(FileNotFoundError, match="first, seed 0, is not trained here"):
+        runs.open(["a"])
+
+
 def test_a_student_needs_its_teacher_itself_and_not_its_record(tmp_path):
     settings = {"students": 1, "student_steps": 3}
     teacher = Row("teacher", "teacher", "attribute-ae", {"students": 0}, steps=4)
@@ -179,6 +191,8 @@ def test_a_student_needs_its_teacher_itself_and_not_its_record(tmp_path):
     both = Runs.of(Case("celeba", (teacher, student)), SMOKE, tmp_path / "two", records=records)
     assert both.is_done("teacher", 0)
     assert not both.is_trained("teacher", 0)
+    with pytest.raises(FileNotFoundError, match="teacher, seed 0, is not trained here"):
+        both.open(["teacher"])
     assert finish([both], quiet()) is None
     assert both.is_trained("teacher", 0)
     assert both.is_done("student", 0)
