@@ -239,8 +239,8 @@ def table(result: dict) -> list[str]:
     for case in result.get("headline", {}).values():
         rows = [[NAMES[name], *cells(row)] for name, row in case["methods"].items()]
         lines += [f"{where(case)}:", "", *markdown(heads, rows)]
-    lines += ["Peak memory is above the process's before, the gradient error relative to float64."]
-    lines.append("")
+    note = "Peak memory is above what the process held before; errors are relative to float64."
+    lines += [note, ""]
     if "headline" not in result:
         lines = [f"The alignment penalty's pass of J on the paper's DCGAN ({about}):", ""]
     told = [

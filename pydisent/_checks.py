@@ -29,8 +29,8 @@ def check_one_of(name: str, value: Any, accepted: Sequence[str]) -> None:
     import difflib  # 5 ms, for errors alone
 
     similar = difflib.get_close_matches(value, accepted, 1) if isinstance(value, str) else []
-    got = ", did you mean ".join([shown(value), *map(repr, similar)])
-    check(False, name, f"one of {', '.join(map(repr, accepted))}", got + "?" * len(similar))
+    hint = f", did you mean {similar[0]!r}?" if similar else ""
+    check(False, name, f"one of {', '.join(map(repr, accepted))}", shown(value) + hint)
 
 
 def check_integer(name: str, value: Any, *, at_least: int, at_most: int | None = None) -> None:

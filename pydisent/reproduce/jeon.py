@@ -161,15 +161,15 @@ ENTRIES = (
             "of one seed, are not recorded",
             "on Color-dSprites at 64 px and the published rates, D and Q with the tables' last "
             "layers do not train: images saturate, from 7,000 updates on D tells them from real "
-            "ones, and G does not follow (two runs; the mean pixel, from -1 to 1, is -0.36 after "
-            "15,000 updates, that of real images -0.96). With those of the authors' code "
-            "(`heads=author_code`), which have twice the weights, it is -0.79 after 7,000. So the "
-            "GANs have these here, and the statistics of the code, of generated and real images "
-            "in turn (`reconstructor_statistics=author_code`): with those of generated images "
-            "alone, as in Algorithm 1, early scores are 0, as no code of a real image deviates "
-            "enough to count. The authors' own networks and losses on our coloured sprites (one "
-            "seed, not recorded) score 0.22 and 0.38 after 5,000 and 10,000 updates; their log "
-            "has 0.27 and 0.35",
+            "ones, and G does not follow (two runs, not recorded; in one the mean pixel, from -1 "
+            "to 1, is -0.36 after 15,000 updates; that of real images -0.96). With those of the "
+            "authors' code (`heads=author_code`), which have nearly twice the weights, it is "
+            "-0.79 after 7,000. So the GANs have these here, and the statistics of the code, of "
+            "generated and real images in turn (`reconstructor_statistics=author_code`): with "
+            "those of generated images alone, as in Algorithm 1, early scores are 0, as no code "
+            "of a real image deviates enough to count. The authors' own networks and losses on "
+            "our coloured sprites (one seed, not recorded) score 0.22 and 0.38 after 5,000 and "
+            "10,000 updates; their log has 0.27 and 0.35",
             "Fig. 3 at scale small, by an earlier version with the quick preset (one seed): the "
             "upper bound falls from 12.8 nats (β = 0) to 5.0 (0.141) and 0.02 (1)",
         ),

@@ -97,7 +97,7 @@ def cases_of(entry: Entry, result: Mapping[str, Any]) -> list[tuple[Case, dict[s
 
 
 def settings_notes(measured: Mapping[str, Any]) -> list[str]:
-    """Return the systems' updates and settings that are not the preset's in any of their rows."""
+    """Return the updates and settings, other than the preset's, that a system's rows share."""
     by_system: dict[str, list[dict[str, Any]]] = {}
     for run in measured["runs"]:
         preset = systems.preset(run["system"], measured["preset"], measured["data"])

@@ -117,7 +117,8 @@ class GANConfig(RegularizerConfig):
     heads : str
         The last layers of D and Q: "published", those of Tables 4-6; "author_code", the wider ones
         of the authors' code for dSprites and Color-dSprites, in Q also deeper. On color-sprites at
-        the published rates only the latter D is strong enough.
+        the published rates images saturated with the former in both runs tried, and not with the
+        latter.
     initialization : str
         "normal", N(0, 0.02²), as the authors use for sprites, or "orthogonal", as for photographs.
     batch_size : int
