@@ -103,6 +103,29 @@ def exceeds(
     return Claim(text, judge)
 
 
+def falls_below(
+    text: str,
+    first: str,
+    second: str,
+    key: str,
+    *,
+    margin: float = 0.0,
+    scale: float = 1.0,
+    digits: int = 2,
+) -> Claim:
+    """Claim that the score `key` of the row `first` is below that of `second`.
+
+    Parameters are those of :func:`exceeds`, but with a `margin` the claim is that `first` is below
+    `second` plus this.
+    """
+
+    def judge(runs: RunScores) -> Verdict | None:
+        sides = _of_row(runs, first, key), _of_row(runs, second, key)
+        return _compared(*sides, margin, scale, digits, sign=-1)
+
+    return Claim(text, judge)
+
+
 def curve_above(
     text: str, first: str, second: str, key: str, error: str, *, digits: int = 2
 ) -> Claim:
@@ -182,6 +205,7 @@ def _compared(
     margin: float = 0.0,
     scale: float = 1.0,
     digits: int = 2,
+    sign: int = 1,
 ) -> Verdict | None:
     if not first or not second:
         return None
@@ -189,8 +213,9 @@ def _compared(
         spread([scale * value for value in side], digits) for side in (first, second)
     )
     if margin:
-        ours += f", at most {scale * margin:g} less"
-    first = [value + margin for value in first]
+        ours += f", at most {scale * margin:g} {'less' if sign > 0 else 'more'}"
+    first = [sign * value + margin for value in first]
+    second = [sign * value for value in second]
     return Verdict(ours, rank_test(first, second), rank_test(second, first))
 
 

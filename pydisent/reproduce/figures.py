@@ -232,6 +232,7 @@ def scores(runs: Runs, rows: Sequence[str]) -> Drawn:
         return {}
     known = {row.name: row for row in runs.case.rows}
     foreign = any(run["by"] for run in found)
+    legend = "bars: here; dots: seeds"
     with figure(180 + 170 * len(columns), 90 + 26 * len(names)) as drawn:
         axes = drawn.subplots(1, len(columns), squeeze=False, sharey=True)[0]
         for axis, column in zip(axes, columns):
@@ -248,12 +249,14 @@ def scores(runs: Runs, rows: Sequence[str]) -> Drawn:
                 if published is not None and not (foreign and column.key in PERCEIVED):
                     value = published[0] if isinstance(published, tuple) else published
                     axis.plot(value, place, "D", color=SERIES[1], markersize=4.5)
+                    legend = "bars: here; dots: seeds; diamonds: published"
             heading = re.sub(" (?=[↑↓])", "\N{NO-BREAK SPACE}", column.heading)
             axis.set_title(textwrap.fill(heading, 20, break_long_words=False))
             axis.grid(axis="y", visible=False)
+            axis.locator_params(axis="x", nbins=4)
         axes[0].set_yticks(range(len(names)), [known[name].title for name in names])
         axes[0].invert_yaxis()
-        drawn.supxlabel("bars: here; dots: seeds; diamonds: published", fontsize=7.5, color=MUTED)
+        drawn.supxlabel(legend, fontsize=7.5, color=MUTED)
         return {"scores.png": figure_png(drawn)}
 
 

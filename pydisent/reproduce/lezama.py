@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from pydisent.reproduce.claims import exceeds
+from pydisent.reproduce.claims import exceeds, falls_below
 from pydisent.reproduce.entry import Case, Column, Entry, Figure, Row, Unavailable
 from pydisent.reproduce.figures import attributes, planes, scatter
 
@@ -80,12 +80,12 @@ ENTRIES = (
                 (_SWAPS, _TRUE, _SWAP_ERROR),
                 smoke=_DIGITS,
                 claims=(
-                    exceeds("A larger code lowers the error", "teacher", "supervised-14",
-                            _SWAP_ERROR.key, digits=4),
+                    falls_below("A larger code lowers the error", "supervised-14", "teacher",
+                                _SWAP_ERROR.key, digits=4),
                     exceeds("Supervision keeps class swaps, %", "supervised-14", "alone-14",
                             _SWAPS.key, scale=100, digits=1),
-                    exceeds("… at an error that is at most 0.005 larger", "alone-14",
-                            "supervised-14", _SWAP_ERROR.key, margin=0.005, digits=4),
+                    falls_below("… at an error that is at most 0.005 larger", "supervised-14",
+                                "alone-14", _SWAP_ERROR.key, margin=0.005, digits=4),
                 ),
                 figures=(
                     Figure(
@@ -178,8 +178,8 @@ ENTRIES = (
                             "losses, %", "jacobian", "cycle", _FLIPS.key, scale=100, digits=1),
                     exceeds("… and as its teacher, within 5 points", "jacobian", "teacher",
                             _FLIPS.key, margin=0.05, scale=100, digits=1),
-                    exceeds("… at a smaller error than its teacher", "teacher", "jacobian",
-                            _FLIP_ERROR.key, digits=5),
+                    falls_below("… at a smaller error than its teacher", "jacobian", "teacher",
+                                _FLIP_ERROR.key, digits=5),
                 ),
                 figures=(
                     Figure("Flips against the reconstruction error (Fig. 4)",

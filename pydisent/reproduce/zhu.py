@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydisent.reproduce.claims import Claim, exceeds, ranks_as
+from pydisent.reproduce.claims import Claim, exceeds, falls_below, ranks_as
 from pydisent.reproduce.correlations import rank_correlations
 from pydisent.reproduce.entry import LOCATELLO, Case, Column, Entry, Figure, Row, Unavailable
 from pydisent.reproduce.figures import masks, rotation, scatter, transfer, traversals
@@ -31,15 +31,15 @@ _ARMS: dict[str, tuple[str, dict[str, Any]]] = {
 _TINY = {"latent_size": 4}
 
 
-def _lowers(text: str, more: str, less: str) -> Claim:
-    return exceeds(text, more, less, _TPL.key)
+def _lowers(text: str, first: str, second: str) -> Claim:
+    return falls_below(text, first, second, _TPL.key)
 
 
 _MODULES = (
-    _lowers("PS lowers the TPL", "infogan", "ps"),
-    _lowers("SC lowers the TPL", "infogan", "sc"),
-    _lowers("PS and SC lower the TPL more than PS alone", "ps", "both"),
-    _lowers("PS and SC lower the TPL more than SC alone", "sc", "both"),
+    _lowers("PS lowers the TPL", "ps", "infogan"),
+    _lowers("SC lowers the TPL", "sc", "infogan"),
+    _lowers("PS and SC lower the TPL more than PS alone", "both", "ps"),
+    _lowers("PS and SC lower the TPL more than SC alone", "both", "sc"),
 )
 
 
@@ -169,9 +169,9 @@ ENTRIES = (
                 _SCORES,
                 threshold=0.3,
                 claims=(
-                    _lowers("Band masks have a lower TPL than softmax", "softmax", "lambda-0.01"),
-                    _lowers("λ = 0.01 has a lower TPL than 0.001", "lambda-0.001", "lambda-0.01"),
-                    _lowers("λ = 0.01 has a lower TPL than 0.1", "lambda-0.1", "lambda-0.01"),
+                    _lowers("Band masks have a lower TPL than softmax", "lambda-0.01", "softmax"),
+                    _lowers("λ = 0.01 has a lower TPL than 0.001", "lambda-0.01", "lambda-0.001"),
+                    _lowers("λ = 0.01 has a lower TPL than 0.1", "lambda-0.01", "lambda-0.1"),
                 ),
                 figures=(Figure("Softmax masks (Fig. 8)", masks, ("softmax",)),),
             ),

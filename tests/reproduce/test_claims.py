@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 
 from pydisent import reproduce
-from pydisent.reproduce.claims import curve_above, exceeds, rank_test, ranks_as
+from pydisent.reproduce.claims import curve_above, exceeds, falls_below, rank_test, ranks_as
 
 
 def runs(**rows):
@@ -47,6 +47,17 @@ def test_a_margin_asks_for_no_less():
     figures = runs(new=[0.50, 0.51, 0.52], old=[0.53, 0.54, 0.55])
     assert exceeds("as good", "new", "old", "score", margin=0.1).judge(figures).p <= 0.05
     assert exceeds("as good", "new", "old", "score", margin=0.001).judge(figures).p == 1
+
+
+def test_lower_is_claimed_and_printed_in_the_order_of_the_claim():
+    figures = runs(new=[0.1, 0.2, 0.3], old=[0.5, 0.6, 0.7])
+    verdict = falls_below("less", "new", "old", "score", digits=1).judge(figures)
+    assert (verdict.ours, verdict.text) == ("0.2 ± 0.1 against 0.6 ± 0.1", "holds (p = 0.05)")
+    reverse = falls_below("less", "old", "new", "score", margin=0.7, digits=1).judge(figures)
+    assert reverse.ours == "0.6 ± 0.1 against 0.2 ± 0.1, at most 0.7 more"
+    assert reverse.p == pytest.approx(1 / 20)
+    too_narrow = falls_below("less", "old", "new", "score", margin=0.1).judge(figures)
+    assert too_narrow.text == "the opposite holds (p = 0.05)"
 
 
 def curve(system, seed, points):
