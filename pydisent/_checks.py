@@ -10,6 +10,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -137,6 +138,11 @@ def check_matching(name: str, x: Any, other_name: str, other: Tensor, shape: boo
 def shape_error(name: str, shape: Any, x: Tensor) -> ValueError:
     """The error for a tensor that lacks the required shape, a tuple or a description."""
     return ValueError(f"{name} must have shape {shape}, got {tuple(x.shape)}")
+
+
+def as_plain(value: Any) -> Any:
+    """Return one of NumPy's scalars as Python's own, and anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def shown(value: Any) -> str:

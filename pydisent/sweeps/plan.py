@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydisent import systems
+from pydisent._checks import as_plain
 from pydisent.training.files import absolute
 from pydisent.training.plan import Plan, setting_text
 
@@ -51,6 +52,13 @@ class SweepPlan:
     def __post_init__(self) -> None:
         for name in ("data_path", "factors"):
             object.__setattr__(self, name, absolute(getattr(self, name)))
+        # Plain values, which sweep.json gives back as they are.
+        for name in ("systems", "seeds"):
+            object.__setattr__(self, name, tuple(map(as_plain, getattr(self, name))))
+        for name in ("steps", "image_size", "crop", "bins"):
+            object.__setattr__(self, name, as_plain(getattr(self, name)))
+        grid = {key: tuple(map(as_plain, values)) for key, values in self.grid.items()}
+        object.__setattr__(self, "grid", grid)
         given: dict[str, Sequence[Any]] = {"systems": self.systems, "seeds": self.seeds}
         given |= {f"grid {key}": values for key, values in self.grid.items()}
         for name, values in given.items():

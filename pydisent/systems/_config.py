@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from pydisent._checks import check_integer, check_number, check_one_of, shown
+from pydisent._checks import as_plain, check_integer, check_number, check_one_of, shown
 
 _C = TypeVar("_C")
 _NONE = type(None)
@@ -29,7 +29,7 @@ def override(config: _C, values: Mapping[str, Any]) -> _C:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"setting must be one of {', '.join(known)}, got {key!r}{hint}")
-        read[key] = _read(key, value, hints[key])
+        read[key] = _read(key, as_plain(value), hints[key])
     return dataclasses.replace(config, **read)  # type: ignore[type-var]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import pydisent
-from pydisent._atomic import write_atomic
+from pydisent._atomic import replacing, write_atomic, write_new
 from pydisent._checks import check, shown
 from pydisent._extras import optional
 
@@ -50,8 +50,8 @@ def write_pretrained(
 ) -> Path:
     """Write a system into a folder, created if necessary; return the folder.
 
-    A previously saved system is replaced. The configuration, with the weights' checksum, is written
-    first, so that reading detects an interrupted write.
+    A previously saved system is replaced, and kept if the disk is full. The configuration, with the
+    weights' checksum, is replaced first, so that reading detects an interrupted write.
 
     Parameters
     ----------
@@ -107,8 +107,10 @@ def write_pretrained(
     }
     card = model_card(values, license=license, source=source or folder.resolve().name)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / CONFIG, json.dumps(values, indent=2) + "\n")
-    write_atomic(folder / WEIGHTS, weights)
+    # The weights are on the disk, which may be full, before anything is replaced.
+    with replacing(folder / WEIGHTS) as temporary:
+        write_new(temporary, weights)
+        write_atomic(folder / CONFIG, json.dumps(values, indent=2) + "\n")
     write_atomic(folder / CARD, card)
     return folder
 

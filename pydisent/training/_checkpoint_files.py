@@ -33,9 +33,10 @@ _FIELDS: Types = {
     "optimizers": (dict,),
     "sha256": (dict,),
     "plan": (str,),
+    "losses": (dict,),
 }
 # Missing from the oldest checkpoints.
-_ADDED_LATER = ("attribute_names", "left_out", "sha256", "plan")
+_ADDED_LATER = ("attribute_names", "left_out", "sha256", "plan", "losses")
 _LARGEST_SIDE = 2**16  # pixels
 
 
@@ -136,6 +137,8 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: seconds must be >= 0, got {state['seconds']}")
     for value in state["rng"]:
         check_value(f"{source}: an entry of rng", value, (dict,))
+    for name, value in state.get("losses", {}).items():
+        check_value(f"{source}: loss {name}", value, NUMBER)
     check_model(source, state)
     return state
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ def save_checkpoint(
     rng: list[Any],
     keep: int = 2,
     plan: str | None = None,
+    losses: Mapping[str, float] | None = None,
 ) -> Path:
     """Write checkpoint `step` into `folder`, point `latest` at it, and delete the oldest ones.
 
@@ -82,6 +83,8 @@ def save_checkpoint(
         Number of checkpoints to keep.
     plan : str or None
         `RunFolder.plan_sum()`, which identifies the run that the checkpoint belongs to.
+    losses : mapping of str to float, optional
+        The losses that the next log line will hold unless later updates have them too.
     """
     final = path_of(folder, step)
     temporary = folder / f".{final.name}.tmp"
@@ -102,6 +105,7 @@ def save_checkpoint(
         "seconds": seconds,
         "rng": rng,
         "optimizers": settings,
+        "losses": dict(losses or {}),
     }
     if plan is not None:
         state["plan"] = plan

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from pydisent import data, parallel
 from pydisent.nn import normalize_whole_batches
 from pydisent.systems import System
 from pydisent.training import checkpoint as checkpoints
+from pydisent.training._finite import NonFiniteError, non_finite_weight
 from pydisent.training._setup import (
     begin_folder,
     build,
@@ -41,10 +41,6 @@ class Interrupted(Exception):
     def __init__(self, signum: int, step: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name} at step {step}; saved")
         self.signum = signum
-
-
-class NonFiniteError(RuntimeError):
-    """A loss or a weight became infinite or NaN."""
 
 
 def train(
@@ -180,8 +176,7 @@ class _Loop:
         self.is_there = is_there
         self.batches, self.keep = Batches(dataset, sampler, system, plan.mirror), keep
         self.phases = system.phases(plan.steps)
-        self.step = 0
-        self.saved = -1
+        self.step, self.saved = 0, -1
         self.started = self.seconds = 0.0
         self.measure: Measure | None = None
         self.measure_every = 0
@@ -213,7 +208,8 @@ class _Loop:
             for phase, updates in self._remaining():
                 self._join()
                 self._check()
-                self.latest = {}
+                if self.system.phase_step == 0:
+                    self.latest = {}
                 while self.system.phase_step < updates:
                     # Processes may receive a signal at different steps, or only some of them.
                     if signum := parallel.highest(received[0] if received else 0):
@@ -249,7 +245,7 @@ class _Loop:
             return
         state = checkpoints.load_training(latest, self.system, self.plan_sum)
         self.step, self.seconds = state["step"], state["seconds"]
-        self.saved = self.step
+        self.saved, self.latest = self.step, state.get("losses", {})
         with checkpoints.named(latest / "state.json"):
             self._check_position()
             checkpoints.set_rng_state(state["rng"][0])
@@ -281,14 +277,16 @@ class _Loop:
                 logs.write(self.step, self.seconds, phase, self.latest)
                 self.latest = {}
         logs.advance(phase)
-        if self.step % self.plan.checkpoint_every == 0:
-            self._save(logs)
+        # A run that ends while it measures is resumed from before, and measures again.
         if self.measure is not None and self.step % self.measure_every == 0:
             self._measured(self.measure, phase, logs)
+        if self.step % self.plan.checkpoint_every == 0:
+            self._save(logs)
 
     def _measured(self, measure: Measure, phase: str, logs: _Logs) -> None:
         """Log figures of the system as it is; neither its random numbers nor its time count."""
         begun = time.monotonic()
+        self._check_finite()
         with parallel.together():
             if parallel.rank() == 0:
                 state = checkpoints.rng_state()
@@ -317,15 +315,18 @@ class _Loop:
             self.latest |= values
         self.unchecked.clear()
 
+    def _check_finite(self) -> None:
+        """Check all losses and weights."""
+        self._check()
+        if name := non_finite_weight(self.system):
+            raise NonFiniteError(
+                f"weight {name!r} is not finite after step {self.step}; {self._kept()}"
+            )
+
     def _save(self, logs: _Logs) -> None:
         if self.saved == self.step:
             return
-        self._check()
-        for name, value in self.system.state_dict().items():
-            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                raise NonFiniteError(
-                    f"weight {name!r} is not finite after step {self.step}; {self._kept()}"
-                )
+        self._check_finite()
         with parallel.together():
             if parallel.rank() == 0:
                 self._check_there()
@@ -338,6 +339,7 @@ class _Loop:
                     [checkpoints.rng_state()],
                     self.keep,
                     self.plan_sum,
+                    self.latest,
                 )
         self.saved = self.step
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from pydisent import systems
+from pydisent._checks import as_plain, check, check_integer, check_number
 from pydisent.data import crops, splits
 from pydisent.training.files import (
     NUMBER,
     Types,
     absolute,
     as_object,
-    check_count,
     check_fields,
     check_value,
 )
@@ -114,6 +114,16 @@ _FIELDS: Types = {
 }
 
 
+def _plain_config(config: Any) -> Any:
+    """Return a configuration with NumPy's numbers as Python's; ValueError for other objects."""
+    given = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    plain = {name: as_plain(value) for name, value in given.items()}
+    for name, value in plain.items():
+        check_value(f"config: {name}", value, _SETTING)
+    changed = {name: value for name, value in plain.items() if value is not given[name]}
+    return dataclasses.replace(config, **changed) if changed else config
+
+
 @dataclass(frozen=True)
 class Plan:
     """The settings of a run, recorded in `config.json`.
@@ -171,18 +181,19 @@ class Plan:
     command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("steps", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be an integer >= 1, got {getattr(self, name)}")
-        if self.image_size is not None:
-            check_count("image_size", self.image_size, 1)
-        if not 0 <= self.held_out < 1:
-            raise ValueError(f"held_out must be in [0, 1), got {self.held_out}")
-        for name in ("partial", "mirror"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must be an integer in [0, 2^63), got {self.seed}")
+        """Check every field, so that `from_json` can read back whatever is accepted."""
+        check_number("held_out", self.held_out, at_least=0, below=1)
+        for name in ("steps", "log_every", "checkpoint_every", "image_size"):
+            if name != "image_size" or self.image_size is not None:
+                check_integer(name, getattr(self, name), at_least=1)
+        check_integer("seed", self.seed, at_least=0)
+        check(self.seed < 2**63, "seed", "an integer in [0, 2^63)", self.seed)
+        for name in _FIELDS.keys() - {"format", "config", "command"}:
+            value = as_plain(getattr(self, name))
+            check_value(name, value, _FIELDS[name])
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "config", _plain_config(self.config))
+        object.__setattr__(self, "command", tuple(self.command))
 
     @classmethod
     def from_preset(

@@ -240,6 +240,24 @@ def test_plan_round_trip_and_errors():
         _plan(seed=-1)
 
 
+@pytest.mark.parametrize("stop", [1, 2, 6])
+def test_losses_of_some_updates_are_logged_after_a_resume_too(tmp_path, stop):
+    plan = _plan("ps-sc", steps=8, settings={"r1_interval": 4})  # R1 in updates 1 and 5
+    plan = dataclasses.replace(plan, log_every=4, checkpoint_every=stop)
+
+    def ends(system, step):
+        if step > stop:
+            raise MemoryError
+        return {}
+
+    _train(plan, tmp_path / "whole")
+    with pytest.raises(MemoryError):
+        _train(plan, tmp_path / "part", measure=ends, measure_every=1)
+    _train(plan, tmp_path / "part", resume=True)
+    assert _result(tmp_path / "part") == _result(tmp_path / "whole")
+    assert all("r1" in line for line in RunFolder(tmp_path / "part").read_log())
+
+
 def _small(**settings):
     plan = Plan.from_preset("vae", "digits", "smoke", steps=8)
     return dataclasses.replace(plan, checkpoint_every=2, log_every=2, **settings)

@@ -9,7 +9,7 @@ import torch
 from pydisent.evaluation.during_training import figures_of
 from pydisent.evaluation.scoring import score
 from pydisent.systems import BetaVAE
-from pydisent.training import Plan, RunFolder, open_run, train
+from pydisent.training import NonFiniteError, Plan, RunFolder, open_run, train
 
 
 def _train(path, system="beta-vae", **options):
@@ -40,6 +40,32 @@ def test_a_run_is_the_same_with_and_without_figures(tmp_path):
         (2, 2.0), (4, 4.0), (6, 6.0),
     ]  # fmt: skip
     assert not _measured(tmp_path / "plain")
+
+
+def test_a_run_that_ends_while_it_measures_measures_again(tmp_path):
+    def ends(system, step):
+        if step == 5:  # also a step at which a checkpoint is due
+            raise MemoryError
+        return {"figure": float(step)}
+
+    with pytest.raises(MemoryError):
+        _train(tmp_path / "run", measure=ends, measure_every=1)
+    figure = {"measure": lambda system, step: {"figure": float(step)}, "measure_every": 1}
+    _train(tmp_path / "run", resume=True, **figure)
+    assert [line["step"] for line in _measured(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_weights_that_diverged_are_not_measured(tmp_path, monkeypatch):
+    original = BetaVAE.step
+
+    def step(self, *batch):
+        logs = original(self, *batch)
+        next(self.decoder.parameters()).data.fill_(float("nan"))
+        return logs
+
+    monkeypatch.setattr(BetaVAE, "step", step)
+    with pytest.raises(NonFiniteError, match=r"weight 'decoder.* is not finite after step 1"):
+        _train(tmp_path / "run", measure=lambda system, step: 1 / 0, measure_every=1)
 
 
 def test_parts_in_eval_mode_stay_in_it(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -141,22 +142,35 @@ def test_files_of_others_are_not_replaced(run, tmp_path, name):
 
 
 def test_an_interrupted_write_is_told_and_can_be_repeated(run, tmp_path, monkeypatch):
-    from pydisent.systems import pretrained
+    replace, folder = os.replace, tmp_path / "model"
 
-    write, folder = pretrained.write_atomic, tmp_path / "model"
+    def killed(source, target):
+        if target.suffix == ".safetensors":
+            raise KeyboardInterrupt
+        replace(source, target)
 
-    def full(path, data):
-        if path.suffix == ".safetensors":
-            raise OSError(28, "No space left on device", str(path))
-        write(path, data)
-
-    monkeypatch.setattr(pretrained, "write_atomic", full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
         run.save_pretrained(folder)
+    monkeypatch.setattr(os, "replace", replace)
     with pytest.raises(ValueError, match=r"model\.safetensors is not a file"):
         from_pretrained(folder)
-    monkeypatch.setattr(pretrained, "write_atomic", write)
     assert_same(from_pretrained(run.save_pretrained(folder)), run.system)
+
+
+def test_a_full_disk_keeps_the_system_saved_before(run, tmp_path):
+    resource = pytest.importorskip("resource")
+    folder = run.save_pretrained(tmp_path / "model")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    changed = systems.build("vae", run.plan.config, run.system.image_shape)  # other weights
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before["model.safetensors"]) // 2, usual[1]))
+    try:
+        with pytest.raises(OSError, match="model"):
+            changed.save_pretrained(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def edit(path, **changes):
