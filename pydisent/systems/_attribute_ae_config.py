@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pydisent.systems._config import check_choices, check_integers, check_numbers
+from pydisent.systems._config import check_choices, check_integers, check_numbers, check_types
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ class AttributeAEConfig:
     adam_eps: float = 1e-8
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_integers(self, "attributes", "z_channels", "base", "student_steps")
         # Batch normalisation and pairing need two images.
         check_integers(self, "batch_size", at_least=2)

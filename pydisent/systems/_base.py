@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from pydisent import parallel
 from pydisent._checks import check, check_one_of
+from pydisent.systems._config import check_types
 from pydisent.systems._inputs import check_inputs
 from pydisent.systems._left_out import LeftOut, LeftOutError, left_out_words
 from pydisent.systems._presets import OTHER_DATA, DataSettings, Preset, Presets, Recipe
@@ -90,10 +91,9 @@ class System(nn.Module, abc.ABC):
     def __init__(self, config: Any, image_shape: tuple[int, int, int]) -> None:
         super().__init__()
         if not isinstance(config, self.Config):
-            raise TypeError(
-                f"config must be of {self.name}'s {self.Config.__name__}, "
-                f"got {type(config).__name__}"
-            )
+            accepted, given = self.Config.__name__, type(config).__name__
+            raise TypeError(f"config must be of {self.name}'s {accepted}, got {given}")
+        check_types(config)
         channels, height, width = image_shape
         check(height == width, "image_shape", "that of square images", tuple(image_shape))
         require_memory(type(self), config, (channels, height, width))

@@ -7,10 +7,11 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from pydisent._checks import as_plain, check_integer, check_number, check_one_of, shown
+from pydisent._checks import as_plain, check_int64, check_number, check_one_of, shown
 
 _C = TypeVar("_C")
 _NONE = type(None)
+_PLAIN = {bool, int, float, str, _NONE}
 
 
 def override(config: _C, values: Mapping[str, Any]) -> _C:
@@ -33,11 +34,30 @@ def override(config: _C, values: Mapping[str, Any]) -> _C:
     return dataclasses.replace(config, **read)  # type: ignore[type-var]
 
 
+def check_types(config: object) -> None:
+    """Raise TypeError unless every setting has its declared type, as far as that is plain.
+
+    Numbers may be NumPy's, and integers stand for real numbers as well.
+    """
+    try:
+        hints = typing.get_type_hints(type(config))
+    except NameError:  # a user's annotations that cannot be resolved
+        return
+    for name in (f.name for f in dataclasses.fields(config)):  # type: ignore[arg-type]
+        kinds = set(_choices(hints[name]))
+        if not kinds <= _PLAIN:
+            continue
+        kind = type(as_plain(getattr(config, name)))
+        if kind not in (kinds | {int} if float in kinds else kinds):
+            words = f"{name} must be {_type_name(hints[name])}, got {shown(getattr(config, name))}"
+            raise TypeError(words)
+
+
 def check_integers(config: object, *names: str, at_least: int = 1) -> None:
     """Raise unless each named setting is None or an integer >= `at_least`."""
     for name in names:
         if (value := getattr(config, name)) is not None:
-            check_integer(name, value, at_least=at_least)
+            check_int64(name, value, at_least=at_least)
 
 
 def check_numbers(config: object, *names: str, **bounds: Any) -> None:

@@ -16,7 +16,7 @@ from pydisent._notice import warn_once
 from pydisent.jacobian import HessianPenalty, PathLengthPenalty, gram_penalty, objectives
 from pydisent.nn.whole_batch_norm import statistics_held
 from pydisent.systems._base import System
-from pydisent.systems._config import check_integers, check_numbers
+from pydisent.systems._config import check_integers, check_numbers, check_types
 from pydisent.systems._modes import untracked
 from pydisent.systems._ranges import stage
 
@@ -70,6 +70,7 @@ class RegularizerConfig:
     regularizer_high: float = 20.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         name = self.regularizer
         check_one_of("regularizer", name, (NONE, *self.own_regularizers, *REGULARIZERS))
         check_integers(self, "regularizer_interval", "regularizer_directions", "regularizer_rank")

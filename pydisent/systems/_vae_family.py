@@ -14,7 +14,7 @@ from pydisent.nn import clip_leaks_
 from pydisent.nn.layout import channels_last_
 from pydisent.ops import reparameterized_sample
 from pydisent.systems._base import System
-from pydisent.systems._config import check_choices, check_integers, check_numbers
+from pydisent.systems._config import check_choices, check_integers, check_numbers, check_types
 from pydisent.systems._optimizers import adam, parameters
 from pydisent.systems._presets import PHOTOGRAPHS, each
 from pydisent.systems._ranges import stage
@@ -71,6 +71,7 @@ class VAEConfig:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_integers(self, "latent_size", "base", "hidden")
         check_choices(self, networks=NETWORKS)
         check_integers(self, "batch_size", at_least=2 if self.networks == "ib-gan" else 1)

@@ -22,7 +22,7 @@ from pydisent.nn import (
     mlp_encoder,
     with_more_features,
 )
-from pydisent.systems._config import check_choices, check_integers, check_numbers
+from pydisent.systems._config import check_choices, check_integers, check_numbers, check_types
 from pydisent.systems._optimizers import adam, parameters
 from pydisent.systems._presets import PHOTOGRAPHS, SMOKE, Presets, Recipe, each
 from pydisent.systems._progressive import Progressive
@@ -79,6 +79,7 @@ class JacobianAEConfig:
     weight_decay: float = 1e-6
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_integers(self, "factors", "base")
         # Batch norm has no deviation for a single code.
         check_integers(self, "batch_size", at_least=2)

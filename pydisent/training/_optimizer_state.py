@@ -29,8 +29,14 @@ def pack_optimizers(optimizers: dict[str, Optimizer]) -> tuple[dict[str, Tensor]
                     tensors[f"{name}/{index}/{key}"] = own_storage(value)
                 else:
                     values[str(index)][key] = value
-        rest[name] = {"state": values, "param_groups": state["param_groups"]}
+        groups = [{k: _as_number(v) for k, v in group.items()} for group in state["param_groups"]]
+        rest[name] = {"state": values, "param_groups": groups}
     return tensors, rest
+
+
+def _as_number(value: Any) -> Any:
+    """Return the number in a tensor without dimensions, such as a learning rate may be."""
+    return value.item() if isinstance(value, Tensor) and value.dim() == 0 else value
 
 
 def unpack_optimizers(
@@ -40,6 +46,7 @@ def unpack_optimizers(
     for name, optimizer in optimizers.items():
         groups = optimizer.param_groups
         own = [{flag: group.get(flag) for flag in _IMPLEMENTATION} for group in groups]
+        scalars = [{k: v for k, v in group.items() if isinstance(v, Tensor)} for group in groups]
         state = {int(index): dict(values) for index, values in rest[name]["state"].items()}
         for path, tensor in tensors.items():
             owner, index, key = path.split("/", 2)
@@ -48,6 +55,8 @@ def unpack_optimizers(
         optimizer.load_state_dict({"state": state, "param_groups": rest[name]["param_groups"]})
         for group, flags in zip(optimizer.param_groups, own):
             group.update({flag: value for flag, value in flags.items() if flag in group})
+        for group, tensors_of in zip(optimizer.param_groups, scalars):
+            group.update({key: value.fill_(group[key]) for key, value in tensors_of.items()})
         _match_layout(optimizer)
 
 

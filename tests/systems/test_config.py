@@ -1,8 +1,11 @@
+import dataclasses
 from dataclasses import dataclass
 
 import pytest
 
 from pydisent import systems
+from pydisent.systems import VAE
+from pydisent.systems._vae_family import VAEConfig
 
 
 @dataclass(frozen=True)
@@ -77,3 +80,33 @@ def test_every_preset_is_whole(name, preset):
     assert isinstance(chosen.config, systems.config_class(name))
     assert chosen.steps >= 1
     assert chosen.note
+
+
+@pytest.mark.parametrize("name", systems.names())
+def test_every_setting_refuses_values_of_other_types_by_name(name):
+    config = systems.preset(name, "smoke", systems.default_data(name)).config
+    others = {"none": None, "str": "", "float": 0.5, "bool": True, "int": 3, "other": (1,)}
+    for setting, kinds, value in systems.describe(config):
+        accepted = {*kinds.split(" or "), *(["int"] if "float" in kinds else [])}
+        for kind, other in others.items():
+            if kind not in accepted:
+                with pytest.raises((TypeError, ValueError), match=f"^{setting} must be"):
+                    dataclasses.replace(config, **{setting: other})
+        if "int" in accepted and "float" not in accepted:
+            with pytest.raises(ValueError, match=f"^{setting} must be"):
+                dataclasses.replace(config, **{setting: 2**63})
+        assert getattr(dataclasses.replace(config, **{setting: value}), setting) == value
+
+
+def test_a_users_configuration_is_held_to_its_types():
+    @dataclasses.dataclass(frozen=True)
+    class Config(VAEConfig):
+        skip: bool = False
+
+    class Own(VAE):
+        pass
+
+    Own.Config = Config
+    assert Own(Config(base=4, hidden=8), (1, 16, 16)).config.skip is False
+    with pytest.raises(TypeError, match="skip must be bool, got 1"):
+        Own(Config(base=4, hidden=8, skip=1), (1, 16, 16))

@@ -236,3 +236,18 @@ def test_checkpoints_from_before_checksums_still_load(tmp_path):
     loaded = _system()
     checkpoint.load_training(checkpoint.latest_checkpoint(tmp_path), loaded)
     assert _same(loaded.state_dict(), _system(2).state_dict())
+
+
+def test_a_learning_rate_in_a_tensor_comes_back_as_one(tmp_path):
+    def with_rate(rate):
+        system = _system()
+        system.optimizers["encoder"] = torch.optim.Adam(
+            system.encoder.parameters(), torch.tensor(rate)
+        )
+        return system
+
+    saved = _save(tmp_path, with_rate(0.3), 0)
+    other = with_rate(0.1)
+    checkpoint.load_training(saved, other)
+    (group,) = other.optimizers["encoder"].param_groups
+    assert torch.equal(group["lr"], torch.tensor(0.3))
