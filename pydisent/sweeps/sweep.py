@@ -15,10 +15,10 @@ from pydisent.sweeps.manifest import Manifest
 from pydisent.sweeps.plan import SweepPlan
 from pydisent.training.files import file_lock, lock, write_json
 from pydisent.training.folder import RunFolder
-from pydisent.training.loop import Interrupted
 from pydisent.training.plan import Plan
 from pydisent.training.run import Run
 from pydisent.training.sampling import BatchSampler
+from pydisent.training.signals import Interrupted
 
 
 class SweepInterrupted(Interrupted):

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 from pydisent._moved import alias_modules
 
 if TYPE_CHECKING:
+    from pydisent.training._finite import NonFiniteError
     from pydisent.training.folder import RunFolder
-    from pydisent.training.loop import Interrupted, NonFiniteError, train
+    from pydisent.training.loop import train
     from pydisent.training.plan import Plan
     from pydisent.training.pretrained import from_pretrained, push_to_hub, save_pretrained
     from pydisent.training.run import Run, open_run
+    from pydisent.training.signals import Interrupted
 
 __all__ = [
     "Interrupted",
@@ -27,8 +29,8 @@ __all__ = [
 
 # Imported on first use: opening a trained run does not need the packages that training needs.
 _HOMES = {
-    "Interrupted": "pydisent.training.loop",
-    "NonFiniteError": "pydisent.training.loop",
+    "Interrupted": "pydisent.training.signals",
+    "NonFiniteError": "pydisent.training._finite",
     "Plan": "pydisent.training.plan",
     "Run": "pydisent.training.run",
     "RunFolder": "pydisent.training.folder",

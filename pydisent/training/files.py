@@ -67,9 +67,11 @@ def file_lock(path: Path, what: str, *, wait: bool = False) -> Iterator[Callable
             break
         file.close()  # its folder was replaced before it was locked
     with file:
-        file.truncate(0)
-        file.write(f"process {os.getpid()}")
-        file.flush()
+        try:
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"process {os.getpid()}".encode())
+        except OSError as error:  # the disk may be full
+            raise type(error)(error.errno, error.strerror, str(path)) from error
         yield lambda: _is_at(file, path)
 
 

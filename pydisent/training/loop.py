@@ -1,7 +1,6 @@
 """The training loop."""
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -29,18 +28,10 @@ from pydisent.training.logs import Logs, NoLogs
 from pydisent.training.plan import Plan
 from pydisent.training.processes import launched, number_of_devices
 from pydisent.training.sampling import BatchSampler
-from pydisent.training.signals import noted_signals
+from pydisent.training.signals import Interrupted, noted_signals
 
 #: Figures, by name, of a system after a number of updates.
 Measure = Callable[[System, int], Mapping[str, float]]
-
-
-class Interrupted(Exception):
-    """Training stopped on signal `signum`, after saving."""
-
-    def __init__(self, signum: int, step: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name} at step {step}; saved")
-        self.signum = signum
 
 
 def train(
@@ -211,15 +202,19 @@ class _Loop:
                 if self.system.phase_step == 0:
                     self.latest = {}
                 while self.system.phase_step < updates:
-                    # Processes may receive a signal at different steps, or only some of them.
-                    if signum := parallel.highest(received[0] if received else 0):
-                        self._save(logs)
-                        raise Interrupted(signum, self.step)
+                    self._stop_on_signal(received, logs)
                     losses = self.train_once(*self.batches(self.step))
                     self.step += 1
                     self.seconds = time.monotonic() - self.started
                     self._after(phase, losses, logs)
             self._save(logs)
+            self._stop_on_signal(received, logs)
+
+    def _stop_on_signal(self, received: list[int], logs: _Logs) -> None:
+        # Processes may receive a signal at different steps, or only some of them.
+        if signum := parallel.highest(received[0] if received else 0):
+            self._save(logs)
+            raise Interrupted(signum, self.step)
 
     def _logs(self, progress: bool) -> _Logs:
         if parallel.rank() > 0:

@@ -8,6 +8,14 @@ from types import FrameType
 from typing import Any
 
 
+class Interrupted(Exception):
+    """Training stopped on signal `signum`, after saving."""
+
+    def __init__(self, signum: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name} at step {step}; saved")
+        self.signum = signum
+
+
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:
     """Collect SIGINT, SIGTERM and SIGHUP; a second SIGINT or SIGTERM has its usual effect.

@@ -51,3 +51,12 @@ def test_a_disk_that_fails_is_no_secret(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: refuse(errno.EIO))
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         _atomic.sync(tmp_path)
+
+
+def test_a_lock_on_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "write", lambda descriptor, data: refuse(errno.ENOSPC))
+    with (
+        pytest.raises(OSError, match=r"No space left.*\.lock"),
+        files.file_lock(tmp_path / ".lock", "it is locked"),
+    ):
+        pass

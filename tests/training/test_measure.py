@@ -1,6 +1,7 @@
 """Figures that are measured while a system is trained."""
 
 import random
+import signal
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from pydisent.evaluation.during_training import figures_of
 from pydisent.evaluation.scoring import score
 from pydisent.systems import BetaVAE
-from pydisent.training import NonFiniteError, Plan, RunFolder, open_run, train
+from pydisent.training import Interrupted, NonFiniteError, Plan, RunFolder, open_run, train
 
 
 def _train(path, system="beta-vae", **options):
@@ -123,3 +124,14 @@ def test_one_without_the_other_is_refused(tmp_path, options):
 def test_wrong_metrics_are_refused(tmp_path, keys, words):
     with pytest.raises(ValueError, match=words):
         figures_of(Plan.from_preset("beta-vae", preset="smoke"), RunFolder(tmp_path), keys)
+
+
+def test_a_signal_in_the_last_update_is_not_lost(tmp_path):
+    def interrupts(system, step):
+        signal.raise_signal(signal.SIGTERM)
+        return {}
+
+    with pytest.raises(Interrupted, match="stopped by SIGTERM at step 6; saved"):
+        _train(tmp_path / "run", measure=interrupts, measure_every=6)
+    assert open_run(tmp_path / "run").step == 6
+    _train(tmp_path / "run", resume=True)
