@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from pydisent._checks import check_integer
-from pydisent.data.indices import Indices, check_range, integer_array
+from pydisent._checks import check, check_integer, check_one_of, check_tensor, shape_error
+from pydisent.data.indices import Indices, check_range, integer_array, plain_array
 
 
 class ImageDataset(Dataset[Any], ABC):
@@ -41,7 +41,7 @@ class ImageDataset(Dataset[Any], ABC):
     Raises
     ------
     ValueError, TypeError
-        If ``image_size`` is not an integer >= 1.
+        If ``image_size`` is not an integer >= 1, or the labels or attributes are not as above.
     """
 
     def __init__(
@@ -60,6 +60,8 @@ class ImageDataset(Dataset[Any], ABC):
         self.labels = labels
         self.attributes = attributes
         self.attribute_names = tuple(attribute_names)
+        _check_known("labels", labels, torch.int64, length)
+        _check_known("attributes", attributes, torch.bool, length, len(self.attribute_names))
         side = None if image_size is None else check_image_size(image_size)
         self._size = (shape[1], shape[2]) if side is None else (side, side)
         self.image_shape = (shape[0], *self._size)
@@ -242,17 +244,20 @@ class ArrayDataset(ImageDataset):
     name, image_size
         As for `ImageDataset`.
     array : numpy.ndarray
-        (N, C, H, W) uint8.
+        (N, C, H, W) uint8, or (N, H, W, C) if ``channels`` is "last".
     white : int
         The byte value that stands for 1.
     labels : Tensor, optional
         (N,) int64.
+    channels : {"first", "last"}, optional
+        Whether the axis of channels, of any number, is before or after those of rows and columns.
+        By default it is before, and has at most 4: more are likely to be rows.
 
     Raises
     ------
     TypeError, ValueError
-        If ``array`` is not a NumPy array of bytes, (N, C, H, W) with at least 1 image and 1 to 4
-        channels.
+        If ``array`` is not a NumPy array of bytes without masked entries, as above, with at least 1
+        image; or another argument is not as above.
     """
 
     def __init__(
@@ -262,23 +267,44 @@ class ArrayDataset(ImageDataset):
         *,
         white: int = 255,
         labels: Tensor | None = None,
+        channels: str | None = None,
         image_size: int | None = None,
     ) -> None:
+        check_integer("white", white, at_least=1, at_most=255)
+        if channels is not None:
+            check_one_of("channels", channels, ("first", "last"))
         if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
             got = f"{type(array).__name__} of {getattr(array, 'dtype', 'no dtype')}"
             raise TypeError(f"array must be a NumPy array of uint8, from 0 to {white}, got {got}")
-        if array.ndim != 4 or not array.size or array.shape[1] > 4:
-            rule = "(N, C, H, W), at least 1 image, with 1 to 4 channels C"
-            raise ValueError(f"array must be {rule}, got {array.shape}")
-        channels, height, width = array.shape[1:]
-        super().__init__(
-            name, (channels, height, width), len(array), labels=labels, image_size=image_size
-        )
+        plain_array(array, "array")  # refuses masked entries
+        axes = "(N, H, W, C)" if channels == "last" else "(N, C, H, W)"
+        rule = f"{axes}, at least 1 image"
+        if channels is None:
+            rule += ", with 1 to 4 channels C if channels='first' or 'last' is not given"
+        fits = array.ndim == 4 and array.size > 0 and (channels is not None or array.shape[1] <= 4)
+        check(fits, "array", rule, array.shape)
+        if channels == "last":
+            array = array.transpose(0, 3, 1, 2)
+        if white < 255:
+            check(array.max() <= white, "array", f"at most white = {white}", array.max())
+        count, depth, height, width = array.shape
+        super().__init__(name, (depth, height, width), count, labels=labels, image_size=image_size)
         self._array = array
         self._white = white
 
     def _read(self, indices: np.ndarray) -> Tensor:
         return torch.from_numpy(self._array[indices]).to(torch.float32).div_(self._white)
+
+
+def _check_known(name: str, known: Any, dtype: torch.dtype, *shape: int) -> None:
+    """Raise unless labels or attributes are None or a tensor of this dtype and shape."""
+    if known is None:
+        return
+    check_tensor(name, known)
+    if known.dtype != dtype:
+        raise TypeError(f"{name} must be {dtype}, got {known.dtype}")
+    if known.shape != shape:
+        raise shape_error(name, shape, known)
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:

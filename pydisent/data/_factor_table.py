@@ -171,12 +171,24 @@ def _quantity(
     known, values = np.unique(numbers, return_inverse=True)
     _check_varying(file, name, known, cells)
     if len(known) <= bins:
-        return Factor(name, values.astype(np.int64), tuple(f"{value:g}" for value in known))
+        return Factor(name, values.astype(np.int64), _written(known))
     edges = np.unique(np.quantile(numbers, np.arange(1, bins) / bins, method="lower"))
     _, values = np.unique(np.searchsorted(edges, numbers), return_inverse=True)
-    ranges = [numbers[values == part] for part in range(values.max() + 1)]
-    meanings = tuple(f"{part.min():g} to {part.max():g}" for part in ranges)
+    parts = [numbers[values == part] for part in range(values.max() + 1)]
+    ends = _written([end(part) for part in parts for end in (np.min, np.max)])
+    ranges = zip(ends[::2], ends[1::2])
+    meanings = tuple(low if low == high else f"{low} to {high}" for low, high in ranges)
     return Factor(name, values.astype(np.int64), meanings, binned=True)
+
+
+def _written(numbers: Sequence[float]) -> tuple[str, ...]:
+    """Return numbers as text, with 6 digits or as many as tell different numbers apart."""
+    different = len(set(numbers))
+    for digits in range(6, 17):
+        written = tuple(f"{number + 0.0:.{digits}g}" for number in numbers)  # -0.0 + 0.0 is 0.0
+        if len(set(written)) == different:
+            return written
+    return tuple(map(repr, map(float, numbers)))
 
 
 def _check_varying(file: Path, name: str, values: np.ndarray, cells: Sequence[str]) -> None:
@@ -195,7 +207,7 @@ def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield numbered rows with stripped cells, skipping blank lines."""
     with file.open(encoding="utf-8-sig", newline="") as opened:
         try:
-            reader = csv.reader(_bounded(file, opened), strict=True)
+            reader = csv.reader(_bounded(file, opened), skipinitialspace=True, strict=True)
             for cells in reader:
                 if cells:
                     yield reader.line_num, [cell.strip() for cell in cells]

@@ -1,7 +1,6 @@
 """Validation of the page's requests, all of which are treated as hostile."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,7 +49,7 @@ def code_of(value: Any, size: int, name: str = "code") -> Tensor:
     for number in value:
         if type(number) not in (int, float):
             raise TypeError(f"{name} must be a list of numbers, got {shown(number)} among them")
-        if not (math.isfinite(number) and abs(number) <= LARGEST):
+        if not -LARGEST <= number <= LARGEST:  # exact for integers of any size
             raise ValueError(f"{name} must be of numbers in [-{LARGEST}, {LARGEST}], got {number}")
     return torch.tensor(value, dtype=torch.float32)
 

@@ -64,6 +64,9 @@ class ImageGrid:
         cell: int = _CELL,
     ) -> None:
         self.counts, self._corner = counts, corner
+        # Pillow cannot measure text with line breaks, which the names of folders may have.
+        title, columns = one_line(title), columns and [one_line(name) for name in columns]
+        rows = rows and ["\n".join(map(one_line, row.split("\n", 1))) for row in rows]
         channels, height, width = image_shape
         if channels not in (1, 3):
             raise ValueError(f"images must have 1 or 3 channels, got {channels}")
@@ -181,6 +184,11 @@ def _palette(pictures: Sequence[Image.Image]) -> Image.Image:
     colours[colours.max(1) < 8] = 0
     palette.putpalette([0, 0, 0, 255, 255, 255, *colours.ravel().tolist()])
     return palette
+
+
+def one_line(text: str) -> str:
+    """Return a text with its line breaks and other runs of white space as single spaces."""
+    return " ".join(text.split())
 
 
 def _starts(first: int, step: int, count: int, groups: Sequence[int] | None) -> list[int]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import count
 
 from pydisent.evaluation.alignment import leading, penalty_weight
 from pydisent.evaluation.codes import Split
@@ -22,12 +23,23 @@ def subjects_of(runs: Sequence[Run], seed: int, split: Split = "auto") -> list[S
 
 
 def labels_of(runs: Sequence[Run]) -> list[str]:
-    """Label runs by system; by folder if two share a system, and numbered if two share a folder."""
+    """Label runs by system; by folder if two share a system, and numbered if two share a folder.
+
+    No two labels are the same: figures and files are by label.
+    """
     names = [run.system.name for run in runs]
     if len(set(names)) < len(names):
         names = [run.path.resolve().name for run in runs]
     counts = Counter(names)
-    return [f"{n}-{i + 1}" if counts[n] > 1 else n for i, n in enumerate(names)]
+    taken = {name for name in names if counts[name] == 1}
+    labels = []
+    for place, name in enumerate(names, 1):
+        if counts[name] > 1:
+            numbered = (f"{name}-{number}" for number in count(place))
+            name = next(label for label in numbered if label not in taken)
+            taken.add(name)
+        labels.append(name)
+    return labels
 
 
 def _compared_k(run: Run, aligned: list[int | None]) -> int | None:

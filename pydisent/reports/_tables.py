@@ -1,5 +1,6 @@
 """The tables of a report: summary, scores, settings, environment."""
 
+import math
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -45,6 +46,8 @@ def summary(subjects: Sequence[Subject]) -> list[Row]:
         rows.append(_row(subjects, "Mask overlap", lambda s: s.masks.score, min))
     rows.append(_reconstruction_row(subjects))
     rows.append(Row("Training time", [_time(s) for s in subjects]))
+    if len({s.run.plan.data for s in subjects}) > 1:  # scores on different data do not compare
+        rows = [replace(row, best=frozenset()) for row in rows]
     return rows
 
 
@@ -62,7 +65,7 @@ def _row(
             values.append(value(subject))
         except Exception as error:  # also reported in place of the picture
             values.append(str(error) or type(error).__name__)
-    numbers = [v for v in values if isinstance(v, float)]
+    numbers = [v for v in values if isinstance(v, float) and not math.isnan(v)]
     cells = [f"{v:.{digits}f}" if isinstance(v, float) else v for v in values]
     # No figure is best if another reads the same.
     best = [i for i, v in enumerate(values) if len(numbers) > 1 and v == better(numbers)]
@@ -82,7 +85,7 @@ def _reconstruction_row(subjects: Sequence[Subject]) -> Row:
         with suppress(Exception):  # reported in the row
             conditions = {"split": subject.images_of("test")[1]}
             parts.add(title("reconstruction", conditions, label=label))
-    if len(parts) == 1:
+    if len(parts) == 1 and len({s.run.system.image_shape for s in subjects}) == 1:
         return replace(row, label=parts.pop())
     return replace(row, best=frozenset())  # errors on different images do not compare
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pydisent._checks import check
 from pydisent.evaluation.codes import decode
-from pydisent.reports._grid import ImageGrid, animate, image_grid
+from pydisent.reports._grid import ImageGrid, animate, image_grid, one_line
 from pydisent.reports._labels import labels_of
 from pydisent.reports.style import image_png
 from pydisent.training.run import Run
@@ -35,7 +35,9 @@ def draw_codes(runs: Sequence[Run], codes: Tensor, names: Sequence[str]) -> byte
     images, labels = _images(runs, codes, names), labels_of(runs)
     title = f"{' and '.join(labels)}: {len(codes)} {'codes' if len(codes) > 1 else 'code'}"
     columns = labels if len(runs) > 1 else None
-    return image_png(image_grid(images, title=title, rows=_lines(names), columns=columns))
+    return image_png(
+        image_grid(images, title=title, rows=list(map(one_line, names)), columns=columns)
+    )
 
 
 def animate_codes(runs: Sequence[Run], codes: Tensor, names: Sequence[str], title: str) -> bytes:
@@ -58,7 +60,7 @@ def animate_codes(runs: Sequence[Run], codes: Tensor, names: Sequence[str], titl
     frames = _images(runs, codes, names)[:, None]  # (N, 1, runs, C, H, W)
     columns = labels_of(runs) if len(runs) > 1 else None
     grid = ImageGrid((1, len(runs)), frames.shape[3:], title=title, columns=columns)
-    return animate(grid, frames, _lines(names))
+    return animate(grid, frames, list(map(one_line, names)))
 
 
 def _images(runs: Sequence[Run], codes: Tensor, names: Sequence[str]) -> Tensor:
@@ -68,8 +70,3 @@ def _images(runs: Sequence[Run], codes: Tensor, names: Sequence[str]) -> Tensor:
     shapes = {tuple(run.system.image_shape) for run in runs}
     check(len(shapes) == 1, "runs", "of images of one shape", sorted(shapes))
     return torch.stack([decode(run.system, codes.to(run.system.device)) for run in runs], 1)
-
-
-def _lines(names: Sequence[str]) -> list[str]:
-    """Return names, each on one line."""
-    return [" ".join(name.split()) for name in names]

@@ -8,6 +8,7 @@ import numpy as np
 
 from pydisent._extras import optional
 from pydisent.evaluation.subject import Subject
+from pydisent.reports._grid import one_line
 from pydisent.reports._section import Picture, Section, section_of
 from pydisent.reports.files import write_files
 from pydisent.reports.style import INK, MUTED, figure, figure_png
@@ -27,6 +28,8 @@ _MATRICES = {
     "factor-vae": ("FactorVAE", "votes", "votes of the least varying code"),
 }
 _WRITTEN = 16  # most codes whose entries are printed
+_COLUMN, _BESIDE = 52, 120  # page pixels of a column, and of what is beside the columns
+_LETTER, _LONGEST = 6, 32  # page pixels of a letter, and most letters of a factor's name
 
 
 def matrices_of(
@@ -83,24 +86,28 @@ def draw_matrices(scores: dict[str, Any], source: str | Path = "scores.json") ->
     columns = 2 if len(found) == 4 else min(3, len(found))
     rows = -(-len(found) // columns)
     codes, factors = next(iter(found.values())).shape
+    width = _BESIDE + _COLUMN * max(factors, 4)
     height = 110 + 22 * min(max(codes, 6), 40)
-    with figure(40 + (120 + 52 * max(factors, 4)) * columns, height * rows) as drawn:
+    names = _LETTER * max(len(name) for each in found for name in _factor_names(scores[each]))
+    upright = names > (width - _BESIDE // 4) / factors  # they do not fit below the columns
+    height += upright * names
+    with figure(40 + width * columns, height * rows) as drawn:
         panels = drawn.subplots(rows, columns, squeeze=False).ravel()
         for panel, (name, matrix) in zip(panels, found.items()):
-            _draw(panel, name, matrix, scores[name])
+            _draw(panel, name, matrix, scores[name], 90 * upright)
         for panel in panels[len(found) :]:
             panel.set_axis_off()
         return figure_png(drawn)
 
 
-def _draw(panel: Axes, name: str, matrix: np.ndarray, score: dict[str, Any]) -> None:
+def _draw(panel: Axes, name: str, matrix: np.ndarray, score: dict[str, Any], turned: int) -> None:
     title, _, about = _MATRICES[name]
     details = score["details"]
     most = matrix.max() or 1.0
     panel.imshow(matrix, cmap="Blues", vmin=0, vmax=most, aspect="auto", interpolation="nearest")
     panel.set_title(f"{title}: {score['score']:.3f}", pad=20)
     panel.text(0, 1.02, about, transform=panel.transAxes, color=MUTED, fontsize=7.5)
-    panel.set_xticks(range(matrix.shape[1]), details["factors"])
+    panel.set_xticks(range(matrix.shape[1]), _factor_names(score), rotation=turned)
     step = -(-len(matrix) // 40)
     panel.set_yticks(range(0, len(matrix), step), details["codes"][::step])
     panel.tick_params(length=0)
@@ -113,6 +120,12 @@ def _draw(panel: Axes, name: str, matrix: np.ndarray, score: dict[str, Any]) -> 
         colour = "white" if value > 0.55 * most else INK
         text = f"{value:.{digits}f}" if digits == 0 else f"{value:.2f}".removeprefix("0")
         panel.text(j, i, text, ha="center", va="center", color=colour, fontsize=6.5)
+
+
+def _factor_names(score: dict[str, Any]) -> list[str]:
+    """Return the names of the factors, each on one line of at most `_LONGEST` characters."""
+    names = map(one_line, score["details"]["factors"])
+    return [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in names]
 
 
 def write_matrices(run: Run, out: Path) -> list[Path]:

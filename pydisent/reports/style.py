@@ -30,6 +30,7 @@ _RC: Any = {  # Any: mypy would require the type of every setting
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "text.color": INK,
+    "text.parse_math": False,  # names of runs and factors may have dollar signs
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
     "axes.linewidth": 0.6,

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 import pydisent.data as data
-from pydisent.data import ArrayDataset, FactorDataset
+from pydisent.data import ArrayDataset, FactorDataset, ImageDataset
 
 RENDERED = ("sprites", "color-sprites", "shapes3d", "clevr-simple", "faces", "digits")
 
@@ -96,7 +96,7 @@ def test_stored_bytes_come_out_as_fractions_of_white():
         (torch.rand(3, 1, 4, 4), TypeError, "uint8, from 0 to 255, got Tensor of torch.float32"),
         ([[0]], TypeError, "uint8, from 0 to 255, got list of no dtype"),
         (np.zeros((3, 4, 4), np.uint8), ValueError, r"\(N, C, H, W\), .* got \(3, 4, 4\)"),
-        (np.zeros((3, 32, 32, 3), np.uint8), ValueError, r"1 to 4 channels C, got \(3, 32, 32, 3"),
+        (np.zeros((3, 32, 32, 3), np.uint8), ValueError, r"1 to 4 channels C if .*\(3, 32, 32, 3"),
         (np.zeros((0, 1, 4, 4), np.uint8), ValueError, r"at least 1 image.* got \(0, 1, 4, 4\)"),
     ],
 )
@@ -104,6 +104,60 @@ def test_only_bytes_with_the_channels_first_are_images(array, error, words):
     """Numbers in [0, 1] would be divided by 255, a height taken for channels."""
     with pytest.raises(error, match=f"array must be .*{words}"):
         ArrayDataset("mine", array)
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 50])
+def test_any_number_of_channels_is_taken_on_the_axis_that_is_named(count):
+    array = noise(4, count, 8)
+    whole = torch.tensor(array.tolist()) / 255
+    last = np.ascontiguousarray(array.transpose(0, 2, 3, 1))
+    turned = whole.flip(2, 3)
+    for given, name, expected in (
+        (array, "first", whole),
+        (last, "last", whole),
+        (last[:, ::-1, ::-1], "last", turned),
+    ):
+        dataset = ArrayDataset("noise", given, channels=name)
+        assert dataset.image_shape == (count, 8, 8)
+        assert torch.equal(dataset[[3, 0]], expected[[3, 0]])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"labels": torch.arange(2)}, ValueError, r"labels must have shape \(3,\), got \(2,\)"),
+        ({"labels": torch.zeros(3, 1).long()}, ValueError, r"labels must have shape \(3,\)"),
+        ({"labels": torch.rand(3)}, TypeError, "labels must be torch.int64, got torch.float32"),
+        ({"labels": [0, 1, 2]}, TypeError, "labels must be a torch.Tensor, got list"),
+        ({"white": 0}, ValueError, r"white must be an integer in \[1, 255\], got 0"),
+        ({"white": 16}, ValueError, "array must be at most white = 16, got 2[0-9][0-9]"),
+        ({"channels": "middle"}, ValueError, "channels must be one of 'first', 'last'"),
+    ],
+)
+def test_what_describes_the_images_must_fit_them(options, error, words):
+    """A label too few was a wrong label, or an IndexError, when an image was read."""
+    with pytest.raises(error, match=words):
+        ArrayDataset("mine", noise(), **options)
+
+
+def test_attributes_must_fit_images_and_names():
+    class Mine(ImageDataset):
+        def _read(self, indices):
+            return torch.zeros(len(indices), 1, 4, 4)
+
+    shape = (1, 4, 4)
+    assert Mine("mine", shape, 3, attributes=torch.ones(3, 1).bool(), attribute_names=["a"])
+    for attributes in (torch.ones(2, 1).bool(), torch.ones(3, 2).bool()):
+        with pytest.raises(ValueError, match=r"attributes must have shape \(3, 1\)"):
+            Mine("mine", shape, 3, attributes=attributes, attribute_names=["a"])
+    with pytest.raises(TypeError, match=r"attributes must be torch\.bool, got torch.float32"):
+        Mine("mine", shape, 3, attributes=torch.ones(3, 1), attribute_names=["a"])
+
+
+def test_masked_entries_are_not_images():
+    masked = np.ma.masked_array(noise(), noise() > 128)
+    with pytest.raises(ValueError, match="array must not have masked entries"):
+        ArrayDataset("mine", masked)
 
 
 @pytest.mark.parametrize("side", [1, 2, 4])

@@ -229,3 +229,38 @@ def test_quotes_marks_and_blank_lines(tmp_path):
     assert table.lines == {"a,b.png": 2, "c.png": 4, "d.png": 5, "e.png": 6}
     assert table.factors[0].name == "shape, or so"
     assert table.factors[0].values.tolist() == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("step", [10.0, 0.5, 1e-9])
+@pytest.mark.parametrize("count", [4, 40])
+def test_values_that_differ_have_meanings_that_differ(tmp_path, step, count):
+    """Times in seconds all read 1.6e+09."""
+    first = 1.6e9 if step > 1e-3 else 1.0
+    values = [first + step * (n % count) for n in range(80)]
+    table = write(
+        tmp_path / "table.csv", [[f"{n}.png", repr(v)] for n, v in enumerate(values)], "file,a"
+    )
+    (factor,) = read_factors(table).factors
+    assert len(set(factor.meanings)) == len(factor.meanings) == min(count, 10)
+    for value, number in zip(values, factor.values):
+        ends = [float(end) for end in factor.meanings[number].split(" to ")]
+        assert ends[0] - step / 2 < value < ends[-1] + step / 2
+
+
+def test_zero_has_no_sign_and_a_bin_of_one_value_is_that_value(tmp_path):
+    values = [-0.0] * 20 + [0.0] * 20 + [n + 0.5 for n in range(20)]
+    table = write(
+        tmp_path / "table.csv", [[f"{n}.png", repr(v)] for n, v in enumerate(values)], "file,a"
+    )
+    assert read_factors(table, bins=2).factors[0].meanings == ("0", "0.5 to 19.5")
+
+
+def test_quotes_after_a_space_are_quotes(tmp_path):
+    """They were part of the word, which so became another one than without the space."""
+    cells = ('"a, b"', ' "a, b"', ' "c"', "c")
+    table = write(
+        tmp_path / "table.csv", [[f"{n}.png", cell] for n, cell in enumerate(cells)], "file, k"
+    )
+    (factor,) = read_factors(table).factors
+    assert factor.meanings == ("a, b", "c")
+    assert factor.values.tolist() == [0, 0, 1, 1]

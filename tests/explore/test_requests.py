@@ -38,6 +38,11 @@ GOOD = {"model": 0, "code": CODE, "ordinal": 1, "sense": "forwards", "length": 0
         ("sample", {"model": 1}, "model must be an integer in [0, 0], got 1"),
         ("sample", {"model": True}, "model must be an integer"),
         ("pictures", {"codes": []}, "codes must be from 1 to 240, got 0"),
+        (
+            "pictures",
+            {"codes": [[10**400, *CODE[1:]]]},
+            "must be of numbers in [-10000.0, 10000.0]",
+        ),
         ("pictures", {"codes": [CODE] * 241}, "codes must be from 1 to 240, got 241"),
         ("pictures", {"codes": "all"}, "codes must be a list"),
         ("pictures", {"codes": [CODE, CODE[:3]]}, "codes[1] must be a list of 4 numbers, got 3"),

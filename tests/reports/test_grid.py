@@ -130,3 +130,15 @@ def test_animation_plays_forth_and_back():
     np.testing.assert_array_equal(shown[1], shown[5])
     np.testing.assert_array_equal(shown[2], shown[4])
     assert data == animate(grid, frames, list("abcd"))
+
+
+@pytest.mark.parametrize("mark", ["\n", "\r", "\r\n", "\t", "\x0b"])
+def test_line_breaks_in_names_are_spaces(mark):
+    """Pillow cannot measure them, and folders may have them in their names."""
+    images, _ = coloured(1, 1)
+
+    def drawn(space):
+        text = f"a{space}b"
+        return image_grid(images, title=text, rows=[f"first\n{text}"], columns=[text], note=text)
+
+    assert drawn(mark).tobytes() == drawn(" ").tobytes()

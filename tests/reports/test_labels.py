@@ -1,5 +1,7 @@
+import math
 import subprocess
 import sys
+from dataclasses import replace
 
 from _fake_runs import fake_run
 
@@ -34,6 +36,39 @@ def test_labels_tell_runs_apart(tmp_path):
     ]
     assert [s.label for s in subjects_of([a, b], 0)] == ["a", "b"]
     assert [s.label for s in subjects_of([a, a], 0)] == ["a-1", "a-2"]
+
+
+def test_no_two_labels_are_the_same(tmp_path):
+    """Figures and files are by label: one of two runs with the same would be missing."""
+    for names in (["x", "x", "x-1"], ["x-1", "x", "x"], ["x-1", "x", "x-1", "x"], ["x"] * 4):
+        runs = [fake_run(tmp_path / "".join(names) / str(i) / n) for i, n in enumerate(names)]
+        labels = [s.label for s in subjects_of(runs, 0)]
+        assert len(set(labels)) == len(names)
+        assert all(label.startswith(name) for label, name in zip(labels, names))
+    assert labels == ["x-1", "x-2", "x-3", "x-4"]
+
+
+def test_a_score_that_is_not_a_number_is_never_the_best(tmp_path):
+    def best(*scores):
+        runs = [fake_run(tmp_path / str(i)) for i in range(len(scores))]
+        for run, score in zip(runs, scores):
+            run.scores = {"mig": {"score": score, "details": {}}}
+        rows = {row.label: row.best for row in summary(subjects_of(runs, 0))}
+        return rows["MIG"]
+
+    assert best(0.1, 0.2) == {1}
+    assert best(math.nan, 0.1, 0.2) == {2}
+    assert best(0.2, math.nan, 0.1) == {0}
+    assert best(math.nan, 0.1) == best(0.1, math.nan) == frozenset()
+
+
+def test_nothing_is_best_on_different_data(tmp_path):
+    runs = [fake_run(tmp_path / str(i)) for i in range(2)]
+    for run, score in zip(runs, (0.1, 0.2)):
+        run.scores = {"mig": {"score": score, "details": {}}}
+    assert any(row.best for row in summary(subjects_of(runs, 0)))
+    runs[1].plan = replace(runs[1].plan, data="shapes3d")
+    assert not any(row.best for row in summary(subjects_of(runs, 0)))
 
 
 def test_measuring_needs_no_plotting():

@@ -77,3 +77,25 @@ def test_the_page_shows_them_where_there_are_scores(tmp_path):
     assert (tmp_path / "one" / "matrices.png").is_file()
     plain = write_report([fake_run(tmp_path / "b")], tmp_path / "two").read_text()
     assert "Codes and factors" not in plain
+
+
+def test_long_names_are_upright_and_dollars_are_dollars(monkeypatch):
+    """Names of 9 letters or more ran into each other; two dollars made a formula of a name."""
+    drawn = []
+    monkeypatch.setattr("pydisent.reports.matrices.figure_png", lambda made: drawn.append(made))
+
+    def labels(*names):
+        given = scores("mig")
+        given["mig"]["details"]["factors"] = list(names)
+        draw_matrices(given)
+        drawn[-1].canvas.draw()
+        return drawn[-1].axes[0].get_xticklabels()
+
+    many = [f"horizontal_axis_{i}" for i in range(2)]
+    for names in (["shape", "x"], many, ["$_{$", "US$ to CA$"], ["a" * 300, "line\nbreak"]):
+        found = labels(*names)
+        boxes = [text.get_window_extent() for text in found]
+        assert boxes[0].x1 < boxes[1].x0
+        assert all(box.y0 >= 0 for box in boxes)
+        assert all(not text.get_parse_math() for text in found)
+    assert [text.get_text() for text in labels("$_{$", "US$ to CA$")] == ["$_{$", "US$ to CA$"]
