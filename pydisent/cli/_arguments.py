@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydisent._checks import check_integer
 from pydisent._terminal import unfinished
 
 if TYPE_CHECKING:
     from pydisent.training import Run
+
+MOST_THREADS = 1024  # tens of thousands take minutes to start, and the machine's memory
 
 
 def key_values(settings: Sequence[str], option: str) -> dict[str, str]:
@@ -41,8 +44,7 @@ def set_threads(threads: int | None) -> None:
     """Set the number of CPU threads of this process; None leaves it unchanged."""
     if threads is None:
         return
-    if threads < 1:
-        raise ValueError(f"threads must be an integer >= 1, got {threads}")
+    check_integer("threads", threads, at_least=1, at_most=MOST_THREADS)
     import torch
 
     torch.set_num_threads(threads)

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
+from pydisent._checks import check_int64, check_number
 from pydisent.cli._arguments import listed, opened
 from pydisent.cli._output import say_written
 from pydisent.cli._tyro import Positional, arg
@@ -80,6 +81,7 @@ def transfer(
     accelerator : str
         cpu, cuda, mps, or auto for the GPU if there is one.
     """
+    check_int64("seed", seed, at_least=0)
     shown = opened(run, accelerator)
     from pydisent.reports import write_transfer
 
@@ -121,6 +123,7 @@ def rotate(
     accelerator : str
         cpu, cuda, mps, or auto for the GPU if there is one.
     """
+    check_int64("seed", seed, at_least=0)
     shown = opened(run, accelerator)
     from pydisent.reports import write_rotation
 
@@ -172,6 +175,11 @@ def trace(
     accelerator : str
         cpu, cuda, mps, or auto for the GPU if there is one.
     """
+    check_number("alpha", alpha, above=0)
+    check_number("rho", rho, at_least=0, below=1)
+    for distance in epsilon:
+        check_number("epsilon", distance, above=0)
+    check_int64("seed", seed, at_least=0)
     traced, folder = opened(run, accelerator), out or run / "figures"
     from pydisent.reports import write_eigenpaths, write_local_svd
 

@@ -37,7 +37,22 @@ FACTORS = Need(
     lambda run: has_factors(run.dataset),
     lambda run: isinstance(run.dataset, FactorDataset | ObservedFactorDataset),
 )
+TWO_FACTORS = Need(  # to tell one from the others
+    "a data set with at least 2 factors or attributes",
+    lambda run: _factor_count(run) >= 2,
+    FACTORS.usual,
+)
+TWO_FACTORS_AND_CODES = Need(
+    f"{TWO_FACTORS.words}, and a code of at least 2 numbers",
+    lambda run: TWO_FACTORS.met(run) and len(run.system.code_names) >= 2,
+    FACTORS.usual,
+)
 IMAGES = Need("images", lambda run: True)
+
+
+def _factor_count(run: Run) -> int:
+    """Return the number of factors of a run's data, or else of its attributes."""
+    return len(getattr(run.dataset, "factor_names", run.dataset.attribute_names))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pydisent import data, systems
 from pydisent.evaluation import metrics  # noqa: F401  (registers them)
 from pydisent.evaluation.codes import Split
 from pydisent.evaluation.perception import Perception
-from pydisent.evaluation.registry import FACTORS, METRICS
+from pydisent.evaluation.registry import FACTORS, METRICS, TWO_FACTORS, TWO_FACTORS_AND_CODES
 from pydisent.evaluation.subject import MAX_IMAGES, Progress, Subject
 from pydisent.metrics import MetricResult
 from pydisent.systems import NotTrainedError
@@ -80,7 +80,7 @@ def why_missing(run: Run, name: str) -> str:
         return f"not measurable: {error}"
     if not met:
         return f"not measurable: it needs {metric.needs.words}"
-    if metric.needs is FACTORS:
+    if metric.needs in (FACTORS, TWO_FACTORS, TWO_FACTORS_AND_CODES):
         try:
             with torch.no_grad():
                 run.system.encode(torch.zeros(1, *run.system.image_shape, device=run.system.device))

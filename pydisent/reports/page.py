@@ -8,7 +8,7 @@ from pydisent.evaluation.subject import Subject
 from pydisent.reports import _tables
 from pydisent.reports._labels import subjects_of
 from pydisent.reports._sections import sections
-from pydisent.reports.files import write_files
+from pydisent.reports.files import check_folder, write_files
 from pydisent.reports.html import render
 from pydisent.training.run import Run
 
@@ -45,6 +45,8 @@ def write_report(
     """
     if not runs:
         raise ValueError("runs must be at least one run, got none")
+    folder = out or runs[0].path / "report"
+    check_folder(folder)  # drawing takes a minute
     subjects = subjects_of(runs, seed, split)
     parts = sections(subjects)
     files = {p.file: p.data for part in parts for p in part.pictures}
@@ -60,7 +62,6 @@ def write_report(
         environment=_tables.environment(subjects),
         commands=_tables.commands(subjects, command),
     )
-    folder = out or runs[0].path / "report"
     return write_files(folder, files | {"index.html": page.encode()})[-1]
 
 

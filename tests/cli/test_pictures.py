@@ -1,5 +1,6 @@
 import shutil
 
+import pytest
 import torch
 from _command_line import error_line
 from PIL import Image
@@ -110,3 +111,31 @@ def test_rotate(masked_run, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "rotation-z2-z1.png").is_file()
     assert main([*command, "--codes", "z2"]) == 2
     assert "must be two different ones" in error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("trace --alpha 0", "alpha must be a finite number > 0, got 0.0"),
+        ("trace --alpha inf", "alpha must be a finite number > 0, got inf"),
+        ("trace --rho 1", "rho must be a number in [0, 1), got 1.0"),
+        ("trace --epsilon 0.1 nan", "epsilon must be a finite number > 0, got nan"),
+        ("trace --seed -1", "seed must be an integer >= 0, got -1"),
+        (f"transfer --seed {2**64}", f"seed must be below 2**63, got {2**64}"),
+        (f"rotate --seed {2**64}", f"seed must be below 2**63, got {2**64}"),
+    ],
+)
+def test_a_bad_value_names_the_option_and_nothing_is_drawn(
+    command, words, digits_run, tmp_path, capsys
+):
+    name, *options = command.split()
+    assert main([name, str(digits_run), *options, "--out", str(tmp_path / "out")]) == 2
+    assert words in error_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_is_refused_before_it_is_drawn(digits_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("pydisent.reports.page.sections", None)  # what draws
+    (tmp_path / "file").write_text("")
+    assert main(["report", str(digits_run), "--out", str(tmp_path / "file")]) == 2
+    assert "out must be a folder or absent" in error_line(capsys)

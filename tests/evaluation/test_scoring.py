@@ -40,6 +40,22 @@ def test_which_metrics_fit():
     assert set(metric_names()) >= {*FACTORS, *PERCEPTUAL, "f-diagonal", "reconstruction"}
 
 
+def test_metrics_that_tell_factors_or_codes_apart_need_two_of_them():
+    """They were chosen where no metric was named, and then failed."""
+    grid = Grid()
+    rows = range(60)
+    single = ObservedFactorDataset(Subset(grid, rows), grid.factors(rows)[:, 3:], ["d"], ["0123"])
+    apart = {"z-diff", "dci", "modularity"}
+    assert set(applicable(Run(observed()))) - set(applicable(Run(single))) == apart
+    scores = score(Run(single), applicable(Run(single)))
+    assert scores.keys() == {*FACTORS, "reconstruction"} - apart
+    with pytest.raises(ValueError, match="at least 2 factors"):
+        score(Run(single), ["modularity"])
+    narrow = Run(observed())
+    narrow.system.code_names = ("p",)
+    assert set(applicable(Run(observed()))) - set(applicable(narrow)) == {"dci"}
+
+
 def test_a_perfect_code_scores_as_it_should_and_is_made_once():
     run = Run(Grid())
     scores = score(run, FACTORS)

@@ -3,7 +3,13 @@
 from typing import Any, Literal
 
 from pydisent.data import ObservedFactorDataset
-from pydisent.evaluation.registry import FACTORS, Measure, metric
+from pydisent.evaluation.registry import (
+    FACTORS,
+    TWO_FACTORS,
+    TWO_FACTORS_AND_CODES,
+    Measure,
+    metric,
+)
 from pydisent.evaluation.subject import Subject
 from pydisent.metrics import (
     MetricResult,
@@ -23,7 +29,7 @@ from pydisent.metrics import (
 CLASSES = ("shape", "color", "model")
 
 
-@metric("z-diff", needs=FACTORS)
+@metric("z-diff", needs=TWO_FACTORS)
 def score_z_diff(subject: Subject) -> MetricResult:
     """Return the score of Higgins et al."""
     return _z_diff_by("higgins")(subject)
@@ -56,13 +62,13 @@ def score_mig(subject: Subject) -> MetricResult:
     return mig(*subject.samples[:2]).with_details(subject.axes)
 
 
-@metric("dci", needs=FACTORS, label="DCI disentanglement")
+@metric("dci", needs=TWO_FACTORS_AND_CODES, label="DCI disentanglement")
 def score_dci(subject: Subject) -> MetricResult:
     """Return disentanglement; completeness and informativeness are details."""
     return dci(*subject.samples, seed=subject.seed).with_details(subject.axes)
 
 
-@metric("modularity", needs=FACTORS, label="Modularity")
+@metric("modularity", needs=TWO_FACTORS, label="Modularity")
 def score_modularity(subject: Subject) -> MetricResult:
     """Return the modularity of codes."""
     return modularity(*subject.samples[:2]).with_details(subject.axes)
@@ -81,13 +87,15 @@ def score_mcc(subject: Subject) -> MetricResult:
     return mcc(*subject.samples[:2]).with_details(subject.axes | {"spearman": ranks})
 
 
-@metric("infomec", needs=FACTORS, label="InfoMEC modularity", by_default=False)
+@metric("infomec", needs=TWO_FACTORS, label="InfoMEC modularity", by_default=False)
 def score_infomec(subject: Subject) -> MetricResult:
     """Return InfoM; InfoE and InfoC are details."""
     return infomec(*subject.samples[:2], seed=subject.seed).with_details(subject.axes)
 
 
-@metric("dci-es", needs=FACTORS, label="DCI-ES explicitness", slow=True, by_default=False)
+@metric(
+    "dci-es", needs=TWO_FACTORS_AND_CODES, label="DCI-ES explicitness", slow=True, by_default=False
+)
 def score_dci_es(subject: Subject) -> MetricResult:
     """Return explicitness by random forests; size, and their D, C and I, are details."""
     quantities, names = _quantities(subject)
@@ -124,7 +132,7 @@ def _add_variants() -> None:
         ("ramesh", "z-diff of Ramesh et al."),
     ):
         scored = _z_diff_by(variant)
-        metric(f"z-diff-{variant}", needs=FACTORS, label=words, by_default=False)(scored)
+        metric(f"z-diff-{variant}", needs=TWO_FACTORS, label=words, by_default=False)(scored)
 
 
 def _sap_by(variant: Any) -> Measure:
