@@ -171,7 +171,7 @@ def _quantity(
     known, values = np.unique(numbers, return_inverse=True)
     _check_varying(file, name, known, cells)
     if len(known) <= bins:
-        return Factor(name, values.astype(np.int64), _written(known))
+        return Factor(name, values.astype(np.int64), _written(known.tolist()))
     edges = np.unique(np.quantile(numbers, np.arange(1, bins) / bins, method="lower"))
     _, values = np.unique(np.searchsorted(edges, numbers), return_inverse=True)
     parts = [numbers[values == part] for part in range(values.max() + 1)]
