@@ -25,6 +25,7 @@ import density
 import metrics
 import power_iteration
 import precision
+import public
 import regularizers
 import reproduced
 import small
@@ -45,6 +46,7 @@ QUESTIONS: dict[str, ModuleType] = {
     "alignment": alignment,
     "alignment_avx2": alignment,
     "small": small,
+    "public": public,
     "regularizers": regularizers,
     "power_iteration": power_iteration,
     "density": density,

@@ -67,8 +67,8 @@ def draw_information(
 def _draw_bounds(panel: Any, found: dict[str, np.ndarray]) -> None:
     steps = found["step"]
     for name, label, colour in (
-        ("mi_upper", "upper bound $I^U$", SERIES[1]),
-        ("mi_lower", "lower bound $I^L$", SERIES[0]),
+        ("mi_upper", "upper bound Iᵁ", SERIES[1]),
+        ("mi_lower", "lower bound Iᴸ", SERIES[0]),
     ):
         panel.plot(steps, found[name], color=colour, alpha=0.2, linewidth=0.8)
         panel.plot(steps, smooth(found[name]), color=colour, linewidth=2, label=label)
