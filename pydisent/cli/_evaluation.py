@@ -103,6 +103,9 @@ def compare(
         raise ValueError("runs must be at least one run folder, got none")
     swept = len(runs) == 1 and (runs[0] / "sweep.json").exists()
     folder = out or (runs[0] if swept else runs[0].parent) / "comparison"
+    from pydisent.reports.files import check_folder
+
+    check_folder(folder)
     print_comparison(runs, folder, udr, accelerator)
 
 

@@ -71,7 +71,10 @@ def explain(
     regions = {name: _box(name, box) for name, box in key_values(region, "region").items()}
     shown = opened(run, accelerator)
     from pydisent.reports import explain as explained
+    from pydisent.reports.files import check_folder
 
+    folder = out or run / "explanation"
+    check_folder(folder)
     names = list(shown.system.code_names)
     with progress_bars() as progress:
         found = explained(
@@ -94,7 +97,7 @@ def explain(
         )
     for note in found.notes:
         say(note)
-    say_written(found.save(out or run / "explanation"))
+    say_written(found.save(folder))
 
 
 def _box(name: str, text: str) -> tuple[int, ...]:

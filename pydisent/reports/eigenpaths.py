@@ -14,7 +14,7 @@ from pydisent.evaluation.subject import Subject
 from pydisent.jacobian import trace_eigenpath
 from pydisent.reports._grid import ImageGrid, animate, image_grid
 from pydisent.reports._section import Picture, Section, described, section_of
-from pydisent.reports.files import write_files
+from pydisent.reports.files import figures_folder, write_files
 from pydisent.reports.style import INK, SCALE, SERIES, figure, figure_png, image_png
 from pydisent.training.run import Run
 
@@ -68,6 +68,7 @@ def write_eigenpaths(
     ValueError
         If an argument is out of range.
     """
+    folder = figures_folder(run, out)
     files = draw_eigenpaths(
         run,
         ordinals=ordinals,
@@ -78,7 +79,7 @@ def write_eigenpaths(
         bases=bases,
         seed=seed,
     )
-    return write_files(out or run.path / "figures", files)
+    return write_files(folder, files)
 
 
 def draw_eigenpaths(

@@ -4,12 +4,26 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pydisent._atomic import write_atomic
+from pydisent.training.run import Run
 
 
 def check_folder(folder: Path) -> None:
     """Raise ValueError if `folder` exists and is not a folder."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out must be a folder or absent, got the file {folder}")
+
+
+def figures_folder(run: Run, out: Path | None) -> Path:
+    """Return the folder of a run's pictures, RUN/figures by default; checked before they are drawn.
+
+    Raises
+    ------
+    ValueError
+        If it exists and is not a folder.
+    """
+    folder = out or run.path / "figures"
+    check_folder(folder)
+    return folder
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:

@@ -13,7 +13,7 @@ from pydisent.evaluation.masks import SAMPLES, has_masks, mask_summary, masks_of
 from pydisent.evaluation.subject import Subject
 from pydisent.reports._grid import image_grid
 from pydisent.reports._section import Picture, Section, section_of
-from pydisent.reports.files import write_files
+from pydisent.reports.files import figures_folder, write_files
 from pydisent.reports.style import SCALE, image_png
 from pydisent.training.run import Run
 
@@ -75,8 +75,9 @@ def write_masks(run: Run, out: Path | None = None, *, bases: int = 5, seed: int 
     ValueError
         If the system has no masks, or `bases` is out of range.
     """
+    folder = figures_folder(run, out)
     files = draw_masks(run, bases=bases, seed=seed)
-    return write_files(out or run.path / "figures", files)[0]
+    return write_files(folder, files)[0]
 
 
 def draw_masks(run: Run, *, bases: int = 5, seed: int = 0) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from pydisent.jacobian import eigenvectors
 from pydisent.reports._grid import image_grid
 from pydisent.reports._section import Picture, Section, labelled, section_of
 from pydisent.reports.figures import spectra
-from pydisent.reports.files import write_files
+from pydisent.reports.files import figures_folder, write_files
 from pydisent.reports.style import SCALE, image_png
 from pydisent.training.run import Run
 
@@ -129,13 +129,14 @@ def write_local_svd(
     ValueError
         If an argument is out of range.
     """
+    folder = figures_folder(run, out)
     options = {"bases": bases, "directions": directions, "seed": seed}
     files = {
         f"steps-{distance:g}.png": image_png(local_svd(run, distance=distance, **options))
         for distance in distances
     }
     files["spectra.png"] = spectra({run.system.name: alignment_summary(run, seed=seed)})
-    return write_files(out or run.path / "figures", files)
+    return write_files(folder, files)
 
 
 def _directions(run: Run, z: Tensor, count: int, seed: int) -> Tensor:

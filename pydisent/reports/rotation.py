@@ -8,7 +8,7 @@ import numpy as np
 from pydisent.evaluation.codes import base_codes
 from pydisent.evaluation.lengths import measured_lengths
 from pydisent.metrics import FixedFeatures, accumulated_distance
-from pydisent.reports.files import write_files
+from pydisent.reports.files import figures_folder, write_files
 from pydisent.reports.style import MUTED, SERIES, figure, figure_png
 from pydisent.reports.traversals import chosen_coordinates
 from pydisent.training.run import Run
@@ -48,6 +48,7 @@ def write_rotation(
     ValueError
         If an argument is out of range or a name unknown.
     """
+    folder = figures_folder(run, out)
     if step < 1 or 90 % step:
         raise ValueError(f"step must be a divisor of 90, got {step}")
     if coordinates is None:
@@ -66,7 +67,7 @@ def write_rotation(
     names = [run.system.code_names[i] for i in chosen]
     title = f"{run.system.name}: rotation in the plane of {names[0]} and {names[1]}"
     files = {f"rotation-{'-'.join(names)}.png": draw_rotation(angles, sums, title, distance.name)}
-    return write_files(out or run.path / "figures", files)[0]
+    return write_files(folder, files)[0]
 
 
 def draw_rotation(

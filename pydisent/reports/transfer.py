@@ -14,7 +14,7 @@ from pydisent.evaluation.scoring import why_missing
 from pydisent.evaluation.subject import Subject
 from pydisent.reports._grid import image_grid
 from pydisent.reports._section import Picture, Section, section_of
-from pydisent.reports.files import write_files
+from pydisent.reports.files import figures_folder, write_files
 from pydisent.reports.style import image_png
 from pydisent.reports.traversals import Origin, chosen_coordinates, ordered_coordinates
 from pydisent.training.run import Run
@@ -86,6 +86,7 @@ def write_transfer(
     NotTrainedError
         If images are to be encoded and the encoder is not trained yet.
     """
+    folder = figures_folder(run, out)
     files = draw_transfer(
         run,
         coordinates=coordinates,
@@ -95,7 +96,7 @@ def write_transfer(
         seed=seed,
         split=split,
     )
-    return write_files(out or run.path / "figures", files)
+    return write_files(folder, files)
 
 
 def draw_transfer(

@@ -16,7 +16,7 @@ from pydisent.evaluation.masks import code_masks
 from pydisent.evaluation.subject import Subject
 from pydisent.reports._grid import ImageGrid, animate, image_grid
 from pydisent.reports._section import Picture, Section, described, section_of
-from pydisent.reports.files import write_files
+from pydisent.reports.files import figures_folder, write_files
 from pydisent.reports.masks import NOTE, overlay
 from pydisent.reports.style import SCALE, image_png
 from pydisent.training.run import Run
@@ -76,6 +76,7 @@ def write_traversals(
     ValueError
         If an argument is out of range or a name unknown.
     """
+    folder = figures_folder(run, out)
     files = draw_traversals(
         run,
         coordinates=coordinates,
@@ -87,7 +88,7 @@ def write_traversals(
         origin=origin,
         split=split,
     )
-    return write_files(out or run.path / "figures", files)
+    return write_files(folder, files)
 
 
 def draw_traversals(

@@ -133,7 +133,10 @@ ENTRIES = (
                 (_JEON, _LAST, _STANDARD, _LOWER, _UPPER),
                 small_size=64,
                 claims=_ORDER,
-                figures=(Figure("Codes of IB-GAN (Fig. 1 b)", traversals(), ("ib-gan",)),),
+                figures=(
+                    Figure("Codes of IB-GAN (Fig. 1 b)", traversals(), ("ib-gan",)),
+                    Figure("Bounds of the information over training", information, ("ib-gan",)),
+                ),
             ),
         ),
         seeds=10,

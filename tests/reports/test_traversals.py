@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 from _fake_runs import fake_run, tpl_scores
 from PIL import Image
 
+from pydisent import reports
 from pydisent.evaluation.codes import base_codes
 from pydisent.reports import write_eigenpaths, write_traversals
 from pydisent.reports.eigenpaths import _main_coordinates, draw_eigenpaths
@@ -211,10 +213,22 @@ def test_eigenpath_arguments(tmp_path, arguments, message):
         write_eigenpaths(fake_run(tmp_path), **arguments)
 
 
-def test_out_that_is_a_file(tmp_path):
+@pytest.mark.parametrize(
+    ("write", "arguments"),
+    [
+        (reports.write_eigenpaths, {}),
+        (reports.write_local_svd, {"distances": (1.0,)}),
+        (reports.write_masks, {}),
+        (reports.write_rotation, {}),
+        (reports.write_transfer, {"coordinates": [(0,)]}),
+        (reports.write_traversals, {}),
+    ],
+)
+def test_out_that_is_a_file_is_refused_before_anything_is_drawn(tmp_path, write, arguments):
     (tmp_path / "file").write_text("")
+    run = replace(fake_run(tmp_path), system=None)
     with pytest.raises(ValueError, match=r"^out must be a folder or absent, got the file .*file"):
-        write_traversals(fake_run(tmp_path), tmp_path / "file", steps=2, bases=1)
+        write(run, out=tmp_path / "file", **arguments)
 
 
 def test_steps_along_eigenvectors(tmp_path):
