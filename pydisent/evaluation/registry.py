@@ -39,7 +39,7 @@ FACTORS = Need(
 )
 TWO_FACTORS = Need(  # to tell one from the others
     "a data set with at least 2 factors or attributes",
-    lambda run: _factor_count(run) >= 2,
+    lambda run: FACTORS.met(run) and _factor_count(run) >= 2,
     FACTORS.usual,
 )
 TWO_FACTORS_AND_CODES = Need(
@@ -52,7 +52,8 @@ IMAGES = Need("images", lambda run: True)
 
 def _factor_count(run: Run) -> int:
     """Return the number of factors of a run's data, or else of its attributes."""
-    return len(getattr(run.dataset, "factor_names", run.dataset.attribute_names))
+    data = run.dataset
+    return len(data.factor_names if hasattr(data, "factor_names") else data.attribute_names)
 
 
 @dataclass(frozen=True)

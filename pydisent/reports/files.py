@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydisent._atomic import write_atomic
-from pydisent.training.run import Run
+
+if TYPE_CHECKING:
+    from pydisent.training.run import Run
 
 
 def check_folder(folder: Path) -> None:
@@ -13,7 +16,7 @@ def check_folder(folder: Path) -> None:
         raise ValueError(f"out must be a folder or absent, got the file {folder}")
 
 
-def figures_folder(run: Run, out: Path | None) -> Path:
+def figures_folder(run: "Run", out: Path | None) -> Path:
     """Return the folder of a run's pictures, RUN/figures by default; checked before they are drawn.
 
     Raises

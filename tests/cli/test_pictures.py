@@ -73,10 +73,6 @@ def test_trace(digits_run, tmp_path, capsys, monkeypatch):
         0.4: (13, 2), 0.65: (13, 2),
     }  # fmt: skip
     assert spectra_of == [4]
-    assert main([*command, "--rho", "1"]) == 0  # of a stand-in; the next is of the real one
-    monkeypatch.undo()
-    assert main([*command, "--rho", "1", "--steps", "1"]) == 2
-    assert "decay must be" in error_line(capsys)
 
 
 def test_report_takes_a_sweeps_folder(digits_run, tmp_path, monkeypatch, capsys):

@@ -25,7 +25,7 @@ def test_train_writes_a_run(digits_run):
         (["--data", "cats"], "cats"),
         (["--data", "mnist", "--data-path", "/nowhere"], "/nowhere"),
         (["--steps", "0"], "steps must be an integer >= 1, got 0"),
-        (["--threads", "0"], "threads must be an integer >= 1, got 0"),
+        (["--threads", "0"], "threads must be an integer in [1, 1024], got 0"),
         (["--score-every", "5"], "metrics must be names of metrics, at least 1, got none"),
         (["--metrics", "mig"], "--score-every must be an integer >= 1, with --metrics, got None"),
         (["--score-every", "0", "--metrics", "mig"], "--score-every must be an integer >= 1"),

@@ -247,7 +247,7 @@ def test_what_cannot_be_measured_is_not_waited_for(tmp_path):
     run = fake_run(tmp_path / "a", scores=scored(**{"z-diff": 0.8, "irs": 0.2, "mine": 1.0}))
     other = fake_run(tmp_path / "b", name="gan", scores=scored(fid=2.0))
     rows = rows_of([run, other])
-    needs = "not measurable: it needs a data set with factors or attributes"
+    needs = "not measurable: it needs a data set with at least 2 factors or attributes"
     assert rows["z-diff"].cells == ["0.800", needs]
     assert rows["FID (training images)"].cells == ["not measured yet", "2.000"]
     assert rows["mine"].cells == ["1.000", "not measured"]
