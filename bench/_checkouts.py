@@ -40,8 +40,6 @@ _UNUSED = frozenset(
     "torchvision distributed UMNN requests tensorflow skimage tqdm scipy sklearn "
     "matplotlib pytorch_lightning tensorboard cv2 PIL".split()
 )
-
-
 # Of setuptools, which has dropped it.
 _PKG_RESOURCES = {"parse_version": torch.torch_version.TorchVersion}
 

@@ -230,8 +230,13 @@ def environment() -> dict[str, Any]:
         "native_bf16": bf16_devices(),
         "platform": platform.platform(),
         "backends": pydisent.backends(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(sys.argv[0]).name, *map(_without_folders, sys.argv[1:])],
     }
+
+
+def _without_folders(argument: str) -> str:
+    """Return an argument, but of an absolute path the name alone: folders are the machine's."""
+    return Path(argument).name if Path(argument).is_absolute() else argument
 
 
 def machine_name(about: dict[str, Any]) -> str:

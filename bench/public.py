@@ -104,7 +104,7 @@ def table(result: dict[str, Any]) -> list[str]:
     ratios = {name: row["ratio"] for name, row in rows.items() if "ratio" in row}
     slower = sorted((ratio, name) for name, ratio in ratios.items() if ratio < 1)
     ordered = sorted(ratios.values())
-    off = len(rows) - len(ratios)
+    off = sum(row["listing_1"]["gradient_error"] > GATE for row in rows.values())
     named = ", ".join(f"{name} {ratio:.2f}×" for ratio, name in slower)
     return [
         f"On {len(rows)} generators of {len(result['commits'])} public repositories, as their "
@@ -136,6 +136,9 @@ def main() -> int:
     if options.clone:
         print("\n".join(clone_commands(options.checkouts)))
         return 0
+    used = {GENERATORS[name].checkout(options.checkouts) for name in options.names or GENERATORS}
+    if missing := sorted(str(folder) for folder in used if not folder.is_dir()):
+        parser.error(f"checkouts must contain {', '.join(missing)}; --clone prints the commands")
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     rows = {}

@@ -104,14 +104,7 @@ def exceeds(
 
 
 def falls_below(
-    text: str,
-    first: str,
-    second: str,
-    key: str,
-    *,
-    margin: float = 0.0,
-    scale: float = 1.0,
-    digits: int = 2,
+    text: str, first: str, second: str, key: str, *, margin: float = 0.0, digits: int = 2
 ) -> Claim:
     """Claim that the score `key` of the row `first` is below that of `second`.
 
@@ -121,7 +114,7 @@ def falls_below(
 
     def judge(runs: RunScores) -> Verdict | None:
         sides = _of_row(runs, first, key), _of_row(runs, second, key)
-        return _compared(*sides, margin, scale, digits, sign=-1)
+        return _compared(*sides, margin, digits=digits, sign=-1)
 
     return Claim(text, judge)
 

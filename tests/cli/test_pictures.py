@@ -130,8 +130,18 @@ def test_a_bad_value_names_the_option_and_nothing_is_drawn(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_report_is_refused_before_it_is_drawn(digits_run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("pydisent.reports.page.sections", None)  # what draws
+@pytest.mark.parametrize(
+    ("command", "what_takes_long"),
+    [
+        ("report", "pydisent.reports.page.sections"),
+        ("explain", "pydisent.reports.explanation.explain"),
+        ("compare", "pydisent.cli._evaluation.print_comparison"),
+    ],
+)
+def test_out_that_is_a_file_is_refused_at_once(
+    command, what_takes_long, digits_run, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(what_takes_long, None)
     (tmp_path / "file").write_text("")
-    assert main(["report", str(digits_run), "--out", str(tmp_path / "file")]) == 2
+    assert main([command, str(digits_run), "--out", str(tmp_path / "file")]) == 2
     assert "out must be a folder or absent" in error_line(capsys)
